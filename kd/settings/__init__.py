@@ -1,0 +1,1 @@
+"""Typed models of the files under ``configs/`` and their composition into runs."""

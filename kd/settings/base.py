@@ -1,0 +1,80 @@
+"""The strict model that every configuration file is read into."""
+
+from pathlib import Path
+from typing import Any, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kd.errors import UserError, suggest
+
+
+class Part(BaseModel):
+    """One configuration file or block: frozen, and without room for an unknown key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, values: Any, where: str) -> Self:
+        """Validate ``values``; raise UserError naming ``where``, the key and the nearest valid one."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(f"{where}: {_describe(cls, error)}") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Validate a YAML file."""
+        return cls.parse(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file; UserError where it is absent or not YAML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+
+
+def _describe(model: type[BaseModel], error: ValidationError) -> str:
+    """One sentence per problem, in the words of the configuration file."""
+    return "; ".join(_problem(model, detail) for detail in error.errors())
+
+
+def _problem(model: type[BaseModel], detail: Any) -> str:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        owner = _model_at(model, detail["loc"][:-1])
+        names = owner.model_fields if owner else ()
+        return f"unknown key '{key}'; {suggest(location[-1], names)}"
+    if detail["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message}" if key else message
+
+
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model that holds the key at ``location``, or None where several could."""
+    found: type[BaseModel] | None = model
+    for key in location:
+        if found is None or not isinstance(key, str):
+            continue
+        field = found.model_fields.get(key)
+        found = _models_in(field.annotation) if field else found
+    return found
+
+
+def _models_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [model for model in map(_models_in, get_args(annotation)) if model]
+    return found[0] if found else None

@@ -1,0 +1,55 @@
+"""Data set entries: ``configs/datasets/*.yaml``."""
+
+from typing import Literal
+
+from pydantic import PositiveInt, model_validator
+
+from kd.settings.base import Part
+
+
+class CocoSplit(Part):
+    """A split in COCO format: an annotation file and an image folder, relative to the root."""
+
+    annotations: str
+    images: str
+
+
+class Shapes(Part):
+    """Settings of the built-in generated data set (kd/data/shapes.py)."""
+
+    train: PositiveInt
+    test: PositiveInt
+    size: PositiveInt
+    seed: int = 0
+
+
+class Dataset(Part):
+    """A detection data set.
+
+    A VOC split is a list of image-set names (``trainval``), each optionally behind the folder
+    that holds it (``VOC2007/trainval``): the file is ``<root>/<folder>/ImageSets/Main/<set>.txt``.
+    """
+
+    format: Literal["coco", "voc"]
+    root: str
+    train: CocoSplit | list[str]
+    test: CocoSplit | list[str]
+    classes: list[str] | None = None
+    image_size: tuple[PositiveInt, PositiveInt]
+    """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
+    metric: Literal["coco", "voc"] = "coco"
+    """Headline figure: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
+    generate: Shapes | None = None
+    fetch: str | None = None
+    """What to download, its size, and the command that does it."""
+
+    @model_validator(mode="after")
+    def _splits_match_format(self) -> "Dataset":
+        for name in ("train", "test"):
+            split = getattr(self, name)
+            if isinstance(split, CocoSplit) != (self.format == "coco"):
+                wanted = "{annotations: ..., images: ...}" if self.format == "coco" else "a list of image sets"
+                raise ValueError(f"split '{name}' of a {self.format} data set must be {wanted}")
+            if isinstance(split, list) and not split:
+                raise ValueError(f"split '{name}' lists no image set")
+        return self
