@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from kd.settings.base import Part
 
@@ -18,9 +18,11 @@ class Shapes(Part):
     """Settings of the built-in generated data set (kd/data/shapes.py)."""
 
     train: PositiveInt
+    """Number of training images."""
     test: PositiveInt
-    size: PositiveInt
-    seed: int = 0
+    size: int = Field(ge=32, le=1024)
+    """Side of the square images, in pixels."""
+    seed: NonNegativeInt = 0
 
 
 class Dataset(Part):
@@ -35,6 +37,7 @@ class Dataset(Part):
     train: CocoSplit | list[str]
     test: CocoSplit | list[str]
     classes: list[str] | None = None
+    """Names in label order; a COCO data set has them in the order of its ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]
     """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
     metric: Literal["coco", "voc"] = "coco"
@@ -48,8 +51,28 @@ class Dataset(Part):
         for name in ("train", "test"):
             split = getattr(self, name)
             if isinstance(split, CocoSplit) != (self.format == "coco"):
-                wanted = "{annotations: ..., images: ...}" if self.format == "coco" else "a list of image sets"
+                wanted = (
+                    "{annotations: ..., images: ...}"
+                    if self.format == "coco"
+                    else "a list of image sets"
+                )
                 raise ValueError(f"split '{name}' of a {self.format} data set must be {wanted}")
             if isinstance(split, list) and not split:
                 raise ValueError(f"split '{name}' lists no image set")
+        return self
+
+    @model_validator(mode="after")
+    def _class_names_differ(self) -> "Dataset":
+        names = self.classes or []
+        if self.classes == [] or "" in names or len(set(names)) < len(names):
+            raise ValueError("'classes' must list at least one name, none empty and none twice")
+        return self
+
+    @model_validator(mode="after")
+    def _generated_where_it_is_read(self) -> "Dataset":
+        for name in ("train", "test"):
+            split = CocoSplit(annotations=f"annotations/{name}.json", images=name)
+            if self.generate and getattr(self, name) != split:
+                wanted = f"{{annotations: {split.annotations}, images: {split.images}}}"
+                raise ValueError(f"split '{name}' of a generated data set must be {wanted}")
         return self

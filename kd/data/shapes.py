@@ -1,0 +1,113 @@
+"""The built-in data set: generated, in COCO format, the same to the byte for a seed.
+
+An image depends on the settings' seed and size, its split and its index, so a larger set begins
+with the smaller one. The bytes of a PNG also depend on the zlib inside Pillow; the pixels do not.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from kd.data.drawing import CLASSES, Drawn, draw_scene
+from kd.data.progress import progress
+from kd.errors import UserError
+from kd.files import read_json, write_json
+from kd.settings.datasets import Shapes
+
+__all__ = ["CLASSES", "Scene", "draw", "generate", "is_generated"]
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
+GENERATOR = 1  # raise it when the images change: every set is then drawn anew
+MARKER = "generated.json"
+EMPTY_EVERY = 25  # one test image in so many shows no object
+
+
+class Scene(NamedTuple):
+    """One image (RGB) and what it shows, back to front."""
+
+    image: Image.Image
+    objects: list[Drawn]
+
+
+def draw(settings: Shapes, split: Split, index: int) -> Scene:
+    """Draw image ``index`` of a split."""
+    rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
+    empty = split == "test" and index % EMPTY_EVERY == EMPTY_EVERY - 1
+    return Scene(*draw_scene(settings.size, rng, empty))
+
+
+def is_generated(settings: Shapes, root: Path) -> bool:
+    """Tell whether ``root`` holds the complete set of these settings by this generator."""
+    try:
+        marker = read_json(root / MARKER)
+    except UserError:
+        return False
+    return marker == _marker(settings, complete=True) and all(
+        (root / "annotations" / f"{split}.json").is_file()
+        and sum(1 for _ in (root / split).glob("*.png")) == getattr(settings, split)
+        for split in SPLITS
+    )
+
+
+def generate(settings: Shapes, root: Path) -> None:
+    """Write the set to ``root`` unless it is there; UserError where the folder holds other data."""
+    if root.is_file():
+        raise UserError(f"{root}: is a file; the generated data set needs a folder")
+    if is_generated(settings, root):
+        return
+    if root.exists() and not (root / MARKER).is_file() and any(root.iterdir()):
+        raise UserError(
+            f"{root}: holds files that were not generated; "
+            "give the generated data set a 'root' of its own"
+        )
+    try:
+        # The marker says "complete" last of all: an interrupted run is started over.
+        write_json(root / MARKER, _marker(settings, complete=False))
+        for stale in ("annotations", *SPLITS):
+            shutil.rmtree(root / stale, ignore_errors=True)
+        contents = {split: _write_images(settings, root, split) for split in SPLITS}
+        for split, content in contents.items():
+            write_json(root / "annotations" / f"{split}.json", content, indent=None)
+        write_json(root / MARKER, _marker(settings, complete=True))
+    except OSError as error:
+        raise UserError(f"{root}: cannot write the generated data set: {error}") from None
+
+
+def _marker(settings: Shapes, complete: bool) -> dict[str, Any]:
+    return {"generator": GENERATOR, "settings": settings.model_dump(), "complete": complete}
+
+
+def _write_images(settings: Shapes, root: Path, split: Split) -> dict[str, Any]:
+    """Write the images of a split and return its COCO content."""
+    (root / split).mkdir(parents=True)
+    count = getattr(settings, split)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in progress(range(count), count, f"drawing {root.name}/{split}"):
+        name = f"{index:06d}.png"
+        scene = draw(settings, split, index)
+        scene.image.save(root / split / name, compress_level=6)
+        side = settings.size
+        images.append({"id": index + 1, "width": side, "height": side, "file_name": name})
+        for drawn in scene.objects:
+            annotations.append(_annotation(len(annotations) + 1, index + 1, drawn))
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _annotation(identity: int, image: int, drawn: Drawn) -> dict[str, Any]:
+    """A COCO annotation: box and area of the visible part, outline of the whole shape."""
+    outline = [round(coordinate, 2) for point in drawn.outline for coordinate in point]
+    return {
+        "id": identity,
+        "image_id": image,
+        "category_id": drawn.label + 1,
+        "bbox": list(drawn.box()),
+        "area": round(float(drawn.visible.sum(dtype=float)), 2),
+        "iscrowd": 0,
+        "segmentation": [outline],
+    }
