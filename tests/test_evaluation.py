@@ -1,0 +1,323 @@
+"""The evaluator against pycocotools, which is the reference for every COCO figure."""
+
+import contextlib
+import copy
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kd.errors import UserError
+from kd.evaluation import COCO_FIGURES, Metrics, evaluate
+
+TOLERANCE = 1e-12
+
+
+def coco(boxes, images=(1,), names=("cat", "dog")):
+    """Return a ground truth; a box is (image, category, xywh) or that and a dict of extras."""
+    annotations = []
+    for number, (image, category, bbox, *extra) in enumerate(boxes, 1):
+        item = {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox)}
+        item |= {"area": float(bbox[2] * bbox[3]), "iscrowd": 0} | (extra[0] if extra else {})
+        annotations.append(item)
+    return {
+        "images": [{"id": image, "width": 640, "height": 480} for image in images],
+        "categories": [{"id": 3 * rank, "name": name} for rank, name in enumerate(names, 1)],
+        "annotations": annotations,
+    }
+
+
+def detection(image, category, bbox, score):
+    return {"image_id": image, "category_id": category, "bbox": list(bbox), "score": score}
+
+
+def reference(truth, detections, classes):
+    """Run pycocotools on copies; return its evaluator."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        target, results = COCO(), COCO()
+        target.dataset = copy.deepcopy(truth)
+        target.createIndex()
+        if detections:
+            results = target.loadRes(copy.deepcopy(detections))
+        else:  # loadRes looks at the first detection
+            results.dataset = {**truth, "annotations": []}
+            results.createIndex()
+        engine = COCOeval(target, results, "bbox")
+        ids = {category["name"]: category["id"] for category in truth["categories"]}
+        engine.params.catIds = [ids[name] for name in classes]
+        engine.evaluate()
+        engine.accumulate()
+        engine.summarize()
+    return engine
+
+
+def defined(values):
+    values = values[values > -1]
+    return values.mean() if values.size else None
+
+
+def assert_equals_pycocotools(truth, detections, classes=("cat", "dog")):
+    """Compare the twelve figures and the AP and AP50 of each class; return our metrics."""
+    engine = reference(truth, detections, classes)
+    metrics = evaluate(truth, detections, classes)
+    theirs = [None if figure == -1 else figure for figure in engine.stats]
+    ours = [getattr(metrics, name) for name in COCO_FIGURES]
+    assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    for name in classes:
+        category = next(item["id"] for item in truth["categories"] if item["name"] == name)
+        index = engine.params.catIds.index(category)
+        precision = engine.eval["precision"][:, :, index, 0, 2]
+        one = metrics.per_class[name]
+        assert pytest.approx(defined(precision), abs=TOLERANCE) == one.AP
+        assert pytest.approx(defined(precision[0]), abs=TOLERANCE) == one.AP50
+    return metrics
+
+
+SQUARE = (10, 20, 40, 40)
+BORDER = [(0, 0, 32, 32), (50, 0, 96, 96), (200, 0, 31, 33), (0, 200, 97, 95)]
+ADVERSARIAL = {
+    "crowd": (
+        [(1, 3, (0, 0, 200, 200), {"iscrowd": 1}), (1, 3, (10, 10, 20, 20))],
+        [(1, 3, (30 * i, 30, 25, 25), 0.9 - i / 10) for i in range(6)]
+        + [(1, 3, (10, 10, 20, 20), 0.5)],
+    ),
+    "only a crowd": ([(1, 3, (0, 0, 200, 200), {"iscrowd": 1})], [(1, 3, SQUARE, 0.9)]),
+    "difficult counts as ordinary": (
+        [(1, 3, SQUARE, {"ignore": 1}), (1, 3, (100, 100, 40, 40))],
+        [(1, 3, (100, 100, 40, 40), 0.9)],
+    ),
+    "empty images": (
+        [(2, 3, SQUARE)],
+        [(1, 3, SQUARE, 0.9), (2, 3, SQUARE, 0.8), (3, 6, SQUARE, 0.7)],
+    ),
+    "score ties": (
+        [(image, 3, SQUARE) for image in (1, 2, 3)],
+        [
+            (3, 3, (0, 0, 9, 9), 0.5),
+            (2, 3, SQUARE, 0.5),
+            (1, 3, (0, 0, 9, 9), 0.5),
+            (3, 3, SQUARE, 0.5),
+        ],
+    ),
+    "ties among overlapping boxes": (
+        [(1, 3, SQUARE), (1, 3, (14, 20, 40, 40))],
+        [
+            (1, 3, (12, 20, 40, 40), 0.5),
+            (1, 3, (10, 20, 40, 40), 0.5),
+            (1, 3, (13, 20, 40, 40), 0.5),
+        ],
+    ),
+    "absent category": ([(1, 3, SQUARE)], [(1, 3, SQUARE, 0.9), (1, 6, SQUARE, 0.8)]),
+    "zero-area box": (
+        [(1, 3, (5, 5, 0, 10)), (1, 3, SQUARE)],
+        [(1, 3, (5, 5, 0, 10), 0.9), (1, 3, SQUARE, 0.8)],
+    ),
+    "over 100 detections": (
+        [(1, 3, SQUARE), (1, 6, SQUARE)],
+        [(1, 3, (300 + i, 0, 9, 9), 0.99 - i / 1000) for i in range(120)]
+        + [(1, 3, SQUARE, 0.1), (1, 6, SQUARE, 0.1)],
+    ),
+    "duplicates": (
+        [(1, 3, SQUARE), (2, 3, SQUARE)],
+        [(1, 3, SQUARE, 0.9)] * 3 + [(2, 3, SQUARE, 0.8)] * 2,
+    ),
+    "size borders": (
+        [(1, 3, box) for box in BORDER],
+        [(1, 3, box, 0.9 - i / 10) for i, box in enumerate(BORDER)]
+        + [(2, 3, box, 0.5) for box in BORDER],
+    ),
+    "IoU of exactly one half": ([(1, 3, (0, 0, 20, 10))], [(1, 3, (0, 0, 10, 10), 0.9)]),
+    "area of the mask, not of the box": (
+        [(1, 3, SQUARE, {"area": 900.0}), (2, 3, SQUARE, {"area": 1024.0})],
+        [(1, 3, SQUARE, 0.9), (2, 3, SQUARE, 0.8)],
+    ),
+    "negative scores": ([(1, 3, SQUARE)], [(1, 3, (0, 0, 9, 9), -1.0), (1, 3, SQUARE, -2.0)]),
+    "no detections": ([(1, 3, SQUARE)], []),
+    "no boxes": ([], [(1, 3, SQUARE, 0.9)]),
+    "nothing": ([], []),
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_adversarial_input_equals_pycocotools(name):
+    boxes, found = ADVERSARIAL[name]
+    truth = coco(boxes, images=(1, 2, 3))
+    assert_equals_pycocotools(truth, [detection(*item) for item in found])
+
+
+def random_input(generator, tied):
+    """Return a ground truth with crowds and odd areas, near detections in random order, names."""
+    images = generator.permutation(1000)[: generator.integers(1, 8)].tolist()
+    names = [f"class {number}" for number in range(generator.integers(1, 5))]
+    categories = [3 * rank for rank in range(1, len(names) + 1)]
+    boxes, found = [], []
+    for image in images:
+        for _ in range(generator.integers(0, 8)):
+            size = (
+                generator.choice([0, 4, 16, 32, 96, 128], 2)
+                if tied
+                else generator.uniform(1, 200, 2)
+            )
+            bbox = [*generator.integers(0, 100, 2).tolist(), *size.tolist()]
+            extra = {
+                "iscrowd": int(generator.random() < 0.2),
+                "ignore": int(generator.random() < 0.2),
+            }
+            if generator.random() < 0.3:
+                extra["area"] = float(generator.choice([0, 1024, 9216, 1e10, 1e11]))
+            category = int(generator.choice(categories))
+            boxes.append((image, category, bbox, extra))
+            for _ in range(generator.integers(0, 60 if generator.random() < 0.1 else 4)):
+                shift = generator.integers(-4, 5, 4) if tied else generator.normal(0, 6, 4)
+                score = generator.choice([0.0, 0.25, 0.5, 1.0]) if tied else generator.random()
+                if generator.random() < 0.2:
+                    category = int(generator.choice(categories))
+                found.append(
+                    detection(image, category, np.maximum(bbox + shift, 0).tolist(), float(score))
+                )
+    generator.shuffle(found)
+    return coco(boxes, images, names), found, generator.permutation(names).tolist()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_random_input_equals_pycocotools(tied):
+    generator = np.random.default_rng(20 + tied)
+    for _ in range(60):
+        assert_equals_pycocotools(*random_input(generator, tied))
+
+
+def test_perfect_detections_are_one():
+    boxes = [(1, 3, (0, 0, 20, 20)), (1, 6, (50, 50, 50, 50)), (2, 3, (9, 9, 200, 200))]
+    truth = coco(boxes, images=(1, 2))
+    metrics = assert_equals_pycocotools(truth, [detection(*box, 0.9) for box in boxes])
+    figures = metrics.to_json()
+    assert [figures[name] for name in (*COCO_FIGURES, "VOC07", "VOC12")] == pytest.approx(
+        [1.0] * 14
+    )
+    assert (metrics.images, metrics.boxes, metrics.detections) == (2, 3, 3)
+
+
+def test_absent_figures_are_none():
+    metrics = evaluate(coco([(1, 3, (0, 0, 20, 20))]), [], ["cat", "dog"])
+    assert (metrics.AP, metrics.APS, metrics.APL) == (0.0, 0.0, None)
+    assert (metrics.per_class["dog"].AP, metrics.per_class["dog"].VOC07) == (None, None)
+
+
+def test_classes_choose_and_order():
+    truth = coco([(1, 3, SQUARE), (1, 6, SQUARE)])
+    metrics = assert_equals_pycocotools(truth, [detection(1, 6, SQUARE, 0.9)], ["dog"])
+    assert (list(metrics.per_class), metrics.boxes) == (["dog"], 1)
+    assert list(evaluate(truth, [], ["dog", "cat"]).per_class) == ["dog", "cat"]
+
+
+def test_voc_ignores_what_is_difficult_and_coco_does_not():
+    truth = coco([(1, 3, SQUARE, {"ignore": 1}), (1, 3, (100, 100, 40, 40), {"difficult": 1})])
+    truth["annotations"].append(
+        {**truth["annotations"][0], "id": 9, "bbox": [300, 9, 9, 9], "ignore": 0}
+    )
+    metrics = evaluate(truth, [detection(1, 3, (300, 9, 9, 9), 0.9)], ["cat"])
+    assert (metrics.VOC07, metrics.VOC12) == (1.0, 1.0)
+    assert pytest.approx(1 / 3) == metrics.AR100
+
+
+def test_voc_map_is_the_mean_over_classes_with_boxes():
+    truth = coco([(1, 3, SQUARE), (1, 6, SQUARE)], names=("cat", "dog", "emu"))
+    metrics = evaluate(truth, [detection(1, 3, SQUARE, 0.9)], ["cat", "dog", "emu"])
+    assert (metrics.VOC07, metrics.VOC12) == (0.5, 0.5)
+    assert metrics.per_class["emu"].VOC12 is None
+
+
+def test_ids_may_be_words_zero_or_repeated():
+    """Annotation ids are numbered anew: 0, which pycocotools reads as unmatched, does no harm."""
+    truth = coco([("b", 3, SQUARE), ("a", 3, SQUARE)], images=("b", "a"))
+    for item in truth["annotations"]:
+        item["id"] = 0
+    found = [detection(name, 3, SQUARE, 0.9) for name in "ab"]
+    assert pytest.approx(1.0) == evaluate(truth, found, ["cat"]).AP
+
+
+def test_area_and_iscrowd_may_be_absent():
+    truth = coco([(1, 3, SQUARE)])
+    for key in ("area", "iscrowd", "id"):
+        del truth["annotations"][0][key]
+    assert pytest.approx(1.0) == evaluate(truth, [detection(1, 3, SQUARE, 0.9)], ["cat"]).APM
+
+
+def test_inputs_stay_as_they_were():
+    truth, found = coco([(1, 3, SQUARE)]), [detection(1, 3, SQUARE, 0.9)]
+    before = copy.deepcopy((truth, found))
+    evaluate(truth, found, ["cat"])
+    assert (truth, found) == before
+
+
+BAD_DETECTIONS = {
+    "NaN score": (detection(1, 3, SQUARE, float("nan")), "detection 0 of image 1: score nan"),
+    "infinite score": (detection(1, 3, SQUARE, float("inf")), "score inf is not finite"),
+    "NaN box": (detection(1, 3, (0, 0, float("nan"), 1), 0.5), "bbox"),
+    "short box": (detection(1, 3, (0, 0, 1), 0.5), "x, y, width, height"),
+    "unknown image": (detection(77, 3, SQUARE, 0.5), "image id .* 77"),
+    "unknown category": (detection(1, 44, SQUARE, 0.5), "category id .* 44"),
+    "category left out": (detection(1, 6, SQUARE, 0.5), "category id .* 6"),
+    "no score": ({"image_id": 1, "category_id": 3, "bbox": SQUARE}, "detection 0 has no 'score'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DETECTIONS)
+def test_bad_detection_is_named(name):
+    bad, message = BAD_DETECTIONS[name]
+    with pytest.raises(UserError, match=message):
+        evaluate(coco([(1, 3, SQUARE)]), [bad], ["cat"])
+
+
+BAD_TRUTHS = {
+    "unknown class": (coco([]), ["cart"], "did you mean 'cat'"),
+    "no class": (coco([]), [], "no class"),
+    "class twice": (coco([]), ["cat", "cat"], "class 'cat' is listed twice"),
+    "category twice": (coco([], names=("cat", "cat")), ["cat"], "category 'cat' is listed twice"),
+    "image twice": (coco([], images=(1, 1)), ["cat"], "image id 1 is used twice"),
+    "unknown image": (coco([(5, 3, SQUARE)]), ["cat"], "annotations whose image id .* 5"),
+    "unknown category": (coco([(1, 5, SQUARE)]), ["cat"], "annotations whose category id .* 5"),
+    "NaN area": (coco([(1, 3, SQUARE, {"area": float("nan")})]), ["cat"], "area nan"),
+    "no list of images": ({"annotations": [], "categories": []}, ["cat"], "no 'images'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TRUTHS)
+def test_bad_ground_truth_is_named(name):
+    truth, classes, message = BAD_TRUTHS[name]
+    with pytest.raises(UserError, match=message):
+        evaluate(truth, [], classes)
+
+
+def test_many_unknown_ids_are_summed_up():
+    found = [detection(image, 3, SQUARE, 0.5) for image in range(10, 20)]
+    with pytest.raises(UserError, match="10, 11, 12, 13, 14 and 5 more"):
+        evaluate(coco([]), found, ["cat"])
+
+
+def test_metrics_survive_json(tmp_path):
+    metrics = evaluate(coco([(1, 3, SQUARE)]), [detection(1, 3, SQUARE, 0.9)], ["cat", "dog"])
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(metrics.to_json()))
+    assert Metrics.read(path) == metrics
+    assert Metrics.from_json(metrics.to_json()) == metrics
+    path.write_text('{"AP": 0.5}')
+    with pytest.raises(UserError, match=r"metrics\.json: key 'AP50' is missing"):
+        Metrics.read(path)
+
+
+def test_nothing_is_printed_and_nothing_heavy_is_imported():
+    code = (
+        "import sys, kd.evaluation as e\n"
+        "t = {'images': [{'id': 1}], 'categories': [{'id': 1, 'name': 'a'}], 'annotations': []}\n"
+        "e.evaluate(t, [], ['a'])\n"
+        "assert not {'torch', 'pycocotools', 'pandas', 'mmdet'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
