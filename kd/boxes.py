@@ -1,0 +1,27 @@
+"""Boxes: xyxy in pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kd.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
+
+
+def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the IoU (P,) of boxes (P, 4) with others (P, 4), row by row; 0 where both are empty."""
+    corner = torch.maximum(boxes[:, :2], others[:, :2])
+    opposite = torch.minimum(boxes[:, 2:], others[:, 2:])
+    overlap = _area(opposite - corner)
+    union = _area(boxes[:, 2:] - boxes[:, :2]) + _area(others[:, 2:] - others[:, :2]) - overlap
+    return overlap / union.clamp(min=1e-6)
+
+
+def _area(sides: Tensor) -> Tensor:
+    width, height = sides.clamp(min=0).unbind(1)
+    return width * height

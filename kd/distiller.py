@@ -1,0 +1,105 @@
+"""Student, frozen teacher and methods as one mmengine model."""
+
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from kd import methods
+from kd.methods.base import Losses, Method
+from kd.observation import Batch, Observation, observe
+from kd.weights import load_detector
+
+
+@MODELS.register_module()
+class Distiller(BaseModel):
+    """Trains ``student`` with its detection losses plus the losses of each method.
+
+    The teacher is no submodule: it stays in eval mode, and out of the checkpoint, the optimiser
+    and DistributedDataParallel. Its forward runs without gradients rather than in inference mode,
+    whose tensors autograd refuses to save where a loss multiplies them with the student's.
+
+    ``methods``: ``{term: {"method": name, settings...}}``; ``checkpoint``: the teacher's weights.
+    """
+
+    def __init__(
+        self,
+        student: dict[str, Any],
+        teacher: dict[str, Any],
+        checkpoint: str,
+        methods: dict[str, dict[str, Any]],
+    ) -> None:
+        detector = MODELS.build(student)
+        super().__init__(data_preprocessor=detector.data_preprocessor)
+        self.student = detector
+        # The student starts from the weights it would have without a teacher.
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self._teacher = [load_detector(teacher, checkpoint)]
+            self.terms = {name: _method(settings) for name, settings in methods.items()}
+            channels = [_neck_channels(model) for model in (detector, self.teacher)]
+            self.adapters = nn.ModuleDict(
+                {name: nn.ModuleDict(term.adapters(*channels)) for name, term in self.terms.items()}
+            )
+        self.distilled: tuple[str, ...] = ()
+        self.probed: dict[str, list[float]] | None = None
+        self.probing = False
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self._teacher[0]
+
+    def init_weights(self) -> None:
+        """Initialise the student; the teacher has its weights and adapters have torch's."""
+        self.student.init_weights()
+
+    def forward(self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor") -> Any:
+        """Return losses by name in mode ``loss``; in other modes what the student returns.
+
+        ``inputs``: (B, 3, H, W), normalised.
+        """
+        if mode != "loss":
+            return self.student(inputs, data_samples, mode)
+        assert data_samples is not None
+        batch = Batch(inputs, data_samples)
+        student = observe(self.student, batch, frozen=False)
+        losses = student.losses()
+        distilled = self.distillation(student, observe(self.teacher, batch, frozen=True), batch)
+        self.distilled = tuple(distilled)
+        if self.probing:
+            self.probed = gradient_norms(distilled, student.neck)
+        return {**losses, **distilled}
+
+    def distillation(self, student: Observation, teacher: Observation, batch: Batch) -> Losses:
+        """Return the weighted terms of all methods, computed in float32."""
+        losses: Losses = {}
+        with torch.autocast(batch.inputs.device.type, enabled=False):
+            for name, term in self.terms.items():
+                losses |= term.losses(student, teacher, batch, self.adapters[name])
+        return losses
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move the teacher along with the module."""
+        self.teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+
+def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]:
+    """Return, per term, the L2 norm of its gradient at each neck level (0 where it has none)."""
+    norms = {}
+    for name, value in losses.items():
+        total = torch.stack(list(value)).sum() if isinstance(value, list) else value
+        gradients = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
+        norms[name] = [0.0 if g is None else float(g.norm()) for g in gradients]
+    return norms
+
+
+def _method(settings: dict[str, Any]) -> Method:
+    values = dict(settings)
+    return methods.get(values.pop("method")).model_validate(values)
+
+
+def _neck_channels(detector: Any) -> list[int]:
+    return [detector.neck.out_channels] * detector.neck.num_outs

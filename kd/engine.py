@@ -1,0 +1,234 @@
+"""The training loop and its hooks: resumable to the bit, watched, and never silent."""
+
+import json
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS, LOOPS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import Tensor, nn
+
+from kd import weights
+from kd.data.loading import mix, seed_everything
+from kd.errors import UserError
+
+KEPT = 2
+
+
+class NonFiniteLoss(UserError):
+    """A loss became infinite or not a number."""
+
+
+def bare(model: nn.Module) -> Any:
+    """Return the model without a distributed wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
+
+    def run(self) -> nn.Module:
+        """Restore the newest checkpoint if there is one, and train to the end."""
+        saved = _saved(_folder(self.runner))
+        if saved:
+            self._iter = _restore(self.runner, saved[-1])
+            self._epoch = self._iter // len(self.dataloader)
+            print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Run the steps of the epoch that have not been made yet."""
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        done = self._iter - self._epoch * len(self.dataloader)
+        self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
+        for index, batch in enumerate(self.dataloader, start=done):
+            self.run_iter(index, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+
+@HOOKS.register_module()
+class SeedEachStep(Hook):
+    """Makes what a step draws at random (RoI samplers, dropout) a function of (seed, step)."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        seed_everything(mix(runner.seed, 1 + runner.iter))
+
+
+@HOOKS.register_module()
+class FiniteLoss(Hook):
+    """Stops before the optimiser step on a loss that is not finite, naming term, level and step."""
+
+    def before_run(self, runner: Runner) -> None:
+        model = bare(runner.model)
+        parse = model.parse_losses
+
+        def parse_finite(losses: dict[str, Any]) -> Any:
+            total, log = parse(losses)
+            if not total.isfinite():
+                raise NonFiniteLoss(f"step {runner.iter + 1}: {_culprits(losses)}")
+            return total, log
+
+        model.parse_losses = parse_finite
+
+
+def _culprits(losses: dict[str, Any]) -> str:
+    found = []
+    for name, value in losses.items():
+        parts = value if isinstance(value, list | tuple) else [value]
+        for level, part in enumerate(parts):
+            if not part.isfinite().all():
+                place = f" at level {level}" if len(parts) > 1 else ""
+                found.append(f"{name}{place} is {float(part.detach().float().sum())}")
+    return ", ".join(found) or "the sum of finite losses overflows"
+
+
+@HOOKS.register_module()
+class StepLog(Hook):
+    """Writes ``log.jsonl`` (one record per ``interval`` steps) and a progress line now and then.
+
+    A record has every loss term, the share of each distillation term in the loss, the learning
+    rate and the rate in images per second. The first records also have ``gradient_norm``: each
+    distillation term's gradient at the neck maps, by level.
+    """
+
+    def __init__(self, interval: int = 10, probes: int = 3, every_seconds: float = 10.0) -> None:
+        self.interval, self.probes, self.every_seconds = interval, probes, every_seconds
+        self.times: deque[float] = deque(maxlen=50)
+
+    def before_train(self, runner: Runner) -> None:
+        self.path = Path(runner.work_dir) / "log.jsonl"
+        self.title = runner.cfg.get("title", runner.experiment_name)
+        if is_main_process():
+            _truncate(self.path, runner.iter)
+        self.printed = time.monotonic()
+        self.times.append(self.printed)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        model = bare(runner.model)
+        if hasattr(model, "probing"):
+            model.probing = runner.iter < self.probes
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self.times.append(time.monotonic())
+        step, model = runner.iter + 1, bare(runner.model)
+        probing = getattr(model, "probing", False)
+        if not is_main_process():
+            return
+        if probing or step % self.interval == 0 or step == runner.max_iters:
+            record = self._record(runner, outputs, step)
+            if probing:
+                record["gradient_norm"] = model.probed
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+        due = self.times[-1] - self.printed >= self.every_seconds
+        if due or step in (1, runner.max_iters):
+            self.printed = self.times[-1]
+            print(self._line(runner, outputs, step), flush=True)
+
+    def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
+        losses = {name: float(value) for name, value in outputs.items()}
+        total = losses.get("loss", 0.0)
+        distilled = getattr(bare(runner.model), "distilled", ())
+        return {
+            "step": step,
+            "epoch": runner.epoch + 1,
+            "lr": runner.optim_wrapper.get_lr()["lr"][0],
+            "images_per_second": round(self._rate(runner), 2),
+            **losses,
+            "share": {name: losses[name] / total for name in distilled if total},
+        }
+
+    def _rate(self, runner: Runner) -> float:
+        spent = self.times[-1] - self.times[0]
+        images = (len(self.times) - 1) * runner.train_dataloader.batch_size * runner.world_size
+        return images / spent if spent else 0.0
+
+    def _line(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> str:
+        rate = self._rate(runner)
+        left = (runner.max_iters - step) * (self.times[-1] - self.times[0]) / max(len(self.times) - 1, 1)
+        return (
+            f"{self.title}: epoch {runner.epoch + 1}/{runner.max_epochs} "
+            f"step {step}/{runner.max_iters} loss {float(outputs['loss']):.3f} "
+            f"{rate:.1f} images/s, {_clock(left)} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Drop the records of steps that a resumed run makes again."""
+    if not path.exists():
+        return
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        lines.append(line)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+@HOOKS.register_module()
+class Checkpoints(Hook):
+    """Saves every ``interval`` steps what a run needs to go on to the same final weights.
+
+    A checkpoint is written beside its place and renamed, so that one that exists is complete.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, interval: int) -> None:
+        self.interval = int(os.environ.get("KD_SAVE_EVERY", interval))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if (runner.iter + 1) % self.interval == 0 and is_main_process():
+            self._save(runner, runner.iter + 1)
+
+    def _save(self, runner: Runner, step: int) -> None:
+        content = {
+            "step": step,
+            "model": bare(runner.model).state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+        }
+        folder = _folder(runner)
+        weights.save(folder / f"step{step:08d}.pth", content)
+        for old in _saved(folder)[:-KEPT]:
+            old.unlink()
+
+
+def _restore(runner: Runner, path: Path) -> int:
+    """Load a checkpoint into the runner; return the number of steps already made."""
+    content = weights.read(path)
+    bare(runner.model).load_state_dict(content["model"])
+    runner.optim_wrapper.load_state_dict(content["optimizer"])
+    for scheduler, state in zip(runner.param_schedulers, content["schedulers"], strict=True):
+        scheduler.load_state_dict(state)
+    return content["step"]
+
+
+def _folder(runner: Runner) -> Path:
+    return Path(runner.work_dir) / "checkpoints"
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step*.pth"))

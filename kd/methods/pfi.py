@@ -1,0 +1,79 @@
+"""Prediction-guided feature imitation: imitate where predictions differ (Li et al., AAAI 2022)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import NonNegativeFloat
+
+from kd.lazy import LazyModule
+from kd.methods.base import Losses, Method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.observation import Batch, Observation
+else:
+    nn = LazyModule("torch.nn")
+
+
+class PredictionGuidedImitation(Method):
+    """Equations 7 to 9. No mask and no threshold; the weight is the paper's beta.
+
+    There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
+    draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
+    (d5c36191). A 1x1 convolution on the student is added only where channel counts differ.
+    """
+
+    reads = frozenset({"neck", "class_maps"})
+
+    weight: NonNegativeFloat = 1.5
+    input: Literal["probability", "logit"] = "probability"
+    reduction: Literal["squared", "linear", "norm"] = "squared"
+    detach_prediction: bool = False
+    """Whether the prediction difference only weights, without a gradient of its own."""
+
+    def adapters(self, student: list[int], teacher: list[int]) -> dict[str, nn.Module]:
+        """Return a 1x1 convolution for each level whose channels differ."""
+        return {
+            f"level{level}": nn.Conv2d(narrow, wide, 1)
+            for level, (narrow, wide) in enumerate(zip(student, teacher, strict=True))
+            if narrow != wide
+        }
+
+    def losses(
+        self, student: Observation, teacher: Observation, batch: Batch, adapters: nn.ModuleDict
+    ) -> Losses:
+        """Return ``loss_pfi``, one term per level."""
+        scale = self.weight / len(student.neck)
+        terms = []
+        for level, feature in enumerate(student.neck):
+            feature = feature.float()
+            if f"level{level}" in adapters:
+                feature = adapters[f"level{level}"](feature)
+            gap = prediction_gap(*(self._predictions(m.class_maps[level]) for m in (teacher, student)))
+            gap = gap.detach() if self.detach_prediction else gap
+            distance = (feature - teacher.neck[level].float()).square().mean(1)
+            terms.append(scale * guided_distance(gap, distance, self.reduction))
+        return {"loss_pfi": terms}
+
+    def _predictions(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.input == "probability" else logits
+
+
+def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return P_dif (B, H, W): the mean squared difference over channels (equation 7)."""
+    return (teacher - student).square().mean(1)
+
+
+def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
+    """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
+
+    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: ||P F||_2 / (H W) by image.
+    """
+    product = gap * distance
+    if reduction == "squared":
+        return product.square().mean()
+    if reduction == "linear":
+        return product.mean()
+    return product.flatten(1).norm(dim=1).mean() / product[0].numel()

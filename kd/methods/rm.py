@@ -1,0 +1,77 @@
+"""Rank mimicking: which of an object's positive priors should win (Li et al., AAAI 2022)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import NonNegativeFloat
+
+from kd.boxes import aligned_iou
+from kd.lazy import LazyModule
+from kd.methods.base import Losses, Method
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kd.observation import Batch, Observation
+else:
+    torch = LazyModule("torch")
+
+
+class RankMimicking(Method):
+    """Equations 5 and 6, summed over the class rank and the localisation rank (Table 4).
+
+    There is no official code. The paper speaks of classification scores, hence ``score: probability``;
+    an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the paper's alpha.
+    Every object of the batch counts in M, one without a positive prior as zero.
+    """
+
+    reads = frozenset({"logits", "boxes", "assignment"})
+
+    weight: NonNegativeFloat = 4.0
+    classification: bool = True
+    localisation: bool = True
+    score: Literal["probability", "logit"] = "probability"
+    """What of the target class enters the softmax over priors."""
+
+    def losses(
+        self, student: Observation, teacher: Observation, batch: Batch, adapters: nn.ModuleDict
+    ) -> Losses:
+        """Return ``loss_rm_cls`` and ``loss_rm_loc``, scalars."""
+        assert student.assignment is not None
+        image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
+        instance = batch.gt_offsets[image] + student.assignment[image, prior]
+        instances = sum(map(len, batch.gt_labels))
+        losses: Losses = {}
+        if self.classification:
+            label = torch.cat(batch.gt_labels)[instance]
+            scores = [self._class_scores(model.logits[image, prior, label]) for model in (teacher, student)]
+            losses["loss_rm_cls"] = self.weight * rank_divergence(*scores, instance, instances)
+        if self.localisation:
+            truth = torch.cat(batch.gt_boxes)[instance]
+            scores = [aligned_iou(model.boxes(image, prior), truth) for model in (teacher, student)]
+            losses["loss_rm_loc"] = self.weight * rank_divergence(*scores, instance, instances)
+        return losses
+
+    def _class_scores(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.score == "probability" else logits
+
+
+def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instances: int) -> Tensor:
+    """Return the mean over instances of KL(p^T || p^S), p a softmax over an instance's priors.
+
+    ``teacher``, ``student``: (P,) scores of positive priors; ``instance``: (P,) which of the
+    ``instances`` objects each belongs to. Equation 6; 0 where there is no prior.
+    """
+    log_teacher = _log_softmax(teacher.detach(), instance, instances)
+    log_student = _log_softmax(student, instance, instances)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum() / max(instances, 1)
+
+
+def _log_softmax(scores: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Logarithm of the softmax of (P,) scores within each group."""
+    highest = scores.new_zeros(groups).scatter_reduce(0, group, scores.detach(), "amax", include_self=False)
+    shifted = scores - highest[group]
+    total = scores.new_zeros(groups).index_add(0, group, shifted.exp())
+    return shifted - total[group].log()

@@ -1,0 +1,16 @@
+"""Everything a composed configuration refers to, registered: import this before building one."""
+
+import warnings
+
+from kd import mmcv_ops
+
+mmcv_ops.install()
+warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
+
+import mmdet.datasets  # noqa: E402
+import mmdet.models  # noqa: E402
+
+import kd.data.loading  # noqa: E402
+import kd.distiller  # noqa: E402
+import kd.engine  # noqa: E402
+import kd.imagenet  # noqa: E402, F401

@@ -1,0 +1,224 @@
+"""Composition: the parts of a run -> one complete mmengine configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from kd.errors import UserError
+from kd.settings.datasets import CocoSplit, Dataset
+from kd.settings.library import Library
+from kd.settings.parts import Checkpoint, Scale, Schedule
+from kd.settings.run import Run
+
+WEIGHTS = "weights.pth"
+SAVE_EVERY = 500
+
+
+def compose(run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str) -> dict[str, Any]:
+    """Return the configuration of a run as plain data, loadable by mmengine.
+
+    ``terms`` are the checked settings of each method term (empty for a run without a teacher).
+    """
+    dataset = library.dataset(run.dataset, where)
+    schedule = library.schedule(run.schedule, where)
+    classes = _classes(run.dataset, dataset)
+    model = detector_model(run.detector, run.student, len(classes), schedule.init, scale, library, where)
+    if run.teacher:
+        model = {
+            "type": "Distiller",
+            "student": model,
+            "teacher": _frozen(run.teacher.config),
+            "checkpoint": str(run.teacher.directory / WEIGHTS),
+            "methods": terms,
+        }
+    return {
+        "default_scope": "mmdet",
+        "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
+        "model": model,
+        "train_dataloader": _loader(dataset, "train", classes, schedule.batch_size, run.seed),
+        "test_dataloader": _loader(dataset, "test", classes, schedule.batch_size, run.seed),
+        **_training(schedule),
+        "randomness": {"seed": run.seed},
+    }
+
+
+def imported(
+    run: Run, checkpoint: Checkpoint, scale: Scale, library: Library, where: str
+) -> dict[str, Any]:
+    """Return the configuration of a run whose weights are published ones instead of trained."""
+    config = compose(run, {}, scale, library, where)
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        del config[key]
+    return {**config, "published_checkpoint": checkpoint.model_dump()}
+
+
+def detector_model(
+    detector: str, backbone: str, classes: int, init: str, scale: Scale, library: Library, where: str
+) -> dict[str, Any]:
+    """Return mmdet's model dict of a detector on a backbone."""
+    part = library.detector(detector, where)
+    body, channels = _backbone(backbone, init, library, where)
+    own: dict[str, Any] = {
+        "data_preprocessor": {
+            "type": "DetDataPreprocessor",
+            "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375],
+            "bgr_to_rgb": True,
+            "pad_size_divisor": 32,
+        },
+        "backbone": body,
+        "neck": {"in_channels": channels},
+        "bbox_head": {"num_classes": classes},
+    }
+    return merge(merge(part.model, scale.detectors.get(detector, {}), detector), own)
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any], known_in: str = "") -> dict[str, Any]:
+    """Return ``base`` with ``changes`` merged in, dict by dict.
+
+    With ``known_in`` (a detector's name) every changed key must exist in ``base``.
+    """
+    merged = dict(base)
+    for key, value in changes.items():
+        if known_in and key not in base:
+            raise UserError(
+                f"configs/scales: detector '{known_in}' has no setting '{key}' here; "
+                f"valid: {', '.join(base)}"
+            )
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = merge(base[key], value, known_in) if both else value
+    return merged
+
+
+def _backbone(name: str, init: str, library: Library, where: str) -> tuple[dict[str, Any], list[int]]:
+    part, width = library.backbone(name, where)
+    scaled = {key: type(value)(value * width) for key, value in part.scaled.items()}
+    channels = [_divisible(channel * width, part.divisor) for channel in part.channels]
+    model = {**part.model, **scaled}
+    if init == "imagenet":
+        if part.imagenet is None:
+            raise UserError(f"{where}: backbone '{name}' has no ImageNet weights; use 'init: scratch'")
+        model |= part.imagenet_frozen if width == 1 else {}
+        model["init_cfg"] = {"type": "ImageNet", "checkpoint": part.imagenet}
+    return model, channels
+
+
+def _divisible(value: float, divisor: int) -> int:
+    """Round as MobileNets do: to a multiple of ``divisor``, losing at most a tenth."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _frozen(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a teacher's model without its initial weights: a checkpoint replaces them."""
+    model = dict(config["model"])
+    model["backbone"] = {key: value for key, value in model["backbone"].items() if key != "init_cfg"}
+    return model
+
+
+def _classes(name: str, dataset: Dataset) -> list[str]:
+    if dataset.classes is not None:
+        return dataset.classes
+    from kd.data.readers import class_names
+
+    try:
+        return class_names(dataset)
+    except UserError as error:
+        raise UserError(f"configs/datasets/{name}.yaml: {error}") from None
+
+
+def _training(schedule: Schedule) -> dict[str, Any]:
+    optimiser = {
+        "type": "SGD",
+        "lr": schedule.lr,
+        "momentum": schedule.momentum,
+        "weight_decay": schedule.weight_decay,
+    }
+    clip = {"clip_grad": {"max_norm": schedule.clip_grad}} if schedule.clip_grad else {}
+    warmup = {
+        "type": "LinearLR",
+        "start_factor": 0.001,
+        "by_epoch": False,
+        "begin": 0,
+        "end": schedule.warmup_iters,
+    }
+    steps = {
+        "type": "MultiStepLR",
+        "by_epoch": True,
+        "begin": 0,
+        "end": schedule.epochs,
+        "milestones": schedule.milestones,
+        "gamma": 0.1,
+        "convert_to_iter_based": True,
+    }
+    return {
+        "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs},
+        "optim_wrapper": {"type": "OptimWrapper", "optimizer": optimiser, **clip},
+        "param_scheduler": [warmup, steps] if schedule.warmup_iters else [steps],
+        "default_hooks": {"logger": None, "checkpoint": None, "sampler_seed": None, "runtime_info": None},
+        "custom_hooks": [
+            {"type": "SeedEachStep"},
+            {"type": "FiniteLoss"},
+            {"type": "StepLog"},
+            {"type": "Checkpoints", "interval": SAVE_EVERY},
+        ],
+    }
+
+
+def _loader(
+    dataset: Dataset, split: str, classes: list[str], batch_size: int, seed: int
+) -> dict[str, Any]:
+    training = split == "train"
+    parts = [_reader(dataset, source, split, classes) for source in _sources(dataset, split)]
+    joined = parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
+    return {
+        "batch_size": batch_size if training else 1,
+        "num_workers": 0,
+        "sampler": {"type": "EpochSampler", "shuffle": training},
+        "dataset": {"type": "SeededDataset", "seed": seed, "dataset": joined} if training else joined,
+    }
+
+
+def _sources(dataset: Dataset, split: str) -> list[Any]:
+    source = getattr(dataset, split)
+    return [source] if isinstance(source, CocoSplit) else source
+
+
+def _reader(dataset: Dataset, source: CocoSplit | str, split: str, classes: list[str]) -> dict[str, Any]:
+    training = split == "train"
+    common = {
+        "metainfo": {"classes": classes},
+        "pipeline": _pipeline(dataset, training),
+        "test_mode": not training,
+    }
+    if isinstance(source, CocoSplit):
+        return {
+            "type": "CocoDataset",
+            "data_root": dataset.root,
+            "ann_file": source.annotations,
+            "data_prefix": {"img": source.images},
+            "filter_cfg": {"filter_empty_gt": training, "min_size": 1},
+            **common,
+        }
+    folder, name = Path(source).parent, Path(source).name
+    return {
+        "type": "XMLDataset",
+        "data_root": str(Path(dataset.root) / folder),
+        "ann_file": f"ImageSets/Main/{name}.txt",
+        "data_prefix": {"sub_data_root": ""},
+        "filter_cfg": {"filter_empty_gt": training, "min_size": 1, "bbox_min_size": 1},
+        **common,
+    }
+
+
+def _pipeline(dataset: Dataset, training: bool) -> list[dict[str, Any]]:
+    resize = {"type": "Resize", "scale": list(dataset.image_size), "keep_ratio": True}
+    if training:
+        return [
+            {"type": "LoadImageFromFile"},
+            {"type": "LoadAnnotations", "with_bbox": True},
+            resize,
+            {"type": "RandomFlip", "prob": 0.5},
+            {"type": "PackDetInputs"},
+        ]
+    meta_keys = ["img_id", "img_path", "ori_shape", "img_shape", "scale_factor"]
+    return [{"type": "LoadImageFromFile"}, resize, {"type": "PackDetInputs", "meta_keys": meta_keys}]

@@ -1,0 +1,65 @@
+"""The parts on disk, found by name."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from kd.errors import UserError, suggest
+from kd.settings.base import Part
+from kd.settings.datasets import Dataset
+from kd.settings.parts import Backbone, Detector, Preset, Scale, Schedule, Study
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
+
+
+class Library:
+    """Reads ``configs/<folder>/<name>.yaml``, each file once."""
+
+    def __init__(self, root: Path = Path("configs")) -> None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; run from the root of the project")
+        self.root = root
+        self._read = cache(self._read_part)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the parts in a folder, sorted."""
+        return sorted(path.stem for path in (self.root / folder).glob("*.yaml"))
+
+    def dataset(self, name: str, where: str) -> Dataset:
+        return self._read(Dataset, "datasets", name, where)
+
+    def detector(self, name: str, where: str) -> Detector:
+        return self._read(Detector, "detectors", name, where)
+
+    def schedule(self, name: str, where: str) -> Schedule:
+        return self._read(Schedule, "schedules", name, where)
+
+    def scale(self, name: str, where: str) -> Scale:
+        return self._read(Scale, "scales", name, where)
+
+    def study(self, name: str, where: str) -> Study:
+        return self._read(Study, "studies", name, where)
+
+    def preset(self, name: str) -> Preset | None:
+        """Return the named variant of a method, or None where there is none."""
+        if name not in self.names("methods"):
+            return None
+        return self._read(Preset, "methods", name, "")
+
+    def backbone(self, name: str, where: str) -> tuple[Backbone, float]:
+        """Return a backbone and its width factor; ``r18-w0.5`` is (r18, 0.5)."""
+        match = WIDTH.fullmatch(name)
+        base, width = (match["base"], float(match["width"])) if match else (name, 1.0)
+        if not 0 < width <= 4:
+            raise UserError(f"{where}: backbone '{name}': the width must lie in (0, 4]")
+        return self._read(Backbone, "backbones", base, where), width
+
+    def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
+        valid = self.names(folder)
+        if name not in valid:
+            raise UserError(
+                f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}"
+            )
+        return kind.read(self.root / folder / f"{name}.yaml")

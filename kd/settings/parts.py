@@ -1,0 +1,123 @@
+"""The parts a run is composed of: one model per folder of ``configs/``."""
+
+from typing import Any, Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from kd.settings.base import Part
+
+
+class Detector(Part):
+    """A detector without its backbone, in mmdet's own terms."""
+
+    title: str
+    observer: str
+    """How methods see its head: a key of kd.observation.OBSERVABLE."""
+    model: dict[str, Any]
+
+
+class Backbone(Part):
+    """A backbone in mmdet's own terms; ``r18-w0.5`` is ``r18`` at half width."""
+
+    title: str
+    model: dict[str, Any]
+    scaled: dict[str, int | float]
+    """Arguments that a width factor multiplies."""
+    channels: list[PositiveInt]
+    """Channels of the maps handed to the neck, at full width."""
+    divisor: PositiveInt = 1
+    """Scaled channels are rounded to a multiple of this (8 for MobileNets)."""
+    imagenet: str | None = None
+    """Weights for ``init: imagenet``; a narrower network takes their leading channels."""
+    imagenet_frozen: dict[str, Any] = {}
+    """Further arguments when training starts from ImageNet weights at full width."""
+
+
+class Schedule(Part):
+    """SGD with linear warm-up and steps; ``lr`` belongs to the total ``batch_size``."""
+
+    epochs: PositiveInt
+    milestones: list[PositiveInt]
+    warmup_iters: NonNegativeInt
+    batch_size: PositiveInt
+    lr: PositiveFloat
+    momentum: NonNegativeFloat = 0.9
+    weight_decay: NonNegativeFloat = 0.0001
+    clip_grad: PositiveFloat | None = None
+    """Largest gradient norm."""
+    init: Literal["imagenet", "scratch"] = "imagenet"
+
+    @model_validator(mode="after")
+    def _milestones_within(self) -> "Schedule":
+        if self.milestones != sorted(self.milestones) or self.milestones[-1:] > [self.epochs]:
+            raise ValueError(
+                f"milestones {self.milestones} must rise and lie within {self.epochs} epochs"
+            )
+        return self
+
+
+class Scale(Part):
+    """A size at which studies are run: what stands in for the parts that a study names."""
+
+    title: str
+    datasets: dict[str, str] = {}
+    schedules: dict[str, str] = {}
+    backbones: dict[str, str] = {}
+    detectors: dict[str, dict[str, Any]] = {}
+    """Changes merged into a detector's model."""
+
+
+class Preset(Part):
+    """A named variant of a method: ``configs/methods/*.yaml``."""
+
+    method: str
+    settings: dict[str, Any] = {}
+
+
+class Checkpoint(Part):
+    """Published weights: a file or an address, and the SHA-256 that they must have."""
+
+    source: str
+    sha256: str
+
+    @model_validator(mode="after")
+    def _digest_is_hex(self) -> "Checkpoint":
+        if len(self.sha256) != 64 or set(self.sha256.lower()) - set("0123456789abcdef"):
+            raise ValueError("sha256 must be 64 hexadecimal digits")
+        return self
+
+
+class Pair(Part):
+    """A teacher and a student backbone; the teacher's detector is the student's unless named."""
+
+    teacher: str
+    student: str
+    teacher_detector: str | None = None
+    checkpoint: Checkpoint | None = None
+    """Published teacher weights, used instead of training the teacher."""
+
+
+class Table(Part):
+    """The rows of one published table as a matrix: detectors x pairs x methods."""
+
+    title: str
+    dataset: str
+    schedule: str
+    detectors: list[str]
+    pairs: list[Pair]
+    methods: list[str]
+    published: str | None = None
+    """The table's name in the study's published numbers."""
+    settings: dict[str, dict[str, Any]] = {}
+    """Settings by method name, over the method's defaults."""
+
+
+class Study(Part):
+    """One paper: its tables, and the file under ``configs/published/`` with its numbers."""
+
+    title: str
+    source: str
+    published: str | None = None
+    seeds: PositiveInt = 1
+    """Runs are repeated with the seeds 0, 1, ... below this number."""
+    tables: dict[str, Table]

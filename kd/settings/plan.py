@@ -1,0 +1,165 @@
+"""From a study to its rows and runs; nothing here imports torch."""
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from kd.errors import UserError, suggest
+from kd.settings.compose import compose, imported
+from kd.settings.library import Library
+from kd.settings.methods import check_overrides, check_readable, resolve
+from kd.settings.parts import Pair, Scale, Study, Table
+from kd.settings.run import Run
+
+FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its runs by seed, and what was published for it."""
+
+    table: str
+    detector: str
+    teacher: str
+    student: str
+    method: str
+    kind: Literal["teacher", "baseline", "distilled"]
+    runs: dict[int, Run]
+    baselines: dict[int, Run]
+    published: dict[str, float]
+    published_baseline: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study at a scale: its rows in order, and every run they need, teachers first."""
+
+    study: Study
+    scale: Scale
+    rows: list[Row]
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """All runs by name."""
+        found: dict[str, Run] = {}
+        for row in self.rows:
+            for run in row.runs.values():
+                if run.teacher:
+                    found.setdefault(run.teacher.name, run.teacher)
+                found.setdefault(run.name, run)
+        return found
+
+
+def plan(
+    name: str, scale: str, library: Library, seeds: int | None = None, tables: list[str] | None = None
+) -> Plan:
+    """Return the plan of a study; UserError on anything that could not run.
+
+    ``seeds``: how many, over the study's own number; ``tables``: only these.
+    """
+    study = library.study(name, "study")
+    for table in tables or []:
+        if table not in study.tables:
+            raise UserError(f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}")
+    count = study.seeds if seeds is None else seeds
+    if count < 1:
+        raise UserError(f"seeds: {count}; at least one is needed")
+    planner = _Planner(name, study, scale, library, count)
+    rows = [row for key in tables or study.tables for row in planner.table(key)]
+    return Plan(study, planner.scale, rows)
+
+
+class _Planner:
+    def __init__(self, name: str, study: Study, scale: str, library: Library, seeds: int) -> None:
+        self.where = f"configs/studies/{name}.yaml"
+        self.library, self.study = library, study
+        self.scale_name, self.scale = scale, library.scale(scale, "scale")
+        self.seeds = range(seeds)
+        self.published = _published(library, study, self.where)
+
+    def table(self, key: str) -> list[Row]:
+        table = self.study.tables[key]
+        check_overrides(table.settings, table.methods, f"{self.where}: table '{key}'")
+        return [
+            row
+            for detector in table.detectors
+            for pair in table.pairs
+            for row in self._pair(key, table, detector, pair)
+        ]
+
+    def _pair(self, key: str, table: Table, detector: str, pair: Pair) -> list[Row]:
+        where = f"{self.where}: table '{key}'"
+        teacher = self._teacher(table, detector, pair, where)
+        baselines = {s: self._alone(table, detector, pair.student, s, where) for s in self.seeds}
+
+        def row(method: str, kind: Any, runs: dict[int, Run]) -> Row:
+            distilled = kind == "distilled"
+            return Row(
+                key, detector, pair.teacher if kind != "baseline" else "",
+                pair.student if kind != "teacher" else "", method, kind, runs,
+                baselines if distilled else {},
+                self._numbers(table, detector, pair, method),
+                self._numbers(table, detector, pair, "baseline") if distilled else {},
+            )  # fmt: skip
+
+        rows = [row("teacher", "teacher", {0: teacher}), row("baseline", "baseline", baselines)]
+        for method in table.methods:
+            runs = {s: self._distilled(table, detector, pair, method, teacher, s, where) for s in self.seeds}
+            rows.append(row(method, "distilled", runs))
+        return rows
+
+    def _teacher(self, table: Table, detector: str, pair: Pair, where: str) -> Run:
+        run = self._alone(table, pair.teacher_detector or detector, pair.teacher, 0, where)
+        if pair.checkpoint is None:
+            return run
+        config = imported(run, pair.checkpoint, self.scale, self.library, where)
+        return replace(run, config=config)
+
+    def _alone(self, table: Table, detector: str, backbone: str, seed: int, where: str) -> Run:
+        return self._composed(self._named(table, detector, backbone, seed), {}, where)
+
+    def _distilled(
+        self, table: Table, detector: str, pair: Pair, method: str, teacher: Run, seed: int, where: str
+    ) -> Run:
+        terms = resolve(method, table.settings, self.library, where)
+        for name in {detector, pair.teacher_detector or detector}:
+            check_readable(terms, self.library.detector(name, where), name, where)
+        run = self._named(table, detector, pair.student, seed)
+        return self._composed(replace(run, method=method, teacher=teacher), terms, where)
+
+    def _named(self, table: Table, detector: str, backbone: str, seed: int) -> Run:
+        scale = self.scale
+        return Run(
+            scale=self.scale_name,
+            dataset=scale.datasets.get(table.dataset, table.dataset),
+            schedule=scale.schedules.get(table.schedule, table.schedule),
+            detector=detector,
+            student=scale.backbones.get(backbone, backbone),
+            seed=seed,
+        )
+
+    def _composed(self, run: Run, terms: dict[str, Any], where: str) -> Run:
+        return replace(run, config=compose(run, terms, self.scale, self.library, where))
+
+    def _numbers(self, table: Table, detector: str, pair: Pair, method: str) -> dict[str, float]:
+        teacher = pair.teacher if method != "baseline" else ""
+        student = pair.student if method != "teacher" else ""
+        return self.published.get((table.published or "", detector, teacher, student, method), {})
+
+
+def _published(library: Library, study: Study, where: str) -> dict[tuple[str, ...], dict[str, float]]:
+    """Read the published figures, in AP points, by (table, detector, teacher, student, method)."""
+    if study.published is None:
+        return {}
+    path = library.root / "published" / study.published
+    if not path.is_file():
+        valid = [each.name for each in path.parent.glob("*.csv")]
+        raise UserError(f"{where}: key 'published': no {path}; {suggest(study.published, valid)}")
+    with open(path, newline="", encoding="utf-8") as stream:
+        return {
+            tuple(line[key] for key in ("table", "detector", "teacher", "student", "method")): {
+                figure: float(line[figure]) for figure in FIGURES if line[figure]
+            }
+            for line in csv.DictReader(stream)
+        }

@@ -1,0 +1,88 @@
+"""Reading and writing weights: always ``weights_only``, always complete."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from kd.errors import UserError
+from kd.files import replacing
+
+LISTED = 5
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically."""
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content on the CPU; UserError where it cannot be read safely."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path}: not a readable checkpoint of plain tensors ({reason}); "
+            "it may be truncated, or hold Python objects, which are never loaded"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint, bare or under ``state_dict``."""
+    content = read(path)
+    state = content.get("state_dict", content)
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state dict of tensors")
+    return state
+
+
+def load_strictly(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint that must match the model; UserError listing every key that does not."""
+    state = read_state(path)
+    wanted = model.state_dict()
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & state.keys()
+        if state[key].shape != wanted[key].shape
+    ]
+    problems = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - wanted.keys()),
+        "of another shape": sorted(shapes),
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {_short(keys)}" for kind, keys in problems.items() if keys)
+        hint = " (another number of classes?)" if any("_cls" in shape for shape in shapes) else ""
+        raise UserError(f"{path}: does not match the architecture{hint}: {listed}")
+    model.load_state_dict(state)
+
+
+def load_detector(config: dict[str, Any], checkpoint: str | Path) -> nn.Module:
+    """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
+    detector = MODELS.build(config)
+    load_strictly(detector, Path(checkpoint))
+    return detector.requires_grad_(False).eval()
+
+
+def detector_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of the detector that is trained: the student of a distiller."""
+    state = model.state_dict()
+    students = OrderedDict(
+        (key.removeprefix("student."), value) for key, value in state.items() if key.startswith("student.")
+    )
+    return students or state
+
+
+def _short(keys: list[str]) -> str:
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return f"{', '.join(keys[:LISTED])}{more}"
