@@ -6,9 +6,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.registry import DATA_SAMPLERS, DATASETS
+from mmdet.datasets.transforms import Resize
+from mmdet.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
+
+
+@TRANSFORMS.register_module()
+class FitInto(Resize):
+    """Resize an image and its boxes to fit into ``width`` x ``height`` pixels, keeping the ratio."""
+
+    def __init__(self, width: int, height: int) -> None:
+        super().__init__(scale=(width, height), keep_ratio=True)
 
 
 @DATA_SAMPLERS.register_module()

@@ -1,0 +1,125 @@
+"""What a scan of a split finds: its content, and everything that is wrong with it."""
+
+import hashlib
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from kd.settings.datasets import Dataset
+
+SplitName = Literal["train", "test"]
+Record = dict[str, Any]
+
+HASHED_WHOLE = 64 * 2**20  # image bytes of a split up to which they enter the fingerprint
+
+
+class Problem(NamedTuple):
+    """Something wrong, and the file to look into."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+@dataclass
+class Scan:
+    """The content of a split in COCO form, with boxes in xywh pixels.
+
+    ``errors`` make the split unusable, ``dropped`` says what was left out of it, and ``notes``
+    what was kept although it looks odd. ``paths`` are the image files, in the order of ``images``.
+    """
+
+    images: list[Record] = field(default_factory=list)
+    annotations: list[Record] = field(default_factory=list)
+    categories: list[Record] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
+    dropped: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def error(self, file: Path | str, reason: str) -> None:
+        """Note an error in ``file``."""
+        self.errors.append(Problem(str(file), reason))
+
+    def read(self, path: Path, what: str, dataset: Dataset) -> bytes | None:
+        """Return a file's bytes, which enter the fingerprint; where it is absent, note an error."""
+        try:
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            self.error(path, absence(dataset, path, what, error))
+            return None
+        self.content.update(b"%d:" % len(data) + data)
+        return data
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the annotation files, then name and size of every image.
+
+        A split with no more than 64 MiB of images has their bytes hashed too.
+        """
+        digest = self.content.copy()
+        sizes = [size_of(path) for path in self.paths]
+        for image, size in zip(self.images, sizes, strict=True):
+            digest.update(f"{image['file_name']!r} {size}\n".encode())
+        if sum(sizes) <= HASHED_WHOLE:
+            for path in self.paths:
+                digest.update(bytes_of(path))
+        return digest.hexdigest()
+
+    def judge_box(self, box: list[float], image: Record, file: Path | str, what: str) -> bool:
+        """Tell whether a box (xywh pixels) can be used; note what is odd about it.
+
+        As mmdet does: a box without area or wholly outside is left out, and one that sticks out
+        is kept as it stands (training clips it when it resizes the image).
+        """
+        x, y, width, height = box
+        shown = f"box [{', '.join(f'{value:g}' for value in box)}] (xywh) of {what}"
+        if width <= 0 or height <= 0:
+            self.dropped.append(Problem(str(file), f"{shown} has no area"))
+            return False
+        beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
+        inside_x = min(x + width, image["width"]) - max(x, 0)
+        inside_y = min(y + height, image["height"]) - max(y, 0)
+        if inside_x <= 0 or inside_y <= 0:
+            self.dropped.append(Problem(str(file), f"{shown} lies outside the image"))
+            return False
+        if beyond > 1:
+            self.notes.append(
+                Problem(str(file), f"{shown} sticks out of the image by {beyond:g} px")
+            )
+        if width < 1 or height < 1:
+            reason = "is thinner than a pixel: evaluation counts it, training does not"
+            self.notes.append(Problem(str(file), f"{shown} {reason}"))
+        return True
+
+
+def size_of(path: Path) -> int:
+    """Return a file's size in bytes, or -1 where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return -1
+    return status.st_size if stat.S_ISREG(status.st_mode) else -1
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return a file's bytes, none where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return b""
+
+
+def absence(dataset: Dataset, path: Path, what: str, error: Exception | None = None) -> str:
+    """Say what is missing and how to get it."""
+    if error is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"cannot read the {what}: {error}"
+    root = Path(dataset.root)
+    missing = f"no such {what}" if root.is_dir() else f"no {what}: the data set is not at '{root}'"
+    if dataset.generate:
+        return f"{missing}; the built-in data set has not been drawn yet"
+    remedy = dataset.fetch or f"put the data set at '{root}' or correct 'root' in its entry"
+    return f"{missing}; {remedy.strip()}"
