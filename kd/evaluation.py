@@ -89,8 +89,9 @@ class Metrics(Part):
         return cls.from_json(read_json(path), str(path))
 
 
-COCO_FIGURES = tuple(
-    ["AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"]
+COCO_FIGURES = (
+    *("AP", "AP50", "AP75", "APS", "APM", "APL"),
+    *("AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
 )
 """The twelve figures in the order of pycocotools' ``COCOeval.stats``."""
 
