@@ -76,6 +76,7 @@ def _detections(
     source = generator.integers(0, max(len(boxes), 1), near)
     copies = boxes[source] * generator.normal(1, 0.06, (near, 4))
     stray = _boxes(generator, DETECTIONS_PER_IMAGE - near)
+    scores = [*generator.uniform(0.2, 1, near), *generator.uniform(0, 0.5, len(stray))]
     stray_labels = generator.choice(len(CLASSES), len(stray), p=frequency) + 1
     return [
         {"image_id": image, "category_id": int(label), "bbox": box.tolist(), "score": float(score)}
