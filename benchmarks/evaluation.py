@@ -2,9 +2,9 @@
 
 python benchmarks/evaluation.py --images 5000     the size of COCO val2017
 
-Both start from the same Python lists, run in this process on one thread of Python, and must agree
-on all twelve figures before a time is printed. evaluate() checks its input and computes the VOC
-figures too; both are in its time.
+Both start from the same Python lists, run in this process one after the other, and must agree on
+all twelve figures before a time is printed. evaluate() also checks its input and computes the VOC
+figures; that is in its time. Its engine uses every core.
 """
 
 import argparse
@@ -83,9 +83,7 @@ def _detections(
         for box, label, score in zip(
             np.vstack([copies, stray]),
             np.concatenate([labels[source], stray_labels]),
-            np.concatenate(
-                [generator.uniform(0.2, 1, near), generator.uniform(0, 0.5, len(stray))]
-            ),
+            scores,
             strict=True,
         )
     ]
@@ -129,9 +127,8 @@ def main() -> None:
     if gap > 1e-12:
         raise SystemExit(f"the figures differ by {gap:.3g}")
     print(f"{images} images, {ours.boxes} boxes, {ours.detections} detections, AP {ours.AP:.4f}")
-    print(
-        f"pycocotools {reference:.2f} s, evaluate {seconds:.2f} s, ratio {reference / seconds:.1f}"
-    )
+    ratio = reference / seconds
+    print(f"pycocotools {reference:.2f} s, evaluate {seconds:.2f} s: {ratio:.1f} times faster")
 
 
 if __name__ == "__main__":
