@@ -136,7 +136,6 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
     images = {image["id"]: image for image in scan.images}
     names = {category["id"]: category["name"] for category in categories}
     listed = {category["id"] for category in scan.categories}
-    unlisted: Counter[str] = Counter()
     for record in _records(scan, path, content, "annotations", ANNOTATION):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
         what = f"annotation {record['id']}"
@@ -147,10 +146,10 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
         elif not FLAG[0](record.get("iscrowd", 0)):
             scan.error(path, f"{what}: 'iscrowd' must be 0 or 1, not {_shown(record['iscrowd'])}")
         elif record["category_id"] not in listed:
-            unlisted[name] += 1
+            scan.unlisted[name] += 1
         elif _usable(scan, path, record, image, f"{what}, image {image['file_name']!r}"):
             scan.annotations.append({**record, "iscrowd": int(record.get("iscrowd", 0))})
-    for name, count in sorted(unlisted.items()):
+    for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of category {name!r}, which 'classes' of the entry does not list"
         scan.dropped.append(Problem(str(path), reason))
 

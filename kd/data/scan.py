@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,7 +30,8 @@ class Scan:
     """The content of a split in COCO form, with boxes in xywh pixels.
 
     ``errors`` make the split unusable, ``dropped`` says what was left out of it, and ``notes``
-    what was kept although it looks odd. ``paths`` are the image files, in the order of ``images``.
+    what was kept although it looks odd. ``unlisted`` counts the boxes of classes that the entry
+    does not list. ``paths`` are the image files, in the order of ``images``.
     """
 
     images: list[Record] = field(default_factory=list)
@@ -39,6 +41,7 @@ class Scan:
     errors: list[Problem] = field(default_factory=list)
     dropped: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+    unlisted: Counter[str] = field(default_factory=Counter)
     content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def error(self, file: Path | str, reason: str) -> None:
@@ -118,7 +121,9 @@ def absence(dataset: Dataset, path: Path, what: str, error: Exception | None = N
     if error is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"cannot read the {what}: {error}"
     root = Path(dataset.root)
-    missing = f"no such {what}" if root.is_dir() else f"no {what}: the data set is not at '{root}'"
+    missing = f"no such {what}"
+    if path != root and not root.is_dir():
+        missing = f"no {what}, because there is no folder '{root}'"
     if dataset.generate:
         return f"{missing}; the built-in data set has not been drawn yet"
     remedy = dataset.fetch or f"put the data set at '{root}' or correct 'root' in its entry"

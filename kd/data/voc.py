@@ -5,7 +5,6 @@ Coordinates: mmdet cuts them to whole pixels and subtracts 1, as VOC counts pixe
 """
 
 import math
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -178,16 +177,15 @@ def _pixel(parent: ElementTree.Element, key: str, where: str) -> int:
 
 def _take_boxes(scan: Scan, files: list[Path], marked: list[list[Marked]]) -> None:
     ids = {category["name"]: category["id"] for category in scan.categories}
-    unlisted: Counter[str] = Counter()
     example: dict[str, Path] = {}
     for image, path, objects in zip(scan.images, files, marked, strict=True):
         for one in objects:
             if one.name not in ids:
-                unlisted[one.name] += 1
+                scan.unlisted[one.name] += 1
                 example.setdefault(one.name, path)
             elif scan.judge_box(one.box, image, path, one.name):
                 scan.annotations.append(_annotation(scan, image, one, ids[one.name]))
-    for name, count in sorted(unlisted.items()):
+    for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of {name!r} in the split, which 'classes' does not list"
         scan.dropped.append(Problem(str(example[name]), reason))
 
