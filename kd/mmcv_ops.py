@@ -1,0 +1,252 @@
+"""The operators of mmcv's compiled module ``mmcv._ext``, on torchvision and plain torch.
+
+mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled half, which mmdet imports.
+``install`` registers a stand-in that serves what the detectors here call, on CPU and CUDA.
+Arguments are named and ordered as ``mmcv.ops`` passes them; results go where mmcv expects them.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial, reduce
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+import torchvision
+from torch import Tensor
+from torch.nn import functional
+
+from kd.errors import UserError
+
+_NAME = "mmcv._ext"
+_MAX_POOL = 0
+_NAIVE, _LINEAR, _GAUSSIAN = range(3)
+
+
+class UnservedOperatorError(UserError, NotImplementedError):
+    """A call of an mmcv operator that only compiled mmcv has."""
+
+
+def install() -> bool:
+    """Register the stand-in for ``mmcv._ext`` before ``mmcv.ops`` or mmdet is imported.
+
+    Returns whether the stand-in is in use: False where a compiled mmcv is installed, which stays.
+    """
+    if _NAME not in sys.modules and find_spec(_NAME) is None:
+        sys.modules[_NAME] = _Extension()
+    return isinstance(sys.modules.get(_NAME), _Extension)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Return the indices (K,) that greedy NMS keeps of xyxy pixel boxes (N, 4), best score first.
+
+    mmcv 2.1.0 nms semantics: a side is ``x2 - x1 + offset``, an IoU equal to the threshold stays.
+    """
+    boxes, scores = _common_float(boxes, scores)
+    # torchvision's CPU kernel compares against a double, and 0.6 as a float exceeds 0.6.
+    rounded = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
+    # A far corner moved by the offset gives mmcv's sides, for the boxes and for what they share.
+    widened = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
+    kept: Tensor = torchvision.ops.nms(widened, scores, rounded)
+    return kept
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Return the indices (K,) Soft-NMS keeps of boxes (N, 4); write box and score to dets (N, 5).
+
+    mmcv 2.1.0 softnms semantics; method 0 is naive, 1 linear, 2 gaussian. Rows past K are unset.
+    """
+    boxes, scores = _common_float(boxes, scores)
+    waiting = torch.arange(len(boxes), device=boxes.device)
+    kept: list[int] = []
+    while len(waiting):
+        best = int(scores.argmax())
+        dets[len(kept)] = torch.cat((boxes[best], scores[best, None]))
+        kept.append(int(waiting[best]))
+        overlap = _overlaps(boxes[best], boxes, offset)
+        scores = scores * _decay(overlap, iou_threshold, sigma, method)
+        stay = scores >= min_score
+        stay[best] = False
+        boxes, scores, waiting = boxes[stay], scores[stay], waiting[stay]
+    return torch.tensor(kept, dtype=torch.long, device=dets.device)
+
+
+def roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Average features (B, C, H, W) over rois (K, 5) of index and xyxy into output (K, C, h, w).
+
+    mmcv 2.1.0 roi_align semantics. UnservedOperatorError for max pooling.
+    """
+    _require_average(pool_mode, "roi_align_forward")
+    size = (aligned_height, aligned_width)
+    features, rois = _common_float(features, rois)
+    output.copy_(
+        torch.ops.torchvision.roi_align(
+            features, rois, spatial_scale, *size, sampling_ratio, aligned
+        )
+    )
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Write into grad_input (B, C, H, W) the gradient of ``roi_align_forward``'s features.
+
+    UnservedOperatorError for max pooling.
+    """
+    _require_average(pool_mode, "roi_align_backward")
+    size = (aligned_height, aligned_width)
+    grad_output, rois = _common_float(grad_output, rois)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, spatial_scale, *size, *grad_input.shape, sampling_ratio, aligned
+        )
+    )
+
+
+def sigmoid_focal_loss_forward(
+    logits: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
+    """Write the focal loss of logits (N, C) and class indices (N,), C for background, to (N, C).
+
+    mmcv 2.1.0 sigmoid_focal_loss semantics, but exact where a float's sigmoid rounds to 0 or 1.
+    ``weight`` (C,) or empty scales a row by its class; background, undefined in mmcv, counts 1.
+    """
+    logits, sign, scale = _focal_terms(logits, target, weight, alpha)
+    margin = sign * logits
+    output.copy_(-scale * torch.sigmoid(-margin) ** gamma * functional.logsigmoid(margin))
+
+
+def sigmoid_focal_loss_backward(
+    logits: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
+) -> None:
+    """Write into grad_input (N, C) the gradient of ``sigmoid_focal_loss_forward``'s logits."""
+    logits, sign, scale = _focal_terms(logits, target, weight, alpha)
+    margin = sign * logits
+    right, wrong = torch.sigmoid(margin), torch.sigmoid(-margin)
+    slope = gamma * right * functional.logsigmoid(margin) - wrong
+    grad_input.copy_(sign * scale * wrong**gamma * slope)
+
+
+def get_compiler_version() -> str:
+    """Return what stands in for the compiler in mmcv's environment report."""
+    return f"none: operators of torchvision {torchvision.__version__}"
+
+
+def get_compiling_cuda_version() -> str:
+    """Return the CUDA version torch was built with, for mmcv's environment report."""
+    return torch.version.cuda or "not available"
+
+
+_SERVED: tuple[Callable[..., Any], ...] = (
+    nms,
+    softnms,
+    roi_align_forward,
+    roi_align_backward,
+    sigmoid_focal_loss_forward,
+    sigmoid_focal_loss_backward,
+    get_compiler_version,
+    get_compiling_cuda_version,
+)
+
+
+class _Extension(ModuleType):
+    """The stand-in for ``mmcv._ext``, in which every other operator exists and refuses."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAME, __doc__)
+        self.__spec__ = ModuleSpec(_NAME, loader=None, origin=__name__)
+        for operator in _SERVED:
+            setattr(self, operator.__name__, operator)
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        if name.startswith("_"):  # Import machinery probes for these; they are not operators.
+            raise AttributeError(f"module {_NAME!r} has no attribute {name!r}")
+        return partial(_refuse, name)
+
+
+def _refuse(operator: str, *_: Any, **__: Any) -> NoReturn:
+    raise UnservedOperatorError(
+        f"mmcv operator '{operator}' exists only in compiled mmcv and mmcv-lite is installed; "
+        f"replace mmcv-lite by mmcv 2.1 compiled for torch {torch.__version__}, for example "
+        "`pip install --no-binary mmcv mmcv==2.1.0`, or choose a model that does not use it"
+    )
+
+
+def _require_average(pool_mode: int, operator: str) -> None:
+    if pool_mode == _MAX_POOL:
+        _refuse(f"{operator} with pool_mode='max'")
+
+
+def _common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors in the widest dtype among them, at least float32.
+
+    torchvision wants one dtype and not every kernel takes half; mixed precision passes both.
+    """
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _overlaps(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
+    """Return the IoU (N,) of a box (4,) with boxes (N, 4); 0, not mmcv's NaN, without area."""
+    near, far = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
+    shared = (far - near + offset).clamp(min=0).prod(dim=1)
+    area, areas = ((b[..., 2:] - b[..., :2] + offset).prod(dim=-1) for b in (box, boxes))
+    union = area + areas - shared
+    return torch.where(union > 0, shared / union, 0)
+
+
+def _decay(overlap: Tensor, iou_threshold: float, sigma: float, method: int) -> Tensor:
+    """Return the factors (N,) by which Soft-NMS scales the scores of boxes with these IoUs."""
+    if method == _GAUSSIAN:
+        return torch.exp(-(overlap**2) / sigma)
+    reduced = 1 - overlap if method == _LINEAR else torch.zeros_like(overlap)
+    return torch.where(overlap >= iou_threshold, reduced, 1)
+
+
+def _focal_terms(
+    logits: Tensor, target: Tensor, weight: Tensor, alpha: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, their sign towards the target (+1 for its class, else -1), and the scale."""
+    (logits,) = _common_float(logits)
+    classes = logits.shape[1]
+    positive = (target[:, None] == torch.arange(classes, device=target.device)).to(logits.dtype)
+    scale = alpha * positive + (1 - alpha) * (1 - positive)
+    if weight.numel():
+        rows = torch.ones_like(target, dtype=logits.dtype)
+        foreground = (target >= 0) & (target < classes)
+        rows[foreground] = weight[target[foreground]].to(logits.dtype)
+        scale = scale * rows[:, None]
+    return logits, 2 * positive - 1, scale

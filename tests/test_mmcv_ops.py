@@ -1,0 +1,496 @@
+"""The operators behind ``mmcv.ops`` against slow references in Python floats (float64)."""
+
+import importlib.util
+import math
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from kd.errors import UserError
+from kd.mmcv_ops import UnservedOperatorError, install
+
+INSTALLED = install()
+
+import mmcv  # noqa: E402
+from mmcv import ops  # noqa: E402
+
+torch.set_num_threads(1)
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="a compiled mmcv serves mmcv.ops")
+
+
+def random_boxes(count: int, seed: int, whole: bool = False) -> torch.Tensor:
+    """Return boxes (N, 4) near the origin, some of them partly or wholly left of or above it."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 20 - 4
+    size = torch.rand(count, 2, generator=generator) * 10
+    boxes = torch.cat((corner, corner + size), dim=1)
+    return boxes.round() if whole else boxes
+
+
+def distinct_scores(count: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randperm(count, generator=generator) + 1) / (count + 1)
+
+
+def iou(a: list[float], b: list[float], offset: int) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
+    areas = [(c[2] - c[0] + offset) * (c[3] - c[1] + offset) for c in (a, b)]
+    union = sum(areas) - width * height
+    return width * height / union if union > 0 else 0.0
+
+
+def reference_nms(boxes, scores, threshold: float, offset: int = 0) -> list[int]:
+    boxes, scores = boxes.double().tolist(), scores.double().tolist()
+    kept: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if all(iou(boxes[index], boxes[other], offset) <= threshold for other in kept):
+            kept.append(index)
+    return kept
+
+
+# --- NMS -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.6, 0.7, 1.0])
+def test_nms_keeps_what_the_reference_keeps(threshold, offset, device):
+    for seed in range(12):
+        boxes = random_boxes(40, seed, whole=seed % 2 == 0)
+        scores = distinct_scores(40, seed)
+        dets, kept = ops.nms(boxes.to(device), scores.to(device), threshold, offset=offset)
+        assert kept.tolist() == reference_nms(boxes, scores, threshold, offset)
+        assert torch.equal(dets.cpu(), torch.cat((boxes, scores[:, None]), dim=1)[kept.cpu()])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_nms_of_no_box_and_of_one(device):
+    dets, kept = ops.nms(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), 0.5)
+    assert dets.shape == (0, 5)
+    assert kept.shape == (0,)
+    assert kept.dtype == torch.long
+    one = torch.tensor([[1.0, 2.0, 3.0, 4.0]], device=device)
+    assert ops.nms(one, torch.tensor([0.1], device=device), 0.5)[1].tolist() == [0]
+
+
+def test_nms_of_degenerate_boxes():
+    same = torch.tensor([[1.0, 1.0, 5.0, 5.0]]).repeat(4, 1)
+    scores = torch.tensor([0.1, 0.4, 0.3, 0.2])
+    assert ops.nms(same, scores, 0.99)[1].tolist() == [1]
+    # Without area there is no overlap, so identical empty boxes all stay; offset 1 gives area.
+    points = torch.tensor([[2.0, 2.0, 2.0, 2.0]]).repeat(4, 1)
+    assert ops.nms(points, scores, 0.5)[1].tolist() == [1, 2, 3, 0]
+    assert ops.nms(points, scores, 0.5, offset=1)[1].tolist() == [1]
+
+
+def test_nms_keeps_a_pair_whose_iou_equals_the_threshold():
+    """6/10 in float32 is larger than 0.6 in float64: a mixed comparison drops the second box."""
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 1.0], [2.0, 0.0, 10.0, 1.0]])
+    scores = torch.tensor([0.9, 0.8])
+    assert ops.nms(boxes, scores, 0.6)[1].tolist() == [0, 1]
+    assert ops.nms(boxes, scores, 0.599)[1].tolist() == [0]
+    assert ops.nms(boxes.double(), scores.double(), 0.6)[1].tolist() == [0, 1]
+
+
+def test_nms_offset_is_added_to_each_side():
+    """IoU 36/81 in continuous coordinates, 50/100 where a pixel is one wide."""
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [0.0, 0.0, 9.0, 4.0]])
+    scores = torch.tensor([0.9, 0.8])
+    assert len(ops.nms(boxes, scores, 0.47, offset=0)[1]) == 2
+    assert len(ops.nms(boxes, scores, 0.47, offset=1)[1]) == 1
+
+
+def test_nms_with_equal_scores_returns_descending_scores_and_separate_boxes():
+    boxes = random_boxes(60, 3)
+    scores = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(3)) / 4
+    dets, kept = ops.nms(boxes, scores, 0.4)
+    assert (dets[:-1, 4] >= dets[1:, 4]).all()
+    chosen = boxes[kept].tolist()
+    assert all(iou(a, b, 0) <= 0.4 for i, a in enumerate(chosen) for b in chosen[:i])
+
+
+def test_nms_score_threshold_and_max_num():
+    boxes, scores = random_boxes(40, 5), distinct_scores(40, 5)
+    every = reference_nms(boxes, scores, 0.5)
+    above = [index for index in every if scores[index] > 0.6]
+    assert 2 < len(above) < len(every)
+    assert ops.nms(boxes, scores, 0.5, score_threshold=0.6)[1].tolist() == above
+    assert ops.nms(boxes, scores, 0.5, max_num=2)[1].tolist() == every[:2]
+    assert ops.nms(boxes, scores, 0.5, score_threshold=0.6, max_num=2)[1].tolist() == above[:2]
+    assert ops.nms(boxes, scores, 0.5, score_threshold=2.0)[0].shape == (0, 5)
+
+
+def test_nms_takes_numpy_and_mixed_precision():
+    boxes, scores = random_boxes(30, 7, whole=True), distinct_scores(30, 7)
+    expected = reference_nms(boxes, scores, 0.5)
+    dets, kept = ops.nms(boxes.numpy(), scores.numpy(), 0.5)
+    assert isinstance(dets, np.ndarray)
+    assert kept.tolist() == expected
+    half, brain = torch.float16, torch.bfloat16
+    for box_type, score_type in [(torch.float32, half), (half, half), (half, brain)]:
+        assert ops.nms(boxes.to(box_type), scores.to(score_type), 0.5)[1].tolist() == expected
+
+
+# --- batched NMS ---------------------------------------------------------------------------
+
+
+def reference_batched(boxes, scores, classes, threshold: float) -> list[int]:
+    kept: list[int] = []
+    for label in classes.unique():
+        members = (classes == label).nonzero()[:, 0]
+        chosen = reference_nms(boxes[members], scores[members], threshold)
+        kept += members[chosen].tolist()
+    return sorted(kept, key=lambda index: -scores[index])
+
+
+@pytest.fixture
+def crowd() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return sixty boxes inside an image with their scores and three classes."""
+    generator = torch.Generator().manual_seed(11)
+    return (
+        random_boxes(60, 11) + 4,
+        distinct_scores(60, 11),
+        torch.randint(0, 3, (60,), generator=generator),
+    )
+
+
+@pytest.mark.parametrize("split", [10000, 10])
+def test_batched_nms_treats_each_class_alone(crowd, split):
+    """A split threshold below the number of boxes takes another path to the same result."""
+    boxes, scores, classes = crowd
+    dets, kept = ops.batched_nms(
+        boxes, scores, classes, {"type": "nms", "iou_threshold": 0.3, "split_thr": split}
+    )
+    assert kept.tolist() == reference_batched(boxes, scores, classes, 0.3)
+    assert torch.equal(dets, torch.cat((boxes, scores[:, None]), dim=1)[kept])
+
+
+def test_batched_nms_class_agnostic(crowd):
+    boxes, scores, classes = crowd
+    expected = reference_nms(boxes, scores, 0.3)
+    assert expected != reference_batched(boxes, scores, classes, 0.3)
+    config = {"type": "nms", "iou_threshold": 0.3}
+    assert ops.batched_nms(boxes, scores, classes, config, True)[1].tolist() == expected
+    config["class_agnostic"] = True
+    assert ops.batched_nms(boxes, scores, classes, config)[1].tolist() == expected
+
+
+@pytest.mark.parametrize("split", [10000, 10])
+def test_batched_nms_max_num(crowd, split):
+    boxes, scores, classes = crowd
+    config = {"type": "nms", "iou_threshold": 0.3, "max_num": 5, "split_thr": split}
+    kept = ops.batched_nms(boxes, scores, classes, config)[1]
+    assert kept.tolist() == reference_batched(boxes, scores, classes, 0.3)[:5]
+
+
+def test_batched_nms_without_nms_only_sorts(crowd):
+    boxes, scores, classes = crowd
+    kept = ops.batched_nms(boxes, scores, classes, None)[1]
+    assert torch.equal(kept, scores.argsort(descending=True))
+
+
+# --- Soft-NMS ------------------------------------------------------------------------------
+
+
+def reference_soft_nms(boxes, scores, method, threshold, sigma, min_score, offset):
+    boxes, left = boxes.double().tolist(), dict(enumerate(scores.double().tolist()))
+    kept: list[tuple[int, float]] = []
+    while left:
+        best = max(left, key=left.__getitem__)
+        kept.append((best, left.pop(best)))
+        for index in list(left):
+            overlap = iou(boxes[best], boxes[index], offset)
+            if method == "gaussian":
+                left[index] *= math.exp(-(overlap**2) / sigma)
+            elif overlap >= threshold:
+                left[index] *= 1 - overlap if method == "linear" else 0
+            if left[index] < min_score:
+                del left[index]
+    return kept
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("method", ["naive", "linear", "gaussian"])
+def test_soft_nms_matches_the_reference(method, offset, device):
+    for seed in range(8):
+        boxes, scores = random_boxes(25, seed, whole=seed % 2 == 0), distinct_scores(25, seed)
+        expected = reference_soft_nms(boxes, scores, method, 0.3, 0.4, 0.1, offset)
+        dets, kept = ops.soft_nms(
+            boxes.to(device), scores.to(device), 0.3, 0.4, 0.1, method=method, offset=offset
+        )
+        assert kept.tolist() == [index for index, _ in expected]
+        assert torch.equal(dets[:, :4].cpu(), boxes[kept.cpu()])
+        assert dets[:, 4].tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
+
+
+def test_soft_nms_of_no_box():
+    dets, kept = ops.soft_nms(torch.zeros(0, 4), torch.zeros(0))
+    assert dets.shape == (0, 5)
+    assert kept.shape == (0,)
+
+
+def test_soft_nms_by_configuration_treats_each_class_alone(crowd):
+    boxes, scores, classes = crowd
+    config = {"type": "soft_nms", "iou_threshold": 0.3, "min_score": 0.05}
+    dets, kept = ops.batched_nms(boxes, scores, classes, config)
+    expected = {}
+    for label in range(3):
+        members = (classes == label).nonzero()[:, 0].tolist()
+        found = reference_soft_nms(
+            boxes[members], scores[members], "linear", 0.3, 0.5, 0.05, offset=0
+        )
+        expected |= {members[index]: score for index, score in found}
+    assert dict(zip(kept.tolist(), dets[:, 4].tolist(), strict=True)) == pytest.approx(
+        expected, rel=1e-3
+    )
+
+
+# --- RoIAlign ------------------------------------------------------------------------------
+
+
+def bilinear(image: torch.Tensor, y: float, x: float) -> torch.Tensor:
+    """Return the channels (C,) of an image (C, H, W) at a point; 0 beyond a pixel outside."""
+    height, width = image.shape[1:]
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return image.new_zeros(len(image))
+    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+    top, left = int(y), int(x)
+    bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+    down, along = y - top, x - left
+    upper = (1 - along) * image[:, top, left] + along * image[:, top, right]
+    lower = (1 - along) * image[:, bottom, left] + along * image[:, bottom, right]
+    return (1 - down) * upper + down * lower
+
+
+def reference_roi_align(features, rois, size, scale, ratio, aligned) -> torch.Tensor:
+    output = features.new_zeros(len(rois), features.shape[1], *size)
+    for number, (index, *box) in enumerate(rois.tolist()):
+        left, top, right, bottom = (side * scale - 0.5 * aligned for side in box)
+        height, width = bottom - top, right - left
+        if not aligned:
+            height, width = max(height, 1.0), max(width, 1.0)
+        step = (height / size[0], width / size[1])
+        rows, columns = (ratio or math.ceil(side) for side in step)
+        for row, column in np.ndindex(*size):
+            samples = [
+                bilinear(
+                    features[int(index)],
+                    top + step[0] * (row + (i + 0.5) / rows),
+                    left + step[1] * (column + (j + 0.5) / columns),
+                )
+                for i, j in np.ndindex(rows, columns)
+            ]
+            output[number, :, row, column] = sum(samples) / max(len(samples), 1)
+    return output
+
+
+# One of each image, then: no area, wholly outside, across a corner, on a border, larger than all.
+ROIS = torch.tensor(
+    [
+        [0, 1.3, 2.1, 9.7, 6.2],
+        [1, 3.0, 0.4, 5.5, 7.9],
+        [1, 4.0, 4.0, 4.0, 4.0],
+        [0, 40.0, 40.0, 50.0, 60.0],
+        [1, -6.0, -5.0, 3.0, 2.0],
+        [0, 0.0, 0.0, 11.0, 8.0],
+        [0, -20.0, -20.0, 40.0, 40.0],
+    ],
+    dtype=torch.float64,
+)
+
+
+def random_features() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(2, 3, 8, 11, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("scale", "ratio"), [(1.0, 0), (0.5, 0), (0.5, 2), (1.0, 1)])
+def test_roi_align_matches_the_reference(scale, ratio, aligned, device):
+    features = random_features()
+    expected = reference_roi_align(features, ROIS, (2, 3), scale, ratio, aligned)
+    layer = ops.RoIAlign((2, 3), scale, ratio, aligned=aligned)
+    pooled = layer(features.to(device), ROIS.to(device))
+    torch.testing.assert_close(pooled.cpu(), expected)
+    torch.testing.assert_close(
+        layer(features.float().to(device), ROIS.float().to(device)).cpu(),
+        expected.float(),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_roi_align_gradient(ratio, aligned, device):
+    features, rois = random_features()[:, :1, :6, :6].to(device), ROIS.to(device)
+
+    def pool(image: torch.Tensor) -> torch.Tensor:
+        return ops.roi_align(image, rois, (2, 2), 0.7, ratio, "avg", aligned)
+
+    assert torch.autograd.gradcheck(pool, features.requires_grad_(), nondet_tol=1e-10)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_roi_align_of_no_roi(device):
+    features = random_features().to(device).requires_grad_()
+    pooled = ops.roi_align(features, torch.zeros(0, 5, dtype=torch.float64, device=device), 7)
+    assert pooled.shape == (0, 3, 7, 7)
+    pooled.sum().backward()
+    assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_roi_align_in_half_precision_keeps_its_type_and_rounds_once(dtype):
+    features = random_features().to(dtype).requires_grad_()
+    rois = ROIS.to(dtype)
+    pooled = ops.roi_align(features, rois, 2, 0.5)
+    wide = ops.roi_align(features.detach().float(), rois.float(), 2, 0.5)
+    assert pooled.dtype == dtype
+    assert torch.equal(pooled, wide.to(dtype))
+    pooled.sum().backward()
+    assert features.grad.dtype == dtype
+
+
+def test_roi_align_refuses_max_pooling():
+    with pytest.raises(UnservedOperatorError, match=r"roi_align_forward with pool_mode='max'"):
+        ops.roi_align(random_features(), ROIS, 2, 1.0, 0, "max", True)
+
+
+# --- focal loss ----------------------------------------------------------------------------
+
+
+def reference_focal(logits, target, gamma, alpha, weight=None) -> torch.Tensor:
+    loss = torch.zeros_like(logits)
+    for row, column in np.ndindex(*logits.shape):
+        p = 1 / (1 + math.exp(-logits[row, column]))
+        label = int(target[row])
+        if label == column:
+            loss[row, column] = -alpha * (1 - p) ** gamma * math.log(p)
+        else:
+            loss[row, column] = -(1 - alpha) * p**gamma * math.log(1 - p)
+        if weight is not None and label < len(weight):
+            loss[row, column] *= weight[label]
+    return loss
+
+
+def focal_inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (9, 4) and targets (9,), each class and background (4) among them."""
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(9, 4, generator=generator, dtype=torch.float64) * 3
+    return logits, torch.tensor([0, 1, 2, 3, 4, 4, 2, 0, 4])
+
+
+WEIGHT = torch.tensor([0.5, 2.0, 0.0, 1.5], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.3), (0.7, 0.9)])
+def test_focal_loss_matches_the_reference(gamma, alpha, weight, device):
+    logits, target = focal_inputs()
+    expected = reference_focal(logits, target, gamma, alpha, weight)
+    arguments = (target.to(device), gamma, alpha, None if weight is None else weight.to(device))
+    loss = ops.sigmoid_focal_loss(logits.to(device), *arguments, "none")
+    torch.testing.assert_close(loss.cpu(), expected)
+    total = ops.sigmoid_focal_loss(logits.to(device), *arguments, "sum")
+    torch.testing.assert_close(total.cpu(), expected.sum())
+    mean = ops.sigmoid_focal_loss(logits.to(device), *arguments, "mean")
+    torch.testing.assert_close(mean.cpu(), expected.sum() / 9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize(("gamma", "weight"), [(2.0, None), (0.7, WEIGHT), (0.0, None)])
+def test_focal_loss_gradient(gamma, weight, reduction, device):
+    logits, target = (tensor.to(device) for tensor in focal_inputs())
+    weight = None if weight is None else weight.to(device)
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        return ops.sigmoid_focal_loss(values, target, gamma, 0.3, weight, reduction)
+
+    assert torch.autograd.gradcheck(loss, logits.requires_grad_())
+
+
+def test_focal_loss_of_no_row_and_of_one():
+    empty = torch.zeros(0, 4, requires_grad=True)
+    loss = ops.sigmoid_focal_loss(empty, torch.zeros(0, dtype=torch.long), 2.0, 0.25, None, "sum")
+    loss.backward()
+    assert loss == 0
+    assert empty.grad.shape == (0, 4)
+    one = ops.sigmoid_focal_loss(torch.zeros(1, 1), torch.tensor([0]), 2.0, 0.25, None, "sum")
+    assert one.item() == pytest.approx(0.25 * 0.25 * math.log(2))
+
+
+def test_focal_loss_stays_exact_where_the_sigmoid_saturates():
+    logits = torch.tensor([[-200.0, 30.0], [200.0, -30.0]], requires_grad=True)
+    loss = ops.sigmoid_focal_loss(logits, torch.tensor([0, 2]), 2.0, 0.25, None, "none")
+    expected = [0.25 * 200, 0.75 * 30, 0.75 * 200, 0.0]
+    assert loss.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    loss.sum().backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([-0.25, 0.75, 0.75, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_focal_loss_in_half_precision_rounds_once(dtype):
+    logits, target = focal_inputs()
+    logits = logits.to(dtype)
+    loss = ops.sigmoid_focal_loss(logits, target, 2.0, 0.25, None, "none")
+    wide = ops.sigmoid_focal_loss(logits.float(), target, 2.0, 0.25, None, "none")
+    assert torch.equal(loss, wide.to(dtype))
+
+
+# --- installation --------------------------------------------------------------------------
+
+
+def test_install_twice_keeps_the_first_module():
+    before = sys.modules["mmcv._ext"]
+    assert install() is True
+    assert sys.modules["mmcv._ext"] is before
+
+
+def test_an_unserved_operator_exists_and_its_call_says_what_to_install():
+    convolution = ops.DeformConv2d(2, 2, 3, padding=1)
+    with pytest.raises(UnservedOperatorError) as caught:
+        convolution(torch.zeros(1, 2, 8, 8), torch.zeros(1, 18, 8, 8))
+    assert "'deform_conv_forward'" in str(caught.value)
+    assert "pip install --no-binary mmcv mmcv==2.1.0" in str(caught.value)
+    assert torch.__version__ in str(caught.value)
+    assert isinstance(caught.value, UserError)
+    assert isinstance(caught.value, NotImplementedError)
+
+
+def test_the_stand_in_is_an_ordinary_module_to_the_import_system():
+    extension = importlib.import_module("mmcv._ext")
+    assert importlib.util.find_spec("mmcv._ext") is extension.__spec__
+    assert not hasattr(extension, "__path__")
+    assert not hasattr(extension, "__wrapped__")
+
+
+def test_the_environment_report_names_the_stand_in():
+    assert "torchvision" in ops.get_compiler_version()
+    assert ops.get_compiling_cuda_version() == (torch.version.cuda or "not available")
+
+
+def test_a_loaded_compiled_mmcv_is_left_in_place(monkeypatch):
+    compiled = ModuleType("mmcv._ext")
+    monkeypatch.setitem(sys.modules, "mmcv._ext", compiled)
+    assert install() is False
+    assert sys.modules["mmcv._ext"] is compiled
+
+
+def test_an_installed_compiled_mmcv_is_left_to_be_imported(monkeypatch, tmp_path):
+    (tmp_path / "_ext.py").write_text("")
+    monkeypatch.setattr(mmcv, "__path__", [*mmcv.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "mmcv._ext")
+    assert install() is False
+    assert "mmcv._ext" not in sys.modules
