@@ -26,6 +26,11 @@ class NonFiniteLoss(UserError):
     """A loss became infinite or not a number."""
 
 
+def run_directory(runner: Runner) -> Path:
+    """Return the run's directory; mmengine's own files lie in a folder below it."""
+    return Path(runner.work_dir).parent
+
+
 def bare(model: nn.Module) -> Any:
     """Return the model without a distributed wrapper."""
     return model.module if is_model_wrapper(model) else model
@@ -90,7 +95,7 @@ def _culprits(losses: dict[str, Any]) -> str:
         for level, part in enumerate(parts):
             if not part.isfinite().all():
                 place = f" at level {level}" if len(parts) > 1 else ""
-                found.append(f"{name}{place} is {float(part.detach().float().sum())}")
+                found.append(f"{name}{place} is {part.detach().float().sum().item()}")
     return ", ".join(found) or "the sum of finite losses overflows"
 
 
@@ -108,8 +113,8 @@ class StepLog(Hook):
         self.times: deque[float] = deque(maxlen=50)
 
     def before_train(self, runner: Runner) -> None:
-        self.path = Path(runner.work_dir) / "log.jsonl"
-        self.title = runner.cfg.get("title", runner.experiment_name)
+        self.path = run_directory(runner) / "log.jsonl"
+        self.title = " ".join(run_directory(runner).parts[-3:])
         if is_main_process():
             _truncate(self.path, runner.iter)
         self.printed = time.monotonic()
@@ -140,7 +145,7 @@ class StepLog(Hook):
             print(self._line(runner, outputs, step), flush=True)
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
-        losses = {name: float(value) for name, value in outputs.items()}
+        losses = {name: value.item() for name, value in outputs.items()}
         total = losses.get("loss", 0.0)
         distilled = getattr(bare(runner.model), "distilled", ())
         return {
@@ -162,7 +167,7 @@ class StepLog(Hook):
         left = (runner.max_iters - step) * (self.times[-1] - self.times[0]) / max(len(self.times) - 1, 1)
         return (
             f"{self.title}: epoch {runner.epoch + 1}/{runner.max_epochs} "
-            f"step {step}/{runner.max_iters} loss {float(outputs['loss']):.3f} "
+            f"step {step}/{runner.max_iters} loss {outputs['loss'].item():.3f} "
             f"{rate:.1f} images/s, {_clock(left)} left"
         )
 
@@ -187,21 +192,27 @@ def _truncate(path: Path, step: int) -> None:
 
 @HOOKS.register_module()
 class Checkpoints(Hook):
-    """Saves every ``interval`` steps what a run needs to go on to the same final weights.
+    """Saves what a run needs to go on to the same final weights, every so many steps or minutes.
 
     A checkpoint is written beside its place and renamed, so that one that exists is complete.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, interval: int) -> None:
-        self.interval = int(os.environ.get("KD_SAVE_EVERY", interval))
+    def __init__(self, steps: int, minutes: float) -> None:
+        self.steps, self.minutes = int(os.environ.get("KD_SAVE_EVERY", steps)), minutes
+
+    def before_train(self, runner: Runner) -> None:
+        self.saved = time.monotonic()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if (runner.iter + 1) % self.interval == 0 and is_main_process():
-            self._save(runner, runner.iter + 1)
+        step = runner.iter + 1
+        due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
+        if due and is_main_process():
+            self._save(runner, step)
+            self.saved = time.monotonic()
 
     def _save(self, runner: Runner, step: int) -> None:
         content = {
@@ -227,7 +238,7 @@ def _restore(runner: Runner, path: Path) -> int:
 
 
 def _folder(runner: Runner) -> Path:
-    return Path(runner.work_dir) / "checkpoints"
+    return run_directory(runner) / "checkpoints"
 
 
 def _saved(folder: Path) -> list[Path]:

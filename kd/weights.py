@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from kd.errors import UserError
@@ -69,7 +70,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
 
 def load_detector(config: dict[str, Any], checkpoint: str | Path) -> nn.Module:
     """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
-    detector = MODELS.build(config)
+    detector = MODELS.build(ConfigDict(config))
     load_strictly(detector, Path(checkpoint))
     return detector.requires_grad_(False).eval()
 

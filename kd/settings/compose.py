@@ -10,7 +10,6 @@ from kd.settings.parts import Checkpoint, Scale, Schedule
 from kd.settings.run import Run
 
 WEIGHTS = "weights.pth"
-SAVE_EVERY = 500
 
 
 def compose(run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def _training(schedule: Schedule) -> dict[str, Any]:
             {"type": "SeedEachStep"},
             {"type": "FiniteLoss"},
             {"type": "StepLog"},
-            {"type": "Checkpoints", "interval": SAVE_EVERY},
+            {"type": "Checkpoints", "steps": 500, "minutes": 5},
         ],
     }
 
@@ -211,7 +210,8 @@ def _reader(dataset: Dataset, source: CocoSplit | str, split: str, classes: list
 
 
 def _pipeline(dataset: Dataset, training: bool) -> list[dict[str, Any]]:
-    resize = {"type": "Resize", "scale": list(dataset.image_size), "keep_ratio": True}
+    width, height = dataset.image_size
+    resize = {"type": "FitInto", "width": width, "height": height}
     if training:
         return [
             {"type": "LoadImageFromFile"},

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from kd.files import write_json
 
 RESULTS = Path("results")
 
@@ -44,7 +46,17 @@ class Run:
         text = json.dumps(self.config, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
+    def write(self) -> None:
+        """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
+
+        The directory ends in the configuration's digest, so files that exist are right.
+        """
+        if not (self.directory / "config.json").exists():
+            write_json(self.directory / "run.json", self.identity)
+            write_json(self.directory / "config.json", self.config)
+
     @property
-    def title(self) -> str:
-        """The run in a few words, for progress lines."""
-        return f"{self.model} {self.method or 'alone'} seed{self.seed}"
+    def identity(self) -> dict[str, Any]:
+        """The run's parts by name."""
+        names = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("teacher", "config")}
+        return {**names, "teacher": self.teacher.name if self.teacher else None}

@@ -1,0 +1,46 @@
+# From teachers to tables: `snakemake` runs the demo, configs/default.yaml says what that is.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "configs/default.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    dataset=r"[\w.-]+",
+    run=r"[\w.+/-]+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        PUBLISHED,
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/publish.smk"
+
+
+onstart:
+    require_data()
+    write_runs()
+
+
+onsuccess:
+    print_table()
+
+
+onerror:
+    print_table()

@@ -1,0 +1,150 @@
+"""The command line: every step of the pipeline, alone. ``kd --help`` imports no torch."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from kd.errors import UserError
+from kd.settings.library import Library
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step; return the exit status: 0, 1 for bad data, 2 for a user's mistake."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.step(options) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kd", description=__doc__)
+    steps = parser.add_subparsers(title="steps", required=True, metavar="STEP")
+
+    step = steps.add_parser("plan", help="list the runs of a study")
+    _study(step, _plan)
+    step = steps.add_parser("compose", help="print the composed configuration of runs")
+    _study(step, _compose)
+    step.add_argument("--run", default="", help="only runs whose name contains this")
+    step.add_argument("--write", action="store_true", help="write run.json and config.json instead")
+    step = steps.add_parser("table", help="write a study's tables from the results that exist")
+    _study(step, _table)
+
+    step = steps.add_parser("data", help="generate a built-in data set")
+    step.add_argument("dataset", help="a name in configs/datasets")
+    step.set_defaults(step=_data)
+    step = steps.add_parser("check", help="verify a data set completely")
+    step.add_argument("dataset", help="a name in configs/datasets")
+    step.add_argument("--report", type=Path, help="write the full report to this JSON file")
+    step.set_defaults(step=_check)
+
+    for name, action, text in (
+        ("train", _train, "train a run, or go on training it"),
+        ("predict", _predict, "write a run's detections on the test split"),
+        ("evaluate", _evaluate, "write a run's metrics from its detections"),
+    ):
+        step = steps.add_parser(name, help=text)
+        step.add_argument("run", type=Path, help="the run's directory, with its config.json")
+        step.set_defaults(step=action)
+        if name != "evaluate":
+            step.add_argument("--workers", type=int, default=0, help="data loading processes")
+            step.add_argument("--threads", type=int, help="CPU threads of torch")
+        if name == "train":
+            step.add_argument("--report", type=Path, help="check report of the data set")
+    return parser
+
+
+def _study(parser: argparse.ArgumentParser, step: object) -> None:
+    parser.add_argument("study", help="a name in configs/studies")
+    parser.add_argument("--scale", default="smoke", help="a name in configs/scales (default: smoke)")
+    parser.add_argument("--seeds", type=int, help="number of seeds (default: the study's)")
+    parser.add_argument("--tables", nargs="+", help="only these tables of the study")
+    parser.set_defaults(step=step)
+
+
+def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from kd.settings.plan import plan
+
+    return plan(options.study, options.scale, Library(), options.seeds, options.tables)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from kd.settings.cost import describe
+
+    print(describe(_planned(options)))
+
+
+def _compose(options: argparse.Namespace) -> None:
+    runs = [run for name, run in _planned(options).runs.items() if options.run in name]
+    if not runs:
+        raise UserError(f"no run of the study contains '{options.run}'; see `kd plan {options.study}`")
+    for run in runs:
+        if options.write:
+            run.write()
+            print(run.directory)
+        else:
+            print(json.dumps({"run": run.name, **run.config}, indent=2))
+
+
+def _table(options: argparse.Namespace) -> None:
+    from analysis.publish import publish
+
+    print(publish(_planned(options), options.study, options.scale))
+
+
+def _data(options: argparse.Namespace) -> None:
+    from kd.data.shapes import generate
+
+    dataset = Library().dataset(options.dataset, "kd data")
+    if dataset.generate is None:
+        raise UserError(f"configs/datasets/{options.dataset}.yaml: not a generated data set")
+    generate(dataset.generate, Path(dataset.root))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from kd.data.check import check
+    from kd.files import write_json
+
+    report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
+    print(report.describe())
+    if report.errors:
+        return 1
+    if options.report:
+        write_json(options.report, report.to_json())
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    _set_threads(options.threads)
+    from kd.train import train
+
+    train(options.run, options.workers, options.report)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    _set_threads(options.threads)
+    from kd.predict import predict
+
+    predict(options.run, options.workers)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from kd.measure import measure
+
+    measure(options.run, Library())
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Metrics of a run from its detections; needs neither torch nor a GPU."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from kd.data.readers import read_split
+from kd.errors import UserError
+from kd.evaluation import Detection, evaluate
+from kd.files import read_json, write_json
+from kd.settings.library import Library
+
+
+def measure(directory: Path, library: Library) -> None:
+    """Write ``metrics.json`` from ``detections.json.gz`` and the test split."""
+    dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
+    truth = read_split(dataset, "test").coco
+    detections = _coco_results(_read(directory / "detections.json.gz"), truth)
+    classes = [category["name"] for category in truth["categories"]]
+    write_json(directory / "metrics.json", evaluate(truth, detections, classes).to_json())
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        with gzip.open(path) as stream:
+            return json.load(stream)
+    except (OSError, EOFError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
+    """Translate mmdet's image ids and labels into those of the ground truth."""
+    images = {image.get("name", image["id"]): image["id"] for image in truth["images"]}
+    categories = [category["id"] for category in truth["categories"]]
+    return [
+        Detection(
+            image_id=images[record["image"]],
+            category_id=categories[record["label"]],
+            bbox=record["bbox"],
+            score=record["score"],
+        )
+        for record in records
+    ]

@@ -1,0 +1,64 @@
+"""Detections of a trained run on the test split."""
+
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import DATASETS
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+from torch.utils.data import DataLoader
+
+import kd.runtime  # noqa: F401
+from kd import weights
+from kd.files import read_json, replacing
+from kd.settings.compose import WEIGHTS
+
+PRINT_EVERY = 10.0
+
+
+def predict(directory: Path, workers: int = 0) -> None:
+    """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
+
+    ``image`` is mmdet's image id: the id of a COCO image, the name of a VOC one; ``label`` is the
+    class's index.
+    """
+    config = read_json(directory / "config.json")
+    model = config["model"].get("student", config["model"])
+    DefaultScope.get_instance("predict", scope_name="mmdet")
+    detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
+    loader = config["test_dataloader"]
+    batches = DataLoader(
+        DATASETS.build(loader["dataset"]),
+        batch_size=loader["batch_size"],
+        num_workers=workers,
+        collate_fn=pseudo_collate,
+    )
+    records: list[dict[str, Any]] = []
+    started = printed = time.monotonic()
+    for step, batch in enumerate(batches, start=1):
+        with torch.inference_mode():
+            for sample in detector.test_step(batch):
+                records += _records(sample)
+        if time.monotonic() - printed > PRINT_EVERY:
+            printed = time.monotonic()
+            left = (len(batches) - step) * (printed - started) / step
+            print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
+    with replacing(directory / "detections.json.gz") as temporary:
+        # No time stamp in the file: equal detections are equal bytes.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=open(temporary, "wb"), mtime=0) as stream:
+            stream.write(json.dumps(records).encode())
+
+
+def _records(sample: Any) -> list[dict[str, Any]]:
+    found = sample.pred_instances
+    corners = found.bboxes.double()
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
+    return [
+        {"image": sample.img_id, "label": label, "bbox": [round(side, 3) for side in box], "score": score}
+        for label, box, score in zip(found.labels.tolist(), boxes, found.scores.tolist(), strict=True)
+    ]

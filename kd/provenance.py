@@ -1,0 +1,79 @@
+"""Where a result comes from: the record that every run leaves, finished or failed."""
+
+import getpass
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from kd.files import write_json
+
+PACKAGES = ("torch", "torchvision", "mmdet", "mmengine", "mmcv-lite", "numpy", "hotcoco", "kd-detection")
+
+
+def environment() -> dict[str, Any]:
+    """Return commit, package versions, hardware and command of this process."""
+    import torch
+
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "commit": _commit(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "user": _user(),
+        "cpu": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "devices": devices,
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_failure(directory: Path, error: BaseException) -> None:
+    """Leave ``failure.json`` with the reason that tables show."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    record = {"reason": reason, "kind": type(error).__name__, "time": now(), **environment()}
+    write_json(directory / "failure.json", record)
+
+
+def _commit() -> str | None:
+    """Return the checkout's commit, with ``+changes`` where tracked files differ from it."""
+    try:
+        root = Path(__file__).resolve().parent.parent
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

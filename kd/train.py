@@ -1,0 +1,117 @@
+"""Training one run, given its directory with the composed ``config.json``."""
+
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+import kd.runtime  # noqa: F401
+from kd import provenance, weights
+from kd.engine import bare
+from kd.errors import UserError
+from kd.files import read_json, sha256, write_json
+from kd.fetch import fetch
+from kd.settings.compose import WEIGHTS
+
+
+def train(directory: Path, workers: int = 0, report: Path | None = None) -> None:
+    """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
+
+    Resumes from the newest checkpoint. ``workers``: data loading processes; ``report``: the data
+    set's check report, whose fingerprint goes into the provenance. A run that fails leaves
+    ``failure.json`` and raises what it failed of.
+    """
+    config = read_json(directory / "config.json")
+    (directory / "failure.json").unlink(missing_ok=True)
+    try:
+        if "published_checkpoint" in config:
+            _import(config, directory)
+        else:
+            _train(config, directory, workers, report)
+    except Exception as error:
+        if is_main_process():
+            provenance.write_failure(directory, error)
+        raise
+
+
+def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
+    """Return mmengine's runner of a composed configuration, working in ``directory``."""
+    launcher = "pytorch" if "RANK" in os.environ else "none"
+    settings = Config(json.loads(json.dumps(config)))
+    settings.work_dir = str(directory / "mmengine")
+    settings.launcher = launcher
+    settings.log_level = "WARNING"
+    settings.env_cfg = {"dist_cfg": {"backend": "nccl" if torch.cuda.is_available() else "gloo"}}
+    loader = settings.train_dataloader
+    loader.num_workers = workers
+    loader.persistent_workers = workers > 0
+    loader.pin_memory = torch.cuda.is_available()
+    loader.batch_size = per_process(loader.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
+    del settings.test_dataloader
+    return Runner.from_cfg(settings)
+
+
+def per_process(batch_size: int, processes: int) -> int:
+    """Return a process's share of the total batch size; UserError where it does not divide."""
+    if batch_size % processes:
+        raise UserError(f"a total batch of {batch_size} cannot be shared by {processes} processes")
+    return batch_size // processes
+
+
+def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
+    started, clock = provenance.now(), time.monotonic()
+    runner = build_runner(config, directory, workers)
+    runner.train()
+    if not is_main_process():
+        return
+    model = bare(runner.model)
+    weights.save(directory / WEIGHTS, {"state_dict": weights.detector_state(model)})
+    record = {
+        "run": directory.name,
+        "started": started,
+        "finished": provenance.now(),
+        "seconds": round(time.monotonic() - clock, 1),
+        "steps": runner.iter,
+        "data": read_json(report)["fingerprint"] if report else None,
+        "dropped_boxes": read_json(report)["dropped"] if report else None,
+        "weights_sha256": sha256(directory / WEIGHTS),
+        **_teacher(config),
+        **provenance.environment(),
+        "peak_memory_mb": _peak_memory(),
+    }
+    write_json(directory / "provenance.json", record)
+
+
+def _teacher(config: dict[str, Any]) -> dict[str, Any]:
+    checkpoint = config["model"].get("checkpoint")
+    return {"teacher": checkpoint, "teacher_sha256": sha256(Path(checkpoint))} if checkpoint else {}
+
+
+def _peak_memory() -> int:
+    """Return the peak of GPU memory, or of this process's memory without a GPU, in MB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+
+
+def _import(config: dict[str, Any], directory: Path) -> None:
+    """Check published weights against the architecture and store them as the run's own."""
+    published = config["published_checkpoint"]
+    path = fetch(published["source"], published["sha256"])
+    detector = weights.load_detector(config["model"], path)
+    weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict()})
+    record = {
+        "run": directory.name,
+        "finished": provenance.now(),
+        "published_checkpoint": published,
+        "weights_sha256": sha256(directory / WEIGHTS),
+        **provenance.environment(),
+    }
+    write_json(directory / "provenance.json", record)

@@ -1,0 +1,48 @@
+# What the rules ask of the plan. Nothing here imports torch.
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from kd.errors import UserError
+from kd.settings.workflow import Workflow
+
+try:
+    WORKFLOW = Workflow.read(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+KD = f"{sys.executable} -m kd"
+TABLES = WORKFLOW.tables
+PUBLISHED = expand(f"{TABLES}/{{file}}", file=WORKFLOW.published)
+
+
+def require_data():
+    try:
+        WORKFLOW.require_data()
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+def write_runs():
+    for run in WORKFLOW.runs.values():
+        run.write()
+
+
+def print_table():
+    table = Path(TABLES) / "table.md"
+    if table.exists():
+        print(table.read_text())
+
+
+def teacher_weights(wildcards):
+    return WORKFLOW.teacher_weights(wildcards.run)
+
+
+def check_report(wildcards):
+    return f"results/checks/{WORKFLOW.dataset_of(wildcards.run)}.json"
+
+
+def annotation_files(wildcards):
+    return WORKFLOW.annotation_files(wildcards.dataset)

@@ -1,0 +1,26 @@
+rule predict:
+    input:
+        "results/runs/{run}/weights.pth",
+    output:
+        "results/runs/{run}/detections.json.gz",
+    log:
+        "results/runs/{run}/predict.log",
+    threads: config["threads"]
+    params:
+        directory="results/runs/{run}",
+        workers=config["workers"],
+    shell:
+        "{KD} predict {params.directory:q}"
+        " --threads {threads} --workers {params.workers} 2>&1 | tee {log:q}"
+
+
+rule evaluate:
+    input:
+        "results/runs/{run}/detections.json.gz",
+        check_report,
+    output:
+        "results/runs/{run}/metrics.json",
+    params:
+        directory="results/runs/{run}",
+    shell:
+        "{KD} evaluate {params.directory:q}"

@@ -1,0 +1,15 @@
+rule publish:
+    input:
+        metrics=expand("results/runs/{run}/metrics.json", run=WORKFLOW.runs),
+        published=WORKFLOW.published_numbers,
+    output:
+        report(
+            expand(f"{TABLES}/{{file}}", file=WORKFLOW.published),
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+    params:
+        titles=WORKFLOW.titles,
+        request=WORKFLOW.request,
+    shell:
+        "{KD} table {params.request:q}"
