@@ -1,6 +1,5 @@
 """Training one run, given its directory with the composed ``config.json``."""
 
-import json
 import os
 import resource
 import time
@@ -44,7 +43,7 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
 def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     launcher = "pytorch" if "RANK" in os.environ else "none"
-    settings = Config(json.loads(json.dumps(config)))
+    settings = Config({key: value for key, value in config.items() if key != "test_dataloader"})
     settings.work_dir = str(directory / "mmengine")
     settings.launcher = launcher
     settings.log_level = "WARNING"
@@ -54,7 +53,6 @@ def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> R
     loader.persistent_workers = workers > 0
     loader.pin_memory = torch.cuda.is_available()
     loader.batch_size = per_process(loader.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
-    del settings.test_dataloader
     return Runner.from_cfg(settings)
 
 
@@ -80,7 +78,7 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         "seconds": round(time.monotonic() - clock, 1),
         "steps": runner.iter,
         "data": read_json(report)["fingerprint"] if report else None,
-        "dropped_boxes": read_json(report)["dropped"] if report else None,
+        "dropped_boxes": len(read_json(report)["dirt"]) if report else None,
         "weights_sha256": sha256(directory / WEIGHTS),
         **_teacher(config),
         **provenance.environment(),
