@@ -61,7 +61,7 @@ def _load(scan: Scan, path: Path, dataset: Dataset) -> Record | None:
     if data is None:
         return None
     try:
-        content = json.loads(data)
+        content = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         scan.error(path, f"not valid JSON: {error}")
         return None
@@ -77,13 +77,14 @@ def _records(
     """Yield the well-formed records of a list, each ``id`` once; note the others as errors."""
     records = content.get(key)
     if not isinstance(records, list):
-        scan.error(path, f"key '{key}' is missing" if key not in content else f"'{key}' not a list")
+        fault = f"'{key}' must be a list" if key in content else f"key '{key}' is missing"
+        scan.error(path, fault)
         return
     seen: set[int] = set()
     for position, record in enumerate(records):
-        fault = _fault(record, kinds)
-        if fault:
-            scan.error(path, f"{key}[{position}]: {fault}")
+        wrong = _fault(record, kinds)
+        if wrong:
+            scan.error(path, f"{key}[{position}]: {wrong}")
         elif record["id"] in seen:
             scan.error(path, f"{key}[{position}]: id {record['id']} is used twice")
         else:
@@ -133,12 +134,21 @@ def _listed(
 
 
 def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[Record]) -> None:
+    if not (
+        isinstance(content.get("images"), list) and isinstance(content.get("categories"), list)
+    ):
+        return
     images = {image["id"]: image for image in scan.images}
     names = {category["id"]: category["name"] for category in categories}
     listed = {category["id"] for category in scan.categories}
+    # A record that is wrong in itself was reported; its annotations need not be.
+    broken_images = _ids(content, "images") - images.keys()
+    broken_categories = _ids(content, "categories") - names.keys()
     for record in _records(scan, path, content, "annotations", ANNOTATION):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
         what = f"annotation {record['id']}"
+        if {record["image_id"]} & broken_images or {record["category_id"]} & broken_categories:
+            continue
         if image is None:
             scan.error(path, f"{what}: image_id {record['image_id']} is no image")
         elif name is None:
@@ -152,6 +162,11 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
     for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of category {name!r}, which 'classes' of the entry does not list"
         scan.dropped.append(Problem(str(path), reason))
+
+
+def _ids(content: Record, key: str) -> set[Any]:
+    """Return every ``id`` of a list, malformed records included."""
+    return set(filter(WHOLE[0], (one.get("id") for one in content[key] if isinstance(one, dict))))
 
 
 def _usable(scan: Scan, path: Path, record: Record, image: Record, what: str) -> bool:

@@ -22,7 +22,8 @@ class Problem(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
+        text = f"{self.file}: {self.reason}"
+        return text.encode("utf-8", "backslashreplace").decode()  # JSON can hold half a character
 
 
 @dataclass
