@@ -76,7 +76,7 @@ def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 def _plan(options: argparse.Namespace) -> None:
     from kd.settings.cost import describe
 
-    print(describe(_planned(options)))
+    print(describe(_planned(options), Library()))
 
 
 def _compose(options: argparse.Namespace) -> None:
