@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study(parser: argparse.ArgumentParser, step: object) -> None:
     parser.add_argument("study", help="a name in configs/studies")
-    parser.add_argument("--scale", default="smoke", help="a name in configs/scales (default: smoke)")
+    parser.add_argument(
+        "--scale", default="smoke", help="a name in configs/scales (default: smoke)"
+    )
     parser.add_argument("--seeds", type=int, help="number of seeds (default: the study's)")
     parser.add_argument("--tables", nargs="+", help="only these tables of the study")
     parser.set_defaults(step=step)
@@ -82,7 +84,9 @@ def _plan(options: argparse.Namespace) -> None:
 def _compose(options: argparse.Namespace) -> None:
     runs = [run for name, run in _planned(options).runs.items() if options.run in name]
     if not runs:
-        raise UserError(f"no run of the study contains '{options.run}'; see `kd plan {options.study}`")
+        raise UserError(
+            f"no run of the study contains '{options.run}'; see `kd plan {options.study}`"
+        )
     for run in runs:
         if options.write:
             run.write()

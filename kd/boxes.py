@@ -14,7 +14,7 @@ else:
 
 
 def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU (P,) of boxes (P, 4) with others (P, 4), row by row; 0 where both are empty."""
+    """Return the IoU (P,) of boxes with others, both (P, 4), row by row; 0 where both are empty."""
     corner = torch.maximum(boxes[:, :2], others[:, :2])
     opposite = torch.minimum(boxes[:, 2:], others[:, 2:])
     overlap = _area(opposite - corner)

@@ -1,6 +1,6 @@
 """Student, frozen teacher and methods as one mmengine model."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmdet.registry import MODELS
@@ -55,7 +55,9 @@ class Distiller(BaseModel):
         """Initialise the student; the teacher has its weights and adapters have torch's."""
         self.student.init_weights()
 
-    def forward(self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor") -> Any:
+    def forward(
+        self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor"
+    ) -> Any:
         """Return losses by name in mode ``loss``; in other modes what the student returns.
 
         ``inputs``: (B, 3, H, W), normalised.
@@ -77,7 +79,8 @@ class Distiller(BaseModel):
         losses: Losses = {}
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
-                losses |= term.losses(student, teacher, batch, self.adapters[name])
+                adapters = cast(nn.ModuleDict, self.adapters[name])
+                losses |= term.losses(student, teacher, batch, adapters)
         return losses
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:

@@ -7,7 +7,6 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -22,7 +21,7 @@ from kd.errors import UserError
 KEPT = 2
 
 
-class NonFiniteLoss(UserError):
+class NonFiniteLossError(UserError):
     """A loss became infinite or not a number."""
 
 
@@ -82,7 +81,7 @@ class FiniteLoss(Hook):
         def parse_finite(losses: dict[str, Any]) -> Any:
             total, log = parse(losses)
             if not total.isfinite():
-                raise NonFiniteLoss(f"step {runner.iter + 1}: {_culprits(losses)}")
+                raise NonFiniteLossError(f"step {runner.iter + 1}: {_culprits(losses)}")
             return total, log
 
         model.parse_losses = parse_finite
@@ -164,7 +163,11 @@ class StepLog(Hook):
 
     def _line(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> str:
         rate = self._rate(runner)
-        left = (runner.max_iters - step) * (self.times[-1] - self.times[0]) / max(len(self.times) - 1, 1)
+        left = (
+            (runner.max_iters - step)
+            * (self.times[-1] - self.times[0])
+            / max(len(self.times) - 1, 1)
+        )
         return (
             f"{self.title}: epoch {runner.epoch + 1}/{runner.max_epochs} "
             f"step {step}/{runner.max_iters} loss {outputs['loss'].item():.3f} "

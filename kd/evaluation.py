@@ -197,7 +197,7 @@ def _columns(
 
 def _require_known(what: str, key: str, records: Sequence[Any], known: Iterable[Any]) -> None:
     field = key.replace(" ", "_")
-    unknown = sorted({value for value in _field(what, records, field)} - set(known), key=str)
+    unknown = sorted(set(_field(what, records, field)) - set(known), key=str)
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         listed = ", ".join(map(str, unknown[:5])) + more

@@ -35,5 +35,7 @@ def fetch(source: str, digest: str) -> Path:
 def _verified(path: Path, source: str, digest: str) -> Path:
     found = sha256(path)
     if found != digest.lower():
-        raise UserError(f"{source}: SHA-256 is {found}, expected {digest}; another or a damaged file")
+        raise UserError(
+            f"{source}: SHA-256 is {found}, expected {digest}; another or a damaged file"
+        )
     return path

@@ -44,14 +44,16 @@ class ImageNet:
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
     """Return the leading block of ``shape`` of a tensor; UserError where it is too small."""
     if tensor.ndim != len(shape) or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
-        raise UserError(f"no block of shape {tuple(shape)} in weights of shape {tuple(tensor.shape)}")
+        raise UserError(
+            f"no block of shape {tuple(shape)} in weights of shape {tuple(tensor.shape)}"
+        )
     return tensor[tuple(slice(size) for size in shape)].clone()
 
 
 def find(name: str) -> Path:
     """Return torchvision's file for a model: from the hub's cache, a package, or a download."""
     try:
-        url = getattr(torchvision.models.get_model_weights(name), "IMAGENET1K_V1").url
+        url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     except ValueError as error:
         raise UserError(f"ImageNet weights: {error}") from None
     file = Path(urlparse(url).path).name
@@ -60,7 +62,9 @@ def find(name: str) -> Path:
         if path and path.is_file() and _matches(path):
             return path
     try:
-        torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
     except OSError as error:
         raise UserError(
             f"ImageNet weights of {name}: {url} cannot be reached ({error}); "

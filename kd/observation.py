@@ -131,7 +131,7 @@ class Observation:
 
 
 class DistributionObservation(Observation):
-    """GFL: a box side is the mean of a distribution over bins, in strides from the prior's centre."""
+    """GFL: a side is the mean of a distribution, in strides from the prior's centre."""
 
     def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
         centres = (self.priors[prior, :2] + self.priors[prior, 2:]) / 2
@@ -142,7 +142,9 @@ class DistributionObservation(Observation):
     def _strides(self) -> Tensor:
         """(N,), pixels."""
         steps = [stride[0] for stride in self.head.prior_generator.strides]
-        counts = [maps.shape[-2] * maps.shape[-1] * self.head.num_base_priors for maps in self.outputs[0]]
+        counts = [
+            maps.shape[-2] * maps.shape[-1] * self.head.num_base_priors for maps in self.outputs[0]
+        ]
         device = self.batch.inputs.device
         return torch.tensor(steps, device=device, dtype=torch.float).repeat_interleave(
             torch.tensor(counts, device=device)
@@ -152,7 +154,9 @@ class DistributionObservation(Observation):
 def observe(detector: Any, batch: Batch, *, frozen: bool) -> Observation:
     """Return the observation that fits a detector's head."""
     distribution = hasattr(detector.bbox_head, "integral")
-    return (DistributionObservation if distribution else Observation)(detector, batch, frozen=frozen)
+    return (DistributionObservation if distribution else Observation)(
+        detector, batch, frozen=frozen
+    )
 
 
 @contextmanager
@@ -187,7 +191,9 @@ def _recording(head: Any) -> Iterator[list[Tensor]]:
 
 def _by_prior(maps: list[Tensor], channels: int) -> Tensor:
     """Join maps (B, A*channels, H, W) of all levels into (B, N, channels)."""
-    return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in maps], 1)
+    return torch.cat(
+        [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in maps], 1
+    )
 
 
 def _plain(boxes: Any) -> Tensor:

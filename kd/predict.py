@@ -48,10 +48,10 @@ def predict(directory: Path, workers: int = 0) -> None:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
+    # No time stamp in the file: equal detections are equal bytes.
+    content = gzip.compress(json.dumps(records).encode(), mtime=0)
     with replacing(directory / "detections.json.gz") as temporary:
-        # No time stamp in the file: equal detections are equal bytes.
-        with gzip.GzipFile(filename="", mode="wb", fileobj=open(temporary, "wb"), mtime=0) as stream:
-            stream.write(json.dumps(records).encode())
+        temporary.write_bytes(content)
 
 
 def _records(sample: Any) -> list[dict[str, Any]]:
@@ -59,6 +59,13 @@ def _records(sample: Any) -> list[dict[str, Any]]:
     corners = found.bboxes.double()
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
     return [
-        {"image": sample.img_id, "label": label, "bbox": [round(side, 3) for side in box], "score": score}
-        for label, box, score in zip(found.labels.tolist(), boxes, found.scores.tolist(), strict=True)
+        {
+            "image": sample.img_id,
+            "label": label,
+            "bbox": [round(side, 3) for side in box],
+            "score": score,
+        }
+        for label, box, score in zip(
+            found.labels.tolist(), boxes, found.scores.tolist(), strict=True
+        )
     ]

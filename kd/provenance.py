@@ -14,7 +14,16 @@ from typing import Any
 
 from kd.files import write_json
 
-PACKAGES = ("torch", "torchvision", "mmdet", "mmengine", "mmcv-lite", "numpy", "hotcoco", "kd-detection")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "mmdet",
+    "mmengine",
+    "mmcv-lite",
+    "numpy",
+    "hotcoco",
+    "kd-detection",
+)
 
 
 def environment() -> dict[str, Any]:

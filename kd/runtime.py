@@ -7,8 +7,6 @@ from kd import mmcv_ops
 mmcv_ops.install()
 warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
 
-import mmdet.datasets  # noqa: E402
-import mmdet.models  # noqa: E402
 
 import kd.data.loading  # noqa: E402
 import kd.distiller  # noqa: E402

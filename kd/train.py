@@ -15,8 +15,8 @@ import kd.runtime  # noqa: F401
 from kd import provenance, weights
 from kd.engine import bare
 from kd.errors import UserError
-from kd.files import read_json, sha256, write_json
 from kd.fetch import fetch
+from kd.files import read_json, sha256, write_json
 from kd.settings.compose import WEIGHTS
 
 

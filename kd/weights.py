@@ -68,7 +68,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
-def load_detector(config: dict[str, Any], checkpoint: str | Path) -> nn.Module:
+def load_detector(config: dict[str, Any], checkpoint: str | Path) -> Any:
     """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
     detector = MODELS.build(ConfigDict(config))
     load_strictly(detector, Path(checkpoint))
@@ -79,7 +79,9 @@ def detector_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict of the detector that is trained: the student of a distiller."""
     state = model.state_dict()
     students = OrderedDict(
-        (key.removeprefix("student."), value) for key, value in state.items() if key.startswith("student.")
+        (key.removeprefix("student."), value)
+        for key, value in state.items()
+        if key.startswith("student.")
     )
     return students or state
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 @TRANSFORMS.register_module()
 class FitInto(Resize):
-    """Resize an image and its boxes to fit into ``width`` x ``height`` pixels, keeping the ratio."""
+    """Resize image and boxes to fit into ``width`` x ``height`` pixels, keeping the ratio."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(scale=(width, height), keep_ratio=True)

@@ -51,7 +51,9 @@ class PredictionGuidedImitation(Method):
             feature = feature.float()
             if f"level{level}" in adapters:
                 feature = adapters[f"level{level}"](feature)
-            gap = prediction_gap(*(self._predictions(m.class_maps[level]) for m in (teacher, student)))
+            gap = prediction_gap(
+                *(self._predictions(m.class_maps[level]) for m in (teacher, student))
+            )
             gap = gap.detach() if self.detach_prediction else gap
             distance = (feature - teacher.neck[level].float()).square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))

@@ -22,8 +22,9 @@ else:
 class RankMimicking(Method):
     """Equations 5 and 6, summed over the class rank and the localisation rank (Table 4).
 
-    There is no official code. The paper speaks of classification scores, hence ``score: probability``;
-    an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the paper's alpha.
+    There is no official code. The paper speaks of classification scores, hence the default of
+    ``score``; an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the
+    paper's alpha.
     Every object of the batch counts in M, one without a positive prior as zero.
     """
 
@@ -46,12 +47,21 @@ class RankMimicking(Method):
         losses: Losses = {}
         if self.classification:
             label = torch.cat(batch.gt_labels)[instance]
-            scores = [self._class_scores(model.logits[image, prior, label]) for model in (teacher, student)]
-            losses["loss_rm_cls"] = self.weight * rank_divergence(*scores, instance, instances)
+            wanted, found = (
+                self._class_scores(model.logits[image, prior, label])
+                for model in (teacher, student)
+            )
+            losses["loss_rm_cls"] = self.weight * rank_divergence(
+                wanted, found, instance, instances
+            )
         if self.localisation:
             truth = torch.cat(batch.gt_boxes)[instance]
-            scores = [aligned_iou(model.boxes(image, prior), truth) for model in (teacher, student)]
-            losses["loss_rm_loc"] = self.weight * rank_divergence(*scores, instance, instances)
+            wanted, found = (
+                aligned_iou(model.boxes(image, prior), truth) for model in (teacher, student)
+            )
+            losses["loss_rm_loc"] = self.weight * rank_divergence(
+                wanted, found, instance, instances
+            )
         return losses
 
     def _class_scores(self, logits: Tensor) -> Tensor:
@@ -71,7 +81,9 @@ def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instance
 
 def _log_softmax(scores: Tensor, group: Tensor, groups: int) -> Tensor:
     """Logarithm of the softmax of (P,) scores within each group."""
-    highest = scores.new_zeros(groups).scatter_reduce(0, group, scores.detach(), "amax", include_self=False)
+    highest = scores.new_zeros(groups).scatter_reduce(
+        0, group, scores.detach(), "amax", include_self=False
+    )
     shifted = scores - highest[group]
     total = scores.new_zeros(groups).index_add(0, group, shifted.exp())
     return shifted - total[group].log()

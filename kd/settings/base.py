@@ -16,7 +16,7 @@ class Part(BaseModel):
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Self:
-        """Validate ``values``; raise UserError naming ``where``, the key and the nearest valid one."""
+        """Validate ``values``; UserError names ``where``, the key and the nearest valid one."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -41,7 +41,9 @@ def read_yaml(path: Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        raise UserError(
+            f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}"
+        ) from None
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:

@@ -12,7 +12,9 @@ from kd.settings.run import Run
 WEIGHTS = "weights.pth"
 
 
-def compose(run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str) -> dict[str, Any]:
+def compose(
+    run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str
+) -> dict[str, Any]:
     """Return the configuration of a run as plain data, loadable by mmengine.
 
     ``terms`` are the checked settings of each method term (empty for a run without a teacher).
@@ -20,7 +22,9 @@ def compose(run: Run, terms: dict[str, Any], scale: Scale, library: Library, whe
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
     classes = _classes(run.dataset, dataset)
-    model = detector_model(run.detector, run.student, len(classes), schedule.init, scale, library, where)
+    model = detector_model(
+        run.detector, run.student, len(classes), schedule.init, scale, library, where
+    )
     if run.teacher:
         model = {
             "type": "Distiller",
@@ -51,7 +55,13 @@ def imported(
 
 
 def detector_model(
-    detector: str, backbone: str, classes: int, init: str, scale: Scale, library: Library, where: str
+    detector: str,
+    backbone: str,
+    classes: int,
+    init: str,
+    scale: Scale,
+    library: Library,
+    where: str,
 ) -> dict[str, Any]:
     """Return mmdet's model dict of a detector on a backbone."""
     part = library.detector(detector, where)
@@ -88,14 +98,18 @@ def merge(base: dict[str, Any], changes: dict[str, Any], known_in: str = "") -> 
     return merged
 
 
-def _backbone(name: str, init: str, library: Library, where: str) -> tuple[dict[str, Any], list[int]]:
+def _backbone(
+    name: str, init: str, library: Library, where: str
+) -> tuple[dict[str, Any], list[int]]:
     part, width = library.backbone(name, where)
     scaled = {key: type(value)(value * width) for key, value in part.scaled.items()}
     channels = [_divisible(channel * width, part.divisor) for channel in part.channels]
     model = {**part.model, **scaled}
     if init == "imagenet":
         if part.imagenet is None:
-            raise UserError(f"{where}: backbone '{name}' has no ImageNet weights; use 'init: scratch'")
+            raise UserError(
+                f"{where}: backbone '{name}' has no ImageNet weights; use 'init: scratch'"
+            )
         model |= part.imagenet_frozen if width == 1 else {}
         model["init_cfg"] = {"type": "ImageNet", "checkpoint": part.imagenet}
     return model, channels
@@ -110,7 +124,9 @@ def _divisible(value: float, divisor: int) -> int:
 def _frozen(config: dict[str, Any]) -> dict[str, Any]:
     """Return a teacher's model without its initial weights: a checkpoint replaces them."""
     model = dict(config["model"])
-    model["backbone"] = {key: value for key, value in model["backbone"].items() if key != "init_cfg"}
+    model["backbone"] = {
+        key: value for key, value in model["backbone"].items() if key != "init_cfg"
+    }
     return model
 
 
@@ -153,7 +169,12 @@ def _training(schedule: Schedule) -> dict[str, Any]:
         "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs},
         "optim_wrapper": {"type": "OptimWrapper", "optimizer": optimiser, **clip},
         "param_scheduler": [warmup, steps] if schedule.warmup_iters else [steps],
-        "default_hooks": {"logger": None, "checkpoint": None, "sampler_seed": None, "runtime_info": None},
+        "default_hooks": {
+            "logger": None,
+            "checkpoint": None,
+            "sampler_seed": None,
+            "runtime_info": None,
+        },
         "custom_hooks": [
             {"type": "SeedEachStep"},
             {"type": "FiniteLoss"},
@@ -173,7 +194,9 @@ def _loader(
         "batch_size": batch_size if training else 1,
         "num_workers": 0,
         "sampler": {"type": "EpochSampler", "shuffle": training},
-        "dataset": {"type": "SeededDataset", "seed": seed, "dataset": joined} if training else joined,
+        "dataset": {"type": "SeededDataset", "seed": seed, "dataset": joined}
+        if training
+        else joined,
     }
 
 
@@ -182,7 +205,9 @@ def _sources(dataset: Dataset, split: str) -> list[Any]:
     return [source] if isinstance(source, CocoSplit) else source
 
 
-def _reader(dataset: Dataset, source: CocoSplit | str, split: str, classes: list[str]) -> dict[str, Any]:
+def _reader(
+    dataset: Dataset, source: CocoSplit | str, split: str, classes: list[str]
+) -> dict[str, Any]:
     training = split == "train"
     common = {
         "metainfo": {"classes": classes},
@@ -221,4 +246,8 @@ def _pipeline(dataset: Dataset, training: bool) -> list[dict[str, Any]]:
             {"type": "PackDetInputs"},
         ]
     meta_keys = ["img_id", "img_path", "ori_shape", "img_shape", "scale_factor"]
-    return [{"type": "LoadImageFromFile"}, resize, {"type": "PackDetInputs", "meta_keys": meta_keys}]
+    return [
+        {"type": "LoadImageFromFile"},
+        resize,
+        {"type": "PackDetInputs", "meta_keys": meta_keys},
+    ]

@@ -19,7 +19,9 @@ def describe(plan: Plan, library: Library) -> str:
         hours, unmeasured = hours + (spent or 0.0), unmeasured + (spent is None)
         seen = "images unknown" if images is None else f"{images:>12,} images"
         lines.append(f"{seen}  {'not measured' if spent is None else f'{spent:9.2f} h'}  {name}")
-    lines.append(f"{len(plan.runs)} runs; {hours:.2f} h measured, {unmeasured} runs not measured yet")
+    lines.append(
+        f"{len(plan.runs)} runs; {hours:.2f} h measured, {unmeasured} runs not measured yet"
+    )
     return "\n".join(lines)
 
 

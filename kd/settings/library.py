@@ -59,7 +59,5 @@ class Library:
     def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
         valid = self.names(folder)
         if name not in valid:
-            raise UserError(
-                f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}"
-            )
+            raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
         return kind.read(self.root / folder / f"{name}.yaml")

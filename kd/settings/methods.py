@@ -24,7 +24,9 @@ def check_overrides(overrides: dict[str, Any], names: list[str], where: str) -> 
     used = {term for name in names for term in name.split("+")}
     for term in overrides:
         if term not in used:
-            raise UserError(f"{where}: settings for '{term}', which no row uses; {suggest(term, used)}")
+            raise UserError(
+                f"{where}: settings for '{term}', which no row uses; {suggest(term, used)}"
+            )
 
 
 def check_readable(
@@ -45,9 +47,7 @@ def check_readable(
             )
 
 
-def _settings(
-    term: str, overrides: dict[str, Any], library: Library, where: str
-) -> dict[str, Any]:
+def _settings(term: str, overrides: dict[str, Any], library: Library, where: str) -> dict[str, Any]:
     preset = library.preset(term)
     name = preset.method if preset else term
     if name not in methods.names():

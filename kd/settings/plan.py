@@ -2,7 +2,6 @@
 
 import csv
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from kd.errors import UserError, suggest
@@ -52,7 +51,11 @@ class Plan:
 
 
 def plan(
-    name: str, scale: str, library: Library, seeds: int | None = None, tables: list[str] | None = None
+    name: str,
+    scale: str,
+    library: Library,
+    seeds: int | None = None,
+    tables: list[str] | None = None,
 ) -> Plan:
     """Return the plan of a study; UserError on anything that could not run.
 
@@ -61,7 +64,9 @@ def plan(
     study = library.study(name, "study")
     for table in tables or []:
         if table not in study.tables:
-            raise UserError(f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}")
+            raise UserError(
+                f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}"
+            )
     count = study.seeds if seeds is None else seeds
     if count < 1:
         raise UserError(f"seeds: {count}; at least one is needed")
@@ -105,7 +110,10 @@ class _Planner:
 
         rows = [row("teacher", "teacher", {0: teacher}), row("baseline", "baseline", baselines)]
         for method in table.methods:
-            runs = {s: self._distilled(table, detector, pair, method, teacher, s, where) for s in self.seeds}
+            runs = {
+                s: self._distilled(table, detector, pair, method, teacher, s, where)
+                for s in self.seeds
+            }
             rows.append(row(method, "distilled", runs))
         return rows
 
@@ -120,7 +128,14 @@ class _Planner:
         return self._composed(self._named(table, detector, backbone, seed), {}, where)
 
     def _distilled(
-        self, table: Table, detector: str, pair: Pair, method: str, teacher: Run, seed: int, where: str
+        self,
+        table: Table,
+        detector: str,
+        pair: Pair,
+        method: str,
+        teacher: Run,
+        seed: int,
+        where: str,
     ) -> Run:
         terms = resolve(method, table.settings, self.library, where)
         for name in {detector, pair.teacher_detector or detector}:
@@ -148,7 +163,9 @@ class _Planner:
         return self.published.get((table.published or "", detector, teacher, student, method), {})
 
 
-def _published(library: Library, study: Study, where: str) -> dict[tuple[str, ...], dict[str, float]]:
+def _published(
+    library: Library, study: Study, where: str
+) -> dict[tuple[str, ...], dict[str, float]]:
     """Read the published figures, in AP points, by (table, detector, teacher, student, method)."""
     if study.published is None:
         return {}

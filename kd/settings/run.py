@@ -58,5 +58,9 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """The run's parts by name."""
-        names = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("teacher", "config")}
+        names = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("teacher", "config")
+        }
         return {**names, "teacher": self.teacher.name if self.teacher else None}

@@ -104,7 +104,7 @@ class Workflow:
         return self.library.dataset(name, "the workflow")
 
     def _identity(self, run: str) -> dict[str, Any]:
-        """Return a run's parts, from the plan or, where a job outlives its plan, from its folder."""
+        """Return a run's parts: from the plan or, where a job outlives it, from its folder."""
         planned = self.runs.get(run)
         if planned:
             return planned.identity

@@ -1,0 +1,26 @@
+# Two commands: `make demo` and `make test`. Both set up what they need, once.
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test setup check
+
+demo: setup
+	$(BIN)/snakemake
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --no-deps --editable .
+	touch $@

@@ -1,0 +1,74 @@
+"""From a plan to the files that readers look at: tables, and a figure of gains."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from analysis import gains, tables
+from kd.files import write_text
+from kd.settings.library import Library
+from kd.settings.plan import Plan, Row
+from kd.settings.run import RESULTS, Run
+
+
+def publish(plan: Plan, study: str, scale: str) -> str:
+    """Write tables and figure from the results that exist; return the Markdown."""
+    folder = RESULTS / "tables" / study / scale
+    frame = tables.build([specification(row, plan) for row in plan.rows])
+    title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
+    text = tables.to_markdown(frame, title)
+    write_text(folder / "table.md", text)
+    write_text(folder / "table.csv", tables.to_csv(frame))
+    write_text(folder / "table.tex", tables.to_latex(frame))
+    gains.save(gains.plot(frame), folder / "gains")
+    return text
+
+
+def specification(row: Row, plan: Plan) -> tables.RowSpec:
+    """Return a row as tables see it: names to print, and run directories by seed."""
+    library = Library()
+    return tables.RowSpec(
+        table=plan.study.tables[row.table].title,
+        group=library.detector(row.detector, "table").title,
+        label=_label(row),
+        kind=row.kind,
+        teacher=_backbone(row.teacher, library),
+        student=_backbone(row.student, library),
+        runs=_directories(row.runs),
+        baseline_runs=_directories(row.baselines),
+        published=row.published,
+        published_baseline=row.published_baseline,
+        note=_note(row, plan, library),
+    )
+
+
+def _label(row: Row) -> str:
+    if row.kind != "distilled":
+        return {"teacher": "Teacher", "baseline": "Student"}[row.kind]
+    return " + ".join(term.replace("_", " ") for term in row.method.upper().split("+"))
+
+
+def _backbone(name: str, library: Library) -> str:
+    if not name:
+        return ""
+    part, width = library.backbone(name, "table")
+    return part.title if width == 1 else f"{part.title} x{width:g}"
+
+
+def _note(row: Row, plan: Plan, library: Library) -> str:
+    """Say what stands in for the published conditions at this scale, if anything does."""
+    table, scale, run = plan.study.tables[row.table], plan.scale, next(iter(row.runs.values()))
+    swaps = [
+        f"{run.dataset} for {table.dataset}" if run.dataset != table.dataset else "",
+        f"schedule {run.schedule} for {table.schedule}" if run.schedule != table.schedule else "",
+        *(
+            f"{_backbone(scale.backbones[name], library)} for {_backbone(name, library)}"
+            for name in (row.teacher, row.student)
+            if name in scale.backbones
+        ),
+    ]
+    listed = ", ".join(swap for swap in swaps if swap)
+    return f"Other conditions than published: {listed}." if listed and row.published else ""
+
+
+def _directories(runs: Mapping[int, Run]) -> dict[int, Path]:
+    return {seed: run.directory for seed, run in runs.items()}
