@@ -43,4 +43,4 @@ onsuccess:
 
 
 onerror:
-    print_table()
+    print_partial_table()

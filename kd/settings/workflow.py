@@ -84,11 +84,14 @@ class Workflow:
         return generate.model_dump() if generate else {}
 
     def annotation_files(self, dataset: str) -> list[str]:
-        """Return the files whose change means that a data set must be checked anew."""
+        """Return the files whose change means that a data set must be checked anew.
+
+        Absent ones are left to ``require_data``, so that a plan can be made without the data.
+        """
         entry = self._dataset(dataset)
         if entry.generate:
             return [f"{entry.root}/generated.json"]
-        return [str(path) for path in _listings(entry)]
+        return [str(path) for path in _listings(entry) if path.exists()]
 
     def require_data(self) -> None:
         """Raise UserError for the first data set of the plan that is not on this machine."""

@@ -31,9 +31,14 @@ def write_runs():
 
 
 def print_table():
-    table = Path(TABLES) / "table.md"
-    if table.exists():
-        print(table.read_text())
+    print(Path(TABLES, "table.md").read_text())
+
+
+def print_partial_table():
+    """Show what there is: finished rows, failed ones with their reason, rows not run."""
+    subprocess.run(
+        [sys.executable, "-m", "kd", "table", *WORKFLOW.request], check=False
+    )
 
 
 def teacher_weights(wildcards):
