@@ -39,6 +39,8 @@ class ImageNet:
         for name, layer in zip(names, layers, strict=False):
             wanted[name] = leading(layer, wanted[name].shape)
         module.load_state_dict(wanted)
+        for child in module.children():
+            child.is_init = True  # mmengine would go on to initialise MobileNet's stem anew
 
 
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
@@ -61,6 +63,8 @@ def find(name: str) -> Path:
     for path in (cached, _packaged(file)):
         if path and path.is_file() and _matches(path):
             return path
+    if cached.is_file():
+        raise UserError(f"{cached}: its content does not have the digest of its name; delete it")
     try:
         torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True
