@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.statistics import paired_gain, summary
 from kd.errors import UserError
 from kd.evaluation import Metrics
-from kd.files import read_json, write_text
+from kd.files import read_json
 
 POINTS = 100
 """A figure is stored as a fraction of 1 and printed in AP points."""
@@ -259,19 +259,20 @@ def _latex(text: str) -> str:
     return "".join(LATEX.get(one, one) for one in " ".join(text.split()))
 
 
-def to_latex(frame: pd.DataFrame) -> str:
+def to_latex(frame: pd.DataFrame, title: str = "") -> str:
     r"""Return one ``table`` per table of the frame; needs ``\usepackage{booktabs}``."""
     header = _header(_metrics(frame))
     parts = []
     for table, sections in _tables(frame).items():
         used = set(frame["note"][frame["table"] == table])
         notes = [f"{mark} {note}" for note, mark in marks(frame).items() if note in used]
-        parts.append(_latex_table(table, header, sections, notes))
+        caption = f"{title}: {table}" if title else table
+        parts.append(_latex_table(caption, header, sections, notes))
     return "\n".join(parts)
 
 
 def _latex_table(
-    table: str, header: list[str], sections: Sequence[_Section], notes: Sequence[str]
+    caption: str, header: list[str], sections: Sequence[_Section], notes: Sequence[str]
 ) -> str:
     width = len(header)
     body = []
@@ -282,7 +283,7 @@ def _latex_table(
         ]
         body += map(_latex_line, section.cells, section.measured)
     lines = [
-        *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(table)}}}"),
+        *(r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}"),
         rf"\begin{{tabular}}{{{'l' * len(LABELS)}{'r' * (width - len(LABELS))}}}",
         *(r"\toprule", " & ".join(map(_latex, header)) + r" \\", *body, r"\bottomrule"),
         r"\end{tabular}",
@@ -300,16 +301,3 @@ def _latex_line(cells: list[str], measured: bool) -> str:
         span = rf"\multicolumn{{{last - first}}}{{l}}{{\emph{{{texts[first]}}}}}"
         texts[first:last] = [span]
     return " & ".join(texts) + r" \\"
-
-
-def write(frame: pd.DataFrame, stem: Path, title: str = "Results") -> list[Path]:
-    """Write ``stem`` as .csv, .md and .tex; return the three paths."""
-    texts = {
-        ".csv": to_csv(frame),
-        ".md": to_markdown(frame, title),
-        ".tex": to_latex(frame),
-    }
-    paths = [stem.with_name(stem.name + suffix) for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        write_text(path, text)
-    return paths

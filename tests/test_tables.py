@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.gains import OFFSET, plot, save
-from analysis.tables import ABSENT, RowSpec, build, to_csv, to_latex, to_markdown, write
+from analysis.tables import ABSENT, RowSpec, build, to_csv, to_latex, to_markdown
 from kd.errors import UserError
 from kd.evaluation import COCO_FIGURES
 
@@ -219,6 +219,10 @@ def test_latex_escapes_what_it_would_execute(run):
     ) in text
 
 
+def test_latex_title_goes_before_the_table(frame):
+    assert r"\caption{RM \& PFI: Table 1}" in to_latex(frame, "RM & PFI")
+
+
 def test_each_table_has_its_own_latex_and_only_its_footnotes(run):
     rows = [
         RowSpec(table, "G", "x", "baseline", "", "b", {0: run(table)}, note=note)
@@ -228,16 +232,6 @@ def test_each_table_has_its_own_latex_and_only_its_footnotes(run):
     assert "first" in first
     assert "second" not in first
     assert r"\textsuperscript{\textdaggerdbl} second" in second
-
-
-def test_write(frame, tmp_path):
-    paths = write(frame, tmp_path / "out" / "table.1", "Study")
-    assert [path.name for path in paths] == ["table.1.csv", "table.1.md", "table.1.tex"]
-    assert [path.read_text() for path in paths] == [
-        to_csv(frame),
-        to_markdown(frame, "Study"),
-        to_latex(frame),
-    ]
 
 
 DRAWN = [("ours", "gain", -OFFSET), ("published", "published_gain", OFFSET)]
