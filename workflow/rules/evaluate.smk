@@ -8,10 +8,9 @@ rule predict:
     threads: config["threads"]
     params:
         directory="results/runs/{run}",
-        workers=config["workers"],
     shell:
         "{KD} predict {params.directory:q}"
-        " --threads {threads} --workers {params.workers} 2>&1 | tee {log:q}"
+        " --threads {threads} --workers {config[workers]} 2>&1 | tee {log:q}"
 
 
 rule evaluate:

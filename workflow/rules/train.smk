@@ -1,4 +1,5 @@
-# Checkpoints lie at a path that is not declared: the outputs of a failed job are deleted.
+# What a run consists of is in its directory's name, so nothing here is a parameter that could
+# make it run again. Checkpoints lie at a path that is not declared: the outputs of a failed job are deleted.
 rule train:
     input:
         report=check_report,
@@ -11,7 +12,6 @@ rule train:
     threads: config["threads"]
     params:
         directory="results/runs/{run}",
-        workers=config["workers"],
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --threads {threads} --workers {params.workers} 2>&1 | tee -a {log:q}"
+        " --threads {threads} --workers {config[workers]} 2>&1 | tee -a {log:q}"
