@@ -91,9 +91,8 @@ def check(name: str, dataset: Dataset) -> Report:
     errors += _stale(dataset)
     notes = [problem for found in scans.values() for problem in found.notes]
     shared = list(shared_images(train, scans["test"]))
-    (errors if len(shared) > TOLERATED_OVERLAP * len(scans["test"].images) else notes).extend(
-        shared
-    )
+    tolerated = len(shared) <= TOLERATED_OVERLAP * len(scans["test"].images)
+    (notes if tolerated else errors).extend(shared)
     for problem, serious in _unused_classes(dataset, names, scans):
         (errors if serious else notes).append(problem)
     return Report(

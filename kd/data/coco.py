@@ -147,7 +147,7 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
     for record in _records(scan, path, content, "annotations", ANNOTATION):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
         what = f"annotation {record['id']}"
-        if {record["image_id"]} & broken_images or {record["category_id"]} & broken_categories:
+        if record["image_id"] in broken_images or record["category_id"] in broken_categories:
             continue
         if image is None:
             scan.error(path, f"{what}: image_id {record['image_id']} is no image")

@@ -61,19 +61,19 @@ def _sides(size: tuple[int, int]) -> str:
 
 def shared_images(train: Scan, test: Scan) -> Iterator[Problem]:
     """Yield every test image whose bytes are a training image's; hash only where sizes agree."""
-    sizes = {size_of(path) for path in train.paths} & {size_of(path) for path in test.paths}
+    shared = {size for size in train.sizes if size > 0}.intersection(test.sizes)
     known: dict[bytes, Path] = {}
-    for path in _of_sizes(train, sizes):
+    for path in _of_sizes(train, shared):
         known.setdefault(_digest(path), path)
-    for path in _of_sizes(test, sizes):
+    for path in _of_sizes(test, shared):
         twin = known.get(_digest(path))
         if twin is not None:
             where = "also" if twin == path else f"as {twin}"
             yield Problem(str(path), f"this test image is in the training split {where}")
 
 
-def _of_sizes(scan: Scan, sizes: set[int]) -> Iterator[Path]:
-    return (path for path in scan.paths if size_of(path) in sizes and size_of(path) > 0)
+def _of_sizes(scan: Scan, wanted: set[int]) -> Iterator[Path]:
+    return (path for path, size in zip(scan.paths, scan.sizes, strict=True) if size in wanted)
 
 
 def _digest(path: Path) -> bytes:

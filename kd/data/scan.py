@@ -4,6 +4,7 @@ import hashlib
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -59,16 +60,20 @@ class Scan:
         self.content.update(b"%d:" % len(data) + data)
         return data
 
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Size of every image file in bytes, -1 where there is none; looked up once."""
+        return [size_of(path) for path in self.paths]
+
     def fingerprint(self) -> str:
         """SHA-256 over the annotation files, then name and size of every image.
 
         A split with no more than 64 MiB of images has their bytes hashed too.
         """
         digest = self.content.copy()
-        sizes = [size_of(path) for path in self.paths]
-        for image, size in zip(self.images, sizes, strict=True):
+        for image, size in zip(self.images, self.sizes, strict=True):
             digest.update(f"{image['file_name']!r} {size}\n".encode())
-        if sum(sizes) <= HASHED_WHOLE:
+        if sum(self.sizes) <= HASHED_WHOLE:
             for path in self.paths:
                 digest.update(bytes_of(path))
         return digest.hexdigest()
@@ -76,28 +81,34 @@ class Scan:
     def judge_box(self, box: list[float], image: Record, file: Path | str, what: str) -> bool:
         """Tell whether a box (xywh pixels) can be used; note what is odd about it.
 
-        As mmdet does: a box without area or wholly outside is left out, and one that sticks out
-        is kept as it stands (training clips it when it resizes the image).
+        As mmdet's CocoDataset does: a box without area or wholly outside is left out, and one that
+        sticks out is kept as it stands (training clips it when it resizes the image).
         """
-        x, y, width, height = box
-        shown = f"box [{', '.join(f'{value:g}' for value in box)}] (xywh) of {what}"
-        if width <= 0 or height <= 0:
-            self.dropped.append(Problem(str(file), f"{shown} has no area"))
-            return False
-        beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
-        inside_x = min(x + width, image["width"]) - max(x, 0)
-        inside_y = min(y + height, image["height"]) - max(y, 0)
-        if inside_x <= 0 or inside_y <= 0:
-            self.dropped.append(Problem(str(file), f"{shown} lies outside the image"))
-            return False
-        if beyond > 1:
-            self.notes.append(
-                Problem(str(file), f"{shown} sticks out of the image by {beyond:g} px")
-            )
-        if width < 1 or height < 1:
-            reason = "is thinner than a pixel: evaluation counts it, training does not"
-            self.notes.append(Problem(str(file), f"{shown} {reason}"))
-        return True
+        useless = _useless(box, image)
+        odd = None if useless else _odd(box, image)
+        for reason, problems in ((useless, self.dropped), (odd, self.notes)):
+            if reason:
+                shown = ", ".join(f"{value:g}" for value in box)
+                problems.append(Problem(str(file), f"box [{shown}] (xywh) of {what} {reason}"))
+        return useless is None
+
+
+def _useless(box: list[float], image: Record) -> str | None:
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return "has no area"
+    meets = x < image["width"] and y < image["height"] and x + width > 0 and y + height > 0
+    return None if meets else "lies outside the image"
+
+
+def _odd(box: list[float], image: Record) -> str | None:
+    x, y, width, height = box
+    beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
+    if beyond > 1:  # a pixel more is a matter of rounding, or of counting from 0 or 1
+        return f"sticks out of the image by {beyond:g} px"
+    if width < 1 or height < 1:
+        return "is thinner than a pixel: evaluation counts it, training does not"
+    return None
 
 
 def size_of(path: Path) -> int:
