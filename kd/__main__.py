@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from kd.errors import UserError
 from kd.settings.library import Library
@@ -11,19 +12,29 @@ from kd.settings.library import Library
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; return the exit status: 0, 1 for bad data, 2 for a user's mistake."""
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return options.step(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # an absent or unreadable file, a full disk
+        from kd.provenance import reason
+
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kd", description=__doc__)
+    parser = _Parser(prog="kd", description=__doc__)
     steps = parser.add_subparsers(title="steps", required=True, metavar="STEP")
 
     step = steps.add_parser("plan", help="list the runs of a study")
@@ -52,11 +63,17 @@ def _parser() -> argparse.ArgumentParser:
         step.add_argument("run", type=Path, help="the run's directory, with its config.json")
         step.set_defaults(step=action)
         if name != "evaluate":
-            step.add_argument("--workers", type=int, default=0, help="data loading processes")
-            step.add_argument("--threads", type=int, help="CPU threads of torch")
+            step.add_argument("--workers", type=_count, default=0, help="data loading processes")
+            step.add_argument("--threads", type=_count, help="CPU threads of torch")
         if name == "train":
             step.add_argument("--report", type=Path, help="check report of the data set")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
 
 
 def _study(parser: argparse.ArgumentParser, step: object) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -17,8 +18,11 @@ from torch import Tensor, nn
 from kd import weights
 from kd.data.loading import mix, seed_everything
 from kd.errors import UserError
+from kd.files import write_text
 
 KEPT = 2
+STATE = {"step", "model", "optimizer", "schedulers"}
+"""What a checkpoint holds."""
 
 
 class NonFiniteLossError(UserError):
@@ -40,10 +44,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
 
     def run(self) -> nn.Module:
-        """Restore the newest checkpoint if there is one, and train to the end."""
-        saved = _saved(_folder(self.runner))
+        """Restore the newest readable checkpoint if there is one, and train to the end."""
+        saved = _newest(_folder(self.runner))
         if saved:
-            self._iter = _restore(self.runner, saved[-1])
+            self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
             print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
         return super().run()
@@ -190,7 +194,7 @@ def _truncate(path: Path, step: int) -> None:
         if not line.endswith("\n") or json.loads(line)["step"] > step:
             break
         lines.append(line)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 @HOOKS.register_module()
@@ -207,6 +211,9 @@ class Checkpoints(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.saved = time.monotonic()
+        if is_main_process():
+            for half_written in _folder(runner).glob(".*.tmp"):
+                half_written.unlink()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -230,9 +237,22 @@ class Checkpoints(Hook):
             old.unlink()
 
 
-def _restore(runner: Runner, path: Path) -> int:
+def _newest(folder: Path) -> dict[str, Any] | None:
+    """Return the newest checkpoint's content, with a warning for each that cannot be used."""
+    for path in reversed(_saved(folder)):
+        try:
+            content = weights.read(path)
+            if content.keys() >= STATE:
+                return content
+            problem = f"{path}: not a checkpoint of a training"
+        except UserError as error:
+            problem = str(error)
+        print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
+    return None
+
+
+def _restore(runner: Runner, content: dict[str, Any]) -> int:
     """Load a checkpoint into the runner; return the number of steps already made."""
-    content = weights.read(path)
     bare(runner.model).load_state_dict(content["model"])
     runner.optim_wrapper.load_state_dict(content["optimizer"])
     for scheduler, state in zip(runner.param_schedulers, content["schedulers"], strict=True):

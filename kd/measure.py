@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,24 @@ def measure(directory: Path, library: Library) -> None:
     """Write ``metrics.json`` from ``detections.json.gz`` and the test split."""
     dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
     truth = read_split(dataset, "test").coco
-    detections = _coco_results(_read(directory / "detections.json.gz"), truth)
+    detections = _read(directory / "detections.json.gz", truth)
     classes = [category["name"] for category in truth["categories"]]
     write_json(directory / "metrics.json", evaluate(truth, detections, classes).to_json())
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path, truth: dict[str, Any]) -> list[Detection]:
     try:
-        with gzip.open(path) as stream:
-            return json.load(stream)
-    except (OSError, EOFError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        records = json.loads(gzip.decompress(path.read_bytes()))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `kd predict` writes it") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); predict again") from None
+    try:
+        return _coco_results(records, truth)
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f"{path}: not detections on this test split ({error!r}); predict again"
+        ) from None
 
 
 def _coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from kd import weights
-from kd.files import read_json, replacing
+from kd.files import replacing
 from kd.settings.compose import WEIGHTS
+from kd.settings.run import read_config
 
 PRINT_EVERY = 10.0
 
@@ -27,7 +28,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     ``image`` is mmdet's image id: the id of a COCO image, the name of a VOC one; ``label`` is the
     class's index.
     """
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     model = config["model"].get("student", config["model"])
     DefaultScope.get_instance("predict", scope_name="mmdet")
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())

@@ -52,9 +52,14 @@ def now() -> str:
 
 def write_failure(directory: Path, error: BaseException) -> None:
     """Leave ``failure.json`` with the reason that tables show."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    record = {"reason": reason, "kind": type(error).__name__, "time": now(), **environment()}
+    record = {"reason": reason(error), "kind": type(error).__name__, "time": now(), **environment()}
     write_json(directory / "failure.json", record)
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's first line; of one from a data loading process the last, its own."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if "Original Traceback" in str(error) else 0]
 
 
 def _commit() -> str | None:

@@ -18,6 +18,7 @@ from kd.errors import UserError
 from kd.fetch import fetch
 from kd.files import read_json, sha256, write_json
 from kd.settings.compose import WEIGHTS
+from kd.settings.run import read_config
 
 
 def train(directory: Path, workers: int = 0, report: Path | None = None) -> None:
@@ -27,7 +28,7 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
     set's check report, whose fingerprint goes into the provenance. A run that fails leaves
     ``failure.json`` and raises what it failed of.
     """
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     (directory / "failure.json").unlink(missing_ok=True)
     try:
         if "published_checkpoint" in config:
@@ -65,6 +66,7 @@ def per_process(batch_size: int, processes: int) -> int:
 
 def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
     started, clock = provenance.now(), time.monotonic()
+    data = _data(report)
     runner = build_runner(config, directory, workers)
     runner.train()
     if not is_main_process():
@@ -77,14 +79,22 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         "finished": provenance.now(),
         "seconds": round(time.monotonic() - clock, 1),
         "steps": runner.iter,
-        "data": read_json(report)["fingerprint"] if report else None,
-        "dropped_boxes": len(read_json(report)["dirt"]) if report else None,
+        **data,
         "weights_sha256": sha256(directory / WEIGHTS),
         **_teacher(config),
         **provenance.environment(),
         "peak_memory_mb": _peak_memory(),
     }
     write_json(directory / "provenance.json", record)
+
+
+def _data(report: Path | None) -> dict[str, Any]:
+    """Return what the check of the data set found, before a training that would fail at its end."""
+    content = read_json(report) if report else {"fingerprint": None, "dirt": []}
+    try:
+        return {"data": content["fingerprint"], "dropped_boxes": len(content["dirt"])}
+    except (KeyError, TypeError):
+        raise UserError(f"{report}: not a report of `kd check`") from None
 
 
 def _teacher(config: dict[str, Any]) -> dict[str, Any]:

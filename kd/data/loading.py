@@ -45,7 +45,7 @@ class EpochSampler(Sampler[int]):
             return list(range(count))
         generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
         order = torch.randperm(count, generator=generator).tolist()
-        return order + order[: -count % self.world]
+        return (order * self.world)[: len(self) * self.world]
 
     def __iter__(self) -> Iterator[int]:
         offset = self.epoch * len(self.dataset) if self.shuffle else 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.errors import UserError, suggest
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
 from kd.settings.parts import Checkpoint, Scale, Schedule
@@ -78,23 +78,22 @@ def detector_model(
         "neck": {"in_channels": channels},
         "bbox_head": {"num_classes": classes},
     }
-    return merge(merge(part.model, scale.detectors.get(detector, {}), detector), own)
+    return merge(merge(part.model, scale.detectors.get(detector, {})), own)
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any], known_in: str = "") -> dict[str, Any]:
     """Return ``base`` with ``changes`` merged in, dict by dict.
 
-    With ``known_in`` (a detector's name) every changed key must exist in ``base``.
+    With ``known_in`` (where the changes stand) every changed key must exist in ``base``.
     """
     merged = dict(base)
     for key, value in changes.items():
         if known_in and key not in base:
-            raise UserError(
-                f"configs/scales: detector '{known_in}' has no setting '{key}' here; "
-                f"valid: {', '.join(base)}"
-            )
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = merge(base[key], value, known_in) if both else value
+            raise UserError(f"{known_in}: no setting '{key}' to change; {suggest(key, base)}")
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merged[key] = merge(base[key], value, known_in and f"{known_in}.{key}")
+        else:
+            merged[key] = value
     return merged
 
 

@@ -54,7 +54,14 @@ class Library:
         base, width = (match["base"], float(match["width"])) if match else (name, 1.0)
         if not 0 < width <= 4:
             raise UserError(f"{where}: backbone '{name}': the width must lie in (0, 4]")
-        return self._read(Backbone, "backbones", base, where), width
+        part = self._read(Backbone, "backbones", base, where)
+        for key, value in part.scaled.items():
+            if isinstance(value, int) and value * width % 1:
+                raise UserError(
+                    f"{where}: backbone '{name}': {key} would be {value * width:g}; "
+                    f"the width must be a multiple of 1/{value}"
+                )
+        return part, width
 
     def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
         valid = self.names(folder)

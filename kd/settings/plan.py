@@ -1,17 +1,16 @@
 """From a study to its rows and runs; nothing here imports torch."""
 
-import csv
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal
 
 from kd.errors import UserError, suggest
-from kd.settings.compose import compose, imported
+from kd.settings.compose import compose, imported, merge
 from kd.settings.library import Library
 from kd.settings.methods import check_overrides, check_readable, resolve
 from kd.settings.parts import Pair, Scale, Study, Table
+from kd.settings.published import read_published
 from kd.settings.run import Run
-
-FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,9 @@ class _Planner:
         self.where = f"configs/studies/{name}.yaml"
         self.library, self.study = library, study
         self.scale_name, self.scale = scale, library.scale(scale, "scale")
+        _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
         self.seeds = range(seeds)
-        self.published = _published(library, study, self.where)
+        self.published = read_published(library, study, self.where)
 
     def table(self, key: str) -> list[Row]:
         table = self.study.tables[key]
@@ -163,20 +163,14 @@ class _Planner:
         return self.published.get((table.published or "", detector, teacher, student, method), {})
 
 
-def _published(
-    library: Library, study: Study, where: str
-) -> dict[tuple[str, ...], dict[str, float]]:
-    """Read the published figures, in AP points, by (table, detector, teacher, student, method)."""
-    if study.published is None:
-        return {}
-    path = library.root / "published" / study.published
-    if not path.is_file():
-        valid = [each.name for each in path.parent.glob("*.csv")]
-        raise UserError(f"{where}: key 'published': no {path}; {suggest(study.published, valid)}")
-    with open(path, newline="", encoding="utf-8") as stream:
-        return {
-            tuple(line[key] for key in ("table", "detector", "teacher", "student", "method")): {
-                figure: float(line[figure]) for figure in FIGURES if line[figure]
-            }
-            for line in csv.DictReader(stream)
-        }
+def _check_scale(scale: Scale, library: Library, where: str) -> None:
+    """Refuse a scale that names, for itself or for a stand-in, what does not exist."""
+    for dataset in chain(*scale.datasets.items()):
+        library.dataset(dataset, f"{where}: key 'datasets'")
+    for schedule in chain(*scale.schedules.items()):
+        library.schedule(schedule, f"{where}: key 'schedules'")
+    for backbone in chain(*scale.backbones.items()):
+        library.backbone(backbone, f"{where}: key 'backbones'")
+    for detector, changes in scale.detectors.items():
+        part = library.detector(detector, f"{where}: key 'detectors'")
+        merge(part.model, changes, f"{where}: detectors.{detector}")

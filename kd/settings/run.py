@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kd.files import write_json
+from kd.errors import UserError
+from kd.files import read_json, write_json
 
 RESULTS = Path("results")
 
@@ -64,3 +65,12 @@ class Run:
             if f.name not in ("teacher", "config")
         }
         return {**names, "teacher": self.teacher.name if self.teacher else None}
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return a run's composed configuration; UserError where the directory holds none."""
+    path = directory / "config.json"
+    config = read_json(path)
+    if not isinstance(config, dict) or "model" not in config:
+        raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
+    return config

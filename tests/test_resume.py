@@ -1,0 +1,466 @@
+"""A run is a function of its seed: interrupted, killed or resumed, it ends in the same weights."""
+
+import hashlib
+import json
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader
+
+import kd.runtime
+from kd import weights
+from kd.__main__ import main
+from kd.data.loading import EpochSampler
+from kd.engine import ResumableEpochLoop
+from kd.train import train
+from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, write_run
+
+STEPS_PER_EPOCH, STEPS = 6, 12
+INTERRUPTED = "interrupted; the same command goes on from the last checkpoint"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project that has a trained teacher."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
+        patch.setenv("KD_SAVE_EVERY", "2")
+        train(write_run(TEACHER))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Path]:
+    """Return runs that nothing interrupted."""
+    runs = {name: write_run(name) for name in (STUDENT, DISTILLED)}
+    for run in runs.values():
+        train(run)
+    return runs
+
+
+@pytest.fixture
+def run(whole: dict[str, Path], request: pytest.FixtureRequest) -> Path:
+    """Return an untrained copy of the student's run, named after the test."""
+    return copy_run(whole[STUDENT], request.node.name)
+
+
+def digest(run: Path) -> str:
+    """SHA-256 of a run's final weights."""
+    state = weights.read_state(run / "weights.pth")
+    found = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    """The records of ``log.jsonl`` but for the speed."""
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for record in records:
+        del record["images_per_second"]
+    return records
+
+
+def assert_same(run: Path, other: Path) -> None:
+    assert digest(run) == digest(other)
+    assert log(run) == log(other)
+
+
+def change(run: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a written configuration."""
+    config = json.loads((run / "config.json").read_text())
+    edit(config)
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").glob("*"))
+
+
+@contextmanager
+def interrupted_before(step: int) -> Iterator[None]:
+    """Interrupt training when ``step`` steps are made."""
+    make_step = ResumableEpochLoop.run_iter
+
+    def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
+        if loop.iter == step:
+            raise KeyboardInterrupt
+        make_step(loop, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ResumableEpochLoop, "run_iter", run_iter)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+# A run and its seed
+
+
+def test_the_same_seed_gives_the_same_weights(whole: dict[str, Path], run: Path) -> None:
+    train(run)
+    assert_same(run, whole[STUDENT])
+
+
+def test_data_loading_processes_change_nothing(whole: dict[str, Path], run: Path) -> None:
+    train(run, workers=2)
+    assert_same(run, whole[STUDENT])
+
+
+def test_another_seed_gives_other_weights(whole: dict[str, Path]) -> None:
+    other = write_run(f"{STUDENT}/seed1", seeds=2)
+    train(other)
+    assert digest(other) != digest(whole[STUDENT])
+
+
+def test_a_distilled_student_starts_where_the_student_alone_does(whole: dict[str, Path]) -> None:
+    alone, distilled = log(whole[STUDENT])[0], log(whole[DISTILLED])[0]
+    assert distilled["loss_cls"] == alone["loss_cls"]
+    assert distilled["loss_bbox"] == alone["loss_bbox"]
+    assert digest(whole[STUDENT]) != digest(whole[DISTILLED])
+
+
+# Data: functions of (seed, epoch, sample)
+
+
+def training_data(seed: int = 0) -> Any:
+    from mmdet.registry import DATASETS
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmdet")
+    config = json.loads((write_run(STUDENT) / "config.json").read_text())
+    return DATASETS.build({**config["train_dataloader"]["dataset"], "seed": seed})
+
+
+def pixels(dataset: Any, index: int) -> torch.Tensor:
+    return dataset[index]["inputs"]
+
+
+def flips(dataset: Any, epoch: int) -> list[bool]:
+    indices = range(epoch * len(dataset), (epoch + 1) * len(dataset))
+    return [dataset[index]["data_samples"].flip for index in indices]
+
+
+def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
+    dataset = training_data()
+    first = [pixels(dataset, index) for index in range(44)]
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    for index in reversed(range(44)):
+        assert torch.equal(pixels(dataset, index), first[index])
+
+
+def test_a_sample_leaves_the_random_states_as_they_are() -> None:
+    dataset = training_data()
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    dataset[0]
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.get_rng_state().tolist() == states[2]
+
+
+def test_augmentation_changes_with_epoch_and_seed() -> None:
+    dataset = training_data()
+    assert flips(dataset, 0) != flips(dataset, 1)
+    assert flips(dataset, 0) != flips(training_data(seed=1), 0)
+    assert {True, False} == {*flips(dataset, 0)}
+
+
+def batches(epoch: int, workers: int, skip: int = 0) -> list[list[torch.Tensor]]:
+    """The images of an epoch as a run with seed 0 loads them."""
+    dataset = training_data()
+    sampler = EpochSampler(dataset, seed=0)
+    sampler.set_epoch(epoch, skip)
+    loader = DataLoader(dataset, 4, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate)
+    return [batch["inputs"] for batch in loader]
+
+
+def equal(left: list[list[torch.Tensor]], right: list[list[torch.Tensor]]) -> bool:
+    return len(left) == len(right) and all(
+        torch.equal(a, b)
+        for one, other in zip(left, right, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_two_processes_load_what_one_does() -> None:
+    assert equal(batches(epoch=1, workers=0), batches(epoch=1, workers=2))
+    assert not equal(batches(epoch=0, workers=0), batches(epoch=1, workers=0))
+
+
+def test_skipping_drops_the_beginning_of_an_epoch_and_nothing_else() -> None:
+    whole_epoch = batches(epoch=1, workers=0)
+    assert equal(batches(epoch=1, workers=0, skip=8), whole_epoch[2:])
+    assert [len(batch) for batch in whole_epoch] == [4, 4, 4, 4, 4, 2]
+
+
+def shares(count: int, world: int, epoch: int = 1) -> list[list[int]]:
+    """What each process draws of ``count`` samples."""
+    samplers = [EpochSampler(range(count), seed=5) for _ in range(world)]
+    for rank, sampler in enumerate(samplers):
+        sampler.rank, sampler.world = rank, world
+        sampler.set_epoch(epoch)
+    return [list(sampler) for sampler in samplers]
+
+
+@pytest.mark.parametrize("count", [1, 2, 21, 22])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_an_epoch(count: int, world: int) -> None:
+    drawn = shares(count, world)
+    each = -(-count // world)
+    assert [len(share) for share in drawn] == [each] * world
+    together = [index for share in drawn for index in share]
+    assert {index // count for index in together} == {1}
+    assert {index % count for index in together} == {*range(count)}
+    if each * world < 2 * count:  # filled up with few samples, of which none comes thrice
+        assert max(together.count(index) for index in together) <= 2
+
+
+def test_processes_together_draw_the_order_of_one() -> None:
+    (alone,) = shares(22, 1)
+    drawn = shares(22, 2)
+    assert [index for pair in zip(*drawn, strict=True) for index in pair] == alone
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    order = EpochSampler(range(22), seed=5)
+    first = order.order()
+    order.set_epoch(1)
+    assert sorted(first) == sorted(order.order()) == [*range(22)]
+    assert first != order.order()
+    assert first != EpochSampler(range(22), seed=6).order()
+
+
+# Going on after an interruption
+
+
+@pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
+@pytest.mark.parametrize(
+    ("stop", "resumed_at"),
+    [
+        pytest.param(3, 2, id="while-probing"),
+        pytest.param(6, 6, id="between-epochs"),
+        pytest.param(9, 8, id="within-an-epoch"),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    whole: dict[str, Path],
+    name: str,
+    stop: int,
+    resumed_at: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = copy_run(whole[name], f"stopped-at-{stop}")
+    with interrupted_before(stop):
+        train(run)
+    assert len(log(run)) == stop
+    train(run)
+    assert f"resuming at step {resumed_at} of {STEPS}" in capsys.readouterr().out
+    assert_same(run, whole[name])
+
+
+def test_a_finished_run_that_is_trained_again_stays_as_it_is(
+    whole: dict[str, Path], run: Path
+) -> None:
+    train(run)
+    train(run)
+    assert_same(run, whole[STUDENT])
+
+
+def test_half_a_line_of_log_is_made_again(whole: dict[str, Path], run: Path) -> None:
+    with interrupted_before(5):
+        train(run)
+    with open(run / "log.jsonl", "a") as stream:
+        stream.write('{"step": 6, "epo')
+    train(run)
+    assert_same(run, whole[STUDENT])
+
+
+def load_checkpoints(run: Path) -> int:
+    """Load every checkpoint that exists; return how many."""
+    paths = [*(run / "checkpoints").glob("step*")]
+    for path in paths:
+        assert "model" in weights.read(path)
+    return len(paths)
+
+
+def logged(run: Path) -> int:
+    """Return the newest step in the log, 0 without one."""
+    return (run / "log.jsonl").read_text().count("\n") if (run / "log.jsonl").exists() else 0
+
+
+def saved(run: Path) -> int:
+    """Return the newest step with a checkpoint."""
+    return max((int(path.stem[4:]) for path in (run / "checkpoints").glob("step*")), default=0)
+
+
+def saving(run: Path) -> int:
+    """Return the newest step of which a checkpoint is half written."""
+    return max(
+        (int(path.name[5:13]) for path in (run / "checkpoints").glob(".step*.tmp")), default=0
+    )
+
+
+def stop_when(process: subprocess.Popen[str], reached: Callable[[], bool], sign: int) -> str:
+    """Send a signal as soon as ``reached`` says so; return what the process printed."""
+    while not reached() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(sign)
+    output, errors = process.communicate()
+    return output + errors
+
+
+def test_killed_five_times_it_ends_in_the_weights_of_an_uninterrupted_run(
+    whole: dict[str, Path],
+) -> None:
+    uninterrupted, killed = (copy_run(whole[DISTILLED], name) for name in ("unkilled", "killed"))
+    for run in (uninterrupted, killed):
+        change(run, lambda config: config["train_cfg"].update(max_epochs=6))
+    train(uninterrupted)
+    chance = random.Random(2112)
+    for progress in (logged, saved, saving, logged, saving):
+        start = saved(killed)
+        step = max(start, logged(killed)) + chance.randint(1, 4)
+        process = kd("train", killed, KD_SAVE_EVERY="1")
+        printed = stop_when(process, lambda: progress(killed) >= step, signal.SIGKILL)  # noqa: B023
+        assert process.returncode == -signal.SIGKILL, printed
+        assert (f"resuming at step {start} of 36" in printed) == (start > 0)
+        print(
+            f"started at step {start}, killed when step {step} was {progress.__name__};",
+            f"checkpoints that can be read: {load_checkpoints(killed)} of {checkpoints(killed)}",
+        )
+    last = kd("train", killed, KD_SAVE_EVERY="1")
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    print(f"weights {digest(killed)[:16]}, uninterrupted {digest(uninterrupted)[:16]}")
+    assert_same(killed, uninterrupted)
+    assert checkpoints(killed) == ["step00000035.pth", "step00000036.pth"]
+
+
+def test_an_interrupt_ends_in_one_line_and_status_130(whole: dict[str, Path], run: Path) -> None:
+    change(run, lambda config: config["train_cfg"].update(max_epochs=1000))
+    process = kd("train", run)
+    printed = stop_when(process, lambda: logged(run) > 0, signal.SIGINT)
+    assert process.returncode == 130, printed
+    assert printed.endswith(f"left\n{INTERRUPTED}\n")
+    assert not (run / "failure.json").exists()
+
+
+# What an earlier process may leave
+
+
+def test_an_empty_checkpoint_folder_does_no_harm(whole: dict[str, Path], run: Path) -> None:
+    (run / "checkpoints").mkdir()
+    train(run)
+    assert_same(run, whole[STUDENT])
+
+
+def test_a_half_written_checkpoint_is_cleared_away(whole: dict[str, Path], run: Path) -> None:
+    with interrupted_before(5):
+        train(run)
+    (run / "checkpoints/.step00000006.pth.abc.tmp").write_bytes(b"half")
+    train(run)
+    assert_same(run, whole[STUDENT])
+    assert checkpoints(run) == ["step00000010.pth", "step00000012.pth"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def save_list(path: Path) -> None:
+    torch.save([1, 2], path)
+
+
+def save_other(path: Path) -> None:
+    torch.save({"state_dict": {}}, path)
+
+
+@pytest.mark.parametrize("spoil", [truncate, save_list, save_other])
+def test_a_bad_checkpoint_is_passed_over_with_one_warning(
+    whole: dict[str, Path],
+    spoil: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = copy_run(whole[STUDENT], spoil.__name__)
+    with interrupted_before(9):
+        train(run)
+    assert checkpoints(run) == ["step00000006.pth", "step00000008.pth"]
+    spoil(run / "checkpoints/step00000008.pth")
+    train(run)
+    output, errors = capsys.readouterr()
+    (warning,) = (line for line in errors.splitlines() if line.startswith("warning:"))
+    assert "step00000008.pth" in warning
+    assert "resuming at step 6 of 12" in output
+    assert_same(run, whole[STUDENT])
+
+
+def test_without_a_good_checkpoint_it_starts_anew(
+    whole: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with interrupted_before(5):
+        train(run)
+    for name in checkpoints(run):
+        truncate(run / "checkpoints" / name)
+    train(run)
+    output, errors = capsys.readouterr()
+    assert errors.count("warning:") == 2
+    assert "resuming" not in output
+    assert_same(run, whole[STUDENT])
+
+
+# A run that fails
+
+
+def test_a_failure_is_recorded_and_success_removes_the_record(
+    whole: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = json.loads((run / "config.json").read_text())["optim_wrapper"]["optimizer"]["lr"]
+    change(run, lambda config: config["optim_wrapper"]["optimizer"].update(lr=1e30))
+    assert main(["train", str(run)]) == 2
+    failure = json.loads((run / "failure.json").read_text())
+    assert failure["kind"] == "NonFiniteLossError"
+    assert re.match(r"step \d+: loss_\w+ .*is (nan|inf)", failure["reason"])
+    assert f"error: {failure['reason']}\n" == capsys.readouterr().err
+    assert {"commit", "packages", "python", "host", "devices", "command"} <= failure.keys()
+    assert failure["packages"]["mmdet"] == "3.3.0"
+    assert not (run / "weights.pth").exists()
+
+    change(run, lambda config: config["optim_wrapper"]["optimizer"].update(lr=rate))
+    assert main(["train", str(run)]) == 0
+    assert not (run / "failure.json").exists()
+    assert_same(run, whole[STUDENT])
+
+
+def test_a_failed_run_goes_on_from_its_last_checkpoint(
+    whole: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableEpochLoop, "run_iter", _fail_at_step_5)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(run)
+    assert json.loads((run / "failure.json").read_text())["reason"] == "out of memory"
+    train(run)
+    assert_same(run, whole[STUDENT])
+
+
+_make_step = ResumableEpochLoop.run_iter
+
+
+def _fail_at_step_5(loop: ResumableEpochLoop, *arguments: Any) -> None:
+    if loop.iter == 5:
+        raise RuntimeError("out of memory\nmore about it")
+    _make_step(loop, *arguments)
