@@ -42,7 +42,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint, bare or under ``state_dict``."""
     content = read(path)
     state = content.get("state_dict", content)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
         raise UserError(f"{path}: holds no state dict of tensors")
     return state
 
@@ -70,7 +70,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
 
 def load_detector(config: dict[str, Any], checkpoint: str | Path) -> Any:
     """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
-    detector = MODELS.build(ConfigDict(config))
+    detector = MODELS.build(ConfigDict(config, _scope_="mmdet"))
     load_strictly(detector, Path(checkpoint))
     return detector.requires_grad_(False).eval()
 
@@ -84,6 +84,10 @@ def detector_state(model: nn.Module) -> dict[str, Tensor]:
         if key.startswith("student.")
     )
     return students or state
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _short(keys: list[str]) -> str:

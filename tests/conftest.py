@@ -1,0 +1,253 @@
+"""Tiny detectors, a batch of random images, and a study of both on generated images.
+
+torch and mmdet are imported when a fixture first needs them: many tests need neither.
+"""
+
+import gc
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.settings.compose import WEIGHTS, detector_model
+from kd.settings.datasets import Shapes
+from kd.settings.library import Library
+from kd.settings.parts import Scale
+from kd.settings.plan import Plan, plan
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CLASSES = 8
+BACKBONE = "r18-w0.125"
+NECKS = {"retinanet": 16, "gfl": 32, "retinanet-wide": 24}  # GFL normalises 32 groups of channels
+
+
+@pytest.fixture(scope="session")
+def quiet_mmdet() -> None:
+    """One thread, everything registered, and no log of every initialised layer."""
+    import torch
+    from mmengine.logging import MMLogger
+
+    import kd.runtime  # noqa: F401
+
+    torch.set_num_threads(1)
+    MMLogger.get_instance("tests", log_level="ERROR")
+    gc.freeze()  # each data set of mmengine collects garbage, a second with all that is imported
+
+
+def tiny(family: str) -> dict[str, Any]:
+    """What makes a detector tiny, as a scale says it."""
+    neck = NECKS[family]
+    anchors = {"octave_base_scale": 4 if family.startswith("gfl") else 2}
+    head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1}
+    return {
+        "neck": {"out_channels": neck},
+        "bbox_head": {**head, "anchor_generator": anchors},
+    }
+
+
+@pytest.fixture
+def model_config() -> Callable[..., dict[str, Any]]:
+    """Return mmdet's model dict of a tiny detector."""
+
+    def compose(
+        family: str = "retinanet", backbone: str = BACKBONE, init: str = "scratch"
+    ) -> dict[str, Any]:
+        scale = Scale(title="tiny", detectors={family: tiny(family)})
+        library = Library(CONFIGS)
+        model = detector_model(family, backbone, CLASSES, init, scale, library, "tests")
+        model["backbone"]["norm_eval"] = False  # so that a forward pass can change something
+        return model
+
+    return compose
+
+
+@pytest.fixture
+def build(quiet_mmdet: None, model_config: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Return a tiny detector of random weights, in training mode."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    def detector(family: str = "retinanet", seed: int = 0, **settings: Any) -> Any:
+        torch.manual_seed(seed)
+        built = MODELS.build(ConfigDict(model_config(family, **settings), _scope_="mmdet"))
+        built.init_weights()
+        return built.train()
+
+    return detector
+
+
+@pytest.fixture
+def images(build: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """Return preprocessed images of 64 x 96 and 40 x 48 pixels: inputs and data samples.
+
+    ``boxes``: how many each image has. The second image's padding to a multiple of 32 is 64 x 64,
+    so a part of its place in the batch is no part of it.
+    """
+    import torch
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    def sample(height: int, width: int, boxes: int) -> DetDataSample:
+        corner = torch.rand(boxes, 2) * torch.tensor([width, height]) * 0.5
+        far = corner + 8 + torch.rand(boxes, 2) * torch.tensor([width, height]) * 0.3
+        size = (height, width)
+        annotated = DetDataSample(metainfo={"img_shape": size, "ori_shape": size})
+        annotated.set_metainfo({"scale_factor": (1.0, 1.0), "img_id": height})
+        annotated.gt_instances = InstanceData(
+            bboxes=torch.cat([corner, far], 1), labels=torch.randint(0, CLASSES, (boxes,))
+        )
+        return annotated
+
+    def prepared(boxes: tuple[int, int] = (3, 2), seed: int = 0) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        sizes = [(64, 96), (40, 48)]
+        raw = {
+            "inputs": [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes],
+            "data_samples": [
+                sample(*size, count) for size, count in zip(sizes, boxes, strict=True)
+            ],
+        }
+        return build().data_preprocessor(raw, training=True)
+
+    return prepared
+
+
+@pytest.fixture
+def batch(images: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Return the images as a kd.observation.Batch."""
+    from kd.observation import Batch
+
+    def made(boxes: tuple[int, int] = (3, 2), seed: int = 0) -> Batch:
+        data = images(boxes, seed)
+        return Batch(data["inputs"], data["data_samples"])
+
+    return made
+
+
+@pytest.fixture
+def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method's losses on random maps in float32, and on their bfloat16 under autocast.
+
+    Features have the magnitude 100 and, where the teacher's are wider, an adapter.
+    """
+    import torch
+    from torch import nn
+
+    from kd.distiller import Distiller
+    from kd.observation import Observation
+
+    detector, data = build(), batch()
+    labelled = Observation(detector, data, frozen=True)
+    labelled.losses()
+
+    def observed(seed: int, channels: int, dtype: torch.dtype) -> Observation:
+        torch.manual_seed(seed)
+
+        def random(like: list[torch.Tensor], deviation: float, channels: int = 0) -> Any:
+            shapes = [(len(m), channels or m.shape[1], *m.shape[2:]) for m in like]
+            return [(torch.randn(shape) * deviation).to(dtype) for shape in shapes]
+
+        scores, boxes = labelled.outputs
+        observation = Observation(detector, data, frozen=False)
+        observation.neck = random(labelled.neck, 100, channels)
+        observation.outputs = random(scores, 2), random(boxes, 0.3)
+        observation.assignment = labelled.assignment
+        return observation
+
+    def both(term: Any, channels: int = 16) -> list[dict[str, Any]]:
+        torch.manual_seed(0)
+        adapters = nn.ModuleDict(term.adapters([16] * 5, [channels] * 5))
+        distiller = SimpleNamespace(terms={"term": term}, adapters={"term": adapters})
+        found = []
+        for dtype in (torch.float32, torch.bfloat16):
+            models = observed(1, 16, dtype), observed(2, channels, dtype)
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                found.append(Distiller.distillation(distiller, *models, data))
+        return found
+
+    return both
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten training images of 64 x 64 pixels, generated."""
+    from kd.data.shapes import generate
+
+    root = tmp_path_factory.mktemp("shapes") / "tiny"
+    generate(Shapes(train=10, test=2, size=64), root)
+    return root
+
+
+@pytest.fixture
+def study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shapes_root: Path, quiet_mmdet: None
+) -> Callable[..., Plan]:
+    """Plan a study of five steps a run, in a folder of its own, with teachers of random weights.
+
+    ``retinanet-wide`` is RetinaNet with a wider neck, to teach the other.
+    """
+    from mmengine.config import Config
+
+    monkeypatch.setattr(Config, "pretty_text", "")  # formatted three times a run, to be logged
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CONFIGS, "configs")
+    write_tiny_parts(shapes_root)
+
+    def planned(
+        methods: list[str],
+        settings: dict[str, Any] | None = None,
+        detectors: tuple[str, ...] = ("retinanet",),
+        teacher_detector: str | None = None,
+    ) -> Plan:
+        pair = {"teacher": "r18-w0.25", "student": BACKBONE, "teacher_detector": teacher_detector}
+        table = {
+            "title": "tiny", "dataset": "tiny", "schedule": "tiny", "detectors": list(detectors),
+            "pairs": [pair], "methods": methods, "settings": settings or {},
+        }  # fmt: skip
+        write("studies/tiny", title="tiny", source="none", tables={"only": table})
+        made = plan("tiny", "tiny", Library(Path("configs")))
+        for teacher in {run.teacher.name: run.teacher for run in made.runs.values() if run.teacher}:
+            save_random_weights(made.runs[teacher].config["model"], made.runs[teacher].directory)
+        return made
+
+    return planned
+
+
+def write_tiny_parts(shapes_root: Path) -> None:
+    """Add a tiny scale, schedule and data set, and a second RetinaNet, to ``configs``."""
+    shutil.copy("configs/detectors/retinanet.yaml", "configs/detectors/retinanet-wide.yaml")
+    write("scales/tiny", title="tiny", detectors={name: tiny(name) for name in NECKS})
+    steps = {"epochs": 1, "milestones": [], "warmup_iters": 0, "batch_size": 2, "lr": 0.005}
+    write("schedules/tiny", **steps, init="scratch")
+    generate = {"train": 10, "test": 2, "size": 64}
+    entry = yaml.safe_load(Path("configs/datasets/shapes-smoke.yaml").read_text())
+    entry |= {"root": str(shapes_root), "image_size": [64, 64], "generate": generate}
+    write("datasets/tiny", **entry)
+    backbone = yaml.safe_load(Path("configs/backbones/r18.yaml").read_text())
+    backbone["model"]["norm_eval"] = False  # so that a forward pass could change a teacher
+    write("backbones/r18", **backbone)
+
+
+def write(name: str, **content: Any) -> None:
+    Path(f"configs/{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def save_random_weights(model: dict[str, Any], directory: Path) -> None:
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    from kd import weights
+
+    torch.manual_seed(123)
+    detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    detector.init_weights()
+    with torch.no_grad():
+        for parameter in detector.bbox_head.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)  # predictions that vary
+    weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict()})

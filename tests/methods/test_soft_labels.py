@@ -1,0 +1,192 @@
+"""Soft labels: the values of the method reference, and what must hold for any logits."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from kd.methods.soft_labels import SoftLabels, bernoulli_divergence, categorical_divergence
+
+torch.set_num_threads(1)
+
+TEACHER, STUDENT = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+FORMS = [bernoulli_divergence, categorical_divergence]
+
+
+@pytest.fixture
+def logits() -> tuple[Tensor, Tensor]:
+    """Logits (6, 4) of teacher and student."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(2, 6, 4, generator=generator, dtype=torch.float64))
+
+
+# --- Golden values -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("temperature", "wanted"), [(1, 0.379738), (2, 0.488732)])
+def test_golden_value_of_a_softmax(temperature, wanted):
+    found = categorical_divergence(TEACHER, STUDENT, temperature)
+    assert found.item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("temperature", "wanted"), [(1, 0.099396), (2, 0.116766)])
+def test_golden_value_of_sigmoids(temperature, wanted):
+    found = bernoulli_divergence(TEACHER, STUDENT, temperature)
+    assert found.item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_golden_value_of_each_sigmoid():
+    found = bernoulli_divergence(TEACHER.T, STUDENT.T, 1)
+    assert found.tolist() == pytest.approx([0.067131, 0.120115, 0.110944], abs=1e-6)
+
+
+def test_sigmoids_at_temperature_two_worked_out_by_hand():
+    """sigmoid(2 log 3 / 2) = 3/4 and sigmoid(0 / 2) = 1/2."""
+    teacher, student = torch.tensor([[2 * math.log(3)]]), torch.zeros(1, 1)
+    by_hand = 2**2 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert bernoulli_divergence(teacher, student, 2).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_softmax_worked_out_by_hand():
+    """Distributions (2/3, 1/3) and (1/2, 1/2)."""
+    teacher, student = torch.tensor([[math.log(2), 0.0]]), torch.zeros(1, 2)
+    by_hand = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    assert categorical_divergence(teacher, student, 1).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+# --- Properties ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_zero_for_equal_distributions_and_only_for_them(form, logits):
+    teacher, student = logits
+    torch.testing.assert_close(form(teacher, teacher, 3.0), torch.zeros(6, dtype=torch.float64))
+    assert (form(teacher, student, 3.0) > 1e-3).all()
+
+
+@pytest.mark.parametrize("model", [0, 1], ids=["teacher", "student"])
+def test_a_constant_per_row_changes_sigmoids_but_no_softmax(model, logits):
+    shifted = list(logits)
+    shifted[model] = shifted[model] + torch.linspace(1, 5, 6)[:, None]
+    torch.testing.assert_close(
+        categorical_divergence(*shifted, 2.0), categorical_divergence(*logits, 2.0)
+    )
+    difference = bernoulli_divergence(*shifted, 2.0) - bernoulli_divergence(*logits, 2.0)
+    assert (difference.abs() > 0.01).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_temperature_divides_logits_and_its_square_multiplies(form, logits):
+    teacher, student = logits
+    torch.testing.assert_close(
+        form(teacher, student, 2.5), 2.5**2 * form(teacher / 2.5, student / 2.5, 1)
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_teacher_gets_no_gradient(form, logits):
+    teacher, student = (each.clone().requires_grad_() for each in logits)
+    form(teacher, student, 2.0).sum().backward()
+    assert teacher.grad is None
+    assert student.grad.ne(0).all()
+
+
+def test_gradient_is_that_of_binary_cross_entropy(logits):
+    teacher, student = logits
+    student.requires_grad_()
+    (ours,) = torch.autograd.grad(bernoulli_divergence(teacher, student, 1).mean(), student)
+    entropy = binary_cross_entropy_with_logits(student, teacher.sigmoid())
+    torch.testing.assert_close(ours, torch.autograd.grad(entropy, student)[0])
+    assert binary_cross_entropy_with_logits(teacher, teacher.sigmoid()) > 0.1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_extreme_logits_stay_finite(form):
+    student = torch.tensor([[-300.0, 300.0, 0.0]], requires_grad=True)
+    loss = form(torch.tensor([[300.0, -300.0, 300.0]]), student, 1.0).sum()
+    loss.backward()
+    assert loss.isfinite()
+    assert loss > 100
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradcheck(form, logits):
+    teacher, student = logits
+    assert torch.autograd.gradcheck(lambda s: form(teacher, s, 2.0), student.requires_grad_())
+
+
+# --- The method on two observations --------------------------------------------------------
+
+ASSIGNMENT = torch.tensor([[0, -1, 1, -1], [-1, -1, -1, 0]])
+
+
+@pytest.fixture
+def models() -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Student and teacher: two images of 4 priors, three of them positive, 5 classes."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 4, 5, generator=generator)
+    return view(student.requires_grad_()), view(teacher)
+
+
+def view(logits: Tensor) -> SimpleNamespace:
+    """What soft labels read of an observation."""
+    return SimpleNamespace(logits=logits, assignment=ASSIGNMENT, softmax=False)
+
+
+def loss_of(models: tuple[SimpleNamespace, SimpleNamespace], **settings: object) -> Tensor:
+    (loss,) = SoftLabels(**settings).losses(*models, None, {}).values()
+    return loss
+
+
+def test_mean_over_positive_priors_of_the_batch(models):
+    student, teacher = (each.logits[ASSIGNMENT >= 0] for each in models)
+    assert len(student) == 3
+    wanted = bernoulli_divergence(teacher, student, 2).sum() / 3
+    torch.testing.assert_close(loss_of(models, temperature=2, weight=5), 5 * wanted)
+
+
+def test_gradient_is_exactly_zero_but_for_positive_priors(models):
+    loss_of(models).backward()
+    gradient = models[0].logits.grad
+    assert gradient[ASSIGNMENT < 0].eq(0).all()
+    assert gradient[ASSIGNMENT >= 0].ne(0).all()
+
+
+def test_all_priors_on_request(models):
+    loss = loss_of(models, boxes="all")
+    student, teacher = (each.logits.flatten(0, 1) for each in models)
+    torch.testing.assert_close(loss, bernoulli_divergence(teacher, student, 1).mean())
+    loss.backward()
+    assert models[0].logits.grad.ne(0).all()
+
+
+def test_a_softmax_head_takes_the_categorical_form(models):
+    student, teacher = models
+    student.softmax = True
+    chosen = [each.logits[ASSIGNMENT >= 0] for each in (teacher, student)]
+    torch.testing.assert_close(loss_of(models), categorical_divergence(*chosen, 1).mean())
+
+
+def test_equal_models_cost_nothing(models):
+    student, _ = models
+    assert loss_of((student, view(student.logits.detach()))).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_without_positive_priors_the_loss_is_zero_and_finite(models):
+    student, _ = models
+    student.assignment = torch.full_like(ASSIGNMENT, -1)
+    loss = loss_of(models)
+    loss.backward()
+    assert loss.item() == 0
+    assert student.logits.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("boxes", ["positive", "all"])
+def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(distil_random_maps, boxes):
+    full, rounded = distil_random_maps(SoftLabels(boxes=boxes))
+    assert rounded["loss_soft_labels"].dtype == torch.float32
+    torch.testing.assert_close(rounded, full, rtol=0.01, atol=0)

@@ -1,0 +1,492 @@
+"""The sanity gate of distillation: what a teacher may change in a training, and what it may not."""
+
+import json
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+import kd.runtime  # noqa: F401
+from kd import weights
+from kd.distiller import Distiller, gradient_norms
+from kd.engine import NonFiniteLossError
+from kd.errors import UserError
+from kd.settings.run import Run
+from kd.train import build_runner
+from kd.weights import load_strictly
+
+torch.set_num_threads(1)
+
+METHODS = ["rm", "pfi", "rm+pfi", "soft_labels"]
+State = dict[str, Tensor]
+
+
+def train(run: Run) -> Runner:
+    """Train for the study's five steps; return the runner."""
+    runner = build_runner(run.config, run.directory)
+    runner.train()
+    return runner
+
+
+def copied(model: nn.Module) -> State:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def changed(before: State, after: State) -> list[str]:
+    """Return the names of tensors that differ in any bit."""
+    assert before.keys() == after.keys()
+    return [name for name in before if not torch.equal(before[name], after[name])]
+
+
+def last_run(study: Callable[..., Any], method: str, **options: Any) -> Run:
+    """Return the run of the only distilled row."""
+    return list(study([method], **options).runs.values())[-1]
+
+
+# --- Weights of the student ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, State]:
+    """Weights of each family's student after five steps without a teacher, filled as needed."""
+    return {}
+
+
+def train_alone(study: Callable[..., Any], family: str, known: dict[str, State]) -> State:
+    if family not in known:
+        runs = study(["rm"], detectors=(family,)).runs
+        (student,) = (run for name, run in runs.items() if "-r18-w0.125/alone/" in name)
+        known[family] = copied(train(student).model)
+    return known[family]
+
+
+@pytest.mark.parametrize("family", ["retinanet", "gfl"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_weight_of_zero_trains_the_plain_detector_to_the_bit(study, alone, family, method):
+    plain = train_alone(study, family, alone)
+    nothing = {term: {"weight": 0} for term in method.split("+")}
+    runner = train(last_run(study, method, settings=nothing, detectors=(family,)))
+    assert len(runner.model.distilled) == {"rm": 2, "rm+pfi": 3}.get(method, 1)
+    assert changed(plain, weights.detector_state(runner.model)) == []
+
+
+def test_so_does_a_weight_of_zero_with_adapters(study, alone):
+    plain = train_alone(study, "retinanet", alone)
+    options = {"settings": {"pfi": {"weight": 0}}, "teacher_detector": "retinanet-wide"}
+    runner = train(last_run(study, "pfi", **options))
+    assert len(runner.model.adapters["pfi"]) == 5
+    assert changed(plain, weights.detector_state(runner.model)) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_any_other_weight_trains_another_one(study, alone, method):
+    plain = train_alone(study, "retinanet", alone)
+    heavy = {term: {"weight": 100} for term in method.split("+")}
+    found = weights.detector_state(train(last_run(study, method, settings=heavy)).model)
+    assert all(value.isfinite().all() for value in found.values())
+    assert "backbone.conv1.weight" in changed(plain, found)
+
+
+def test_the_student_starts_from_the_weights_it_has_without_a_teacher(study):
+    runs = study(["pfi"], teacher_detector="retinanet-wide").runs
+    _, plain, distilled = runs.values()
+    states, randomness = [], []
+    for run in (plain, distilled):
+        model = build_runner(run.config, run.directory).model
+        model.init_weights()
+        states.append(weights.detector_state(model))
+        randomness.append(torch.get_rng_state())
+    assert changed(*states) == []
+    assert torch.equal(*randomness)
+
+
+# --- The teacher ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def distiller(study: Callable[..., Any]) -> Distiller:
+    """RetinaNet taught by one of a wider neck."""
+    run = last_run(study, "rm+pfi", teacher_detector="retinanet-wide")
+    return build_runner(run.config, run.directory).model
+
+
+def test_the_teacher_has_its_checkpoints_weights(study):
+    run = last_run(study, "rm")
+    distiller = build_runner(run.config, run.directory).model
+    saved = weights.read_state(run.teacher.directory / "weights.pth")
+    assert changed(saved, distiller.teacher.state_dict()) == []
+
+
+def test_the_teacher_stays_in_eval_mode_while_the_student_trains(distiller):
+    distiller.train()
+    assert all(module.training for module in distiller.student.modules())
+    assert not any(module.training for module in distiller.teacher.modules())
+
+
+def test_training_changes_nothing_in_the_teacher(study):
+    run = last_run(study, "rm+pfi")
+    runner = build_runner(run.config, run.directory)
+    before = copied(runner.model.teacher)
+    runner.train()
+    assert changed(before, runner.model.teacher.state_dict()) == []
+    assert all(parameter.grad is None for parameter in runner.model.teacher.parameters())
+
+
+def test_the_teacher_is_no_part_of_the_model(distiller):
+    parts = {id(module) for module in distiller.modules()}
+    assert not any(id(module) in parts for module in distiller.teacher.modules())
+    mine = {id(parameter) for parameter in distiller.parameters()}
+    assert not any(id(parameter) in mine for parameter in distiller.teacher.parameters())
+    assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
+    assert {key.split(".")[0] for key in distiller.state_dict()} == {"student", "adapters"}
+
+
+def test_the_teacher_follows_to_another_type_and_device(distiller):
+    distiller.to(torch.float64)
+    assert {parameter.dtype for parameter in distiller.teacher.parameters()} == {torch.float64}
+    distiller.to("meta")
+    places = {value.device.type for value in distiller.teacher.state_dict().values()}
+    assert places == {"meta"}
+
+
+def test_predicting_is_the_students_business(distiller, images):
+    distiller.teacher.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
+    distiller.teacher.backbone.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
+    data, distiller = images(), distiller.eval()
+    with torch.no_grad():
+        found = distiller(data["inputs"], data["data_samples"], mode="predict")
+        wanted = distiller.student(data["inputs"], data["data_samples"], mode="predict")
+    for ours, plain in zip(found, wanted, strict=True):
+        assert torch.equal(ours.pred_instances.bboxes, plain.pred_instances.bboxes)
+
+
+def test_a_step_runs_student_and_teacher_once(distiller, images):
+    calls: list[str] = []
+    for name, model in (("student", distiller.student), ("teacher", distiller.teacher)):
+        for part in (model.backbone, model.bbox_head):
+            part.register_forward_hook(lambda *_, name=name: calls.append(name))
+    data = images()
+    distiller.probing = True
+    distiller.train()(data["inputs"], data["data_samples"], mode="loss")
+    assert sorted(calls) == ["student", "student", "teacher", "teacher"]
+
+
+@pytest.mark.parametrize("boxes", [(3, 0), (0, 0)], ids=["an image without", "no image with"])
+def test_images_without_objects_give_finite_losses_and_gradients(distiller, images, boxes):
+    data = images(boxes)
+    losses = distiller.train()(data["inputs"], data["data_samples"], mode="loss")
+    total, _ = distiller.parse_losses(losses)
+    total.backward()
+    gradients = [p.grad for p in distiller.parameters() if p.grad is not None]
+    assert total.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    if boxes == (0, 0):
+        assert losses["loss_rm_cls"] == losses["loss_rm_loc"] == 0
+        assert losses["loss_pfi"][0] > 0
+
+
+def test_losses_are_float32_under_autocast(distiller, images):
+    data = images()
+    with torch.autocast("cpu", torch.bfloat16):
+        distiller.train()(data["inputs"], data["data_samples"], mode="loss")
+        losses = distiller.train()(data["inputs"], data["data_samples"], mode="loss")
+    found = [losses["loss_rm_cls"], losses["loss_rm_loc"], *losses["loss_pfi"]]
+    assert {value.dtype for value in found} == {torch.float32}
+    assert all(value.isfinite() for value in found)
+
+
+def test_two_methods_that_make_the_same_term_are_refused(study, images):
+    run = last_run(study, "rm+rm_class")
+    distiller, data = build_runner(run.config, run.directory).model, images()
+    with pytest.raises(UserError, match=r"rm and rm_class.*loss_rm_cls"):
+        distiller(data["inputs"], data["data_samples"], mode="loss")
+
+
+# --- Adapters ------------------------------------------------------------------------------
+
+
+def test_adapters_are_trained_and_saved_but_are_no_part_of_the_detector(study):
+    run = last_run(
+        study, "pfi", teacher_detector="retinanet-wide", settings={"pfi": {"weight": 1e4}}
+    )
+    runner = build_runner(run.config, run.directory)
+    adapters = runner.model.adapters["pfi"]
+    before = copied(adapters)
+    runner.train()
+    groups = runner.optim_wrapper.optimizer.param_groups
+    optimised = {id(parameter) for group in groups for parameter in group["params"]}
+    assert optimised == {id(parameter) for parameter in runner.model.parameters()}
+    assert all(id(parameter) in optimised for parameter in adapters.parameters())
+    assert "adapters.pfi.level0.weight" in runner.model.state_dict()
+    assert "level0.weight" in changed(before, adapters.state_dict())
+    plain = weights.detector_state(runner.model)
+    assert plain.keys() == runner.model.student.state_dict().keys()
+
+
+def test_equal_necks_need_no_adapter(study):
+    run = last_run(study, "pfi")
+    distiller = build_runner(run.config, run.directory).model
+    assert list(distiller.adapters.parameters()) == []
+
+
+# --- Losses that are not finite ------------------------------------------------------------
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[State]]:
+    """Make the losses of one step wrong; return a list that gets the weights it began with."""
+
+    def apply(step: int, change: Callable[[dict[str, Any]], None]) -> list[State]:
+        seen: list[State] = []
+        losses, calls = Distiller.forward, iter(range(1, 100))
+
+        def spoilt(self: Distiller, *args: Any, **kwargs: Any) -> Any:
+            found = losses(self, *args, **kwargs)
+            if next(calls) == step:
+                seen.append(copied(self))
+                change(found)
+            return found
+
+        monkeypatch.setattr(Distiller, "forward", spoilt)
+        return seen
+
+    return apply
+
+
+def nan_at_level_2(losses: dict[str, Any]) -> None:
+    losses["loss_pfi"][2] = losses["loss_pfi"][2] * math.nan
+
+
+def infinite(losses: dict[str, Any]) -> None:
+    losses["loss_rm_loc"] = losses["loss_rm_loc"] + math.inf
+
+
+def infinite_detection_loss(losses: dict[str, Any]) -> None:
+    losses["loss_cls"][0] = losses["loss_cls"][0] - math.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (nan_at_level_2, "step 3: loss_pfi at level 2 is nan"),
+        (infinite, "step 3: loss_rm_loc is inf"),
+        (infinite_detection_loss, "step 3: loss_cls at level 0 is -inf"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_optimiser_step(
+    study, spoil, change, said
+):
+    before = spoil(3, change)
+    run = last_run(study, "rm+pfi")
+    runner = build_runner(run.config, run.directory)
+    with pytest.raises(NonFiniteLossError) as caught:
+        runner.train()
+    assert str(caught.value) == said
+    assert changed(before[0], runner.model.state_dict()) == []
+
+
+def test_finite_losses_whose_sum_overflows_stop_the_run(study, spoil):
+    spoil(1, lambda losses: losses.update(loss_rm_cls=losses["loss_cls"][0] * 0 + 3e38))
+    run = last_run(study, "rm", settings={"rm": {"weight": 1e38}})
+    runner = build_runner(run.config, run.directory)
+    parse = runner.model.parse_losses
+    runner.model.parse_losses = lambda losses: parse({**losses, "loss_more": losses["loss_rm_cls"]})
+    with pytest.raises(NonFiniteLossError, match="step 1: the sum of finite losses overflows"):
+        runner.train()
+
+
+# --- Gradient norms and the log ------------------------------------------------------------
+
+
+def test_gradient_norms_worked_out_by_hand():
+    """d(3 x)/dx is 3 at 4 places, of norm 6; d(x^2)/dx is 2 at 4 places, of norm 4."""
+    neck = [torch.ones(1, 2, 1, 2), torch.ones(1, 1, 1, 1)]
+    fine, coarse = (level.requires_grad_() for level in neck)
+    losses = {"one": (3 * fine).sum(), "by_level": [fine.square().sum(), -5 * coarse.sum()]}
+    assert gradient_norms(losses, neck) == {"one": [6.0, 0.0], "by_level": [4.0, 5.0]}
+    assert fine.grad is None
+
+
+def test_gradient_norms_include_the_weight_and_leave_the_graph():
+    neck = [torch.ones(1, 1, 1, 1, requires_grad=True)]
+    loss = 10 * (2 * neck[0]).sum()
+    assert gradient_norms({"loss": loss}, neck) == {"loss": [20.0]}
+    loss.backward()
+    assert neck[0].grad.item() == 20
+
+
+def read_log(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.directory / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_log_has_every_term_its_share_and_first_its_gradient_norm(study):
+    run = last_run(study, "rm+pfi+soft_labels")
+    train(run)
+    records = read_log(run)
+    terms = {"loss_rm_cls", "loss_rm_loc", "loss_pfi", "loss_soft_labels"}
+    assert [record["step"] for record in records] == [1, 2, 3, 5]
+    for record in records:
+        assert record["share"].keys() == terms
+        assert all(record["share"][t] == pytest.approx(record[t] / record["loss"]) for t in terms)
+        parts = sum(record[name] for name in {"loss_cls", "loss_bbox", *terms})
+        assert record["loss"] == pytest.approx(parts, rel=1e-5)
+    for record in records[:3]:
+        assert record["gradient_norm"].keys() == terms
+        assert all(len(norms) == 5 for norms in record["gradient_norm"].values())
+        assert all(norms[0] > 0 for norms in record["gradient_norm"].values())
+    assert "gradient_norm" not in records[3]
+
+
+def test_the_log_of_a_run_without_a_teacher_has_no_shares(study):
+    runs = study(["rm"]).runs
+    (student,) = (run for name, run in runs.items() if "-r18-w0.125/alone/" in name)
+    train(student)
+    (record,) = read_log(student)
+    assert record["step"] == 5
+    assert record["share"] == {}
+    assert "gradient_norm" not in record
+
+
+# --- Checkpoints that do not fit -----------------------------------------------------------
+
+
+class Detector(nn.Module):
+    """A few layers named as a detector's are."""
+
+    def __init__(self, classes: int = 8) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.retina_cls = nn.Conv2d(4, classes, 1)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[[Any], Path]:
+    """Save anything as a checkpoint; return its path."""
+
+    def save(content: Any) -> Path:
+        torch.save(content, tmp_path / "weights.pth")
+        return tmp_path / "weights.pth"
+
+    return save
+
+
+def refusal(path: Path) -> str:
+    """Return what is said when the file is loaded; the model must stay as it was."""
+    model = Detector()
+    before = copied(model)
+    with pytest.raises(UserError) as caught:
+        load_strictly(model, path)
+    assert changed(before, model.state_dict()) == []
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["under state_dict", "bare"])
+def test_a_checkpoint_that_fits_is_loaded(checkpoint, wrapped):
+    torch.manual_seed(1)
+    source, model = Detector().state_dict(), Detector()
+    content = {"state_dict": source, "meta": {"epoch": 12}} if wrapped else source
+    load_strictly(model, checkpoint(content))
+    assert changed(dict(source), model.state_dict()) == []
+
+
+def test_every_mismatch_of_a_checkpoint_is_listed(checkpoint):
+    state = Detector().state_dict()
+    del state["backbone.0.bias"], state["backbone.1.weight"]
+    state["neck.weight"] = torch.zeros(2)
+    state["backbone.0.weight"] = torch.zeros(4, 3, 3, 3)
+    message = refusal(checkpoint({"state_dict": state}))
+    assert "missing: backbone.0.bias, backbone.1.weight" in message
+    assert "unexpected: neck.weight" in message
+    assert "of another shape: backbone.0.weight is (4, 3, 3, 3), not (4, 3, 1, 1)" in message
+    assert "classes" not in message
+
+
+def test_a_long_list_of_mismatches_is_cut(checkpoint):
+    state = {**Detector().state_dict(), **{f"extra{i}": torch.zeros(1) for i in range(9)}}
+    message = refusal(checkpoint(state))
+    assert "unexpected: extra0, extra1, extra2, extra3, extra4 and 4 more" in message
+
+
+def test_another_number_of_classes_is_suspected(checkpoint):
+    message = refusal(checkpoint(Detector(classes=20).state_dict()))
+    assert "another number of classes?" in message
+    assert "retina_cls.weight is (20, 4, 1, 1), not (8, 4, 1, 1)" in message
+
+
+def test_a_truncated_checkpoint_is_refused(checkpoint):
+    path = checkpoint(Detector().state_dict())
+    path.write_bytes(path.read_bytes()[:-200])
+    assert "truncated" in refusal(path)
+
+
+class Harmful:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_with_python_objects_is_refused_and_not_run(checkpoint, tmp_path):
+    path = checkpoint({"state_dict": Detector().state_dict(), "meta": Harmful(tmp_path / "harm")})
+    assert "Python objects" in refusal(path)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (torch.zeros(3), "it holds a Tensor"),
+        ([torch.zeros(3)], "it holds a list"),
+        ({}, "no state dict"),
+        ({"state_dict": {}}, "no state dict"),
+        ({"state_dict": torch.zeros(3)}, "no state dict"),
+        ({"state_dict": [torch.zeros(3)]}, "no state dict"),
+        ({"state_dict": {1: torch.zeros(3)}}, "no state dict"),
+        ({"model": {"weight": torch.zeros(3)}, "step": 5}, "no state dict"),
+    ],
+    ids=str,
+)
+def test_other_contents_are_no_state_dict(checkpoint, content, said):
+    assert said in refusal(checkpoint(content))
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "weights.pth").write_text("weights")
+    assert "not a readable checkpoint" in refusal(tmp_path / "weights.pth")
+
+
+def test_an_absent_checkpoint_is_named(tmp_path):
+    assert "no such checkpoint" in refusal(tmp_path / "weights.pth")
+
+
+def test_a_detector_is_built_frozen_without_a_runner_before_it(
+    monkeypatch, model_config, build, checkpoint
+):
+    path = checkpoint({"state_dict": build(seed=7).state_dict()})
+    monkeypatch.setattr(DefaultScope, "_instance_dict", OrderedDict())
+    detector = weights.load_detector(model_config(), path)
+    assert changed(weights.read_state(path), detector.state_dict()) == []
+    assert not any(module.training for module in detector.modules())
+    assert not any(parameter.requires_grad for parameter in detector.parameters())
+
+
+def test_a_distiller_refuses_a_teacher_that_does_not_fit(study):
+    run = last_run(study, "pfi")
+    path = run.teacher.directory / "weights.pth"
+    state = weights.read_state(path)
+    state["bbox_head.retina_cls.bias"] = torch.zeros(20 * 9)
+    weights.save(path, {"state_dict": state})
+    with pytest.raises(UserError, match=r"another number of classes.*retina_cls.bias is \(180,\)"):
+        build_runner(run.config, run.directory)
