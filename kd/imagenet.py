@@ -3,6 +3,7 @@
 import hashlib
 from importlib import util
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -39,6 +40,7 @@ class ImageNet:
         for name, layer in zip(names, layers, strict=False):
             wanted[name] = leading(layer, wanted[name].shape)
         module.load_state_dict(wanted)
+        child: Any
         for child in module.children():
             child.is_init = True  # mmengine would go on to initialise MobileNet's stem anew
 
