@@ -193,13 +193,15 @@ def test_images_without_objects_give_finite_losses_and_gradients(distiller, imag
         assert losses["loss_pfi"][0] > 0
 
 
-def test_losses_are_float32_under_autocast(distiller, images):
-    data = images()
+def test_losses_and_adapters_are_float32_under_autocast(distiller, images):
+    data, adapted = images(), []
+    adapter = distiller.adapters["pfi"]["level0"]
+    adapter.register_forward_hook(lambda *call: adapted.append(call[2].dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        distiller.train()(data["inputs"], data["data_samples"], mode="loss")
         losses = distiller.train()(data["inputs"], data["data_samples"], mode="loss")
     found = [losses["loss_rm_cls"], losses["loss_rm_loc"], *losses["loss_pfi"]]
     assert {value.dtype for value in found} == {torch.float32}
+    assert adapted == [torch.float32]
     assert all(value.isfinite() for value in found)
 
 
