@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # an absent or unreadable file, a full disk
         from kd.provenance import reason
 
-        print(f"error: {reason(error)}", file=sys.stderr)
+        named = error.filename and f"{error.filename}: {error.strerror}"
+        print(f"error: {named or reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -31,16 +31,18 @@ def _read(path: Path, truth: dict[str, Any]) -> list[Detection]:
         raise UserError(f"{path}: cannot be read ({error}); predict again") from None
     try:
         return _coco_results(records, truth)
-    except (KeyError, IndexError, TypeError) as error:
+    except KeyError as error:
         raise UserError(
-            f"{path}: not detections on this test split ({error!r}); predict again"
+            f"{path}: image or class {error} is not in the test split; predict again"
         ) from None
+    except TypeError:
+        raise UserError(f"{path}: not a list of detections; predict again") from None
 
 
 def _coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
     """Translate mmdet's image ids and labels into those of the ground truth."""
     images = {image.get("name", image["id"]): image["id"] for image in truth["images"]}
-    categories = [category["id"] for category in truth["categories"]]
+    categories = dict(enumerate(category["id"] for category in truth["categories"]))
     return [
         Detection(
             image_id=images[record["image"]],

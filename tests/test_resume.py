@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 import kd.runtime
 from kd import weights
 from kd.__main__ import main
-from kd.data.loading import EpochSampler
+from kd.data.loading import EpochSampler, seed_everything
 from kd.engine import ResumableEpochLoop
 from kd.train import train
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, write_run
@@ -114,8 +114,8 @@ def test_the_same_seed_gives_the_same_weights(whole: dict[str, Path], run: Path)
     assert_same(run, whole[STUDENT])
 
 
-def test_data_loading_processes_change_nothing(whole: dict[str, Path], run: Path) -> None:
-    train(run, workers=2)
+def test_a_data_loading_process_changes_nothing(whole: dict[str, Path], run: Path) -> None:
+    train(run, workers=1)
     assert_same(run, whole[STUDENT])
 
 
@@ -156,10 +156,8 @@ def flips(dataset: Any, epoch: int) -> list[bool]:
 def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
     dataset = training_data()
     first = [pixels(dataset, index) for index in range(44)]
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
     for index in reversed(range(44)):
+        seed_everything(index)
         assert torch.equal(pixels(dataset, index), first[index])
 
 
@@ -270,6 +268,27 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     train(run)
     assert f"resuming at step {resumed_at} of {STEPS}" in capsys.readouterr().out
     assert_same(run, whole[name])
+
+
+def test_what_a_step_draws_at_random_does_not_depend_on_the_steps_before(
+    whole: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmdet.models.detectors import SingleStageDetector
+
+    loss = SingleStageDetector.loss
+
+    def noisy_loss(*arguments: Any) -> dict[str, Any]:
+        return {**loss(*arguments), "loss_noise": [torch.rand(())]}
+
+    monkeypatch.setattr(SingleStageDetector, "loss", noisy_loss)
+    resumed = copy_run(run, "resumed-with-noise")
+    train(run)
+    with interrupted_before(9):
+        train(resumed)
+    train(resumed)
+    assert_same(resumed, run)
+    noise = [record["loss_noise"] for record in log(run)]
+    assert len({*noise}) == STEPS
 
 
 def test_a_finished_run_that_is_trained_again_stays_as_it_is(

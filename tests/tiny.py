@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ["triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross"]
 CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalises groups of 32 channels
@@ -125,7 +127,7 @@ def kd(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a process of its own, in the current folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "kd", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -37,13 +37,24 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     try:
-        return yaml.safe_load(text) or {}
+        return yaml.load(text, _Loader) or {}
+    except yaml.MarkedYAMLError as error:
+        line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}: not valid YAML{line}: {error.problem}") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}"
-        ) from None
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice; YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for index, key in enumerate(keys):
+            if key.value in (earlier.value for earlier in keys[:index]):
+                problem = f"key '{key.value}' is given twice"
+                raise yaml.MarkedYAMLError(None, None, problem, key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
@@ -52,7 +63,7 @@ def _describe(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _problem(model: type[BaseModel], detail: Any) -> str:
-    location = [str(part) for part in detail["loc"]]
+    location = [part for part in map(str, detail["loc"]) if not part.startswith("(")]
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         owner = _model_at(model, detail["loc"][:-1])
@@ -60,12 +71,15 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
         return f"unknown key '{key}'; {suggest(location[-1], names)}"
     if detail["type"] == "missing":
         return f"key '{key}' is missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "model_type":
+        message = "must be a block of keys and values"
+    else:
+        message = detail["msg"].removeprefix("Value error, ")
     return f"key '{key}': {message}" if key else message
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """Return the model that holds the key at ``location``, or None where several could."""
+    """Return the model that holds the key at ``location``, or None where there is none."""
     found: type[BaseModel] | None = model
     for key in location:
         if found is None or not isinstance(key, str):

@@ -1,8 +1,8 @@
 """Data set entries: ``configs/datasets/*.yaml``."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 
 from kd.settings.base import Part
 
@@ -12,6 +12,16 @@ class CocoSplit(Part):
 
     annotations: str
     images: str
+
+
+def _form(split: Any) -> str:
+    return "(coco)" if isinstance(split, dict | CocoSplit) else "(voc)"
+
+
+Split = Annotated[
+    Annotated[CocoSplit, Tag("(coco)")] | Annotated[list[str], Tag("(voc)")], Discriminator(_form)
+]
+"""Told apart by their form, so that a mistake is described as one in the form that was meant."""
 
 
 class Shapes(Part):
@@ -34,8 +44,8 @@ class Dataset(Part):
 
     format: Literal["coco", "voc"]
     root: str
-    train: CocoSplit | list[str]
-    test: CocoSplit | list[str]
+    train: Split
+    test: Split
     classes: list[str] | None = None
     """Names in label order; a COCO data set has them in the order of its ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]

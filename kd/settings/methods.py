@@ -49,10 +49,16 @@ def check_readable(
 
 def _settings(term: str, overrides: dict[str, Any], library: Library, where: str) -> dict[str, Any]:
     preset = library.preset(term)
-    name = preset.method if preset else term
-    if name not in methods.names():
+    if preset:
+        name, file = preset.method, f"{library.root}/methods/{term}.yaml"
+        if name not in methods.names():
+            raise UserError(f"{file}: no method '{name}'; {suggest(name, methods.names())}")
+        methods.get(name).parse(preset.settings, f"{file}: settings")
+        overrides = {**preset.settings, **overrides}
+    elif term in methods.names():
+        name = term
+    else:
         valid = {*methods.names(), *library.names("methods")}
         raise UserError(f"{where}: no method '{term}'; {suggest(term, valid)}")
-    values = {**(preset.settings if preset else {}), **overrides}
-    settings = methods.get(name).parse(values, f"{where}: settings of '{term}'")
+    settings = methods.get(name).parse(overrides, f"{where}: settings of '{term}'")
     return {"method": name, **settings.model_dump(mode="json")}

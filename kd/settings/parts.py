@@ -2,7 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from kd.settings.base import Part
 
@@ -103,8 +110,8 @@ class Table(Part):
     title: str
     dataset: str
     schedule: str
-    detectors: list[str]
-    pairs: list[Pair]
+    detectors: list[str] = Field(min_length=1)
+    pairs: list[Pair] = Field(min_length=1)
     methods: list[str]
     published: str | None = None
     """The table's name in the study's published numbers."""
@@ -120,4 +127,4 @@ class Study(Part):
     published: str | None = None
     seeds: PositiveInt = 1
     """Runs are repeated with the seeds 0, 1, ... below this number."""
-    tables: dict[str, Table]
+    tables: dict[str, Table] = Field(min_length=1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from kd.errors import UserError
 from kd.files import read_json
@@ -23,7 +23,7 @@ class Request(Part):
     seeds: PositiveInt | None
     tables: list[str] | None
     threads: PositiveInt
-    workers: int
+    workers: NonNegativeInt
 
 
 class Workflow:

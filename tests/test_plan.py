@@ -1,0 +1,525 @@
+"""Plans: which rows and runs a study has, and which edits of the configuration make new runs."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.errors import UserError
+from kd.files import sha256
+from kd.settings.library import Library
+from kd.settings.plan import Plan, Row, plan
+from kd.settings.published import FIGURES
+from kd.settings.run import Run
+from tests.tiny import CHANNELS, CLASSES, edit, make_project, write_run
+
+STUDY = "configs/studies/tiny.yaml"
+SCALE = "configs/scales/tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a copy of the configuration, without data."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+
+
+def planned(study: str = "tiny", scale: str = "tiny", **options: Any) -> Plan:
+    return plan(study, scale, Library(), **options)
+
+
+def row_of(made: Plan, detector: str, method: str) -> Row:
+    (row,) = (row for row in made.rows if (row.detector, row.method) == (detector, method))
+    return row
+
+
+# The real study
+
+
+@pytest.mark.parametrize("scale", ["paper", "smoke"])
+def test_rows_of_the_study(scale: str) -> None:
+    made = planned("rm_pfi", scale)
+    methods = ["teacher", "baseline", "rm", "pfi", "rm+pfi"]
+    assert [row.method for row in made.rows] == methods * 2
+    assert [row.detector for row in made.rows] == ["retinanet"] * 5 + ["gfl"] * 5
+    assert [row.kind for row in made.rows] == (["teacher", "baseline"] + ["distilled"] * 3) * 2
+    assert {(row.teacher, row.student) for row in made.rows} == {
+        ("r50", ""),
+        ("", "r18"),
+        ("r50", "r18"),
+    }
+    assert len(made.runs) == 10
+
+
+def test_a_distilled_row_has_the_teacher_and_baseline_of_its_detector() -> None:
+    made = planned("rm_pfi", "smoke", seeds=2)
+    for detector in ("retinanet", "gfl"):
+        teacher = row_of(made, detector, "teacher").runs
+        baseline = row_of(made, detector, "baseline").runs
+        assert list(teacher) == [0]
+        assert list(baseline) == [0, 1]
+        for method in ("rm", "pfi", "rm+pfi"):
+            row = row_of(made, detector, method)
+            assert row.baselines == baseline
+            assert list(row.runs) == [0, 1]
+            assert {run.seed: run.teacher for run in row.runs.values()} == dict.fromkeys(
+                (0, 1), teacher[0]
+            )
+
+
+def test_names_are_spelled_out_and_end_in_the_digest() -> None:
+    run = row_of(planned("rm_pfi", "smoke"), "gfl", "rm+pfi").runs[0]
+    assert run.name == (
+        "smoke/shapes-smoke/smoke/gfl-r18-w0.25/rm+pfi_from_gfl-r18-w0.5/seed0-" + run.digest
+    )
+    assert run.directory == Path("results/runs") / run.name
+    assert run.teacher is not None
+    assert run.config["model"]["checkpoint"] == f"results/runs/{run.teacher.name}/weights.pth"
+    paper = row_of(planned("rm_pfi", "paper"), "gfl", "baseline").runs[0]
+    assert paper.name == f"paper/coco2017/1x/gfl-r18/alone/seed0-{paper.digest}"
+
+
+def test_teachers_come_before_their_students() -> None:
+    seen: set[str] = set()
+    for name, run in planned("rm_pfi", "paper", seeds=2).runs.items():
+        assert run.teacher is None or run.teacher.name in seen
+        seen.add(name)
+
+
+def test_published_numbers_stand_in_their_rows() -> None:
+    with open("configs/published/rm_pfi.csv", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["table"] == "T1"]
+    expected = {
+        (line["detector"], line["method"]): {name: float(line[name]) for name in FIGURES}
+        for line in lines
+    }
+    for row in planned("rm_pfi", "paper").rows:
+        assert row.published == expected[row.detector, row.method]
+        baseline = expected[row.detector, "baseline"] if row.kind == "distilled" else {}
+        assert row.published_baseline == baseline
+    row = row_of(planned("rm_pfi", "paper"), "retinanet", "rm+pfi")
+    assert (row.published["AP"], row.published_baseline["AP"]) == (34.8, 31.9)
+
+
+def test_figures_that_were_not_published_are_left_out() -> None:
+    edit("configs/studies/rm_pfi.yaml", tables__table1__published="T4")
+    row = row_of(planned("rm_pfi", "paper"), "retinanet", "rm")
+    assert row.published == {"AP": 33.3, "AP50": 51.2, "AP75": 35.6}
+    assert row_of(planned("rm_pfi", "paper"), "retinanet", "pfi").published == {}
+
+
+def test_only_some_tables() -> None:
+    content = yaml.safe_load(Path(STUDY).read_text())
+    other = {**content["tables"]["pair"], "methods": ["pfi"]}
+    edit(STUDY, tables__other=other)
+    assert {row.table for row in planned().rows} == {"pair", "other"}
+    assert {row.table for row in planned(tables=["other"]).rows} == {"other"}
+
+
+def test_one_run_serves_every_row_that_asks_for_it() -> None:
+    pairs = [{"teacher": "r50", "student": "r18"}, {"teacher": "r18", "student": "r50"}]
+    edit(STUDY, tables__pair__pairs=pairs)
+    made = planned()
+    assert len(made.rows) == 8
+    assert len(made.runs) == 6  # each backbone alone is a teacher and a baseline
+
+
+# Which edits make new runs
+
+Digests = dict[tuple[str, str, str, int], str]
+
+
+def add_study() -> None:
+    """A study with another method, another detector and two seeds."""
+    content = yaml.safe_load(Path(STUDY).read_text())
+    pair = content["tables"]["pair"]
+    pair |= {"detectors": ["retinanet", "gfl"], "methods": ["rm", "pfi", "rm+pfi"]}
+    pair |= {"published": "T1"}
+    Path("configs/studies/edited.yaml").write_text(
+        yaml.safe_dump({**content, "published": "rm_pfi.csv", "seeds": 2})
+    )
+
+
+def digests() -> Digests:
+    """Digests by (detector, student, method, seed), of a plan made of files read anew."""
+    return {
+        (run.detector, run.student, run.method or "alone", run.seed): run.digest
+        for run in planned("edited").runs.values()
+    }
+
+
+EDITED = "configs/studies/edited.yaml"
+TEACHER = "r18-w0.1875"
+
+
+def comment(path: str) -> Callable[[], None]:
+    def edit_file() -> None:
+        file = Path(path)
+        file.write_text(f"# A comment: of no consequence.\n\n{file.read_text()}\n# and one more\n")
+
+    return edit_file
+
+
+def turned(content: Any) -> Any:
+    """Return a block with the order of its keys reversed, and those of blocks within."""
+    if not isinstance(content, dict):
+        return content
+    return {key: turned(value) for key, value in reversed(content.items())}
+
+
+def reorder(path: str) -> Callable[[], None]:
+    """Write a file's keys in another order and another layout."""
+
+    def edit_file() -> None:
+        content = turned(yaml.safe_load(Path(path).read_text()))
+        Path(path).write_text(yaml.safe_dump(content, default_flow_style=True, sort_keys=False))
+
+    return edit_file
+
+
+def setting(path: str, **changes: Any) -> Callable[[], None]:
+    return lambda: edit(path, **changes)
+
+
+def replaced(path: str, old: str, new: str) -> Callable[[], None]:
+    def edit_file() -> None:
+        text = Path(path).read_text()
+        assert text.count(old) == 1
+        Path(path).write_text(text.replace(old, new))
+
+    return edit_file
+
+
+HARMLESS = {
+    "comments in the study": comment(EDITED),
+    "comments in a schedule": comment("configs/schedules/tiny.yaml"),
+    "comments in a detector": comment("configs/detectors/retinanet.yaml"),
+    "the order of a study's keys": reorder(EDITED),
+    "the order of a detector's keys": reorder("configs/detectors/retinanet.yaml"),
+    "the order of a backbone's keys": reorder("configs/backbones/r18.yaml"),
+    "the study's title": setting(EDITED, title="Another title", source="elsewhere"),
+    "a table's title": setting(EDITED, tables__pair__title="Another title"),
+    "a detector's title": setting("configs/detectors/gfl.yaml", title="Another title"),
+    "the scale's title": setting(SCALE, title="Another title"),
+    "an unused preset": setting("configs/methods/rm_class.yaml", settings={"weight": 7.0}),
+    "another study's rows": setting(STUDY, tables__pair__methods=["soft_labels"]),
+    "a published number": replaced("configs/published/rm_pfi.csv", "33.3,51.2,35.6,17", "1,2,3,4"),
+    "an unused data set": setting("configs/datasets/coco2017.yaml", classes=["one"]),
+    "an unused schedule": setting("configs/schedules/2x.yaml", lr=0.5),
+    "another scale": setting("configs/scales/smoke.yaml", schedules={"1x": "1x"}),
+    "how to fetch the data": setting("configs/datasets/shapes-tiny.yaml", fetch="1 MB"),
+    "the headline figure": setting("configs/datasets/shapes-tiny.yaml", metric="voc"),
+    "an unused backbone": setting("configs/backbones/r34.yaml", channels=[1, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("edited", HARMLESS)
+def test_an_edit_that_changes_no_training_makes_no_new_run(edited: str) -> None:
+    add_study()
+    before = digests()
+    HARMLESS[edited]()
+    assert digests() == before
+
+
+def uses(term: str) -> Callable[..., bool]:
+    return lambda detector, student, method, seed: term in method.split("+")
+
+
+def everything(*_: Any) -> bool:
+    return True
+
+
+def wide(name: str) -> dict[str, Any]:
+    """What the tiny scale changes in a detector, but for anchors that are twice as large."""
+    changed = yaml.safe_load(Path(SCALE).read_text())["detectors"][name]
+    changed["bbox_head"]["anchor_generator"] = {"octave_base_scale": 6}
+    return changed
+
+
+EFFECTIVE: dict[str, tuple[Callable[[], None], Callable[..., bool]]] = {
+    "the weight of rm": (
+        setting(EDITED, tables__pair__settings={"rm": {"weight": 1.0}}),
+        uses("rm"),
+    ),
+    "a setting of pfi": (
+        setting(EDITED, tables__pair__settings={"pfi": {"reduction": "norm"}}),
+        uses("pfi"),
+    ),
+    "the learning rate": (setting("configs/schedules/tiny.yaml", lr=0.005), everything),
+    "the epochs": (setting("configs/schedules/tiny.yaml", epochs=3), everything),
+    "the classes": (
+        setting("configs/datasets/shapes-tiny.yaml", classes=list(reversed(CLASSES))),
+        everything,
+    ),
+    "the image size": (
+        setting("configs/datasets/shapes-tiny.yaml", image_size=[96, 96]),
+        everything,
+    ),
+    "a detector's own setting": (
+        setting("configs/detectors/gfl.yaml", model__bbox_head__reg_max=8),
+        lambda detector, *_: detector == "gfl",
+    ),
+    "a detector's setting at this scale": (
+        lambda: edit(SCALE, detectors__gfl=wide("gfl")),
+        lambda detector, *_: detector == "gfl",
+    ),
+    "the normalisation of a backbone": (
+        setting("configs/backbones/r18.yaml", model__norm_cfg={"type": "SyncBN"}),
+        everything,
+    ),
+}
+
+
+def changed(before: Digests, after: Digests) -> set[tuple[Any, ...]]:
+    assert before.keys() == after.keys()
+    return {run for run, digest in before.items() if after[run] != digest}
+
+
+@pytest.mark.parametrize("edited", EFFECTIVE)
+def test_an_edit_renews_exactly_the_runs_that_it_concerns(edited: str) -> None:
+    add_study()
+    before = digests()
+    edit_files, concerns = EFFECTIVE[edited]
+    edit_files()
+    expected = {run for run in before if concerns(*run)}
+    assert expected
+    assert changed(before, digests()) == expected
+
+
+def test_another_teacher_renews_what_it_teaches_and_no_baseline() -> None:
+    add_study()
+    before = digests()
+    edit(SCALE, backbones__r50="r18-w0.25")
+    after = digests()
+    students = {run for run in before if run[1] != TEACHER}
+    assert {run for run in before if run not in after} == before.keys() - students
+    for run in students:
+        assert (before[run] == after[run]) == (run[2] == "alone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_new"),
+    [
+        ({"seeds": 3}, lambda detector, student, method, seed: seed == 2),
+        (
+            {"tables__pair__methods": ["rm", "pfi", "rm+pfi", "soft_labels"]},
+            lambda detector, student, method, seed: method == "soft_labels",
+        ),
+        (
+            {
+                "tables__pair__pairs": [
+                    {"teacher": "r50", "student": "r18"},
+                    {"teacher": "r50", "student": "r18-w0.25"},
+                ]
+            },
+            lambda detector, student, method, seed: student == "r18-w0.25",
+        ),
+    ],
+    ids=["seed", "method", "pair"],
+)
+def test_what_is_added_leaves_the_runs_that_exist(
+    changes: dict[str, Any], is_new: Callable[..., bool]
+) -> None:
+    add_study()
+    before = digests()
+    edit(EDITED, **changes)
+    after = digests()
+    assert {run: after[run] for run in before} == before
+    added = after.keys() - before.keys()
+    assert added
+    assert all(is_new(*run) for run in added)
+
+
+def test_a_written_run_is_left_as_it_is() -> None:
+    run = row_of(planned(), "retinanet", "rm").runs[0]
+    run.write()
+    written = (run.directory / "config.json").read_bytes()
+    (run.directory / "run.json").write_text("{}")
+    run.write()
+    assert (run.directory / "run.json").read_text() == "{}"
+    assert json.loads(written) == run.config
+    assert replace(run, config=json.loads(written)).digest == run.digest
+
+
+# Parts of a run
+
+
+def distilled(method: str = "rm") -> Run:
+    return row_of(planned(), "retinanet", method).runs[0]
+
+
+def test_a_preset_is_a_method_with_settings() -> None:
+    edit(STUDY, tables__pair__methods=["rm_class", "rm_loc", "rm"])
+    terms = {name: distilled(name).config["model"]["methods"] for name in ("rm_class", "rm_loc")}
+    assert terms["rm_class"]["rm_class"]["method"] == "rm"
+    assert terms["rm_class"]["rm_class"]["classification"] is True
+    assert terms["rm_class"]["rm_class"]["localisation"] is False
+    assert terms["rm_loc"]["rm_loc"]["classification"] is False
+    assert terms["rm_loc"]["rm_loc"]["localisation"] is True
+    assert "rm_class_from_" in distilled("rm_class").name
+
+
+def test_settings_of_a_table_go_over_those_of_a_preset() -> None:
+    overrides = {
+        "rm_class": {"weight": 2.5, "localisation": True},
+        "pfi": {"detach_prediction": True},
+    }
+    edit(STUDY, tables__pair__methods=["rm_class+pfi"], tables__pair__settings=overrides)
+    terms = distilled("rm_class+pfi").config["model"]["methods"]
+    assert terms == {
+        "rm_class": {
+            "method": "rm",
+            "weight": 2.5,
+            "classification": True,
+            "localisation": True,
+            "score": "probability",
+        },
+        "pfi": {
+            "method": "pfi",
+            "weight": 1.5,
+            "input": "probability",
+            "reduction": "squared",
+            "detach_prediction": True,
+        },
+    }
+
+
+def test_a_scale_replaces_parts_and_merges_into_detectors() -> None:
+    config = row_of(planned(), "retinanet", "baseline").runs[0].config
+    model = config["model"]
+    assert model["backbone"]["base_channels"] == 8
+    assert model["neck"]["in_channels"] == [8, 16, 32, 64]
+    assert model["neck"]["out_channels"] == CHANNELS["retinanet"]
+    assert model["neck"]["num_outs"] == 5  # the detector's own
+    assert model["bbox_head"]["num_classes"] == len(CLASSES)
+    assert config["train_cfg"]["max_epochs"] == 2
+    assert config["train_dataloader"]["batch_size"] == 4
+
+
+def test_a_seed_is_that_of_weights_and_data() -> None:
+    for seed, run in row_of(planned(seeds=3), "retinanet", "rm").runs.items():
+        assert run.config["randomness"] == {"seed": seed}
+        assert run.config["train_dataloader"]["dataset"]["seed"] == seed
+
+
+def test_a_teacher_may_have_another_detector() -> None:
+    pair = {"teacher": "r50", "student": "r18", "teacher_detector": "gfl"}
+    edit(STUDY, tables__pair__pairs=[pair], tables__pair__methods=["pfi"])
+    made = planned()
+    assert row_of(made, "retinanet", "teacher").runs[0].detector == "gfl"
+    model = row_of(made, "retinanet", "pfi").runs[0].config["model"]
+    assert (model["student"]["type"], model["teacher"]["type"]) == ("RetinaNet", "GFL")
+
+
+def test_voc_splits_are_joined() -> None:
+    edit(SCALE, datasets={})
+    edit(STUDY, tables__pair__dataset="voc0712")
+    config = row_of(planned(), "retinanet", "baseline").runs[0].config
+    training = config["train_dataloader"]["dataset"]["dataset"]
+    assert training["type"] == "ConcatDataset"
+    assert [part["type"] for part in training["datasets"]] == ["XMLDataset"] * 2
+    assert [part["data_root"] for part in training["datasets"]] == [
+        "data/VOCdevkit/VOC2007",
+        "data/VOCdevkit/VOC2012",
+    ]
+    assert {part["ann_file"] for part in training["datasets"]} == {"ImageSets/Main/trainval.txt"}
+    test = config["test_dataloader"]["dataset"]
+    assert (test["type"], test["ann_file"]) == ("XMLDataset", "ImageSets/Main/test.txt")
+    assert test["metainfo"]["classes"][:2] == ["aeroplane", "bicycle"]
+    assert config["model"]["bbox_head"]["num_classes"] == 20
+
+
+# Published weights instead of a trained teacher
+
+
+def teach_by(source: str, digest: str) -> None:
+    pair = {"teacher": "r50", "student": "r18", "checkpoint": {"source": source, "sha256": digest}}
+    edit(STUDY, tables__pair__pairs=[pair])
+
+
+@pytest.fixture
+def checkpoint() -> Iterator[Path]:
+    """Random weights of the teacher, in a file."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    import kd.runtime  # noqa: F401
+    from kd import weights
+
+    teacher = row_of(planned(), "retinanet", "teacher").runs[0]
+    torch.manual_seed(0)
+    model = MODELS.build(ConfigDict(teacher.config["model"], _scope_="mmdet"))
+    path = Path("published.pth")
+    weights.save(path, {"state_dict": model.state_dict(), "meta": {"epoch": 12}})
+    return path
+
+
+def test_a_published_checkpoint_takes_the_place_of_training(checkpoint: Path) -> None:
+    from kd import weights
+    from kd.train import train
+
+    trained = row_of(planned(), "retinanet", "teacher").runs[0]
+    teach_by(str(checkpoint), sha256(checkpoint))
+    made = planned()
+    teacher = row_of(made, "retinanet", "teacher").runs[0]
+    assert teacher.digest != trained.digest
+    assert row_of(made, "retinanet", "rm").runs[0].teacher == teacher
+    assert "train_dataloader" not in teacher.config
+
+    teacher.write()
+    train(teacher.directory)
+    given, stored = (
+        weights.read_state(path) for path in (checkpoint, teacher.directory / "weights.pth")
+    )
+    assert given.keys() == stored.keys()
+    assert all(given[key].equal(stored[key]) for key in given)
+    record = json.loads((teacher.directory / "provenance.json").read_text())
+    assert record["published_checkpoint"]["sha256"] == sha256(checkpoint)
+
+
+def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
+    from kd.train import train
+
+    teach_by(str(checkpoint), "0" * 64)
+    teacher = row_of(planned(), "retinanet", "teacher").runs[0]
+    teacher.write()
+    with pytest.raises(UserError, match=r"published\.pth: SHA-256 is [0-9a-f]{64}, expected 0000"):
+        train(teacher.directory)
+    assert not (teacher.directory / "weights.pth").exists()
+    assert "SHA-256" in json.loads((teacher.directory / "failure.json").read_text())["reason"]
+
+
+def test_another_checkpoint_makes_new_students() -> None:
+    teach_by("a.pth", "0" * 64)
+    before = planned().runs
+    teach_by("a.pth", "1" * 64)
+    after = planned().runs
+    kept = [name for name in before if name in after]
+    assert [before[name].method for name in kept] == [None]  # the baseline
+
+
+# The composed configuration and plain mmengine
+
+
+def test_plain_mmengine_trains_a_written_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    make_project(tmp_path / "with-data")
+    monkeypatch.chdir(tmp_path / "with-data")
+    run = write_run("r18-w0.125/alone")
+    config = Config.fromfile(run / "config.json")
+    assert config.custom_imports.imports == ["kd.runtime"]
+    config.pop("test_dataloader")  # without an evaluator beside it, mmengine refuses it
+    config.work_dir = str(run / "mmengine")
+    runner = Runner.from_cfg(config)
+    runner.train()
+    assert runner.iter == 12
+    assert (run / "log.jsonl").read_text().count("\n") == 12
