@@ -88,7 +88,7 @@ def check(name: str, dataset: Dataset) -> Report:
     errors = [problem for found in scans.values() for problem in found.errors]
     for split, found in scans.items():
         errors += bad_images(found, f"checking {name}/{split}")
-    errors += _stale(dataset)
+    errors += _stale(name, dataset)
     notes = [problem for found in scans.values() for problem in found.notes]
     shared = list(shared_images(train, scans["test"]))
     tolerated = len(shared) <= TOLERATED_OVERLAP * len(scans["test"].images)
@@ -111,12 +111,13 @@ def _fingerprint(scans: dict[str, Scan]) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def _stale(dataset: Dataset) -> Iterator[Problem]:
+def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
     if dataset.generate:
         from kd.data.shapes import is_generated
 
         if not is_generated(dataset.generate, Path(dataset.root)):
-            yield Problem(dataset.root, "the built-in data set is incomplete or of other settings")
+            reason = "the built-in data set is incomplete, or of other settings or another version"
+            yield Problem(dataset.root, f"{reason}; draw it again: kd data {name}")
 
 
 def _unused_classes(

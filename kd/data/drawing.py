@@ -1,9 +1,10 @@
 """One scene of the built-in data set: shapes with known outlines over clutter.
 
 What makes it hard for a small detector: neighbouring classes (5, 6, 7 sides; 5- and 6-pointed
-stars), sizes from 9 px, textured fills and backgrounds, clutter, blur, noise and occlusion.
+stars), sizes from 10 px, textured fills and backgrounds, clutter, blur, noise and occlusion.
 """
 
+import colorsys
 import math
 from dataclasses import dataclass
 
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 CLASSES = ("triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross")
+# Colour tells the families apart, though not surely; within a family only the form does.
+HUES = (0.0, 0.15, 0.35, 0.35, 0.35, 0.6, 0.6, 0.83)
+HUE_SPREAD = 0.05  # standard deviation, of a turn
+DULL, VIVID = (0.0, 0.35), (0.5, 1.0)  # saturation of what is no object, and of objects
 
 MOST_OBJECTS = 8
-SMALLEST, LARGEST = 9.0, 100.0  # the shorter side of an outline, pixels
+SMALLEST, LARGEST = 10.0, 100.0  # the shorter side of an outline, pixels
 LARGEST_SHARE = 0.65  # of the image side
 LEAST_BOX = 8  # the shorter side of an annotated box, pixels
 LEAST_VISIBLE = 0.4  # of an object's area
@@ -48,15 +53,16 @@ class Drawn:
 
 def draw_scene(size: int, rng: np.random.Generator, empty: bool) -> tuple[Image.Image, list[Drawn]]:
     """Draw a ``size`` x ``size`` RGB image and return it with its objects, back to front."""
-    ground = rng.uniform(50, 205, 3)
-    canvas = _texture(rng, size, ground, amplitude=rng.uniform(8, 28))
-    for _ in range(rng.integers(2, 8)):
-        canvas = _blend(canvas, _clutter(rng, size), rng.uniform(0, 255, 3))
+    ground = _colour(rng, rng.random(), DULL)
+    canvas = _texture(rng, size, ground, amplitude=rng.uniform(5, 25))
+    for _ in range(rng.integers(1, 6)):
+        canvas = _blend(canvas, _clutter(rng, size), _colour(rng, rng.random(), DULL))
     objects, coverages = _place_objects(
         rng, size, 0 if empty else int(rng.integers(1, MOST_OBJECTS + 1))
     )
-    for coverage in coverages:
-        fill = _texture(rng, size, _colour_away_from(rng, ground), amplitude=rng.uniform(5, 35))
+    for drawn, coverage in zip(objects, coverages, strict=True):
+        colour = _colour_of(rng, drawn.label, ground)
+        fill = _texture(rng, size, colour, amplitude=rng.uniform(3, 25))
         canvas = _blend(canvas, coverage, fill)
     return _photograph(rng, canvas), objects
 
@@ -192,11 +198,18 @@ def _field(rng: np.random.Generator, size: int) -> Array:
             return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _colour_away_from(rng: np.random.Generator, ground: Array) -> Array:
+def _colour_of(rng: np.random.Generator, label: int, ground: Array) -> Array:
+    """Return an RGB colour of a class's family that stands out from the background."""
     while True:
-        colour = rng.uniform(10, 245, 3)
+        colour = _colour(rng, rng.normal(HUES[label], HUE_SPREAD), VIVID)
         if math.dist(colour, ground) >= LEAST_CONTRAST:
             return colour
+
+
+def _colour(rng: np.random.Generator, hue: float, saturation: tuple[float, float]) -> Array:
+    """Return an RGB colour, 0..255; ``hue`` in turns."""
+    value = rng.uniform(0.35, 0.95)
+    return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, rng.uniform(*saturation), value))
 
 
 def _blend(canvas: Array, coverage: Array, surface: Array) -> Array:

@@ -14,15 +14,16 @@ from PIL import Image
 from kd.data.drawing import CLASSES, Drawn, draw_scene
 from kd.data.progress import progress
 from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.files import read_json, write_json, write_text
 from kd.settings.datasets import Shapes
 
 __all__ = ["CLASSES", "Scene", "draw", "generate", "is_generated"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
-GENERATOR = 1  # raise it when the images change: every set is then drawn anew
-MARKER = "generated.json"
+GENERATOR = 2  # raise it when the images change: every set is then drawn anew
+MARKER = "generated.json"  # written last, so it is there only where the set is complete
+OWNED = ".generated"  # written first: without it, a folder's content is somebody else's
 EMPTY_EVERY = 25  # one test image in so many shows no object
 
 
@@ -46,7 +47,7 @@ def is_generated(settings: Shapes, root: Path) -> bool:
         marker = read_json(root / MARKER)
     except UserError:
         return False
-    return marker == _marker(settings, complete=True) and all(
+    return marker == _marker(settings) and all(
         (root / "annotations" / f"{split}.json").is_file()
         and sum(1 for _ in (root / split).glob("*.png")) == getattr(settings, split)
         for split in SPLITS
@@ -59,26 +60,26 @@ def generate(settings: Shapes, root: Path) -> None:
         raise UserError(f"{root}: is a file; the generated data set needs a folder")
     if is_generated(settings, root):
         return
-    if root.exists() and not (root / MARKER).is_file() and any(root.iterdir()):
+    if root.exists() and any(root.iterdir()) and not (root / OWNED).is_file():
         raise UserError(
             f"{root}: holds files that were not generated; "
             "give the generated data set a 'root' of its own"
         )
     try:
-        # The marker says "complete" last of all: an interrupted run is started over.
-        write_json(root / MARKER, _marker(settings, complete=False))
+        write_text(root / OWNED, "All files here are replaced when the settings change.\n")
+        (root / MARKER).unlink(missing_ok=True)
         for stale in ("annotations", *SPLITS):
             shutil.rmtree(root / stale, ignore_errors=True)
         contents = {split: _write_images(settings, root, split) for split in SPLITS}
         for split, content in contents.items():
             write_json(root / "annotations" / f"{split}.json", content, indent=None)
-        write_json(root / MARKER, _marker(settings, complete=True))
+        write_json(root / MARKER, _marker(settings))
     except OSError as error:
         raise UserError(f"{root}: cannot write the generated data set: {error}") from None
 
 
-def _marker(settings: Shapes, complete: bool) -> dict[str, Any]:
-    return {"generator": GENERATOR, "settings": settings.model_dump(), "complete": complete}
+def _marker(settings: Shapes) -> dict[str, Any]:
+    return {"generator": GENERATOR, "settings": settings.model_dump()}
 
 
 def _write_images(settings: Shapes, root: Path, split: Split) -> dict[str, Any]:

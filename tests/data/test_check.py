@@ -232,7 +232,9 @@ def test_a_stale_generated_set_is_an_error(tmp_path: Path) -> None:
     assert report.usable and not report.dirt
     assert report.splits["test"].images_without_boxes == 1
     other = Dataset.parse({**values, "generate": {**settings, "seed": 1}}, "shapes")
-    assert "is incomplete or of other settings" in errors(check("shapes", other))
+    assert "other settings or another version; draw it again: kd data shapes" in errors(
+        check("shapes", other)
+    )
 
 
 def test_bccd_is_usable(bccd: Dataset) -> None:

@@ -42,7 +42,7 @@ def scenes() -> list[shapes.Scene]:
 def test_a_second_run_writes_the_same_bytes(generated: Path, tmp_path: Path) -> None:
     generate(SMALL, tmp_path / "again")
     assert digests(generated) == digests(tmp_path / "again")
-    assert len(digests(generated)) == 6 + 26 + 2 + 1
+    assert len(digests(generated)) == 6 + 26 + 2 + 2
 
 
 def test_a_larger_set_begins_with_the_smaller(generated: Path, tmp_path: Path) -> None:
@@ -115,6 +115,16 @@ def test_a_deleted_image_is_noticed(tmp_path: Path) -> None:
     assert is_generated(small, tmp_path / "set")
 
 
+def test_a_set_whose_marker_was_deleted_is_drawn_again(tmp_path: Path) -> None:
+    """Snakemake deletes the declared output before it runs the rule, and after a failure."""
+    small = Shapes(train=2, test=1, size=32)
+    generate(small, tmp_path / "set")
+    (tmp_path / "set" / shapes.MARKER).unlink()
+    assert not is_generated(small, tmp_path / "set")
+    generate(small, tmp_path / "set")
+    assert is_generated(small, tmp_path / "set")
+
+
 def test_an_interrupted_set_is_never_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +139,7 @@ def test_an_interrupted_set_is_never_complete(
     with pytest.raises(KeyboardInterrupt):
         generate(SMALL, tmp_path / "set")
     assert not is_generated(SMALL, tmp_path / "set")
-    assert not list((tmp_path / "set").rglob("annotations/*"))
+    assert not list((tmp_path / "set").rglob("*.json"))
     monkeypatch.undo()
     generate(SMALL, tmp_path / "set")
     assert is_generated(SMALL, tmp_path / "set")
