@@ -46,6 +46,7 @@ def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> R
     launcher = "pytorch" if "RANK" in os.environ else "none"
     settings = Config({key: value for key, value in config.items() if key != "test_dataloader"})
     settings.work_dir = str(directory / "mmengine")
+    settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = launcher
     settings.log_level = "WARNING"
     settings.env_cfg = {"dist_cfg": {"backend": "nccl" if torch.cuda.is_available() else "gloo"}}
