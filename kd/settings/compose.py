@@ -142,9 +142,9 @@ def _classes(name: str, dataset: Dataset) -> list[str]:
 
 def _training(schedule: Schedule) -> dict[str, Any]:
     optimiser = {
-        "type": "SGD",
+        "type": schedule.optimiser,
         "lr": schedule.lr,
-        "momentum": schedule.momentum,
+        **({"momentum": schedule.momentum} if schedule.optimiser == "SGD" else {}),
         "weight_decay": schedule.weight_decay,
     }
     clip = {"clip_grad": {"max_norm": schedule.clip_grad}} if schedule.clip_grad else {}
@@ -223,12 +223,14 @@ def _reader(
             **common,
         }
     folder, name = Path(source).parent, Path(source).name
+    # mmdet keeps VOC boxes without area unless told, and refuses to be told in test mode.
+    smallest = {"bbox_min_size": 1} if training else {}
     return {
         "type": "XMLDataset",
         "data_root": str(Path(dataset.root) / folder),
         "ann_file": f"ImageSets/Main/{name}.txt",
         "data_prefix": {"sub_data_root": ""},
-        "filter_cfg": {"filter_empty_gt": training, "min_size": 1, "bbox_min_size": 1},
+        "filter_cfg": {"filter_empty_gt": training, "min_size": 1, **smallest},
         **common,
     }
 

@@ -41,14 +41,17 @@ class Backbone(Part):
 
 
 class Schedule(Part):
-    """SGD with linear warm-up and steps; ``lr`` belongs to the total ``batch_size``."""
+    """Linear warm-up and steps; ``lr`` belongs to the total ``batch_size``."""
 
     epochs: PositiveInt
     milestones: list[PositiveInt]
     warmup_iters: NonNegativeInt
     batch_size: PositiveInt
     lr: PositiveFloat
+    optimiser: Literal["SGD", "AdamW"] = "SGD"
+    """SGD in every paper; AdamW learns more in the few steps of the smoke scale."""
     momentum: NonNegativeFloat = 0.9
+    """Of SGD."""
     weight_decay: NonNegativeFloat = 0.0001
     clip_grad: PositiveFloat | None = None
     """Largest gradient norm."""
