@@ -1,5 +1,6 @@
 """Training one run, given its directory with the composed ``config.json``."""
 
+import copy
 import os
 import resource
 import time
@@ -44,7 +45,7 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
 def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     launcher = "pytorch" if "RANK" in os.environ else "none"
-    settings = Config({key: value for key, value in config.items() if key != "test_dataloader"})
+    settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = launcher

@@ -39,6 +39,8 @@ def compose(
         "model": model,
         "train_dataloader": _loader(dataset, "train", classes, schedule.batch_size, run.seed),
         "test_dataloader": _loader(dataset, "test", classes, schedule.batch_size, run.seed),
+        "test_cfg": {"type": "TestLoop"},
+        "test_evaluator": [],
         **_training(schedule),
         "randomness": {"seed": run.seed},
     }

@@ -1,0 +1,37 @@
+"""The user's own data set of the README, through mmdet's reader."""
+
+from pathlib import Path
+
+import pytest
+
+from kd.settings.library import Library
+from kd.settings.plan import plan
+
+ROOT = Path(__file__).parent.parent
+BCCD = ROOT.parent / "shared" / "data" / "bccd"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The composed configuration of the BCCD study's teacher, with the data linked in place."""
+    if not BCCD.is_dir():
+        pytest.skip(f"no BCCD data at {BCCD}")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bccd").symlink_to(BCCD)
+    monkeypatch.chdir(tmp_path)
+    return next(iter(plan("bccd", "laptop", Library()).runs.values())).config
+
+
+@pytest.mark.parametrize(("split", "images"), [("train", 292), ("test", 72)])
+def test_both_splits_load_through_mmdet(config: dict, split: str, images: int) -> None:
+    import kd.runtime  # noqa: F401
+    from mmdet.registry import DATASETS
+    from mmengine.registry import DefaultScope
+
+    DefaultScope.get_instance("bccd", scope_name="mmdet")
+    dataset = DATASETS.build(config[f"{split}_dataloader"]["dataset"])
+    assert len(dataset) == images
+    sample = dataset[0]
+    assert tuple(sample["inputs"].shape) == (3, 240, 320)
+    assert sample["data_samples"].img_id.startswith("BloodImage_")
