@@ -25,9 +25,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
 
 @pytest.mark.parametrize(("split", "images"), [("train", 292), ("test", 72)])
 def test_both_splits_load_through_mmdet(config: dict, split: str, images: int) -> None:
-    import kd.runtime  # noqa: F401
     from mmdet.registry import DATASETS
     from mmengine.registry import DefaultScope
+
+    import kd.runtime  # noqa: F401
 
     DefaultScope.get_instance("bccd", scope_name="mmdet")
     dataset = DATASETS.build(config[f"{split}_dataloader"]["dataset"])
