@@ -9,7 +9,7 @@ demo: setup
 	$(BIN)/snakemake
 
 test: setup check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Puts measured tables and figures into README.md: ``python -m analysis.readme``."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def main() -> None:
         if not (folder / "table.md").exists():
             print(f"{folder}: not run here; its part of the README stays", file=sys.stderr)
             continue
-        text = insert(text, study, (folder / "table.md").read_text(encoding="utf-8"))
+        text = insert(text, study, lowered((folder / "table.md").read_text(encoding="utf-8")))
         FIGURES.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
     write_text(readme, text)
@@ -36,6 +37,11 @@ def insert(text: str, name: str, content: str) -> str:
     before, rest = text.split(begin, 1)
     after = rest.split(end, 1)[1]
     return f"{before}{begin}\n{content.strip()}\n{end}{after}"
+
+
+def lowered(markdown: str) -> str:
+    """Return a document with its headings two levels lower, to stand inside another."""
+    return re.sub(r"^(#+) ", r"##\1 ", markdown, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from kd.errors import UserError
 from kd.files import write_text
 
 KEPT = 2
-STATE = {"step", "model", "optimizer", "schedulers"}
+STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
 """What a checkpoint holds."""
 
 
@@ -43,10 +43,17 @@ def bare(model: nn.Module) -> Any:
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the steps made so far, those before a resumption included."""
+        return self.earlier + time.monotonic() - self.started
+
     def run(self) -> nn.Module:
         """Restore the newest readable checkpoint if there is one, and train to the end."""
+        self.started, self.earlier = time.monotonic(), 0.0
         saved = _newest(_folder(self.runner))
         if saved:
+            self.earlier = saved["seconds"]
             self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
             print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
@@ -227,6 +234,7 @@ class Checkpoints(Hook):
     def _save(self, runner: Runner, step: int) -> None:
         content = {
             "step": step,
+            "seconds": runner.train_loop.seconds,
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],

@@ -3,7 +3,6 @@
 import copy
 import os
 import resource
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def per_process(batch_size: int, processes: int) -> int:
 
 
 def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
-    started, clock = provenance.now(), time.monotonic()
+    started = provenance.now()
     data = _data(report)
     runner = build_runner(config, directory, workers)
     runner.train()
@@ -79,15 +78,26 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         "run": directory.name,
         "started": started,
         "finished": provenance.now(),
-        "seconds": round(time.monotonic() - clock, 1),
-        "steps": runner.iter,
+        **_cost(runner),
         **data,
         "weights_sha256": sha256(directory / WEIGHTS),
         **_teacher(config),
         **provenance.environment(),
-        "peak_memory_mb": _peak_memory(),
     }
     write_json(directory / "provenance.json", record)
+
+
+def _cost(runner: Runner) -> dict[str, Any]:
+    """Return what the training took: wall time, GPU time, images per second, peak memory."""
+    seconds = runner.train_loop.seconds
+    images = runner.iter * runner.train_dataloader.batch_size * runner.world_size
+    return {
+        "steps": runner.iter,
+        "seconds": round(seconds, 1),
+        "gpu_seconds": round(seconds * runner.world_size, 1) if torch.cuda.is_available() else 0.0,
+        "images_per_second": round(images / seconds, 2),
+        "peak_memory_mb": _peak_memory(),
+    }
 
 
 def _data(report: Path | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading and writing weights: always ``weights_only``, always complete."""
 
+import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,15 @@ def read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: not a checkpoint of plain tensors: it is damaged, or holds Python objects, "
+            "which are never loaded; save its state dict alone"
+        ) from None
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{path}: not a readable checkpoint of plain tensors ({reason}); "
-            "it may be truncated, or hold Python objects, which are never loaded"
+            f"{path}: not a readable checkpoint ({reason}); it may be truncated"
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: it holds a {type(content).__name__}")

@@ -137,6 +137,9 @@ IN_A_STUDY = {
     ),
     "an empty term": Case(table(methods=["rm+"]), PLAN, (STUDY, "''", "rm")),
     "a term named twice": Case(table(methods=["rm+rm"]), PLAN, (STUDY, "'rm+rm'", "twice")),
+    "a method under two names": Case(
+        table(methods=["rm+rm_class"]), PLAN, (STUDY, "'rm+rm_class'", "'rm'", "twice")
+    ),
     "a misspelt key": Case(change(STUDY, titel="x"), PLAN, (STUDY, "'titel'", "'title'?")),
     "a misspelt key of a table": Case(
         table(detector=["gfl"]), PLAN, (STUDY, "'tables.pair.detector'", "'detectors'?")

@@ -16,7 +16,12 @@ def resolve(
     terms = name.split("+")
     if len(set(terms)) != len(terms):
         raise UserError(f"{where}: method '{name}' names a term twice")
-    return {term: _settings(term, overrides.get(term, {}), library, where) for term in terms}
+    settings = {term: _settings(term, overrides.get(term, {}), library, where) for term in terms}
+    used = [each["method"] for each in settings.values()]
+    if len(set(used)) != len(used):
+        twice = max(used, key=used.count)
+        raise UserError(f"{where}: method '{name}' uses '{twice}' twice, under two names")
+    return settings
 
 
 def check_overrides(overrides: dict[str, Any], names: list[str], where: str) -> None:

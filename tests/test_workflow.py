@@ -1,0 +1,151 @@
+"""The workflow as a user runs it: from nothing to a table, and what an edit runs again."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import REPOSITORY, edit, make_project
+
+STUDY = "configs/studies/tiny.yaml"
+TABLES = Path("results/tables/tiny/tiny")
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in a project with the profile that every user gets."""
+    profile = REPOSITORY / "workflow" / "profiles" / "default"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command += ["--workflow-profile", str(profile), *arguments]
+    command += ["--config", "study=tiny", "scale=tiny"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+
+def jobs(project: Path) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run lists."""
+    result = snakemake(project, "--dry-run")
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    table = output.split("Job stats:")[-1] if "Job stats:" in output else ""
+    counts = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
+    return {rule: int(count) for rule, count in counts if rule not in ("all", "total")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny project whose study has been run."""
+    project = make_project(tmp_path_factory.mktemp("workflow"), data=False)
+    result = snakemake(project)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return project
+
+
+@pytest.fixture
+def edited(finished: Path) -> Callable[..., None]:
+    """Change a file of the finished project; put it back after the test."""
+    changed: dict[Path, tuple[bytes, os.stat_result]] = {}
+
+    def change(name: str, text: Callable[[str], str] | None = None, **keys: object) -> None:
+        path = finished / name
+        changed.setdefault(path, (path.read_bytes(), path.stat()))
+        if text:
+            path.write_text(text(path.read_text()))
+        else:
+            edit(path, **keys)
+
+    yield change
+    for path, (content, status) in changed.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_one_command_makes_the_table_from_nothing(finished: Path) -> None:
+    with open(finished / TABLES / "table.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["row"] for row in rows] == ["Teacher", "Student", "RM", "RM + PFI"]
+    assert {row["status"] for row in rows} == {"ok"}
+    for row in rows:
+        directory = finished / row["runs"]
+        for file in ("config.json", "run.json", "log.jsonl", "weights.pth", "provenance.json"):
+            assert (directory / file).is_file()
+    for file in ("table.md", "table.tex", "gains.pdf", "gains.png"):
+        assert (finished / TABLES / file).stat().st_size > 0
+
+
+def test_a_second_call_runs_nothing(finished: Path) -> None:
+    assert jobs(finished) == {}
+
+
+HARMLESS = {
+    "a comment in a study": (STUDY, "title:", "# a thought\ntitle:"),
+    "white space in a study": (STUDY, "title:", "\n\ntitle:   "),
+    "a comment in its schedule": ("configs/schedules/tiny.yaml", "lr:", "# slow\nlr:"),
+    "the title of its scale": ("configs/scales/tiny.yaml", "seconds on", "a while on"),
+    "a comment in its detector": ("configs/detectors/retinanet.yaml", "title:", "# focal\ntitle:"),
+    "another detector": ("configs/detectors/gfl.yaml", "reg_max: 16", "reg_max: 8"),
+    "another schedule": ("configs/schedules/1x.yaml", "lr: 0.02", "lr: 0.01"),
+    "another study": ("configs/studies/bccd.yaml", "rm+pfi", "soft_labels"),
+    "an unused variant": ("configs/methods/rm_loc.yaml", "false", "true"),
+    "an unused data set": ("configs/datasets/bccd.yaml", "320, 240", "640, 480"),
+}
+
+
+@pytest.mark.parametrize(("file", "old", "new"), HARMLESS.values(), ids=HARMLESS)
+def test_an_edit_that_changes_no_run_runs_nothing(
+    finished: Path, edited: Callable[..., None], file: str, old: str, new: str
+) -> None:
+    assert old in (finished / file).read_text()
+    edited(file, lambda text: text.replace(old, new, 1))
+    assert jobs(finished) == {}
+
+
+def test_a_title_makes_the_table_anew_and_trains_nothing(
+    finished: Path, edited: Callable[..., None]
+) -> None:
+    edited(STUDY, title="Another title")
+    assert jobs(finished) == {"publish": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "students"),
+    [({"rm": {"weight": 3.0}}, 2), ({"pfi": {"weight": 3.0}}, 1), ({"rm": {"weight": 4.0}}, 0)],
+    ids=["the weight of rm", "the weight of pfi", "the weight that rm has anyway"],
+)
+def test_a_weight_trains_the_students_that_use_it(
+    finished: Path, edited: Callable[..., None], settings: dict, students: int
+) -> None:
+    edited(STUDY, tables__pair__settings=settings)
+    expected = {"train": students, "predict": students, "evaluate": students, "publish": 1}
+    assert jobs(finished) == (expected if students else {})
+
+
+def test_the_schedule_trains_everything_anew(finished: Path, edited: Callable[..., None]) -> None:
+    edited("configs/schedules/tiny.yaml", lr=0.02)
+    assert jobs(finished) == {"train": 4, "predict": 4, "evaluate": 4, "publish": 1}
+
+
+def test_a_failed_run_is_a_row_with_its_reason(finished: Path, edited: Callable[..., None]) -> None:
+    edited(STUDY, tables__pair__settings={"pfi": {"weight": 1e40}})
+    result = snakemake(finished)
+    assert result.returncode == 1
+    table = (finished / TABLES / "table.md").read_text()
+    (row,) = (line for line in table.splitlines() if "RM + PFI" in line)
+    assert re.search(r"failed: step 1: loss_pfi at level \d is (inf|nan)", row)
+    assert table in result.stdout
+
+
+def test_missing_data_is_one_clear_message(tmp_path: Path) -> None:
+    project = make_project(tmp_path, data=False)
+    edit(project / "configs/scales/tiny.yaml", datasets=None)
+    assert jobs(project)["train"] == 4
+    result = snakemake(project)
+    assert result.returncode == 1
+    assert "data/coco" in result.stderr
+    assert "workflow/scripts/download_coco.sh" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (project / "results" / "runs").exists()
