@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import DATASETS
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from kd import weights
+from kd.data.loading import build
 from kd.files import replacing
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
@@ -34,7 +34,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
     loader = config["test_dataloader"]
     batches = DataLoader(
-        DATASETS.build(loader["dataset"]),
+        build(loader["dataset"]),
         batch_size=loader["batch_size"],
         num_workers=workers,
         collate_fn=pseudo_collate,

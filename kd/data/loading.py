@@ -1,7 +1,9 @@
 """Data whose order and augmentation are functions of (seed, epoch, sample), not of history."""
 
+import io
 import random
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,7 @@ class SeededDataset(Dataset[Any]):
     """Runs a data set's pipeline under random states that depend on (seed, epoch, sample) only."""
 
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
-        self.dataset = DATASETS.build(dataset)
+        self.dataset = build(dataset)
         self.seed = seed
 
     @property
@@ -84,6 +86,12 @@ class SeededDataset(Dataset[Any]):
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+
+
+def build(config: dict[str, Any]) -> Any:
+    """Build an mmdet data set, without what pycocotools prints on the way."""
+    with redirect_stdout(io.StringIO()):
+        return DATASETS.build(config)
 
 
 def seed_everything(seed: int) -> None:
