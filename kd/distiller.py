@@ -8,7 +8,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from kd import methods
-from kd.errors import UserError
 from kd.methods.base import Losses, Method
 from kd.observation import Batch, Observation, observe
 from kd.weights import load_detector
@@ -81,10 +80,7 @@ class Distiller(BaseModel):
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
                 adapters = cast(nn.ModuleDict, self.adapters[name])
-                found = term.losses(student, teacher, batch, adapters)
-                if twice := losses.keys() & found.keys():
-                    raise UserError(f"methods {' and '.join(self.terms)}: two make {min(twice)}")
-                losses |= found
+                losses |= term.losses(student, teacher, batch, adapters)
         return losses
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
