@@ -5,7 +5,8 @@ import warnings
 from kd import mmcv_ops
 
 mmcv_ops.install()
-warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated.*")
+for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
+    warnings.filterwarnings("ignore", message=f".*{text}.*")
 
 
 import kd.data.loading  # noqa: E402
