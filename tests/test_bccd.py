@@ -34,5 +34,5 @@ def test_both_splits_load_through_mmdet(config: dict, split: str, images: int) -
     dataset = DATASETS.build(config[f"{split}_dataloader"]["dataset"])
     assert len(dataset) == images
     sample = dataset[0]
-    assert tuple(sample["inputs"].shape) == (3, 240, 320)
+    assert tuple(sample["inputs"].shape) == (3, 192, 256)
     assert sample["data_samples"].img_id.startswith("BloodImage_")

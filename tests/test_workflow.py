@@ -91,7 +91,7 @@ HARMLESS = {
     "another schedule": ("configs/schedules/1x.yaml", "lr: 0.02", "lr: 0.01"),
     "another study": ("configs/studies/bccd.yaml", "rm+pfi", "soft_labels"),
     "an unused variant": ("configs/methods/rm_loc.yaml", "false", "true"),
-    "an unused data set": ("configs/datasets/bccd.yaml", "320, 240", "640, 480"),
+    "an unused data set": ("configs/datasets/bccd.yaml", "256, 192", "640, 480"),
 }
 
 
