@@ -1,5 +1,6 @@
 # What a run consists of is in its directory's name, so nothing here is a parameter that could
-# make it run again. Checkpoints lie at a path that is not declared: the outputs of a failed job are deleted.
+# make it run again. Checkpoints lie at a path that is not declared: Snakemake deletes the outputs
+# of a failed job.
 rule train:
     input:
         report=check_report,
