@@ -31,7 +31,9 @@ def write_runs():
 
 
 def print_table():
-    print(Path(TABLES, "table.md").read_text())
+    table = Path(TABLES, "table.md")
+    if table.exists():  # not so after --until an earlier step
+        print(table.read_text())
 
 
 def print_partial_table():
