@@ -13,7 +13,8 @@ from kd.settings.run import RESULTS, Run
 def publish(plan: Plan, study: str, scale: str) -> str:
     """Write tables and figure from the results that exist; return the Markdown."""
     folder = RESULTS / "tables" / study / scale
-    frame = tables.build([specification(row, plan) for row in plan.rows])
+    library = Library()
+    frame = tables.build([specification(row, plan, library) for row in plan.rows])
     title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
     text = tables.to_markdown(frame, title)
     write_text(folder / "table.md", text)
@@ -23,9 +24,8 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     return text
 
 
-def specification(row: Row, plan: Plan) -> tables.RowSpec:
+def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
     """Return a row as tables see it: names to print, and run directories by seed."""
-    library = Library()
     return tables.RowSpec(
         table=plan.study.tables[row.table].title,
         group=library.detector(row.detector, "table").title,
