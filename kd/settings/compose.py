@@ -21,7 +21,7 @@ def compose(
     """
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
-    classes = _classes(run.dataset, dataset)
+    classes = classes_of(run.dataset, dataset)
     model = detector_model(
         run.detector, run.student, len(classes), schedule.init, scale, library, where
     )
@@ -41,7 +41,7 @@ def compose(
         "test_dataloader": _loader(dataset, "test", classes, schedule.batch_size, run.seed),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
-        **_training(schedule),
+        **training(schedule),
         "randomness": {"seed": run.seed},
     }
 
@@ -131,7 +131,8 @@ def _frozen(config: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def _classes(name: str, dataset: Dataset) -> list[str]:
+def classes_of(name: str, dataset: Dataset) -> list[str]:
+    """Return the class names in label order, read from the data where the entry lists none."""
     if dataset.classes is not None:
         return dataset.classes
     from kd.data.readers import class_names
@@ -142,7 +143,8 @@ def _classes(name: str, dataset: Dataset) -> list[str]:
         raise UserError(f"configs/datasets/{name}.yaml: {error}") from None
 
 
-def _training(schedule: Schedule) -> dict[str, Any]:
+def training(schedule: Schedule) -> dict[str, Any]:
+    """Return loop, optimiser, schedulers and hooks of a training, whatever its model."""
     optimiser = {
         "type": schedule.optimiser,
         "lr": schedule.lr,
