@@ -1,4 +1,4 @@
-"""Student, frozen teacher and methods as one mmengine model."""
+"""Student, frozen teachers and methods as one mmengine model."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kd import methods
 from kd.methods.base import Losses, Method
-from kd.observation import Batch, Observation, observe
+from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.weights import load_detector
 
 
@@ -17,19 +17,22 @@ from kd.weights import load_detector
 class Distiller(BaseModel):
     """Trains ``student`` with its detection losses plus the losses of each method.
 
-    The teacher is no submodule: it stays in eval mode, and out of the checkpoint, the optimiser
+    A teacher is no submodule: it stays in eval mode, and out of the checkpoint, the optimiser
     and DistributedDataParallel. Its forward runs without gradients rather than in inference mode,
     whose tensors autograd refuses to save where a loss multiplies them with the student's.
 
-    ``methods``: ``{term: {"method": name, settings...}}``; ``checkpoint``: the teacher's weights.
+    ``methods``: ``{term: {"method": name, settings...}}``; ``teacher`` and ``checkpoint``: a
+    detector and its weights; ``classifier`` and ``classifier_checkpoint``: a classifier and its.
     """
 
     def __init__(
         self,
         student: dict[str, Any],
-        teacher: dict[str, Any],
-        checkpoint: str,
         methods: dict[str, dict[str, Any]],
+        teacher: dict[str, Any] | None = None,
+        checkpoint: str = "",
+        classifier: dict[str, Any] | None = None,
+        classifier_checkpoint: str = "",
     ) -> None:
         detector = MODELS.build(student)
         super().__init__(data_preprocessor=detector.data_preprocessor)
@@ -37,22 +40,27 @@ class Distiller(BaseModel):
         # The student starts from the weights it would have without a teacher.
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self._teacher = [load_detector(teacher, checkpoint)]
+            self._teachers: dict[str, Any] = {}
+            if teacher:
+                self._teachers["detector"] = load_detector(teacher, checkpoint)
+            if classifier:
+                from kd.classifiers.teacher import ClassifierTeacher
+
+                self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: _method(settings) for name, settings in methods.items()}
-            channels = [_neck_channels(model) for model in (detector, self.teacher)]
-            self.adapters = nn.ModuleDict(
-                {name: nn.ModuleDict(term.adapters(*channels)) for name, term in self.terms.items()}
-            )
+            self.adapters = self._adapters()
+        self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         self.probed: dict[str, list[float]] | None = None
         self.probing = False
 
     @property
     def teacher(self) -> nn.Module:
-        return self._teacher[0]
+        """The detector that teaches; KeyError where only a classifier does."""
+        return self._teachers["detector"]
 
     def init_weights(self) -> None:
-        """Initialise the student; the teacher has its weights and adapters have torch's."""
+        """Initialise the student; the teachers have their weights and adapters have torch's."""
         self.student.init_weights()
 
     def forward(
@@ -65,27 +73,49 @@ class Distiller(BaseModel):
         if mode != "loss":
             return self.student(inputs, data_samples, mode)
         assert data_samples is not None
-        batch = Batch(inputs, data_samples)
+        preprocessor = self.data_preprocessor
+        mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
+        batch = Batch(inputs, data_samples, self.progress, mean, std)
         student = observe(self.student, batch, frozen=False)
         losses = student.losses()
-        distilled = self.distillation(student, observe(self.teacher, batch, frozen=True), batch)
+        distilled = self.distillation(student, self.observe_teachers(batch), batch)
         self.distilled = tuple(distilled)
         if self.probing:
             self.probed = gradient_norms(distilled, student.neck)
         return {**losses, **distilled}
 
-    def distillation(self, student: Observation, teacher: Observation, batch: Batch) -> Losses:
+    def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:
+        """Return what methods see of each kind of teacher."""
+        seen: dict[str | None, Any] = {None: None}
+        for kind, teacher in self._teachers.items():
+            detects = kind == "detector"
+            seen[kind] = observe(teacher, batch, frozen=True) if detects else teacher
+        return seen
+
+    def distillation(
+        self, student: Observation, teachers: dict[str | None, Any], batch: Batch
+    ) -> Losses:
         """Return the weighted terms of all methods, computed in float32."""
         losses: Losses = {}
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
                 adapters = cast(nn.ModuleDict, self.adapters[name])
-                losses |= term.losses(student, teacher, batch, adapters)
+                losses |= term.losses(student, teachers[term.needs.teacher], batch, adapters)
         return losses
 
+    def _adapters(self) -> nn.ModuleDict:
+        teacher = self._teachers.get("detector")
+        if teacher is None:
+            return nn.ModuleDict({name: nn.ModuleDict() for name in self.terms})
+        widths: list[Channels] = [channels_of(model) for model in (self.student, teacher)]
+        return nn.ModuleDict(
+            {name: nn.ModuleDict(term.adapters(*widths)) for name, term in self.terms.items()}
+        )
+
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Move the teacher along with the module."""
-        self.teacher._apply(fn, recurse)
+        """Move the teachers along with the module."""
+        for teacher in self._teachers.values():
+            teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
 
@@ -102,7 +132,3 @@ def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]
 def _method(settings: dict[str, Any]) -> Method:
     values = dict(settings)
     return methods.get(values.pop("method")).model_validate(values)
-
-
-def _neck_channels(detector: Any) -> list[int]:
-    return [detector.neck.out_channels] * detector.neck.num_outs

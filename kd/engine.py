@@ -19,6 +19,7 @@ from kd import weights
 from kd.data.loading import mix, seed_everything
 from kd.errors import UserError
 from kd.files import write_text
+from kd.observation import Progress
 
 KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
@@ -65,7 +66,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
         self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
+        model = bare(self.runner.model)
         for index, batch in enumerate(self.dataloader, start=done):
+            model.progress = Progress(self._iter, self._epoch, self.max_epochs)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1

@@ -139,13 +139,13 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     from torch import nn
 
     from kd.distiller import Distiller
-    from kd.observation import Observation
+    from kd.observation import Channels, DenseObservation
 
     detector, data = build(), batch()
-    labelled = Observation(detector, data, frozen=True)
+    labelled = DenseObservation(detector, data, frozen=True)
     labelled.losses()
 
-    def observed(seed: int, channels: int, dtype: torch.dtype) -> Observation:
+    def observed(seed: int, channels: int, dtype: torch.dtype) -> DenseObservation:
         torch.manual_seed(seed)
 
         def random(like: list[torch.Tensor], deviation: float, channels: int = 0) -> Any:
@@ -153,7 +153,7 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
             return [(torch.randn(shape) * deviation).to(dtype) for shape in shapes]
 
         scores, boxes = labelled.outputs
-        observation = Observation(detector, data, frozen=False)
+        observation = DenseObservation(detector, data, frozen=False)
         observation.neck = random(labelled.neck, 100, channels)
         observation.outputs = random(scores, 2), random(boxes, 0.3)
         observation.assignment = labelled.assignment
@@ -161,13 +161,16 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
 
     def both(term: Any, channels: int = 16) -> list[dict[str, Any]]:
         torch.manual_seed(0)
-        adapters = nn.ModuleDict(term.adapters([16] * 5, [channels] * 5))
+        adapters = nn.ModuleDict(
+            term.adapters(Channels([16] * 5, []), Channels([channels] * 5, []))
+        )
         distiller = SimpleNamespace(terms={"term": term}, adapters={"term": adapters})
         found = []
         for dtype in (torch.float32, torch.bfloat16):
-            models = observed(1, 16, dtype), observed(2, channels, dtype)
+            student = observed(1, 16, dtype)
+            teachers = {"detector": observed(2, channels, dtype)}
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-                found.append(Distiller.distillation(distiller, *models, data))
+                found.append(Distiller.distillation(distiller, student, teachers, data))
         return found
 
     return both

@@ -2,41 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-from pydantic import NonNegativeFloat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from kd.settings.base import Part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Observation
+    from kd.observation import Batch, Channels
 
 Losses = dict[str, "Tensor | list[Tensor]"]
 
 
-class Method(Part):
-    """A method's settings, and its losses as a function of two observations.
+@dataclass(frozen=True)
+class Needs:
+    """What a method learns from, and what it reads of it: keys of kd.observation.OBSERVABLE."""
 
-    ``reads`` names what it takes from an observation (a subset of kd.observation.OBSERVABLE's
-    values); a detector that does not offer it is refused when the plan is made. Losses come back
-    weighted, one tensor per term or a list with one per pyramid level.
+    both: frozenset[str] = frozenset()
+    """Read of the teacher and of the student, row for row."""
+    student: frozenset[str] = frozenset()
+    """Read of the student alone."""
+    teacher: Literal["detector", "classifier"] | None = "detector"
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Where a method looks in the first image of a batch, by name, to be drawn."""
+
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    """(H, W) over the padded image: masks, attention, differences."""
+    boxes: dict[str, Tensor] = field(default_factory=dict)
+    """(n, 4), xyxy in pixels."""
+    crops: dict[str, Tensor] = field(default_factory=dict)
+    """(n, 3, s, s), normalised as the images are."""
+
+
+class Method(Part):
+    """A method's settings, and its losses as a function of student and teacher.
+
+    A detector that does not offer what the method needs is refused when the plan is made. Losses
+    come back weighted, one tensor per term or a list with one per pyramid level.
     """
 
-    reads: ClassVar[frozenset[str]]
-    weight: NonNegativeFloat
+    @property
+    def needs(self) -> Needs:
+        """What it takes with these settings."""
+        raise NotImplementedError
 
-    def adapters(self, student: list[int], teacher: list[int]) -> dict[str, nn.Module]:
-        """Return the learned layers it needs, given the neck channels by level of both models."""
+    @classmethod
+    def defaults(cls, two_stage: bool) -> dict[str, Any]:
+        """Return settings that depend on the kind of detector, over the fields' defaults."""
         return {}
 
-    def losses(
-        self,
-        student: Observation,
-        teacher: Observation,
-        batch: Batch,
-        adapters: nn.ModuleDict,
-    ) -> Losses:
-        """Return the weighted terms by name."""
+    def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
+        """Return the learned layers it needs, given the widths of both detectors' maps."""
+        return {}
+
+    def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
+        """Return the weighted terms by name.
+
+        ``student``: its kd.observation.Observation, after its own losses were computed;
+        ``teacher``: an observation, a kd.classifiers.teacher.ClassifierTeacher, or None, as
+        ``needs`` says.
+        """
         raise NotImplementedError
+
+    def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
+        """Return where it looks in the first image; arguments as for ``losses``."""
+        return Focus()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import NonNegativeFloat
 
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method
+from kd.methods.base import Losses, Method, Needs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Observation
+    from kd.observation import Batch, Channels, DenseObservation
 else:
     nn = LazyModule("torch.nn")
 
@@ -25,24 +25,30 @@ class PredictionGuidedImitation(Method):
     (d5c36191). A 1x1 convolution on the student is added only where channel counts differ.
     """
 
-    reads = frozenset({"neck", "class_maps"})
-
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "probability"
     reduction: Literal["squared", "linear", "norm"] = "squared"
     detach_prediction: bool = False
     """Whether the prediction difference only weights, without a gradient of its own."""
 
-    def adapters(self, student: list[int], teacher: list[int]) -> dict[str, nn.Module]:
+    @property
+    def needs(self) -> Needs:
+        return Needs(both=frozenset({"neck", "class_maps"}))
+
+    def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a 1x1 convolution for each level whose channels differ."""
         return {
             f"level{level}": nn.Conv2d(narrow, wide, 1)
-            for level, (narrow, wide) in enumerate(zip(student, teacher, strict=True))
+            for level, (narrow, wide) in enumerate(zip(student.neck, teacher.neck, strict=True))
             if narrow != wide
         }
 
     def losses(
-        self, student: Observation, teacher: Observation, batch: Batch, adapters: nn.ModuleDict
+        self,
+        student: DenseObservation,
+        teacher: DenseObservation,
+        batch: Batch,
+        adapters: nn.ModuleDict,
     ) -> Losses:
         """Return ``loss_pfi``, one term per level."""
         scale = self.weight / len(student.neck)
@@ -52,15 +58,16 @@ class PredictionGuidedImitation(Method):
             if f"level{level}" in adapters:
                 feature = adapters[f"level{level}"](feature)
             gap = prediction_gap(
-                *(self._predictions(m.class_maps[level]) for m in (teacher, student))
+                self._predictions(teacher, level), self._predictions(student, level)
             )
             gap = gap.detach() if self.detach_prediction else gap
             distance = (feature - teacher.neck[level].float()).square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
 
-    def _predictions(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() if self.input == "probability" else logits
+    def _predictions(self, model: DenseObservation, level: int) -> Tensor:
+        maps = model.probability_maps if self.input == "probability" else model.class_maps
+        return maps[level]
 
 
 def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:

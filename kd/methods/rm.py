@@ -8,13 +8,13 @@ from pydantic import NonNegativeFloat
 
 from kd.boxes import aligned_iou
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method
+from kd.methods.base import Losses, Method, Needs
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Observation
+    from kd.observation import Batch, DenseObservation
 else:
     torch = LazyModule("torch")
 
@@ -28,16 +28,22 @@ class RankMimicking(Method):
     Every object of the batch counts in M, one without a positive prior as zero.
     """
 
-    reads = frozenset({"logits", "boxes", "assignment"})
-
     weight: NonNegativeFloat = 4.0
     classification: bool = True
     localisation: bool = True
     score: Literal["probability", "logit"] = "probability"
     """What of the target class enters the softmax over priors."""
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(both=frozenset({"rankings"}))
+
     def losses(
-        self, student: Observation, teacher: Observation, batch: Batch, adapters: nn.ModuleDict
+        self,
+        student: DenseObservation,
+        teacher: DenseObservation,
+        batch: Batch,
+        adapters: nn.ModuleDict,
     ) -> Losses:
         """Return ``loss_rm_cls`` and ``loss_rm_loc``, scalars."""
         assert student.assignment is not None
@@ -48,8 +54,7 @@ class RankMimicking(Method):
         if self.classification:
             label = torch.cat(batch.gt_labels)[instance]
             wanted, found = (
-                self._class_scores(model.logits[image, prior, label])
-                for model in (teacher, student)
+                self._class_scores(model, image, prior, label) for model in (teacher, student)
             )
             losses["loss_rm_cls"] = self.weight * rank_divergence(
                 wanted, found, instance, instances
@@ -64,8 +69,11 @@ class RankMimicking(Method):
             )
         return losses
 
-    def _class_scores(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() if self.score == "probability" else logits
+    def _class_scores(
+        self, model: DenseObservation, image: Tensor, prior: Tensor, label: Tensor
+    ) -> Tensor:
+        scores = model.probabilities if self.score == "probability" else model.logits
+        return scores[image, prior, label]
 
 
 def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instances: int) -> Tensor:

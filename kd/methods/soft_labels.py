@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method
+from kd.methods.base import Losses, Method, Needs
 
 if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Observation
+    from kd.observation import Batch, DenseObservation
 else:
     F = LazyModule("torch.nn.functional")
 
@@ -26,20 +26,26 @@ class SoftLabels(Method):
     softmax head the categorical one.
     """
 
-    reads = frozenset({"logits", "assignment"})
-
     weight: NonNegativeFloat = 1.0
     temperature: PositiveFloat = 1.0
     boxes: Literal["positive", "all"] = "positive"
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(both=frozenset({"candidates"}))
+
     def losses(
-        self, student: Observation, teacher: Observation, batch: Batch, adapters: nn.ModuleDict
+        self,
+        student: DenseObservation,
+        teacher: DenseObservation,
+        batch: Batch,
+        adapters: nn.ModuleDict,
     ) -> Losses:
         """Return ``loss_soft_labels``, a scalar."""
-        assert student.assignment is not None
-        chosen = student.assignment >= (0 if self.boxes == "positive" else -1)
-        divergence = categorical_divergence if student.softmax else bernoulli_divergence
-        each = divergence(teacher.logits[chosen], student.logits[chosen], self.temperature)
+        chosen = student.candidates if self.boxes == "all" else student.candidates.positive
+        divergence = categorical_divergence if student.candidate_softmax else bernoulli_divergence
+        wanted, found = (model.candidate_logits(chosen) for model in (teacher, student))
+        each = divergence(wanted, found, self.temperature)
         return {"loss_soft_labels": self.weight * each.sum() / max(len(each), 1)}
 
 

@@ -137,9 +137,8 @@ class _Planner:
         seed: int,
         where: str,
     ) -> Run:
-        terms = resolve(method, table.settings, self.library, where)
-        for name in {detector, pair.teacher_detector or detector}:
-            check_readable(terms, self.library.detector(name, where), name, where)
+        terms = resolve(method, table.settings, detector, self.library, where)
+        check_readable(terms, detector, pair.teacher_detector or detector, self.library, where)
         run = self._named(table, detector, pair.student, seed)
         return self._composed(replace(run, method=method, teacher=teacher), terms, where)
 

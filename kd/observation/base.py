@@ -1,0 +1,180 @@
+"""What every detector shows: its maps, and the losses of its own training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kd.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
+
+
+class Progress(NamedTuple):
+    """How far a training is: steps and epochs made, and how many epochs there are."""
+
+    step: int = 0
+    epoch: int = 0
+    epochs: int = 1
+
+
+START = Progress()
+
+
+class Channels(NamedTuple):
+    """Widths of a detector's maps: by neck level and by backbone stage."""
+
+    neck: list[int]
+    stages: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Ground truth and images of one step: boxes xyxy in pixels of the network's input."""
+
+    inputs: Tensor
+    """(B, 3, H, W), normalised and padded."""
+    samples: list[Any]
+    """mmdet's DetDataSample of each image."""
+    progress: Progress = START
+    mean: Tensor | None = None
+    """(3,), RGB, 0 to 255: what was subtracted from the images, which were then divided by"""
+    std: Tensor | None = None
+    """(3,)."""
+
+    @cached_property
+    def gt_boxes(self) -> list[Tensor]:
+        """Per image (G, 4)."""
+        return [plain(sample.gt_instances.bboxes) for sample in self.samples]
+
+    @cached_property
+    def gt_labels(self) -> list[Tensor]:
+        """Per image (G,), class indices."""
+        return [sample.gt_instances.labels for sample in self.samples]
+
+    @cached_property
+    def gt_offsets(self) -> Tensor:
+        """(B,): what to add to a box's index in its image to get its index in the batch."""
+        counts = torch.tensor([len(labels) for labels in self.gt_labels], device=self.inputs.device)
+        return counts.cumsum(0) - counts
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes that teacher and student both classify: priors of a dense head, or sampled RoIs.
+
+    P rows in a fixed order; ``candidates[mask]`` keeps some of them.
+    """
+
+    image: Tensor
+    """(P,): the image of the batch."""
+    index: Tensor
+    """(P,): which prior, or which row of ``rois``."""
+    instance: Tensor
+    """(P,): the assigned object's index in the batch, -1 for background."""
+    rois: Tensor | None = None
+    """(R, 5): image and xyxy in pixels, of a two-stage head."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, chosen: Tensor) -> Candidates:
+        return replace(
+            self,
+            image=self.image[chosen],
+            index=self.index[chosen],
+            instance=self.instance[chosen],
+        )
+
+    @property
+    def positive(self) -> Candidates:
+        """Those with an object."""
+        return self[self.instance >= 0]
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Return the class (P,) of each candidate's object; all must have one."""
+        return torch.cat(batch.gt_labels)[self.instance]
+
+    def truth(self, batch: Batch) -> Tensor:
+        """Return the ground-truth box (P, 4) of each candidate; all must have one."""
+        return torch.cat(batch.gt_boxes)[self.instance]
+
+
+class Observation:
+    """A detector's view of a batch, computed once and only as deep as it is read.
+
+    A student's holds the maps and the label assignment that its own loss was computed from, so
+    ``losses`` comes first; a teacher's runs without gradients (``frozen``).
+    """
+
+    def __init__(self, detector: Any, batch: Batch, *, frozen: bool) -> None:
+        self.detector = detector
+        self.batch = batch
+        self.frozen = frozen
+
+    @property
+    def head(self) -> Any:
+        """The head that predicts at every prior."""
+        return self.detector.bbox_head
+
+    @cached_property
+    def stages(self) -> list[Tensor]:
+        """The backbone's maps, each (B, C, H, W)."""
+        with self.gradients():
+            return list(self.detector.backbone(self.batch.inputs))
+
+    @cached_property
+    def neck(self) -> list[Tensor]:
+        """Per level (B, C, H, W)."""
+        with self.gradients():
+            return list(self.detector.neck(tuple(self.stages)))
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels per cell of each neck level."""
+        return strides_of(self.head)
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the class outputs share one softmax, background last, or have a sigmoid each."""
+        return not self.head.use_sigmoid_cls
+
+    def losses(self) -> dict[str, Any]:
+        """Return mmdet's detection losses, and keep the label assignment they were made with."""
+        raise NotImplementedError
+
+    @contextmanager
+    def gradients(self) -> Iterator[None]:
+        """Record gradients of a student only, and only where they are recorded at all."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            yield
+
+
+def strides_of(head: Any) -> list[int]:
+    """Return the pixels per cell of each level that a head predicts on."""
+    strides = head.prior_generator.strides
+    return [stride[0] if isinstance(stride, tuple) else stride for stride in strides]
+
+
+def channels_of(detector: Any) -> Channels:
+    """Return the widths of a detector's maps, from a blank image in eval mode."""
+    head = getattr(detector, "rpn_head", None) or detector.bbox_head
+    levels, width = len(strides_of(head)), head.in_channels
+    training = detector.backbone.training
+    with torch.no_grad():
+        blank = next(detector.parameters()).new_zeros(1, 3, 64, 64)
+        stages = [stage.shape[1] for stage in detector.backbone.eval()(blank)]
+    detector.backbone.train(training)
+    return Channels([width] * levels if isinstance(width, int) else list(width), stages)
+
+
+def plain(boxes: Any) -> Tensor:
+    """Return the (N, 4) tensor of boxes that mmdet may have wrapped in its own type."""
+    return boxes.tensor if hasattr(boxes, "tensor") else boxes

@@ -1,0 +1,247 @@
+"""Heads that predict at every prior: a map of classes and a map of boxes per neck level."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kd.lazy import LazyModule
+from kd.observation.base import Candidates, Observation, plain
+from kd.observation.recording import anchor_assignment, grid_assignment, point_assignment
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
+
+
+class DenseObservation(Observation):
+    """Anchors with a class output and encoded box each (RetinaNet, ATSS, SSD, an RPN).
+
+    Priors are ordered by level, then row, column and anchor; N is their number.
+    """
+
+    recording = staticmethod(anchor_assignment)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.assignment: Tensor | None = None
+        """(B, N): index of the prior's box in its image's ground truth, -1 where it has none."""
+
+    # --- Outputs ---------------------------------------------------------------------------
+
+    @cached_property
+    def outputs(self) -> tuple[list[Tensor], ...]:
+        """What the head makes of the neck maps: class maps, box maps and more by level."""
+        with self.gradients():
+            return self.head(tuple(self.neck))
+
+    @cached_property
+    def class_maps(self) -> list[Tensor]:
+        """Per level (B, A*K, H, W), logits of K sigmoid or softmax outputs for A anchors."""
+        return [maps.float() for maps in self.outputs[0]]
+
+    @cached_property
+    def probability_maps(self) -> list[Tensor]:
+        """Per level (B, A*K, H, W): the class maps after the sigmoid, or each anchor's softmax."""
+        if not self.softmax:
+            return [maps.sigmoid() for maps in self.class_maps]
+        outputs = self.head.cls_out_channels
+        return [
+            maps.unflatten(1, (-1, outputs)).softmax(2).flatten(1, 2) for maps in self.class_maps
+        ]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, N, K)."""
+        return by_prior(self.class_maps, self.head.cls_out_channels)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, N, C): of the foreground classes."""
+        return self.logits.softmax(-1)[..., :-1] if self.softmax else self.logits.sigmoid()
+
+    @cached_property
+    def raw_codes(self) -> Tensor:
+        """(B, N, ...): the box outputs as the network makes them."""
+        channels = self.outputs[1][0].shape[1] // (
+            self.outputs[0][0].shape[1] // self.head.cls_out_channels
+        )
+        return by_prior([maps.float() for maps in self.outputs[1]], channels)
+
+    # --- Priors ----------------------------------------------------------------------------
+
+    @cached_property
+    def level_priors(self) -> list[Tensor]:
+        """Per level (N_l, 4), xyxy in pixels; a point has two equal corners."""
+        sizes = [maps.shape[-2:] for maps in self.outputs[0]]
+        levels = self.head.prior_generator.grid_priors(sizes, device=self.batch.inputs.device)
+        return [plain(level) for level in levels]
+
+    @cached_property
+    def priors(self) -> Tensor:
+        """(N, 4), xyxy in pixels."""
+        return torch.cat(self.level_priors)
+
+    @cached_property
+    def prior_strides(self) -> Tensor:
+        """(N,), pixels per cell at each prior."""
+        return torch.cat(
+            [
+                priors.new_full((len(priors),), stride)
+                for stride, priors in zip(self.strides, self.level_priors, strict=True)
+            ]
+        )
+
+    def boxes(self, image: Tensor, prior: Tensor) -> Tensor:
+        """Return the decoded boxes (P, 4), xyxy in pixels, of P priors given by (image, prior)."""
+        with self.gradients():
+            return plain(self._decode(self.codes(image, prior), prior))
+
+    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        """Return the encoded boxes (P, 4) of P priors, in the terms of ``encode``."""
+        with self.gradients():
+            return self.raw_codes[image, prior]
+
+    def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
+        """Return what ``codes`` would have to be at P priors for boxes (P, 4), xyxy in pixels."""
+        return self.head.bbox_coder.encode(self.priors[prior], boxes)
+
+    def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
+        return self.head.bbox_coder.decode(self.priors[prior], codes)
+
+    # --- Candidates: every prior -----------------------------------------------------------
+
+    @property
+    def candidate_softmax(self) -> bool:
+        """Whether the candidates' classes share one softmax, background last."""
+        return self.softmax
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """All priors of all images."""
+        assert self.assignment is not None
+        images, priors = self.assignment.shape
+        device = self.assignment.device
+        image = torch.arange(images, device=device).repeat_interleave(priors)
+        index = torch.arange(priors, device=device).repeat(images)
+        own = self.assignment.flatten()
+        instance = torch.where(own >= 0, own + self.batch.gt_offsets[image], own)
+        return Candidates(image, index, instance)
+
+    def candidate_logits(self, candidates: Candidates) -> Tensor:
+        """Return the class logits (P, K) of candidates."""
+        return self.logits[candidates.image, candidates.index]
+
+    def candidate_boxes(self, candidates: Candidates) -> Tensor:
+        """Return the decoded boxes (P, 4), xyxy in pixels, of candidates with an object."""
+        return self.boxes(candidates.image, candidates.index)
+
+    def candidate_codes(self, candidates: Candidates) -> Tensor:
+        """Return the encoded boxes (P, 4) of candidates with an object."""
+        return self.codes(candidates.image, candidates.index)
+
+    def candidate_targets(self, candidates: Candidates) -> Tensor:
+        """Return what ``candidate_codes`` should be, (P, 4), of candidates with an object."""
+        return self.encode(candidates.truth(self.batch), candidates.index)
+
+    # --- The student's own loss ------------------------------------------------------------
+
+    def losses(self) -> dict[str, Any]:
+        from mmdet.models.utils import unpack_gt_instances
+
+        truth, ignored, metas = unpack_gt_instances(self.batch.samples)
+        with self.recording(self.head) as assigned:
+            losses = self.head.loss_by_feat(*self.outputs, truth, metas, ignored)
+        self.assignment = torch.stack(assigned)
+        return losses
+
+
+class DistributionObservation(DenseObservation):
+    """GFL: a side is the mean of a distribution, in strides from the prior's centre."""
+
+    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        with self.gradients():
+            return self.head.integral(self.raw_codes[image, prior])
+
+    def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
+        codes = self.head.bbox_coder.encode(self._centres(prior), boxes)
+        return codes / self.prior_strides[prior, None]
+
+    def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
+        distances = codes * self.prior_strides[prior, None]
+        return self.head.bbox_coder.decode(self._centres(prior), distances)
+
+    def _centres(self, prior: Tensor) -> Tensor:
+        return (self.priors[prior, :2] + self.priors[prior, 2:]) / 2
+
+
+class PointObservation(DistributionObservation):
+    """FCOS: distances from a point to the four sides, in strides as ``codes``."""
+
+    recording = staticmethod(point_assignment)
+
+    @cached_property
+    def level_priors(self) -> list[Tensor]:
+        return [points.repeat(1, 2) for points in super().level_priors]
+
+    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        in_strides = self.head.norm_on_bbox and self.head.training
+        with self.gradients():
+            codes = self.raw_codes[image, prior]
+            return codes if in_strides else codes / self.prior_strides[prior, None]
+
+
+class GridObservation(DenseObservation):
+    """YOLOv3: one map holds box, objectness and classes of each anchor."""
+
+    recording = staticmethod(grid_assignment)
+
+    @property
+    def softmax(self) -> bool:
+        return False
+
+    @cached_property
+    def class_maps(self) -> list[Tensor]:
+        """Per level (B, A*C, H, W): the class logits given that there is an object."""
+        return [maps[:, :, 5:].flatten(1, 2) for maps in self._anchor_maps]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return by_prior(self.class_maps, self.head.num_classes)
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, N, C): objectness times class."""
+        return self.logits.sigmoid() * self.raw_codes[..., 4:].sigmoid()
+
+    @cached_property
+    def raw_codes(self) -> Tensor:
+        """(B, N, 5): box and objectness."""
+        return by_prior([maps[:, :, :5].flatten(1, 2) for maps in self._anchor_maps], 5)
+
+    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        with self.gradients():
+            raw = self.raw_codes[image, prior]
+            return torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], 1)
+
+    def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
+        return self.head.bbox_coder.encode(self.priors[prior], boxes, self.prior_strides[prior])
+
+    def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
+        strides = self.prior_strides[prior, None]
+        return self.head.bbox_coder.decode(self.priors[prior], codes, strides)
+
+    @cached_property
+    def _anchor_maps(self) -> list[Tensor]:
+        """Per level (B, A, 5 + C, H, W)."""
+        outputs = self.head.num_attrib
+        return [maps.float().unflatten(1, (-1, outputs)) for maps in self.outputs[0]]
+
+
+def by_prior(maps: list[Tensor], channels: int) -> Tensor:
+    """Join maps (B, A*channels, H, W) of all levels into (B, N, channels)."""
+    return torch.cat(
+        [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in maps], 1
+    )

@@ -1,0 +1,144 @@
+"""Detectors of two stages: a class-agnostic dense head (RPN), then a head on regions (RoIs)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kd.lazy import LazyModule
+from kd.observation.base import Candidates, plain
+from kd.observation.dense import DenseObservation
+from kd.observation.recording import wrapped
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
+
+
+class ProposalObservation(DenseObservation):
+    """The first stage: ``logits``, ``boxes`` and ``assignment`` are those of the RPN (K = 1)."""
+
+    @property
+    def head(self) -> Any:
+        return self.detector.rpn_head
+
+    @cached_property
+    def proposals(self) -> list[Tensor]:
+        """Per image (n, 4), xyxy in pixels, best first, without gradients."""
+        return [plain(each.bboxes) for each in self._propose()]
+
+    def losses(self) -> dict[str, Any]:
+        from mmdet.models.utils import unpack_gt_instances
+        from mmengine.structures import InstanceData
+
+        truth, ignored, metas = unpack_gt_instances(self.batch.samples)
+        nameless = [
+            InstanceData(bboxes=each.bboxes, labels=torch.zeros_like(each.labels)) for each in truth
+        ]
+        with self.recording(self.head) as assigned:
+            losses = self.head.loss_by_feat(*self.outputs, nameless, metas, ignored)
+        self.assignment = torch.stack(assigned)
+        found = self._propose()
+        self.proposals = [plain(each.bboxes) for each in found]
+        return losses | self._region_losses(found)
+
+    def _propose(self) -> list[Any]:
+        detector = self.detector
+        config = detector.train_cfg.get("rpn_proposal", detector.test_cfg.rpn)
+        metas = [sample.metainfo for sample in self.batch.samples]
+        with self.gradients():
+            return self.head.predict_by_feat(*self.outputs, batch_img_metas=metas, cfg=config)
+
+    def _region_losses(self, proposals: list[Any]) -> dict[str, Any]:
+        return self.detector.roi_head.loss(tuple(self.neck), proposals, self.batch.samples)
+
+
+class TwoStageObservation(ProposalObservation):
+    """Faster R-CNN: candidates are the RoIs that the student's second stage was trained on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._regions: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+
+    @property
+    def candidate_softmax(self) -> bool:
+        return not self.detector.roi_head.bbox_head.loss_cls.use_sigmoid
+
+    def sample(self, proposals: list[Tensor]) -> Candidates:
+        """Assign and sample proposals, per image (n, 4), as the second stage's training does."""
+        from mmengine.structures import InstanceData
+
+        head, sampled = self.detector.roi_head, []
+        for sample, boxes in zip(self.batch.samples, proposals, strict=True):
+            priors, truth = InstanceData(priors=boxes), sample.gt_instances
+            assigned = head.bbox_assigner.assign(priors, truth)
+            sampled.append(head.bbox_sampler.sample(assigned, priors, truth))
+        return self._candidates(sampled)
+
+    def roi_features(self, rois: Tensor) -> Tensor:
+        """Return the pooled neck maps (R, C, k, k) of RoIs (R, 5)."""
+        return self._region(rois)["bbox_feats"].float()
+
+    def candidate_logits(self, candidates: Candidates) -> Tensor:
+        return self._region(candidates.rois)["cls_score"].float()[candidates.index]
+
+    def candidate_boxes(self, candidates: Candidates) -> Tensor:
+        assert candidates.rois is not None
+        coder, rois = self.detector.roi_head.bbox_head.bbox_coder, candidates.rois
+        with self.gradients():
+            boxes = coder.decode(rois[candidates.index, 1:], self.candidate_codes(candidates))
+        return plain(boxes)
+
+    def candidate_codes(self, candidates: Candidates) -> Tensor:
+        """Return the encoded boxes (P, 4) of candidates with an object, for its class."""
+        codes = self._region(candidates.rois)["bbox_pred"].float()[candidates.index]
+        if self.detector.roi_head.bbox_head.reg_class_agnostic:
+            return codes
+        by_class = codes.unflatten(1, (-1, 4))
+        row = torch.arange(len(codes), device=codes.device)
+        return by_class[row, candidates.labels(self.batch)]
+
+    def candidate_targets(self, candidates: Candidates) -> Tensor:
+        assert candidates.rois is not None
+        coder = self.detector.roi_head.bbox_head.bbox_coder
+        return coder.encode(candidates.rois[candidates.index, 1:], candidates.truth(self.batch))
+
+    def _region(self, rois: Tensor | None) -> dict[str, Tensor]:
+        """Return the second stage's outputs on RoIs, computed once for each set of them."""
+        assert rois is not None
+        if id(rois) not in self._regions:
+            with self.gradients():
+                outputs = self.detector.roi_head._bbox_forward(tuple(self.neck), rois)
+            self._regions[id(rois)] = rois, outputs
+        return self._regions[id(rois)][1]
+
+    def _region_losses(self, proposals: list[Any]) -> dict[str, Any]:
+        """Keep the RoIs sampled for the loss, and what the head made of them."""
+
+        def keeping(method: Any) -> Any:
+            def recorded(neck: Any, sampled: list[Any]) -> Any:
+                outputs = method(neck, sampled)
+                self.candidates = self._candidates(sampled)
+                assert self.candidates.rois is not None
+                self._regions[id(self.candidates.rois)] = self.candidates.rois, outputs
+                return outputs
+
+            return recorded
+
+        with wrapped(self.detector.roi_head, "bbox_loss", keeping):
+            return super()._region_losses(proposals)
+
+    def _candidates(self, sampled: list[Any]) -> Candidates:
+        from mmdet.structures.bbox import bbox2roi
+
+        rois = bbox2roi([plain(each.priors) for each in sampled])
+        instance = rois.new_full((len(rois),), -1, dtype=torch.long)
+        start = 0
+        for each, offset in zip(sampled, self.batch.gt_offsets, strict=True):
+            positives = slice(start, start + len(each.pos_priors))
+            instance[positives] = each.pos_assigned_gt_inds + offset
+            start += len(each.priors)
+        index = torch.arange(len(rois), device=rois.device)
+        return Candidates(rois[:, 0].long(), index, instance, rois)
