@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("table", help="write a study's tables from the results that exist")
     _study(step, _table)
 
+    step = steps.add_parser("methods", help="print which method applies to which detector")
+    step.set_defaults(step=_methods)
     step = steps.add_parser("data", help="generate a built-in data set")
     step.add_argument("dataset", help="a name in configs/datasets")
     step.set_defaults(step=_data)
@@ -117,6 +119,12 @@ def _table(options: argparse.Namespace) -> None:
     from analysis.publish import publish
 
     print(publish(_planned(options), options.study, options.scale))
+
+
+def _methods(options: argparse.Namespace) -> None:
+    from kd.settings.methods import describe
+
+    print(describe(Library()))
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -167,11 +167,12 @@ def channels_of(detector: Any) -> Channels:
     """Return the widths of a detector's maps, from a blank image in eval mode."""
     head = getattr(detector, "rpn_head", None) or detector.bbox_head
     levels, width = len(strides_of(head)), head.in_channels
-    training = detector.backbone.training
+    backbone, training = detector.backbone, detector.backbone.training
+    backbone.eval()
     with torch.no_grad():
         blank = next(detector.parameters()).new_zeros(1, 3, 64, 64)
-        stages = [stage.shape[1] for stage in detector.backbone.eval()(blank)]
-    detector.backbone.train(training)
+        stages = [stage.shape[1] for stage in backbone(blank)]
+    backbone.train(training)
     return Channels([width] * levels if isinstance(width, int) else list(width), stages)
 
 
