@@ -1,0 +1,149 @@
+"""Every method on every detector that it applies to, and a refusal with a reason on the others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kd.errors import UserError
+from kd.settings.compose import WEIGHTS
+from kd.settings.library import Library
+from kd.settings.methods import check_readable, matrix, resolve
+from tests.conftest import CONFIGS, save_random_weights
+
+LIBRARY = Library(CONFIGS)
+MATRIX = matrix(LIBRARY)
+CELLS = [(method, detector) for method, row in MATRIX.items() for detector in row]
+DECLARED = [cell for cell in CELLS if not MATRIX[cell[0]][cell[1]]]
+REFUSED = [cell for cell in CELLS if MATRIX[cell[0]][cell[1]]]
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture
+def cell(
+    quiet_mmdet: None, folder: Path, model_config: Callable[..., Any], images: Callable[..., Any]
+) -> Callable[[str, str], SimpleNamespace]:
+    """Return a distiller of tiny detectors, far enough for any warm-up to be over, and a batch."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    from kd.observation import Progress
+
+    def made(method: str, detector: str) -> SimpleNamespace:
+        terms = resolve(method, {}, detector, LIBRARY, "matrix")
+        student = model_config(detector)
+        teacher = model_config(detector, backbone="r18-w0.25")
+        if not (folder / detector / WEIGHTS).exists():
+            save_random_weights(teacher, folder / detector)
+        config = {
+            "type": "Distiller",
+            "student": student,
+            "teacher": teacher,
+            "checkpoint": str(folder / detector / WEIGHTS),
+            "methods": terms,
+            **classifier(terms, folder),
+        }
+        torch.manual_seed(0)
+        model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+        model.init_weights()
+        model.progress = Progress(step=10_000, epoch=0, epochs=12)
+        return SimpleNamespace(model=model.train(), student=student, data=images())
+
+    return made
+
+
+def classifier(terms: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a classifier teacher of random weights, where a term learns from one."""
+    import torch
+    from mmdet.registry import MODELS
+
+    from kd import weights
+    from kd.settings.methods import teachers
+    from tests.conftest import CLASSES
+
+    if "classifier" not in teachers(terms):
+        return {}
+    config = {"type": "ObjectClassifier", "architecture": "resnet18", "num_classes": CLASSES}
+    path = folder / "classifier.pth"
+    if not path.exists():
+        torch.manual_seed(7)
+        weights.save(path, {"state_dict": MODELS.build(config).state_dict()})
+    return {"classifier": config, "classifier_checkpoint": str(path)}
+
+
+def losses_of(cell: SimpleNamespace) -> tuple[Any, Any]:
+    """Return the loss that trains the student, and the part of it that is distillation."""
+    from kd.data.loading import seed_everything
+
+    seed_everything(0)
+    losses = cell.model(**cell.data, mode="loss")
+    total, logged = cell.model.parse_losses(losses)
+    distilled = sum(logged[name] for name in cell.model.distilled)
+    assert total.isfinite()
+    return total, distilled
+
+
+@pytest.mark.parametrize(("method", "detector"), DECLARED)
+def test_trains_lowers_its_term_and_is_saved_without_teacher(cell, method, detector, tmp_path):
+    import torch
+
+    made = cell(method, detector)
+    optimiser = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
+    for _ in range(2):
+        step(optimiser, losses_of(made)[0])
+    trained = [name for name, each in made.model.named_parameters() if each.requires_grad]
+    untouched = [name for name in trained if made.model.get_parameter(name).grad is None]
+    assert not untouched
+
+    first, optimiser = None, torch.optim.Adam(made.model.parameters(), lr=1e-4)
+    for _ in range(STEPS):
+        distilled = losses_of(made)[1]
+        first = distilled.item() if first is None else first
+        step(optimiser, distilled)
+    assert losses_of(made)[1].item() < first
+
+    assert_saved_and_predicts(made, tmp_path / "weights.pth")
+
+
+def step(optimiser: Any, loss: Any) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
+    import torch
+
+    from kd import weights
+
+    state = weights.detector_state(made.model)
+    assert not any(key.startswith(("adapters", "teacher", "_teachers")) for key in state)
+    weights.save(path, {"state_dict": state})
+    alone = weights.load_detector(made.student, path)
+    with torch.no_grad():
+        wanted = made.model.student.eval()(**made.data, mode="predict")
+        found = alone(**made.data, mode="predict")
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours.pred_instances.bboxes, theirs.pred_instances.bboxes)
+        assert torch.equal(ours.pred_instances.scores, theirs.pred_instances.scores)
+
+
+@pytest.mark.parametrize(("method", "detector"), REFUSED)
+def test_refused_with_the_reason(method, detector):
+    terms = resolve(method, {}, detector, LIBRARY, "matrix")
+    with pytest.raises(UserError, match=rf"method '{method}' reads [\w, ]+, which detector"):
+        check_readable(terms, detector, detector, LIBRARY, "matrix")
+
+
+def test_every_method_applies_somewhere_and_every_detector_is_taught():
+    assert all(any(not reason for reason in row.values()) for row in MATRIX.values())
+    detectors = next(iter(MATRIX.values()))
+    assert all(any(not row[detector] for row in MATRIX.values()) for detector in detectors)
