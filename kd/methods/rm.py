@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat
 from kd.boxes import aligned_iou
 from kd.lazy import LazyModule
 from kd.methods.base import Losses, Method, Needs
+from kd.reduction import shared_count
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instance
     """
     log_teacher = _log_softmax(teacher.detach(), instance, instances)
     log_student = _log_softmax(student, instance, instances)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum() / max(instances, 1)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum() / shared_count(instances)
 
 
 def _log_softmax(scores: Tensor, group: Tensor, groups: int) -> Tensor:

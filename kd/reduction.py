@@ -1,0 +1,48 @@
+"""Sums and counts over all processes, so that their averaged gradients are those of one batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kd.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")
+
+
+def shared_count(count: float | Tensor) -> float | Tensor:
+    """Return what to divide a sum over rows by: the count's mean over processes.
+
+    At least one row is counted over all processes, so an empty sum stays 0. DistributedDataParallel
+    averages gradients, so sums divided by this have the gradient of the joined batch.
+    """
+    world = _world()
+    if world == 1:
+        return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1)
+    total = torch.as_tensor(count, dtype=torch.float, device=_device()).clone()
+    torch.distributed.all_reduce(total)
+    return total.clamp(min=1) / world
+
+
+def shared_sum(value: Tensor) -> Tensor:
+    """Return a scalar's sum over processes, with gradients to every process's part.
+
+    For a function of the whole batch's sum, such as an unsquared norm.
+    """
+    if _world() == 1:
+        return value
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(value)
+
+
+def _world() -> int:
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _device() -> str:
+    return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
