@@ -1,0 +1,131 @@
+"""The figure of where a method looks: maps over the image, boxes, and crops."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.gains import STYLE
+from kd.errors import UserError
+from kd.files import replacing
+from kd.focus import View, view
+from kd.settings.compose import WEIGHTS
+from kd.settings.plan import Plan
+from kd.settings.run import Run
+
+ACROSS = 4
+"""Panels in a row."""
+PANEL = 2.1
+"""Inches."""
+CROPS_SHOWN, BOXES_SHOWN = 16, 60
+TRUTH, FOUND = "#009E73", "#D55E00"
+"""Two of Okabe and Ito's colours."""
+
+
+def draw(plan: Plan, folder: Path, image: int) -> None:
+    """Write ``<method>.png`` for the first finished run of each method of a plan."""
+    runs: dict[str, Run] = {}
+    for run in plan.runs.values():
+        if run.method and (run.directory / WEIGHTS).exists():
+            runs.setdefault(run.method, run)
+    if not runs:
+        raise UserError("no distilled run of the study has been trained yet")
+    for method, run in runs.items():
+        save(plot(view(run.directory, image), f"{method} on {run.model}"), folder / f"{method}.png")
+        print(folder / f"{method}.png", flush=True)
+
+
+def plot(seen: View, title: str) -> Figure:
+    """Return a panel for the image with its objects, and one for everything in ``seen.found``."""
+    panels: list[tuple[str, Callable[[Axes], None]]] = [("ground truth", lambda axes: None)]
+    for term, focus in seen.found.items():
+        prefix = f"{term}: " if len(seen.found) > 1 else ""
+        for name, values in focus.maps.items():
+            panels.append((prefix + name, _map(values.numpy())))
+        for name, values in focus.boxes.items():
+            panels.append((prefix + name, _boxes(values.numpy())))
+        for name, values in focus.crops.items():
+            panels.append((prefix + name, _crops(values.numpy(), seen)))
+    across = min(ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(PANEL * across, (PANEL + 0.3) * down + 0.4), layout="constrained")
+        grid = figure.subplots(down, across, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, (name, draw) in zip(grid.flat, panels, strict=False):
+            axes.imshow(seen.image)
+            _outline(axes, seen.boxes, TRUTH)
+            draw(axes)
+            axes.set_title(name, fontsize=8, fontweight="normal")
+        figure.suptitle(title, fontsize=9, fontweight="bold")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+
+
+def _map(values: np.ndarray) -> Callable[[Axes], None]:
+    """Lay a map (h, w) over the padded image, each cell where it lies; the scale is printed."""
+
+    def draw(axes: Axes) -> None:
+        height, width = axes.images[0].get_size()
+        shown = axes.imshow(
+            values, extent=(-0.5, width - 0.5, height - 0.5, -0.5), cmap="viridis", alpha=0.65
+        )
+        bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
+        bar.ax.tick_params(labelsize=6)
+        bar.outline.set_visible(False)
+
+    return draw
+
+
+def _boxes(boxes: np.ndarray) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        _outline(axes, boxes[:BOXES_SHOWN], FOUND)
+
+    return draw
+
+
+def _crops(crops: np.ndarray, seen: View) -> Callable[[Axes], None]:
+    """Show crops (n, 3, s, s) as a square of pictures in place of the image."""
+
+    def draw(axes: Axes) -> None:
+        axes.clear()
+        axes.axis("off")
+        if len(crops):
+            axes.imshow(_mosaic(crops[:CROPS_SHOWN], seen))
+
+    return draw
+
+
+def _mosaic(crops: np.ndarray, seen: View) -> np.ndarray:
+    """Return crops (n, 3, s, s) as one picture (H, W, 3), row by row."""
+    pixels = crops * seen.std[:, None, None] + seen.mean[:, None, None]
+    pictures = (pixels / 255).clip(0, 1).transpose(0, 2, 3, 1)
+    across = math.ceil(math.sqrt(len(pictures)))
+    down = math.ceil(len(pictures) / across)
+    side = pictures.shape[1] + 2
+    sheet = np.ones((down * side, across * side, 3))
+    for index, picture in enumerate(pictures):
+        top, left = index // across * side, index % across * side
+        sheet[top : top + side - 2, left : left + side - 2] = picture
+    return sheet
+
+
+def _outline(axes: Axes, boxes: np.ndarray, colour: str) -> None:
+    for left, top, right, bottom in boxes:
+        axes.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5), right - left, bottom - top,
+                fill=False, edgecolor=colour, linewidth=0.9,
+            )
+        )  # fmt: skip
