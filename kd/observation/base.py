@@ -33,6 +33,8 @@ class Channels(NamedTuple):
 
     neck: list[int]
     stages: list[int]
+    strides: tuple[int, ...] = ()
+    """Pixels per cell of each neck level."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,15 @@ def strides_of(head: Any) -> list[int]:
 def channels_of(detector: Any) -> Channels:
     """Return the widths of a detector's maps, from a blank image in eval mode."""
     head = getattr(detector, "rpn_head", None) or detector.bbox_head
-    levels, width = len(strides_of(head)), head.in_channels
+    strides, width = strides_of(head), head.in_channels
     backbone, training = detector.backbone, detector.backbone.training
     backbone.eval()
     with torch.no_grad():
         blank = next(detector.parameters()).new_zeros(1, 3, 64, 64)
         stages = [stage.shape[1] for stage in backbone(blank)]
     backbone.train(training)
-    return Channels([width] * levels if isinstance(width, int) else list(width), stages)
+    neck = [width] * len(strides) if isinstance(width, int) else list(width)
+    return Channels(neck, stages, tuple(strides))
 
 
 def plain(boxes: Any) -> Tensor:

@@ -109,8 +109,10 @@ class TwoStageObservation(ProposalObservation):
         """Return the second stage's outputs on RoIs, computed once for each set of them."""
         assert rois is not None
         if id(rois) not in self._regions:
+            # Read by a method, this runs outside autocast, on maps that may be of half precision.
             with self.gradients():
-                outputs = self.detector.roi_head._bbox_forward(tuple(self.neck), rois)
+                neck = tuple(level.float() for level in self.neck)
+                outputs = self.detector.roi_head._bbox_forward(neck, rois)
             self._regions[id(rois)] = rois, outputs
         return self._regions[id(rois)][1]
 
