@@ -1,0 +1,61 @@
+"""docs/adding-a-method.md does what it says."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import kd.methods
+from kd.settings.library import Library
+from kd.settings.methods import describe, matrix
+from kd.train import train
+from tests.conftest import CONFIGS
+
+PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-method.md").read_text()
+METHOD, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+(ROW,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """Put the page's file where methods are found."""
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    (folder / "cwd.py").write_text(METHOD)
+    monkeypatch.setattr(kd.methods, "__path__", [*kd.methods.__path__, str(folder)])
+    kd.methods.names.cache_clear()
+    kd.methods.get.cache_clear()
+    yield
+    sys.modules.pop("kd.methods.cwd", None)
+    if hasattr(kd.methods, "cwd"):
+        del kd.methods.cwd
+    kd.methods.names.cache_clear()
+    kd.methods.get.cache_clear()
+
+
+def test_the_file_is_found_and_applies_to_every_detector(added):
+    row = matrix(Library(CONFIGS))["cwd"]
+    assert row and not any(row.values())
+    assert re.search(r"^cwd( +x)+$", describe(Library(CONFIGS)), re.MULTILINE)
+
+
+def test_its_tests_pass(added):
+    tests: dict[str, object] = {}
+    exec(compile(TEST, "test_cwd.py", "exec"), tests)
+    found = [value for name, value in tests.items() if name.startswith("test_")]
+    assert len(found) == 2
+    for test in found:
+        test()
+
+
+def test_its_row_is_planned_and_trains(added, study):
+    row = yaml.safe_load(ROW)
+    plan = study(row["methods"], row["settings"])
+    (run,) = [run for run in plan.runs.values() if run.method == "cwd"]
+    run.write()
+    train(run.directory)
+    last = (run.directory / "log.jsonl").read_text().splitlines()[-1]
+    assert '"loss_cwd"' in last
+    assert run.config["model"]["methods"]["cwd"]["temperature"] == 4.0
