@@ -1,52 +1,90 @@
-"""Soft labels: the teacher's class distribution at each prior (Hinton et al., 2015)."""
+"""Soft labels: the teacher's class distribution at each candidate (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method, Needs
+from kd.methods.base import Focus, Losses, Method, Needs
+from kd.reduction import shared_count
 
 if TYPE_CHECKING:
+    import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, DenseObservation
+    from kd.observation import Batch, Candidates
 else:
+    torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
 
 
 class SoftLabels(Method):
-    """The baseline of the RM/PFI paper's Table 2 (equation 3).
+    """The baseline of the RM/PFI paper's Table 2 (equation 3), and variants of other sources.
 
-    The paper states neither temperature, boxes nor weight. Here: the positive priors, T = 1, the
-    weight 1. A sigmoid head takes the Bernoulli divergence of each class, averaged over classes; a
-    softmax head the categorical one.
+    That table's temperature, boxes and weight are not published, so no default here is known to be
+    what it was made with: positive candidates, T = 1, weight 1, the mean over candidates. DeFeat's
+    code has T = 1 and the weight 2 on the RoIs of Faster R-CNN; DICOD's T = 2 and 0.4 on the
+    positives of SSD; LD's is the preset ``soft_labels_ld``.
     """
 
     weight: NonNegativeFloat = 1.0
     temperature: PositiveFloat = 1.0
-    boxes: Literal["positive", "all"] = "positive"
+    boxes: Literal["positive", "negative", "all", "teacher_correct"] = "positive"
+    """Candidates with an object, without (those an assigner ignores among them), or all.
+
+    ``teacher_correct``: those whose likeliest class is the label in the teacher's eyes, background
+    included where the head has a class for it (DeFeat's code, ggjy/DeFeat.pytorch c46a793d).
+    """
+    form: Literal["head", "softmax"] = "head"
+    """``head``: a Bernoulli divergence per class of a sigmoid head, a categorical one of a softmax.
+
+    ``softmax``: the categorical one over the classes of a sigmoid head too, as LD's code
+    (HikariTJU/LD 67020e66). It does not see how confident a model is, and is 0 for one class.
+    """
+    over_classes: Literal["sum", "mean"] | None = None
+    """Of a candidate's terms; none: the mean of Bernoulli terms, the sum of categorical ones."""
 
     @property
     def needs(self) -> Needs:
         return Needs(both=frozenset({"candidates"}))
 
-    def losses(
-        self,
-        student: DenseObservation,
-        teacher: DenseObservation,
-        batch: Batch,
-        adapters: nn.ModuleDict,
-    ) -> Losses:
+    def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_soft_labels``, a scalar."""
-        chosen = student.candidates if self.boxes == "all" else student.candidates.positive
-        divergence = categorical_divergence if student.candidate_softmax else bernoulli_divergence
+        chosen = self._chosen(student, teacher, batch)
         wanted, found = (model.candidate_logits(chosen) for model in (teacher, student))
+        categorical = student.candidate_softmax or self.form == "softmax"
+        divergence = categorical_divergence if categorical else bernoulli_divergence
         each = divergence(wanted, found, self.temperature)
-        return {"loss_soft_labels": self.weight * each.sum() / max(len(each), 1)}
+        if self.over_classes == "mean" and categorical:
+            each = each / wanted.shape[1]
+        elif self.over_classes == "sum" and not categorical:
+            each = each * wanted.shape[1]
+        return {"loss_soft_labels": self.weight * each.sum() / shared_count(len(each))}
+
+    def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
+        """Return the student's boxes at the positives among the chosen candidates."""
+        chosen = self._chosen(student, teacher, batch).positive
+        return Focus(boxes={"chosen": student.candidate_boxes(chosen[chosen.image == 0])})
+
+    def _chosen(self, student: Any, teacher: Any, batch: Batch) -> Candidates:
+        candidates = student.candidates
+        if self.boxes == "all":
+            return candidates
+        if self.boxes == "teacher_correct":
+            logits = teacher.candidate_logits(candidates)
+            background = logits.shape[1] - 1 if student.candidate_softmax else -1
+            return candidates[logits.argmax(1) == labels_of(candidates, batch, background)]
+        return candidates[(candidates.instance >= 0) == (self.boxes == "positive")]
+
+
+def labels_of(candidates: Candidates, batch: Batch, background: int) -> Tensor:
+    """Return the class (P,) of each candidate, ``background`` where it has no object."""
+    labels = torch.full_like(candidates.index, background)
+    labels[candidates.instance >= 0] = candidates.positive.labels(batch)
+    return labels
 
 
 def bernoulli_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -58,7 +96,7 @@ def bernoulli_divergence(teacher: Tensor, student: Tensor, temperature: float) -
 
 
 def categorical_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return (P,) T^2 KL(softmax(z^T/T) || softmax(z^S/T)) from (P, C) logits."""
+    """Return (P,) T^2 sum_c KL(softmax(z^T/T) || softmax(z^S/T)) from (P, C) logits."""
     wanted = (teacher.detach() / temperature).log_softmax(1)
     found = (student / temperature).log_softmax(1)
     return temperature**2 * (wanted.exp() * (wanted - found)).sum(1)

@@ -28,6 +28,9 @@ class DenseObservation(Observation):
         super().__init__(*args, **kwargs)
         self.assignment: Tensor | None = None
         """(B, N): index of the prior's box in its image's ground truth, -1 where it has none."""
+        self.sampled: Tensor | None = None
+        """(B, N): whether the class loss may see the prior, which is neither ignored nor left out
+        by a sampler (SSD then mines among them)."""
 
     # --- Outputs ---------------------------------------------------------------------------
 
@@ -119,7 +122,7 @@ class DenseObservation(Observation):
         return self.softmax
 
     @cached_property
-    def candidates(self) -> Candidates:
+    def every_prior(self) -> Candidates:
         """All priors of all images."""
         assert self.assignment is not None
         images, priors = self.assignment.shape
@@ -129,6 +132,11 @@ class DenseObservation(Observation):
         own = self.assignment.flatten()
         instance = torch.where(own >= 0, own + self.batch.gt_offsets[image], own)
         return Candidates(image, index, instance)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """The boxes that are finally classified: all priors."""
+        return self.every_prior
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
         """Return the class logits (P, K) of candidates."""
@@ -152,9 +160,9 @@ class DenseObservation(Observation):
         from mmdet.models.utils import unpack_gt_instances
 
         truth, ignored, metas = unpack_gt_instances(self.batch.samples)
-        with self.recording(self.head) as assigned:
+        with self.recording(self.head) as kept:
             losses = self.head.loss_by_feat(*self.outputs, truth, metas, ignored)
-        self.assignment = torch.stack(assigned)
+        self.assignment, self.sampled = (torch.stack(rows) for rows in kept)
         return losses
 
 
@@ -212,9 +220,17 @@ class GridObservation(DenseObservation):
         return by_prior(self.class_maps, self.head.num_classes)
 
     @cached_property
+    def probability_maps(self) -> list[Tensor]:
+        """Per level (B, A*C, H, W): objectness times class."""
+        return [
+            (maps[:, :, 5:].sigmoid() * maps[:, :, 4:5].sigmoid()).flatten(1, 2)
+            for maps in self._anchor_maps
+        ]
+
+    @cached_property
     def probabilities(self) -> Tensor:
         """(B, N, C): objectness times class."""
-        return self.logits.sigmoid() * self.raw_codes[..., 4:].sigmoid()
+        return by_prior(self.probability_maps, self.head.num_classes)
 
     @cached_property
     def raw_codes(self) -> Tensor:

@@ -1,10 +1,10 @@
-"""Keeps the label assignment that mmdet makes inside a loss."""
+"""Keeps the label assignment and the sampling that mmdet makes inside a loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.lazy import LazyModule
 from kd.observation.base import plain
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 else:
     torch = LazyModule("torch")
+
+
+class Recorded(NamedTuple):
+    """What a head was trained on, an entry per image."""
+
+    assigned: list[Tensor]
+    """(N,): index of the prior's box in the ground truth, -1 where it has none."""
+    sampled: list[Tensor]
+    """(N,): whether the class loss may see the prior, neither ignored nor left out."""
 
 
 @contextmanager
@@ -27,11 +36,9 @@ def wrapped(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]
 
 
 @contextmanager
-def anchor_assignment(head: Any) -> Iterator[list[Tensor]]:
-    """Collect, per image, the (N,) ground-truth index that an anchor head gives each prior."""
+def anchor_assignment(head: Any) -> Iterator[Recorded]:
+    """Collect what an anchor head gives each prior, among them those that its border leaves out."""
     from mmdet.models.task_modules.prior_generators import anchor_inside_flags
-
-    assigned: list[Tensor] = []
 
     def targets(method: Any) -> Any:
         def recorded(priors: Any, valid: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -39,57 +46,57 @@ def anchor_assignment(head: Any) -> Iterator[list[Tensor]]:
             meta = next(value for value in args if isinstance(value, dict))
             border = head.train_cfg["allowed_border"]
             inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
-            everywhere = assigned[-1].new_full((len(priors),), -1)
-            everywhere[inside] = assigned[-1]
-            assigned[-1] = everywhere
+            for rows, outside in zip(kept, (-1, False), strict=True):
+                everywhere = rows[-1].new_full((len(priors),), outside)
+                everywhere[inside] = rows[-1]
+                rows[-1] = everywhere
             return result
 
         return recorded
 
     with ExitStack() as stack:
-        stack.enter_context(_assigner(head, assigned))
+        kept = stack.enter_context(grid_assignment(head))
         stack.enter_context(wrapped(head, "_get_targets_single", targets))
-        yield assigned
+        yield kept
 
 
 @contextmanager
-def grid_assignment(head: Any) -> Iterator[list[Tensor]]:
-    """Collect it of YOLO's head, whose assigner sees every prior."""
-    assigned: list[Tensor] = []
-    with _assigner(head, assigned):
-        yield assigned
+def grid_assignment(head: Any) -> Iterator[Recorded]:
+    """Collect it of YOLO's head, whose sampler sees every prior."""
+    kept = Recorded([], [])
+
+    def sampling(method: Any) -> Any:
+        def recorded(found: Any, *args: Any, **kwargs: Any) -> Any:
+            result = method(found, *args, **kwargs)
+            sampled = torch.zeros_like(found.gt_inds, dtype=torch.bool)
+            sampled[result.pos_inds] = sampled[result.neg_inds] = True
+            kept.assigned.append((found.gt_inds - 1).clamp(min=-1))
+            kept.sampled.append(sampled)
+            return result
+
+        return recorded
+
+    with wrapped(head.sampler, "sample", sampling):
+        yield kept
 
 
 @contextmanager
-def point_assignment(head: Any) -> Iterator[list[Tensor]]:
+def point_assignment(head: Any) -> Iterator[Recorded]:
     """Collect it of FCOS, from the box that each positive point is to regress."""
-    assigned: list[Tensor] = []
+    kept = Recorded([], [])
 
     def targets(method: Any) -> Any:
         def recorded(truth: Any, points: Tensor, **kwargs: Any) -> Any:
             labels, distances = method(truth, points=points, **kwargs)
             boxes = torch.cat([points - distances[:, :2], points + distances[:, 2:]], 1)
-            assigned.append(_same_box(boxes, labels, truth, head.num_classes))
+            kept.assigned.append(_same_box(boxes, labels, truth, head.num_classes))
+            kept.sampled.append(torch.ones_like(labels, dtype=torch.bool))
             return labels, distances
 
         return recorded
 
     with wrapped(head, "_get_targets_single", targets):
-        yield assigned
-
-
-@contextmanager
-def _assigner(head: Any, assigned: list[Tensor]) -> Iterator[None]:
-    def assigning(method: Any) -> Any:
-        def recorded(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            assigned.append((result.gt_inds - 1).clamp(min=-1))
-            return result
-
-        return recorded
-
-    with wrapped(head.assigner, "assign", assigning):
-        yield
+        yield kept
 
 
 def _same_box(boxes: Tensor, labels: Tensor, truth: Any, background: int) -> Tensor:

@@ -37,9 +37,9 @@ class ProposalObservation(DenseObservation):
         nameless = [
             InstanceData(bboxes=each.bboxes, labels=torch.zeros_like(each.labels)) for each in truth
         ]
-        with self.recording(self.head) as assigned:
+        with self.recording(self.head) as kept:
             losses = self.head.loss_by_feat(*self.outputs, nameless, metas, ignored)
-        self.assignment = torch.stack(assigned)
+        self.assignment, self.sampled = (torch.stack(rows) for rows in kept)
         found = self._propose()
         self.proposals = [plain(each.bboxes) for each in found]
         return losses | self._region_losses(found)
@@ -56,7 +56,10 @@ class ProposalObservation(DenseObservation):
 
 
 class TwoStageObservation(ProposalObservation):
-    """Faster R-CNN: candidates are the RoIs that the student's second stage was trained on."""
+    """Faster R-CNN: candidates are the RoIs that the student's second stage was trained on.
+
+    Candidates without ``rois``, such as ``every_prior``, are answered by the RPN.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,10 +85,13 @@ class TwoStageObservation(ProposalObservation):
         return self._region(rois)["bbox_feats"].float()
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
+        if candidates.rois is None:
+            return super().candidate_logits(candidates)
         return self._region(candidates.rois)["cls_score"].float()[candidates.index]
 
     def candidate_boxes(self, candidates: Candidates) -> Tensor:
-        assert candidates.rois is not None
+        if candidates.rois is None:
+            return super().candidate_boxes(candidates)
         coder, rois = self.detector.roi_head.bbox_head.bbox_coder, candidates.rois
         with self.gradients():
             boxes = coder.decode(rois[candidates.index, 1:], self.candidate_codes(candidates))
@@ -93,6 +99,8 @@ class TwoStageObservation(ProposalObservation):
 
     def candidate_codes(self, candidates: Candidates) -> Tensor:
         """Return the encoded boxes (P, 4) of candidates with an object, for its class."""
+        if candidates.rois is None:
+            return super().candidate_codes(candidates)
         codes = self._region(candidates.rois)["bbox_pred"].float()[candidates.index]
         if self.detector.roi_head.bbox_head.reg_class_agnostic:
             return codes
@@ -101,13 +109,13 @@ class TwoStageObservation(ProposalObservation):
         return by_class[row, candidates.labels(self.batch)]
 
     def candidate_targets(self, candidates: Candidates) -> Tensor:
-        assert candidates.rois is not None
+        if candidates.rois is None:
+            return super().candidate_targets(candidates)
         coder = self.detector.roi_head.bbox_head.bbox_coder
         return coder.encode(candidates.rois[candidates.index, 1:], candidates.truth(self.batch))
 
-    def _region(self, rois: Tensor | None) -> dict[str, Tensor]:
+    def _region(self, rois: Tensor) -> dict[str, Tensor]:
         """Return the second stage's outputs on RoIs, computed once for each set of them."""
-        assert rois is not None
         if id(rois) not in self._regions:
             # Read by a method, this runs outside autocast, on maps that may be of half precision.
             with self.gradients():
