@@ -16,6 +16,8 @@ report: "workflow/report/workflow.rst"
 wildcard_constraints:
     dataset=r"[\w.-]+",
     run=r"[\w.+/-]+",
+    scale=r"[\w.-]+",
+    training=r"[\w.+/-]+",
 
 
 localrules:
@@ -28,6 +30,7 @@ rule all:
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/classifiers.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/publish.smk"

@@ -57,10 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--report", type=Path, help="write the full report to this JSON file")
     step.set_defaults(step=_check)
 
+    step = steps.add_parser("classifier", help="compose a classifier's run; print its directory")
+    step.add_argument("classifier", help="a name in configs/classifiers")
+    step.add_argument("dataset", help="a name in configs/datasets")
+    step.add_argument("--scale", default="smoke", help="a name in configs/scales (default: smoke)")
+    step.add_argument("--seed", type=_count, default=0, help="seed of the training (default: 0)")
+    step.set_defaults(step=_classifier)
+    step = steps.add_parser("crops", help="cut out the objects that a classifier learns from")
+    step.add_argument("crops", type=Path, help="a folder of crops, or a classifier's run")
+    step.add_argument("--threads", type=_count, default=1, help="threads that cut")
+    step.set_defaults(step=_crops)
+
     for name, action, text in (
         ("train", _train, "train a run, or go on training it"),
-        ("predict", _predict, "write a run's detections on the test split"),
-        ("evaluate", _evaluate, "write a run's metrics from its detections"),
+        ("predict", _predict, "write a run's detections or predictions on the test split"),
+        ("evaluate", _evaluate, "write a run's metrics from its detections or predictions"),
     ):
         step = steps.add_parser(name, help=text)
         step.add_argument("run", type=Path, help="the run's directory, with its config.json")
@@ -147,6 +158,25 @@ def _check(options: argparse.Namespace) -> int:
     if options.report:
         write_json(options.report, report.to_json())
     return 0
+
+
+def _classifier(options: argparse.Namespace) -> None:
+    from kd.settings.classifiers import classifier_run
+
+    library = Library()
+    library.scale(options.scale, "--scale")
+    run = classifier_run(
+        options.classifier, options.scale, options.dataset, options.seed, library, "kd classifier"
+    )
+    run.write()
+    print(run.directory)
+
+
+def _crops(options: argparse.Namespace) -> None:
+    from kd.classifiers.crops import build, describe
+    from kd.settings.classifiers import Crops
+
+    print(describe(build(Crops.read(options.crops), Library(), max(options.threads, 1))))
 
 
 def _train(options: argparse.Namespace) -> None:

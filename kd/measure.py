@@ -6,15 +6,20 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from kd.classifiers import evaluation as classifiers
 from kd.data.readers import read_split
 from kd.errors import UserError
 from kd.evaluation import Detection, evaluate
 from kd.files import read_json, write_json
 from kd.settings.library import Library
+from kd.settings.run import read_config
 
 
 def measure(directory: Path, library: Library) -> None:
-    """Write ``metrics.json`` from ``detections.json.gz`` and the test split."""
+    """Write ``metrics.json`` from ``detections.json.gz``, or a classifier's predictions."""
+    config = read_config(directory)
+    if config["model"]["type"] == "ObjectClassifier":
+        return classifiers.measure(config, directory)
     dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
     truth = read_split(dataset, "test").coco
     detections = _read(directory / "detections.json.gz", truth)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from kd import weights
+from kd.classifiers import evaluation as classifiers
 from kd.data.loading import build
 from kd.files import replacing
 from kd.settings.compose import WEIGHTS
@@ -26,9 +27,11 @@ def predict(directory: Path, workers: int = 0) -> None:
     """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
 
     ``image`` is mmdet's image id: the id of a COCO image, the name of a VOC one; ``label`` is the
-    class's index.
+    class's index. Of a classifier, ``predictions.json.gz`` (kd/classifiers/evaluation.py).
     """
     config = read_config(directory)
+    if config["model"]["type"] == "ObjectClassifier":
+        return classifiers.predict(config, directory, workers)
     model = config["model"].get("student", config["model"])
     DefaultScope.get_instance("predict", scope_name="mmdet")
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())

@@ -9,6 +9,8 @@ for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
     warnings.filterwarnings("ignore", message=f".*{text}.*")
 
 
+import kd.classifiers.dataset  # noqa: E402
+import kd.classifiers.model  # noqa: E402
 import kd.data.loading  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402

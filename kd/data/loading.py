@@ -70,6 +70,11 @@ class SeededDataset(Dataset[Any]):
     def metainfo(self) -> dict[str, Any]:
         return self.dataset.metainfo
 
+    @property
+    def labels(self) -> list[int]:
+        """Class of each sample, of a data set with one object a sample."""
+        return self.dataset.labels
+
     def full_init(self) -> None:
         self.dataset.full_init()
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from kd.errors import UserError, suggest
 from kd.settings.base import Part
 from kd.settings.datasets import Dataset
-from kd.settings.parts import Backbone, Detector, Preset, Scale, Schedule, Study
+from kd.settings.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
@@ -32,6 +32,9 @@ class Library:
 
     def detector(self, name: str, where: str) -> Detector:
         return self._read(Detector, "detectors", name, where)
+
+    def classifier(self, name: str, where: str) -> Classifier:
+        return self._read(Classifier, "classifiers", name, where)
 
     def schedule(self, name: str, where: str) -> Schedule:
         return self._read(Schedule, "schedules", name, where)

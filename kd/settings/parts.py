@@ -66,6 +66,27 @@ class Schedule(Part):
         return self
 
 
+class Classifier(Part):
+    """A classifier of the objects of a detection data set, to teach detectors (DICOD)."""
+
+    title: str
+    architecture: str
+    """Name of a classifier of torchvision; it gets a new final layer."""
+    family: Literal["general", "ssd"]
+    """Augmentation and normalisation, as the detectors that it teaches see images."""
+    loss: Literal["cross_entropy", "focal", "cross_entropy+focal"] = "cross_entropy"
+    size: int = Field(112, ge=40, le=1024)
+    """Side of its input in pixels; below 40 a stride of 32 leaves one cell, a single crop none
+    to normalise a batch over."""
+    margin: float = Field(0.25, ge=0, le=2)
+    """What is cut out around an object, on each side, as a share of its box's width or height."""
+    min_side: PositiveInt = 1
+    """Objects with a shorter side, in pixels, are left out."""
+    balanced: bool = False
+    """Draw every class equally often in training."""
+    schedule: str = "classifier"
+
+
 class Scale(Part):
     """A size at which studies are run: what stands in for the parts that a study names."""
 

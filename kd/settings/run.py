@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kd.errors import UserError
 from kd.files import read_json, write_json
@@ -12,9 +12,47 @@ from kd.files import read_json, write_json
 RESULTS = Path("results")
 
 
+class Composed:
+    """Something trained from a composed configuration, in a directory named after it."""
+
+    folder: ClassVar[str]
+    """Where its kind lies below ``results``."""
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is, spelled out; it ends in ``digest``."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its parts by name."""
+        raise NotImplementedError
+
+    @property
+    def directory(self) -> Path:
+        return RESULTS / self.folder / self.name
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits of the SHA-256 of the composed configuration."""
+        return digest_of(self.config)
+
+    def write(self) -> None:
+        """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
+
+        The directory ends in the configuration's digest, so files that exist are right.
+        """
+        if not (self.directory / "config.json").exists():
+            write_json(self.directory / "run.json", self.identity)
+            write_json(self.directory / "config.json", self.config)
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Composed):
     """One training: its parts by name, its composed configuration, and the run that teaches it."""
+
+    folder = "runs"
 
     scale: str
     dataset: str
@@ -38,25 +76,6 @@ class Run:
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
     @property
-    def directory(self) -> Path:
-        return RESULTS / "runs" / self.name
-
-    @property
-    def digest(self) -> str:
-        """Eight hex digits of the SHA-256 of the composed configuration."""
-        text = json.dumps(self.config, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def write(self) -> None:
-        """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
-
-        The directory ends in the configuration's digest, so files that exist are right.
-        """
-        if not (self.directory / "config.json").exists():
-            write_json(self.directory / "run.json", self.identity)
-            write_json(self.directory / "config.json", self.config)
-
-    @property
     def identity(self) -> dict[str, Any]:
         """The run's parts by name."""
         names = {
@@ -65,6 +84,12 @@ class Run:
             if f.name not in ("teacher", "config")
         }
         return {**names, "teacher": self.teacher.name if self.teacher else None}
+
+
+def digest_of(settings: Any) -> str:
+    """Return eight hex digits of the SHA-256 of settings that are plain data."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.base import Part
+from kd.settings.classifiers import ClassifierRun, Crops
 from kd.settings.compose import WEIGHTS
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
@@ -92,6 +93,22 @@ class Workflow:
         if entry.generate:
             return [f"{entry.root}/generated.json"]
         return [str(path) for path in _listings(entry) if path.exists()]
+
+    # Classifier teachers
+
+    @property
+    def classifiers(self) -> dict[str, ClassifierRun]:
+        """The classifiers that runs of the plan learn from, by name."""
+        found = [getattr(run, "classifier", None) for run in self.runs.values()]
+        return {one.name: one for one in found if one}
+
+    def crops_of(self, classifier: str) -> list[str]:
+        """Return the crops that a classifier learns from, planned or composed by hand."""
+        planned = self.classifiers.get(classifier)
+        crops = planned.crops if planned else Crops.read(RESULTS / "classifiers" / classifier)
+        return [str(crops.directory / f"{split}.json") for split in ("train", "test")]
+
+    # Data
 
     def require_data(self) -> None:
         """Raise UserError for the first data set of the plan that is not on this machine."""

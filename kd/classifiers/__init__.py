@@ -1,0 +1,1 @@
+"""Classifier teachers: object crops, their training and evaluation, and the frozen teacher."""

@@ -1,0 +1,178 @@
+"""Cutting the objects of a detection data set out: one crop an object, packed by split."""
+
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image, ImageOps
+
+from kd.classifiers.pack import Crop, read_facts, write_pack
+from kd.data.progress import progress
+from kd.data.readers import GroundTruth, image_path, read_split
+from kd.data.scan import Record, SplitName
+from kd.errors import UserError
+from kd.settings.classifiers import Crops, crop_settings
+from kd.settings.library import Library
+
+SPLITS: tuple[SplitName, SplitName] = ("train", "test")
+LEAST_MARGIN = 4
+"""Pixels: bilinear sampling reads beyond the box, and random crops need some room."""
+AHEAD = 256  # images whose crops may wait in memory to be written
+
+
+class Job(NamedTuple):
+    """An image file, and the objects in it: records with ``label`` and ``bbox`` (xywh, pixels)."""
+
+    path: Path
+    image: int
+    objects: list[Record]
+
+
+def build(crops: Crops, library: Library, threads: int = 1) -> dict[str, dict[str, Any]]:
+    """Cut both splits unless that is done; return what each holds and what was left out of it."""
+    settings, folder = crops.settings, crops.directory
+    dataset = library.dataset(settings["dataset"], str(folder))
+    margin, min_side = settings["margin"], settings["min_side"]
+    if crop_settings(settings["dataset"], dataset, margin, min_side) != settings:
+        raise UserError(
+            f"{folder}: made for another entry than configs/datasets/{settings['dataset']}.yaml "
+            "is now; compose anew"
+        )
+    crops.write()
+    found: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        truth = read_split(dataset, split)
+        facts = read_facts(folder, split)
+        if facts is None or facts["fingerprint"] != truth.fingerprint:
+            kept, left_out = choose(truth, min_side)
+            if not kept:
+                raise UserError(
+                    f"{folder}: no object of the split '{split}' is left; {_listed(left_out)} "
+                    f"were left out; min_side is {min_side}"
+                )
+            paths = {one["id"]: image_path(dataset, split, one) for one in truth.coco["images"]}
+            jobs = _by_image(kept, paths)
+            cut = progress(_cut_all(jobs, margin, threads), len(jobs), f"cutting {folder}/{split}")
+            facts = _facts(truth, kept, left_out)
+            write_pack(folder, split, (crop for image in cut for crop in image), facts)
+        found[split] = read_facts(folder, split) or {}
+    return found
+
+
+def describe(found: dict[str, dict[str, Any]]) -> str:
+    """Return the counts of ``build`` as text."""
+    lines = []
+    for split, facts in found.items():
+        lines.append(
+            f"{split}: {facts['crops']} crops of {facts['objects']} objects, "
+            f"{facts['bytes'] / 2**20:.1f} MB; left out: {_listed(facts['left_out'])}"
+        )
+        per_class = sorted(facts["per_class"].items(), key=lambda item: -item[1])
+        lines.append(f"  {', '.join(f'{name} {count}' for name, count in per_class)}")
+    return "\n".join(lines)
+
+
+def choose(truth: GroundTruth, min_side: float) -> tuple[list[Record], dict[str, int]]:
+    """Return the objects to cut out, boxes clipped to their image, and how many others by reason.
+
+    A kept object is a record of ``image``, ``label`` and ``bbox`` (xyxy, pixels of the image).
+    """
+    labels = {one["id"]: label for label, one in enumerate(truth.coco["categories"])}
+    sizes = {one["id"]: (one["width"], one["height"]) for one in truth.coco["images"]}
+    kept: list[Record] = []
+    left_out = Counter(crowd=0, difficult=0, ignored=0, small=0)
+    for record in truth.coco["annotations"]:
+        width, height = sizes[record["image_id"]]
+        x, y, w, h = record["bbox"]
+        box = (max(x, 0), max(y, 0), min(x + w, width), min(y + h, height))
+        if record.get("iscrowd"):
+            left_out["crowd"] += 1
+        elif record.get("difficult"):
+            left_out["difficult"] += 1
+        elif record.get("ignore"):
+            left_out["ignored"] += 1
+        elif min(box[2] - box[0], box[3] - box[1]) < min_side:
+            left_out["small"] += 1
+        else:
+            label = labels[record["category_id"]]
+            kept.append({"image": record["image_id"], "label": label, "bbox": box})
+    return kept, dict(left_out)
+
+
+def window(
+    box: tuple[float, float, float, float], margin: float, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Return the whole pixels (xyxy) to cut out around a box, within the image."""
+    x1, y1, x2, y2 = box
+    beside = max(margin * (x2 - x1), LEAST_MARGIN)
+    above = max(margin * (y2 - y1), LEAST_MARGIN)
+    return (
+        max(math.floor(x1 - beside), 0),
+        max(math.floor(y1 - above), 0),
+        min(math.ceil(x2 + beside), width),
+        min(math.ceil(y2 + above), height),
+    )
+
+
+def _by_image(kept: list[Record], paths: dict[int, Path]) -> list[Job]:
+    jobs: dict[int, Job] = {}
+    for record in kept:
+        image = record["image"]
+        jobs.setdefault(image, Job(paths[image], image, [])).objects.append(record)
+    return list(jobs.values())
+
+
+def _cut_all(jobs: list[Job], margin: float, threads: int) -> Iterator[list[Crop]]:
+    # Threads: Pillow decodes and encodes outside the interpreter's lock.
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(jobs), AHEAD):
+            chunk = jobs[start : start + AHEAD]
+            yield from pool.map(_cut, chunk, [margin] * len(chunk))
+
+
+def _cut(job: Job, margin: float) -> list[Crop]:
+    """Return the crops of one image."""
+    try:
+        with Image.open(job.path) as file:
+            lossy = file.format in ("JPEG", "MPO")
+            image = ImageOps.exif_transpose(file).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise UserError(f"{job.path}: the image cannot be read: {error}") from None
+    found = []
+    for record in job.objects:
+        x1, y1, x2, y2 = window(record["bbox"], margin, *image.size)
+        a, b, c, d = record["bbox"]
+        data = _encode(image.crop((x1, y1, x2, y2)), lossy)
+        found.append(Crop(data, record["label"], job.image, (a - x1, b - y1, c - x1, d - y1)))
+    return found
+
+
+def _encode(image: Image.Image, lossy: bool) -> bytes:
+    # PNG keeps every pixel. Of a photograph it takes several times the bytes of a JPEG, and what
+    # quality 95 without chroma subsampling loses is little beside what the source's JPEG did.
+    stream = io.BytesIO()
+    if lossy:
+        image.save(stream, "JPEG", quality=95, subsampling=0)
+    else:
+        image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _facts(truth: GroundTruth, kept: list[Record], left_out: dict[str, int]) -> dict[str, Any]:
+    names = [category["name"] for category in truth.coco["categories"]]
+    counts = Counter(record["label"] for record in kept)
+    return {
+        "fingerprint": truth.fingerprint,
+        "classes": names,
+        "objects": len(truth.coco["annotations"]),
+        "left_out": left_out,
+        "per_class": {name: counts[label] for label, name in enumerate(names)},
+    }
+
+
+def _listed(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "none"

@@ -1,0 +1,88 @@
+"""Object crops as a data set of mmdet, and a sampler that shows every class equally often."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import DATA_SAMPLERS, DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.tv_tensors import BoundingBoxes, Image
+
+from kd.classifiers.augment import AUGMENTATIONS
+from kd.classifiers.pack import Pack, remedy
+from kd.classifiers.sampling import sample
+from kd.data.loading import EpochSampler, mix
+from kd.errors import UserError
+
+
+@DATASETS.register_module()
+class ObjectCrops(Dataset[dict[str, Any]]):
+    """Objects cut out of images: ``inputs`` (3, size, size), RGB of 0 to 255, and ``labels``.
+
+    ``folder`` and ``split``: a pack of crops; ``augmentation``: a key of AUGMENTATIONS, or none.
+    """
+
+    def __init__(
+        self, folder: str, split: str, classes: list[str], size: int, augmentation: str | None
+    ) -> None:
+        self.pack = Pack(Path(folder), split)
+        if self.pack.classes != list(classes):
+            raise UserError(
+                f"{folder}: crops of the {len(self.pack.classes)} classes "
+                f"{', '.join(self.pack.classes)}; the classifier has {len(classes)}: "
+                f"{', '.join(classes)}; compose it anew, or if the data has changed, "
+                f"{remedy(Path(folder))}"
+            )
+        self.metainfo = {"classes": tuple(classes)}
+        self.size = size
+        self.augment = AUGMENTATIONS[augmentation] if augmentation else None
+
+    @property
+    def labels(self) -> list[int]:
+        """Class of each crop."""
+        return self.pack.labels.tolist()
+
+    def full_init(self) -> None:
+        """Nothing is left to do; mmengine asks."""
+
+    def __len__(self) -> int:
+        return len(self.pack)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"inputs": self.object(index), "labels": int(self.pack.labels[index])}
+
+    def object(self, index: int) -> Tensor:
+        """Return an object alone, resized: (3, size, size), RGB of 0 to 255."""
+        pixels, corners = self.pack.pixels(index), self.pack.boxes[index]
+        image = Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        box = BoundingBoxes(corners[None], format="XYXY", canvas_size=pixels.shape[:2])
+        if self.augment:
+            image, box = self.augment(image, box)
+        plain = image.as_subclass(Tensor)[None].float(), box.as_subclass(Tensor)
+        return sample(*plain, self.size, padding="border")[0]
+
+
+@DATA_SAMPLERS.register_module()
+class BalancedSampler(EpochSampler):
+    """Draws as many samples as there are, with replacement, every class equally likely.
+
+    The data set has ``labels``, one a sample. A sample drawn twice in an epoch is augmented twice:
+    every draw counts as an epoch of its own in the index that it yields.
+    """
+
+    def order(self) -> list[int]:
+        """Return the samples of the epoch in order, for all processes together."""
+        labels = torch.as_tensor(self.dataset.labels)
+        counts = torch.bincount(labels).double()
+        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+        total = len(self) * self.world
+        return torch.multinomial(
+            1 / counts[labels], total, replacement=True, generator=generator
+        ).tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        count, order = len(self.dataset), self.order()
+        for draw in range(self.rank, len(order), self.world)[self.start :]:
+            yield (self.epoch * len(order) + draw) * count + order[draw]

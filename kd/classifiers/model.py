@@ -1,0 +1,98 @@
+"""A classifier of torchvision as mmengine trains it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from mmdet.registry import MODELS
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from kd import imagenet
+from kd.errors import UserError, suggest
+from kd.weights import read_state
+
+AUXILIARY = {"googlenet", "inception_v3"}
+"""Return the outputs of further heads in training, which no loss here would train."""
+
+
+@MODELS.register_module()
+class ObjectClassifier(BaseModel):
+    """Classifies objects of ``size`` x ``size`` pixels; ``network`` is torchvision's model.
+
+    ``loss``: the names of LOSSES to add, joined by ``+``; ``mean``, ``std``: of RGB from 0 to 255;
+    ``init``: ``imagenet`` or ``scratch``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        architecture: str,
+        classes: int,
+        size: int,
+        loss: str,
+        init: str,
+        mean: list[float],
+        std: list[float],
+    ) -> None:
+        super().__init__()
+        self.architecture, self.classes, self.size, self.init = architecture, classes, size, init
+        self.loss_names = loss.split("+")
+        self.network = build(architecture, classes)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    def init_weights(self) -> None:
+        """Start from ImageNet's weights where asked to; torchvision's own are drawn already."""
+        if self.init == "imagenet":
+            load_imagenet(self.network, self.architecture)
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = "tensor") -> Any:
+        """Return losses by name in mode ``loss``, else logits (B, C).
+
+        ``inputs``: (B, 3, size, size), RGB from 0 to 255.
+        """
+        logits = self.network((inputs - self.mean[:, None, None]) / self.std[:, None, None])
+        if mode != "loss":
+            return logits
+        assert labels is not None
+        return {f"loss_{name}": LOSSES[name](logits, labels) for name in self.loss_names}
+
+
+def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sigmoid focal loss, summed over classes, mean over crops.
+
+    ``logits``: (B, C); ``labels``: (B,). Lin et al. 2017 with their alpha 0.25 and gamma 2.
+    """
+    targets = F.one_hot(labels, logits.shape[1]).to(logits)
+    return sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2).sum(1).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]]
+LOSSES = {"cross_entropy": F.cross_entropy, "focal": focal_loss}
+
+
+def build(architecture: str, classes: int) -> nn.Module:
+    """Return a classifier of torchvision with random weights; UserError where there is none."""
+    known = {*torchvision.models.list_models(module=torchvision.models)} - AUXILIARY
+    if architecture not in known:
+        hint = suggest(architecture, known)
+        raise UserError(f"architecture '{architecture}' is no classifier of torchvision; {hint}")
+    return torchvision.models.get_model(architecture, weights=None, num_classes=classes)
+
+
+def load_imagenet(network: nn.Module, architecture: str) -> None:
+    """Load ImageNet's weights into all layers but the last."""
+    state = read_state(imagenet.find(architecture))
+    own = network.state_dict()
+    last = [key for key in own if key in state and own[key].shape != state[key].shape]
+    try:
+        network.load_state_dict({**state, **{key: own[key] for key in last}})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"ImageNet weights do not fit {architecture}: {reason}") from None

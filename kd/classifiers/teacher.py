@@ -1,0 +1,88 @@
+"""A trained classifier that teaches: frozen, with gradients to what it looks at."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+from torchvision.models import ResNet
+
+from kd.errors import UserError
+from kd.weights import load_strictly
+
+
+class ClassifierTeacher(nn.Module):
+    """Logits and early maps of a trained classifier, for crops in its own normalisation.
+
+    ``config``: ``model`` of its composed configuration; ``checkpoint``: its weights. Parameters get
+    no gradient and batch statistics never change; gradients flow into the crops.
+    ``size``: side of its crops in pixels; ``mean`` and ``std`` (3,): of RGB from 0 to 255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: dict[str, Any], checkpoint: str | Path) -> None:
+        super().__init__()
+        classifier = MODELS.build(dict(config))
+        load_strictly(classifier, Path(checkpoint))
+        self.name, self.classes = config["architecture"], classifier.classes
+        self.size = classifier.size
+        self.network = classifier.network.requires_grad_(False)
+        self.register_buffer("mean", classifier.mean, persistent=False)
+        self.register_buffer("std", classifier.std, persistent=False)
+        self._stages = _stages(self.network, self.size)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "ClassifierTeacher":
+        """Stay in eval mode, whoever asks."""
+        return super().train(False)
+
+    def normalise_from(self, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Return crops (P, 3, s, s), normalised by ``mean`` and ``std`` (3,), as it wants them.
+
+        All are RGB, and statistics of 0 to 255.
+        """
+        scale, shift = std / self.std, (mean - self.mean) / self.std
+        return crops * scale[:, None, None] + shift[:, None, None]
+
+    def logits(self, crops: Tensor) -> Tensor:
+        """Return logits (P, C) of crops (P, 3, size, size)."""
+        return self.network(crops)
+
+    def stages(self, crops: Tensor, last: int) -> list[Tensor]:
+        """Return maps 0 to ``last`` of crops (P, 3, s, s), computed no deeper.
+
+        Of a ResNet 0 is the stem, after its pooling, and 1 to 4 its layers; of a network with
+        ``features``, the last map at each resolution.
+        """
+        if last >= len(self._stages):
+            have = f"0 to {len(self._stages) - 1}" if self._stages else "none"
+            raise UserError(f"classifier {self.name}: no stage {last}; it has {have}")
+        maps: list[Tensor] = []
+        for stage in self._stages[: last + 1]:
+            maps.append(stage(maps[-1] if maps else crops))
+        return maps
+
+
+def _stages(network: nn.Module, size: int) -> list[nn.Module]:
+    """Return the parts of a network, to be applied in turn, whose outputs are its stages."""
+    if isinstance(network, ResNet):
+        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        return [stem, network.layer1, network.layer2, network.layer3, network.layer4]
+    features = getattr(network, "features", None)
+    return _by_resolution(features, size) if isinstance(features, nn.Sequential) else []
+
+
+@torch.no_grad()
+def _by_resolution(features: nn.Sequential, size: int) -> list[nn.Module]:
+    features.eval()
+    parts: list[list[nn.Module]] = []
+    x = torch.zeros(1, 3, size, size)
+    for layer in features:
+        before, x = x.shape[-1], layer(x)
+        if not parts or x.shape[-1] < before:
+            parts.append([])
+        parts[-1].append(layer)
+    return [nn.Sequential(*part) for part in parts]
