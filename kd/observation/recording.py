@@ -66,11 +66,11 @@ def grid_assignment(head: Any) -> Iterator[Recorded]:
     kept = Recorded([], [])
 
     def sampling(method: Any) -> Any:
-        def recorded(found: Any, *args: Any, **kwargs: Any) -> Any:
-            result = method(found, *args, **kwargs)
-            sampled = torch.zeros_like(found.gt_inds, dtype=torch.bool)
+        def recorded(assign_result: Any, *args: Any, **kwargs: Any) -> Any:
+            result = method(assign_result, *args, **kwargs)
+            sampled = torch.zeros_like(assign_result.gt_inds, dtype=torch.bool)
             sampled[result.pos_inds] = sampled[result.neg_inds] = True
-            kept.assigned.append((found.gt_inds - 1).clamp(min=-1))
+            kept.assigned.append((assign_result.gt_inds - 1).clamp(min=-1))
             kept.sampled.append(sampled)
             return result
 
