@@ -9,9 +9,11 @@ for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
     warnings.filterwarnings("ignore", message=f".*{text}.*")
 
 
+import kd.backbones  # noqa: E402
 import kd.classifiers.dataset  # noqa: E402
 import kd.classifiers.model  # noqa: E402
 import kd.data.loading  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402
+import kd.heads  # noqa: E402
 import kd.imagenet  # noqa: E402, F401

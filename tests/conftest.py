@@ -22,7 +22,10 @@ from kd.settings.plan import Plan, plan
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 8
 BACKBONE = "r18-w0.125"
-NECKS = {"retinanet": 16, "gfl": 32, "retinanet-wide": 24}  # GFL normalises 32 groups of channels
+NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
+    "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
+    "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +42,54 @@ def quiet_mmdet() -> None:
 
 
 def tiny(family: str) -> dict[str, Any]:
-    """What makes a detector tiny, as a scale says it."""
+    """What makes a detector tiny, as a scale says it: also for images of 40 x 48 pixels."""
     neck = NECKS[family]
-    anchors = {"octave_base_scale": 4 if family.startswith("gfl") else 2}
-    head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1}
+    if family.endswith("rcnn"):
+        return tiny_two_stage(neck)
+    if family.startswith("ssd"):
+        return tiny_ssd(neck, 2 if family == "ssd300" else 3)
+    if family == "yolov3":
+        widths = [neck] * 3
+        anchors = {"base_sizes": [[[32, 24], [24, 32]], [[16, 16], [20, 12]], [[8, 8], [12, 10]]]}
+        head = {"in_channels": widths, "out_channels": widths, "anchor_generator": anchors}
+        return {"neck": {"out_channels": widths}, "bbox_head": head}
+    if family == "fcos":
+        reach: dict[str, Any] = {
+            "regress_ranges": [[-1, 16], [16, 32], [32, 64], [64, 128], [128, 999]]
+        }
+    else:
+        reach = {"anchor_generator": {"octave_base_scale": 2 if "retinanet" in family else 4}}
+    head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1, **reach}
+    return {"neck": {"out_channels": neck}, "bbox_head": head}
+
+
+def tiny_two_stage(neck: int) -> dict[str, Any]:
+    proposals = {"nms_pre": 100, "max_per_img": 50}
+    anchors = {"scales": [2]}
     return {
         "neck": {"out_channels": neck},
-        "bbox_head": {**head, "anchor_generator": anchors},
+        "rpn_head": {"in_channels": neck, "feat_channels": neck, "anchor_generator": anchors},
+        "roi_head": {
+            "bbox_roi_extractor": {"out_channels": neck},
+            "bbox_head": {"in_channels": neck, "fc_out_channels": 2 * neck},
+        },
+        "train_cfg": {"rpn_proposal": proposals, "rcnn": {"sampler": {"num": 32}}},
+        "test_cfg": {"rpn": proposals},
+    }
+
+
+def tiny_ssd(neck: int, extra: int) -> dict[str, Any]:
+    levels, sizes = 2 + extra, [6, 12, 20, 32, 48, 64]
+    anchors = {
+        "strides": [8, 16, 32, 64, 128][:levels],
+        "ratios": [[2]] * levels,
+        "min_sizes": sizes[:levels],
+        "max_sizes": sizes[1 : levels + 1],
+    }
+    layers = {"level_strides": [2] * extra, "level_paddings": [1] * extra, "last_kernel_size": 3}
+    return {
+        "neck": {"out_channels": [neck] * extra, **layers},
+        "bbox_head": {"anchor_generator": anchors},
     }
 
 
@@ -59,7 +103,8 @@ def model_config() -> Callable[..., dict[str, Any]]:
         scale = Scale(title="tiny", detectors={family: tiny(family)})
         library = Library(CONFIGS)
         model = detector_model(family, backbone, CLASSES, init, scale, library, "tests")
-        model["backbone"]["norm_eval"] = False  # so that a forward pass can change something
+        if "norm_eval" in model["backbone"]:
+            model["backbone"]["norm_eval"] = False  # so that a forward pass can change something
         return model
 
     return compose
@@ -224,7 +269,9 @@ def study(
 def write_tiny_parts(shapes_root: Path) -> None:
     """Add a tiny scale, schedule and data set, and a second RetinaNet, to ``configs``."""
     shutil.copy("configs/detectors/retinanet.yaml", "configs/detectors/retinanet-wide.yaml")
-    write("scales/tiny", title="tiny", detectors={name: tiny(name) for name in NECKS})
+    detectors = {name: tiny(name) for name in NECKS}
+    sizes = {"ssd300": 64, "ssd512": 64, "yolov3": 64}
+    write("scales/tiny", title="tiny", detectors=detectors, input_sizes=sizes)
     steps = {"epochs": 1, "milestones": [], "warmup_iters": 0, "batch_size": 2, "lr": 0.005}
     write("schedules/tiny", **steps, init="scratch")
     generate = {"train": 10, "test": 2, "size": 64}
@@ -251,6 +298,7 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
     detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
     detector.init_weights()
     with torch.no_grad():
-        for parameter in detector.bbox_head.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)  # predictions that vary
+        for name, parameter in detector.named_parameters():
+            if "head" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)  # predictions that vary
     weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict()})

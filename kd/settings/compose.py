@@ -4,12 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import UserError, suggest
+from kd.settings import pipelines
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
-from kd.settings.parts import Checkpoint, Scale, Schedule
+from kd.settings.parts import Checkpoint, Detector, Scale, Schedule
 from kd.settings.run import Run
 
 WEIGHTS = "weights.pth"
+PREPROCESSOR = {
+    "type": "DetDataPreprocessor",
+    "mean": [123.675, 116.28, 103.53],
+    "std": [58.395, 57.12, 57.375],
+    "bgr_to_rgb": True,
+    "pad_size_divisor": 32,
+}
 
 
 def compose(
@@ -25,6 +33,10 @@ def compose(
     model = detector_model(
         run.detector, run.student, len(classes), schedule.init, scale, library, where
     )
+    family = library.detector(run.detector, where).augmentation
+    size = _input_size(run.detector, dataset, scale, library, where)
+    train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
+    test = pipelines.testing(family, size)
     if run.teacher:
         model = {
             "type": "Distiller",
@@ -37,8 +49,10 @@ def compose(
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
         "model": model,
-        "train_dataloader": _loader(dataset, "train", classes, schedule.batch_size, run.seed),
-        "test_dataloader": _loader(dataset, "test", classes, schedule.batch_size, run.seed),
+        "train_dataloader": _training_loader(
+            _split(dataset, "train", classes, train), schedule.batch_size, run.seed
+        ),
+        "test_dataloader": _loader(_split(dataset, "test", classes, test), 1, shuffle=False),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
         **training(schedule),
@@ -68,35 +82,72 @@ def detector_model(
     """Return mmdet's model dict of a detector on a backbone."""
     part = library.detector(detector, where)
     body, channels = _backbone(backbone, init, library, where)
+    if part.maps is not None:
+        _check_maps(part.maps, detector, backbone, len(channels))
+        body["out_indices"] = sorted(body["out_indices"][index] for index in part.maps)
+        channels = [channels[index] for index in part.maps]
+    model = merge(part.model, scale.detectors.get(detector, {}))
     own: dict[str, Any] = {
-        "data_preprocessor": {
-            "type": "DetDataPreprocessor",
-            "mean": [123.675, 116.28, 103.53],
-            "std": [58.395, 57.12, 57.375],
-            "bgr_to_rgb": True,
-            "pad_size_divisor": 32,
-        },
+        "data_preprocessor": PREPROCESSOR | model.get("data_preprocessor", {}),
         "backbone": body,
         "neck": {"in_channels": channels},
-        "bbox_head": {"num_classes": classes},
     }
-    return merge(merge(part.model, scale.detectors.get(detector, {})), own)
+    if part.neck_appends:
+        own["neck"]["out_channels"] = channels + model["neck"]["out_channels"]
+    return merge(merge(model, own), _heads(part, own["neck"], classes))
+
+
+def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> None:
+    for index in maps:
+        if index >= count:
+            raise UserError(
+                f"configs/detectors/{detector}.yaml: key 'maps': no map {index} of backbone "
+                f"'{backbone}'; valid: 0 to {count - 1}"
+            )
+
+
+def _heads(part: Detector, neck: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Return what the heads that predict classes are told; an RPN's needs nothing."""
+    told: dict[str, Any] = {"num_classes": classes}
+    if "roi_head" in part.model:
+        return {"roi_head": {"bbox_head": told}}
+    if part.neck_appends:
+        told["in_channels"] = neck["out_channels"]
+    return {"bbox_head": told}
+
+
+def _input_size(
+    detector: str, dataset: Dataset, scale: Scale, library: Library, where: str
+) -> tuple[int, int]:
+    """Return the width and height, in pixels, that images are resized to or fitted into."""
+    own = library.detector(detector, where).input_size
+    side = scale.input_sizes.get(detector, own)
+    return (side, side) if side else dataset.image_size
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any], known_in: str = "") -> dict[str, Any]:
     """Return ``base`` with ``changes`` merged in, dict by dict.
 
-    With ``known_in`` (where the changes stand) every changed key must exist in ``base``.
+    A dict merged into a list of dicts is merged into each. With ``known_in`` (where the changes
+    stand) every changed key must exist in ``base``.
     """
     merged = dict(base)
     for key, value in changes.items():
         if known_in and key not in base:
             raise UserError(f"{known_in}: no setting '{key}' to change; {suggest(key, base)}")
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            merged[key] = merge(base[key], value, known_in and f"{known_in}.{key}")
+        inside = known_in and f"{known_in}.{key}"
+        old: Any = base.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            merged[key] = merge(old, value, inside)
+        elif isinstance(value, dict) and _is_list_of_dicts(old):
+            merged[key] = [merge(each, value, inside) for each in old]
         else:
             merged[key] = value
     return merged
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _backbone(
@@ -187,20 +238,27 @@ def training(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _loader(
-    dataset: Dataset, split: str, classes: list[str], batch_size: int, seed: int
-) -> dict[str, Any]:
-    training = split == "train"
-    parts = [_reader(dataset, source, split, classes) for source in _sources(dataset, split)]
-    joined = parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
+def _training_loader(split: dict[str, Any], batch_size: int, seed: int) -> dict[str, Any]:
+    seeded = {"type": "SeededDataset", "seed": seed, "dataset": split}
+    return _loader(seeded, batch_size, shuffle=True)
+
+
+def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[str, Any]:
     return {
-        "batch_size": batch_size if training else 1,
+        "batch_size": batch_size,
         "num_workers": 0,
-        "sampler": {"type": "EpochSampler", "shuffle": training},
-        "dataset": {"type": "SeededDataset", "seed": seed, "dataset": joined}
-        if training
-        else joined,
+        "sampler": {"type": "EpochSampler", "shuffle": shuffle},
+        "dataset": dataset,
     }
+
+
+def _split(
+    dataset: Dataset, split: str, classes: list[str], pipeline: pipelines.Pipeline
+) -> dict[str, Any]:
+    parts = [
+        _reader(dataset, source, split, classes, pipeline) for source in _sources(dataset, split)
+    ]
+    return parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
 
 
 def _sources(dataset: Dataset, split: str) -> list[Any]:
@@ -209,12 +267,16 @@ def _sources(dataset: Dataset, split: str) -> list[Any]:
 
 
 def _reader(
-    dataset: Dataset, source: CocoSplit | str, split: str, classes: list[str]
+    dataset: Dataset,
+    source: CocoSplit | str,
+    split: str,
+    classes: list[str],
+    pipeline: pipelines.Pipeline,
 ) -> dict[str, Any]:
     training = split == "train"
     common = {
         "metainfo": {"classes": classes},
-        "pipeline": _pipeline(dataset, training),
+        "pipeline": pipeline,
         "test_mode": not training,
     }
     if isinstance(source, CocoSplit):
@@ -237,22 +299,3 @@ def _reader(
         "filter_cfg": {"filter_empty_gt": training, "min_size": 1, **smallest},
         **common,
     }
-
-
-def _pipeline(dataset: Dataset, training: bool) -> list[dict[str, Any]]:
-    width, height = dataset.image_size
-    resize = {"type": "FitInto", "width": width, "height": height}
-    if training:
-        return [
-            {"type": "LoadImageFromFile"},
-            {"type": "LoadAnnotations", "with_bbox": True},
-            resize,
-            {"type": "RandomFlip", "prob": 0.5},
-            {"type": "PackDetInputs"},
-        ]
-    meta_keys = ["img_id", "img_path", "ori_shape", "img_shape", "scale_factor"]
-    return [
-        {"type": "LoadImageFromFile"},
-        resize,
-        {"type": "PackDetInputs", "meta_keys": meta_keys},
-    ]

@@ -40,7 +40,12 @@ class Library:
         return self._read(Schedule, "schedules", name, where)
 
     def scale(self, name: str, where: str) -> Scale:
-        return self._read(Scale, "scales", name, where)
+        scale = self._read(Scale, "scales", name, where)
+        key = f"{self.root}/scales/{name}.yaml: key 'input_sizes'"
+        for detector in scale.input_sizes:
+            if self.detector(detector, key).input_size is None:
+                raise UserError(f"{key}: detector '{detector}' has no 'input_size' to replace")
+        return scale
 
     def study(self, name: str, where: str) -> Study:
         return self._read(Study, "studies", name, where)

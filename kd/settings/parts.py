@@ -1,6 +1,6 @@
 """The parts a run is composed of: one model per folder of ``configs/``."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -13,6 +13,8 @@ from pydantic import (
 
 from kd.settings.base import Part
 
+Augmentation = Literal["general", "ssd", "yolo"]
+
 
 class Detector(Part):
     """A detector without its backbone, in mmdet's own terms."""
@@ -20,7 +22,24 @@ class Detector(Part):
     title: str
     observer: str
     """How methods see its head: a key of kd.observation.OBSERVABLE."""
+    augmentation: Augmentation = "general"
+    """How training images are changed: flipped, or as SSD or YOLOv3 do (settings/pipelines.py)."""
+    input_size: PositiveInt | None = None
+    """Side of the square, in pixels, that images are fitted into (``ssd``: stretched to), in place
+    of the data set's ``image_size``."""
+    maps: Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
+    """Which of the backbone's maps the neck takes, in the order of its ``in_channels``."""
+    neck_appends: bool = False
+    """Whether the neck hands these maps on, before maps of the ``out_channels`` given here."""
     model: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Detector":
+        if self.augmentation == "ssd" and self.input_size is None:
+            raise ValueError("augmentation 'ssd' stretches images, so 'input_size' must be given")
+        if self.maps and len(set(self.maps)) < len(self.maps):
+            raise ValueError(f"maps {self.maps} names a map twice")
+        return self
 
 
 class Backbone(Part):
@@ -95,7 +114,9 @@ class Scale(Part):
     schedules: dict[str, str] = {}
     backbones: dict[str, str] = {}
     detectors: dict[str, dict[str, Any]] = {}
-    """Changes merged into a detector's model."""
+    """Changes merged into a detector's model; a block for a list of blocks changes each."""
+    input_sizes: dict[str, PositiveInt] = {}
+    """Stand-ins for the ``input_size`` of detectors that have one."""
 
 
 class Preset(Part):

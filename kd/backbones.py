@@ -1,0 +1,112 @@
+"""Backbones of any width, built only as far as their last map that is handed over.
+
+ResNet, MobileNetV2 and Darknet replace mmdet's under mmdet's names: what mmdet builds beyond the
+last map gets no gradient, which DistributedDataParallel refuses.
+"""
+
+from typing import Any
+
+from mmcv.cnn import ConvModule
+from mmdet.models import backbones
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+@MODELS.register_module(force=True)
+class ResNet(backbones.ResNet):
+    """mmdet's ResNet without stages that nobody reads."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _drop_unread(self, self.res_layers)
+
+
+@MODELS.register_module(force=True)
+class MobileNetV2(backbones.MobileNetV2):
+    """mmdet's MobileNetV2 without layers that nobody reads, its last convolution among them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _drop_unread(self, self.layers)
+
+
+@MODELS.register_module(force=True)
+class Darknet(backbones.Darknet):
+    """mmdet's Darknet at any width: maps of 2, 4, 8, 16 and 32 times ``base_channels``."""
+
+    def __init__(self, depth: int = 53, base_channels: int = 32, **kwargs: Any) -> None:
+        layers, stages = backbones.Darknet.arch_settings[depth]
+        widths = [tuple(width * base_channels // 32 for width in stage) for stage in stages]
+        self.arch_settings = {depth: (layers, widths)}
+        super().__init__(depth=depth, **kwargs)
+        names = ("conv_cfg", "norm_cfg", "act_cfg")
+        style = {name: kwargs[name] for name in names if name in kwargs}
+        style = {"norm_cfg": {"type": "BN"}, "act_cfg": LEAKY} | style
+        self.conv1 = ConvModule(3, base_channels, 3, padding=1, **style)
+        _drop_unread(self, self.cr_blocks)
+
+
+LEAKY = {"type": "LeakyReLU", "negative_slope": 0.1}
+
+
+def _drop_unread(backbone: Any, layers: list[str]) -> None:
+    """Remove the layers, named in order, after the last one that is handed over."""
+    for name in layers[max(backbone.out_indices) + 1 :]:
+        delattr(backbone, name)
+        layers.remove(name)
+
+
+@MODELS.register_module()
+class VGG16(BaseModule):
+    """VGG-16 (configuration D of the paper) as a list of layers, named as torchvision names them.
+
+    ``out_indices``: which of the ``features`` hand their map over. Convolutions, each followed by
+    its ReLU, are 0, 2; 5, 7; 10, 12, 14; 17, 19, 21; 24, 26, 28, and pools 4, 9, 16, 23, 30; so
+    15, 22, 29 and 30 are conv3_3, conv4_3, conv5_3 and pool5 at strides 4, 8, 16 and 32.
+
+    ``fully_convolutional``: SSD's network, whose pool5 keeps the size and is followed by a dilated
+    fc6 (31) and fc7 (33, 34 after its ReLU, at stride 16) of 16 times ``base_channels``. Its names
+    are those of mmdet's SSDVGG.
+    """
+
+    beyond_imagenet = ("features.31.", "features.33.")
+    """Layers that no ImageNet weights have."""
+
+    def __init__(
+        self,
+        base_channels: int = 64,
+        out_indices: tuple[int, ...] = (15, 22, 29, 30),
+        fully_convolutional: bool = False,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(init_cfg or {"type": "Kaiming", "layer": "Conv2d"})
+        self.out_indices = out_indices
+        layers: list[nn.Module] = []
+        width = 3
+        for convolutions, factor in ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)):
+            for _ in range(convolutions):
+                layers += _convolution(width, factor * base_channels, 3, padding=1)
+                width = factor * base_channels
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
+        if fully_convolutional:
+            layers[-1] = nn.MaxPool2d(3, 1, padding=1)
+            layers += _convolution(width, 16 * base_channels, 3, padding=6, dilation=6)
+            layers += _convolution(16 * base_channels, 16 * base_channels, 1)
+        self.features = nn.Sequential(*layers[: max(out_indices) + 1])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of ``out_indices``, each (B, C, H, W)."""
+        maps = []
+        for index, layer in enumerate(self.features):
+            images = layer(images)
+            if index in self.out_indices:
+                maps.append(images)
+        return tuple(maps)
+
+
+def _convolution(
+    inputs: int, outputs: int, size: int, padding: int = 0, dilation: int = 1
+) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, size, padding=padding, dilation=dilation)
+    return [convolution, nn.ReLU(inplace=True)]
