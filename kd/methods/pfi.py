@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
+from kd.imitation import adaptations, adapted
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method, Needs
+from kd.methods.base import Focus, Losses, Method, Needs
 
 if TYPE_CHECKING:
+    import torch.nn.functional as F
     from torch import Tensor, nn
 
     from kd.observation import Batch, Channels, DenseObservation
 else:
-    nn = LazyModule("torch.nn")
+    F = LazyModule("torch.nn.functional")
 
 
 class PredictionGuidedImitation(Method):
@@ -23,6 +25,9 @@ class PredictionGuidedImitation(Method):
     There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
     draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
     (d5c36191). A 1x1 convolution on the student is added only where channel counts differ.
+
+    Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
+    each anchor's softmax, background included, and those of YOLOv3 objectness times class.
     """
 
     weight: NonNegativeFloat = 1.5
@@ -37,11 +42,7 @@ class PredictionGuidedImitation(Method):
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a 1x1 convolution for each level whose channels differ."""
-        return {
-            f"level{level}": nn.Conv2d(narrow, wide, 1)
-            for level, (narrow, wide) in enumerate(zip(student.neck, teacher.neck, strict=True))
-            if narrow != wide
-        }
+        return adaptations(student.neck, teacher.neck, "none")
 
     def losses(
         self,
@@ -54,25 +55,35 @@ class PredictionGuidedImitation(Method):
         scale = self.weight / len(student.neck)
         terms = []
         for level, feature in enumerate(student.neck):
-            feature = feature.float()
-            if f"level{level}" in adapters:
-                feature = adapters[f"level{level}"](feature)
-            gap = prediction_gap(
-                self._predictions(teacher, level), self._predictions(student, level)
-            )
+            gap = self._gap(student, teacher, level)
             gap = gap.detach() if self.detach_prediction else gap
-            distance = (feature - teacher.neck[level].float()).square().mean(1)
+            difference = adapted(adapters, level, feature) - teacher.neck[level].float()
+            distance = difference.square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
 
-    def _predictions(self, model: DenseObservation, level: int) -> Tensor:
-        maps = model.probability_maps if self.input == "probability" else model.class_maps
-        return maps[level]
+    def focus(self, student: DenseObservation, teacher: DenseObservation, batch: Batch) -> Focus:
+        """Return P_dif of each level."""
+        size = batch.inputs.shape[-2:]
+        gaps = [self._gap(student, teacher, level)[:1, None] for level in range(len(student.neck))]
+        return Focus(
+            {
+                f"stride {stride}": F.interpolate(gap, size)[0, 0]
+                for stride, gap in zip(student.strides, gaps, strict=True)
+            }
+        )
+
+    def _gap(self, student: DenseObservation, teacher: DenseObservation, level: int) -> Tensor:
+        wanted, found = (
+            model.probability_maps if self.input == "probability" else model.class_maps
+            for model in (teacher, student)
+        )
+        return prediction_gap(wanted[level], found[level])
 
 
 def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
     """Return P_dif (B, H, W): the mean squared difference over channels (equation 7)."""
-    return (teacher - student).square().mean(1)
+    return (teacher.detach() - student).square().mean(1)
 
 
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:

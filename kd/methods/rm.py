@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat
 
 from kd.boxes import aligned_iou
 from kd.lazy import LazyModule
-from kd.methods.base import Losses, Method, Needs
+from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class RankMimicking(Method):
     ``score``; an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the
     paper's alpha.
     Every object of the batch counts in M, one without a positive prior as zero.
+
+    The score is that of the class output alone: the sigmoid of FCOS and ATSS without centerness,
+    GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.
     """
 
     weight: NonNegativeFloat = 4.0
@@ -69,6 +72,12 @@ class RankMimicking(Method):
                 wanted, found, instance, instances
             )
         return losses
+
+    def focus(self, student: DenseObservation, teacher: DenseObservation, batch: Batch) -> Focus:
+        """Return the student's boxes at the priors that are ranked."""
+        assert student.assignment is not None
+        (prior,) = (student.assignment[0] >= 0).nonzero(as_tuple=True)
+        return Focus(boxes={"ranked": student.boxes(prior.new_zeros(len(prior)), prior)})
 
     def _class_scores(
         self, model: DenseObservation, image: Tensor, prior: Tensor, label: Tensor

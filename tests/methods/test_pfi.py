@@ -1,13 +1,14 @@
 """Prediction-guided imitation: the values of the method reference, and what must always hold."""
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kd.methods.pfi import PredictionGuidedImitation, guided_distance, prediction_gap
+from kd.observation import Channels
 
 torch.set_num_threads(1)
 
@@ -16,34 +17,39 @@ SIZES = [(4, 6), (2, 3), (1, 1)]
 """Rows and columns of the levels of the random maps."""
 
 
-def view(neck: list[Tensor], class_maps: list[Tensor]) -> SimpleNamespace:
-    """What prediction-guided imitation reads of an observation."""
-    return SimpleNamespace(neck=neck, class_maps=class_maps)
+@dataclass
+class View:
+    """What prediction-guided imitation reads of the observation of a sigmoid head."""
+
+    neck: list[Tensor]
+    class_maps: list[Tensor]
+
+    @property
+    def probability_maps(self) -> list[Tensor]:
+        return [maps.sigmoid() for maps in self.class_maps]
 
 
 @pytest.fixture
-def models() -> tuple[SimpleNamespace, SimpleNamespace]:
+def models() -> tuple[View, View]:
     """Student and teacher: two images, three levels, 5 channels, 6 class outputs."""
     generator = torch.Generator().manual_seed(0)
 
     def maps(channels: int) -> list[Tensor]:
         return [torch.randn(2, channels, *size, generator=generator) for size in SIZES]
 
-    student, teacher = view(maps(5), maps(6)), view(maps(5), maps(6))
+    student, teacher = View(maps(5), maps(6)), View(maps(5), maps(6))
     for each in student.neck + student.class_maps:
         each.requires_grad_()
     return student, teacher
 
 
-def losses(
-    models: tuple[SimpleNamespace, SimpleNamespace], adapters: object = (), **settings: object
-) -> list[Tensor]:
+def losses(models: tuple[View, View], adapters: object = (), **settings: object) -> list[Tensor]:
     terms = PredictionGuidedImitation(**settings).losses(*models, None, adapters)
     assert set(terms) == {"loss_pfi"}
     return terms["loss_pfi"]
 
 
-def total(models: tuple[SimpleNamespace, SimpleNamespace], **settings: object) -> Tensor:
+def total(models: tuple[View, View], **settings: object) -> Tensor:
     return torch.stack(losses(models, **settings)).sum()
 
 
@@ -67,8 +73,8 @@ def test_golden_value_of_one_cell():
 
 @pytest.mark.parametrize(("reduction", "wanted"), [("squared", 0.00390625), ("linear", 0.0625)])
 def test_golden_value_of_the_method(reduction, wanted):
-    teacher = view([cell(4.0, 5.0)], [cell(0.8, 0.1).logit()])
-    student = view([cell(3.0, 3.0)], [cell(0.6, 0.2).logit()])
+    teacher = View([cell(4.0, 5.0)], [cell(0.8, 0.1).logit()])
+    student = View([cell(3.0, 3.0)], [cell(0.6, 0.2).logit()])
     (found,) = losses((student, teacher), weight=1, reduction=reduction)
     assert found.item() == pytest.approx(wanted, rel=1e-5)
 
@@ -87,7 +93,7 @@ def test_reductions_of_two_cells_and_two_images_worked_out_by_hand():
 
 def test_logits_instead_of_probabilities():
     """The squared gap of the logits (1, 3) and (0, 1) is (1 + 4) / 2."""
-    teacher, student = view([cell(1.0)], [cell(1.0, 3.0)]), view([cell(0.0)], [cell(0.0, 1.0)])
+    teacher, student = View([cell(1.0)], [cell(1.0, 3.0)]), View([cell(0.0)], [cell(0.0, 1.0)])
     (raw,) = losses((student, teacher), weight=1, reduction="linear", input="logit")
     (probable,) = losses((student, teacher), weight=1, reduction="linear")
     assert raw.item() == pytest.approx(2.5)
@@ -129,7 +135,7 @@ def test_agreement_in_predictions_or_in_features_costs_nothing(models, agreeing,
 
 @pytest.mark.parametrize(("reduction", "power"), [("squared", 4), ("linear", 2), ("norm", 2)])
 def test_features_scaled_by_k_scale_the_loss_by_a_power_of_k(models, reduction, power):
-    scaled = [view([3 * level for level in m.neck], m.class_maps) for m in models]
+    scaled = [View([3 * level for level in m.neck], m.class_maps) for m in models]
     torch.testing.assert_close(
         total(scaled, reduction=reduction), 3**power * total(models, reduction=reduction)
     )
@@ -159,7 +165,7 @@ def test_gradient_is_exactly_zero_in_cells_where_predictions_agree(models, reduc
 
 def test_permuting_classes_in_both_models_changes_nothing_but_in_one_does(models):
     order = [5, 0, 3, 1, 4, 2]
-    permuted = [view(m.neck, [level[:, order] for level in m.class_maps]) for m in models]
+    permuted = [View(m.neck, [level[:, order] for level in m.class_maps]) for m in models]
     torch.testing.assert_close(total(permuted), total(models))
     assert not torch.isclose(total((permuted[0], models[1])), total(models), rtol=0.01)
 
@@ -183,7 +189,8 @@ def test_a_detached_gap_weights_alike_but_sends_no_gradient_to_the_class_maps(mo
 
 
 def test_adapters_only_where_channels_differ():
-    adapters = PredictionGuidedImitation().adapters([16, 16, 32], [24, 16, 16])
+    widths = Channels([16, 16, 32], []), Channels([24, 16, 16], [])
+    adapters = PredictionGuidedImitation().adapters(*widths)
     assert set(adapters) == {"level0", "level2"}
     assert adapters["level0"].weight.shape == (24, 16, 1, 1)
     assert adapters["level2"].weight.shape == (16, 32, 1, 1)
@@ -193,12 +200,14 @@ def test_an_adapter_maps_the_students_features_and_is_trained(models):
     student, teacher = models
     wide = [torch.cat([level, level[:, :2]], 1) for level in teacher.neck]
     torch.manual_seed(0)
-    adapters = nn.ModuleDict(PredictionGuidedImitation().adapters([5] * 3, [7] * 3))
-    found = losses((student, view(wide, teacher.class_maps)), adapters)
-    by_hand = view(
+    adapters = nn.ModuleDict(
+        PredictionGuidedImitation().adapters(Channels([5] * 3, []), Channels([7] * 3, []))
+    )
+    found = losses((student, View(wide, teacher.class_maps)), adapters)
+    by_hand = View(
         [adapters[f"level{i}"](f) for i, f in enumerate(student.neck)], student.class_maps
     )
-    torch.testing.assert_close(found, losses((by_hand, view(wide, teacher.class_maps))))
+    torch.testing.assert_close(found, losses((by_hand, View(wide, teacher.class_maps))))
     sum(found).backward()
     assert all(parameter.grad.ne(0).all() for parameter in adapters.parameters())
 

@@ -184,9 +184,12 @@ ASSIGNMENT = torch.tensor(
 
 
 def view(logits: Tensor, boxes: Tensor, assignment: Tensor = ASSIGNMENT) -> SimpleNamespace:
-    """What rank mimicking reads of an observation."""
+    """What rank mimicking reads of the observation of a sigmoid head."""
     return SimpleNamespace(
-        logits=logits, assignment=assignment, boxes=lambda image, prior: boxes[image, prior]
+        logits=logits,
+        probabilities=logits.sigmoid(),
+        assignment=assignment,
+        boxes=lambda image, prior: boxes[image, prior],
     )
 
 

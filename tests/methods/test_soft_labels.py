@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from kd.methods.soft_labels import SoftLabels, bernoulli_divergence, categorical_divergence
+from kd.methods.soft_labels import (
+    SoftLabels,
+    bernoulli_divergence,
+    categorical_divergence,
+    labels_of,
+)
+from kd.observation import Batch, Candidates
+from kd.settings.library import Library
+from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
 
@@ -121,54 +129,85 @@ def test_gradcheck(form, logits):
 
 # --- The method on two observations --------------------------------------------------------
 
-ASSIGNMENT = torch.tensor([[0, -1, 1, -1], [-1, -1, -1, 0]])
+IMAGE = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+INSTANCE = torch.tensor([1, -1, 0, -1, -1, -1, -1, 2])
+LABELS = [torch.tensor([3, 1]), torch.tensor([0])]
+POSITIVE = INSTANCE >= 0
 
 
 @pytest.fixture
 def models() -> tuple[SimpleNamespace, SimpleNamespace]:
-    """Student and teacher: two images of 4 priors, three of them positive, 5 classes."""
+    """Student and teacher: two images of 4 candidates, three of them positive, 5 outputs."""
     generator = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 2, 4, 5, generator=generator)
+    student, teacher = torch.randn(2, 8, 5, generator=generator)
     return view(student.requires_grad_()), view(teacher)
 
 
-def view(logits: Tensor) -> SimpleNamespace:
+def view(logits: Tensor, softmax: bool = False, instance: Tensor = INSTANCE) -> SimpleNamespace:
     """What soft labels read of an observation."""
-    return SimpleNamespace(logits=logits, assignment=ASSIGNMENT, softmax=False)
+    return SimpleNamespace(
+        logits=logits,
+        candidates=Candidates(IMAGE, torch.arange(8), instance),
+        candidate_softmax=softmax,
+        candidate_logits=lambda candidates: logits[candidates.index],
+        candidate_boxes=lambda candidates: candidates.index,
+    )
+
+
+def batch_of(labels: list[Tensor]) -> Batch:
+    samples = [SimpleNamespace(gt_instances=SimpleNamespace(labels=each)) for each in labels]
+    return Batch(torch.zeros(len(labels), 3, 1, 1), samples)
+
+
+BATCH = batch_of(LABELS)
 
 
 def loss_of(models: tuple[SimpleNamespace, SimpleNamespace], **settings: object) -> Tensor:
-    (loss,) = SoftLabels(**settings).losses(*models, None, {}).values()
+    (loss,) = SoftLabels(**settings).losses(*models, BATCH, {}).values()
     return loss
 
 
-def test_mean_over_positive_priors_of_the_batch(models):
-    student, teacher = (each.logits[ASSIGNMENT >= 0] for each in models)
+def test_mean_over_positive_candidates_of_the_batch(models):
+    student, teacher = (each.logits[POSITIVE] for each in models)
     assert len(student) == 3
     wanted = bernoulli_divergence(teacher, student, 2).sum() / 3
     torch.testing.assert_close(loss_of(models, temperature=2, weight=5), 5 * wanted)
 
 
-def test_gradient_is_exactly_zero_but_for_positive_priors(models):
-    loss_of(models).backward()
-    gradient = models[0].logits.grad
-    assert gradient[ASSIGNMENT < 0].eq(0).all()
-    assert gradient[ASSIGNMENT >= 0].ne(0).all()
-
-
-def test_all_priors_on_request(models):
-    loss = loss_of(models, boxes="all")
-    student, teacher = (each.logits.flatten(0, 1) for each in models)
-    torch.testing.assert_close(loss, bernoulli_divergence(teacher, student, 1).mean())
+@pytest.mark.parametrize("softmax", [False, True], ids=["sigmoid", "softmax"])
+@pytest.mark.parametrize(
+    ("boxes", "chosen"),
+    [("positive", POSITIVE), ("negative", ~POSITIVE), ("all", torch.full((8,), True))],
+)
+def test_only_chosen_candidates_count_and_get_a_gradient(models, boxes, chosen, softmax):
+    logits = models[0].logits
+    student, teacher = view(logits, softmax), view(models[1].logits, softmax)
+    loss = loss_of((student, teacher), boxes=boxes)
+    form = categorical_divergence if softmax else bernoulli_divergence
+    torch.testing.assert_close(loss, form(teacher.logits[chosen], logits[chosen], 1).mean())
     loss.backward()
-    assert models[0].logits.grad.ne(0).all()
+    assert torch.equal(logits.grad.ne(0).all(1), chosen)
+    assert logits.grad[~chosen].eq(0).all()
 
 
-def test_a_softmax_head_takes_the_categorical_form(models):
-    student, teacher = models
-    student.softmax = True
-    chosen = [each.logits[ASSIGNMENT >= 0] for each in (teacher, student)]
-    torch.testing.assert_close(loss_of(models), categorical_divergence(*chosen, 1).mean())
+@pytest.mark.parametrize(
+    ("softmax", "right"), [(True, [0, 1, 6]), (False, [0])], ids=["softmax", "sigmoid"]
+)
+def test_the_boxes_that_the_teacher_classifies_right(models, softmax, right):
+    """Candidate 0 has label 1, 2 label 3 and 7 label 0; background is output 4 of a softmax."""
+    likeliest = torch.tensor([1, 4, 0, 2, 0, 3, 4, 4])
+    teacher = view(torch.nn.functional.one_hot(likeliest, 5).float(), softmax)
+    student = view(models[0].logits, softmax)
+    loss_of((student, teacher), boxes="teacher_correct").backward()
+    touched = student.logits.grad.ne(0).any(1).nonzero().flatten()
+    assert touched.tolist() == right
+
+
+def test_labels_of_candidates_with_and_without_objects(models):
+    assert labels_of(models[0].candidates, BATCH, 7).tolist() == [1, 7, 3, 7, 7, 7, 7, 0]
+    nothing = Candidates(IMAGE, torch.arange(8), torch.full((8,), -1))
+    empty = batch_of([torch.zeros(0, dtype=torch.long)] * 2)
+    assert labels_of(nothing, empty, 7).tolist() == [7] * 8
 
 
 def test_equal_models_cost_nothing(models):
@@ -176,13 +215,45 @@ def test_equal_models_cost_nothing(models):
     assert loss_of((student, view(student.logits.detach()))).item() == pytest.approx(0, abs=1e-7)
 
 
-def test_without_positive_priors_the_loss_is_zero_and_finite(models):
-    student, _ = models
-    student.assignment = torch.full_like(ASSIGNMENT, -1)
-    loss = loss_of(models)
+@pytest.mark.parametrize("boxes", ["positive", "teacher_correct"])
+def test_without_a_chosen_candidate_the_loss_is_zero_and_finite(models, boxes):
+    nothing = torch.full((8,), -1)
+    student, teacher = (view(each.logits, instance=nothing) for each in models)
+    loss = loss_of((student, teacher), boxes=boxes)
     loss.backward()
     assert loss.item() == 0
     assert student.logits.grad.eq(0).all()
+
+
+def test_only_boxes_of_the_first_image_are_drawn(models):
+    assert SoftLabels().focus(*models, BATCH).boxes["chosen"].tolist() == [0, 2]
+
+
+# --- Variants ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("softmax", "usual"), [(False, "mean"), (True, "sum")])
+def test_classes_are_summed_or_averaged(models, softmax, usual):
+    both = tuple(view(each.logits, softmax) for each in models)
+    found = {each: loss_of(both, over_classes=each).item() for each in ("sum", "mean", None)}
+    assert found["sum"] == pytest.approx(5 * found["mean"], rel=1e-5)
+    assert found[None] == found[usual]
+
+
+def test_the_preset_of_ld_is_its_loss(models, quiet_mmdet):
+    """mmdet has LD's loss: a softmax over the classes of a sigmoid head, the mean over them."""
+    from mmdet.models.losses import KnowledgeDistillationKLDivLoss
+
+    settings = Library(CONFIGS).preset("soft_labels_ld").settings
+    reference = KnowledgeDistillationKLDivLoss(loss_weight=10, T=2)
+    student, teacher = (each.logits[POSITIVE] for each in models)
+    torch.testing.assert_close(loss_of(models, **settings), reference(student, teacher))
+
+
+def test_a_softmax_over_one_class_knows_nothing():
+    both = tuple(view(torch.full((8, 1), logit, requires_grad=True)) for logit in (3.0, -3.0))
+    assert loss_of(both, form="softmax").item() == 0
+    assert loss_of(both).item() > 1
 
 
 @pytest.mark.parametrize("boxes", ["positive", "all"])
