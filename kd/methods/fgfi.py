@@ -87,15 +87,15 @@ class FineGrainedImitation(Method):
     ) -> list[Tensor]:
         """Return an image's cells by level, (H, W) of booleans."""
         if self.match == "all":
-            near = near_anchors(torch.cat(anchors), boxes, self.psi).split([*map(len, anchors)])
+            near = near_anchors(torch.cat(anchors), boxes, self.psi).any(1)
+            by_level = near.split([len(priors) for priors in anchors])
         else:
-            own = level_of(boxes, len(strides))
-            finest_first = sorted(strides)
-            near = [
-                near_anchors(priors, boxes[own == finest_first.index(stride)], self.psi)
+            own, finest_first = level_of(boxes, len(strides)), sorted(strides)
+            by_level = [
+                (near_anchors(priors, boxes, self.psi) & (own == finest_first.index(stride))).any(1)
                 for priors, stride in zip(anchors, strides, strict=True)
             ]
-        return [each.reshape(*size, -1).any(-1) for each, size in zip(near, sizes, strict=True)]
+        return [each.reshape(*size, -1).any(-1) for each, size in zip(by_level, sizes, strict=True)]
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the imitation mask by level."""
@@ -105,10 +105,10 @@ class FineGrainedImitation(Method):
 
 
 def near_anchors(anchors: Tensor, boxes: Tensor, psi: float) -> Tensor:
-    """Return which anchors (N, 4) have m^k > psi max(m^k) for an object k of boxes (G, 4).
+    """Return (N, G): whether m^k > psi max(m^k) for anchors (N, 4) and objects k of boxes (G, 4).
 
-    m^k: their IoU with the object; the inequality is strict, so a box that no anchor meets has
-    none.
+    m^k: the anchors' IoU with the object. The inequality is strict, so an object that no anchor
+    meets has none.
     """
     overlap = ops.box_iou(anchors, boxes)
-    return (overlap > psi * overlap.amax(0)).any(1)
+    return overlap > psi * overlap.amax(0)
