@@ -27,6 +27,7 @@ from kd import weights
 from kd.data.loading import build, seed_everything
 from kd.data.shapes import generate
 from kd.observation import Progress
+from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import WEIGHTS, compose
 from kd.settings.library import Library
 from kd.settings.methods import matrix, resolve, teachers
@@ -77,7 +78,7 @@ def _prepare(
     for method in options.methods or _applying(options.detector, library):
         terms = resolve(method, {}, options.detector, library, "benchmark")
         if "classifier" in teachers(terms):
-            config = _classifier(folder, bare["model"])
+            config = _classifier(folder, run.dataset, scale, library)
         else:
             config = {"teacher": teacher["model"], "checkpoint": str(folder / WEIGHTS)}
         distiller = {"type": "Distiller", "student": bare["model"], "methods": terms}
@@ -109,10 +110,10 @@ def _applying(detector: str, library: Library) -> list[str]:
     return [name for name, row in cells.items() if not row[detector] and name not in presets]
 
 
-def _classifier(folder: Path, student: dict[str, Any]) -> dict[str, Any]:
+def _classifier(folder: Path, dataset: str, scale: Scale, library: Library) -> dict[str, Any]:
     """Return a classifier teacher of random weights."""
-    classes = student["bbox_head"]["num_classes"]
-    config = {"type": "ObjectClassifier", "architecture": "resnet18", "num_classes": classes}
+    name = scale.classifiers.get("r50", "r50")
+    config = compose_classifier(name, dataset, 0, library, "benchmark")["model"]
     weights.save(folder / "c.pth", {"state_dict": MODELS.build(config).state_dict()})
     return {"classifier": config, "classifier_checkpoint": str(folder / "c.pth")}
 

@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
 
     step = steps.add_parser("methods", help="print which method applies to which detector")
     step.set_defaults(step=_methods)
+    step = steps.add_parser("draw", help="draw where the methods of trained runs look")
+    _study(step, _draw)
+    step.add_argument("--image", type=_count, default=0, help="number of the training image")
+    step.add_argument("--to", type=Path, required=True, help="folder for one PNG a method")
+
     step = steps.add_parser("data", help="generate a built-in data set")
     step.add_argument("dataset", help="a name in configs/datasets")
     step.set_defaults(step=_data)
@@ -113,7 +118,9 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _compose(options: argparse.Namespace) -> None:
-    runs = [run for name, run in _planned(options).runs.items() if options.run in name]
+    planned = _planned(options)
+    everything = {**planned.classifiers, **planned.runs}
+    runs = [run for name, run in everything.items() if options.run in name]
     if not runs:
         raise UserError(
             f"no run of the study contains '{options.run}'; see `kd plan {options.study}`"
@@ -130,6 +137,12 @@ def _table(options: argparse.Namespace) -> None:
     from analysis.publish import publish
 
     print(publish(_planned(options), options.study, options.scale))
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from analysis.focus import draw
+
+    draw(_planned(options), options.to, options.image)
 
 
 def _methods(options: argparse.Namespace) -> None:

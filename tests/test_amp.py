@@ -62,7 +62,7 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
 
 
 def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
-    """Return an observation of random maps, the same in half precision and (not ``low``) in full."""
+    """Return an observation of random maps in half precision, or the same ones in full."""
     import torch
 
     from kd.observation import observe

@@ -66,12 +66,12 @@ def classifier(terms: dict[str, Any], folder: Path) -> dict[str, Any]:
     from mmdet.registry import MODELS
 
     from kd import weights
+    from kd.settings.classifiers import compose_classifier
     from kd.settings.methods import teachers
-    from tests.conftest import CLASSES
 
     if "classifier" not in teachers(terms):
         return {}
-    config = {"type": "ObjectClassifier", "architecture": "resnet18", "num_classes": CLASSES}
+    config = compose_classifier("smoke", "shapes-smoke", 0, LIBRARY, "matrix")["model"]
     path = folder / "classifier.pth"
     if not path.exists():
         torch.manual_seed(7)
@@ -139,7 +139,7 @@ def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
 @pytest.mark.parametrize(("method", "detector"), REFUSED)
 def test_refused_with_the_reason(method, detector):
     terms = resolve(method, {}, detector, LIBRARY, "matrix")
-    with pytest.raises(UserError, match=rf"method '{method}' reads [\w, ]+, which detector"):
+    with pytest.raises(UserError, match=rf"method '{method}' reads [\w ]+, which detector"):
         check_readable(terms, detector, detector, LIBRARY, "matrix")
 
 

@@ -25,7 +25,7 @@ def compose(
 ) -> dict[str, Any]:
     """Return the configuration of a run as plain data, loadable by mmengine.
 
-    ``terms`` are the checked settings of each method term (empty for a run without a teacher).
+    ``terms`` are the checked settings of each method term (empty for a run without a method).
     """
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
@@ -37,14 +37,8 @@ def compose(
     size = _input_size(run.detector, dataset, scale, library, where)
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
     test = pipelines.testing(family, size)
-    if run.teacher:
-        model = {
-            "type": "Distiller",
-            "student": model,
-            "teacher": _frozen(run.teacher.config),
-            "checkpoint": str(run.teacher.directory / WEIGHTS),
-            "methods": terms,
-        }
+    if terms:
+        model = {"type": "Distiller", "student": model, **_teachers(run), "methods": terms}
     return {
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
@@ -171,6 +165,17 @@ def _divisible(value: float, divisor: int) -> int:
     """Round as MobileNets do: to a multiple of ``divisor``, losing at most a tenth."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _teachers(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if run.teacher:
+        found["teacher"] = _frozen(run.teacher.config)
+        found["checkpoint"] = str(run.teacher.directory / WEIGHTS)
+    if run.classifier:
+        found["classifier"] = run.classifier.config["model"]
+        found["classifier_checkpoint"] = str(run.classifier.directory / WEIGHTS)
+    return found
 
 
 def _frozen(config: dict[str, Any]) -> dict[str, Any]:

@@ -115,18 +115,24 @@ def matrix(library: Library) -> dict[str, dict[str, str]]:
 
 
 def describe(library: Library) -> str:
-    """Return the matrix as text, and below it the reason of every refusal."""
-    cells = matrix(library)
-    detectors, width = library.names("detectors"), max(map(len, cells))
+    """Return the matrix as text, and below it what the refused detectors do not offer."""
+    cells, detectors = matrix(library), library.names("detectors")
+    width = max(map(len, cells))
     lines = [f"{'':{width}}  {'  '.join(detectors)}"]
     for name, row in cells.items():
         marks = (f"{'-' if row[d] else 'x':^{len(d)}}" for d in detectors)
         lines.append(f"{name:{width}}  {'  '.join(marks)}".rstrip())
-    refused = [
-        f"{name} {reason}" for name, row in cells.items() for reason in row.values() if reason
-    ]
-    taken = sum(len(row) for row in cells.values()) - len(refused)
-    return "\n".join([*lines, "", *refused, "", f"{taken} pairs, {len(refused)} refused"])
+    lines.append("\nA method and a detector that does not offer what it reads:\n")
+    refused = 0
+    for name, row in cells.items():
+        reasons: dict[str, list[str]] = {}
+        for detector, reason in row.items():
+            if reason:
+                reasons.setdefault(reason.split(",")[0], []).append(detector)
+        lines += [f"{name} {reason}: not {', '.join(names)}" for reason, names in reasons.items()]
+        refused += sum(map(len, reasons.values()))
+    taken = len(cells) * len(detectors) - refused
+    return "\n".join([*lines, "", f"{taken} pairs, {refused} refused"])
 
 
 def _refusal(name: str, detector: str, library: Library) -> str:
@@ -167,4 +173,4 @@ def _strides(detector: Detector) -> list[int]:
 
 def _listed(values: Any) -> str:
     ordered = values if isinstance(values, list) else sorted(values)
-    return ", ".join(map(str, ordered))
+    return " and ".join(map(str, ordered))

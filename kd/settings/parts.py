@@ -113,6 +113,7 @@ class Scale(Part):
     datasets: dict[str, str] = {}
     schedules: dict[str, str] = {}
     backbones: dict[str, str] = {}
+    classifiers: dict[str, str] = {}
     detectors: dict[str, dict[str, Any]] = {}
     """Changes merged into a detector's model; a block for a list of blocks changes each."""
     input_sizes: dict[str, PositiveInt] = {}
@@ -140,9 +141,12 @@ class Checkpoint(Part):
 
 
 class Pair(Part):
-    """A teacher and a student backbone; the teacher's detector is the student's unless named."""
+    """A teacher and a student backbone; the teacher's detector is the student's unless named.
 
-    teacher: str
+    Without a teacher only methods apply that learn from a classifier or from none.
+    """
+
+    teacher: str | None = None
     student: str
     teacher_detector: str | None = None
     checkpoint: Checkpoint | None = None
@@ -158,6 +162,8 @@ class Table(Part):
     detectors: list[str] = Field(min_length=1)
     pairs: list[Pair] = Field(min_length=1)
     methods: list[str]
+    classifiers: dict[Augmentation, str] = {}
+    """Classifier teachers by a detector's family of augmentation."""
     published: str | None = None
     """The table's name in the study's published numbers."""
     settings: dict[str, dict[str, Any]] = {}

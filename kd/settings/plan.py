@@ -5,9 +5,10 @@ from itertools import chain
 from typing import Any, Literal
 
 from kd.errors import UserError, suggest
+from kd.settings.classifiers import ClassifierRun, classifier_run
 from kd.settings.compose import compose, imported, merge
 from kd.settings.library import Library
-from kd.settings.methods import check_overrides, check_readable, resolve
+from kd.settings.methods import check_overrides, check_readable, resolve, teachers
 from kd.settings.parts import Pair, Scale, Study, Table
 from kd.settings.published import read_published
 from kd.settings.run import Run
@@ -47,6 +48,12 @@ class Plan:
                     found.setdefault(run.teacher.name, run.teacher)
                 found.setdefault(run.name, run)
         return found
+
+    @property
+    def classifiers(self) -> dict[str, ClassifierRun]:
+        """The classifier teachers by name."""
+        taught = [run.classifier for run in self.runs.values() if run.classifier]
+        return {classifier.name: classifier for classifier in taught}
 
 
 def plan(
@@ -101,14 +108,15 @@ class _Planner:
         def row(method: str, kind: Any, runs: dict[int, Run]) -> Row:
             distilled = kind == "distilled"
             return Row(
-                key, detector, pair.teacher if kind != "baseline" else "",
+                key, detector, (pair.teacher or "") if kind != "baseline" else "",
                 pair.student if kind != "teacher" else "", method, kind, runs,
                 baselines if distilled else {},
                 self._numbers(table, detector, pair, method),
                 self._numbers(table, detector, pair, "baseline") if distilled else {},
             )  # fmt: skip
 
-        rows = [row("teacher", "teacher", {0: teacher}), row("baseline", "baseline", baselines)]
+        rows = [row("teacher", "teacher", {0: teacher})] if teacher else []
+        rows.append(row("baseline", "baseline", baselines))
         for method in table.methods:
             runs = {
                 s: self._distilled(table, detector, pair, method, teacher, s, where)
@@ -117,12 +125,27 @@ class _Planner:
             rows.append(row(method, "distilled", runs))
         return rows
 
-    def _teacher(self, table: Table, detector: str, pair: Pair, where: str) -> Run:
+    def _teacher(self, table: Table, detector: str, pair: Pair, where: str) -> Run | None:
+        if pair.teacher is None:
+            return None
         run = self._alone(table, pair.teacher_detector or detector, pair.teacher, 0, where)
         if pair.checkpoint is None:
             return run
         config = imported(run, pair.checkpoint, self.scale, self.library, where)
         return replace(run, config=config)
+
+    def _classifier(self, table: Table, detector: str, where: str) -> ClassifierRun:
+        """Return the run of the classifier that teaches a detector's family."""
+        family = self.library.detector(detector, where).augmentation
+        if family not in table.classifiers:
+            raise UserError(
+                f"{where}: key 'classifiers' names none for '{family}', the family of detector "
+                f"'{detector}'; {suggest(family, self.library.names('classifiers'))}"
+            )
+        name = table.classifiers[family]
+        name = self.scale.classifiers.get(name, name)
+        dataset = self.scale.datasets.get(table.dataset, table.dataset)
+        return classifier_run(name, self.scale_name, dataset, 0, self.library, where)
 
     def _alone(self, table: Table, detector: str, backbone: str, seed: int, where: str) -> Run:
         return self._composed(self._named(table, detector, backbone, seed), {}, where)
@@ -133,14 +156,26 @@ class _Planner:
         detector: str,
         pair: Pair,
         method: str,
-        teacher: Run,
+        teacher: Run | None,
         seed: int,
         where: str,
     ) -> Run:
         terms = resolve(method, table.settings, detector, self.library, where)
-        check_readable(terms, detector, pair.teacher_detector or detector, self.library, where)
-        run = self._named(table, detector, pair.student, seed)
-        return self._composed(replace(run, method=method, teacher=teacher), terms, where)
+        other = (pair.teacher_detector or detector) if teacher else None
+        check_readable(terms, detector, other, self.library, where)
+        kinds = teachers(terms)
+        if "detector" in kinds and teacher is None:
+            raise UserError(
+                f"{where}: method '{method}' learns from a detector, and the pair with student "
+                f"'{pair.student}' names no teacher"
+            )
+        run = replace(
+            self._named(table, detector, pair.student, seed),
+            method=method,
+            teacher=teacher if "detector" in kinds else None,
+            classifier=self._classifier(table, detector, where) if "classifier" in kinds else None,
+        )
+        return self._composed(run, terms, where)
 
     def _named(self, table: Table, detector: str, backbone: str, seed: int) -> Run:
         scale = self.scale
@@ -157,7 +192,7 @@ class _Planner:
         return replace(run, config=compose(run, terms, self.scale, self.library, where))
 
     def _numbers(self, table: Table, detector: str, pair: Pair, method: str) -> dict[str, float]:
-        teacher = pair.teacher if method != "baseline" else ""
+        teacher = (pair.teacher or "") if method != "baseline" else ""
         student = pair.student if method != "teacher" else ""
         return self.published.get((table.published or "", detector, teacher, student, method), {})
 
@@ -168,6 +203,8 @@ def _check_scale(scale: Scale, library: Library, where: str) -> None:
         library.dataset(dataset, f"{where}: key 'datasets'")
     for schedule in chain(*scale.schedules.items()):
         library.schedule(schedule, f"{where}: key 'schedules'")
+    for classifier in chain(*scale.classifiers.items()):
+        library.classifier(classifier, f"{where}: key 'classifiers'")
     for backbone in chain(*scale.backbones.items()):
         library.backbone(backbone, f"{where}: key 'backbones'")
     for detector, changes in scale.detectors.items():

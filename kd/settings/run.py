@@ -4,10 +4,13 @@ import hashlib
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.errors import UserError
 from kd.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from kd.settings.classifiers import ClassifierRun
 
 RESULTS = Path("results")
 
@@ -62,6 +65,7 @@ class Run(Composed):
     seed: int
     method: str | None = None
     teacher: "Run | None" = None
+    classifier: "ClassifierRun | None" = None
     config: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -71,7 +75,8 @@ class Run(Composed):
     @property
     def name(self) -> str:
         """The run spelled out; it ends in a digest of what the run consists of."""
-        training = f"{self.method}_from_{self.teacher.model}" if self.teacher else "alone"
+        teachers = "+".join(each.model for each in (self.teacher, self.classifier) if each)
+        training = (self.method or "alone") + (f"_from_{teachers}" if teachers else "")
         parts = (self.scale, self.dataset, self.schedule, self.model, training)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
@@ -81,9 +86,10 @@ class Run(Composed):
         names = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in ("teacher", "config")
+            if f.name not in ("teacher", "classifier", "config")
         }
-        return {**names, "teacher": self.teacher.name if self.teacher else None}
+        teachers = {"teacher": self.teacher, "classifier": self.classifier}
+        return names | {kind: each.name if each else None for kind, each in teachers.items()}
 
 
 def digest_of(settings: Any) -> str:

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.base import Part
-from kd.settings.classifiers import ClassifierRun, Crops
+from kd.settings.classifiers import Crops
 from kd.settings.compose import WEIGHTS
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
@@ -70,8 +70,9 @@ class Workflow:
 
     def teacher_weights(self, run: str) -> list[str]:
         """Return the weights that a run learns from, if any."""
-        teacher = self._identity(run)["teacher"]
-        return [str(RESULTS / "runs" / teacher / WEIGHTS)] if teacher else []
+        identity = self._identity(run)
+        folders = {"runs": identity["teacher"], "classifiers": identity["classifier"]}
+        return [str(RESULTS / kind / name / WEIGHTS) for kind, name in folders.items() if name]
 
     def dataset_of(self, run: str) -> str:
         return self._identity(run)["dataset"]
@@ -94,21 +95,11 @@ class Workflow:
             return [f"{entry.root}/generated.json"]
         return [str(path) for path in _listings(entry) if path.exists()]
 
-    # Classifier teachers
-
-    @property
-    def classifiers(self) -> dict[str, ClassifierRun]:
-        """The classifiers that runs of the plan learn from, by name."""
-        found = [getattr(run, "classifier", None) for run in self.runs.values()]
-        return {one.name: one for one in found if one}
-
     def crops_of(self, classifier: str) -> list[str]:
         """Return the crops that a classifier learns from, planned or composed by hand."""
-        planned = self.classifiers.get(classifier)
+        planned = self.plan.classifiers.get(classifier)
         crops = planned.crops if planned else Crops.read(RESULTS / "classifiers" / classifier)
         return [str(crops.directory / f"{split}.json") for split in ("train", "test")]
-
-    # Data
 
     def require_data(self) -> None:
         """Raise UserError for the first data set of the plan that is not on this machine."""

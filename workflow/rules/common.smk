@@ -26,7 +26,7 @@ def require_data():
 
 
 def write_runs():
-    for run in [*WORKFLOW.classifiers.values(), *WORKFLOW.runs.values()]:
+    for run in [*WORKFLOW.plan.classifiers.values(), *WORKFLOW.runs.values()]:
         run.write()
 
 

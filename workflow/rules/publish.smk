@@ -1,6 +1,9 @@
 rule publish:
     input:
         metrics=expand("results/runs/{run}/metrics.json", run=WORKFLOW.runs),
+        classifiers=expand(
+            "results/classifiers/{run}/metrics.json", run=WORKFLOW.plan.classifiers
+        ),
         published=WORKFLOW.published_numbers,
     output:
         report(
