@@ -201,7 +201,7 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
         observation = DenseObservation(detector, data, frozen=False)
         observation.neck = random(labelled.neck, 100, channels)
         observation.outputs = random(scores, 2), random(boxes, 0.3)
-        observation.assignment = labelled.assignment
+        observation.assignment, observation.sampled = labelled.assignment, labelled.sampled
         return observation
 
     def both(term: Any, channels: int = 16) -> list[dict[str, Any]]:
