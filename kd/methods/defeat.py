@@ -121,12 +121,15 @@ class DeFeat(Method):
     def _neck_regions(self, student: Any, batch: Batch) -> list[Region]:
         if self.neck == "whole":
             return [("neck", self.object_weight, [None] * len(student.neck))]
-        sizes = [tuple(level.shape[-2:]) for level in student.neck]
-        objects = object_masks(batch, student.strides, sizes)
+        objects = self._object_masks(student, batch)
         return [
             ("object", self.object_weight, objects),
             ("background", self.background_weight, [1 - mask for mask in objects]),
         ]
+
+    def _object_masks(self, student: Any, batch: Batch) -> list[Tensor]:
+        sizes = [tuple(level.shape[-2:]) for level in student.neck]
+        return object_masks(batch, student.strides, sizes)
 
     def _backbone_regions(self, stages: list[Tensor], batch: Batch) -> list[Region]:
         mask = backbone_mask(batch)[:, None]
@@ -162,10 +165,8 @@ class DeFeat(Method):
         masks: dict[str, Tensor] = {}
         boxes: dict[str, Tensor] = {}
         if self._neck and self.neck == "decoupled":
-            sizes = [tuple(level.shape[-2:]) for level in student.neck]
-            objects = object_masks(batch, student.strides, sizes)
             strides = (f"stride {stride}" for stride in student.strides)
-            masks = dict(zip(strides, objects, strict=True))
+            masks = dict(zip(strides, self._object_masks(student, batch), strict=True))
         if self._backbone:
             masks["backbone"] = backbone_mask(batch)
         if self._head:
@@ -199,6 +200,9 @@ def mean_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Ten
 
 
 def backbone_mask(batch: Batch) -> Tensor:
-    """Return (B, H / 4, W / 4): the cells of all objects, at the stride that stages resize from."""
+    """Return (B, H / 4, W / 4): the cells of all objects, to be resized to the stages.
+
+    The nearest cell is taken, as in the released code, which can lose a small object.
+    """
     height, width = (max(side // BACKBONE_STRIDE, 1) for side in batch.inputs.shape[-2:])
     return object_mask(batch, BACKBONE_STRIDE, (height, width))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
-from kd.observation import Candidates, Channels
+from kd.observation import Candidates, Channels, channels_of, observe
 from kd.settings.library import Library
 from kd.settings.methods import resolve
 from tests.conftest import CONFIGS
@@ -313,6 +313,24 @@ def test_without_rois_of_a_kind_its_term_is_zero(stages, instance):
     assert (found["loss_defeat_positive"].item() == 0) == (0 not in instance)
     assert (found["loss_defeat_negative"].item() == 0) == (-1 not in instance)
     assert student.logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("boxes", [(3, 2), (1, 0), (0, 0)])
+@pytest.mark.parametrize("rois", ["teacher", "student"])
+def test_the_full_method_on_faster_rcnn(build, batch, boxes, rois):
+    data, (student, teacher) = batch(boxes), (build("faster_rcnn", seed=seed) for seed in (0, 1))
+    seen = observe(student, data, frozen=False), observe(teacher.eval(), data, frozen=True)
+    seen[0].losses()
+    term = DeFeat(**HEAD | BACKBONE | {"object_weight": 4, "background_weight": 16}, rois=rois)
+    layers = nn.ModuleDict(term.adapters(channels_of(student), channels_of(teacher)))
+    found = term.losses(*seen, data, layers)
+    assert all(torch.as_tensor(part).isfinite().all() for part in found.values())
+    assert (found["loss_defeat_positive"] > 0) == any(boxes)
+    assert (sum(found["loss_defeat_object"]) > 0) == any(boxes)
+    sum(sum(p) if isinstance(p, list) else p for p in found.values()).backward()
+    assert all(each.grad.isfinite().all() for each in layers.parameters())
+    assert student.roi_head.bbox_head.fc_cls.weight.grad.ne(0).any()
+    assert all(each.grad is None for each in teacher.parameters())
 
 
 def test_equal_logits_cost_nothing_one_class_included(stages):
