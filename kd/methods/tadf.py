@@ -32,7 +32,7 @@ class TaskAdaptive(Method):
     of 10, the choices of regions and the decay. Not known, hence settings whose defaults are our
     choice: the weights of neck and boxes, the adaptation, the paper's choice of regions, its loss
     of boxes. The regions are those that the student's second stage is trained on. A detector
-    without one learns from the neck alone, and so does one of a cascade, as ``tadf_neck``.
+    without one learns from the neck alone; a cascade is refused, and takes ``tadf_neck``.
     """
 
     feature_weight: NonNegativeFloat = 0.01

@@ -107,8 +107,9 @@ def reached(models: tuple, **settings: object) -> list[Tensor]:
     return [level.grad.ne(0).all(1) for level in models[0].neck]
 
 
-def test_whole_maps_give_every_element_a_gradient(models):
-    assert all(level.all() for level in reached(models))
+@pytest.mark.parametrize("form", ["mse", "normalised"])
+def test_whole_maps_give_every_element_a_gradient(models, form):
+    assert all(level.all() for level in reached(models, form=form))
 
 
 def test_positive_and_negative_cells_share_the_map(models):
