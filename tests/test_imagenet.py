@@ -17,14 +17,22 @@ from kd.errors import UserError
 
 torch.set_num_threads(1)
 
-NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2"}
+NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2", "vgg16": "vgg16"}
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
     """torchvision's networks with random weights and statistics, in eval mode."""
     torch.manual_seed(0)
-    made = {name: getattr(torchvision.models, name)().eval() for name in NETWORKS.values()}
+    made = {
+        name: getattr(torchvision.models, name)().eval() for name in ("resnet18", "mobilenet_v2")
+    }
+    layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+    # Without the classifier's 120 million weights, and with maps that do not fade.
+    made["vgg16"] = nn.ModuleDict({"features": layers, "classifier": nn.Linear(2, 2)})
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
     for network in made.values():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -50,15 +58,18 @@ def files(networks: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def initialised(
     build: Callable[..., Any], files: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], nn.Module]:
+) -> Callable[..., nn.Module]:
     """Return a backbone as a detector that starts from the files has it."""
 
     def find(name: str) -> Path:
-        (path,) = files.glob(f"{name}-*.pth")
+        (path,) = files.glob(f"{name.partition('/')[0]}-*.pth")
         return path
 
+    def backbone(name: str, detector: str = "retinanet") -> nn.Module:
+        return build(detector, backbone=name, init="imagenet").eval().backbone
+
     monkeypatch.setattr(imagenet, "find", find)
-    return lambda backbone: build(backbone=backbone, init="imagenet").eval().backbone
+    return backbone
 
 
 def stages(network: nn.Module, image: Tensor) -> list[Tensor]:
@@ -68,12 +79,23 @@ def stages(network: nn.Module, image: Tensor) -> list[Tensor]:
         for layer in network.features[:18]:
             maps.append(layer(maps[-1]))
         return [maps[i + 1] for i in (3, 6, 13, 17)]
+    if isinstance(network, nn.ModuleDict):
+        maps = [image]
+        for layer in network["features"]:
+            maps.append(layer(maps[-1]).clone())  # the next layer may write into it
+        return [maps[i + 1] for i in (15, 22, 29, 30)]
     found = network.maxpool(network.relu(network.bn1(network.conv1(image))))
     maps = []
     for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
         found = layer(found)
         maps.append(found)
     return maps
+
+
+def body(network: nn.Module) -> list[Tensor]:
+    """Return a network's tensors without its classifier and MobileNet's convolution before it."""
+    beyond = ("fc.", "classifier.", "features.18.")
+    return [v for k, v in network.state_dict().items() if not k.startswith(beyond)]
 
 
 # --- Pairing -------------------------------------------------------------------------------
@@ -92,18 +114,29 @@ def test_a_backbone_computes_what_torchvisions_network_does(initialised, network
 
 def test_every_tensor_of_a_mobile_net_is_loaded(initialised, networks):
     """mmengine initialises MobileNet's first and last layer anew unless it is told not to."""
-    wanted = {k: v for k, v in networks["mobilenet_v2"].state_dict().items() if "features" in k}
     found = initialised("mbv2").state_dict()
-    for ours, theirs in zip(found.values(), wanted.values(), strict=True):
+    for ours, theirs in zip(found.values(), body(networks["mobilenet_v2"]), strict=True):
         assert torch.equal(ours, theirs)
 
 
+def test_every_tensor_of_a_vgg_but_fc6_and_fc7_is_loaded(initialised, networks):
+    found = initialised("vgg16-fc7", "ssd300").state_dict()
+    paired = list(found.values())[2:-4]  # the first layer is fitted to the images
+    for ours, theirs in zip(paired, body(networks["vgg16"])[2:], strict=True):
+        assert torch.equal(ours, theirs)
+    assert list(found)[-4::2] == ["features.31.weight", "features.33.weight"]
+    for name in ("features.31.weight", "features.33.weight"):
+        limit = found[name][0].numel() ** -0.5  # torch's own initialisation
+        assert found[name].abs().max() <= limit
+        assert found[name].std() > limit / 2
+
+
 @pytest.mark.parametrize(
-    ("backbone", "width"), [("r18-w0.5", 0.5), ("r18-w0.125", 0.125), ("mbv2-w0.5", 0.5)]
+    ("backbone", "width"),
+    [("r18-w0.5", 0.5), ("r18-w0.125", 0.125), ("mbv2-w0.5", 0.5), ("vgg16-w0.25", 0.25)],
 )
 def test_a_narrow_backbone_takes_the_leading_channels(initialised, networks, backbone, width):
-    source = networks[NETWORKS[backbone.split("-")[0]]].state_dict()
-    wanted = [v for k, v in source.items() if not k.startswith(("fc", "classifier"))]
+    wanted = body(networks[NETWORKS[backbone.split("-")[0]]])
     found = list(initialised(backbone).state_dict().values())
     narrower = 0
     for ours, theirs in zip(found, wanted, strict=True):
@@ -124,6 +157,54 @@ def test_a_backbone_of_more_layers_than_the_weights_is_refused(initialised, file
     monkeypatch.setattr(imagenet, "find", lambda name: path)
     with pytest.raises(UserError, match="weights of resnet34 list 100 tensors, the backbone 180"):
         initialised("r34")
+
+
+STANDARD = Tensor([123.675, 116.28, 103.53]), Tensor([58.395, 57.12, 57.375])
+CAFFE = Tensor([0.48235, 0.45882, 0.40784]) * 255, torch.ones(3)
+ONLY_MEAN = STANDARD[0], torch.ones(3)
+NEITHER = torch.zeros(3), Tensor([255.0] * 3)
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def first_layer(tensors: list[Tensor], image: Tensor) -> Tensor:
+    """Return a convolution of the image, away from its border, and its bias or minus its mean."""
+    shift = tensors[1] if tensors[2].ndim == 4 else -tensors[3]
+    return torch.nn.functional.conv2d(image, tensors[0]) + shift.view(-1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("detector", "backbone", "here", "there"),
+    [
+        ("ssd300", "r18", ONLY_MEAN, STANDARD),
+        ("yolov3", "r18", NEITHER, STANDARD),
+        ("yolov3", "mbv2", NEITHER, STANDARD),
+        ("yolov3", "vgg16", NEITHER, STANDARD),
+        ("ssd300", "vgg16-fc7", ONLY_MEAN, CAFFE),
+        ("retinanet", "vgg16-fc7", STANDARD, CAFFE),
+    ],
+)
+def test_the_first_layer_sees_what_it_was_trained_on(
+    initialised, networks, detector, backbone, here, there
+):
+    pixels = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
+    source = body(networks[NETWORKS[backbone.split("-")[0]]])
+    found = first_layer(
+        list(initialised(backbone, detector).state_dict().values()), normalised(pixels, *here)
+    )
+    wanted = first_layer(source, normalised(pixels, *there))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * wanted.std())
+
+
+def test_where_only_the_deviation_differs_all_maps_are_the_same(initialised, networks):
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        found = initialised("r18", "ssd300")(normalised(pixels, *ONLY_MEAN))
+        wanted = stages(networks["resnet18"], normalised(pixels, *STANDARD))[1:3]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_a_leading_block_is_a_copy_of_the_same_rank():
@@ -199,6 +280,7 @@ def test_without_a_network_the_remedies_are_named(hub):
         imagenet.find("resnet18")
 
 
-def test_an_unknown_model_is_refused():
-    with pytest.raises(UserError, match="resnet19"):
-        imagenet.find("resnet19")
+@pytest.mark.parametrize("name", ["resnet19", "vgg16/IMAGENET1K_V7"])
+def test_unknown_weights_are_refused(name):
+    with pytest.raises(UserError, match=name.rpartition("/")[2]):
+        imagenet.find(name)

@@ -11,7 +11,7 @@ from kd.settings.parts import Checkpoint, Detector, Scale, Schedule
 from kd.settings.run import Run
 
 WEIGHTS = "weights.pth"
-PREPROCESSOR = {
+PREPROCESSOR: dict[str, Any] = {
     "type": "DetDataPreprocessor",
     "mean": [123.675, 116.28, 103.53],
     "std": [58.395, 57.12, 57.375],
@@ -81,8 +81,12 @@ def detector_model(
         body["out_indices"] = sorted(body["out_indices"][index] for index in part.maps)
         channels = [channels[index] for index in part.maps]
     model = merge(part.model, scale.detectors.get(detector, {}))
+    preprocessor = PREPROCESSOR | model.get("data_preprocessor", {})
+    if "init_cfg" in body:
+        own_images = {key: preprocessor[key] for key in ("mean", "std")}.items()
+        body["init_cfg"] |= {key: v for key, v in own_images if v != PREPROCESSOR[key]}
     own: dict[str, Any] = {
-        "data_preprocessor": PREPROCESSOR | model.get("data_preprocessor", {}),
+        "data_preprocessor": preprocessor,
         "backbone": body,
         "neck": {"in_channels": channels},
     }
