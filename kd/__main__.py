@@ -186,7 +186,7 @@ def _classifier(options: argparse.Namespace) -> None:
 
 
 def _crops(options: argparse.Namespace) -> None:
-    from kd.classifiers.crops import build, describe
+    from kd.classifiers.cutting import build, describe
     from kd.settings.classifiers import Crops
 
     print(describe(build(Crops.read(options.crops), Library(), max(options.threads, 1))))

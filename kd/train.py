@@ -81,7 +81,7 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         **_cost(runner),
         **data,
         "weights_sha256": sha256(directory / WEIGHTS),
-        **_teacher(config),
+        **_teachers(config),
         **provenance.environment(),
     }
     write_json(directory / "provenance.json", record)
@@ -109,9 +109,14 @@ def _data(report: Path | None) -> dict[str, Any]:
         raise UserError(f"{report}: not a report of `kd check`") from None
 
 
-def _teacher(config: dict[str, Any]) -> dict[str, Any]:
-    checkpoint = config["model"].get("checkpoint")
-    return {"teacher": checkpoint, "teacher_sha256": sha256(Path(checkpoint))} if checkpoint else {}
+def _teachers(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights that teach the run, each with its digest."""
+    found: dict[str, Any] = {}
+    for kind, key in (("teacher", "checkpoint"), ("classifier", "classifier_checkpoint")):
+        path = config["model"].get(key)
+        if path:
+            found |= {kind: path, f"{kind}_sha256": sha256(Path(path))}
+    return found
 
 
 def _peak_memory() -> int:

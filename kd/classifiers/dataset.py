@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, Image
 
-from kd.classifiers.augment import AUGMENTATIONS
+from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOUR
 from kd.classifiers.pack import Pack, remedy
-from kd.classifiers.sampling import sample
+from kd.crops import crops
 from kd.data.loading import EpochSampler, mix
 from kd.errors import UserError
 
@@ -51,17 +51,23 @@ class ObjectCrops(Dataset[dict[str, Any]]):
         return len(self.pack)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"inputs": self.object(index), "labels": int(self.pack.labels[index])}
-
-    def object(self, index: int) -> Tensor:
-        """Return an object alone, resized: (3, size, size), RGB of 0 to 255."""
         pixels, corners = self.pack.pixels(index), self.pack.boxes[index]
         image = Image(torch.from_numpy(pixels).permute(2, 0, 1))
         box = BoundingBoxes(corners[None], format="XYXY", canvas_size=pixels.shape[:2])
         if self.augment:
             image, box = self.augment(image, box)
-        plain = image.as_subclass(Tensor)[None].float(), box.as_subclass(Tensor)
-        return sample(*plain, self.size, padding="border")[0]
+        label = int(self.pack.labels[index])
+        return {"inputs": cut_out(image, box, self.size), "labels": label}
+
+
+def cut_out(image: Image, box: BoundingBoxes, size: int) -> Tensor:
+    """Return what lies in the box (1, 4) of an image (3, H, W), as (3, size, size) of 0 to 255.
+
+    It is sampled as in distillation, where the mean colour lies beyond an image.
+    """
+    mean = torch.tensor(MEAN_COLOUR, dtype=torch.float32)[:, None, None]
+    pixels = image.as_subclass(Tensor) - mean
+    return crops(pixels[None], torch.tensor([0]), box.as_subclass(Tensor), size)[0] + mean
 
 
 @DATA_SAMPLERS.register_module()

@@ -87,7 +87,10 @@ def build(architecture: str, classes: int) -> nn.Module:
 
 
 def load_imagenet(network: nn.Module, architecture: str) -> None:
-    """Load ImageNet's weights into all layers but the last."""
+    """Load ImageNet's weights into all layers but the last.
+
+    They are not fitted to another standard deviation: batch normalisation takes that up.
+    """
     state = read_state(imagenet.find(architecture))
     own = network.state_dict()
     last = [key for key in own if key in state and own[key].shape != state[key].shape]

@@ -39,7 +39,7 @@ class ClassifierTeacher(nn.Module):
         """Stay in eval mode, whoever asks."""
         return super().train(False)
 
-    def normalise_from(self, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    def normalised(self, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return crops (P, 3, s, s), normalised by ``mean`` and ``std`` (3,), as it wants them.
 
         All are RGB, and statistics of 0 to 255.
