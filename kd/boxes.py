@@ -22,6 +22,14 @@ def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
     return overlap / union.clamp(min=1e-6)
 
 
+def shares_inside(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return (P, G): how much of each box (P, 4) lies in each of (G, 4), from 0 to 1."""
+    corner = torch.maximum(boxes[:, None, :2], others[:, :2])
+    opposite = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    overlap = (opposite - corner).clamp(min=0).prod(2)
+    return overlap / _area(boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)[:, None]
+
+
 def _area(sides: Tensor) -> Tensor:
     width, height = sides.clamp(min=0).unbind(1)
     return width * height

@@ -19,14 +19,14 @@ FINEST = 56.0
 """Side of a square box, in pixels, at which levels begin to be told apart."""
 
 
-def level_of(boxes: Tensor, levels: int) -> Tensor:
+def level_of(boxes: Tensor, levels: int, finest: float = FINEST) -> Tensor:
     """Return the pyramid level (P,) of boxes (P, 4), xyxy in pixels: 0 is the finest.
 
-    Below a side of 112 pixels it is 0; each doubling goes up one level. Sides are x2 - x1 + 1, as
-    in DeFeat's code (ggjy/DeFeat.pytorch c46a793d), also in United-Perception.
+    Below a side of twice ``finest`` pixels it is 0; each doubling goes up one level. Sides are
+    x2 - x1 + 1, as in DeFeat's code (ggjy/DeFeat.pytorch c46a793d), also in United-Perception.
     """
     sides = boxes[:, 2:] - boxes[:, :2] + 1
-    level = torch.log2((sides[:, 0] * sides[:, 1]).sqrt() / FINEST + 1e-6).floor()
+    level = torch.log2((sides[:, 0] * sides[:, 1]).sqrt() / finest + 1e-6).floor()
     return level.clamp(0, levels - 1).long()
 
 

@@ -35,20 +35,21 @@ _MAPS = frozenset({"neck", "stages"})
 _DENSE = _MAPS | {"class_maps", "priors", "candidates"}
 
 OBSERVABLE: dict[str, frozenset[str]] = {
-    "anchor": _DENSE | {"anchors", "rankings"},
-    "gfl": _DENSE | {"anchors", "rankings"},
-    "point": _DENSE | {"rankings"},
+    "anchor": _DENSE | {"pyramid", "anchors", "rankings"},
+    "gfl": _DENSE | {"pyramid", "anchors", "rankings"},
+    "point": _DENSE | {"pyramid", "rankings"},
     "ssd": _DENSE | {"anchors", "rankings"},
     "yolo": _DENSE | {"anchors"},
-    "two_stage": _MAPS | {"priors", "anchors", "candidates", "rois"},
-    "cascade": _MAPS | {"anchors"},
+    "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
+    "cascade": _MAPS | {"pyramid", "anchors"},
 }
 """What each observer offers to methods.
 
-neck: maps by level; stages: the backbone's; class_maps: class outputs on the neck's cells;
-priors: logits, boxes and assignment of every prior; anchors: priors with a width and a height;
-rankings: several positive priors per object; candidates: the boxes that are finally classified,
-all priors or the sampled RoIs; rois: proposals and the features pooled from them.
+neck: maps by level; pyramid: these have one width; stages: the backbone's maps; class_maps: class
+outputs on the neck's cells; priors: logits, boxes and assignment of every prior; anchors: priors
+with a width and a height; rankings: several positive priors per object; candidates: the boxes that
+are finally classified, all priors or the sampled RoIs; rois: proposals and the features pooled from
+them.
 """
 
 SHARED = _MAPS

@@ -1,0 +1,280 @@
+"""GID: regions where teacher and student disagree most (Dai et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from kd.boxes import shares_inside
+from kd.lazy import LazyModule
+from kd.methods.base import Focus, Losses, Method, Needs
+from kd.reduction import shared_count
+from kd.regions import level_of
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+    from torchvision import ops
+
+    from kd.observation import Batch, Channels, DenseObservation
+else:
+    torch = LazyModule("torch")
+    F = LazyModule("torch.nn.functional")
+    nn = LazyModule("torch.nn")
+    ops = LazyModule("torchvision.ops")
+
+CONSIDERED = 3000
+"""Priors of an image, best first, that go into non-maximum suppression (author's code)."""
+CELLS, SAMPLES = 10, 2
+"""Cells along a side of a pooled region, and samples along a side of each (author's code)."""
+FINEST_PER_STRIDE = 14.0
+"""Pixels per stride of the finest level at which levels begin to be told apart: a square of 224
+pixels belongs to stride 16 (FPN's rule, and that of the author's code)."""
+SEMI, NEGATIVE = 0.7, 0.3
+"""Share of a region's area inside an object: at least in a semi-positive one, and what a negative
+one stays below (author's code)."""
+
+
+class GeneralInstanceDistillation(Method):
+    """Features, relations and responses of the general instances.
+
+    The defaults are the paper's equations with the weights of the author's rewrite
+    (daixinghome/Distill_GID_detectron2 9118c542), whose accuracy was never aligned with the
+    original; preset ``gid_rewrite`` is what that code computes. The paper's sum over pairs is their
+    mean here as in the rewrite, or a weight of 40 would drown the detection loss. On Faster R-CNN
+    scores, boxes and responses are the RPN's. Features need a pyramid of one width, since regions
+    of different levels are compared.
+    """
+
+    feature: NonNegativeFloat = 5e-4
+    """Weight of the feature term, lambda_1."""
+    relation: NonNegativeFloat = 40.0
+    """Weight of the relation term, lambda_2."""
+    response: NonNegativeFloat = 1.0
+    """Weight of the response term, lambda_3."""
+    alpha: NonNegativeFloat = 0.1
+    """Weight of classes in the response."""
+    beta: NonNegativeFloat = 1.0
+    """Weight of boxes in the response."""
+    instances: Literal["all", "positive", "semi_positive", "negative", "truth"] = "all"
+    """Among which priors regions are selected: those with an object; of the others those whose box
+    lies in an object by at least 0.7 of its area, or by less than 0.3. The rewrite has these kinds
+    too, but takes them out of the K regions, which leaves fewer. ``truth``: ground-truth boxes."""
+    count: PositiveInt = 10
+    """Regions per image, K."""
+    overlap: PositiveFloat = 0.3
+    """IoU above which the lower score of two regions is left out."""
+    least_side: NonNegativeFloat = 10.0
+    """Pixels; a region with a side that is no longer is left out (rewrite)."""
+    score: Literal["difference", "maxima"] = "difference"
+    """The largest difference of a class, or the difference of the largest (rewrite)."""
+    norm: Literal["euclidean", "squared"] = "euclidean"
+    """Of a region's feature difference; squared it is divided by the number of cells (rewrite)."""
+    relation_over: Literal["image", "batch"] = "image"
+    """Among which regions distances are compared; the rewrite takes all of a process."""
+    adapter: Literal["always", "where_widths_differ"] = "always"
+    """When a 3x3 convolution, shared over levels, is put on the student's maps; the rewrite makes
+    one and never applies it."""
+    anchor_iou: PositiveFloat = 0.5
+    """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
+    a point responds inside a region."""
+
+    @property
+    def needs(self) -> Needs:
+        read = {"neck", "pyramid"} if self._pooled else set()
+        read |= {"priors"} if self._responding or self.instances != "truth" else set()
+        return Needs(both=frozenset(read))
+
+    @property
+    def _pooled(self) -> bool:
+        return bool(self.feature or self.relation)
+
+    @property
+    def _responding(self) -> bool:
+        return bool(self.response and (self.alpha or self.beta))
+
+    def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
+        """Return a 3x3 convolution for all levels; the student's widths are equal."""
+        narrow, wide = student.neck[0], teacher.neck[0]
+        if not self._pooled or (self.adapter != "always" and narrow == wide):
+            return {}
+        return {"shared": nn.Conv2d(narrow, wide, 3, padding=1)}
+
+    def losses(
+        self,
+        student: DenseObservation,
+        teacher: DenseObservation,
+        batch: Batch,
+        adapters: nn.ModuleDict,
+    ) -> Losses:
+        """Return ``loss_gid_feature``, ``_relation``, ``_cls`` and ``_reg``, scalars."""
+        regions = self.general_instances(student, teacher, batch)
+        rois = join(regions)
+        losses: Losses = {}
+        if self._pooled:
+            wanted, found = self._pool(student, teacher, rois, adapters)
+            if self.feature:
+                losses["loss_gid_feature"] = self.feature * feature_loss(wanted, found, self.norm)
+            if self.relation:
+                whole = self.relation_over == "batch"
+                sizes = [len(rois)] if whole else [len(boxes) for boxes in regions]
+                terms = map(relation_loss, wanted.split(sizes), found.split(sizes))
+                total = torch.stack(list(terms)).sum()
+                losses["loss_gid_relation"] = self.relation * total / shared_count(len(sizes))
+        if self._responding:
+            losses |= self._response(student, teacher, regions)
+        return losses
+
+    def general_instances(
+        self, student: DenseObservation, teacher: DenseObservation, batch: Batch
+    ) -> list[Tensor]:
+        """Return, per image, boxes (R, 4), xyxy in pixels, best first and without gradients."""
+        if self.instances == "truth":
+            return batch.gt_boxes
+        found, wanted = student.probabilities.detach(), teacher.probabilities
+        # One image at a time: a difference per class takes as much memory as the classes.
+        pairs = zip(wanted, found, strict=True)
+        scores, prior = torch.stack([gi_score(*pair, self.score) for pair in pairs]).topk(
+            min(CONSIDERED, found.shape[1])
+        )
+        rows = torch.arange(len(prior), device=prior.device).repeat_interleave(prior.shape[1])
+        at = rows, prior.flatten()
+        surer = wanted[at].amax(1, keepdim=True) > found[at].amax(1, keepdim=True)
+        boxes = torch.where(surer, teacher.boxes(*at), student.boxes(*at).detach())
+        boxes = boxes.unflatten(0, prior.shape)
+        regions = []
+        for image, sample in enumerate(batch.samples):
+            own = inside_image(boxes[image], *sample.img_shape)
+            kept = (own[:, 2:] - own[:, :2] > self.least_side).all(1)
+            if self.instances != "all":
+                assert student.assignment is not None
+                positive = student.assignment[image, prior[image]] >= 0
+                kept &= instance_kinds(own, positive, batch.gt_boxes[image])[self.instances]
+            own, score = own[kept], scores[image, kept]
+            regions.append(own[ops.nms(own, score, self.overlap)[: self.count]])
+        return regions
+
+    def _pool(
+        self, student: DenseObservation, teacher: DenseObservation, rois: Tensor, adapters: Any
+    ) -> list[Tensor]:
+        """Return (R, C, 10, 10) of the teacher's maps, and of the student's as adapted."""
+        found = [level.float() for level in student.neck]
+        if "shared" in adapters:
+            found = [adapters["shared"](level) for level in found]
+        wanted = [level.detach().float() for level in teacher.neck]
+        return [pool(maps, student.strides, rois) for maps in (wanted, found)]
+
+    def _response(
+        self, student: DenseObservation, teacher: DenseObservation, regions: list[Tensor]
+    ) -> Losses:
+        mask = torch.stack([responding(student.priors, own, self.anchor_iou) for own in regions])
+        at = mask.nonzero(as_tuple=True)
+        count = shared_count(len(at[0]))
+        losses: Losses = {}
+        if self.alpha:
+            pair = teacher.logits[at], student.logits[at]
+            total = class_response(*pair, student.softmax).sum()
+            losses["loss_gid_cls"] = self.response * self.alpha * total / count
+        if self.beta:
+            total = (student.codes(*at) - teacher.codes(*at).detach()).abs().sum()
+            losses["loss_gid_reg"] = self.response * self.beta * total / count
+        return losses
+
+    def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
+        """Return the general instances."""
+        regions = self.general_instances(student, teacher, batch)
+        return Focus(boxes={"general instances": regions[0]})
+
+
+def gi_score(teacher: Tensor, student: Tensor, kind: str) -> Tensor:
+    """Return P_GI (N,) from probabilities (N, C): max_c |P_t - P_s|, or |max_c P_t - max_c P_s|."""
+    if kind == "difference":
+        return (teacher - student).abs().amax(1)
+    return (teacher.amax(1) - student.amax(1)).abs()
+
+
+def inside_image(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return boxes (N, 4), xyxy in pixels, without what lies beyond an image before padding."""
+    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+
+
+def instance_kinds(boxes: Tensor, positive: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Return by name which of R boxes (R, 4) are of that kind, (R,) each; some are of none.
+
+    ``positive``: (R,), whether the prior has an object; ``truth``: (G, 4).
+    """
+    none = boxes.new_zeros(len(boxes), 1)
+    share = torch.cat([none, shares_inside(boxes, truth)], 1).amax(1)
+    return {
+        "positive": positive,
+        "semi_positive": ~positive & (share >= SEMI),
+        "negative": ~positive & (share < NEGATIVE),
+    }
+
+
+def join(regions: list[Tensor]) -> Tensor:
+    """Return RoIs (R, 5), image and xyxy, from boxes of each image."""
+    rows = [F.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(regions)]
+    return torch.cat(rows)
+
+
+def pool(maps: list[Tensor], strides: list[int], rois: Tensor) -> Tensor:
+    """Return RoIAlign features (R, C, 10, 10), each from the level that fits the region's size."""
+    order = sorted(range(len(strides)), key=strides.__getitem__)
+    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides))
+    rows = [(own == rank).nonzero().flatten() for rank in range(len(order))]
+    pooled = [
+        ops.roi_align(maps[level], rois[chosen], CELLS, 1 / strides[level], SAMPLES, True)
+        for level, chosen in zip(order, rows, strict=True)
+    ]
+    return torch.cat(pooled)[torch.cat(rows).argsort()]
+
+
+def feature_loss(teacher: Tensor, student: Tensor, norm: str) -> Tensor:
+    """Return the mean over regions (R, C, H, W) of ||t - s||, or of its square over H W; else 0."""
+    difference = (teacher - student).flatten(1)
+    if norm == "euclidean":
+        each = difference.norm(dim=1)
+    else:
+        each = difference.square().sum(1) / teacher[0, 0].numel()
+    return each.sum() / shared_count(len(each))
+
+
+def relation_loss(teacher: Tensor, student: Tensor) -> Tensor:
+    """Return the mean smooth L1 of distances between regions (R, ...), over pairs; 0 without any.
+
+    Each side's are divided by their mean, so two regions always agree: as well as the rewrite, this
+    asks for three.
+    """
+    wanted, found = (relative_distances(each.flatten(1)) for each in (teacher.detach(), student))
+    return F.smooth_l1_loss(found, wanted, reduction="sum") / max(len(found), 1)
+
+
+def relative_distances(features: Tensor) -> Tensor:
+    """Return Euclidean distances of all pairs of (R, D), (12), (13), ..., over their mean."""
+    # torch 2.11 crashes in the backward pass of pdist without rows.
+    first, second = torch.triu_indices(len(features), len(features), 1, device=features.device)
+    distances = (features[first] - features[second]).norm(dim=1)
+    return distances / (distances.sum() / max(len(distances), 1)).clamp(min=1e-12)
+
+
+def responding(priors: Tensor, regions: Tensor, iou: float) -> Tensor:
+    """Return M (N,): which priors respond in regions (R, 4), both xyxy in pixels.
+
+    An anchor by its IoU with one, a point (equal corners) if it lies inside one.
+    """
+    after, before = priors[:, None, :2] > regions[:, :2], priors[:, None, 2:] < regions[:, 2:]
+    inside = (after & before).all(2).any(1)
+    overlaps = (ops.box_iou(priors, regions) >= iou).any(1)
+    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, overlaps)
+
+
+def class_response(teacher: Tensor, student: Tensor, softmax: bool) -> Tensor:
+    """Return (M,) cross entropies of logits (M, K), summed over classes that have a sigmoid."""
+    teacher = teacher.detach()
+    if softmax:
+        return F.cross_entropy(student, teacher.softmax(1), reduction="none")
+    targets = teacher.sigmoid()
+    return F.binary_cross_entropy_with_logits(student, targets, reduction="none").sum(1)

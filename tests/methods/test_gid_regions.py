@@ -1,0 +1,105 @@
+"""Which regions GID chooses: worked out by hand, and what must always hold."""
+
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from kd.boxes import shares_inside
+from kd.methods.gid import GeneralInstanceDistillation, gi_score, inside_image, instance_kinds
+from tests.methods.gid_scene import View, batch_of, regions, view
+
+torch.set_num_threads(1)
+
+
+def test_scores_worked_out_by_hand():
+    """The most likely class differs: the largest difference is 0.6, that of the largest 0.1."""
+    teacher, student = torch.tensor([[0.8, 0.3]]), torch.tensor([[0.2, 0.7]])
+    assert gi_score(teacher, student, "difference").item() == pytest.approx(0.6)
+    assert gi_score(teacher, student, "maxima").item() == pytest.approx(0.1)
+
+
+def test_boxes_end_where_the_image_does_not_where_its_padding_does():
+    found = inside_image(torch.tensor([[-4.0, 3, 70, 50], [80, 2, 90, 9]]), 40, 48)
+    assert found.tolist() == [[0, 3, 48, 40], [48, 2, 48, 9]]
+
+
+def test_kinds_worked_out_by_hand():
+    """The object is the left half of the image; shares inside are 1, 1, 0.7, 0.5, 0.2 and 0."""
+    truth = torch.tensor([[0.0, 0, 50, 100], [0, 0, 1, 1]])
+    lefts = [(10, 20), (10, 20), (43, 53), (45, 55), (48, 58), (60, 70)]
+    boxes = torch.tensor([[a, 10, b, 20] for a, b in lefts]).float()
+    positive = torch.tensor([True, False, False, False, False, False])
+    assert shares_inside(boxes, truth)[:, 0].tolist() == pytest.approx([1, 1, 0.7, 0.5, 0.2, 0])
+    found = {k: v.tolist() for k, v in instance_kinds(boxes, positive, truth).items()}
+    assert found == {
+        "positive": [True, False, False, False, False, False],
+        "semi_positive": [False, True, True, False, False, False],
+        "negative": [False, False, False, False, True, True],
+    }
+    nothing = instance_kinds(boxes, torch.zeros(6, dtype=torch.bool), truth[:0])
+    assert nothing["negative"].all() and not nothing["semi_positive"].any()
+
+
+def test_the_surer_model_gives_the_box():
+    student, teacher = view(0, images=1), view(1, images=1)
+    student.logits = torch.tensor([[[0.0, 0], [0, 5], [-9, -9], [0, 0], [0, 0]]])
+    teacher.logits = torch.tensor([[[3.0, 0], [0, 0], [-9, -9], [0, 0], [-1, -9]]])
+    (found,) = regions(student, teacher)
+    # The scores are 0.45, 0.49, 0, 0 and 0.5, the last of the second class.
+    wanted = [student.decoded[0, 4], student.decoded[0, 1], teacher.decoded[0, 0]]
+    torch.testing.assert_close(found[:3], inside_image(torch.stack(wanted), 64, 96))
+
+
+def test_large_regions_apart_by_score_worked_out_by_hand():
+    student, teacher = view(0, images=1), view(1, images=1)
+    boxes = [
+        [0, 0, 20, 20],
+        [0, 0, 20, 19],  # best, and overlaps the first
+        [40, 40, 60, 50],  # a side of 10 pixels is too short
+        [30, 0, 50, 20],
+        [60, 0, 71, 11],
+    ]
+    teacher.decoded = student.decoded = torch.tensor([boxes]).float()
+    student.logits, teacher.logits = torch.zeros(1, 5, 2), torch.zeros(1, 5, 2)
+    teacher.logits[0, :, 1] = torch.tensor([0.5, 0.9, 0.8, 0.4, 0.6])
+    wanted = [boxes[row] for row in (1, 4, 3)]
+    assert regions(student, teacher)[0].tolist() == wanted
+    assert regions(student, teacher, count=2)[0].tolist() == wanted[:2]
+    assert boxes[2] in regions(student, teacher, least_side=9)[0].tolist()
+    assert boxes[0] in regions(student, teacher, overlap=0.96)[0].tolist()
+
+
+def test_regions_lie_in_their_image_hardly_overlap_and_have_no_gradient():
+    student, teacher = view(0, gradients=True), view(1)
+    sizes = (64, 96), (32, 50)
+    term = GeneralInstanceDistillation(count=3)
+    found = term.general_instances(student, teacher, batch_of(2, sizes))
+    assert [len(each) for each in found] == [3, 2]
+    for boxes, (height, width) in zip(found, sizes, strict=True):
+        assert not boxes.requires_grad
+        assert boxes.min() >= 0 and (boxes <= torch.tensor([width, height] * 2)).all()
+        assert box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.3
+
+
+def test_an_image_has_the_regions_it_has_alone():
+    student, teacher = view(0), view(1)
+    both = regions(student, teacher)
+    for image in range(2):
+        alone = [
+            View(**{**vars(v), **{k: getattr(v, k)[image:][:1] for k in ("logits", "decoded")}})
+            for v in (student, teacher)
+        ]
+        (found,) = regions(*alone)
+        torch.testing.assert_close(found, both[image])
+
+
+def test_ground_truth_in_their_place_and_kinds_of_them():
+    student, teacher = view(0), view(1)
+    assert regions(student, teacher, instances="truth")[1].tolist() == [[2, 2, 40, 30]]
+    student.assignment[:, 3] = 0
+    every, positive = regions(student, teacher), regions(student, teacher, instances="positive")
+    assert [len(each) for each in positive] == [1, 1]
+    assert all((a == b).all(1).any() for a, b in zip(every, positive, strict=True))
+    kinds = ("semi_positive", "negative")
+    rest = [len(regions(student, teacher, instances=each)[0]) for each in kinds]
+    assert rest == [1, 3]
