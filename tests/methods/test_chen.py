@@ -307,6 +307,13 @@ def test_a_one_stage_detector_takes_positives_and_the_negatives_that_ssd_mines(s
     assert torch.equal(*reached)
 
 
+def test_priors_that_the_assigner_ignores_are_no_negatives(scene):
+    found = scene("retinanet", negatives=1e6)
+    (gradient,) = torch.autograd.grad(found.losses["loss_chen_cls"], found.student.logits)
+    assert not found.student.sampled.all()
+    assert torch.equal(gradient.ne(0).any(2), found.student.sampled)
+
+
 def test_positives_alone_on_request(scene):
     found = scene("retinanet", negatives=0)
     positive = found.student.assignment >= 0
