@@ -207,4 +207,4 @@ def _seen(objects: Tensor, teacher: Any, batch: Batch) -> Tensor:
     """Return crops (P, 3, s, s) normalised as the classifier takes them."""
     if batch.mean is None or batch.std is None:
         return objects
-    return teacher.normalise_from(objects, batch.mean, batch.std)
+    return teacher.normalised(objects, batch.mean, batch.std)
