@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from kd.settings.methods import resolve, teachers
-from tests.test_distributed import METHODS
-from tests.test_matrix import LIBRARY, classifier
+from tests.test_matrix import LIBRARY, ON_ONE, classifier
 
 MAGNITUDE = 100.0
 """Standard deviation of the features: their squares overflow fp16."""
@@ -19,7 +18,7 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     return getattr(torch, request.param)
 
 
-@pytest.mark.parametrize(("method", "detector"), METHODS)
+@pytest.mark.parametrize(("method", "detector"), ON_ONE)
 def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_path):
     import torch
     from torch import nn

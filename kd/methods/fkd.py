@@ -49,9 +49,9 @@ class FeatureDistillation(Method):
     paper does not say. It is not known which of the two made the paper's tables (two times 12
     epochs), hence the default of what was run.
 
-    Every term is an unsquared norm over the whole batch, so it grows with its root; the
-    published runs had what one GPU held, which ``images`` can restore. A student with fewer
-    channels than its teacher gets a 1x1 convolution, and what it returns stands for the map.
+    Every term is an unsquared norm over the images of one GPU in the published code, so it would
+    grow with the root of their number; ``images`` keeps it as it was. A student with fewer channels
+    than its teacher gets a 1x1 convolution, and what it returns stands for the map.
     """
 
     kind: Literal["one_stage", "two_stage"] = "one_stage"
@@ -69,8 +69,9 @@ class FeatureDistillation(Method):
     """Whether features are masked by channel too; the two-stage code does not."""
     levels: PositiveInt | None = None
     """How many levels of the neck, from the finest; None for all."""
-    images: PositiveInt | None = None
-    """Over how many images a norm is taken, which are then averaged; None for the batch."""
+    images: PositiveInt | None = 2
+    """Over how many images a norm is taken; norms are then averaged. 2 is what mmdet's
+    configurations, which the published code follows, put on a GPU; None for the whole batch."""
 
     @model_validator(mode="before")
     @classmethod

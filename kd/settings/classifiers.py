@@ -68,7 +68,7 @@ class ClassifierRun(Composed):
 
     @property
     def model(self) -> str:
-        return self.classifier
+        return f"classifier-{self.classifier}"
 
     @property
     def name(self) -> str:
