@@ -79,7 +79,7 @@ class FeatureDistillation(Method):
         """Put the numbers of the form and kind where none, or None, is given."""
         if not isinstance(values, dict):
             return values
-        given = {key: value for key, value in values.items() if value is not None}
+        given = {k: v for k, v in values.items() if v is not None or k not in FILLED}
         named = str(given.get("form", "code")), str(given.get("kind", "one_stage"))
         return (
             dict(zip(FILLED, NUMBERS.get(named, NUMBERS["code", "one_stage"]), strict=True)) | given
