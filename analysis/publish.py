@@ -1,5 +1,6 @@
 """From a plan to the files that readers look at: tables, and a figure of gains."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +10,22 @@ from kd.settings.library import Library
 from kd.settings.plan import Plan, Row
 from kd.settings.run import RESULTS, Run
 
+PARTIAL = "partial"
+
 
 def publish(plan: Plan, study: str, scale: str) -> str:
-    """Write tables and figure from the results that exist; return the Markdown."""
-    folder = RESULTS / "tables" / study / scale
+    """Write tables and figure from the results that exist; return the Markdown.
+
+    While a run is missing they go into the folder ``partial``, since the workflow takes a table in
+    its place for a finished one.
+    """
     library = Library()
     frame = tables.build([specification(row, plan, library) for row in plan.rows])
+    folder = RESULTS / "tables" / study / scale
+    if (frame["status"] == "ok").all():
+        shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    else:
+        folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
     text = tables.to_markdown(frame, title)
     write_text(folder / "table.md", text)

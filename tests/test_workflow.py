@@ -133,10 +133,24 @@ def test_a_failed_run_is_a_row_with_its_reason(finished: Path, edited: Callable[
     edited(STUDY, tables__pair__settings={"pfi": {"weight": 1e40}})
     result = snakemake(finished)
     assert result.returncode == 1
-    table = (finished / TABLES / "table.md").read_text()
+    table = (finished / TABLES / "partial" / "table.md").read_text()
     (row,) = (line.replace("\\", "") for line in table.splitlines() if "RM + PFI" in line)
     assert re.search(r"failed: step 1: loss_pfi at level \d is (inf|nan)", row)
     assert table in result.stdout
+
+
+def test_a_table_made_by_hand_before_the_end_leaves_the_rest_to_do(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    wanted = jobs(project)
+    for step in (["compose", "--write"], ["table"]):
+        subprocess.run(
+            [sys.executable, "-m", "kd", step[0], "tiny", "--scale", "tiny", *step[1:]],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            cwd=project,
+            check=True,
+        )
+    assert (project / TABLES / "partial" / "table.md").is_file()
+    assert jobs(project) == wanted
 
 
 def test_missing_data_is_one_clear_message(tmp_path: Path) -> None:
