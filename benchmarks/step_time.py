@@ -30,7 +30,8 @@ from kd.observation import Progress
 from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import WEIGHTS, compose
 from kd.settings.library import Library
-from kd.settings.methods import matrix, resolve, teachers
+from kd.settings.matrix import matrix
+from kd.settings.methods import resolve, teachers
 from kd.settings.parts import Scale
 from kd.settings.run import Run
 

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _study(step, _table)
 
     step = steps.add_parser("methods", help="print which method applies to which detector")
+    step.add_argument("name", nargs="?", help="a method or preset, to be told all about it")
     step.set_defaults(step=_methods)
     step = steps.add_parser("draw", help="draw where the methods of trained runs look")
     _study(step, _draw)
@@ -146,9 +147,9 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _methods(options: argparse.Namespace) -> None:
-    from kd.settings.methods import describe
+    from kd.settings.matrix import describe, explain
 
-    print(describe(Library()))
+    print(explain(options.name, Library()) if options.name else describe(Library()))
 
 
 def _data(options: argparse.Namespace) -> None:

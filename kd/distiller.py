@@ -7,9 +7,9 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from kd import methods
-from kd.methods.base import Losses, Method
+from kd.methods.base import Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
+from kd.settings.methods import method_of
 from kd.weights import load_detector
 
 
@@ -47,7 +47,7 @@ class Distiller(BaseModel):
                 from kd.classifiers.teacher import ClassifierTeacher
 
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
-            self.terms = {name: _method(settings) for name, settings in methods.items()}
+            self.terms = {name: method_of(settings) for name, settings in methods.items()}
             self.adapters = self._adapters()
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
@@ -127,8 +127,3 @@ def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]
         gradients = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
         norms[name] = [0.0 if g is None else float(g.norm()) for g in gradients]
     return norms
-
-
-def _method(settings: dict[str, Any]) -> Method:
-    values = dict(settings)
-    return methods.get(values.pop("method")).model_validate(values)

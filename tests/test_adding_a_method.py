@@ -9,7 +9,7 @@ import yaml
 
 import kd.methods
 from kd.settings.library import Library
-from kd.settings.methods import describe, matrix
+from kd.settings.matrix import describe, matrix
 from kd.train import train
 from tests.conftest import CONFIGS
 

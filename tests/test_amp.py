@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kd.settings.methods import resolve, teachers
+from kd.settings.methods import method_of, resolve, teachers
 from tests.test_matrix import LIBRARY, ON_ONE, classifier
 
 MAGNITUDE = 100.0
@@ -23,14 +23,14 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     import torch
     from torch import nn
 
-    from kd.distiller import Distiller, _method
+    from kd.distiller import Distiller
     from kd.observation import channels_of, observe
 
     terms = resolve(method, {}, detector, LIBRARY, "amp")
     model, data = build(detector), batch()
     labelled = observe(model, data, frozen=False)
     labelled.losses()
-    found = {name: _method(settings) for name, settings in terms.items()}
+    found = {name: method_of(settings) for name, settings in terms.items()}
     torch.manual_seed(0)
     widths = channels_of(model), channels_of(model)
     with_layers = teachers(terms) == {"detector"}

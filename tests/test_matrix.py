@@ -10,7 +10,8 @@ import pytest
 from kd.errors import UserError
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
-from kd.settings.methods import check_readable, matrix, resolve
+from kd.settings.matrix import matrix
+from kd.settings.methods import check_readable, resolve
 from tests.conftest import CONFIGS, save_random_weights
 
 LIBRARY = Library(CONFIGS)

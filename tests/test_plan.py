@@ -408,10 +408,10 @@ def test_a_seed_is_that_of_weights_and_data() -> None:
 
 def test_a_teacher_may_have_another_detector() -> None:
     pair = {"teacher": "r50", "student": "r18", "teacher_detector": "gfl"}
-    edit(STUDY, tables__pair__pairs=[pair], tables__pair__methods=["pfi"])
+    edit(STUDY, tables__pair__pairs=[pair], tables__pair__methods=["fitnets"])
     made = planned()
     assert row_of(made, "retinanet", "teacher").runs[0].detector == "gfl"
-    model = row_of(made, "retinanet", "pfi").runs[0].config["model"]
+    model = row_of(made, "retinanet", "fitnets").runs[0].config["model"]
     assert (model["student"]["type"], model["teacher"]["type"]) == ("RetinaNet", "GFL")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ConfigDict
+
 from kd.settings.base import Part
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Method(Part):
     A detector that does not offer what the method needs is refused when the plan is made. Losses
     come back weighted, one tensor per term or a list with one per pyramid level.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     @property
     def needs(self) -> Needs:

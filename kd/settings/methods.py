@@ -1,7 +1,7 @@
 """From a method's name in a study (``rm+pfi``) to checked settings of each of its terms."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kd import methods
 from kd.errors import UserError, suggest
@@ -25,7 +25,8 @@ def resolve(
         raise UserError(f"{where}: method '{name}' names a term twice")
     two_stage = observer(detector, library, where) in TWO_STAGE
     settings = {
-        term: _settings(term, overrides.get(term, {}), two_stage, library, where) for term in terms
+        term: settings_of(term, overrides.get(term, {}), two_stage, library, where)
+        for term in terms
     }
     used = [each["method"] for each in settings.values()]
     if len(set(used)) != len(used):
@@ -46,7 +47,7 @@ def check_overrides(overrides: dict[str, Any], names: list[str], where: str) -> 
 
 def teachers(terms: Terms) -> set[str]:
     """Return which kinds of teacher the terms learn from: ``detector``, ``classifier``."""
-    return {kind for kind in (_method(each).needs.teacher for each in terms.values()) if kind}
+    return {kind for kind in (method_of(each).needs.teacher for each in terms.values()) if kind}
 
 
 def check_readable(
@@ -54,7 +55,7 @@ def check_readable(
 ) -> None:
     """Refuse a pair of detectors that does not offer what a method reads."""
     for term, settings in terms.items():
-        for reason in refusals(_method(settings), student, teacher, library, where):
+        for reason in refusals(method_of(settings), student, teacher, library, where):
             raise UserError(f"{where}: method '{term}' {reason}")
 
 
@@ -67,7 +68,10 @@ def refusals(
     if lacking:
         yield f"reads {_listed(lacking)}, which detector '{student}' does not offer"
         return
-    if needs.teacher != "detector" or teacher is None or teacher == student:
+    if needs.teacher != "detector" or teacher is None:
+        return
+    layouts = [_layout(library.detector(name, where)) for name in (student, teacher)]
+    if layouts[0] == layouts[1]:
         return
     offered = OBSERVABLE[observer(teacher, library, where)]
     if needs.both - offered:
@@ -77,13 +81,11 @@ def refusals(
             f"compares {_listed(needs.both - SHARED)} row for row, "
             f"which '{teacher}' and '{student}' do not share"
         )
-    else:
-        levels = [_strides(library.detector(name, where)) for name in (student, teacher)]
-        if "neck" in needs.both and levels[0] != levels[1]:
-            yield (
-                f"compares neck maps, but '{student}' has strides {_listed(levels[0])} "
-                f"and '{teacher}' {_listed(levels[1])}"
-            )
+    elif "neck" in needs.both and layouts[0].strides != layouts[1].strides:
+        yield (
+            f"compares neck maps, but '{student}' has strides {_listed(layouts[0].strides)} "
+            f"and '{teacher}' {_listed(layouts[1].strides)}"
+        )
 
 
 def observer(detector: str, library: Library, where: str) -> str:
@@ -102,48 +104,10 @@ def known(library: Library) -> list[str]:
     return sorted({*methods.names(), *library.names("methods")})
 
 
-def matrix(library: Library) -> dict[str, dict[str, str]]:
-    """Return, for every method and detector, why the method is refused, or nothing.
-
-    Teacher and student have the same detector, and the method its default settings.
-    """
-    detectors = library.names("detectors")
-    return {
-        name: {detector: _refusal(name, detector, library) for detector in detectors}
-        for name in known(library)
-    }
-
-
-def describe(library: Library) -> str:
-    """Return the matrix as text, and below it what the refused detectors do not offer."""
-    cells, detectors = matrix(library), library.names("detectors")
-    width = max(map(len, cells))
-    lines = [f"{'':{width}}  {'  '.join(detectors)}"]
-    for name, row in cells.items():
-        marks = (f"{'-' if row[d] else 'x':^{len(d)}}" for d in detectors)
-        lines.append(f"{name:{width}}  {'  '.join(marks)}".rstrip())
-    lines.append("\nA method and a detector that does not offer what it reads:\n")
-    refused = 0
-    for name, row in cells.items():
-        reasons: dict[str, list[str]] = {}
-        for detector, reason in row.items():
-            if reason:
-                reasons.setdefault(reason.split(",")[0], []).append(detector)
-        lines += [f"{name} {reason}: not {', '.join(names)}" for reason, names in reasons.items()]
-        refused += sum(map(len, reasons.values()))
-    taken = len(cells) * len(detectors) - refused
-    return "\n".join([*lines, "", f"{taken} pairs, {refused} refused"])
-
-
-def _refusal(name: str, detector: str, library: Library) -> str:
-    terms = resolve(name, {}, detector, library, "kd methods")
-    (settings,) = terms.values()
-    return next(refusals(_method(settings), detector, detector, library, "kd methods"), "")
-
-
-def _settings(
+def settings_of(
     term: str, overrides: dict[str, Any], two_stage: bool, library: Library, where: str
 ) -> dict[str, Any]:
+    """Return the checked settings of a method or preset, and its ``method``."""
     preset = library.preset(term)
     if preset:
         name, file = preset.method, f"{library.root}/methods/{term}.yaml"
@@ -160,15 +124,24 @@ def _settings(
     return {"method": name, **settings.model_dump(mode="json")}
 
 
-def _method(settings: dict[str, Any]) -> Method:
+def method_of(settings: dict[str, Any]) -> Method:
+    """Return the method that checked settings describe."""
     values = {key: value for key, value in settings.items() if key != "method"}
     return methods.get(settings["method"]).model_validate(values)
 
 
-def _strides(detector: Detector) -> list[int]:
-    """Return the pixels per cell of each level of a detector's pyramid."""
+class _Layout(NamedTuple):
+    """Where a detector predicts: two of one layout have the same priors."""
+
+    observer: str
+    strides: list[int]
+    priors: dict[str, Any]
+
+
+def _layout(detector: Detector) -> _Layout:
     head = detector.model.get("rpn_head") or detector.model["bbox_head"]
-    return head.get("anchor_generator", head)["strides"]
+    priors = head.get("anchor_generator", {})
+    return _Layout(detector.observer, priors.get("strides") or head["strides"], priors)
 
 
 def _listed(values: Any) -> str:
