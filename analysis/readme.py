@@ -1,4 +1,4 @@
-"""Puts measured tables and figures into README.md: ``python -m analysis.readme``."""
+"""Puts what was measured into the documents that show it: ``python -m analysis.readme``."""
 
 import re
 import shutil
@@ -9,31 +9,43 @@ from kd.errors import UserError
 from kd.files import write_text
 from kd.settings.run import RESULTS
 
-SHOWN = {"rm_pfi": "smoke", "bccd": "laptop"}
-"""Studies shown in the README, each at the scale it was run at."""
+SHOWN = {
+    "README.md": {"rm_pfi": "smoke", "bccd": "laptop"},
+    "docs/methods/README.md": {"methods": "smoke"},
+}
+"""Studies shown in each document, at the scale they were run at."""
+MEASURED = {"docs/methods/README.md": ["step_time"]}
+"""What benchmarks wrote, by name."""
 FIGURES = Path("docs/figures")
 
 
 def main() -> None:
-    """Replace what stands between the markers of each study that has been run."""
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    for study, scale in SHOWN.items():
-        folder = RESULTS / "tables" / study / scale
-        if not (folder / "table.md").exists():
-            print(f"{folder}: not run here; its part of the README stays", file=sys.stderr)
-            continue
-        text = insert(text, study, lowered((folder / "table.md").read_text(encoding="utf-8")))
-        FIGURES.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
-    write_text(readme, text)
+    """Replace what stands between the markers of everything that has been run here."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for document, studies in SHOWN.items():
+        for study, scale in studies.items():
+            folder = RESULTS / "tables" / study / scale
+            if show(Path(document), study, folder / "table.md"):
+                shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
+        for name in MEASURED.get(document, []):
+            show(Path(document), name, RESULTS / "benchmarks" / f"{name}.md")
 
 
-def insert(text: str, name: str, content: str) -> str:
+def show(document: Path, name: str, source: Path) -> bool:
+    """Put a file between the markers of ``name``; say so where it is absent."""
+    if not source.exists():
+        print(f"{source}: not made here; its part of {document} stays", file=sys.stderr)
+        return False
+    content = lowered(source.read_text(encoding="utf-8"))
+    write_text(document, insert(document.read_text(encoding="utf-8"), name, content, document))
+    return True
+
+
+def insert(text: str, name: str, content: str, document: Path) -> str:
     """Return ``text`` with ``content`` between the markers of ``name``; UserError without them."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if begin not in text or end not in text:
-        raise UserError(f"README.md: no markers '{begin}' and '{end}'")
+        raise UserError(f"{document}: no markers '{begin}' and '{end}'")
     before, rest = text.split(begin, 1)
     after = rest.split(end, 1)[1]
     return f"{before}{begin}\n{content.strip()}\n{end}{after}"

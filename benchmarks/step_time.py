@@ -2,6 +2,8 @@
 
 python benchmarks/step_time.py --detector retinanet
 
+The table is written to results/benchmarks/step_time.md, where `python -m analysis.readme` finds it.
+
 Teacher and student are those of the RM/PFI study's pair at the given scale, with random weights, on
 the first images of the training set. All models live in one process; each round steps every one of
 them once, in turn, so that a busy machine slows all alike. Ratios are of medians over rounds.
@@ -26,6 +28,7 @@ import kd.runtime  # noqa: F401
 from kd import weights
 from kd.data.loading import build, seed_everything
 from kd.data.shapes import generate
+from kd.files import write_text
 from kd.observation import Progress
 from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import WEIGHTS, compose
@@ -33,8 +36,9 @@ from kd.settings.library import Library
 from kd.settings.matrix import matrix
 from kd.settings.methods import resolve, teachers
 from kd.settings.parts import Scale
-from kd.settings.run import Run
+from kd.settings.run import RESULTS, Run
 
+RESULT = RESULTS / "benchmarks" / "step_time.md"
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
 
 
@@ -59,7 +63,9 @@ def main() -> None:
             if round_number:  # the first is for caches and allocators
                 times[name].append(seconds)
         print(f"round {round_number}/{options.rounds}", flush=True)
-    print(_table(times))
+    text = _table(times, options)
+    write_text(RESULT, text)
+    print(text)
 
 
 def _prepare(
@@ -149,10 +155,15 @@ def _step(model: Any, data: dict[str, Any]) -> float:
     return time.perf_counter() - started
 
 
-def _table(times: dict[str, list[float]]) -> str:
+def _table(times: dict[str, list[float]], options: argparse.Namespace) -> str:
     medians = {name: statistics.median(each) for name, each in times.items()}
     bare = medians["student alone"]
-    lines = ["| method | median step, ms | times the bare student's |", "|---|---|---|"]
+    lines = [
+        f"{options.detector}, scale {options.scale}, batches of {options.batch}, one thread; "
+        f"medians of {options.rounds} rounds.",
+        "",
+    ]
+    lines += ["| method | median step, ms | times the bare student's |", "|---|---|---|"]
     lines += [f"| {name} | {1000 * m:.0f} | {m / bare:.2f} |" for name, m in medians.items()]
     return "\n".join(lines)
 

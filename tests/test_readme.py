@@ -1,40 +1,59 @@
-"""The README's tables come from files, not from hands."""
+"""Tables in documents come from files, not from hands."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from analysis.readme import FIGURES, SHOWN, insert, lowered
+from analysis.readme import MEASURED, SHOWN, insert, lowered
+from kd import methods
 from kd.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 
 
 def test_a_table_replaces_what_stands_between_its_markers() -> None:
     text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb"
-    assert insert(text, "x", "new\n") == "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb"
+    assert (
+        insert(text, "x", "new\n", Path("README.md"))
+        == "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb"
+    )
 
 
 def test_missing_markers_are_an_error() -> None:
     with pytest.raises(UserError, match=r"README.md: no markers '<!-- x: begin -->'"):
-        insert("text", "x", "new")
+        insert("text", "x", "new", Path("README.md"))
 
 
 def test_headings_are_lowered_to_stand_inside_another_document() -> None:
     assert lowered("# One\n\n## Two #2\n# Three") == "### One\n\n#### Two #2\n### Three"
 
 
-@pytest.mark.parametrize("study", SHOWN)
-def test_the_readme_has_a_place_for_each_study(study: str) -> None:
-    assert f"<!-- {study}: begin -->" in README
-    assert f"<!-- {study}: end -->" in README
+PLACES = [
+    (document, name)
+    for document, studies in SHOWN.items()
+    for name in [*studies, *MEASURED.get(document, [])]
+]
 
 
-def test_the_figures_and_documents_it_links_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
+@pytest.mark.parametrize(("document", "name"), PLACES)
+def test_a_document_has_a_place_for_what_it_shows_and_shows_it(document: str, name: str) -> None:
+    text = (ROOT / document).read_text()
+    shown = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
+    assert "|" in shown
+
+
+@pytest.mark.parametrize("document", SHOWN)
+def test_the_figures_and_documents_it_links_exist(document: str) -> None:
+    page = ROOT / document
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert links
     for link in links:
-        assert (ROOT / link).is_file(), link
-    assert all((ROOT / link).parent == ROOT / FIGURES for link in links if link.endswith(".png"))
+        assert (page.parent / link).is_file(), link
+
+
+def test_every_method_has_a_row_and_a_picture_where_methods_are_listed() -> None:
+    text = (ROOT / "docs" / "methods" / "README.md").read_text()
+    for name in methods.names():
+        assert f"| `{name}`" in text
+        assert f"]({name}.png)" in text
