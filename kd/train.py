@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
+from torch import distributed
 
 import kd.runtime  # noqa: F401
 from kd import provenance, weights
@@ -19,6 +20,13 @@ from kd.fetch import fetch
 from kd.files import read_json, sha256, write_json
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
+
+WRAPPER = {
+    "type": "MMDistributedDataParallel",
+    "broadcast_buffers": False,
+    "device_ids": None,
+}
+"""The model lies on its process's device already, which need not be a GPU."""
 
 
 def train(directory: Path, workers: int = 0, report: Path | None = None) -> None:
@@ -43,19 +51,30 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
 
 def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
-    launcher = "pytorch" if "RANK" in os.environ else "none"
+    shared = "RANK" in os.environ
+    if shared:
+        _join()
     settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
-    settings.launcher = launcher
+    settings.launcher = "pytorch" if shared else "none"
+    settings.model_wrapper_cfg = WRAPPER
     settings.log_level = "WARNING"
-    settings.env_cfg = {"dist_cfg": {"backend": "nccl" if torch.cuda.is_available() else "gloo"}}
     loader = settings.train_dataloader
     loader.num_workers = workers
     loader.persistent_workers = workers > 0
     loader.pin_memory = torch.cuda.is_available()
     loader.batch_size = per_process(loader.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
     return Runner.from_cfg(settings)
+
+
+def _join() -> None:
+    """Join the processes that torchrun started; mmengine's own way needs a GPU."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if cuda else "gloo")
 
 
 def per_process(batch_size: int, processes: int) -> int:

@@ -1,5 +1,9 @@
 """Two processes with two images each have the gradients of one process with all four."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +11,7 @@ import pytest
 
 from kd.settings.methods import resolve
 from tests.test_matrix import LIBRARY, ON_ONE, classifier
+from tests.tiny import DISTILLED, REPOSITORY, TEACHER, make_project, write_run
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
 OF_A_PROCESS = {"gid_rewrite"}
@@ -129,3 +134,22 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
             name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad
         }
     return found
+
+
+def test_two_processes_train_a_run(tmp_path, monkeypatch, quiet_mmdet):
+    from kd.train import train
+
+    monkeypatch.chdir(make_project(tmp_path))
+    train(write_run(TEACHER))
+    run = write_run(DISTILLED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, "--standalone", "-m", "kd", "train", str(run)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert steps[-1] == json.loads((run / "provenance.json").read_text())["steps"]
+    assert len(set(steps)) == len(steps)
