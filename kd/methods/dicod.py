@@ -130,14 +130,17 @@ class Dicod(Method):
             layers = zip(self._layers(predicted, teacher, batch), truth, strict=True)
             return torch.stack([distance(own, wanted[instance]).sum() for own, wanted in layers])
 
+        def again(*part: Tensor) -> Tensor:
+            """Compute them anew in the backward pass, or all chunks would be kept until then."""
+            return checkpointing.checkpoint(
+                distances, *part, use_reentrant=False, preserve_rng_state=False
+            )
+
+        compute = again if len(positive) > CHUNK else distances
         sums = boxes[:0].sum().expand(len(truth))
         for start in range(0, len(positive), CHUNK):
             rows = slice(start, start + CHUNK)
-            part = positive.image[rows], boxes[rows], positive.instance[rows]
-            # Computed again in the backward pass, or all chunks would be kept until then.
-            sums = sums + checkpointing.checkpoint(
-                distances, *part, use_reentrant=False, preserve_rng_state=False
-            )
+            sums = sums + compute(positive.image[rows], boxes[rows], positive.instance[rows])
         pixels = 1 if self.lambda_l else 0
         return sums[:pixels].sum(), sums[pixels:].sum()
 
