@@ -54,7 +54,8 @@ def plot(seen: View, title: str) -> Figure:
     across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     with rc_context(STYLE):
-        figure = Figure(figsize=(PANEL * across, (PANEL + 0.3) * down + 0.4), layout="constrained")
+        tall = 0.8 * PANEL * seen.image.shape[0] / seen.image.shape[1] + 0.3
+        figure = Figure(figsize=(PANEL * across, tall * down + 0.4), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")
@@ -79,7 +80,12 @@ def _map(values: np.ndarray) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         height, width = axes.images[0].get_size()
         shown = axes.imshow(
-            values, extent=(-0.5, width - 0.5, height - 0.5, -0.5), cmap="viridis", alpha=0.65
+            values,
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+            cmap="viridis",
+            alpha=0.65,
+            vmin=min(values.min(), 0),
+            vmax=values.max() or 1,
         )
         bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.ax.tick_params(labelsize=6)

@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DefaultScope
+from mmengine.registry import init_default_scope
 
 import kd.runtime  # noqa: F401
 from kd import weights
@@ -41,7 +41,7 @@ def view(directory: Path, index: int = 0) -> View:
     config = read_config(directory)
     if config["model"]["type"] != "Distiller":
         raise UserError(f"{directory}: trained without a method; nothing to look at")
-    DefaultScope.get_instance("focus", scope_name="mmdet")
+    init_default_scope("mmdet")
     model: Distiller = MODELS.build(ConfigDict(config["model"], _scope_="mmdet"))
     weights.load_strictly(model.student, directory / WEIGHTS)
     model.eval()
