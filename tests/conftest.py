@@ -304,3 +304,14 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
         if model["type"] == "FCOS":
             detector.bbox_head.conv_reg.bias += 2.5  # boxes of some pixels, not of one
     weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict()})
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how much of the matrix of methods and detectors was run."""
+    passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
+    trained = sum("test_matrix.py::test_trains" in name for name in passed)
+    refused = sum("test_matrix.py::test_refused" in name for name in passed)
+    if trained or refused:
+        terminalreporter.write_line(
+            f"methods x detectors: {trained} cells trained, {refused} refused with the reason"
+        )

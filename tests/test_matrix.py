@@ -12,7 +12,7 @@ from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
 from kd.settings.matrix import matrix
 from kd.settings.methods import check_readable, resolve
-from tests.conftest import CONFIGS, save_random_weights
+from tests.conftest import CLASSES, CONFIGS, save_random_weights
 
 LIBRARY = Library(CONFIGS)
 MATRIX = matrix(LIBRARY)
@@ -51,30 +51,41 @@ def cell(
 
     from kd.observation import Progress
 
-    def made(method: str, detector: str) -> SimpleNamespace:
+    def made(
+        method: str, detector: str, classes: int = CLASSES, boxes: tuple[int, int] = (3, 2)
+    ) -> SimpleNamespace:
         terms = resolve(method, {}, detector, LIBRARY, "matrix")
-        student = model_config(detector)
-        teacher = model_config(detector, backbone="r18-w0.25")
-        if not (folder / detector / WEIGHTS).exists():
-            save_random_weights(teacher, folder / detector)
+        student = of_classes(model_config(detector), classes)
+        teacher = of_classes(model_config(detector, backbone="r18-w0.25"), classes)
+        taught = folder / f"{detector}-{classes}"
+        if not (taught / WEIGHTS).exists():
+            save_random_weights(teacher, taught)
         config = {
             "type": "Distiller",
             "student": student,
             "teacher": teacher,
-            "checkpoint": str(folder / detector / WEIGHTS),
+            "checkpoint": str(taught / WEIGHTS),
             "methods": terms,
-            **classifier(terms, folder),
+            **classifier(terms, folder, classes),
         }
         torch.manual_seed(0)
         model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
         model.init_weights()
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
-        return SimpleNamespace(model=model.train(), student=student, data=images())
+        return SimpleNamespace(model=model.train(), student=student, data=images(boxes))
 
     return made
 
 
-def classifier(terms: dict[str, Any], folder: Path) -> dict[str, Any]:
+def of_classes(config: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Return a detector's model dict with another number of classes."""
+    heads = config.get("roi_head", config)["bbox_head"]
+    for head in heads if isinstance(heads, list) else [heads]:
+        head["num_classes"] = classes
+    return config
+
+
+def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> dict[str, Any]:
     """Return a classifier teacher of random weights, where a term learns from one."""
     import torch
     from mmdet.registry import MODELS
@@ -86,7 +97,8 @@ def classifier(terms: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "classifier" not in teachers(terms):
         return {}
     config = compose_classifier("smoke", "shapes-smoke", 0, LIBRARY, "matrix")["model"]
-    path = folder / "classifier.pth"
+    config["classes"] = classes
+    path = folder / f"classifier-{classes}.pth"
     if not path.exists():
         torch.manual_seed(7)
         weights.save(path, {"state_dict": MODELS.build(config).state_dict()})
@@ -148,6 +160,42 @@ def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.equal(ours.pred_instances.bboxes, theirs.pred_instances.bboxes)
         assert torch.equal(ours.pred_instances.scores, theirs.pred_instances.scores)
+
+
+def shrink(data: dict[str, Any]) -> None:
+    """Make every object smaller than a cell of the finest map."""
+    for sample in data["data_samples"]:
+        boxes = sample.gt_instances.bboxes
+        boxes[:, 2:] = boxes[:, :2] + 1.5
+
+
+def rename(data: dict[str, Any]) -> None:
+    """Give every object the only class."""
+    for sample in data["data_samples"]:
+        sample.gt_instances.labels.zero_()
+
+
+EDGES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], None] | None]] = {
+    "no object": ({"boxes": (0, 0)}, None),
+    "an image without": ({"boxes": (0, 2)}, None),
+    "one object": ({"boxes": (1, 0)}, None),
+    "objects smaller than a cell": ({}, shrink),
+    "one class": ({"classes": 1}, rename),
+}
+ON_EDGE = [each for each in DECLARED if each[0] not in PRESETS and each[1] in PREFERRED]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(("method", "detector"), ON_EDGE)
+def test_the_rare_cases_are_finite_and_reach_every_adapter(cell, method, detector, edge):
+    settings, change = EDGES[edge]
+    made = cell(method, detector, **settings)
+    if change:
+        change(made.data)
+    losses_of(made)[0].backward()
+    gradients = {name: each.grad for name, each in made.model.named_parameters()}
+    assert all(each is None or each.isfinite().all() for each in gradients.values())
+    assert all(gradients[name] is not None for name in gradients if name.startswith("adapters"))
 
 
 @pytest.mark.parametrize(("method", "detector"), REFUSED)
