@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis import gains, tables
+from kd import methods
 from kd.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row
@@ -40,7 +41,7 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
     return tables.RowSpec(
         table=plan.study.tables[row.table].title,
         group=library.detector(row.detector, "table").title,
-        label=_label(row),
+        label=_label(row, library),
         kind=row.kind,
         teacher=_backbone(row.teacher, library),
         student=_backbone(row.student, library),
@@ -52,10 +53,19 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
     )
 
 
-def _label(row: Row) -> str:
+def _label(row: Row, library: Library) -> str:
     if row.kind != "distilled":
         return {"teacher": "Teacher", "baseline": "Student"}[row.kind]
-    return " + ".join(term.replace("_", " ") for term in row.method.upper().split("+"))
+    return " + ".join(_title(term, library) for term in row.method.split("+"))
+
+
+def _title(term: str, library: Library) -> str:
+    """Return a method's name in print; a preset's is its method's and what it adds."""
+    preset = library.preset(term)
+    if preset is None:
+        return methods.get(term).title
+    added = term.removeprefix(preset.method).strip("_").replace("_", " ")
+    return f"{methods.get(preset.method).title} ({added})"
 
 
 def _backbone(name: str, library: Library) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from analysis.publish import specification
 from kd.__main__ import main
 from kd.errors import UserError
 from kd.settings.compose import WEIGHTS
@@ -172,3 +173,9 @@ def test_methods_explains_one(capsys: pytest.CaptureFixture[str]) -> None:
 def test_methods_refuses_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "fkdd"]) == 2
     assert "no method 'fkdd'; did you mean 'fkd'?" in capsys.readouterr().err
+
+
+def test_tables_name_methods_as_their_papers_do() -> None:
+    made = planned(methods=["defeat_object+rm", "fkd"])
+    labels = [specification(row, made, Library()).label for row in made.rows]
+    assert labels == ["Teacher", "Student", "DeFeat (object) + RM", "FKD"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -48,6 +48,9 @@ class Method(Part):
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+    title: ClassVar[str]
+    """Its name in tables."""
 
     @property
     def needs(self) -> Needs:

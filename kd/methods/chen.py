@@ -41,6 +41,8 @@ class Chen(Method):
     add up, so that a logit's gradient is that of the softmax form.
     """
 
+    title = "Chen 2017"
+
     gamma: NonNegativeFloat = 0.5
     """Of the hint; published."""
     mu: float = Field(default=0.8, ge=0, le=1)

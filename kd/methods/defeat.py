@@ -46,6 +46,8 @@ class DeFeat(Method):
     object boxes, by level for the neck and of all boxes for the backbone.
     """
 
+    title = "DeFeat"
+
     neck: Literal["decoupled", "whole"] = "decoupled"
     """Objects and background apart, or the whole map at once, by ``object_weight``."""
     object_weight: NonNegativeFloat = 4.0

@@ -41,6 +41,8 @@ class Dicod(Method):
     term out, and without the classifier's two no classifier is needed.
     """
 
+    title = "DICOD"
+
     lambda_kc: NonNegativeFloat = 0.4
     """Weight of the classification distillation (equation 1)."""
     lambda_kl: NonNegativeFloat = 0.15

@@ -32,6 +32,8 @@ class FineGrainedImitation(Method):
     to each side. Anchors that cross the image's border count, as in the official code.
     """
 
+    title = "FGFI"
+
     weight: NonNegativeFloat = 0.01
     """lambda; per channel, 0.01 is about 2.56 of 256 channels."""
     psi: Annotated[float, Field(ge=0, le=1)] = 0.5

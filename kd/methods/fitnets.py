@@ -31,6 +31,8 @@ class FitNets(Method):
     is divided by.
     """
 
+    title = "FitNets"
+
     weight: NonNegativeFloat = 1.0
     region: Literal["whole", "positive", "negative", "object"] = "whole"
     """All cells, those of positive priors, all others, or those of ground-truth boxes by level."""

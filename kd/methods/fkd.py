@@ -54,6 +54,8 @@ class FeatureDistillation(Method):
     than its teacher gets a 1x1 convolution, and what it returns stands for the map.
     """
 
+    title = "FKD"
+
     kind: Literal["one_stage", "two_stage"] = "one_stage"
     """The kind of detector, for the numbers below that are not given."""
     form: Literal["code", "paper"] = "code"

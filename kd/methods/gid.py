@@ -48,6 +48,8 @@ class GeneralInstanceDistillation(Method):
     of different levels are compared.
     """
 
+    title = "GID"
+
     feature: NonNegativeFloat = 5e-4
     """Weight of the feature term, lambda_1."""
     relation: NonNegativeFloat = 40.0

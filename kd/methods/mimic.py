@@ -28,6 +28,8 @@ class Mimic(Method):
     inputs of lower resolution and the second stage's L2 of outputs are not here.
     """
 
+    title = "Mimic"
+
     weight: NonNegativeFloat = 1.0
     form: Literal["paper", "united_perception"] = "paper"
     """``paper``: the student's proposals, a learned 1x1 regression of its features;

@@ -30,6 +30,8 @@ class PredictionGuidedImitation(Method):
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
     """
 
+    title = "PFI"
+
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "probability"
     reduction: Literal["squared", "linear", "norm"] = "squared"

@@ -32,6 +32,8 @@ class RankMimicking(Method):
     GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.
     """
 
+    title = "RM"
+
     weight: NonNegativeFloat = 4.0
     classification: bool = True
     localisation: bool = True

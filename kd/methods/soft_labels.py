@@ -30,6 +30,8 @@ class SoftLabels(Method):
     positives of SSD; LD's is the preset ``soft_labels_ld``.
     """
 
+    title = "Soft labels"
+
     weight: NonNegativeFloat = 1.0
     temperature: PositiveFloat = 1.0
     boxes: Literal["positive", "negative", "all", "teacher_correct"] = "positive"

@@ -35,6 +35,8 @@ class TaskAdaptive(Method):
     without one learns from the neck alone; a cascade is refused, and takes ``tadf_neck``.
     """
 
+    title = "TADF"
+
     feature_weight: NonNegativeFloat = 0.01
     """Of L_fea, 1 / (2 N_p) of squares summed over channels as in FGFI, whose weight it is."""
     classification_weight: NonNegativeFloat = 10.0
