@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def per_process(batch_size: int, processes: int) -> int:
 def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
     started = provenance.now()
     data = _data(report)
-    runner = build_runner(config, directory, workers)
+    try:
+        runner = build_runner(config, directory, workers)
+    except KeyError as error:
+        raise _unregistered(error, directory) from None
     runner.train()
     if not is_main_process():
         return
@@ -104,6 +108,14 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         **provenance.environment(),
     }
     write_json(directory / "provenance.json", record)
+
+
+def _unregistered(error: KeyError, directory: Path) -> Exception:
+    """Return a registry's error in one line: a type that neither mmdet nor this project has."""
+    told = re.search(r"(\w+) is not in the (\w+)::([\w ]+) registry", str(error))
+    if told is None:
+        return error
+    return UserError(f"{directory / 'config.json'}: no {told[3]} type '{told[1]}' in {told[2]}")
 
 
 def _cost(runner: Runner) -> dict[str, Any]:
