@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import csv
 import gzip
 import io
 import json
@@ -14,7 +13,7 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
@@ -23,273 +22,19 @@ from kd.__main__ import main
 from kd.errors import UserError
 from kd.files import sha256
 from kd.settings.workflow import Workflow
-from tests.tiny import DISTILLED, STUDENT, TEACHER, edit, make_project, write_run
-
-PLAN = "plan tiny --scale tiny"
-STUDY = "configs/studies/tiny.yaml"
-SCALE = "configs/scales/tiny.yaml"
-SCHEDULE = "configs/schedules/tiny.yaml"
-DATASET = "configs/datasets/shapes-tiny.yaml"
-RESNET = "configs/backbones/r18.yaml"
-DETECTOR = "configs/detectors/retinanet.yaml"
-PRESET = "configs/methods/rm_loc.yaml"
-NUMBERS = Path("configs/published/rm_pfi.csv")
-ZEROS = "0" * 64
-
-
-class Case(NamedTuple):
-    """A mistake: what to spoil in a tiny project, what to run, and what the message must say."""
-
-    spoil: Callable[[], Any]
-    command: str
-    says: tuple[str, ...]
-    data: bool = False
-
-
-def nothing() -> None:
-    pass
-
-
-def change(path: str, **changes: Any) -> Callable[[], None]:
-    """An edit of a YAML file: see tests.tiny.edit."""
-    return lambda: edit(path, **changes)
-
-
-def content(path: str | Path, text: str | bytes) -> Callable[[], Any]:
-    data = text.encode() if isinstance(text, str) else text
-    return lambda: Path(path).write_bytes(data)
-
-
-def table(**changes: Any) -> Callable[[], None]:
-    return change(STUDY, **{f"tables__pair__{key}": value for key, value in changes.items()})
-
-
-def pair(**changes: Any) -> Callable[[], None]:
-    return table(pairs=[{"teacher": "r50", "student": "r18", **changes}])
-
-
-def both(*steps: Callable[[], Any]) -> Callable[[], None]:
-    def spoil() -> None:
-        for step in steps:
-            step()
-
-    return spoil
-
-
-def published(column: str, value: str | None) -> Callable[[], None]:
-    """A study with numbers whose first line has another value, or which lack the column."""
-
-    def spoil() -> None:
-        with open(NUMBERS, newline="") as stream:
-            lines = list(csv.DictReader(stream))
-        names = [name for name in lines[0] if name != column or value is not None]
-        lines[0][column] = value or ""
-        with open(NUMBERS, "w", newline="") as stream:
-            writer = csv.DictWriter(stream, names, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(lines)
-        edit(STUDY, published=NUMBERS.name)
-
-    return spoil
-
-
-ON_THE_COMMAND_LINE = {
-    "no step": Case(nothing, "", ("STEP", "kd --help")),
-    "an unknown step": Case(nothing, "plam tiny", ("'plam'", "plan")),
-    "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
-    "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
-    "no seeds": Case(nothing, f"{PLAN} --seeds 0", ("seeds", "at least one")),
-    "minus one worker": Case(nothing, "train x --workers -1", ("--workers", "'-1'")),
-    "an unknown study": Case(nothing, "plan tinny", ("configs/studies", "'tinny'", "'tiny'?")),
-    "an unknown scale": Case(
-        nothing, "plan tiny --scale smok", ("configs/scales", "'smok'", "'smoke'?")
-    ),
-    "an unknown table": Case(nothing, f"{PLAN} --tables pairs", ("'pairs'", "'pair'?")),
-    "an unknown data set": Case(
-        nothing, "check shapes-tinny", ("configs/datasets", "'shapes-tiny'?")
-    ),
-    "data that cannot be generated": Case(
-        nothing, "data coco2017", ("configs/datasets/coco2017.yaml", "not a generated")
-    ),
-    "no run of that name": Case(
-        nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd plan tiny")
-    ),
-    "a folder without the project": Case(
-        lambda: os.rename("configs", "elsewhere"), PLAN, ("configs", "root of the project")
-    ),
-}
-
-IN_A_STUDY = {
-    "an unknown data set in a table": Case(
-        table(dataset="coco2071"), PLAN, (STUDY, "'pair'", "'coco2071'", "'coco2017'?")
-    ),
-    "an unknown schedule": Case(table(schedule="3x"), PLAN, (STUDY, "'3x'", "1x")),
-    "an unknown detector": Case(
-        table(detectors=["retinanett"]), PLAN, (STUDY, "'retinanett'", "'retinanet'?")
-    ),
-    "an unknown detector of a teacher": Case(
-        pair(teacher_detector="gfll"), PLAN, (STUDY, "'gfll'", "'gfl'?")
-    ),
-    "an unknown backbone": Case(pair(student="r81"), PLAN, (STUDY, "'r81'", "r18")),
-    "an unknown method": Case(table(methods=["mr"]), PLAN, (STUDY, "'mr'", "'rm'?")),
-    "an unknown preset": Case(
-        table(methods=["rm_clas+pfi"]), PLAN, (STUDY, "'rm_clas'", "'rm_class'?")
-    ),
-    "an empty term": Case(table(methods=["rm+"]), PLAN, (STUDY, "''", "rm")),
-    "a term named twice": Case(table(methods=["rm+rm"]), PLAN, (STUDY, "'rm+rm'", "twice")),
-    "a method under two names": Case(
-        table(methods=["rm+rm_class"]), PLAN, (STUDY, "'rm+rm_class'", "'rm'", "twice")
-    ),
-    "a misspelt key": Case(change(STUDY, titel="x"), PLAN, (STUDY, "'titel'", "'title'?")),
-    "a misspelt key of a table": Case(
-        table(detector=["gfl"]), PLAN, (STUDY, "'tables.pair.detector'", "'detectors'?")
-    ),
-    "a misspelt key of a pair": Case(
-        pair(studnet="r18"), PLAN, (STUDY, "'tables.pair.pairs.0.studnet'", "'student'?")
-    ),
-    "a missing key": Case(table(schedule=None), PLAN, (STUDY, "'tables.pair.schedule'", "missing")),
-    "a word for a list": Case(
-        table(methods="rm"), PLAN, (STUDY, "'tables.pair.methods'", "valid list")
-    ),
-    "a table without pairs": Case(table(pairs=[]), PLAN, (STUDY, "'tables.pair.pairs'")),
-    "a study without seeds": Case(change(STUDY, seeds=0), PLAN, (STUDY, "'seeds'", "greater")),
-    "an unknown setting of a method": Case(
-        table(settings={"rm": {"wieght": 1}}), PLAN, (STUDY, "'rm'", "'wieght'", "'weight'?")
-    ),
-    "a negative weight": Case(
-        table(settings={"rm": {"weight": -1}}), PLAN, (STUDY, "'rm'", "'weight'", "greater")
-    ),
-    "a value that a setting does not have": Case(
-        table(settings={"pfi": {"reduction": "sum"}}),
-        PLAN,
-        (STUDY, "'pfi'", "'reduction'", "'squared'"),
-    ),
-    "settings for a method without a row": Case(
-        table(settings={"rmm": {"weight": 1}}), PLAN, (STUDY, "'rmm'", "'rm'?")
-    ),
-    "a backbone of width 0": Case(pair(student="r18-w0"), PLAN, (STUDY, "'r18-w0'", "width")),
-    "a backbone of no width": Case(pair(student="r18-wide"), PLAN, (STUDY, "'r18-wide'", "'r18'?")),
-    "a width between channels": Case(
-        pair(student="r18-w0.3"), PLAN, (STUDY, "'r18-w0.3'", "19.2", "1/64")
-    ),
-    "a digest too short": Case(
-        pair(checkpoint={"source": "a.pth", "sha256": "abc"}),
-        PLAN,
-        (STUDY, "checkpoint", "64 hexadecimal"),
-    ),
-    "an empty file": Case(content(STUDY, ""), PLAN, (STUDY, "'title'", "missing")),
-    "a list for a study": Case(content(STUDY, "- tables\n"), PLAN, (STUDY, "block of keys")),
-    "a file that is not YAML": Case(
-        content(STUDY, "title: x\ntables: [a\n"), PLAN, (STUDY, "YAML", "line 3")
-    ),
-    "a file with a control character": Case(
-        content(STUDY, b"title: x\x00y\n"), PLAN, (STUDY, "YAML")
-    ),
-    "a key given twice": Case(
-        content(STUDY, "title: x\nsource: y\ntitle: z\n"), PLAN, (STUDY, "'title'", "line 3")
-    ),
-    "a file in another encoding": Case(
-        content(STUDY, b"title: Stra\xdfe\n"), PLAN, (STUDY, "UTF-8")
-    ),
-}
-
-IN_OTHER_PARTS = {
-    "no file of published numbers": Case(
-        change(STUDY, published="rm_pf.csv"), PLAN, (STUDY, "'published'", "'rm_pfi.csv'?")
-    ),
-    "a published number with a comma": Case(
-        published("AP", "36,1"), PLAN, (str(NUMBERS), "line 2", "'AP'", "'36,1'")
-    ),
-    "published numbers without a column": Case(
-        published("AP75", None), PLAN, (str(NUMBERS), "'AP75'")
-    ),
-    "published numbers in another encoding": Case(
-        both(published("note", "x"), content(NUMBERS, b"table,AP\nStra\xdfe,1\n")),
-        PLAN,
-        (str(NUMBERS),),
-    ),
-    "an unknown published table": Case(
-        both(change(STUDY, published="rm_pfi.csv"), table(published="T11")),
-        PLAN,
-        (STUDY, "'pair'", "'T11'", "'T1'?"),
-    ),
-    "a scale with an unknown setting": Case(
-        change(SCALE, detectors__retinanet__bbox_head={"stacked_conv": 1}),
-        PLAN,
-        (SCALE, "detectors.retinanet.bbox_head", "'stacked_conv'", "'stacked_convs'?"),
-    ),
-    "a scale for an unknown detector": Case(
-        change(SCALE, detectors={"retina": {}}), PLAN, (SCALE, "'detectors'", "'retinanet'?")
-    ),
-    "a scale that stands in an unknown part": Case(
-        change(SCALE, schedules={"1x": "tinny"}), PLAN, (SCALE, "'schedules'", "'tiny'?")
-    ),
-    "a scale that stands in for an unknown part": Case(
-        change(SCALE, backbones={"r81": "r18"}), PLAN, (SCALE, "'backbones'", "'r81'")
-    ),
-    "milestones beyond the epochs": Case(
-        change(SCHEDULE, milestones=[8, 11]), PLAN, (SCHEDULE, "[8, 11]", "2 epochs")
-    ),
-    "a misspelt key of a schedule": Case(
-        change(SCHEDULE, epoch=3), PLAN, (SCHEDULE, "'epoch'", "'epochs'?")
-    ),
-    "a rate of zero": Case(change(SCHEDULE, lr=0), PLAN, (SCHEDULE, "'lr'", "greater")),
-    "an unknown initialisation": Case(
-        change(SCHEDULE, init="coco"), PLAN, (SCHEDULE, "'init'", "'imagenet' or 'scratch'")
-    ),
-    "weights that a backbone lacks": Case(
-        both(change(SCHEDULE, init="imagenet"), change(RESNET, imagenet=None)),
-        PLAN,
-        (STUDY, "'r18-w0.1875'", "'init: scratch'"),
-    ),
-    "a misspelt key of a backbone": Case(
-        change(RESNET, chanels=[1]),
-        PLAN,
-        (RESNET, "'chanels'", "'channels'?"),
-    ),
-    "a misspelt key of a detector": Case(
-        change(DETECTOR, modle={}),
-        PLAN,
-        (DETECTOR, "'modle'", "'model'?"),
-    ),
-    "an unknown observer": Case(
-        change(DETECTOR, observer="anchors"),
-        PLAN,
-        (DETECTOR, "'observer'", "'anchor'?"),
-    ),
-    "a preset of an unknown method": Case(
-        both(change(PRESET, method="mr"), table(methods=["rm_loc"])),
-        PLAN,
-        (PRESET, "'mr'", "'rm'?"),
-    ),
-    "a preset with an unknown setting": Case(
-        both(
-            change(PRESET, settings={"wieght": 1}),
-            table(methods=["rm_loc"]),
-        ),
-        PLAN,
-        (PRESET, "'wieght'", "'weight'?"),
-    ),
-    "a misspelt key of a data set": Case(
-        change(DATASET, image_sizes=[1, 1]), PLAN, (DATASET, "'image_sizes'", "'image_size'?")
-    ),
-    "a misspelt key of a split": Case(
-        change(DATASET, train={"annotation": "a.json", "images": "b"}, generate=None),
-        PLAN,
-        (DATASET, "'train.annotation'", "'annotations'?"),
-    ),
-    "a split in the other format": Case(
-        change(DATASET, test=["test"], generate=None), PLAN, (DATASET, "'test'", "annotations")
-    ),
-    "a class named twice": Case(
-        change(DATASET, classes=["cat", "cat"]), PLAN, (DATASET, "'classes'", "twice")
-    ),
-    "classes to be read from data that is absent": Case(
-        change(DATASET, classes=None, generate=None, root="data/mine"),
-        PLAN,
-        (DATASET, "data/mine/annotations/train.json", "'data/mine'"),
-    ),
-}
+from tests.mistakes import (
+    IN_A_STUDY,
+    IN_OTHER_PARTS,
+    ON_THE_COMMAND_LINE,
+    STUDY,
+    ZEROS,
+    Case,
+    both,
+    content,
+    nothing,
+    pair,
+)
+from tests.tiny import DISTILLED, STUDENT, TEACHER, make_project, write_run
 
 
 def run_of(name: str) -> Path:

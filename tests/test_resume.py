@@ -12,16 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from mmengine.dataset import pseudo_collate
-from torch.utils.data import DataLoader
 
 import kd.runtime
 from kd import weights
 from kd.__main__ import main
-from kd.data.loading import EpochSampler, seed_everything
 from kd.engine import ResumableEpochLoop
 from kd.train import train
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, write_run
@@ -130,116 +126,6 @@ def test_a_distilled_student_starts_where_the_student_alone_does(whole: dict[str
     assert distilled["loss_cls"] == alone["loss_cls"]
     assert distilled["loss_bbox"] == alone["loss_bbox"]
     assert digest(whole[STUDENT]) != digest(whole[DISTILLED])
-
-
-# Data: functions of (seed, epoch, sample)
-
-
-def training_data(seed: int = 0) -> Any:
-    from mmdet.registry import DATASETS
-    from mmengine.registry import init_default_scope
-
-    init_default_scope("mmdet")
-    config = json.loads((write_run(STUDENT) / "config.json").read_text())
-    return DATASETS.build({**config["train_dataloader"]["dataset"], "seed": seed})
-
-
-def pixels(dataset: Any, index: int) -> torch.Tensor:
-    return dataset[index]["inputs"]
-
-
-def flips(dataset: Any, epoch: int) -> list[bool]:
-    indices = range(epoch * len(dataset), (epoch + 1) * len(dataset))
-    return [dataset[index]["data_samples"].flip for index in indices]
-
-
-def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
-    dataset = training_data()
-    first = [pixels(dataset, index) for index in range(44)]
-    for index in reversed(range(44)):
-        seed_everything(index)
-        assert torch.equal(pixels(dataset, index), first[index])
-
-
-def test_a_sample_leaves_the_random_states_as_they_are() -> None:
-    dataset = training_data()
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    dataset[0]
-    assert random.getstate() == states[0]
-    assert np.random.get_state()[1].tolist() == states[1]
-    assert torch.get_rng_state().tolist() == states[2]
-
-
-def test_augmentation_changes_with_epoch_and_seed() -> None:
-    dataset = training_data()
-    assert flips(dataset, 0) != flips(dataset, 1)
-    assert flips(dataset, 0) != flips(training_data(seed=1), 0)
-    assert {True, False} == {*flips(dataset, 0)}
-
-
-def batches(epoch: int, workers: int, skip: int = 0) -> list[list[torch.Tensor]]:
-    """The images of an epoch as a run with seed 0 loads them."""
-    dataset = training_data()
-    sampler = EpochSampler(dataset, seed=0)
-    sampler.set_epoch(epoch, skip)
-    loader = DataLoader(dataset, 4, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate)
-    return [batch["inputs"] for batch in loader]
-
-
-def equal(left: list[list[torch.Tensor]], right: list[list[torch.Tensor]]) -> bool:
-    return len(left) == len(right) and all(
-        torch.equal(a, b)
-        for one, other in zip(left, right, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-def test_two_processes_load_what_one_does() -> None:
-    assert equal(batches(epoch=1, workers=0), batches(epoch=1, workers=2))
-    assert not equal(batches(epoch=0, workers=0), batches(epoch=1, workers=0))
-
-
-def test_skipping_drops_the_beginning_of_an_epoch_and_nothing_else() -> None:
-    whole_epoch = batches(epoch=1, workers=0)
-    assert equal(batches(epoch=1, workers=0, skip=8), whole_epoch[2:])
-    assert [len(batch) for batch in whole_epoch] == [4, 4, 4, 4, 4, 2]
-
-
-def shares(count: int, world: int, epoch: int = 1) -> list[list[int]]:
-    """What each process draws of ``count`` samples."""
-    samplers = [EpochSampler(range(count), seed=5) for _ in range(world)]
-    for rank, sampler in enumerate(samplers):
-        sampler.rank, sampler.world = rank, world
-        sampler.set_epoch(epoch)
-    return [list(sampler) for sampler in samplers]
-
-
-@pytest.mark.parametrize("count", [1, 2, 21, 22])
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_processes_share_an_epoch(count: int, world: int) -> None:
-    drawn = shares(count, world)
-    each = -(-count // world)
-    assert [len(share) for share in drawn] == [each] * world
-    together = [index for share in drawn for index in share]
-    assert {index // count for index in together} == {1}
-    assert {index % count for index in together} == {*range(count)}
-    if each * world < 2 * count:  # filled up with few samples, of which none comes thrice
-        assert max(together.count(index) for index in together) <= 2
-
-
-def test_processes_together_draw_the_order_of_one() -> None:
-    (alone,) = shares(22, 1)
-    drawn = shares(22, 2)
-    assert [index for pair in zip(*drawn, strict=True) for index in pair] == alone
-
-
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    order = EpochSampler(range(22), seed=5)
-    first = order.order()
-    order.set_epoch(1)
-    assert sorted(first) == sorted(order.order()) == [*range(22)]
-    assert first != order.order()
-    assert first != EpochSampler(range(22), seed=6).order()
 
 
 # Going on after an interruption
