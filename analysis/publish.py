@@ -88,7 +88,8 @@ def _note(row: Row, plan: Plan, library: Library) -> str:
         ),
     ]
     listed = ", ".join(swap for swap in swaps if swap)
-    return f"Other conditions than published: {listed}." if listed and row.published else ""
+    conditions = "Other conditions than published" if row.published else "Not what the row names"
+    return f"{conditions}: {listed}." if listed else ""
 
 
 def _directories(runs: Mapping[int, Run]) -> dict[int, Path]:

@@ -2,7 +2,7 @@
 
 python benchmarks/step_time.py --detector retinanet
 
-The table is written to results/benchmarks/step_time.md, where `python -m analysis.readme` finds it.
+The table is written to results/benchmarks, where `python -m analysis.readme` finds it.
 
 Teacher and student are those of the RM/PFI study's pair at the given scale, with random weights, on
 the first images of the training set. All models live in one process; each round steps every one of
@@ -38,7 +38,6 @@ from kd.settings.methods import resolve, teachers
 from kd.settings.parts import Scale
 from kd.settings.run import RESULTS, Run
 
-RESULT = RESULTS / "benchmarks" / "step_time.md"
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
 
 
@@ -64,7 +63,7 @@ def main() -> None:
                 times[name].append(seconds)
         print(f"round {round_number}/{options.rounds}", flush=True)
     text = _table(times, options)
-    write_text(RESULT, text)
+    write_text(RESULTS / "benchmarks" / f"step_time-{options.detector}.md", text)
     print(text)
 
 
