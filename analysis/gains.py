@@ -34,7 +34,7 @@ WIDTH = 7.0
 PANELS_A_ROW = 2
 LINE_HEIGHT = 0.32
 """Inches for one method."""
-LABEL_LENGTH, CAPTION_LENGTH = 28, 110
+LABEL_LENGTH, TITLE_LENGTH, CAPTION_LENGTH = 28, 36, 110
 """Characters."""
 OFFSET = 0.18
 """Of a line: ours stand that much above its middle, published below, so that neither hides."""
@@ -57,7 +57,7 @@ def plot(frame: pd.DataFrame) -> Figure:
         )
         for axes, (table, group, lines) in zip(grid.flat, panels, strict=False):
             title = f"{table}: {group}" if rows["table"].nunique() > 1 else group
-            _panel(axes, title, lines, marks(rows))
+            _panel(axes, textwrap.fill(title, TITLE_LENGTH), lines, marks(rows))
         for strip in grid:
             _share_labels(strip)
         for axes in grid.flat[len(panels) :]:

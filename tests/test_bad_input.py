@@ -104,6 +104,12 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
 
 
+def misspell(name: str) -> None:
+    """Write a run whose configuration spells a type in another way."""
+    path = student() / "config.json"
+    path.write_text(path.read_text().replace(f'"{name}"', f'"{name}z"'))
+
+
 def remove(path: str) -> None:
     Path(path).unlink()
 
@@ -121,6 +127,11 @@ IN_A_RUN = {
         both(student, content(CONFIG, "{model: ")), "predict run", (CONFIG, "JSON", "line 1")
     ),
     "a study's file for a run": Case(nothing, f"train {STUDY}", (f"{STUDY}/config.json",)),
+    "a head that does not exist": Case(
+        lambda: misspell("RetinaHead"),
+        "train run",
+        (CONFIG, "no model type 'RetinaHeadz' in mmdet"),
+    ),
     "training without the data": Case(student, "train run", ("annotations/train.json",)),
     "an image that is missing": Case(
         both(student, lambda: remove("data/shapes-tiny/train/000007.png")),
