@@ -1,5 +1,6 @@
 """Terms on maps of half precision, under autocast, are those on the same maps in float32."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,10 +25,10 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     from torch import nn
 
     from kd.distiller import Distiller
-    from kd.observation import channels_of, observe
+    from kd.observation import Progress, channels_of, observe
 
     terms = resolve(method, {}, detector, LIBRARY, "amp")
-    model, data = build(detector), batch()
+    model, data = build(detector), replace(batch(), progress=Progress(10_000, 0, 12))
     labelled = observe(model, data, frozen=False)
     labelled.losses()
     found = {name: method_of(settings) for name, settings in terms.items()}
@@ -77,7 +78,7 @@ def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
     found.neck = random(like.neck, MAGNITUDE)
     scores, *rest = like.outputs
     found.outputs = random(scores, 2.0), *([each.abs() for each in random(r, 0.3)] for r in rest)
-    found.assignment = like.assignment
+    found.assignment, found.sampled = like.assignment, like.sampled
     if "candidates" in vars(like) or hasattr(like, "sample"):
         found.candidates = like.candidates
     if hasattr(like, "proposals"):
