@@ -22,7 +22,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
+from mmengine.registry import init_default_scope
 
 import kd.runtime  # noqa: F401
 from kd import weights
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", help="default: every method, no preset")
     options = parser.parse_args()
     MMLogger.get_instance("benchmark", log_level="ERROR")
-    DefaultScope.get_instance("benchmark", scope_name="mmdet")
+    init_default_scope("mmdet")
     torch.set_num_threads(1)
     library = Library()
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from kd.classifiers.teacher import ClassifierTeacher
 from kd.methods.base import Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.settings.methods import method_of
@@ -44,8 +45,6 @@ class Distiller(BaseModel):
             if teacher:
                 self._teachers["detector"] = load_detector(teacher, checkpoint)
             if classifier:
-                from kd.classifiers.teacher import ClassifierTeacher
-
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}
             self.adapters = self._adapters()

@@ -1,9 +1,11 @@
 """Reading and writing files so that a reader never sees half of one."""
 
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def write_predictions(path: Path, records: list[Any]) -> None:
+    """Write records as gzipped JSON; equal ones are equal bytes, for no time stamp is in it."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(json.dumps(records).encode(), mtime=0))
+
+
+def read_predictions(path: Path) -> Any:
+    """Return what ``kd predict`` wrote; UserError where it is absent or damaged."""
+    try:
+        return json.loads(gzip.decompress(path.read_bytes()))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `kd predict` writes it") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); predict again") from None
 
 
 def sha256(path: Path) -> str:

@@ -1,8 +1,5 @@
 """Metrics of a run from its detections; needs neither torch nor a GPU."""
 
-import gzip
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,7 @@ from kd.classifiers import evaluation as classifiers
 from kd.data.readers import read_split
 from kd.errors import UserError
 from kd.evaluation import Detection, evaluate
-from kd.files import read_json, write_json
+from kd.files import read_json, read_predictions, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
 
@@ -28,12 +25,7 @@ def measure(directory: Path, library: Library) -> None:
 
 
 def _read(path: Path, truth: dict[str, Any]) -> list[Detection]:
-    try:
-        records = json.loads(gzip.decompress(path.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `kd predict` writes it") from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); predict again") from None
+    records = read_predictions(path)
     try:
         return _coco_results(records, truth)
     except KeyError as error:

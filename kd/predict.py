@@ -1,7 +1,5 @@
 """Detections of a trained run on the test split."""
 
-import gzip
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -9,14 +7,14 @@ from typing import Any
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DefaultScope
+from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from kd import weights
 from kd.classifiers import evaluation as classifiers
 from kd.data.loading import build
-from kd.files import replacing
+from kd.files import write_predictions
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 
@@ -33,7 +31,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     if config["model"]["type"] == "ObjectClassifier":
         return classifiers.predict(config, directory, workers)
     model = config["model"].get("student", config["model"])
-    DefaultScope.get_instance("predict", scope_name="mmdet")
+    init_default_scope("mmdet")
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
     loader = config["test_dataloader"]
     batches = DataLoader(
@@ -52,10 +50,7 @@ def predict(directory: Path, workers: int = 0) -> None:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
-    # No time stamp in the file: equal detections are equal bytes.
-    content = gzip.compress(json.dumps(records).encode(), mtime=0)
-    with replacing(directory / "detections.json.gz") as temporary:
-        temporary.write_bytes(content)
+    write_predictions(directory / "detections.json.gz", records)
 
 
 def _records(sample: Any) -> list[dict[str, Any]]:

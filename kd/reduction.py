@@ -28,7 +28,7 @@ def shared_count(count: float | Tensor) -> float | Tensor:
 
 
 def shared_sum(value: Tensor) -> Tensor:
-    """Return a scalar's sum over processes, with gradients to every process's part.
+    """Return the sum over processes, of the value's shape, with gradients to each one's part.
 
     For a function of the whole batch's sum, such as an unsquared norm.
     """

@@ -1,14 +1,10 @@
 """Predictions of a classifier on the test split, and its accuracy."""
 
-import gzip
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 from kd.data.progress import progress
-from kd.errors import UserError
-from kd.files import replacing, write_json
+from kd.files import read_predictions, write_json, write_predictions
 
 PREDICTIONS = "predictions.json.gz"
 
@@ -17,14 +13,14 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> None:
     """Write ``predictions.json.gz``: (image id, label, predicted label, its probability) a crop."""
     import torch
     from mmengine.device import get_device
-    from mmengine.registry import DefaultScope
+    from mmengine.registry import init_default_scope
     from torch.utils.data import DataLoader
 
     from kd.data.loading import build
     from kd.settings.compose import WEIGHTS
     from kd.weights import load_detector
 
-    DefaultScope.get_instance("predict", scope_name="mmdet")
+    init_default_scope("mmdet")
     classifier = load_detector(config["model"], directory / WEIGHTS).to(get_device())
     dataset = build(config["test_dataloader"]["dataset"])
     batches = DataLoader(dataset, config["test_dataloader"]["batch_size"], num_workers=workers)
@@ -38,16 +34,15 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> None:
         {"image": image, "label": label, "predicted": predicted, "score": score}
         for image, label, (predicted, score) in zip(images, dataset.labels, rows, strict=True)
     ]
-    # No time stamp in the file: equal predictions are equal bytes.
-    content = gzip.compress(json.dumps(records).encode(), mtime=0)
-    with replacing(directory / PREDICTIONS) as temporary:
-        temporary.write_bytes(content)
+    write_predictions(directory / PREDICTIONS, records)
 
 
 def measure(config: dict[str, Any], directory: Path) -> None:
     """Write ``metrics.json`` from ``predictions.json.gz``; needs no torch."""
     classes = config["test_dataloader"]["dataset"]["classes"]
-    write_json(directory / "metrics.json", accuracy(_read(directory / PREDICTIONS), classes))
+    write_json(
+        directory / "metrics.json", accuracy(read_predictions(directory / PREDICTIONS), classes)
+    )
 
 
 def accuracy(records: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
@@ -69,12 +64,3 @@ def accuracy(records: list[dict[str, Any]], classes: list[str]) -> dict[str, Any
         "correct": correct,
         "per_class": per_class,
     }
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        return json.loads(gzip.decompress(path.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `kd predict` writes it") from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); predict again") from None

@@ -47,9 +47,9 @@ class Batch:
     """mmdet's DetDataSample of each image."""
     progress: Progress = START
     mean: Tensor | None = None
-    """(3,), RGB, 0 to 255: what was subtracted from the images, which were then divided by"""
+    """(3,), RGB, 0 to 255: what was subtracted from the images."""
     std: Tensor | None = None
-    """(3,)."""
+    """(3,), what they were then divided by."""
 
     @cached_property
     def gt_boxes(self) -> list[Tensor]:
@@ -95,7 +95,7 @@ class Candidates:
             instance=self.instance[chosen],
         )
 
-    @property
+    @cached_property
     def positive(self) -> Candidates:
         """Those with an object."""
         return self[self.instance >= 0]

@@ -159,7 +159,10 @@ class DenseObservation(Observation):
     def losses(self) -> dict[str, Any]:
         from mmdet.models.utils import unpack_gt_instances
 
-        truth, ignored, metas = unpack_gt_instances(self.batch.samples)
+        return self._head_losses(*unpack_gt_instances(self.batch.samples))
+
+    def _head_losses(self, truth: Any, ignored: Any, metas: Any) -> dict[str, Any]:
+        """Return the head's losses, in mmdet's terms, and keep what it was trained on."""
         with self.recording(self.head) as kept:
             losses = self.head.loss_by_feat(*self.outputs, truth, metas, ignored)
         self.assignment, self.sampled = (torch.stack(rows) for rows in kept)

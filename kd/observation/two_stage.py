@@ -37,9 +37,7 @@ class ProposalObservation(DenseObservation):
         nameless = [
             InstanceData(bboxes=each.bboxes, labels=torch.zeros_like(each.labels)) for each in truth
         ]
-        with self.recording(self.head) as kept:
-            losses = self.head.loss_by_feat(*self.outputs, nameless, metas, ignored)
-        self.assignment, self.sampled = (torch.stack(rows) for rows in kept)
+        losses = self._head_losses(nameless, ignored, metas)
         found = self._propose()
         self.proposals = [plain(each.bboxes) for each in found]
         return losses | self._region_losses(found)
@@ -82,7 +80,7 @@ class TwoStageObservation(ProposalObservation):
 
     def roi_features(self, rois: Tensor) -> Tensor:
         """Return the pooled neck maps (R, C, k, k) of RoIs (R, 5)."""
-        return self._region(rois)["bbox_feats"].float()
+        return self._pooled(rois)["bbox_feats"].float()
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
         if candidates.rois is None:
@@ -116,12 +114,21 @@ class TwoStageObservation(ProposalObservation):
 
     def _region(self, rois: Tensor) -> dict[str, Tensor]:
         """Return the second stage's outputs on RoIs, computed once for each set of them."""
+        outputs = self._pooled(rois)
+        if "cls_score" not in outputs:
+            with self.gradients():
+                scores, codes = self.detector.roi_head.bbox_head(outputs["bbox_feats"])
+            outputs |= {"cls_score": scores, "bbox_pred": codes}
+        return outputs
+
+    def _pooled(self, rois: Tensor) -> dict[str, Tensor]:
+        """Return what is known of RoIs, their pooled features at least."""
         if id(rois) not in self._regions:
+            extractor = self.detector.roi_head.bbox_roi_extractor
             # Read by a method, this runs outside autocast, on maps that may be of half precision.
             with self.gradients():
-                neck = tuple(level.float() for level in self.neck)
-                outputs = self.detector.roi_head._bbox_forward(neck, rois)
-            self._regions[id(rois)] = rois, outputs
+                neck = tuple(level.float() for level in self.neck[: extractor.num_inputs])
+                self._regions[id(rois)] = rois, {"bbox_feats": extractor(neck, rois)}
         return self._regions[id(rois)][1]
 
     def _region_losses(self, proposals: list[Any]) -> dict[str, Any]:

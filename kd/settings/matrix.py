@@ -17,11 +17,7 @@ def matrix(library: Library) -> dict[str, dict[str, str]]:
 
     Teacher and student have the same detector, and the method its default settings.
     """
-    detectors = library.names("detectors")
-    return {
-        name: {detector: _refusal(name, detector, library) for detector in detectors}
-        for name in known(library)
-    }
+    return {name: _row(name, library) for name in known(library)}
 
 
 def describe(library: Library) -> str:
@@ -51,9 +47,10 @@ def explain(name: str, library: Library) -> str:
     method = methods.get(one["method"])
     paragraphs = [f"{name}: {inspect.getdoc(method)}"]
     paragraphs += [_setting(key, one[key], two[key], method) for key in method.model_fields]
-    row = matrix(library)[name]
+    row = _row(name, library)
     paragraphs.append("detectors: " + ", ".join(each for each in row if not row[each]))
-    presets = [each for each in library.names("methods") if each.startswith(f"{name}_")]
+    named = {each: library.preset(each) for each in library.names("methods")}
+    presets = [each for each, preset in named.items() if preset and preset.method == name]
     paragraphs += [f"presets: {', '.join(presets)}"] if presets else []
     return "\n\n".join(paragraphs)
 
@@ -63,6 +60,10 @@ def _setting(key: str, one: Any, two: Any, method: type[Method]) -> str:
     shown = f"{one}" if one == two else f"{one}; with two stages {two}"
     text = method.model_fields[key].description or ""
     return f"  {key}: {shown}\n{textwrap.indent(text, ' ' * 6)}".rstrip()
+
+
+def _row(name: str, library: Library) -> dict[str, str]:
+    return {each: _refusal(name, each, library) for each in library.names("detectors")}
 
 
 def _refusal(name: str, detector: str, library: Library) -> str:
