@@ -1,0 +1,111 @@
+"""What runs inside a job: one Snakemake command, told in time when the job is about to end."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+STOP_FILE = "SNAKEMAKE_STOP_FILE"
+"""Names the file that appears when a command shall save what it has and end."""
+
+SPARE = 10
+"""Seconds kept of the warning time for requeueing."""
+
+
+class CommandError(Exception):
+    """The command did not succeed."""
+
+
+class Payload:
+    """Runs a shell command in a process group of its own.
+
+    On submitit's warning signal (time limit, preemption) it creates the stop file, waits for the
+    command to end, ends it after ``grace`` seconds, and is requeued to run again.
+    """
+
+    def __init__(self, command: str, stop_file: str, grace: float, finished: bool = False) -> None:
+        self.command, self.stop_file, self.grace = command, stop_file, grace
+        self.finished = finished
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> None:
+        """Run the command; CommandError where it fails."""
+        if self.finished:
+            return
+        Path(self.stop_file).unlink(missing_ok=True)
+        _discard_result()
+        environment = {**os.environ, STOP_FILE: self.stop_file}
+        command = ["/bin/bash", "-c", self.command]
+        self._child = subprocess.Popen(command, env=environment, start_new_session=True)
+        try:
+            status = _wait(self._child.pid)
+        except BaseException:
+            self._kill(signal.SIGTERM)
+            raise
+        if status:
+            raise CommandError(_describe(status))
+
+    def checkpoint(self) -> "DelayedSubmission":
+        """Let the command save and end; return what to run when the job starts again."""
+        from submitit.core.utils import DelayedSubmission
+
+        from snakemake_executor_plugin_submitit import slurm
+
+        deadline = time.monotonic() + self.grace
+        Path(self.stop_file).touch()
+        finished = self._ended_well(deadline)
+        self._kill(signal.SIGKILL)
+        if "SLURM_JOB_ID" in os.environ:  # a requeue that is refused would lose the job
+            slurm.responds(max(deadline - time.monotonic(), SPARE / 2))
+        return DelayedSubmission(Payload(self.command, self.stop_file, self.grace, finished))
+
+    def _ended_well(self, deadline: float) -> bool:
+        """Wait for the command to end; return whether it had already done all there was to do."""
+        assert self._child is not None
+        while time.monotonic() < deadline:
+            try:
+                pid, status = os.waitpid(self._child.pid, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid:
+                return status == 0
+            time.sleep(0.1)
+        return False
+
+    def _kill(self, sign: int) -> None:
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, sign)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_child": None}
+
+
+def _wait(pid: int) -> int:
+    """Return the exit status of a child, negative for a signal.
+
+    Not ``Popen.wait``: the signal handler that runs ``checkpoint`` may interrupt this very line,
+    and would wait for a lock that it holds itself.
+    """
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _describe(status: int) -> str:
+    if status < 0:
+        return f"the command was ended by {signal.Signals(-status).name}"
+    return f"the command ended with status {status}"
+
+
+def _discard_result() -> None:
+    """Remove the result that an interrupted start of this job may have left."""
+    if "SUBMITIT_FOLDER" in os.environ:
+        from submitit import JobEnvironment
+
+        JobEnvironment().paths.result_pickle.unlink(missing_ok=True)

@@ -1,0 +1,225 @@
+"""Placing tasks: each is found in the queue, or submitted with others that ask for the same."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from snakemake_executor_plugin_submitit import backends, ledger, slurm, verdict
+from snakemake_executor_plugin_submitit.request import Request, RequestError
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.task import Task
+
+TRANSIENT = (
+    "unable to contact slurm controller",
+    "socket timed out",
+    "connection refused",
+    "connection timed out",
+    "connection reset",
+    "resource temporarily unavailable",
+    "temporarily unable to accept job",
+    "zero bytes were transmitted",
+    "slurm backup controller in standby mode",
+    "unexpected message received",
+    "transport endpoint",
+)
+LIMITS = ("submitjoblimit", "maxsubmitjob", "job submit limit", "maxsubmit", "job array size")
+"""What sbatch says when a user has as many jobs in the queue as the site allows."""
+
+LONGEST_WAIT = 60
+
+
+class Submitter:
+    """Submits tasks, adopts those that are in the queue already, and keeps the ledger."""
+
+    def __init__(self, settings: ExecutorSettings, logger: Any) -> None:
+        self.settings, self.logger = settings, logger
+        self.backend = backends.choose(settings)
+        self.array_size = self.backend.batch_limit
+        self.batches = {batch.name: batch for batch in ledger.batches()}
+        self.inherited = set(self.batches)
+        self.wait, self.not_before = 0.0, 0.0
+        self.refused_since: float | None = None
+        self.jobs = 0
+        self.process_started = psutil.Process().create_time()
+
+    def place(self, tasks: list[Task], queue: dict[str, slurm.Queued]) -> dict[Task, str]:
+        """Adopt or submit tasks; return those that will never run, each with the reason."""
+        self._adopt(tasks, queue)
+        refused: dict[Task, str] = {}
+        if time.monotonic() < self.not_before:
+            return refused
+        for group in _groups([task for task in tasks if task.entry.id is None], self.array_size):
+            try:
+                self._submit(group)
+                self.wait, self.refused_since = 0.0, None
+            except RequestError as error:
+                refused |= dict.fromkeys(group, str(error))
+            except slurm.SlurmError as error:
+                if self._shall_wait(str(error), group):
+                    break
+                refused |= dict.fromkeys(group, f"refused by the cluster: {error}")
+        return refused
+
+    def _adopt(self, tasks: list[Task], queue: dict[str, slurm.Queued]) -> None:
+        """Give tasks the jobs in the queue that make their files."""
+        known = self._known(queue)
+        for task in tasks:
+            if task.entry.key not in known:
+                continue
+            batch, entry = known[task.entry.key]
+            told = f"job {entry.id} ({entry.name}) is in the queue already and is taken over"
+            if entry.digest != task.entry.digest:
+                self.logger.warning(f"{told}, though by now its command is another one.")
+            else:
+                self.logger.info(f"{told}.")
+            task.batch, task.entry = batch, entry
+            task.request = task.request.with_memory(entry.mem_mb or task.request.mem_mb)
+            folder = self._folder(batch)
+            payload = task.payload(folder, self.settings)
+            self.backend.adopt(entry, folder, payload, task.request.minutes)
+            batch.write()
+
+    def _known(
+        self, queue: dict[str, slurm.Queued]
+    ) -> dict[str, tuple[ledger.Batch, ledger.Entry]]:
+        """Return, by key, the jobs to adopt; forget inherited ones that ended unwatched."""
+        commented = {job.comment: job.id for job in queue.values()}
+        found = {}
+        for batch in list(self.batches.values()):
+            if batch.cluster != self.backend.name:
+                continue
+            _confirm(batch, commented.get(batch.comment))
+            for entry in batch.jobs:
+                if entry.verdict is None and self._current(entry, queue):
+                    found[entry.key] = (batch, entry)
+            if batch.name in self.inherited:
+                self.inherited.discard(batch.name)
+                kept = [job for job in batch.jobs if job.verdict or job.key in found]
+                self._keep(batch, kept)
+        return found
+
+    def _current(self, entry: ledger.Entry, queue: dict[str, slurm.Queued]) -> bool:
+        """Return whether a job is under way, or has ended since this process planned its jobs."""
+        job = queue.get(str(entry.id))
+        if entry.id is None or (job is None and entry.batch in self.inherited):
+            return self._succeeded_since(entry)
+        return job is None or job.live or entry.batch not in self.inherited
+
+    def _succeeded_since(self, entry: ledger.Entry) -> bool:
+        if entry.log is None or self.backend.outcome(entry) != ("success", ""):
+            return False
+        return backends.result_file(entry.log).stat().st_mtime > self.process_started
+
+    def _submit(self, tasks: list[Task]) -> None:
+        """Submit tasks with equal requests, as one job array if they are several."""
+        self._forget({task.entry.key for task in tasks})
+        batch = ledger.new_batch(self.backend.name, [task.entry for task in tasks])
+        folder = self._folder(batch)
+        folder.mkdir(parents=True, exist_ok=True)
+        batch.write()
+        self.batches[batch.name] = batch
+        payloads = [task.payload(folder, self.settings) for task in tasks]
+        self.backend.submit(batch, folder, tasks[0].request, payloads)
+        batch.write()
+        for task in tasks:
+            task.batch = batch
+        self.jobs += len(tasks)
+        first, last = batch.jobs[0].id, batch.jobs[-1].id
+        which = f"job {first}" if first == last else f"jobs {first} to {last}"
+        self.logger.info(
+            f"Submitted {tasks[0].name if first == last else batch.jobs[0].rule}: "
+            f"{which}; log in {os.path.relpath(folder)}"
+        )
+
+    def _shall_wait(self, refusal: str, tasks: list[Task]) -> bool:
+        """Return whether a refusal may pass; put off the next attempt and say so."""
+        words, now = refusal.lower(), time.monotonic()
+        if words.startswith(backends.WAIT_FOR_GPUS):
+            return True
+        full = any(limit in words for limit in LIMITS)
+        if not full and not any(word in words for word in TRANSIENT):
+            return False
+        if full:
+            self.array_size = max(1, self.array_size // 2)
+        self.refused_since = self.refused_since or now
+        if now - self.refused_since > 60 * self.settings.controller_minutes:
+            return full and self.jobs > 0
+        self.wait = min(LONGEST_WAIT, max(2.0, 2 * self.wait))
+        self.not_before = now + self.wait
+        self.logger.warning(
+            f"{refusal}; {len(tasks)} jobs are submitted again in {self.wait:.0f} s"
+        )
+        return True
+
+    def release(self, task: Task) -> None:
+        """Take a task out of its submission, to be submitted anew."""
+        self._forget({task.entry.key})
+        task.entry.id, task.batch = None, None
+
+    def clear(self, task: Task) -> None:
+        """Forget a job that has succeeded, and remove what submitit needed; its log stays."""
+        self._forget({task.entry.key})
+        if task.entry.log:
+            result = backends.result_file(task.entry.log)
+            submitted = result.name.replace("_0_result", "_submitted")
+            for path in (result, result.with_name(submitted)):
+                path.unlink(missing_ok=True)
+
+    def conclude(self, task: Task, found: verdict.Verdict) -> None:
+        """Keep a failure in the ledger until the job is submitted again."""
+        id, log = task.entry.id, task.entry.log
+        self._forget({task.entry.key})
+        batch = ledger.new_batch(self.backend.name, [task.entry])
+        task.entry.id, task.entry.log = id, log
+        task.entry.verdict = {"cause": found.cause, "text": found.text}
+        self.batches[batch.name] = batch
+        batch.write()
+
+    def _forget(self, keys: set[str]) -> None:
+        for batch in list(self.batches.values()):
+            kept = [job for job in batch.jobs if job.key not in keys]
+            if len(kept) < len(batch.jobs):
+                self._keep(batch, kept)
+
+    def _keep(self, batch: ledger.Batch, jobs: list[ledger.Entry]) -> None:
+        if len(jobs) == len(batch.jobs):
+            return
+        batch.jobs = jobs
+        batch.write()
+        if not jobs:
+            del self.batches[batch.name]
+
+    def _folder(self, batch: ledger.Batch) -> Path:
+        return Path(self.settings.log_folder, batch.jobs[0].rule, batch.name).absolute()
+
+    def report(self, seconds: float) -> None:
+        """Tell how often Slurm was asked."""
+        if slurm.calls and self.jobs:
+            hours = seconds / 3600
+            asked = ", ".join(f"{name} {n}" for name, n in sorted(slurm.calls.items()))
+            self.logger.info(
+                f"{self.jobs} jobs submitted; calls in {hours:.2f} h: {asked} "
+                f"({sum(slurm.calls.values()) / hours:.0f} an hour)"
+            )
+
+
+def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
+    """Yield tasks with equal requests, at most ``size`` at a time."""
+    groups: dict[Request, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.request, []).append(task)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _confirm(batch: ledger.Batch, id: str | None) -> None:
+    """Give the entries of an unconfirmed submission their ids, found by its comment."""
+    if id is None or any(entry.id for entry in batch.jobs):
+        return
+    for index, entry in enumerate(batch.jobs):
+        entry.id = id if len(batch.jobs) == 1 else f"{id.split('_')[0]}_{index}"
