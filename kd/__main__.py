@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kd.errors import UserError
 from kd.settings.library import Library
@@ -47,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     step = steps.add_parser("table", help="write a study's tables from the results that exist")
     _study(step, _table)
 
+    _monitoring(steps)
+
     step = steps.add_parser("methods", help="print which method applies to which detector")
     step.add_argument("name", nargs="?", help="a method or preset, to be told all about it")
     step.set_defaults(step=_methods)
@@ -88,6 +90,32 @@ def _parser() -> argparse.ArgumentParser:
         if name == "train":
             step.add_argument("--report", type=Path, help="check report of the data set")
     return parser
+
+
+def _monitoring(steps: Any) -> None:
+    step = steps.add_parser("status", help="print where every run is")
+    step.add_argument(
+        "study", nargs="?", help="a name in configs/studies (default: the workflow's)"
+    )
+    step.add_argument("--scale", help="a name in configs/scales (default: the workflow's)")
+    step.add_argument("--seeds", type=int, help="number of seeds")
+    step.add_argument("--tables", nargs="+", help="only these tables of the study")
+    step.add_argument("--all", action="store_true", help="every run there is under results, too")
+    step.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    step.add_argument(
+        "--watch",
+        type=_count,
+        nargs="?",
+        const=10,
+        metavar="SECONDS",
+        help="print it again every so many seconds (10), until Ctrl-C",
+    )
+    step.set_defaults(step=_status)
+    step = steps.add_parser("logs", help="print a run's log, and follow it while it grows")
+    step.add_argument("run", nargs="+", help="a run's directory, or parts of its name")
+    step.add_argument("--lines", type=_count, default=20, help="how many to begin with (20)")
+    step.add_argument("--no-follow", action="store_true", help="print the last lines and return")
+    step.set_defaults(step=_logs)
 
 
 def _count(text: str) -> int:
@@ -144,6 +172,20 @@ def _draw(options: argparse.Namespace) -> None:
     from analysis.focus import draw
 
     draw(_planned(options), options.to, options.image)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from kd.board import show
+    from kd.look import Asked
+
+    asked = Asked(options.study, options.scale, options.seeds, options.tables, options.all)
+    show(asked, options.json, options.watch)
+
+
+def _logs(options: argparse.Namespace) -> None:
+    from kd.logs import follow
+
+    follow(options.run, options.lines, not options.no_follow)
 
 
 def _methods(options: argparse.Namespace) -> None:
