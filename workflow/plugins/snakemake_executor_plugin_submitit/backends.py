@@ -1,5 +1,6 @@
 """Where jobs run: on Slurm, as processes of this machine, or inside this process."""
 
+import io
 import os
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -73,7 +75,8 @@ class SlurmBackend:
         executor.update_parameters(**request.sbatch(self.settings, batch.comment))
         slurm.calls["sbatch"] += 1
         try:
-            jobs = executor.submit_array(payloads)
+            with redirect_stderr(io.StringIO()):  # submitit prints what its error says anyway
+                jobs = executor.submit_array(payloads)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise slurm.SlurmError(_sbatch_words(str(error))) from None
         for entry, job in zip(batch.jobs, jobs, strict=True):

@@ -198,7 +198,7 @@ class Submitter:
 
     def report(self, seconds: float) -> None:
         """Tell how often Slurm was asked."""
-        if slurm.calls and self.jobs:
+        if slurm.calls:
             hours = seconds / 3600
             asked = ", ".join(f"{name} {n}" for name, n in sorted(slurm.calls.items()))
             self.logger.info(

@@ -4,6 +4,7 @@ import pickle
 import re
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.ledger import Entry
@@ -30,7 +31,7 @@ DOUBTFUL = frozenset({"BOOT_FAIL", "COMPLETED", "NODE_FAIL", "PREEMPTED", "REQUE
 KILLED_FOR_MEMORY = re.compile(r"slurmstepd\S*: error: .*(memory limit|oom[-_ ]kill)", re.I)
 MISSING_OUTPUT = re.compile(r"MissingOutputException")
 ERROR_LINE = re.compile(
-    r"^\s*((?:error|srun: error|/bin/\w*sh): \S.*|[\w.]*(?:Error|Exception)\b.*)$"
+    r"^\s*((?:error|srun: error|/bin/\w*sh): \S.*|[\w.]*\w(?:Error|Exception)(?:: .*)?)$"
 )
 NOT_THE_CAUSE = re.compile(r"CalledProcessError|CommandError|WorkflowError|RuleException|submitit")
 TAIL_BYTES = 64_000
@@ -74,7 +75,7 @@ def _cause(
 ) -> tuple[str, str]:
     log = tail_of(entry.log)
     if "OUT_OF_MEMORY" in states or any(KILLED_FOR_MEMORY.search(line) for line in log):
-        return MEMORY, f"out of memory: asked for {entry.mem_mb} MB; raise mem_mb"
+        return MEMORY, f"out of memory, of which it had asked for {entry.mem_mb} MB (mem_mb)"
     state = states[0] if states else ""
     if state == "CANCELLED":
         return CANCELLED, "cancelled, by its user or an administrator"
@@ -85,18 +86,21 @@ def _cause(
     if state == "PREEMPTED":
         return PREEMPTED, "preempted and not requeued"
     if outcome or state == "FAILED":
-        return _failure(log, outcome, accounted)
+        return _failure(entry, log, outcome, accounted)
     if state == "COMPLETED":
         return VANISHED, "ended without a result"
     return VANISHED, "no longer in the queue, and left no result"
 
 
 def _failure(
-    log: list[str], outcome: tuple[str, str] | None, accounted: Accounted | None
+    entry: Entry,
+    log: list[str],
+    outcome: tuple[str, str] | None,
+    accounted: Accounted | None,
 ) -> tuple[str, str]:
     if any(MISSING_OUTPUT.search(line) for line in log):
         return MISSING, "it ended well without having made its output"
-    line = error_line(log)
+    line = error_line(_own_log(entry)) or error_line(log)
     if line:
         return EXCEPTION, line
     if outcome:
@@ -104,6 +108,15 @@ def _failure(
     code, _, signal = (accounted.exit_code if accounted else "").partition(":")
     ended = f"signal {signal}" if signal not in ("", "0") else f"status {code or 'unknown'}"
     return EXCEPTION, f"ended with {ended}"
+
+
+def _own_log(entry: Entry) -> list[str]:
+    """Return the tail of the rule's log if the job has written it; it may be older than the job."""
+    since = datetime.fromisoformat(entry.submitted).timestamp()
+    for path in map(Path, entry.logs):
+        if path.exists() and path.stat().st_mtime >= since:
+            return tail_of(path)
+    return []
 
 
 def error_line(log: list[str]) -> str:
