@@ -18,6 +18,7 @@ from kd.settings.datasets import Shapes
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.plan import Plan, plan
+from tests.slurm import matrix
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 8
@@ -307,7 +308,7 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how much of the matrix of methods and detectors was run."""
+    """Say how much of each matrix was run: methods and detectors, failures on a cluster."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     trained = sum("test_matrix.py::test_trains" in name for name in passed)
     refused = sum("test_matrix.py::test_refused" in name for name in passed)
@@ -315,3 +316,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(
             f"methods x detectors: {trained} cells trained, {refused} refused with the reason"
         )
+    for number, line in enumerate(matrix.lines(terminalreporter.stats)):
+        if number == 0:
+            terminalreporter.write_line("failures on a Slurm cluster:")
+        terminalreporter.write_line(line)

@@ -5,6 +5,8 @@ export SLURM_CONF=$STATE/etc/slurm.conf
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
+cannot() { echo "${0##*/}: $*" >&2; exit 77; } # this machine is not one that can do it
+
 usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit "${1:-0}"; }
 
 is_running() { # is_running PID NAME: alive, no zombie, and NAME in its command line

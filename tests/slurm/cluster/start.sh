@@ -42,7 +42,7 @@ while [ $# -gt 0 ]; do
 done
 
 check() {
-  [ "$(id -u)" = 0 ] || die "needs root"
+  [ "$(id -u)" = 0 ] || cannot "needs root"
   case $accounting in dbd | none) ;; *) die "--accounting is dbd or none" ;; esac
   mkdir -p "$STATE"
   STATE=$(cd "$STATE" && pwd)
@@ -51,7 +51,7 @@ check() {
     die "STATE_DIR must be at most 80 characters without white space"
   # Slurm's loopback only setting listens at what the host's own name resolves to.
   getent ahostsv4 "$(hostname)" | grep -q '^127\.' ||
-    die "the host name $(hostname) must resolve to 127.x: add '127.0.0.1 $(hostname)' to /etc/hosts"
+    cannot "the host name $(hostname) must resolve to 127.x: add '127.0.0.1 $(hostname)' to /etc/hosts"
 }
 
 install_packages() {
@@ -64,7 +64,7 @@ install_packages() {
       "mariadbd mariadb-server-core" "mariadb mariadb-client-core"
   )
   [ ${#missing[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || die "missing packages: ${missing[*]}; only apt-get is known here"
+  command -v apt-get >/dev/null || cannot "missing packages: ${missing[*]}; only apt-get is known here"
   if [ -e $policy ]; then policy=/dev/null; else # the packages' own services must not start
     printf '#!/bin/sh\nexit 101\n' > $policy
     chmod 755 $policy
@@ -73,7 +73,7 @@ install_packages() {
     apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > "$STATE/apt.log" 2>&1 ||
     { [ $policy = /dev/null ] || rm -f $policy
       tail -n 3 "$STATE/apt.log" >&2
-      die "cannot install ${missing[*]}, see $STATE/apt.log"; }
+      cannot "cannot install ${missing[*]}, see $STATE/apt.log"; }
   [ $policy = /dev/null ] || rm -f $policy
 }
 
@@ -116,7 +116,7 @@ write_gres_conf() { # Slurm wants a device node for each GPU; its number is CUDA
     mkdir -p "$STATE/gpu/lab$i"
     for gpu in $(seq 0 $((gpus - 1))); do
       [ -c "$STATE/gpu/lab$i/nvidia$gpu" ] || mknod -m 666 "$STATE/gpu/lab$i/nvidia$gpu" c 1 3 ||
-        die "mknod failed: it needs CAP_MKNOD, and $STATE on a file system that is not nodev"
+        cannot "mknod failed: it needs CAP_MKNOD, and $STATE on a file system that is not nodev"
     done
     echo "NodeName=lab$i Name=gpu Type=fake File=$STATE/gpu/lab$i/nvidia[0-$((gpus - 1))]"
   done

@@ -1,0 +1,141 @@
+"""Snakemake as a user runs it on a cluster, and an eye on the queue all the while."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from pathlib import Path
+
+from tests.slurm.lab import Lab, Queued, wait_for
+
+LIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_HOLD"}
+QUICK = ["--executor", "submitit", "--jobs", "20", "--latency-wait", "5", "--keep-going"]
+QUICK += ["--submitit-poll-seconds", "1", "--submitit-poll-max-seconds", "3"]
+QUICK += ["--submitit-doubt-seconds", "15", "--rerun-incomplete", "--show-failed-logs"]
+
+
+class Flow:
+    """A ``snakemake`` process in a project's folder; a number of them may follow each other."""
+
+    def __init__(self, project: Path, environment: dict[str, str], *arguments: str) -> None:
+        number = len([*project.glob("snakemake-*.out")])
+        self.log = project / f"snakemake-{number}.out"
+        with open(self.log, "w") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "snakemake", *arguments],
+                cwd=project,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def lines(self, pattern: str) -> list[str]:
+        """Return the printed lines in which a pattern is found."""
+        return [line for line in self.output.splitlines() if re.search(pattern, line)]
+
+    def wait(self, seconds: float = 120) -> int:
+        """Return the exit status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not over after {seconds:g} s:\n{self.output}") from None
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> str:
+        """Wait until a line has been printed in which a pattern is found; return the first."""
+        wait_for(
+            lambda: self.lines(pattern) or self.process.poll() is not None, seconds, f"'{pattern}'"
+        )
+        assert self.lines(pattern), f"'{pattern}' is not in\n{self.output}"
+        return self.lines(pattern)[0]
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """Send SIGKILL to Snakemake."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Sampler:
+    """Looks at the queue all the time; ``duplicates`` are two live jobs for one output."""
+
+    def __init__(self, lab: Lab, project: Path) -> None:
+        self.lab, self.ledger = lab, project / ".snakemake/submitit"
+        self.keys: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        self.seen: dict[str, set[str]] = defaultdict(set)
+        self.duplicates: list[str] = []
+        self.samples = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Sampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def submissions(self) -> list[int]:
+        """How many jobs were seen in the queue for each output."""
+        return sorted(len(ids) for ids in self.seen.values())
+
+    @property
+    def ids(self) -> set[str]:
+        """The jobs that were seen in the queue."""
+        return {id for ids in self.seen.values() for id in ids}
+
+    def job_of(self, name: str) -> str:
+        """Return the id of the job that was last submitted for a plain job's name."""
+        found = [id for id, known in self.names.items() if known == name and id]
+        wait_for(lambda: found, 0, f"the id of {name}")
+        return found[-1]
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.3):
+            try:
+                queue = self.lab.queue()
+            except AssertionError:
+                continue  # the controller is away
+            self._sample([job for job in queue if job.state in LIVE])
+
+    def _sample(self, jobs: list[Queued]) -> None:
+        self._read_ledger(jobs)
+        live: dict[str, list[str]] = defaultdict(list)
+        for job in jobs:
+            if job.comment.startswith("snakemake:"):
+                key = self.keys.get(job.id, f"job {job.id}")
+                live[key].append(f"{job.id} {job.state}")
+                self.seen[key].add(job.id)
+        self.duplicates += [f"{key}: {jobs}" for key, jobs in live.items() if len(jobs) > 1]
+        self.samples += 1
+
+    def _read_ledger(self, jobs: list[Queued]) -> None:
+        """Learn which key a job has: by its id, or its place in a batch without confirmed ids."""
+        for path in self.ledger.glob("*.json"):
+            try:
+                entries = json.loads(path.read_text())["jobs"]
+            except (OSError, ValueError):
+                continue
+            self.keys |= {entry["id"]: entry["key"] for entry in entries if entry["id"]}
+            self.names |= {entry["id"]: entry["wildcards"].get("name", "") for entry in entries}
+            if all(entry["id"] is None for entry in entries):
+                for job in jobs:
+                    place = int(job.id.rpartition("_")[2]) if "_" in job.id else 0
+                    if job.comment == f"snakemake:{path.stem}" and place < len(entries):
+                        self.keys[job.id] = entries[place]["key"]

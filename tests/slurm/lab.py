@@ -1,0 +1,179 @@
+"""A real Slurm on this machine, in a folder and at ports of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.tiny import REPOSITORY
+
+CLUSTER = Path(__file__).parent / "cluster"
+CANNOT = 77
+"""Exit status of ``start.sh`` on a machine where it cannot work."""
+
+PORTS = 20
+FIRST_PORT, LAST_PORT = 18000, 30000
+FLAVOURS = {
+    "accounting": ["--accounting", "dbd"],
+    "no-accounting": ["--accounting", "none"],
+    "cgroup": ["--accounting", "none", "--cgroup"],
+    "grace": ["--accounting", "none", "--grace", "40"],
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A live job, or element of an array, as ``squeue`` shows it."""
+
+    id: str
+    state: str
+    reason: str
+    node: str
+    comment: str
+
+
+def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
+    """Ask again until the answer is true, and return it; fail when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.1)
+    return found
+
+
+class Lab:
+    """A cluster of two nodes, each with 4 CPUs, 8000 MB and 2 GPUs, until ``stop``."""
+
+    def __init__(self, flavour: str, first_port: int = FIRST_PORT) -> None:
+        if os.geteuid() != 0:
+            cannot(f"a Slurm cluster to test with needs root, this is user {os.geteuid()}")
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-lab-"))
+        self.folder.chmod(0o755)
+        options = [*FLAVOURS[flavour], "--port-base", str(free_ports(first_port))]
+        started = self._script("start.sh", *options)
+        if started.returncode:
+            said = started.stderr.strip()
+            self.stop()
+            if started.returncode == CANNOT:
+                cannot(said)
+            raise AssertionError(f"the cluster did not start:\n{said}")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a user of this cluster."""
+        mine = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SLURM_", "SBATCH_", "SNAKEMAKE_", "PYTEST_"))
+        }
+        mine["SLURM_CONF"] = str(self.folder / "etc/slurm.conf")
+        return {**mine, "PYTHONPATH": str(REPOSITORY), **more}
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run one of Slurm's commands and return what it prints."""
+        result = subprocess.run(command, env=self.environment(), capture_output=True, text=True)
+        assert not (check and result.returncode), f"{command}: {result.stderr}"
+        return result.stdout
+
+    def fault(self, what: str, *arguments: str) -> None:
+        """Make the cluster fail, or come back; ``cluster/fault.sh`` says how."""
+        result = self._script("fault.sh", what, *arguments)
+        assert result.returncode == 0, f"fault {what}: {result.stderr}"
+
+    def queue(self) -> list[Queued]:
+        """Return the live jobs of the cluster."""
+        lines = self.run("squeue", "-h", "-r", "-o", "%i|%T|%r|%N|%k").splitlines()
+        return [Queued(*line.split("|", 4)) for line in lines]
+
+    def jobs(self, *states: str) -> list[str]:
+        """Return the ids of the live jobs in some states."""
+        return [job.id for job in self.queue() if job.state in states]
+
+    def wait_for_jobs(self, number: int, state: str = "RUNNING", seconds: float = 60) -> list[str]:
+        """Wait until so many jobs are in a state; return their ids."""
+        found: list[str] = []
+
+        def reached() -> bool:
+            found[:] = self.jobs(state)
+            return len(found) == number
+
+        wait_for(reached, seconds, f"{number} jobs {state}, there are {found}")
+        return found
+
+    def reset(self) -> None:
+        """Cancel all jobs and start again what a test has stopped."""
+        nodes = [path.stem.removeprefix("slurmd.") for path in self.folder.glob("run/slurmd.*.pid")]
+        for daemon, fault in (("slurmdbd", "dbd-up"), ("slurmctld", "ctld-up")):
+            if (self.folder / "log" / f"{daemon}.log").exists() and not self._is_up(daemon):
+                self.fault(fault)
+        wait_for(self._answers, 60, "the controller")
+        for node in nodes:
+            if not self._is_up(f"slurmd.{node}"):
+                self.fault("node-back", node)
+        self.run("scancel", "--user=root", check=False)
+        self.run("scancel", "--user=root", "--signal=KILL", "--full", check=False)
+        wait_for(lambda: not self.queue(), 60, "an empty queue")
+        wait_for(lambda: self._idle() == len(nodes), 60, "all nodes to be idle")
+
+    def stop(self) -> None:
+        """End the cluster and remove its folder."""
+        self._script("stop.sh", "--purge")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        # Files and not pipes: daemons inherit them, and a pipe would stay open.
+        with tempfile.TemporaryFile("w+") as said:
+            command = [CLUSTER / name, self.folder, *arguments]
+            result: Any = subprocess.run(
+                command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+            said.seek(0)
+            result.stderr = said.read()
+        return result
+
+    def _is_up(self, daemon: str) -> bool:
+        try:
+            pid = (self.folder / "run" / f"{daemon}.pid").read_text().strip()
+            return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+
+    def _answers(self) -> bool:
+        return "is UP" in self.run("scontrol", "ping", check=False)
+
+    def _idle(self) -> int:
+        return self.run("sinfo", "-h", "-N", "-p", "gpu", "-o", "%T").split().count("idle")
+
+
+def cannot(reason: str) -> None:
+    """Skip the test, unless KD_REQUIRE_SLURM says that a machine must be able to run it."""
+    if os.environ.get("KD_REQUIRE_SLURM"):
+        raise AssertionError(reason)
+    pytest.skip(reason)
+
+
+def free_ports(first: int) -> int:
+    """Return the first of a block of ports that nothing listens at."""
+    for base in range(first, LAST_PORT, PORTS):
+        if all(_is_free(port) for port in range(base, base + PORTS)):
+            return base
+    raise AssertionError(f"no {PORTS} free ports from {first} on")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

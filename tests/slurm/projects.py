@@ -1,0 +1,98 @@
+"""Projects for the cluster: plain commands, and trainings of a tiny detector."""
+
+import json
+import re
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd import weights
+from kd.settings.library import Library
+from kd.settings.plan import plan
+from tests.tiny import REPOSITORY, STUDENT, edit, make_project
+
+PLAIN = Path(__file__).parent / "plain"
+TINY = ["--snakefile", str(REPOSITORY / "Snakefile"), "--config", "study=tiny", "scale=tiny"]
+"""What makes a Snakemake command one of the real workflow, on the tiny study."""
+
+
+class Plain:
+    """A project whose jobs do what its ``config.json`` says."""
+
+    def __init__(self, folder: Path, **jobs: dict[str, Any]) -> None:
+        shutil.copytree(PLAIN, folder, dirs_exist_ok=True)
+        self.folder = folder
+        self.change(**jobs)
+
+    def change(self, **jobs: dict[str, Any]) -> None:
+        """Say what some jobs do from now on."""
+        path = self.folder / "config.json"
+        known = json.loads(path.read_text())["jobs"] if path.exists() else {}
+        path.write_text(json.dumps({"jobs": {**known, **jobs}}))
+
+    def go(self) -> None:
+        """Let the waiting jobs end."""
+        (self.folder / "go").touch()
+
+    def history(self, name: str) -> list[str]:
+        """Return what a job noted: ``start`` and ``end``, once for each time it ran."""
+        path = self.folder / "history" / name
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def histories(self) -> list[list[str]]:
+        """What each job noted."""
+        return [self.history(path.name) for path in (self.folder / "history").glob("*")]
+
+    def finished(self, name: str) -> bool:
+        """Return whether a job has made its output."""
+        return (self.folder / "out" / f"{name}.txt").exists()
+
+
+class Training:
+    """The tiny study with data, and one run of it that makes a given number of steps."""
+
+    STEPS_PER_EPOCH = 6
+
+    def __init__(self, folder: Path, steps: int, contains: str = STUDENT) -> None:
+        make_project(folder)
+        self.folder, self.steps = folder, steps
+        epochs = steps // self.STEPS_PER_EPOCH
+        edit(folder / "configs/schedules/tiny.yaml", epochs=epochs, milestones=[epochs - 1])
+        runs = plan("tiny", "tiny", Library(folder / "configs")).runs
+        (run,) = (run for name, run in runs.items() if contains in name)
+        self.target = f"{run.directory}/weights.pth"
+        self.run = folder / run.directory
+
+    @property
+    def step(self) -> int:
+        """The newest step in the log."""
+        try:
+            return json.loads((self.run / "log.jsonl").read_text().splitlines()[-1])["step"]
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    @property
+    def resumed_at(self) -> list[int]:
+        """The steps at which it went on, one for each time it was cut."""
+        printed = (self.run / "train.log").read_text()
+        return [int(step) for step in re.findall(r"resuming at step (\d+) of", printed)]
+
+    @property
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.run / "checkpoints").glob("*"))
+
+    @cache  # noqa: B019 - few and small
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the final weights."""
+        return weights.read_state(self.run / "weights.pth")
+
+    def ends_like(self, other: "Training") -> bool:
+        """Return whether both ended in the same weights."""
+        mine, theirs = self.weights(), other.weights()
+        return mine.keys() == theirs.keys() and all(
+            torch.equal(value, theirs[name]) for name, value in mine.items()
+        )
