@@ -1,15 +1,19 @@
 # Two commands: `make demo` and `make test`. Both set up what they need, once.
+# `make test-slurm` is the whole matrix of failures on a small real Slurm, which it installs (root).
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test setup check
+.PHONY: demo test test-slurm setup check
 
 demo: setup
 	$(BIN)/snakemake
 
 test: setup check
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
+
+test-slurm: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm
 
 check: setup
 	$(BIN)/ruff check .
