@@ -1,46 +1,50 @@
-"""What a plan will take: images now, hours once a run like it has been measured."""
+"""What a plan will take: images, hours measured, and hours expected of what has not been run."""
 
-from kd.data.readers import read_split
-from kd.errors import UserError
 from kd.files import read_json
-from kd.settings.classifiers import ClassifierRun
+from kd.settings.demand import Demands
 from kd.settings.library import Library
 from kd.settings.plan import Plan
-from kd.settings.run import Run
-
-PUBLISHED_IMAGES = {"coco2017": 118_287, "voc0712": 16_551}
-"""Training images of data sets that may be absent when the plan is made."""
+from kd.settings.work import Training
+from kd.settings.workflow import Request
 
 
 def describe(plan: Plan, library: Library) -> str:
-    """Return the runs of a plan, one line each: name, images to train on, hours measured."""
-    lines, hours, unmeasured = [], 0.0, 0
-    runs: dict[str, Run | ClassifierRun] = {**plan.classifiers, **plan.runs}
+    """Return the runs of a plan, one line each: images to train on, hours, name."""
+    runs: dict[str, Training] = {**plan.classifiers, **plan.runs}
+    demands = Demands(Request.read(library.root / "default.yaml"), plan.scale, library)
+    demands.check(runs.values())
+    spent = {name: _hours(run) for name, run in runs.items()}
+    expected = {name: demands.hours(run) for name, run in runs.items() if spent[name] is None}
+    lines = []
     for name, run in runs.items():
-        images, spent = _images(run, library), _hours(run)
-        hours, unmeasured = hours + (spent or 0.0), unmeasured + (spent is None)
+        images = demands.rates.work.images(run)
         seen = "images unknown" if images is None else f"{images:>12,} images"
-        lines.append(f"{seen}  {'not measured' if spent is None else f'{spent:9.2f} h'}  {name}")
-    lines.append(f"{len(runs)} runs; {hours:.2f} h measured, {unmeasured} runs not measured yet")
-    return "\n".join(lines)
+        lines.append(f"{seen}  {_shown(spent[name], expected.get(name))}  {name}")
+    measured = sum(hours for hours in spent.values() if hours is not None)
+    estimates = [hours for hours in expected.values() if hours is not None]
+    parts = [f"{len(runs)} runs", f"{measured:.2f} h measured"]
+    if expected:
+        parts.append(f"about {sum(estimates):.2f} h estimated for {len(estimates)} runs to come")
+    if len(estimates) < len(expected):
+        parts.append(f"{len(expected) - len(estimates)} runs that nothing is known of")
+    gpu_hours = sum(map(_gpu_hours, runs.values())) + demands.gpus * sum(estimates)
+    return "\n".join([*lines, f"{'; '.join(parts)}; {gpu_hours:.2f} GPU hours in all"])
 
 
-def _images(run: Run | ClassifierRun, library: Library) -> int | None:
-    """Return images seen in training: epochs times the training split; unknown for crops."""
-    if isinstance(run, ClassifierRun):
-        return None
-    epochs = run.config.get("train_cfg", {}).get("max_epochs", 0)
-    entry = library.dataset(run.dataset, "plan")
-    if entry.generate:
-        return epochs * entry.generate.train
-    if run.dataset in PUBLISHED_IMAGES:
-        return epochs * PUBLISHED_IMAGES[run.dataset]
-    try:
-        return epochs * len(read_split(entry, "train").coco["images"])
-    except UserError:
-        return None
+def _shown(spent: float | None, expected: float | None) -> str:
+    if spent is not None:
+        return f"{spent:9.2f} h measured"
+    return " " * 13 + "unknown " if expected is None else f"{expected:9.2f} h estimate"
 
 
-def _hours(run: Run | ClassifierRun) -> float | None:
+def _hours(run: Training) -> float | None:
+    return _recorded(run, "seconds")
+
+
+def _gpu_hours(run: Training) -> float:
+    return _recorded(run, "gpu_seconds") or 0.0
+
+
+def _recorded(run: Training, key: str) -> float | None:
     path = run.directory / "provenance.json"
-    return read_json(path).get("seconds", 0.0) / 3600 if path.exists() else None
+    return read_json(path).get(key, 0.0) / 3600 if path.exists() else None

@@ -16,6 +16,14 @@ from kd.settings.base import Part
 Augmentation = Literal["general", "ssd", "yolo"]
 
 
+class Cost(Part):
+    """Published giga multiply-adds of a detector on a backbone; ``size``: width and height."""
+
+    gflops: PositiveFloat
+    backbone: str
+    size: tuple[PositiveInt, PositiveInt]
+
+
 class Detector(Part):
     """A detector without its backbone, in mmdet's own terms."""
 
@@ -31,6 +39,8 @@ class Detector(Part):
     """Which of the backbone's maps the neck takes, in the order of its ``in_channels``."""
     neck_appends: bool = False
     """Whether the neck hands these maps on, before maps of the ``out_channels`` given here."""
+    cost: Cost | None = None
+    """What the time of trainings is estimated from; without it only runs like it tell."""
     model: dict[str, Any]
 
     @model_validator(mode="after")
@@ -57,6 +67,8 @@ class Backbone(Part):
     """Weights for ``init: imagenet``; a narrower network takes their leading channels."""
     imagenet_frozen: dict[str, Any] = {}
     """Further arguments when training starts from ImageNet weights at full width."""
+    gflops: PositiveFloat | None = None
+    """Giga multiply-adds of an image of 224 x 224 pixels, at full width."""
 
 
 class Schedule(Part):
@@ -104,6 +116,20 @@ class Classifier(Part):
     balanced: bool = False
     """Draw every class equally often in training."""
     schedule: str = "classifier"
+    gflops: PositiveFloat | None = None
+    """Giga multiply-adds of an image of 224 x 224 pixels."""
+
+
+class Jobs(Part):
+    """What a training asks for where ``configs/default.yaml`` leaves it to the scale."""
+
+    gpus: NonNegativeInt = 0
+    threads: PositiveInt = 1
+    """CPU threads of each process."""
+    workers: NonNegativeInt = 0
+    """Data loading processes of each process."""
+    mem_mb: PositiveInt = 3000
+    """Memory of each process, its data loading processes not counted."""
 
 
 class Scale(Part):
@@ -118,6 +144,7 @@ class Scale(Part):
     """Changes merged into a detector's model; a block for a list of blocks changes each."""
     input_sizes: dict[str, PositiveInt] = {}
     """Stand-ins for the ``input_size`` of detectors that have one."""
+    jobs: Jobs = Jobs()
 
 
 class Preset(Part):

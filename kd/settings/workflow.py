@@ -1,30 +1,29 @@
 """What the workflow asks of a plan: run directories, inputs by run, and data that must exist."""
 
+import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from kd.errors import UserError
-from kd.files import read_json
-from kd.settings.base import Part
-from kd.settings.classifiers import Crops
+from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import WEIGHTS
 from kd.settings.datasets import CocoSplit, Dataset
+from kd.settings.demand import Demand, Demands, Site
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
+from kd.settings.rates import read_classifier, read_run
 from kd.settings.run import RESULTS, Run
 
 
-class Request(Part):
-    """``configs/default.yaml`` and ``--config``: which study to run, and how."""
+class Request(Site):
+    """``configs/default.yaml`` and ``--config``: which study to run, and on what."""
 
     study: str
     scale: str
     seeds: PositiveInt | None
     tables: list[str] | None
-    threads: PositiveInt
-    workers: NonNegativeInt
 
 
 class Workflow:
@@ -36,6 +35,9 @@ class Workflow:
         self.asked, self.library = request, library
         self.plan: Plan = plan(request.study, request.scale, library, request.seeds, request.tables)
         self.runs: dict[str, Run] = self.plan.runs
+        self.classifiers: dict[str, ClassifierRun] = self.plan.classifiers
+        self.demands = Demands(request, self.plan.scale, library)
+        self.demands.check([*self.classifiers.values(), *self.runs.values()])
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Workflow":
@@ -68,14 +70,40 @@ class Workflow:
         name = self.plan.study.published
         return [str(self.library.root / "published" / name)] if name else []
 
+    @property
+    def cpu_threads(self) -> int:
+        """CPU threads of a process: what was asked for, within what this process may use."""
+        return min(self.demands.threads, len(os.sched_getaffinity(0)))
+
+    @property
+    def workers(self) -> int:
+        """Data loading processes of a process."""
+        return self.demands.workers
+
+    def training(self, run: str) -> Demand:
+        """Return what the training of a run asks for."""
+        return self.demands.training(self._run(run))
+
+    def prediction(self, run: str) -> Demand:
+        return self.demands.prediction(self._run(run))
+
+    def classifier_training(self, classifier: str) -> Demand:
+        return self.demands.training(self._classifier(classifier))
+
+    def classifier_prediction(self, classifier: str) -> Demand:
+        return self.demands.prediction(self._classifier(classifier))
+
+    def crops(self, dataset: str) -> Demand:
+        return self.demands.crops(dataset)
+
     def teacher_weights(self, run: str) -> list[str]:
         """Return the weights that a run learns from, if any."""
-        identity = self._identity(run)
-        folders = {"runs": identity["teacher"], "classifiers": identity["classifier"]}
-        return [str(RESULTS / kind / name / WEIGHTS) for kind, name in folders.items() if name]
+        found = self._run(run)
+        teachers = (found.teacher, found.classifier)
+        return [str(teacher.directory / WEIGHTS) for teacher in teachers if teacher]
 
     def dataset_of(self, run: str) -> str:
-        return self._identity(run)["dataset"]
+        return self._run(run).dataset
 
     def dataset_entry(self, dataset: str) -> dict[str, Any]:
         """Return what a check depends on: the entry's content, not its file."""
@@ -96,9 +124,8 @@ class Workflow:
         return [str(path) for path in _listings(entry) if path.exists()]
 
     def crops_of(self, classifier: str) -> list[str]:
-        """Return the crops that a classifier learns from, planned or composed by hand."""
-        planned = self.plan.classifiers.get(classifier)
-        crops = planned.crops if planned else Crops.read(RESULTS / "classifiers" / classifier)
+        """Return the crops that a classifier learns from."""
+        crops = self._classifier(classifier).crops
         return [str(crops.directory / f"{split}.json") for split in ("train", "test")]
 
     def require_data(self) -> None:
@@ -114,15 +141,21 @@ class Workflow:
     def _dataset(self, name: str) -> Dataset:
         return self.library.dataset(name, "the workflow")
 
-    def _identity(self, run: str) -> dict[str, Any]:
-        """Return a run's parts: from the plan or, where a job outlives it, from its folder."""
-        planned = self.runs.get(run)
-        if planned:
-            return planned.identity
-        path = RESULTS / "runs" / run / "run.json"
-        if not path.exists():
-            raise UserError(f"results/runs/{run}: not a run of study '{self.asked.study}'")
-        return read_json(path)
+    def _run(self, name: str) -> Run:
+        """Return a run of the plan or, where a job outlives it, of its folder."""
+        planned = self.runs.get(name)
+        return planned or read_run(self._folder("runs", name))
+
+    def _classifier(self, name: str) -> ClassifierRun:
+        """Return a classifier's run, planned or composed by hand."""
+        planned = self.classifiers.get(name)
+        return planned or read_classifier(self._folder("classifiers", name))
+
+    def _folder(self, kind: str, name: str) -> Path:
+        folder = RESULTS / kind / name
+        if not (folder / "run.json").exists():
+            raise UserError(f"{folder}: not a run of study '{self.asked.study}'")
+        return folder
 
 
 def _listings(entry: Dataset) -> list[Path]:

@@ -1,6 +1,22 @@
 # Classifier teachers. A crop set's folder and a run's directory end in a digest of their settings.
+def classifier_of(wildcards):
+    return "{scale}/{dataset}/{training}".format_map(wildcards)
+
+
 def object_crops(wildcards):
-    return WORKFLOW.crops_of("{scale}/{dataset}/{training}".format_map(wildcards))
+    return WORKFLOW.crops_of(classifier_of(wildcards))
+
+
+def cutting(wildcards):
+    return WORKFLOW.crops(wildcards.dataset)
+
+
+def classifier_training(wildcards):
+    return WORKFLOW.classifier_training(classifier_of(wildcards))
+
+
+def classifier_prediction(wildcards):
+    return WORKFLOW.classifier_prediction(wildcards.run)
 
 
 # Of a split the JSON file is written last; what it describes lies beside it.
@@ -14,7 +30,9 @@ rule crops:
         "results/crops/{dataset}-{digest}/crops.log",
     wildcard_constraints:
         digest="[0-9a-f]{8}",
-    threads: config["threads"]
+    threads: lambda wildcards: cutting(wildcards).threads
+    resources:
+        **asked(cutting),
     params:
         directory="results/crops/{dataset}-{digest}",
     shell:
@@ -30,12 +48,14 @@ rule train_classifier:
         provenance="results/classifiers/{scale}/{dataset}/{training}/provenance.json",
     log:
         "results/classifiers/{scale}/{dataset}/{training}/train.log",
-    threads: config["threads"]
+    threads: lambda wildcards: classifier_training(wildcards).threads
+    resources:
+        **asked(classifier_training),
     params:
         directory="results/classifiers/{scale}/{dataset}/{training}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --threads {threads} --workers {config[workers]} 2>&1 | tee -a {log:q}"
+        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee -a {log:q}"
 
 
 rule evaluate_classifier:
@@ -46,9 +66,11 @@ rule evaluate_classifier:
         metrics="results/classifiers/{run}/metrics.json",
     log:
         "results/classifiers/{run}/predict.log",
-    threads: config["threads"]
+    threads: lambda wildcards: classifier_prediction(wildcards).threads
+    resources:
+        **asked(classifier_prediction),
     params:
         directory="results/classifiers/{run}",
     shell:
-        "({KD} predict {params.directory:q} --threads {threads} --workers {config[workers]}"
+        "({KD} predict {params.directory:q} --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
         " && {KD} evaluate {params.directory:q}) 2>&1 | tee {log:q}"

@@ -1,4 +1,5 @@
 # What the rules ask of the plan. Nothing here imports torch.
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,11 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-KD = f"{sys.executable} -m kd"
+# `cores: all` is meant for jobs on this machine; it would also limit the threads of a cluster's.
+if workflow.nodes is not None:
+    workflow.global_resources["_cores"] = None
+
+KD = f"{shlex.quote(sys.executable)} -m kd"
 TABLES = WORKFLOW.tables
 PUBLISHED = expand(f"{TABLES}/{{file}}", file=WORKFLOW.published)
 
@@ -53,3 +58,19 @@ def check_report(wildcards):
 
 def annotation_files(wildcards):
     return WORKFLOW.annotation_files(wildcards.dataset)
+
+
+def asked(demand):
+    """Return the resources of a rule: what ``demand``, a function of wildcards, says."""
+    return {
+        name: lambda wildcards, name=name: getattr(demand(wildcards), name)
+        for name in ("gpu", "nodes", "tasks", "mem_mb", "runtime")
+    }
+
+
+def training(wildcards):
+    return WORKFLOW.training(wildcards.run)
+
+
+def prediction(wildcards):
+    return WORKFLOW.prediction(wildcards.run)

@@ -1,3 +1,8 @@
+localrules:
+    generate_data,
+    check_data,
+
+
 rule generate_data:
     output:
         "data/{dataset}/generated.json",

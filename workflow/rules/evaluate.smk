@@ -1,3 +1,7 @@
+localrules:
+    evaluate,
+
+
 rule predict:
     input:
         "results/runs/{run}/weights.pth",
@@ -5,12 +9,14 @@ rule predict:
         "results/runs/{run}/detections.json.gz",
     log:
         "results/runs/{run}/predict.log",
-    threads: config["threads"]
+    threads: lambda wildcards: prediction(wildcards).threads
+    resources:
+        **asked(prediction),
     params:
         directory="results/runs/{run}",
     shell:
         "{KD} predict {params.directory:q}"
-        " --threads {threads} --workers {config[workers]} 2>&1 | tee {log:q}"
+        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee {log:q}"
 
 
 rule evaluate:

@@ -1,3 +1,7 @@
+localrules:
+    publish,
+
+
 rule publish:
     input:
         metrics=expand("results/runs/{run}/metrics.json", run=WORKFLOW.runs),

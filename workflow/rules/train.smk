@@ -10,9 +10,11 @@ rule train:
         provenance="results/runs/{run}/provenance.json",
     log:
         "results/runs/{run}/train.log",
-    threads: config["threads"]
+    threads: lambda wildcards: training(wildcards).threads
+    resources:
+        **asked(training),
     params:
         directory="results/runs/{run}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --threads {threads} --workers {config[workers]} 2>&1 | tee -a {log:q}"
+        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee -a {log:q}"
