@@ -9,9 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import redirect_stderr
-from dataclasses import fields
-from difflib import get_close_matches
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -159,9 +157,13 @@ class LocalBackend:
         return _outcome(entry)
 
     def cancel(self, ids: Sequence[str]) -> None:
-        for id in ids:
-            if _is_controller(int(id)):
-                os.kill(int(id), signal.SIGINT)
+        import psutil
+
+        for id in filter(_is_controller, map(int, ids)):
+            with suppress(psutil.Error):
+                controller = psutil.Process(id)
+                for process in controller.children() or [controller]:
+                    process.send_signal(signal.SIGINT)
 
 
 class DebugBackend:
@@ -204,7 +206,6 @@ WAIT_FOR_GPUS = "waiting for GPUs of this machine"
 
 def choose(settings: ExecutorSettings) -> Backend:
     """Return the backend that is asked for, or the one that is there; RequestError if it is not."""
-    check(settings)
     there = shutil.which("sbatch") is not None
     name = settings.cluster if settings.cluster != "auto" else ("slurm" if there else "local")
     if name == "slurm" and not there:
@@ -215,21 +216,6 @@ def choose(settings: ExecutorSettings) -> Backend:
     if name == "slurm":
         return SlurmBackend(settings)
     return LocalBackend(settings) if name == "local" else DebugBackend(settings)
-
-
-def check(settings: ExecutorSettings) -> None:
-    """Raise RequestError for a setting that has none of the values it may have."""
-    for setting in fields(settings):
-        value, option = getattr(settings, setting.name), setting.name.replace("_", "-")
-        choices = setting.metadata.get("choices")
-        if choices and value not in choices:
-            near = get_close_matches(str(value), choices, 1) or choices[:1]
-            raise RequestError(
-                f"--submitit-{option}: '{value}' is none of {', '.join(choices)}; "
-                f"did you mean '{near[0]}'?"
-            )
-        if isinstance(value, int) and value < 0:
-            raise RequestError(f"--submitit-{option}: {value} is negative")
 
 
 def visible_gpus() -> list[int]:

@@ -225,7 +225,8 @@ class Executor(RemoteExecutor):
         """Leave or cancel the jobs in the queue, as the settings or the user say."""
         with self.mutex:
             self.closing = True
-            ids = [str(task.entry.id) for task in self.tasks if task.entry.id]
+            tasks = [task for task in self.tasks if task.entry.id]
+        ids = [str(task.entry.id) for task in tasks]
         if not ids:
             return
         if not shall_cancel(self.settings.on_interrupt, self.submitter.backend.name, ids):
@@ -235,7 +236,7 @@ class Executor(RemoteExecutor):
             )
             return
         try:
-            self.submitter.backend.cancel(ids)
+            self.submitter.cancel(tasks)
             self.logger.info(f"Cancelled {len(ids)} jobs: {' '.join(ids)}")
         except slurm.SlurmError as error:
             self.logger.error(f"Jobs {' '.join(ids)} could not be cancelled: {error}")

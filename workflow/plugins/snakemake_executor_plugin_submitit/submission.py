@@ -37,10 +37,13 @@ class Submitter:
 
     def __init__(self, settings: ExecutorSettings, logger: Any) -> None:
         self.settings, self.logger = settings, logger
+        if settings.array_size < 1 or settings.poll_seconds < 1:
+            raise RequestError("--submitit-array-size and --submitit-poll-seconds start at 1")
         self.backend = backends.choose(settings)
         self.array_size = self.backend.batch_limit
         self.batches = {batch.name: batch for batch in ledger.batches()}
         self.inherited = set(self.batches)
+        self.adopted: set[str] = set()
         self.wait, self.not_before = 0.0, 0.0
         self.refused_since: float | None = None
         self.jobs = 0
@@ -52,7 +55,9 @@ class Submitter:
         refused: dict[Task, str] = {}
         if time.monotonic() < self.not_before:
             return refused
-        for group in _groups([task for task in tasks if task.entry.id is None], self.array_size):
+        dying = self._dying(queue)
+        absent = [task for task in tasks if not (task.entry.id or task.entry.key in dying)]
+        for group in _groups(absent, self.array_size):
             try:
                 self._submit(group)
                 self.wait, self.refused_since = 0.0, None
@@ -77,6 +82,7 @@ class Submitter:
             else:
                 self.logger.info(f"{told}.")
             task.batch, task.entry = batch, entry
+            self.adopted.add(entry.key)
             task.request = task.request.with_memory(entry.mem_mb or task.request.mem_mb)
             folder = self._folder(batch)
             payload = task.payload(folder, self.settings)
@@ -97,17 +103,23 @@ class Submitter:
                 if entry.verdict is None and self._current(entry, queue):
                     found[entry.key] = (batch, entry)
             if batch.name in self.inherited:
-                self.inherited.discard(batch.name)
-                kept = [job for job in batch.jobs if job.verdict or job.key in found]
-                self._keep(batch, kept)
+                kept = {*found, *self.adopted}
+                self._keep(batch, [job for job in batch.jobs if job.verdict or job.key in kept])
         return found
+
+    def _dying(self, queue: dict[str, slurm.Queued]) -> set[str]:
+        """Return the keys of jobs that were cancelled or have failed and are not gone yet."""
+        ended = [job for batch in self.batches.values() for job in batch.jobs if job.verdict]
+        return {job.key for job in ended if job.id in queue and queue[job.id].live}
 
     def _current(self, entry: ledger.Entry, queue: dict[str, slurm.Queued]) -> bool:
         """Return whether a job is under way, or has ended since this process planned its jobs."""
         job = queue.get(str(entry.id))
-        if entry.id is None or (job is None and entry.batch in self.inherited):
+        if job and job.live:
+            return True
+        if entry.id is None or entry.batch in self.inherited:
             return self._succeeded_since(entry)
-        return job is None or job.live or entry.batch not in self.inherited
+        return True
 
     def _succeeded_since(self, entry: ledger.Entry) -> bool:
         if entry.log is None or self.backend.outcome(entry) != ("success", ""):
@@ -168,6 +180,14 @@ class Submitter:
             submitted = result.name.replace("_0_result", "_submitted")
             for path in (result, result.with_name(submitted)):
                 path.unlink(missing_ok=True)
+
+    def cancel(self, tasks: list[Task]) -> None:
+        """Cancel tasks that are in the queue; SlurmError where that fails."""
+        self.backend.cancel([str(task.entry.id) for task in tasks])
+        for task in tasks:
+            task.entry.verdict = {"cause": verdict.CANCELLED, "text": "cancelled with its workflow"}
+        for batch in {id(task.batch): task.batch for task in tasks if task.batch}.values():
+            batch.write()
 
     def conclude(self, task: Task, found: verdict.Verdict) -> None:
         """Keep a failure in the ledger until the job is submitted again."""
