@@ -169,7 +169,7 @@ def _cells(status: Status, teacher: str) -> dict[str, str]:
     *_, training, last = Path(status.run).parts
     seed, _, digest = last.partition("-")
     going = status.state in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
-    left = going and status.seconds_left
+    left = status.seconds_left if going else None
     return {
         "id": digest,
         "training": training.removesuffix(f"_from_{teacher}"),
@@ -180,7 +180,7 @@ def _cells(status: Status, teacher: str) -> dict[str, str]:
         "epoch": _of(status.epoch, status.epochs) if going else "",
         "step": _of(status.step, status.steps) if going else "",
         "img/s": f"{status.images_per_second:.1f}" if going and status.images_per_second else "",
-        "left": duration(status.seconds_left).replace(" ", "") if left else "",
+        "left": duration(left).replace(" ", "") if left else "",
         "AP": _figure(status),
     }
 

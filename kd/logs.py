@@ -3,10 +3,9 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-
-from snakemake_executor_plugin_submitit.verdict import tail_of
 
 from kd.errors import UserError
 from kd.look import Target, look, on_disk, target_of
@@ -17,24 +16,23 @@ ASK = 15
 """Seconds between two questions to the queue, where a run's files say nothing new."""
 ENDS = ("provenance.json", "metrics.json", "failure.json")
 SHOWN = 5
+LONGEST = 1 << 20
+"""Bytes at the end of a log in which its last lines are looked for."""
 
 
 def follow(words: Sequence[str], lines: int, live: bool = True) -> None:
     """Print a run's log; while it is going and ``live``, all that is added, until Ctrl-C."""
-    target = target_of(find(words, on_disk()))
-    now = status(target, look())
-    log = _log(now)
-    _tell(target, now)
-    shown = _Tail(log, lines)
-    if not live or now.state not in LIVE:
-        if not log.exists():
+    with suppress(KeyboardInterrupt):
+        target = target_of(find(words, on_disk()))
+        now = status(target, look())
+        log = _log(now)
+        _tell(target, now)
+        shown = _Tail(log, lines)
+        if live and now.state in LIVE:
+            _until_it_ends(target, shown)
+            _say(status(target, look()))
+        elif not log.exists():
             print(f"{log}: not written yet", file=sys.stderr)
-        return
-    try:
-        _until_it_ends(target, shown)
-    except KeyboardInterrupt:
-        return
-    _say(status(target, look()))
 
 
 def find(words: Sequence[str], runs: Sequence[Path]) -> Path:
@@ -45,6 +43,8 @@ def find(words: Sequence[str], runs: Sequence[Path]) -> Path:
     names = {"/".join(run.parts[1:]): run for run in runs}
     fitting = [name for name in names if all(word in name for word in words)]
     asked = " ".join(words)
+    if not runs:
+        raise UserError("results holds no run yet; `snakemake` starts them")
     if len(fitting) == 1:
         return names[fitting[0]]
     if fitting:
@@ -52,8 +52,8 @@ def find(words: Sequence[str], runs: Sequence[Path]) -> Path:
         raise UserError(
             f"'{asked}' fits {len(fitting)} runs; say which, by its last part: {listed}"
         )
-    parts = sorted({part for name in names for part in [*name.split("/"), name[-8:]]})
-    close = get_close_matches(asked, parts, SHOWN, cutoff=0.4)
+    parts = {part for name in names for whole in name.split("/") for part in whole.split("_from_")}
+    close = get_close_matches(asked, parts, SHOWN)
     near = [name for part in close for name in names if part in name]
     meant = (
         f"did you mean {_listed(list(dict.fromkeys(near)))}" if near else "`kd status` lists them"
@@ -126,20 +126,26 @@ class _Tail:
 
     def __init__(self, path: Path, lines: int) -> None:
         self.path = path
-        self.inode, self.position = self._place()
-        for line in tail_of(path, lines):
-            print(line, flush=True)
+        self.inode, size = self._place()
+        self.position = max(size - LONGEST, 0)
+        last = self._read(size).splitlines(keepends=True)
+        print("".join(last[-lines:] if lines else []), end="", flush=True)
 
     def print_new(self) -> None:
         inode, size = self._place()
         if inode != self.inode or size < self.position:
             self.inode, self.position = inode, 0
         if size > self.position:
-            with open(self.path, "rb") as stream:
-                stream.seek(self.position)
-                added = stream.read()
-            self.position += len(added)
-            print(added.decode(errors="replace"), end="", flush=True)
+            print(self._read(size), end="", flush=True)
+
+    def _read(self, end: int) -> str:
+        if end == self.position:
+            return ""
+        with open(self.path, "rb") as stream:
+            stream.seek(self.position)
+            added = stream.read(end - self.position)
+        self.position += len(added)
+        return added.decode(errors="replace")
 
     def _place(self) -> tuple[int, int]:
         try:

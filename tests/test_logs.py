@@ -1,0 +1,162 @@
+"""``kd logs``: which run is meant, what is printed, and when following it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kd.__main__ import main
+from tests.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
+
+RECORD = {"step": 30, "steps": 120, "epoch": 1, "images_per_second": 8.0}
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a project without data and without a Slurm."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+
+
+@pytest.fixture
+def run() -> Path:
+    """A training that is going on, as far as its files tell."""
+    directory = write_run(TEACHER)
+    (directory / "log.jsonl").write_text(json.dumps(RECORD) + "\n")
+    (directory / "train.log").write_text("".join(f"line {n}\n" for n in range(100)))
+    return directory
+
+
+@pytest.fixture
+def following(run: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start to follow a run's log."""
+    started = []
+
+    def follow(*arguments: str) -> subprocess.Popen[str]:
+        process = kd("logs", str(run), *arguments)
+        started.append(process)
+        return process
+
+    yield follow
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def append(path: Path, text: str) -> None:
+    with open(path, "a") as stream:
+        stream.write(text)
+
+
+def finish(run: Path) -> None:
+    (run / "weights.pth").touch()
+    (run / "provenance.json").write_text("{}")
+
+
+def test_the_last_lines_and_where_the_logs_are(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "failure.json").write_text(json.dumps({"kind": "OSError", "reason": "disk full"}))
+    assert main(["logs", str(run), "--lines", "2"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "line 98\nline 99\n"
+    assert f"training log:   {run}/train.log" in printed.err
+    assert f"failure:        {run}/failure.json" in printed.err
+    assert "state:          failed: OSError: disk full" in printed.err
+
+
+def test_a_live_log_is_not_followed_on_request(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["logs", str(run), "--no-follow", "--lines", "0"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_added_is_printed_until_the_run_ends(
+    run: Path, following: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = following("--lines", "1")
+    assert process.stdout and process.stdout.readline() == "line 99\n"
+    append(run / "train.log", "step 31\n")
+    assert process.stdout.readline() == "step 31\n"
+    append(run / "train.log", "the end\n")
+    finish(run)
+    rest, said = process.communicate(timeout=SECONDS)
+    assert (rest, process.returncode) == ("the end\n", 0)
+    assert said.endswith("state:          trained\n")
+
+
+def test_a_log_that_is_begun_anew_is_printed_from_its_start(
+    run: Path, following: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = following("--lines", "1")
+    assert process.stdout and process.stdout.readline() == "line 99\n"
+    (run / "new").write_text("begun anew\n")
+    os.replace(run / "new", run / "train.log")
+    assert process.stdout.readline() == "begun anew\n"
+    (run / "train.log").write_text("cut\n")
+    assert process.stdout.readline() == "cut\n"
+
+
+def test_ctrl_c_ends_it_well(following: Callable[..., subprocess.Popen[str]]) -> None:
+    process = following("--lines", "1")
+    assert process.stdout and process.stdout.readline() == "line 99\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SECONDS) == 0
+
+
+def test_watching_ends_at_ctrl_c(run: Path) -> None:
+    process = kd("status", "tiny", "--scale", "tiny", "--watch", "1")
+    assert process.stdout
+    for _ in range(2):  # two displays
+        while "4 runs:" not in process.stdout.readline():
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SECONDS) == 0
+
+
+def test_a_run_without_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(TEACHER)
+    assert main(["logs", str(run)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "" and "train.log: not written yet" in printed.err
+
+
+def test_a_training_by_hand_has_its_steps_printed(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "train.log").unlink()
+    os.utime(run / "log.jsonl", (time.time() - 300,) * 2)
+    assert main(["logs", str(run)]) == 0
+    assert json.loads(capsys.readouterr().out) == RECORD
+
+
+def test_a_run_is_found_by_parts_of_its_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(DISTILLED)
+    for words in ([run.name], [run.name[-8:]], ["retinanet-r18-w0.1875/alone", "seed0"]):
+        assert main(["logs", *words, "--no-follow"]) == 0
+        assert f"{run}/train.log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["alone"], "'alone' fits 2 runs"),
+        (["rm+pfy"], "did you mean runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125/rm+pfi_from"),
+        (["zzz"], "`kd status` lists them"),
+    ],
+)
+def test_a_name_that_is_not_one_run(
+    run: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(STUDENT)
+    write_run(DISTILLED)
+    assert main(["logs", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert told in error
