@@ -1,0 +1,58 @@
+"""``kd status`` and ``kd logs`` beside a training on a real Slurm."""
+
+import json
+from typing import Any
+
+from tests.slurm.conftest import Case
+from tests.slurm.lab import wait_for
+from tests.slurm.projects import Training
+from tests.tiny import kd
+
+STEPS = 2400
+SECONDS = 60
+
+
+def test_a_training_is_followed_through_the_queue(case: Case, monkeypatch: Any) -> None:
+    training = Training(case.folder, STEPS)
+    monkeypatch.chdir(case.folder)
+    environment = case.lab.environment()
+    run = training.run.relative_to(case.folder)
+
+    def status() -> dict[str, Any]:
+        printed, said = kd("status", "--json", **environment).communicate(timeout=SECONDS)
+        assert not said
+        runs = json.loads(printed)["runs"]
+        return next((one for one in runs if one["run"] == str(run)), {})
+
+    def reaches(state: str, note: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def reached() -> bool:
+            found.update(status())
+            return found.get("state") == state and note in found["note"]
+
+        wait_for(reached, SECONDS, f"{state} {note}, it is {found}")
+        return found
+
+    fillers = [
+        case.lab.run("sbatch", "--parsable", "--mem=8000", "--wrap=sleep 600").strip()
+        for _ in range(2)
+    ]
+    case.lab.wait_for_jobs(2)
+    flow = case.training(training)
+    waiting = reaches("pending", "waits for free nodes (Resources)")
+    case.lab.run("scancel", *fillers)
+    wait_for(lambda: training.step > 10, SECONDS, "step 10")
+    running = reaches("running")
+    assert running["job"] == waiting["job"] and running["node"] in ("lab1", "lab2")
+    assert 0 < running["step"] < running["steps"] == STEPS and running["seconds_left"] > 0
+
+    follower = kd("logs", str(run), **environment)
+    assert follower.stdout and follower.stdout.readline()
+    case.lab.run("scancel", running["job"])
+    assert flow.wait() == 1
+    failed = reaches("failed")
+    assert "cancelled" in failed["note"] and failed["job"] == running["job"]
+    _, told = follower.communicate(timeout=SECONDS)
+    assert follower.returncode == 0 and "state:          failed" in told
+    case.shows(f"pending, running on {running['node']} at step {running['step']}, failed")
