@@ -24,6 +24,7 @@ from kd.status import (
     UNSTARTED,
     WAITING,
     Status,
+    other_jobs,
     survey,
 )
 
@@ -42,6 +43,9 @@ AFTER = COLUMNS[COLUMNS.index("state") :]
 NUMBERS = frozenset(["epoch", "step", "img/s", "left", "AP"])
 LEAST = ("node", "img/s", "epoch", "job", "left")
 """What a narrow terminal does without, in this order."""
+INDENT = 12
+"""Of what is said below a run: two spaces, eight digits, two spaces."""
+CLEAR = "\033[H\033[2J"
 ABSENT = "\u2013"
 WITH_LOG = frozenset([RUNNING, INTERRUPTED, FAILED, ENDED])
 QUIET = frozenset([DONE, TRAINED, WAITING, UNSTARTED])
@@ -58,13 +62,12 @@ def show(asked: Asked, as_json: bool = False, every: float | None = None) -> Non
             found = survey(targets(asked, seen), seen)
             terminal = sys.stdout.isatty()
             width, height = shutil.get_terminal_size(PIPED)
-            text = (
-                to_json(found, seen)
-                if as_json
-                else table(found, seen, width, height if every and terminal else 0, terminal)
-            )
-            clear = "\033[H\033[2J" if every and terminal else ""
-            print(clear + text, flush=True)
+            redrawn = bool(every) and terminal and not as_json
+            if as_json:
+                print(to_json(found, seen), flush=True)
+            else:
+                text = table(found, seen, width, height if redrawn else 0, terminal)
+                print(CLEAR + text if redrawn else text, flush=True)
             if not every:
                 return
             time.sleep(every)
@@ -77,7 +80,9 @@ def to_json(found: Sequence[Status], seen: Look) -> str:
     """Return the same for scripts."""
     runs = [asdict(status) for status in found]
     summary = {"states": _counts(found), "seconds_left": _remaining(found)[0]}
-    return json.dumps({"runs": runs, "trouble": seen.trouble or None, **summary}, indent=1)
+    others = [asdict(status) for status in other_jobs(seen)]
+    content = {"runs": runs, "other_jobs": others, "trouble": seen.trouble or None, **summary}
+    return json.dumps(content, indent=1)
 
 
 def table(
@@ -85,17 +90,27 @@ def table(
 ) -> str:
     """Return a line per run, under a heading for what their names begin with, and a sum.
 
-    Where that is higher than ``height``, runs that nothing happens to are left out and counted.
+    With a ``height`` log paths are left out and, if need be, runs that nothing happens to.
     """
     paint = _paint if colour and "NO_COLOR" not in os.environ else _plain
-    text = _lines(found, width, paint)
-    if height and len(text) + 5 > height:
+    text = _lines(found, width, paint, logs=not height)
+    if height and len(text) + 6 > height:
         active = [status for status in found if status.state not in QUIET]
-        text = _lines(active, width, paint)[: height - 5]
+        text = _lines(active, width, paint, logs=False)[: height - 7]
         text.append(paint("… shortened to this window; `kd status` shows all", DIM))
+    text += _others(other_jobs(seen), paint)
     below = [*textwrap.wrap(seen.trouble, width), *textwrap.wrap(summary(found), width)]
     hint = paint("`kd logs ID` prints a run's log and follows it", DIM)
     return "\n".join([*text, "", *below, hint])
+
+
+def _others(found: Sequence[Status], paint: Paint) -> list[str]:
+    lines = [paint("other jobs", BOLD)] if found else []
+    for status in found:
+        state = paint(status.state, COLOURS[status.state])
+        told = [status.run, state, f"job {status.job}" if status.job else "", status.note]
+        lines.append("  " + "  ".join(part for part in told if part))
+    return lines
 
 
 def summary(found: Sequence[Status]) -> str:
@@ -137,7 +152,7 @@ def _kind(status: Status) -> tuple[str, ...]:
     return Path(status.run).parts[1:5]
 
 
-def _lines(found: Sequence[Status], width: int, paint: Paint) -> list[str]:
+def _lines(found: Sequence[Status], width: int, paint: Paint, logs: bool) -> list[str]:
     groups: dict[str, list[Status]] = {}
     for status in found:
         groups.setdefault(_heading(status), []).append(status)
@@ -150,6 +165,8 @@ def _lines(found: Sequence[Status], width: int, paint: Paint) -> list[str]:
         lines.append(paint(heading + taught, BOLD))
         for status in rows:
             lines += _row(status, _cells(status, teachers[heading]), widths, width, paint)
+            if logs and status.state in WITH_LOG:
+                lines.append(paint(" " * INDENT + status.log, DIM))
     return lines if found else []
 
 
@@ -221,16 +238,14 @@ def _joined(row: dict[str, str], widths: dict[str, int]) -> str:
 def _row(
     status: Status, row: dict[str, str], widths: dict[str, int], width: int, paint: Paint
 ) -> list[str]:
-    """Return a run's line, its note behind it or below, and its log where that says more."""
+    """Return a run's line, with its note behind it or below."""
     line, under = _joined(row, widths), []
     unmeasured = _joined({**row, "AP": row["AP"].strip(ABSENT)}, widths)
-    indent = " " * (4 + widths["id"])
+    indent = " " * INDENT
     if status.note and len(unmeasured) + 2 + len(status.note) <= width:
         line = f"{unmeasured}{' ' * (1 + (status.state != WAITING))}{status.note}"
     elif status.note:
         under = textwrap.wrap(status.note, width, initial_indent=indent, subsequent_indent=indent)
-    if status.state in WITH_LOG:
-        under.append(indent + status.log)
     start = line.index(status.state, len(_joined({**row, **dict.fromkeys(AFTER, "")}, widths)))
     end = start + len(status.state)
     state = paint(status.state, COLOURS.get(status.state, DIM))

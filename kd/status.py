@@ -12,7 +12,7 @@ from snakemake_executor_plugin_submitit.slurm import Queued
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
 from kd import reasons
-from kd.look import Look, Target, content
+from kd.look import FOLDERS, Look, Target, content
 from kd.reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.settings.compose import WEIGHTS
 
@@ -64,6 +64,34 @@ def status(target: Target, seen: Look) -> Status:
         found.job, found.slurm_log = job.id, job.log
     live = _live(found, job, seen, target) if job and not job.verdict else None
     found.state, found.note = live or _ended(target, job) or _unfinished(target, found, job, seen)
+    return found
+
+
+def other_jobs(seen: Look) -> list[Status]:
+    """Return where the jobs are that are for no run, such as cutting crops."""
+    jobs = {
+        (job.batch, job.key): job
+        for directory, found in seen.jobs.items()
+        for job in found
+        if directory.parts[:2] not in FOLDERS
+    }
+    return [_other(job, seen) for job in jobs.values()]
+
+
+def _other(job: Entry, seen: Look) -> Status:
+    found = Status(job.name, SUBMITTED, job=job.id, slurm_log=job.log)
+    found.log = (job.logs or [job.log or ""])[0]
+    queued = (seen.queue or {}).get(job.id or "")
+    if job.verdict:
+        found.state, found.note = FAILED, _cause(job.verdict)
+    elif queued and queued.live:
+        found.node = queued.node or None
+        found.state = reasons.STATES.get(queued.state, RUNNING)
+        found.note = reasons.why_pending(queued.reason) if found.state == PENDING else ""
+    elif job.cluster != "slurm" and _process_lives(job):
+        found.state = RUNNING
+    elif queued or seen.queue is not None:
+        found.state, found.note = ENDED, "Snakemake has not looked at it yet"
     return found
 
 
@@ -199,7 +227,9 @@ def _last_record(path: Path) -> dict[str, Any]:
     """Return the last whole record of a step log."""
     for line in reversed(tail_of(path, 2)):
         try:
-            return json.loads(line)
+            found = json.loads(line)
         except ValueError:
             continue
+        if isinstance(found, dict):
+            return found
     return {}

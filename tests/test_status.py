@@ -232,6 +232,17 @@ def test_jobs_of_another_study_are_shown_unless_one_is_named(
     assert run.name not in shown("rm_pfi", "--scale", "smoke")
 
 
+def test_jobs_that_train_nothing_are_shown_below(shown: Callable[..., str], project: Path) -> None:
+    submit(Path("results/crops/voc-12345678"), "57_0", "crops")
+    submit(Path("results/crops/coco-12345678"), "58", "crops")
+    squeue(project, "57_0|PENDING||0:00|1:00:00|Priority|", "58|RUNNING|lab1|0:01|1:00:00|None|")
+    lines = shown(*TINY).splitlines()
+    below = lines[lines.index("other jobs") + 1 :]
+    assert "  crops run=coco-12345678  running  job 58" in below
+    (waiting,) = (line for line in below if "57_0" in line)
+    assert waiting.endswith("waits behind jobs of higher priority (Priority)")
+
+
 def test_a_silent_queue_is_told_and_files_are_shown(
     shown: Callable[..., str], state: Callable[..., dict[str, Any]], project: Path
 ) -> None:

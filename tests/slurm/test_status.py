@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.slurm.conftest import Case
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import Training
@@ -12,6 +14,7 @@ STEPS = 2400
 SECONDS = 60
 
 
+@pytest.mark.slurm_full
 def test_a_training_is_followed_through_the_queue(case: Case, monkeypatch: Any) -> None:
     training = Training(case.folder, STEPS)
     monkeypatch.chdir(case.folder)
