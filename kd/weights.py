@@ -18,8 +18,13 @@ LISTED = 5
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # torch's, on the way out of a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read(path: Path) -> dict[str, Any]:
