@@ -2,18 +2,24 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kd import launch
 from kd.errors import UserError
 from kd.settings.library import Library
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one step; return the exit status: 0, 1 for bad data, 2 for a user's mistake."""
+    """Run one step; return the exit status.
+
+    0, 1 for bad data, 2 for a user's mistake, 75 for a training that stopped on request.
+    """
     try:
         options = _parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else arguments
         return options.step(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -25,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {named or reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        if not launch.launched():
+            print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -89,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
             step.add_argument("--threads", type=_count, help="CPU threads of torch")
         if name == "train":
             step.add_argument("--report", type=Path, help="check report of the data set")
+            step.add_argument(
+                "--processes",
+                type=_positive,
+                default=1,
+                metavar="N",
+                help="share the batch among so many, one GPU each: in a Slurm job its tasks, "
+                "elsewhere on this machine",
+            )
     return parser
 
 
@@ -121,6 +136,12 @@ def _monitoring(steps: Any) -> None:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("must be 1 or more")
     return int(text)
 
 
@@ -235,11 +256,20 @@ def _crops(options: argparse.Namespace) -> None:
     print(describe(build(Crops.read(options.crops), Library(), max(options.threads, 1))))
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int:
+    launch.take_place()
+    if options.processes > 1 and "RANK" not in os.environ:
+        return launch.launch(options.run, options.processes, options.arguments)
     _set_threads(options.threads)
     from kd.train import train
 
-    train(options.run, options.workers, options.report)
+    try:
+        train(options.run, options.workers, options.report)
+    except launch.StopRequested as stop:
+        if launch.rank() == 0:
+            print(stop, flush=True)
+        return 0 if launch.launched() else launch.STOPPED
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> None:

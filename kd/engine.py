@@ -8,17 +8,18 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import Tensor, nn, tensor, uint8
 
 from kd import weights
 from kd.data.loading import mix, seed_everything
 from kd.errors import UserError
 from kd.files import write_text
+from kd.launch import STOP_FILE, StopRequested
 from kd.observation import Progress
 
 KEPT = 2
@@ -57,7 +58,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self.earlier = saved["seconds"]
             self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
-            print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
+            if is_main_process():
+                print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
         return super().run()
 
     def run_epoch(self) -> None:
@@ -163,6 +165,7 @@ class StepLog(Hook):
         distilled = getattr(bare(runner.model), "distilled", ())
         return {
             "step": step,
+            "steps": runner.max_iters,
             "epoch": runner.epoch + 1,
             "lr": runner.optim_wrapper.get_lr()["lr"][0],
             "images_per_second": round(self._rate(runner), 2),
@@ -211,7 +214,9 @@ def _truncate(path: Path, step: int) -> None:
 class Checkpoints(Hook):
     """Saves what a run needs to go on to the same final weights, every so many steps or minutes.
 
-    A checkpoint is written beside its place and renamed, so that one that exists is complete.
+    Also when asked to stop, which it then does: by a file whose name the environment holds, once
+    the main process sees it. A checkpoint is written beside its place and renamed, so that one
+    that exists is complete.
     """
 
     priority = "LOWEST"
@@ -221,6 +226,8 @@ class Checkpoints(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.saved = time.monotonic()
+        self.stop_file = os.environ.get(STOP_FILE, "")
+        self.stoppable = _agreed(bool(self.stop_file))
         if is_main_process():
             for half_written in _folder(runner).glob(".*.tmp"):
                 half_written.unlink()
@@ -229,10 +236,17 @@ class Checkpoints(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         step = runner.iter + 1
+        stop = step < runner.max_iters and self._stop_requested()
         due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
-        if due and is_main_process():
+        if (due or stop) and is_main_process():
             self._save(runner, step)
             self.saved = time.monotonic()
+        if stop:
+            raise StopRequested(step, runner.max_iters)
+
+    def _stop_requested(self) -> bool:
+        """Return whether to stop after this step, the same in every process."""
+        return self.stoppable and _agreed(bool(self.stop_file) and os.path.exists(self.stop_file))
 
     def _save(self, runner: Runner, step: int) -> None:
         content = {
@@ -248,6 +262,15 @@ class Checkpoints(Hook):
             old.unlink()
 
 
+def _agreed(wanted: bool) -> bool:
+    """Return what the main process wants, in every process."""
+    if get_world_size() == 1:
+        return wanted
+    told = tensor([wanted], dtype=uint8, device=get_comm_device())
+    broadcast(told)
+    return bool(told.item())
+
+
 def _newest(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint's content, with a warning for each that cannot be used."""
     for path in reversed(_saved(folder)):
@@ -258,7 +281,8 @@ def _newest(folder: Path) -> dict[str, Any] | None:
             problem = f"{path}: not a checkpoint of a training"
         except UserError as error:
             problem = str(error)
-        print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
+        if is_main_process():
+            print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
     return None
 
 

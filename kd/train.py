@@ -4,6 +4,8 @@ import copy
 import os
 import re
 import resource
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import provenance, weights
+from kd import launch, provenance, weights
 from kd.engine import bare
 from kd.errors import UserError
 from kd.fetch import fetch
 from kd.files import read_json, sha256, write_json
+from kd.launch import per_process
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 
@@ -35,19 +38,56 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
 
     Resumes from the newest checkpoint. ``workers``: data loading processes; ``report``: the data
     set's check report, whose fingerprint goes into the provenance. A run that fails leaves
-    ``failure.json`` and raises what it failed of.
+    ``failure.json`` and raises what it failed of; one that is asked to stop, StopRequested.
     """
     config = read_config(directory)
-    (directory / "failure.json").unlink(missing_ok=True)
+    if launch.rank() == 0:
+        for name in (launch.FAILURE, launch.CLAIM):
+            (directory / name).unlink(missing_ok=True)
     try:
         if "published_checkpoint" in config:
             _import(config, directory)
         else:
             _train(config, directory, workers, report)
-    except Exception as error:
-        if is_main_process():
-            provenance.write_failure(directory, error)
+    except launch.StopRequested:
+        _leave()
         raise
+    except Exception as error:
+        told = _recorded(directory, error)
+        if told is error:
+            raise
+        raise told from None
+    _leave()
+
+
+def _recorded(directory: Path, error: Exception) -> BaseException:
+    """Record a failure, in a group the first one only; return what the process is to raise."""
+    told = error
+    if launch.world() > 1:
+        if _is_of_communication(error):
+            told = launch.LostProcessError(
+                f"process {launch.rank()} of {launch.world()} lost the others: "
+                f"{provenance.reason(error)}"
+            )
+        try:
+            (directory / launch.CLAIM).touch(exist_ok=False)
+        except FileExistsError:  # told by another process
+            return SystemExit(0 if launch.launched() else 1)
+        except OSError:  # better told twice than never
+            pass
+    with suppress(OSError):  # a full disk, say; the failure itself is still told
+        provenance.write_failure(directory, told)
+    return told
+
+
+def _is_of_communication(error: Exception) -> bool:
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
+
+
+def _leave() -> None:
+    """Leave the group, which torch warns of otherwise."""
+    if launch.world() > 1 and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
@@ -65,24 +105,37 @@ def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> R
     loader.num_workers = workers
     loader.persistent_workers = workers > 0
     loader.pin_memory = torch.cuda.is_available()
-    loader.batch_size = per_process(loader.batch_size, int(os.environ.get("WORLD_SIZE", 1)))
+    loader.batch_size = per_process(loader.batch_size, launch.world())
     return Runner.from_cfg(settings)
 
 
 def _join() -> None:
-    """Join the processes that torchrun started; mmengine's own way needs a GPU."""
+    """Join the group of processes; mmengine's own way needs a GPU."""
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(_device(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()))
+    if launch.rank():
+        warnings.simplefilter("ignore")  # the main process shows them
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo")
 
 
-def per_process(batch_size: int, processes: int) -> int:
-    """Return a process's share of the total batch size; UserError where it does not divide."""
-    if batch_size % processes:
-        raise UserError(f"a total batch of {batch_size} cannot be shared by {processes} processes")
-    return batch_size // processes
+def _device(local: int, devices: int) -> int:
+    """Return the GPU of a machine's process; Slurm may show each process its own one alone."""
+    if local < devices:
+        return local
+    if devices == 1 and "SLURM_LOCALID" in os.environ:
+        return 0
+    raise UserError(f"process {local} of this machine has no GPU, for it has {devices}")
+
+
+def _describe(config: dict[str, Any]) -> str:
+    """Return how the total batch is shared, and the learning rate, which belongs to it."""
+    batch = config["train_dataloader"]["batch_size"]
+    rate = config["optim_wrapper"]["optimizer"]["lr"]
+    processes = launch.world()
+    shared = f" = {batch // processes} on each of {processes} processes" if processes > 1 else ""
+    return f"batch {batch}{shared}; learning rate {rate:g} (schedule's, for the whole batch)"
 
 
 def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
@@ -92,6 +145,8 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
         runner = build_runner(config, directory, workers)
     except KeyError as error:
         raise _unregistered(error, directory) from None
+    if is_main_process():
+        print(_describe(config), flush=True)
     runner.train()
     if not is_main_process():
         return

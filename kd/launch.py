@@ -1,0 +1,223 @@
+"""Several processes for one training: started on this machine, or by srun. Imports no torch."""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kd.errors import UserError
+from kd.files import read_json
+from kd.settings.run import read_config
+
+STOP_FILE = "SNAKEMAKE_STOP_FILE"
+"""Names the file that appears when a training is to stop; the executor plugin sets it."""
+STOPPED = os.EX_TEMPFAIL
+"""Exit status of a training that stopped on request and goes on when it is called again."""
+GROUP = "KD_GROUP"
+"""Set in processes that ``launch`` started, to who started them: ``here`` or ``srun``."""
+FAILURE, CLAIM = "failure.json", ".failed"
+POLL, PATIENCE = 0.1, 10.0
+"""Seconds between looks at processes, and until those that ignore SIGTERM are killed."""
+
+
+class StopRequested(Exception):  # noqa: N818
+    """A training was asked to stop, and has saved what it needs to go on from this step."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(
+            f"stopped at step {step} of {steps} on request; the same command goes on from there"
+        )
+
+
+class LostProcessError(UserError):
+    """A process of the group is gone; why, that one knew."""
+
+
+def per_process(batch_size: int, processes: int) -> int:
+    """Return a process's share of the total batch size; UserError where it does not divide."""
+    if batch_size % processes:
+        raise UserError(f"a total batch of {batch_size} cannot be shared by {processes} processes")
+    return batch_size // processes
+
+
+def rank() -> int:
+    """Return this process's number in its group; known before the group meets."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """Return the number of processes in this process's group."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def launched() -> bool:
+    """Return whether ``launch`` started this process, and tells how its group ended."""
+    return GROUP in os.environ
+
+
+def take_place() -> None:
+    """Take the place in the group that srun gave this process."""
+    if os.environ.get(GROUP) == "srun" and "RANK" not in os.environ:
+        os.environ["RANK"] = os.environ["SLURM_PROCID"]
+        os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+
+
+def launch(directory: Path, processes: int, arguments: list[str]) -> int:
+    """Run ``kd`` with these arguments in each process of a group; return the exit status.
+
+    Of a process that failed the status is passed on; one that was killed is told in a line. A
+    process that stops on request ends with 0, for srun ends the others at any other status.
+    """
+    config = read_config(directory)
+    if "train_dataloader" in config:
+        batch_size = config["train_dataloader"]["batch_size"]
+        try:
+            per_process(batch_size, processes)
+        except UserError as error:
+            raise UserError(f"{directory / 'config.json'}: {error}; change --processes") from None
+    for name in (FAILURE, CLAIM):
+        (directory / name).unlink(missing_ok=True)
+    trained = _stamp(directory / "provenance.json")
+    command = [sys.executable, "-m", "kd", *arguments]
+    with _ended_by_sigterm():
+        status = (_by_srun if _has_srun() else _here)(command, processes, directory)
+    if status or (directory / FAILURE).exists():
+        return status or 1
+    return STOPPED if _stamp(directory / "provenance.json") == trained else 0
+
+
+def _here(command: list[str], processes: int, directory: Path) -> int:
+    """Start the processes on this machine; end all when one fails."""
+    shared = os.environ | _meeting("127.0.0.1", processes) | {GROUP: "here"}
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        for place in range(processes):
+            own = shared | {"RANK": str(place), "LOCAL_RANK": str(place)}
+            children.append(subprocess.Popen(command, env=own, preexec_fn=_end_with_parent))
+        number, status = _first_failure(children)
+    finally:
+        _end(children)
+    if status >= 0:
+        return status
+    _tell(directory, f"process {number} of {processes} was killed by signal {-status}")
+    return 128 - status
+
+
+def _first_failure(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
+    """Wait for the first process that fails; return its number and status, (0, 0) if none does.
+
+    Of several at once a killed one is the cause: the others fail of its absence.
+    """
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [(code, number) for number, code in enumerate(codes) if code]
+        if failed:
+            code, number = min(failed)
+            return number, code
+        if None not in codes:
+            return 0, 0
+        time.sleep(POLL)
+
+
+def _by_srun(command: list[str], processes: int, directory: Path) -> int:
+    """Start the processes as tasks of a job step, on all nodes of the allocation."""
+    shared = os.environ | _meeting(socket.gethostname(), processes) | {GROUP: "srun"}
+    srun = ["srun", "--ntasks", str(processes), "--kill-on-bad-exit=1", "--export=ALL"]
+    threads = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not take it over
+    step = subprocess.Popen(
+        [*srun, *(["--cpus-per-task", threads] if threads else []), *command],
+        stdin=subprocess.DEVNULL,
+        env=shared,
+    )
+    try:
+        status = step.wait()
+    finally:
+        _end([step])
+    if status > 128 and _cause(directory) in (None, "LostProcessError"):
+        _tell(directory, f"one of {processes} processes was killed by signal {status - 128}")
+    return status if status >= 0 else 128 - status
+
+
+def _has_srun() -> bool:
+    """Return whether to start processes by srun: in an allocation, as far as it is needed there."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return False
+    if shutil.which("srun"):
+        return True
+    if os.environ.get("SLURM_JOB_NUM_NODES", "1") != "1":
+        raise UserError("srun: not found, and this job has several nodes; add it to PATH")
+    return False
+
+
+def _meeting(address: str, processes: int) -> dict[str, str]:
+    """Return where the processes meet and how many they are, as torch reads it.
+
+    Their threads are those of ``--threads``, by default one as with torchrun.
+    """
+    threads = {name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    return threads | group
+
+
+def _tell(directory: Path, problem: str) -> None:
+    """Print the line for a process that could not, and record it as the run's failure."""
+    from kd.provenance import write_failure
+
+    print(f"error: {problem}", file=sys.stderr, flush=True)
+    write_failure(directory, UserError(problem))
+
+
+def _cause(directory: Path) -> str | None:
+    path = directory / FAILURE
+    return read_json(path)["kind"] if path.exists() else None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written anew."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for child in children:
+        try:
+            child.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process's children before it ends this process."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when its parent dies, however that dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
