@@ -62,24 +62,17 @@ class Demands:
         self.prediction = cache(self._prediction)
 
     def check(self, runs: Iterable[Training]) -> None:
-        """Raise UserError where the GPUs cannot share a run's batch or differ between nodes."""
-        batches = {run.name: self._batch(run) for run in runs if _is_trained(run)}
-        common = math.gcd(*batches.values())
-        valid = [n for n in range(1, common + 1) if common % n == 0 and n % self._nodes(n) == 0]
-        listed = f"valid: 0 (no GPU), {', '.join(map(str, valid))}"
-        key = "'gpus' of configs/default.yaml and --config"
-        for name, batch in batches.items():
-            if self.gpus and batch % self.gpus:
+        """Raise UserError where the GPUs cannot share a run's batch."""
+        trained = [run for run in runs if _is_trained(run)]
+        common = math.gcd(*map(self._batch, trained))
+        valid = [str(n) for n in range(1, common + 1) if common % n == 0]
+        for run in trained:
+            if self.gpus and self._batch(run) % self.gpus:
                 raise UserError(
-                    f"{key}: {self.gpus} GPUs cannot share the batch of {batch} images of "
-                    f"schedule '{name.split('/')[2]}' (run {name}); {listed}"
+                    f"'gpus' of configs/default.yaml and --config: {self.gpus} GPUs cannot share "
+                    f"the batch of {self._batch(run)} images of schedule '{run.schedule}' (run "
+                    f"{run.name}); valid: 0 (no GPU), {', '.join(valid)}"
                 )
-        if self.gpus and self.gpus % self._nodes(self.gpus):
-            raise UserError(
-                f"{key}: {self.gpus} GPUs are not the same number on each of "
-                f"{self._nodes(self.gpus)} nodes ('gpus_per_node': {self.site.gpus_per_node}); "
-                f"{listed}"
-            )
 
     def hours(self, run: Training) -> float | None:
         """Return the hours that a training is expected to take; None where nothing tells."""
@@ -115,7 +108,9 @@ class Demands:
         )
 
     def _nodes(self, gpus: int) -> int:
-        return math.ceil(max(gpus, 1) / self.site.gpus_per_node)
+        """Return how many nodes have room, with the same number of GPUs on each."""
+        least = math.ceil(max(gpus, 1) / self.site.gpus_per_node)
+        return next(nodes for nodes in range(least, gpus + 2) if gpus % nodes == 0)
 
     def _batch(self, run: Training) -> int:
         return self.library.schedule(run.schedule, WHERE).batch_size

@@ -126,8 +126,8 @@ def _finished(folder: str, scale: str) -> Iterator[Finished]:
     for path in sorted((RESULTS / folder / scale).glob("**/provenance.json")):
         try:
             record = read_json(path)
-            rate, gpus = record["images_per_second"], record["gpu_seconds"] / record["seconds"]
-            threads = record["threads"]
-            yield Finished(read(path.parent), path.parent, rate, round(gpus), threads)
-        except (UserError, KeyError, TypeError, ZeroDivisionError):
+            rate, threads = float(record["images_per_second"]), int(record["threads"])
+            gpus = round(record["gpu_seconds"] / record["seconds"])
+            yield Finished(read(path.parent), path.parent, rate, gpus, threads)
+        except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
             continue

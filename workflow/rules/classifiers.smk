@@ -55,7 +55,7 @@ rule train_classifier:
         directory="results/classifiers/{scale}/{dataset}/{training}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee -a {log:q}"
+        " --processes {resources.tasks} {LOADING} 2>&1 | tee -a {log:q}"
 
 
 rule evaluate_classifier:
@@ -72,5 +72,5 @@ rule evaluate_classifier:
     params:
         directory="results/classifiers/{run}",
     shell:
-        "({KD} predict {params.directory:q} --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
+        "({KD} predict {params.directory:q} {LOADING}"
         " && {KD} evaluate {params.directory:q}) 2>&1 | tee {log:q}"

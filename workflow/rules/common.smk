@@ -19,6 +19,7 @@ if workflow.nodes is not None:
     workflow.global_resources["_cores"] = None
 
 KD = f"{shlex.quote(sys.executable)} -m kd"
+LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
 TABLES = WORKFLOW.tables
 PUBLISHED = expand(f"{TABLES}/{{file}}", file=WORKFLOW.published)
 
@@ -43,6 +44,9 @@ def print_table():
 
 def print_partial_table():
     """Show what there is: finished rows, failed ones with their reason, rows not run."""
+    from kd.failures import record_failures
+
+    record_failures()
     subprocess.run(
         [sys.executable, "-m", "kd", "table", *WORKFLOW.request], check=False
     )

@@ -15,8 +15,7 @@ rule predict:
     params:
         directory="results/runs/{run}",
     shell:
-        "{KD} predict {params.directory:q}"
-        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee {log:q}"
+        "{KD} predict {params.directory:q} {LOADING} 2>&1 | tee {log:q}"
 
 
 rule evaluate:

@@ -17,4 +17,4 @@ rule train:
         directory="results/runs/{run}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers} 2>&1 | tee -a {log:q}"
+        " --processes {resources.tasks} {LOADING} 2>&1 | tee -a {log:q}"
