@@ -1,0 +1,84 @@
+"""What a job of the soak does, by its kind in config.json; it notes what becomes of it."""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+STEP_SECONDS = 0.2
+SAVED_EVERY = 10
+STOPPED = 75
+
+
+def plain(name: str, seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fail(name: str, seconds: float) -> None:
+    time.sleep(seconds)
+    raise ValueError("the number 17 is not even")
+
+
+def memory(name: str, seconds: float) -> None:
+    """Need more than was asked for; be content with twice as much."""
+    if int(os.environ["SLURM_MEM_PER_NODE"]) < 800:
+        block = bytes([1]) * (500 << 20)
+        time.sleep(60)
+        raise RuntimeError(f"{len(block)} bytes, and nobody minded")
+    time.sleep(seconds)
+
+
+def steps(name: str, seconds: float) -> None:
+    """Count, go on where it was, and save and end when there is the stop file."""
+    done = counter(name)
+    while done < round(seconds / STEP_SECONDS):
+        time.sleep(STEP_SECONDS)
+        done += 1
+        stopping = Path(os.environ["SNAKEMAKE_STOP_FILE"]).exists()
+        if stopping or done % SAVED_EVERY == 0:
+            replace(Path("counters", name), str(done))
+        if stopping:
+            note(name, "stopped")
+            sys.exit(STOPPED)
+
+
+KINDS = {"plain": plain, "fail": fail, "memory": memory, "steps": steps}
+
+
+def counter(name: str) -> int:
+    """Return the last step that was saved."""
+    path = Path("counters", name)
+    return int(path.read_text()) if path.exists() else 0
+
+
+def replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def note(name: str, what: str) -> None:
+    """Append a line to the job's history: what, when, Slurm's id, last step saved."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    with open(Path("history", name), "a") as stream:
+        stream.write(f"{what} {time.time():.2f} {job} {counter(name)}\n")
+
+
+def main(name: str, output: str) -> None:
+    job = json.loads(Path("config.json").read_text())["jobs"][name]
+    with open(Path("locks", name), "w") as lock:  # freed by the kernel, however this process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(name, "overlap")
+        note(name, "start")
+        KINDS[job["kind"]](name, job["seconds"])
+        replace(Path(output), f"{name}\n")
+        note(name, "end")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
