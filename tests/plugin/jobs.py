@@ -1,0 +1,119 @@
+"""Jobs as Snakemake hands them over, and a cluster that is a dict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_submitit.ledger import Batch, Entry
+from snakemake_executor_plugin_submitit.payload import Payload
+from snakemake_executor_plugin_submitit.request import Request, request_of
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.slurm import Accounted, Queued, SlurmError
+from snakemake_executor_plugin_submitit.task import Task, entry_of
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+
+class Job:
+    """A job of Snakemake, with what the plugin reads of one."""
+
+    def __init__(
+        self, rule: str = "train", threads: int = 1, command: str = "true", **resources: Any
+    ) -> None:
+        self.name, self.threads, self.shellcmd, self.jobid = rule, threads, command, 7
+        self.resources, self.rules = resources, [rule]
+        self.wildcards_dict: dict[str, str] = {}
+        self.output: list[str] = []
+        self.log: list[str] = []
+        self.registered: list[str | None] = []
+
+    def is_group(self) -> bool:
+        return False
+
+    def register(self, external_jobid: str | None = None) -> None:
+        self.registered.append(external_jobid)
+
+
+def job(run: str = "one", **more: Any) -> Job:
+    """Return a job that makes ``out/<run>``."""
+    made = Job(**more)
+    made.wildcards_dict = {"run": run}
+    made.output, made.log = [f"out/{run}"], [f"logs/{run}.log"]
+    return made
+
+
+def task(run: str = "one", **more: Any) -> Task:
+    """Return a job as the executor takes it over."""
+    made = job(run, **more)
+    request = request_of(made, ExecutorSettings())
+    return Task(SubmittedJobInfo(made), request, "true", entry_of(made, request.mem_mb))
+
+
+def queued(id: str, state: str = "RUNNING", comment: str = "", reason: str = "") -> Queued:
+    """Return a line of squeue."""
+    return Queued(id, state, reason, "lab1", comment)
+
+
+class Cluster:
+    """A queue in a dict; ``answers`` are what sbatch says to the next submissions, if anything."""
+
+    name = "slurm"
+
+    def __init__(self, batch_limit: int = 100) -> None:
+        self.batch_limit = batch_limit
+        self.jobs: dict[str, Queued] = {}
+        self.memory: dict[str, Accounted] = {}
+        self.results: dict[str, tuple[str, str]] = {}
+        self.answers: list[Exception | None] = []
+        self.submitted: list[tuple[list[str], Request, list[str]]] = []
+        self.adopted: list[str] = []
+        self.cancelled: list[str] = []
+        self.silent = ""
+        self.asked: list[Sequence[str]] = []
+
+    def queue(self) -> dict[str, Queued]:
+        if self.silent:
+            raise SlurmError(self.silent)
+        return dict(self.jobs)
+
+    def accounted(self, ids: Sequence[str]) -> dict[str, Accounted]:
+        self.asked.append(ids)
+        return {id: self.memory[id] for id in ids if id in self.memory}
+
+    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+        answer = self.answers.pop(0) if self.answers else None
+        if answer:
+            raise answer
+        ids = self.accept(batch.comment, len(batch.jobs))
+        for entry, id in zip(batch.jobs, ids, strict=True):
+            entry.id, entry.log = id, str(folder / f"{id}_0_log.out")
+        self.submitted.append((ids, request, [payload.command for payload in payloads]))
+
+    def accept(self, comment: str, jobs: int = 1) -> list[str]:
+        """Put jobs into the queue, and return their ids."""
+        number = str(57 + len(self.jobs))
+        ids = [number] if jobs == 1 else [f"{number}_{index}" for index in range(jobs)]
+        self.jobs |= {id: queued(id, comment=comment) for id in ids}
+        return ids
+
+    def end(self, id: str, state: str, *result: str, memory: Accounted | None = None) -> None:
+        """Let a job end, with or without a result, and remembered by accounting or not."""
+        self.jobs[id] = queued(id, state, self.jobs[id].comment)
+        if result:
+            kind, text = result
+            self.results[id] = (kind, text)
+        if memory:
+            self.memory[id] = memory
+
+    def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
+        entry.log = str(folder / f"{entry.id}_0_log.out")
+        self.adopted.append(str(entry.id))
+
+    def outcome(self, entry: Entry) -> tuple[str, str] | None:
+        return self.results.get(str(entry.id))
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        self.cancelled += ids
+
+    @property
+    def live(self) -> list[str]:
+        return [id for id, job in self.jobs.items() if job.live]

@@ -1,0 +1,113 @@
+"""The ledger: what a workflow process that dies leaves to the next one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from snakemake_executor_plugin_submitit import ledger
+from snakemake_executor_plugin_submitit.ledger import ROOT, Batch, Entry, new_batch
+
+
+def entry(run: str = "one") -> Entry:
+    return Entry(f"key-{run}", "digest", "train", {"run": run}, [f"out/{run}"], [f"{run}.log"])
+
+
+def submitted(*runs: str, id: str = "57") -> Batch:
+    batch = new_batch("slurm", [entry(run) for run in runs])
+    for index, job in enumerate(batch.jobs):
+        job.id, job.log = f"{id}_{index}", f"logs/{id}_{index}_0_log.out"
+    batch.write()
+    return batch
+
+
+def test_what_is_written_is_read() -> None:
+    batch = submitted("one", "two")
+    batch.jobs[1].verdict = {"cause": "exception", "text": "ValueError: é"}
+    batch.write()
+    assert ledger.batches() == [batch]
+    assert ledger.entries() == batch.jobs
+    first = ledger.entries()[0]
+    assert (first.batch, first.cluster, first.submitted) == (batch.name, "slurm", batch.submitted)
+
+
+def test_the_file_has_what_others_read() -> None:
+    batch = submitted("one")
+    content = json.loads((ROOT / f"{batch.name}.json").read_text())
+    assert {"batch", "cluster", "submitted", "jobs"} == set(content)
+    assert content["jobs"][0]["outputs"] == ["out/one"]
+    assert batch.comment == f"snakemake:{batch.name}"
+
+
+def test_no_ledger_is_an_empty_one() -> None:
+    assert ledger.entries() == []
+
+
+def test_the_oldest_submission_comes_first() -> None:
+    names = [submitted("one").name for _ in range(5)]
+    assert len(set(names)) == 5
+    assert [batch.name for batch in ledger.batches()] == sorted(names)
+
+
+def test_a_submission_without_jobs_is_forgotten() -> None:
+    batch = submitted("one", "two")
+    batch.jobs = []
+    batch.write()
+    assert list(ROOT.iterdir()) == []
+    batch.write()  # and once more
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"batch": "b"}', '{"batch": 1, "cluster": "", "submitted": ""}',
+     '{"batch": "b", "cluster": "slurm", "submitted": "", "jobs": [{"key": "k"}]}',
+     '{"batch": "b", "cluster": "slurm", "submitted": "", "jobs": 3}', "\x00\x01"],
+)  # fmt: skip
+def test_a_broken_file_is_passed_over(content: str) -> None:
+    batch = submitted("one")
+    (ROOT / "20260101-000000-broken.json").write_text(content)
+    assert ledger.batches() == [batch]
+
+
+def test_a_new_submission_has_no_id_and_no_verdict_yet() -> None:
+    job = entry()
+    job.id, job.log, job.verdict = "57", "log", {"cause": "exception", "text": ""}
+    new_batch("slurm", [job])
+    assert job.id is job.log is job.verdict is None
+    assert job.cluster == "slurm" and job.batch
+
+
+WRITER = """
+import sys
+from snakemake_executor_plugin_submitit.ledger import Entry, new_batch
+batch = new_batch("slurm", [])
+while True:
+    batch.jobs = [Entry(f"key{i}", "d" * 40, "train", {}, [f"out/{i}"], []) for i in range(300)]
+    batch.write()
+    print("written", flush=True)
+"""
+
+
+def test_a_file_is_whole_at_any_time(folder: Path) -> None:
+    """A writer is killed while it writes without a pause."""
+    program = [sys.executable, "-c", WRITER]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, cwd=folder, text=True) as writer:
+        assert writer.stdout
+        for _ in range(20):
+            assert writer.stdout.readline() == "written\n"
+            assert len(ledger.entries()) == 300
+        os.kill(writer.pid, signal.SIGKILL)
+    assert len(ledger.entries()) == 300
+
+
+def test_a_job_is_called_by_its_rule_and_wildcards() -> None:
+    job = Entry("k", "d", "train", {"seed": "2", "run": "a b"}, [], [])
+    assert job.name == "train run=a b seed=2"
+
+
+def test_digests_tell_lists_of_files_apart() -> None:
+    assert ledger.sha1(["ab", "c"]) != ledger.sha1(["a", "bc"])
+    assert ledger.sha1(["é"]) == ledger.sha1(["é"])

@@ -1,0 +1,194 @@
+"""What runs in a job: a command in processes of its own, warned in time and never left behind."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from snakemake_executor_plugin_submitit.payload import STOP_FILE, CommandError, Payload
+
+JOB = """
+import pickle, signal, sys
+from pathlib import Path
+
+payload = pickle.loads(Path("payload").read_bytes())
+
+def warned(signum, frame):
+    again = payload.checkpoint().function
+    Path("again").write_bytes(pickle.dumps(again))
+    print("finished" if again.finished else "to run again", flush=True)
+    sys.exit(3)
+
+signal.signal(signal.SIGUSR2, warned)
+print("ready", flush=True)
+payload()
+"""
+OBEDIENT = 'echo $$ > pid; until [ -e "$SNAKEMAKE_STOP_FILE" ]; do sleep 0.05; done; exit 75'
+DEAF = (
+    "exec > /dev/null 2>&1; trap '' TERM INT; "
+    "sleep 600 & echo $! > children; echo $$ > pid; wait; sleep 600"
+)
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def written(name: str) -> bool:
+    return Path(name).exists() and Path(name).read_text().endswith("\n")
+
+
+def pids(*names: str) -> list[int]:
+    return [int(word) for name in names for word in Path(name).read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process has ended; one that nobody has waited for has, too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def payload(command: str, grace: float = 30) -> Payload:
+    return Payload(command, str(Path("job.stop").absolute()), grace)
+
+
+class Started:
+    """A payload in a process of its own, which is warned as submitit warns one."""
+
+    def __init__(self, command: str, grace: float = 30) -> None:
+        Path("payload").write_bytes(pickle.dumps(payload(command, grace)))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", JOB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+
+    def signal(self, number: int) -> tuple[int, str]:
+        """Return exit status and output after a signal."""
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, output.strip()
+
+
+def test_a_command_that_succeeds() -> None:
+    payload("echo done > out")()
+    assert Path("out").read_text() == "done\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("exit 3", "status 3"), ("nonsuch-command", "status 127"), ("kill -KILL $$", "SIGKILL")],
+)
+def test_a_command_that_fails(command: str, said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        payload(command)()
+
+
+def test_the_command_is_told_where_the_stop_file_will_be() -> None:
+    Path("job.stop").touch()  # left by an earlier start
+    payload(f'test ! -e "${STOP_FILE}" && echo "${STOP_FILE}" > told')()
+    assert Path("told").read_text().strip() == str(Path("job.stop").absolute())
+
+
+def test_a_payload_travels_without_its_child() -> None:
+    done = payload("true")
+    done()
+    copy = pickle.loads(pickle.dumps(done))
+    assert (copy.command, copy.stop_file, copy.grace) == ("true", done.stop_file, 30)
+    copy()
+
+
+def test_a_warned_command_saves_and_is_to_run_again() -> None:
+    started = Started(OBEDIENT)
+    until(lambda: written("pid"))
+    assert started.signal(signal.SIGUSR2) == (3, "to run again")
+    assert gone(*pids("pid"))
+    again = pickle.loads(Path("again").read_bytes())
+    assert not again.finished and again.command == OBEDIENT
+
+
+def test_a_command_that_ignores_the_warning_is_killed_with_all_it_started() -> None:
+    started = Started(DEAF, grace=0.5)
+    until(lambda: written("pid") and written("children"))
+    assert started.signal(signal.SIGUSR2) == (3, "to run again")
+    until(lambda: all(map(gone, pids("pid", "children"))))
+
+
+def test_what_a_command_leaves_behind_is_killed() -> None:
+    command = f"sleep 600 & echo $! > children; {OBEDIENT.replace('exit 75', 'exit 0')}"
+    started = Started(command)
+    until(lambda: written("pid"))
+    assert started.signal(signal.SIGUSR2) == (3, "finished")
+    until(lambda: all(map(gone, pids("children"))))
+
+
+def test_a_command_that_ends_well_during_the_warning_is_not_run_again() -> None:
+    started = Started(f"echo ran >> runs; {OBEDIENT.replace('exit 75', 'exit 0')}")
+    until(lambda: written("pid"))
+    assert started.signal(signal.SIGUSR2) == (3, "finished")
+    pickle.loads(Path("again").read_bytes())()
+    assert Path("runs").read_text() == "ran\n"
+
+
+def test_an_interrupt_ends_the_command() -> None:
+    started = Started("sleep 600 & echo $! > children; echo $$ > pid; wait")
+    until(lambda: written("pid"))
+    assert started.signal(signal.SIGINT)[0] != 0
+    until(lambda: all(map(gone, pids("pid", "children"))))
+
+
+@pytest.fixture
+def _no_orphans() -> Iterator[None]:
+    yield
+    for pid in pids("pid", "children"):
+        if not gone(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("_no_orphans")
+@pytest.mark.xfail(strict=True, reason="defect F8")
+def test_an_interrupt_ends_a_command_that_does_not_listen() -> None:
+    started = Started(DEAF, grace=0.5)
+    until(lambda: written("pid") and written("children"))
+    started.signal(signal.SIGINT)
+    until(lambda: all(map(gone, pids("pid", "children"))), seconds=1)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="defect F9")
+def test_a_warning_before_the_command_has_started() -> None:
+    assert not payload("true").checkpoint().function.finished
+
+
+@pytest.fixture
+def in_a_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pretend to run in job 57 of submitit's; return where its result goes."""
+    for name, value in {
+        "SUBMITIT_FOLDER": str(folder), "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "57",
+        "SLURM_PROCID": "0",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    return folder / "57_0_result.pkl"
+
+
+def test_the_error_of_an_earlier_start_is_removed(in_a_job: Path) -> None:
+    in_a_job.write_bytes(pickle.dumps(("error", "preempted")))
+    payload("true")()
+    assert not in_a_job.exists()
+
+
+@pytest.mark.xfail(strict=True, reason="defect F10")
+def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) -> None:
+    half = in_a_job.with_name(in_a_job.name + ".save_tmp")
+    half.touch()
+    payload("true")()
+    assert not half.exists()
