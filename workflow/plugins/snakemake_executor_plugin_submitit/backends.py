@@ -145,7 +145,7 @@ class LocalBackend:
         busy = {gpu for gpus in self.lent.values() for gpu in gpus}
         free = [gpu for gpu in self.gpus if gpu not in busy]
         if wanted > len(free):
-            raise slurm.SlurmError(f"{WAIT_FOR_GPUS}: {wanted} wanted, {len(free)} free")
+            raise NoFreeGpuError
         return free[:wanted]
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
@@ -201,7 +201,8 @@ class DebugBackend:
         pass
 
 
-WAIT_FOR_GPUS = "waiting for GPUs of this machine"
+class NoFreeGpuError(Exception):
+    """All GPUs of this machine are lent to jobs that have not ended yet."""
 
 
 def choose(settings: ExecutorSettings) -> Backend:

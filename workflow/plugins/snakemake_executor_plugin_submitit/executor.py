@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ class Executor(RemoteExecutor):
         info = SubmittedJobInfo(job)
         try:
             request = request_of(job, self.settings)
-        except RequestError as error:
-            self.report_job_error(info, msg=f"{job.name}: {error} ")
+            task = Task(info, request, self.format_job_exec(job), entry_of(job, request.mem_mb))
+        except Exception as error:  # one that escaped would cancel all jobs
+            told = error if isinstance(error, RequestError) else repr(error)
+            self.report_job_error(info, msg=f"{job.name}: {told} ")
             return
-        task = Task(info, request, self.format_job_exec(job), entry_of(job, request.mem_mb))
         with self.mutex:
             self.tasks.append(task)
         self.report_job_submission(info, register_job=False)
@@ -153,8 +154,8 @@ class Executor(RemoteExecutor):
         if found.state == verdict.DOUBT and task.doubted_for() < self.settings.doubt_seconds:
             return False
         if found.state == verdict.SUCCESS:
+            self._note(self.submitter.clear, task)
             self._drop(task)
-            self.submitter.clear(task)
             self.report_job_success(task.info)
         elif not self._again(task, found):
             self._fail(task, found)
@@ -177,9 +178,9 @@ class Executor(RemoteExecutor):
         return True
 
     def _fail(self, task: Task, found: verdict.Verdict) -> None:
-        self._drop(task)
         entry = task.entry
-        self.submitter.conclude(task, found)
+        self._note(self.submitter.conclude, task, found)
+        self._drop(task)
         log = next(
             (path for path in [*entry.logs, entry.log] if path and Path(path).exists()), None
         )
@@ -191,6 +192,13 @@ class Executor(RemoteExecutor):
         lines = verdict.tail_of(log, SHOWN_LINES)
         message += "".join(f"    {line}\n" for line in lines)
         self.report_job_error(task.info, msg=message, aux_logs=[entry.log] if entry.log else [])
+
+    def _note(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Change the ledger; where it cannot be written, the workflow goes on without."""
+        try:
+            change(*arguments)
+        except OSError as error:
+            self.logger.warning(f"{ledger.ROOT}: {error}")
 
     def _drop(self, task: Task) -> None:
         with self.mutex:

@@ -135,7 +135,11 @@ def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> Req
 def extra_options(text: str, where: str) -> dict[str, str | bool]:
     """Return further sbatch options as a dict; RequestError for one that is not free to set."""
     options: dict[str, str | bool] = {}
-    for word in shlex.split(text):
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise RequestError(f"{where}: {error} in: {text}") from None
+    for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
             raise RequestError(f"{where}: '{word}' is not of the form --option or --option=value")

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ TRANSIENT = (
     "unexpected message received",
     "transport endpoint",
 )
-LIMITS = ("submitjoblimit", "maxsubmitjob", "job submit limit", "maxsubmit", "job array size")
-"""What sbatch says when a user has as many jobs in the queue as the site allows."""
+LIMITS = ("maxsubmit", "invalid job array specification")
+"""What sbatch says where a submission has more jobs than the site allows at once."""
 
 LONGEST_WAIT = 60
 
@@ -63,6 +64,8 @@ class Submitter:
                 self.wait, self.refused_since = 0.0, None
             except RequestError as error:
                 refused |= dict.fromkeys(group, str(error))
+            except backends.NoFreeGpuError:
+                continue
             except slurm.SlurmError as error:
                 if self._shall_wait(str(error), group):
                     break
@@ -135,10 +138,14 @@ class Submitter:
         batch.write()
         self.batches[batch.name] = batch
         payloads = [task.payload(folder, self.settings) for task in tasks]
-        self.backend.submit(batch, folder, tasks[0].request, payloads)
-        batch.write()
+        try:
+            self.backend.submit(batch, folder, tasks[0].request, payloads)
+        except BaseException:
+            _remove_unused(folder)
+            raise
         for task in tasks:
             task.batch = batch
+        batch.write()
         self.jobs += len(tasks)
         first, last = batch.jobs[0].id, batch.jobs[-1].id
         which = f"job {first}" if first == last else f"jobs {first} to {last}"
@@ -150,8 +157,6 @@ class Submitter:
     def _shall_wait(self, refusal: str, tasks: list[Task]) -> bool:
         """Return whether a refusal may pass; put off the next attempt and say so."""
         words, now = refusal.lower(), time.monotonic()
-        if words.startswith(backends.WAIT_FOR_GPUS):
-            return True
         full = any(limit in words for limit in LIMITS)
         if not full and not any(word in words for word in TRANSIENT):
             return False
@@ -225,6 +230,14 @@ class Submitter:
                 f"{self.jobs} jobs submitted; calls in {hours:.2f} h: {asked} "
                 f"({sum(slurm.calls.values()) / hours:.0f} an hour)"
             )
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder of a refused submission; what a job may have written there stays."""
+    for script in folder.glob("submission_file_*.sh"):
+        script.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:

@@ -30,10 +30,17 @@ DOUBTFUL = frozenset({"BOOT_FAIL", "COMPLETED", "NODE_FAIL", "PREEMPTED", "REQUE
 
 KILLED_FOR_MEMORY = re.compile(r"slurmstepd\S*: error: .*(memory limit|oom[-_ ]kill)", re.I)
 MISSING_OUTPUT = re.compile(r"MissingOutputException")
-ERROR_LINE = re.compile(
-    r"^\s*((?:error|srun: error|/bin/\w*sh): \S.*|[\w.]*\w(?:Error|Exception)(?:: .*)?)$"
+ERROR_LINES = (
+    re.compile(
+        r"^\s*(?:\[rank\d+\]: )?((?:error|/bin/\w*sh): \S.*|[\w.]*\w(?:Error|Exception)(?:: .*)?)$"
+    ),
+    re.compile(r"^(srun: error: \S.*)$"),
 )
-NOT_THE_CAUSE = re.compile(r"CalledProcessError|CommandError|WorkflowError|RuleException|submitit")
+"""What names an error; the later ones only where none of the first does."""
+
+NOT_THE_CAUSE = re.compile(
+    r"CalledProcessError|ChildFailedError|CommandError|WorkflowError|RuleException|submitit"
+)
 TAIL_BYTES = 64_000
 
 
@@ -106,8 +113,9 @@ def _failure(
     if outcome:
         return EXCEPTION, outcome[1].strip().rpartition("\n")[2]
     code, _, signal = (accounted.exit_code if accounted else "").partition(":")
-    ended = f"signal {signal}" if signal not in ("", "0") else f"status {code or 'unknown'}"
-    return EXCEPTION, f"ended with {ended}"
+    if signal not in ("", "0"):
+        return EXCEPTION, f"ended by signal {signal}"
+    return EXCEPTION, f"ended with status {code}" if code else "killed, and left no result"
 
 
 def _own_log(entry: Entry) -> list[str]:
@@ -121,10 +129,11 @@ def _own_log(entry: Entry) -> list[str]:
 
 def error_line(log: list[str]) -> str:
     """Return the last line of a log that names an error, or nothing."""
-    for line in reversed(log):
-        found = ERROR_LINE.match(line)
-        if found and not NOT_THE_CAUSE.search(line):
-            return found[1].strip()[:400]
+    for pattern in ERROR_LINES:
+        for line in reversed(log):
+            found = pattern.match(line)
+            if found and not NOT_THE_CAUSE.search(line):
+                return found[1].strip()[:400]
     return ""
 
 
@@ -146,6 +155,6 @@ def read_outcome(path: Path) -> tuple[str, str] | None:
     """Return what submitit's result file says: ("success", "") or ("error", traceback)."""
     try:
         kind, value = pickle.loads(path.read_bytes())
-    except (OSError, EOFError, ValueError, pickle.UnpicklingError):
+        return str(kind), str(value or "")
+    except Exception:  # absent, half written, or of something else
         return None
-    return kind, str(value or "")
