@@ -1,6 +1,8 @@
 """Clusters, started when first asked for; a case with its Snakemake and its eye on the queue."""
 
 import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +57,33 @@ class Case:
         """Start Snakemake on a training of the tiny study."""
         command = [training.target, *TINY, "--workflow-profile", "none", *arguments]
         return self.snakemake(*command, **environment)
+
+    def fails(self, flow: Flow, name: str, cause: str) -> str:
+        """Check that Snakemake fails, and says why in one line with the log; return the cause."""
+        assert flow.wait() == 1, flow.output
+        (line,) = flow.lines(rf"message: .*name={name}\)")
+        assert re.search(rf"\): {cause}", line), line
+        assert f"log/{name}.log" in line or "logs/slurm/" in line
+        return line.partition("): ")[2].partition("; log:")[0]
+
+    def finishes(self, *arguments: str, seconds: float = 120) -> Flow:
+        """Run Snakemake, which must succeed."""
+        flow = self.snakemake(*arguments)
+        assert flow.wait(seconds) == 0, flow.output
+        return flow
+
+    def has_nothing_to_do(self) -> None:
+        """Check that the next Snakemake repeats nothing."""
+        assert self.finishes("--dry-run").lines("Nothing to be done")
+
+    def wrap_sbatch(self, script: str) -> str:
+        """Return a PATH whose sbatch is a script; ``$sbatch`` is the real one."""
+        folder = self.folder / "bin"
+        folder.mkdir()
+        real = shutil.which("sbatch")
+        (folder / "sbatch").write_text(f"#!/bin/bash\nsbatch={real}\n{script}\n")
+        (folder / "sbatch").chmod(0o755)
+        return f"{folder}:{os.environ['PATH']}"
 
     def shows(self, what: str) -> None:
         """Say in one line what happened, for the matrix."""

@@ -1,7 +1,10 @@
 """A real Slurm on this machine, in a folder and at ports of its own."""
 
+import contextlib
+import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -9,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pytest
 
@@ -59,8 +62,8 @@ class Lab:
             cannot(f"a Slurm cluster to test with needs root, this is user {os.geteuid()}")
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-lab-"))
         self.folder.chmod(0o755)
-        options = [*FLAVOURS[flavour], "--port-base", str(free_ports(first_port))]
-        started = self._script("start.sh", *options)
+        port, self.lock = reserve_ports(first_port)
+        started = self._script("start.sh", *FLAVOURS[flavour], "--port-base", str(port))
         if started.returncode:
             said = started.stderr.strip()
             self.stop()
@@ -109,6 +112,23 @@ class Lab:
         wait_for(reached, seconds, f"{number} jobs {state}, there are {found}")
         return found
 
+    def kill(self, job: str, **variables: str) -> None:
+        """Send SIGKILL to a job's processes, of those that have some environment variables."""
+        array, _, index = job.partition("_")
+        own = {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": index}
+        own = own if index else {"SLURM_JOB_ID": array}
+        wanted = {f"{name}={value}" for name, value in {**own, **variables}.items()}
+        wanted.add(f"SLURM_CONF={self.folder}/etc/slurm.conf")
+        found = [
+            pid
+            for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
+            if wanted <= _environment(pid)
+        ]
+        assert found, f"no process of job {job} has {variables}"
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def reset(self) -> None:
         """Cancel all jobs and start again what a test has stopped."""
         nodes = [path.stem.removeprefix("slurmd.") for path in self.folder.glob("run/slurmd.*.pid")]
@@ -128,6 +148,7 @@ class Lab:
         """End the cluster and remove its folder."""
         self._script("stop.sh", "--purge")
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.lock.close()
 
     def _script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         # Files and not pipes: daemons inherit them, and a pipe would stay open.
@@ -161,12 +182,25 @@ def cannot(reason: str) -> None:
     pytest.skip(reason)
 
 
-def free_ports(first: int) -> int:
-    """Return the first of a block of ports that nothing listens at."""
+def reserve_ports(first: int) -> tuple[int, IO[str]]:
+    """Return the first of a block of free ports, and what keeps other clusters off until closed."""
     for base in range(first, LAST_PORT, PORTS):
+        lock = open(Path(tempfile.gettempdir(), f"slurm-lab-{base}.lock"), "w")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
         if all(_is_free(port) for port in range(base, base + PORTS)):
-            return base
+            return base, lock
+        lock.close()
     raise AssertionError(f"no {PORTS} free ports from {first} on")
+
+
+def _environment(pid: int) -> set[str]:
+    try:
+        return {*Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")}
+    except OSError:
+        return set()
 
 
 def _is_free(port: int) -> bool:

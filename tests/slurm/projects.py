@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kd import weights
+from kd.files import write_json
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.tiny import REPOSITORY, STUDENT, edit, make_project
@@ -64,22 +65,31 @@ class Training:
         edit(folder / "configs/schedules/tiny.yaml", epochs=epochs, milestones=[epochs - 1])
         runs = plan("tiny", "tiny", Library(folder / "configs")).runs
         (run,) = (run for name, run in runs.items() if contains in name)
-        self.target = f"{run.directory}/weights.pth"
-        self.run = folder / run.directory
+        self.target, self.run = f"{run.directory}/weights.pth", folder / run.directory
+        self.log, self.config = self.run / "log.jsonl", run.config
+
+    def write(self) -> None:
+        """Write what ``kd train`` needs, as the workflow does when it starts."""
+        write_json(self.run / "config.json", self.config)
 
     @property
     def step(self) -> int:
         """The newest step in the log."""
         try:
-            return json.loads((self.run / "log.jsonl").read_text().splitlines()[-1])["step"]
+            return json.loads(self.log.read_text().splitlines()[-1])["step"]
         except (OSError, ValueError, IndexError):
             return 0
 
     @property
+    def printed(self) -> str:
+        """What its jobs printed, the oldest first; the run's own log begins anew with each start."""
+        logs = sorted(self.folder.glob("logs/slurm/train/*/*_log.out"))
+        return "".join(path.read_text(errors="replace") for path in logs)
+
+    @property
     def resumed_at(self) -> list[int]:
         """The steps at which it went on, one for each time it was cut."""
-        printed = (self.run / "train.log").read_text()
-        return [int(step) for step in re.findall(r"resuming at step (\d+) of", printed)]
+        return [int(step) for step in re.findall(r"resuming at step (\d+) of", self.printed)]
 
     @property
     def checkpoints(self) -> list[str]:

@@ -1,0 +1,155 @@
+"""Trainings that are cut: they go on at a step above 0, and end in the same weights."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import Case
+from tests.slurm.lab import wait_for
+from tests.slurm.projects import Training
+from tests.tiny import kd
+
+pytestmark = pytest.mark.slurm_full
+STEPS, LONG = 360, 3600
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A training that nothing interrupted."""
+    return uninterrupted(tmp_path_factory.mktemp("whole"), STEPS)
+
+
+def uninterrupted(folder: Path, steps: int) -> Training:
+    training = Training(folder, steps)
+    training.write()
+    process = kd("train", training.run)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return training
+
+
+def until_step(training: Training, step: int) -> None:
+    wait_for(lambda: training.step >= step, 120, f"step {step}")
+
+
+def preempted(case: Case, whole: Training) -> None:
+    training = Training(case.folder, STEPS)
+    flow = case.training(training, KD_SAVE_EVERY="20")
+    until_step(training, 60)
+    (job,) = case.lab.jobs("RUNNING")
+    case.lab.fault("preempt", job)
+    assert flow.wait(240) == 0, flow.output
+    assert not flow.lines("message:")
+    (step,) = training.resumed_at
+    assert step >= 40
+    assert job in case.sampler.ids and case.sampler.submissions[-1] == 1
+    assert training.ends_like(whole)
+    case.shows(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
+
+
+def test_preemption_without_grace(case: Case, whole: Training) -> None:
+    preempted(case, whole)
+
+
+@pytest.mark.flavour("grace")
+def test_preemption_with_a_time_of_grace(case: Case, whole: Training) -> None:
+    preempted(case, whole)
+
+
+def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
+    training = Training(case.folder, STEPS)
+    flow = case.training(training, KD_SAVE_EVERY="20")
+    until_step(training, 60)
+    (job,) = (job for job in case.lab.queue() if job.state == "RUNNING")
+    case.lab.fault("node-lost", job.node)
+    assert flow.wait(240) == 0, flow.output
+    (step,) = training.resumed_at
+    assert step >= 40
+    assert case.sampler.ids == {job.id}
+    assert training.ends_like(whole)
+    case.shows(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
+
+
+def test_a_time_limit_shorter_than_the_training(case: Case) -> None:
+    training = Training(case.folder, LONG)
+    arguments = ["--set-resources", "train:runtime=1", "--submitit-signal-seconds", "20"]
+    flow = case.training(training, *arguments)
+    assert flow.wait(560) == 0, flow.output
+    steps = training.resumed_at
+    assert len(steps) >= 2 and steps == sorted({*steps}) and steps[0] > 0
+    assert len(case.sampler.ids) == 1
+    logged = [json.loads(line)["step"] for line in training.log.read_text().splitlines()]
+    assert logged == sorted({*logged}) and logged[-1] == LONG
+    case.shows(f"requeued {len(steps)} times under one id, resumed at steps {steps} of {LONG}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own for the results."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def resize(folder: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+
+def test_the_disk_is_full_when_a_checkpoint_is_written(
+    case: Case, whole: Training, small_disk: Path
+) -> None:
+    training = Training(case.folder, STEPS)
+    flow = case.training(training, KD_SAVE_EVERY="20")
+    until_step(training, 60)
+    used = sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file())
+    resize(small_disk, used + used // 10)
+    assert flow.wait() == 1, flow.output
+    (line,) = flow.lines("message: job")
+    assert "No space left on device" in line and "train.log" in line
+    assert len([name for name in training.checkpoints if name.startswith("step")]) == 2
+    assert not [name for name in training.checkpoints if not name.startswith("step")]
+    resize(small_disk, 64 * MEGABYTE)
+    again = case.training(training)
+    assert again.wait() == 0, again.output
+    (step,) = training.resumed_at
+    assert step >= 40
+    assert training.ends_like(whole)
+    case.shows(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")
+
+
+def test_snakemake_is_killed_and_the_training_goes_on(case: Case, whole: Training) -> None:
+    training = Training(case.folder, STEPS)
+    flow = case.training(training)
+    until_step(training, 30)
+    flow.kill()
+    assert case.training(training, "--unlock").wait() == 0
+    again = case.training(training)
+    again.wait_for("taken over")
+    assert again.wait() == 0, again.output
+    assert training.resumed_at == []
+    assert len(case.sampler.ids) == 1
+    assert training.ends_like(whole)
+    case.shows("adopted, not interrupted, equal weights")
+
+
+def test_one_process_of_two_dies(case: Case) -> None:
+    training = Training(case.folder, STEPS)
+    flow = case.training(training, "gpus=2", KD_SAVE_EVERY="20")
+    until_step(training, 40)
+    (job,) = case.lab.jobs("RUNNING")
+    case.lab.kill(job, RANK="1")
+    assert flow.wait() == 1, flow.output
+    (line,) = flow.lines("message: job")
+    assert "signal 9" in line and "process 1 of 2" in line
+    assert not case.lab.queue()
+    again = case.training(training, "gpus=2")
+    assert again.wait() == 0, again.output
+    (step,) = training.resumed_at
+    assert step >= 20
+    case.shows(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")

@@ -1,0 +1,93 @@
+"""Snakemake itself dies, is misled, or is started twice."""
+
+import pytest
+
+from tests.slurm.conftest import Case
+from tests.slurm.lab import wait_for
+from tests.slurm.projects import Plain
+
+pytestmark = pytest.mark.slurm_full
+WAIT = {"do": "wait"}
+ONCE = 'if [ -e once ]; then exec "$sbatch" "$@"; fi; touch once\n'
+
+
+@pytest.mark.parametrize("jobs", [1, 3], ids=["one job", "an array"])
+def test_killed_between_sbatch_and_the_ledger(case: Case, jobs: int) -> None:
+    project = Plain(case.folder, **{f"job{index}": WAIT for index in range(jobs)})
+    path = case.wrap_sbatch(ONCE + '"$sbatch" "$@" > /dev/null; kill -9 $PPID')
+    flow = case.snakemake(PATH=path)
+    assert flow.wait() == -9
+    assert len(case.lab.jobs("PENDING", "RUNNING", "CONFIGURING")) == jobs
+    assert case.snakemake("--unlock").wait() == 0
+    again = case.snakemake(PATH=path)
+    again.wait_for("taken over")
+    project.go()
+    assert again.wait() == 0, again.output
+    assert project.histories == [["start", "end"]] * jobs
+    assert case.sampler.submissions == [1] * jobs
+    case.has_nothing_to_do()
+    case.shows("found by its comment, none submitted again")
+
+
+@pytest.mark.parametrize("jobs", [1, 3], ids=["one job", "an array"])
+def test_sbatch_times_out_but_worked(case: Case, jobs: int) -> None:
+    project = Plain(case.folder, **{f"job{index}": WAIT for index in range(jobs)})
+    path = case.wrap_sbatch(
+        ONCE + '"$sbatch" "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: '
+        'Socket timed out on send/recv operation" >&2; exit 1'
+    )
+    flow = case.snakemake(PATH=path)
+    wait_for(lambda: len(project.histories) == jobs, 90, "all to run")
+    project.go()
+    assert flow.wait() == 0, flow.output
+    assert flow.lines("Socket timed out")
+    assert project.histories == [["start", "end"]] * jobs
+    assert case.sampler.submissions == [1] * jobs
+    case.has_nothing_to_do()
+    case.shows("found by its comment, none submitted again")
+
+
+def test_two_snakemakes_in_one_folder(case: Case) -> None:
+    project = Plain(case.folder, first=WAIT, second=WAIT)
+    flow = case.snakemake()
+    wait_for(lambda: len(project.histories) == 2, 90, "both to run")
+    second = case.snakemake()
+    assert second.wait() == 1
+    assert second.lines("Directory cannot be locked")
+    project.go()
+    assert flow.wait() == 0, flow.output
+    assert project.histories == [["start", "end"]] * 2
+    case.shows("the second refuses, the first goes on")
+
+
+def test_killed_again_and_again(case: Case) -> None:
+    names = [f"job{index}" for index in range(6)]
+    project = Plain(case.folder, **{name: {**WAIT, "gpu": 1} for name in names})
+    for _ in range(3):
+        flow = case.snakemake()
+        flow.wait_for("Submitted|taken over")
+        flow.kill()
+        assert case.snakemake("--unlock").wait() == 0
+    project.go()
+    case.finishes()
+    assert project.histories == [["start", "end"]] * len(names)
+    assert case.sampler.submissions == [1] * len(names)
+    case.has_nothing_to_do()
+    case.shows("killed three times, each job submitted once")
+
+
+def test_a_failed_job_is_started_again_by_the_next_run_alone(case: Case) -> None:
+    project = Plain(case.folder, bad={"do": "wait", "then": "fail"}, slow={"do": "wait"})
+    flow = case.snakemake("--submitit-on-interrupt", "leave")
+    wait_for(lambda: len(project.histories) == 2, 90, "both to run")
+    flow.kill()
+    case.lab.run("scancel", case.sampler.job_of("bad"))
+    project.change(bad={})
+    assert case.snakemake("--unlock").wait() == 0
+    again = case.snakemake()
+    again.wait_for("taken over")
+    project.go()
+    assert again.wait() == 0, again.output
+    assert project.history("slow") == ["start", "end"]
+    assert project.history("bad") == ["start", "start", "end"]
+    case.shows("what was cancelled meanwhile is submitted, what runs is adopted")
