@@ -1,19 +1,34 @@
-"""Two processes with two images each have the gradients of one process with all four."""
+"""Two processes that share a batch do what one process does with all of it."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kd.settings.methods import resolve
+from tests.conftest import NECKS
 from tests.test_matrix import LIBRARY, ON_ONE, classifier
-from tests.tiny import DISTILLED, REPOSITORY, TEACHER, make_project, write_run
+from tests.test_resume import change
+from tests.tiny import (
+    DISTILLED,
+    REPOSITORY,
+    STUDENT,
+    TEACHER,
+    copy_run,
+    edit,
+    kd,
+    make_project,
+    write_run,
+)
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
+SAME = 1e-3
+"""How far weights may differ, of how far training moved them."""
 OF_A_PROCESS = {"gid_rewrite"}
 """Relates the regions of one process's images, as the code that it rewrites does."""
 
@@ -25,13 +40,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[str, Any]]:
-    """Return a distiller's configuration for each method, normalisation layers at rest."""
+    """Return a distiller's configuration for each method."""
     from tests.conftest import save_random_weights
 
     found = {}
     for method, detector in ON_ONE:
         teacher, student = model_config(detector, backbone="r18-w0.25"), model_config(detector)
-        student["backbone"]["norm_eval"] = True  # statistics of a batch are of its process's images
         if "roi_head" in student:  # so many that no RoI is left out at random
             student["train_cfg"]["rcnn"]["sampler"]["num"] = 10_000
         path = folder / detector / "weights.pth"
@@ -49,7 +63,32 @@ def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[s
     return found
 
 
-def test_gradients_are_those_of_the_joined_batch(jobs, images, tmp_path):
+@pytest.fixture
+def detectors(quiet_mmdet: None, model_config: Any) -> dict[str, dict[str, Any]]:
+    """Return the configuration of each detector, of which nothing is drawn at random."""
+    found = {}
+    for detector in sorted(NECKS.keys() - {"retinanet-wide", "cascade_rcnn"}):
+        found[detector] = model = model_config(detector)
+        if "roi_head" in model:
+            model["train_cfg"]["rpn"]["sampler"]["num"] = 10_000
+            model["train_cfg"]["rcnn"]["sampler"]["num"] = 10_000
+    return found
+
+
+def test_gradients_of_methods_are_those_of_the_joined_batch(jobs, images, tmp_path):
+    alone, shared = both_ways(jobs, images, tmp_path)
+    assert alone.keys() == shared.keys() == dict(ON_ONE).keys()
+    assert {each.split(":")[0] for each in different(alone, shared)} == OF_A_PROCESS
+
+
+def test_gradients_of_detectors_are_those_of_the_joined_batch(detectors, images, tmp_path):
+    alone, shared = both_ways(detectors, images, tmp_path)
+    assert alone.keys() == shared.keys() == detectors.keys()
+    assert different(alone, shared) == set()
+
+
+def both_ways(jobs: dict[str, dict[str, Any]], images: Any, folder: Path) -> list[dict[str, Any]]:
+    """Return the gradients of each job, in one process and in two that share the batch."""
     import torch
     from torch import multiprocessing
 
@@ -59,15 +98,16 @@ def test_gradients_are_those_of_the_joined_batch(jobs, images, tmp_path):
         "data_samples": [*pair["data_samples"], *other["data_samples"]],
     }
     alone = gradients(jobs, data)
-    multiprocessing.spawn(share, (jobs, data, tmp_path), nprocs=2)
-    shared = torch.load(tmp_path / "gradients.pth", weights_only=True)
-    assert alone.keys() == shared.keys() == dict(ON_ONE).keys()
-    different = {
-        f"{method}: {name}"
-        for method, wanted in alone.items()
-        for name in differences(shared[method], wanted)
+    multiprocessing.spawn(share, (jobs, data, folder), nprocs=2)
+    return [alone, torch.load(folder / "gradients.pth", weights_only=True)]
+
+
+def different(alone: dict[str, Any], shared: dict[str, Any]) -> set[str]:
+    return {
+        f"{job}: {name}"
+        for job, wanted in alone.items()
+        for name in differences(shared[job], wanted)
     }
-    assert {each.split(":")[0] for each in different} == OF_A_PROCESS, different
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -102,7 +142,7 @@ def share(rank: int, jobs: dict[str, dict[str, Any]], data: dict[str, Any], fold
 
 
 def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return, per method, what its terms add to each parameter's gradient."""
+    """Return each parameter's gradient, of a job with methods what their terms add to it."""
     import torch
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
@@ -120,27 +160,66 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
         model.init_weights()
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
         model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()  # statistics of a batch are of its process's images
         both = torch.distributed.is_initialized()
         wrapped = DistributedDataParallel(model) if both else model
         for _ in range(2):  # the second forward is refused if a parameter had no gradient
             seed_everything(0)
             model.zero_grad()
             losses = wrapped(data["inputs"], data["data_samples"], "loss")
-            logged = model.parse_losses(losses)[1]
-            distilled = sum(logged[name] for name in model.distilled)
-            detection = sum(v for k, v in logged.items() if k not in (*model.distilled, "loss"))
-            (distilled + 0 * detection).backward()
+            total, logged = model.parse_losses(losses)
+            terms = getattr(model, "distilled", ())
+            detection = sum(v for k, v in logged.items() if k not in (*terms, "loss"))
+            (sum(logged[name] for name in terms) + 0 * detection if terms else total).backward()
         found[method] = {
             name: each.grad.clone() for name, each in model.named_parameters() if each.requires_grad
         }
     return found
 
 
-def test_two_processes_train_a_run(tmp_path, monkeypatch, quiet_mmdet):
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project that has a trained teacher."""
+    import kd.runtime  # noqa: F401
     from kd.train import train
 
-    monkeypatch.chdir(make_project(tmp_path))
-    train(write_run(TEACHER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
+        edit("configs/schedules/tiny.yaml", warmup_iters=0)
+        train(write_run(TEACHER))
+        yield
+
+
+@pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
+def test_two_processes_train_to_the_weights_of_one(name: str, project: None) -> None:
+    from kd.train import train
+    from kd.weights import read_state
+
+    start, alone, shared = (copy_run(write_run(name), each) for each in ("start", "one", "two"))
+    for run in (start, alone, shared):
+        change(run, freeze_statistics)
+    change(start, lambda config: config["optim_wrapper"]["optimizer"].update(lr=0.0))
+    train(start)
+    train(alone)
+    process = kd("train", shared, "--processes", "2")
+    assert process.communicate()[1] == ""
+    before, one, two = (read_state(run / "weights.pth") for run in (start, alone, shared))
+    assert json.loads((shared / "provenance.json").read_text())["steps"] == 12
+    moved = {key for key in one if not one[key].equal(before[key])}
+    assert any("bbox_head" in key for key in moved) and any("backbone" in key for key in moved)
+    for key in moved:
+        assert (two[key] - one[key]).norm() < SAME * (one[key] - before[key]).norm(), key
+
+
+def freeze_statistics(config: dict[str, Any]) -> None:
+    """Leave normalisation at rest, as the papers' schedules do, which start from ImageNet."""
+    model = config["model"].get("student", config["model"])
+    model["backbone"]["norm_eval"] = True
+
+
+def test_torchrun_trains_a_run(project: None) -> None:
     run = write_run(DISTILLED)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     done = subprocess.run(
