@@ -1,15 +1,18 @@
 """Jobs as Snakemake hands them over, and a cluster that is a dict."""
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_plugin_submitit.backends import result_file
 from snakemake_executor_plugin_submitit.ledger import Batch, Entry
 from snakemake_executor_plugin_submitit.payload import Payload
 from snakemake_executor_plugin_submitit.request import Request, request_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.slurm import Accounted, Queued, SlurmError
 from snakemake_executor_plugin_submitit.task import Task, entry_of
+from snakemake_executor_plugin_submitit.verdict import read_outcome
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 
@@ -62,7 +65,7 @@ class Cluster:
         self.batch_limit = batch_limit
         self.jobs: dict[str, Queued] = {}
         self.memory: dict[str, Accounted] = {}
-        self.results: dict[str, tuple[str, str]] = {}
+        self.logs: dict[str, str] = {}
         self.answers: list[Exception | None] = []
         self.submitted: list[tuple[list[str], Request, list[str]]] = []
         self.adopted: list[str] = []
@@ -85,7 +88,7 @@ class Cluster:
             raise answer
         ids = self.accept(batch.comment, len(batch.jobs))
         for entry, id in zip(batch.jobs, ids, strict=True):
-            entry.id, entry.log = id, str(folder / f"{id}_0_log.out")
+            entry.id, entry.log = id, self.log(folder, id)
         self.submitted.append((ids, request, [payload.command for payload in payloads]))
 
     def accept(self, comment: str, jobs: int = 1) -> list[str]:
@@ -96,20 +99,23 @@ class Cluster:
         return ids
 
     def end(self, id: str, state: str, *result: str, memory: Accounted | None = None) -> None:
-        """Let a job end, with or without a result, and remembered by accounting or not."""
+        """Set a job's state; it may leave a result, and be remembered by accounting."""
         self.jobs[id] = queued(id, state, self.jobs[id].comment)
         if result:
-            kind, text = result
-            self.results[id] = (kind, text)
+            result_file(self.logs[id]).write_bytes(pickle.dumps(result))
         if memory:
             self.memory[id] = memory
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
-        entry.log = str(folder / f"{entry.id}_0_log.out")
         self.adopted.append(str(entry.id))
+        entry.log = self.log(folder, str(entry.id))
 
     def outcome(self, entry: Entry) -> tuple[str, str] | None:
-        return self.results.get(str(entry.id))
+        return read_outcome(result_file(entry.log)) if entry.log else None
+
+    def log(self, folder: Path, id: str) -> str:
+        self.logs[id] = str(folder / f"{id}_0_log.out")
+        return self.logs[id]
 
     def cancel(self, ids: Sequence[str]) -> None:
         self.cancelled += ids

@@ -1,14 +1,18 @@
 """The plugin stands alone: it could be published as it is."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import snakemake_executor_plugin_submitit as plugin
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
+REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(plugin.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
 NEEDED = {
@@ -44,6 +48,38 @@ def test_every_snakemake_that_starts_imports_little() -> None:
     heavy = {"submitit", "torch", "pandas", "numpy", "yaml", "kd", "snakemake", "cloudpickle"}
     assert "snakemake_executor_plugin_submitit" in modules
     assert not heavy & modules
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Callable[[str], ZipFile]:
+    """Return what pip would install, of a plain or an editable installation."""
+    pytest.importorskip("hatchling", reason="nothing here to build a wheel with")
+
+    def build(way: str) -> ZipFile:
+        program = f"from hatchling.build import build_{way}; print(build_{way}({str(tmp_path)!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+        )
+        return ZipFile(tmp_path / done.stdout.split()[-1])
+
+    return build
+
+
+def discovered(folder: str) -> set[str]:
+    """Return what Snakemake looks for in a folder of ``sys.path``: packages at its top."""
+    return {each.name for each in pkgutil.iter_modules([folder]) if each.ispkg}
+
+
+def test_it_is_found_where_the_project_is_installed(built: Callable[[str], ZipFile]) -> None:
+    wheel = built("wheel")
+    assert plugin.__name__ in discovered(str(wheel.filename))
+    assert {f"{plugin.__name__}/{source.name}" for source in SOURCES} <= set(wheel.namelist())
+
+
+def test_it_is_found_where_the_project_is_being_edited(built: Callable[[str], ZipFile]) -> None:
+    wheel = built("editable")
+    (paths,) = (wheel.read(name) for name in wheel.namelist() if name.endswith(".pth"))
+    assert any(plugin.__name__ in discovered(path) for path in paths.decode().splitlines())
 
 
 def test_snakemake_finds_it() -> None:

@@ -156,7 +156,7 @@ def _no_orphans() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_orphans")
-@pytest.mark.xfail(strict=True, reason="defect F8")
+@pytest.mark.xfail(strict=True, reason="a command that ignores SIGTERM outlives an interrupt")
 def test_an_interrupt_ends_a_command_that_does_not_listen() -> None:
     started = Started(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
@@ -164,7 +164,11 @@ def test_an_interrupt_ends_a_command_that_does_not_listen() -> None:
     until(lambda: all(map(gone, pids("pid", "children"))), seconds=1)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="defect F9")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="a warning that comes before the child is an AssertionError",
+)
 def test_a_warning_before_the_command_has_started() -> None:
     assert not payload("true").checkpoint().function.finished
 
@@ -186,7 +190,7 @@ def test_the_error_of_an_earlier_start_is_removed(in_a_job: Path) -> None:
     assert not in_a_job.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="defect F10")
+@pytest.mark.xfail(strict=True, reason="a temporary file of submitit stops a later start")
 def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) -> None:
     half = in_a_job.with_name(in_a_job.name + ".save_tmp")
     half.touch()

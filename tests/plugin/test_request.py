@@ -128,7 +128,6 @@ def test_an_option_that_is_not_free_is_named(extra: str, named: str) -> None:
         sbatch({"extra": extra})
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="defect F1")
 def test_an_unbalanced_quote() -> None:
     with pytest.raises(RequestError, match="resource 'slurm_extra'"):
         sbatch(slurm_extra="--mail-user='a")

@@ -1,0 +1,153 @@
+"""Slurm's commands: what they answer is understood, and that they do not is told."""
+
+import getpass
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from snakemake_executor_plugin_submitit import slurm
+from snakemake_executor_plugin_submitit.slurm import SlurmError
+
+Command = Callable[..., Path]
+
+
+@pytest.fixture
+def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Install a command that answers so; return the file in which its calls are noted."""
+    monkeypatch.setenv("PATH", f"{folder}/bin")
+    (folder / "bin").mkdir()
+
+    def install(name: str, answer: str = "", complaint: str = "", status: int = 0) -> Path:
+        calls = folder / f"{name}.calls"
+        script = f"#!/bin/sh\necho \"$@\" >> '{calls}'\n"
+        script += f"printf '%s' '{answer}'\nprintf '%s' '{complaint}' >&2\nexit {status}\n"
+        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).chmod(0o755)
+        return calls
+
+    return install
+
+
+def test_the_queue_is_one_call(command: Command) -> None:
+    calls = command(
+        "squeue",
+        "57|RUNNING|lab1|1:02:03|2:00:00|None|snakemake:b1\n"
+        "58_0|PENDING||0:00|1:00|Resources|snakemake:b2\n"
+        "58_1|COMPLETED|lab[1-2]|0:10|1:00|None|a comment|with a bar\n"
+        "slurm_load_jobs warning\n",
+    )
+    queue = slurm.queue()
+    assert list(queue) == ["57", "58_0", "58_1"]
+    assert (queue["57"].node, queue["57"].elapsed, queue["57"].limit) == (
+        "lab1",
+        "1:02:03",
+        "2:00:00",
+    )
+    assert (queue["58_0"].reason, queue["58_0"].live) == ("Resources", True)
+    assert queue["58_1"].comment == "a comment|with a bar" and not queue["58_1"].live
+    (call,) = calls.read_text().splitlines()
+    assert "--states=all" in call and " -r " in f" {call} "
+
+
+def test_a_queue_without_jobs(command: Command) -> None:
+    command("squeue")
+    assert slurm.queue() == {}
+
+
+def test_a_queue_that_does_not_answer_is_no_empty_one(command: Command) -> None:
+    words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    command("squeue", complaint=words + "\n", status=1)
+    with pytest.raises(SlurmError, match=r"^slurm_load_jobs error: Unable to contact") as silent:
+        slurm.queue()
+    assert str(silent.value) == words
+
+
+def test_a_machine_without_slurm(command: Command) -> None:
+    with pytest.raises(SlurmError, match="squeue: not found; is this a node of a Slurm"):
+        slurm.queue()
+
+
+@pytest.mark.xfail(strict=True, reason="the queue of $LOGNAME is asked for")
+def test_the_queue_is_that_of_who_runs_this(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = command("squeue")
+    user = getpass.getuser()
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    slurm.queue()
+    assert "--me" in calls.read_text() or user in calls.read_text()
+
+
+def test_accounting_tells_a_job_and_its_steps(command: Command) -> None:
+    command(
+        "sacct",
+        "57|FAILED|1:0|lab1\n57.batch|OUT_OF_MEMORY|0:125|lab1\n57.0|CANCELLED by 0|0:9|lab1\n"
+        "58_1|CANCELLED by 1000|0:0|None assigned\n",
+    )
+    found = slurm.accounted(["57", "58_1", "59"])
+    assert found["57"].states == ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
+    assert (found["57"].exit_code, found["57"].node) == ("1:0", "lab1")
+    assert found["58_1"].states == ("CANCELLED",)
+    assert "59" not in found
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_accounting_nothing_is_known(installed: bool, command: Command) -> None:
+    if installed:
+        command("sacct", complaint="Slurm accounting storage is disabled\n", status=1)
+    assert slurm.accounted(["57"]) == {}
+
+
+def test_many_jobs_are_asked_for_a_hundred_at_a_time(command: Command) -> None:
+    calls = command("sacct")
+    slurm.accounted([str(number) for number in range(250)])
+    lines = calls.read_text().splitlines()
+    asked = [line.split("-j ")[1].split(",") for line in lines]
+    assert sorted(map(len, asked)) == [50, 100, 100]
+    assert sorted(int(id) for ids in asked for id in ids) == list(range(250))
+
+
+def test_all_jobs_are_cancelled(command: Command) -> None:
+    calls = command("scancel")
+    slurm.cancel([f"57_{number}" for number in range(150)])
+    assert len(calls.read_text().split()) == 150
+
+
+@pytest.mark.xfail(strict=True, reason="the first chunk that fails is the last one tried")
+def test_one_that_cannot_be_cancelled_does_not_keep_the_others(command: Command) -> None:
+    complaint = "scancel: error: Kill job error on job id 3: Invalid job id specified\n"
+    calls = command("scancel", complaint=complaint, status=1)
+    with pytest.raises(SlurmError, match="Invalid job id"):
+        slurm.cancel([str(number) for number in range(150)])
+    assert len(calls.read_text().split()) == 150
+
+
+@pytest.mark.parametrize(
+    ("answer", "up"),
+    [
+        ("Slurmctld(primary) at login1 is UP", True),
+        ("Slurmctld(primary) at a is DOWN\nSlurmctld(backup) at b is UP", True),
+        ("Slurmctld(primary) at login1 is DOWN", False),
+    ],
+)
+def test_whether_the_controller_answers(answer: str, up: bool, command: Command) -> None:
+    command("scontrol", answer + "\n")
+    assert slurm.responds(0) is up
+
+
+def test_calls_are_counted(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("squeue")
+    before = slurm.calls["squeue"]
+    slurm.queue()
+    slurm.queue()
+    assert slurm.calls["squeue"] == before + 2
+
+
+def test_a_surrounding_job_does_not_leak_into_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SBATCH_PARTITION", "SLURM_CONF"):
+        monkeypatch.setenv(name, "1")
+    assert slurm.leave_allocation()
+    left = [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]
+    assert left == ["SLURM_CONF"]
+    assert not slurm.leave_allocation()

@@ -1,0 +1,68 @@
+"""A whole workflow on the backends that need no cluster."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from snakemake_executor_plugin_submitit import ledger
+
+SNAKEFILE = """
+rule all:
+    input: "out/good.txt", "out/bad.txt"
+    localrule: True
+
+rule make:
+    output: "out/{name}.txt"
+    log: "logs/{name}.log"
+    threads: 2
+    resources: gpu=1, mem_mb=100
+    shell: "(echo {threads} $CUDA_VISIBLE_DEVICES; test {wildcards.name} != bad || test -e fixed "
+           "|| {{ echo 'KeyError: 17'; exit 3; }}; echo run >> {wildcards.name}.runs; "
+           "touch {output}) > {log}"
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(folder: Path) -> None:
+    """Work in a project of two jobs, one of which fails until a file is there."""
+    (folder / "Snakefile").write_text(SNAKEFILE)
+
+
+def snakemake(cluster: str, *targets: str, gpus: str = "5") -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable, "-m", "snakemake", "--executor", "submitit", "--submitit-cluster", cluster,
+        "--jobs", "4", "--keep-going", "--submitit-poll-seconds", "1",
+        *targets,
+    ]  # fmt: skip
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_one_job_fails_and_the_next_run_makes_only_that() -> None:
+    first = snakemake("local")
+    assert first.returncode == 1
+    assert "(make name=bad): exception: KeyError: 17; log: logs/bad.log" in first.stderr
+    assert Path("out/good.txt").exists() and not Path("out/bad.txt").exists()
+    assert Path("logs/good.log").read_text() == "2 5\n"
+    (failure,) = ledger.entries()
+    assert failure.verdict and failure.verdict["cause"] == "exception"
+
+    Path("fixed").touch()
+    second = snakemake("local")
+    assert second.returncode == 0, second.stderr
+    assert Path("out/bad.txt").exists() and Path("good.runs").read_text() == "run\n"
+    assert ledger.entries() == []
+
+
+def test_a_job_of_this_process() -> None:
+    done = snakemake("debug", "out/bad.txt")
+    assert done.returncode == 1
+    assert "(make name=bad): exception: KeyError: 17; log: logs/bad.log" in done.stderr
+
+
+def test_a_gpu_that_this_machine_has_not_is_told() -> None:
+    done = snakemake("local", "out/good.txt", gpus="")
+    assert done.returncode == 1
+    assert "asks for 1 GPUs; this machine has 0" in done.stderr
