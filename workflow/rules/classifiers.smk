@@ -47,7 +47,7 @@ rule train_classifier:
         weights="results/classifiers/{scale}/{dataset}/{training}/weights.pth",
         provenance="results/classifiers/{scale}/{dataset}/{training}/provenance.json",
     log:
-        "results/classifiers/{scale}/{dataset}/{training}/train.log",
+        "results/classifiers/{scale}/{dataset}/{training}/latest.log",
     threads: lambda wildcards: classifier_training(wildcards).threads
     resources:
         **asked(classifier_training),
@@ -55,7 +55,8 @@ rule train_classifier:
         directory="results/classifiers/{scale}/{dataset}/{training}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --processes {resources.tasks} {LOADING} 2>&1 | tee -a {log:q}"
+        " --processes {resources.tasks} {LOADING} 2>&1"
+        " | tee {log:q} | tee -a {params.directory:q}/train.log"
 
 
 rule evaluate_classifier:

@@ -1,6 +1,7 @@
 # What a run consists of is in its directory's name, so nothing here is a parameter that could
 # make it run again. Checkpoints lie at a path that is not declared: Snakemake deletes the outputs
-# of a failed job.
+# of a failed job. It also deletes a rule's log when the job starts again, so the log of all starts,
+# train.log, is not declared either.
 rule train:
     input:
         report=check_report,
@@ -9,7 +10,7 @@ rule train:
         weights="results/runs/{run}/weights.pth",
         provenance="results/runs/{run}/provenance.json",
     log:
-        "results/runs/{run}/train.log",
+        "results/runs/{run}/latest.log",
     threads: lambda wildcards: training(wildcards).threads
     resources:
         **asked(training),
@@ -17,4 +18,5 @@ rule train:
         directory="results/runs/{run}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --processes {resources.tasks} {LOADING} 2>&1 | tee -a {log:q}"
+        " --processes {resources.tasks} {LOADING} 2>&1"
+        " | tee {log:q} | tee -a {params.directory:q}/train.log"

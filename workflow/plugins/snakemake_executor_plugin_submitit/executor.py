@@ -1,6 +1,7 @@
 """The executor: a list of tasks, and one look at the queue for all of them now and then."""
 
 import asyncio
+import shlex
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -16,7 +17,7 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit import ledger, slurm, verdict
 from snakemake_executor_plugin_submitit.interrupt import shall_cancel
-from snakemake_executor_plugin_submitit.request import RequestError, request_of
+from snakemake_executor_plugin_submitit.request import RequestError, request_of, shell_quoted
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.submission import Submitter
 from snakemake_executor_plugin_submitit.task import Task, entry_of
@@ -50,7 +51,8 @@ class Executor(RemoteExecutor):
         info = SubmittedJobInfo(job)
         try:
             request = request_of(job, self.settings)
-            task = Task(info, request, self.format_job_exec(job), entry_of(job, request.mem_mb))
+            command = shell_quoted(self.format_job_exec(job))
+            task = Task(info, request, command, entry_of(job, request.mem_mb))
         except Exception as error:  # one that escaped would cancel all jobs
             told = error if isinstance(error, RequestError) else repr(error)
             self.report_job_error(info, msg=f"{job.name}: {told} ")
@@ -73,6 +75,9 @@ class Executor(RemoteExecutor):
         listing.parent.mkdir(parents=True, exist_ok=True)
         listing.write_text("\n".join(files), encoding="utf-8")
         return f"{arguments} {format_cli_arg('--wait-for-files-file', str(listing.resolve()))}"
+
+    def get_python_executable(self) -> str:
+        return shlex.quote(super().get_python_executable())
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]

@@ -1,5 +1,7 @@
 """What a job asks the cluster for: Snakemake's resources in sbatch's terms."""
 
+import ast
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +40,9 @@ OWN = frozenset(
     }
 )
 """sbatch options that have a resource or a setting, or that the plugin needs itself."""
+
+
+QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 class RequestError(Exception):
@@ -147,6 +152,15 @@ def extra_options(text: str, where: str) -> dict[str, str | bool]:
             raise RequestError(f"{where}: '--{name}' has a resource or a setting of its own")
         options[name] = value if equals else True
     return options
+
+
+def shell_quoted(command: str) -> str:
+    """Return a command of Snakemake's with its arguments quoted for the shell.
+
+    Snakemake quotes them as Python would, which to a shell is another text where a quote, a dollar
+    or a backslash is in it.
+    """
+    return QUOTED.sub(lambda found: shlex.quote(ast.literal_eval(found[0])), command)
 
 
 def _count(resources: Mapping[str, Any], name: str, default: int, least: int = 1) -> int:

@@ -1,9 +1,9 @@
 """Placing tasks: each is found in the queue, or submitted with others that ask for the same."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ TRANSIENT = (
     "unexpected message received",
     "transport endpoint",
 )
+NO_ROOM = ("no space left on device", "disk quota exceeded", "stale file handle")
+"""What a file system says that may be put right while jobs wait."""
+
 LIMITS = ("maxsubmit", "invalid job array specification")
 """What sbatch says where a submission has more jobs than the site allows at once."""
 
@@ -66,7 +69,7 @@ class Submitter:
                 refused |= dict.fromkeys(group, str(error))
             except backends.NoFreeGpuError:
                 continue
-            except slurm.SlurmError as error:
+            except (slurm.SlurmError, OSError) as error:
                 if self._shall_wait(str(error), group):
                     break
                 refused |= dict.fromkeys(group, f"refused by the cluster: {error}")
@@ -138,11 +141,7 @@ class Submitter:
         batch.write()
         self.batches[batch.name] = batch
         payloads = [task.payload(folder, self.settings) for task in tasks]
-        try:
-            self.backend.submit(batch, folder, tasks[0].request, payloads)
-        except BaseException:
-            _remove_unused(folder)
-            raise
+        self.backend.submit(batch, folder, tasks[0].request, payloads)
         for task in tasks:
             task.batch = batch
         batch.write()
@@ -158,7 +157,7 @@ class Submitter:
         """Return whether a refusal may pass; put off the next attempt and say so."""
         words, now = refusal.lower(), time.monotonic()
         full = any(limit in words for limit in LIMITS)
-        if not full and not any(word in words for word in TRANSIENT):
+        if not full and not any(word in words for word in (*TRANSIENT, *NO_ROOM)):
             return False
         if full:
             self.array_size = max(1, self.array_size // 2)
@@ -213,6 +212,8 @@ class Submitter:
     def _keep(self, batch: ledger.Batch, jobs: list[ledger.Entry]) -> None:
         if len(jobs) == len(batch.jobs):
             return
+        if not any(job.id for job in batch.jobs):
+            _remove_unused(self._folder(batch))
         batch.jobs = jobs
         batch.write()
         if not jobs:
@@ -233,11 +234,9 @@ class Submitter:
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the folder of a refused submission; what a job may have written there stays."""
-    for script in folder.glob("submission_file_*.sh"):
-        script.unlink()
-    with suppress(OSError):
-        folder.rmdir()
+    """Remove the folder of a submission that was refused, unless a job has written there."""
+    if not any(folder.glob("*_log.out")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
