@@ -103,7 +103,7 @@ class LocalBackend:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self.gpus = visible_gpus()
-        self.lent: dict[str, list[int]] = {}
+        self.lent: set[str] = set()
         self.processes: dict[str, Any] = {}
 
     def queue(self) -> dict[str, slurm.Queued]:
@@ -116,7 +116,7 @@ class LocalBackend:
             for entry in batch.jobs:
                 if batch.cluster == self.name and entry.id and _is_controller(int(entry.id)):
                     found[entry.id] = slurm.Queued(entry.id, "RUNNING", "", "", batch.comment)
-        self.lent = {id: gpus for id, gpus in self.lent.items() if id in found}
+        self.lent = {gpu for id in found for gpu in _gpus_of(int(id))}
         return found
 
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
@@ -127,23 +127,19 @@ class LocalBackend:
 
         executor = LocalExecutor(folder)
         gpus = self._free(request.gpus)
-        executor.update_parameters(
-            timeout_min=FOREVER_MINUTES,
-            gpus_per_node=len(gpus),
-            visible_gpus=gpus,
-            stderr_to_stdout=True,
-        )
+        executor.update_parameters(timeout_min=FOREVER_MINUTES, stderr_to_stdout=True)
+        # set past submitit's check, which knows numbers only; GPUs may have names
+        executor.parameters.update(gpus_per_node=len(gpus), visible_gpus=gpus)
         (entry,), (payload,) = batch.jobs, payloads
         job = executor.submit(payload)
         entry.id, entry.log = job.job_id, os.path.relpath(job.paths.stdout)
         self.processes[job.job_id] = job
-        self.lent[job.job_id] = gpus
+        self.lent.update(gpus)
 
-    def _free(self, wanted: int) -> list[int]:
+    def _free(self, wanted: int) -> list[str]:
         if wanted > len(self.gpus):
             raise RequestError(f"asks for {wanted} GPUs; this machine has {len(self.gpus)}")
-        busy = {gpu for gpus in self.lent.values() for gpu in gpus}
-        free = [gpu for gpu in self.gpus if gpu not in busy]
+        free = [gpu for gpu in self.gpus if gpu not in self.lent]
         if wanted > len(free):
             raise NoFreeGpuError
         return free[:wanted]
@@ -219,16 +215,32 @@ def choose(settings: ExecutorSettings) -> Backend:
     return LocalBackend(settings) if name == "local" else DebugBackend(settings)
 
 
-def visible_gpus() -> list[int]:
-    """Return the numbers of this machine's GPUs, of those that CUDA_VISIBLE_DEVICES allows."""
+def visible_gpus() -> list[str]:
+    """Return the numbers or names of this machine's GPUs that CUDA_VISIBLE_DEVICES allows."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [int(word) for word in visible.split(",") if word.strip().isdecimal()]
+        return _names(visible)
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return list(range(sum(line.startswith("GPU ") for line in listing.stdout.splitlines())))
+    count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    return [str(number) for number in range(count)]
+
+
+def _names(visible: str) -> list[str]:
+    names = [word.strip() for word in visible.split(",")]
+    return [name for name in names if name and not name.startswith("-")]
+
+
+def _gpus_of(controller: int) -> list[str]:
+    """Return the GPUs that a job's process was given."""
+    import psutil
+
+    try:
+        return _names(psutil.Process(controller).environ().get("CUDA_VISIBLE_DEVICES", ""))
+    except psutil.Error:
+        return []
 
 
 def _outcome(entry: Entry) -> tuple[str, str] | None:

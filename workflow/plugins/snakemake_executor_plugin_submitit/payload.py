@@ -18,6 +18,10 @@ SPARE = 10
 """Seconds kept of the warning time for requeueing."""
 
 
+LAST_SECONDS = 5
+"""Given to a command that is ended because its job is."""
+
+
 class CommandError(Exception):
     """The command did not succeed."""
 
@@ -47,6 +51,8 @@ class Payload:
             status = _wait(self._child.pid)
         except BaseException:
             self._kill(signal.SIGTERM)
+            self._ended_well(time.monotonic() + LAST_SECONDS)
+            self._kill(signal.SIGKILL)
             raise
         if status:
             raise CommandError(_describe(status))
@@ -67,8 +73,7 @@ class Payload:
 
     def _ended_well(self, deadline: float) -> bool:
         """Wait for the command to end; return whether it had already done all there was to do."""
-        assert self._child is not None
-        while time.monotonic() < deadline:
+        while self._child and time.monotonic() < deadline:
             try:
                 pid, status = os.waitpid(self._child.pid, os.WNOHANG)
             except ChildProcessError:
@@ -104,8 +109,11 @@ def _describe(status: int) -> str:
 
 
 def _discard_result() -> None:
-    """Remove the result that an interrupted start of this job may have left."""
+    """Remove what an interrupted start of this job may have left of its result."""
     if "SUBMITIT_FOLDER" in os.environ:
         from submitit import JobEnvironment
 
-        JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
+        paths = JobEnvironment().paths
+        for path in (paths.result_pickle, paths.submitted_pickle):
+            path.with_name(f"{path.name}.save_tmp").unlink(missing_ok=True)
+        paths.result_pickle.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Slurm's own commands: one question for all jobs, and words that say why one cannot be asked."""
 
-import getpass
 import os
 import subprocess
 import time
@@ -68,8 +67,7 @@ def queue() -> dict[str, Queued]:
     """Return all jobs of this user by id, array elements one by one; SlurmError without answer."""
     form = "%i|%T|%N|%M|%l|%r|%k"
     found = {}
-    user = getpass.getuser()
-    for line in _run("squeue", "--user", user, "-h", "-r", "--states=all", "-o", form):
+    for line in _run("squeue", "--me", "-h", "-r", "--states=all", "-o", form):
         fields = line.split("|", 6)
         if len(fields) == 7:
             id, state, node, elapsed, limit, reason, comment = fields
@@ -108,8 +106,14 @@ def _account(rows: list[list[str]]) -> Accounted:
 
 def cancel(ids: Sequence[str]) -> None:
     """Cancel jobs, pending or running."""
+    failures = []
     for chunk in _chunks(ids):
-        _run("scancel", *chunk)
+        try:
+            _run("scancel", *chunk)
+        except SlurmError as error:
+            failures.append(str(error))
+    if failures:
+        raise SlurmError("; ".join(failures))
 
 
 def responds(seconds: float) -> bool:
