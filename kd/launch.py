@@ -1,7 +1,9 @@
 """Several processes for one training: started on this machine, or by srun. Imports no torch."""
 
 import ctypes
+import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +25,7 @@ STOPPED = os.EX_TEMPFAIL
 GROUP = "KD_GROUP"
 """Set in processes that ``launch`` started, to who started them: ``here`` or ``srun``."""
 FAILURE, CLAIM = "failure.json", ".failed"
+TOLD = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<number>[\d,-]+): (?P<end>.*\S)")
 POLL, PATIENCE = 0.1, 10.0
 """Seconds between looks at processes, and until those that ignore SIGTERM are killed."""
 
@@ -106,7 +109,7 @@ def _here(command: list[str], processes: int, directory: Path) -> int:
         _end(children)
     if status >= 0:
         return status
-    _tell(directory, f"process {number} of {processes} was killed by signal {-status}")
+    _tell(directory, f"process {number} of {processes} was killed by signal {-status}", -status)
     return 128 - status
 
 
@@ -134,15 +137,37 @@ def _by_srun(command: list[str], processes: int, directory: Path) -> int:
     step = subprocess.Popen(
         [*srun, *(["--cpus-per-task", threads] if threads else []), *command],
         stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         env=shared,
     )
     try:
+        number, node, ending = _first_told(step)
         status = step.wait()
     finally:
         _end([step])
-    if status > 128 and _cause(directory) in (None, "LostProcessError"):
-        _tell(directory, f"one of {processes} processes was killed by signal {status - 128}")
-    return status if status >= 0 else 128 - status
+    status = status if status >= 0 else 128 - status
+    if status <= 128 or _cause(directory) not in (None, "LostProcessError"):
+        return status
+    signals = {signal.strsignal(each): each for each in signal.valid_signals()}
+    known = signals.get(ending)
+    how = f"was killed by signal {known}" if known else f"ended: {ending}"
+    _tell(directory, f"process {number} of {processes}, on {node}, {how}", known)
+    return 128 + known if known else status
+
+
+def _first_told(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
+    """Pass on what a job step says; return number, node and end of the first process that failed.
+
+    The first is the cause: srun ends the others, and its own status is that of any of them.
+    """
+    assert step.stderr is not None
+    found = None
+    for line in io.TextIOWrapper(step.stderr, errors="replace"):
+        print(line, end="", file=sys.stderr, flush=True)
+        found = found or TOLD.match(line)
+    if found is None:
+        return "?", "a node", "srun told no more"
+    return found["number"], found["node"], found["end"]
 
 
 def _has_srun() -> bool:
@@ -169,12 +194,16 @@ def _meeting(address: str, processes: int) -> dict[str, str]:
     return threads | group
 
 
-def _tell(directory: Path, problem: str) -> None:
-    """Print the line for a process that could not, and record it as the run's failure."""
+def _tell(directory: Path, problem: str, number: int | None) -> None:
+    """Print the line for a process that could not, and record it as the run's failure.
+
+    SIGTERM is no failure of the run: somebody, or a preempting job, ended it.
+    """
     from kd.provenance import write_failure
 
     print(f"error: {problem}", file=sys.stderr, flush=True)
-    write_failure(directory, UserError(problem))
+    if number != signal.SIGTERM:
+        write_failure(directory, UserError(problem))
 
 
 def _cause(directory: Path) -> str | None:
