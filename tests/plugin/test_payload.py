@@ -156,19 +156,13 @@ def _no_orphans() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_orphans")
-@pytest.mark.xfail(strict=True, reason="a command that ignores SIGTERM outlives an interrupt")
 def test_an_interrupt_ends_a_command_that_does_not_listen() -> None:
     started = Started(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
     started.signal(signal.SIGINT)
-    until(lambda: all(map(gone, pids("pid", "children"))), seconds=1)
+    until(lambda: all(map(gone, pids("pid", "children"))))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a warning that comes before the child is an AssertionError",
-)
 def test_a_warning_before_the_command_has_started() -> None:
     assert not payload("true").checkpoint().function.finished
 
@@ -190,7 +184,6 @@ def test_the_error_of_an_earlier_start_is_removed(in_a_job: Path) -> None:
     assert not in_a_job.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a temporary file of submitit stops a later start")
 def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) -> None:
     half = in_a_job.with_name(in_a_job.name + ".save_tmp")
     half.touch()

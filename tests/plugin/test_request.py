@@ -1,10 +1,11 @@
 """Resources and settings become parameters of submitit's Slurm executor."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from snakemake_executor_plugin_submitit.request import RequestError, request_of
+from snakemake_executor_plugin_submitit.request import RequestError, request_of, shell_quoted
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from submitit import SlurmExecutor
 from submitit.slurm.slurm import _make_sbatch_string
@@ -167,3 +168,14 @@ def test_more_memory_changes_nothing_else() -> None:
     after = before.with_memory(8000)
     assert after.mem_mb == 8000
     assert after.with_memory(4000) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["plain", "it's", 'say "so"', "$HOME `id` $(id)", "a\\b", "two\nlines", "é 'both\" ;&|<>*?"],
+)
+def test_arguments_reach_the_job_as_they_are(text: str) -> None:
+    """Snakemake writes them as Python would, and a shell reads them."""
+    command = f"python -m snakemake {'out/a'!r} --config {text!r} {text!r} --nolock"
+    words = ["python", "-m", "snakemake", "out/a", "--config", text, text, "--nolock"]
+    assert shlex.split(shell_quoted(command)) == words

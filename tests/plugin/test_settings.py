@@ -90,10 +90,11 @@ def test_without_slurm_jobs_are_processes_of_this_machine(
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus"), [("0,1", [0, 1]), ("3", [3]), ("", []), (" 2, 5 ", [2, 5])]
+    ("visible", "gpus"),
+    [("0,1", ["0", "1"]), ("3", ["3"]), ("", []), ("-1", []), (" 2, 5 ", ["2", "5"])],
 )
 def test_the_gpus_that_jobs_of_this_machine_share(
-    visible: str, gpus: list[int], monkeypatch: pytest.MonkeyPatch
+    visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert backends.visible_gpus() == gpus

@@ -68,7 +68,6 @@ def test_a_machine_without_slurm(command: Command) -> None:
         slurm.queue()
 
 
-@pytest.mark.xfail(strict=True, reason="the queue of $LOGNAME is asked for")
 def test_the_queue_is_that_of_who_runs_this(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +113,6 @@ def test_all_jobs_are_cancelled(command: Command) -> None:
     assert len(calls.read_text().split()) == 150
 
 
-@pytest.mark.xfail(strict=True, reason="the first chunk that fails is the last one tried")
 def test_one_that_cannot_be_cancelled_does_not_keep_the_others(command: Command) -> None:
     complaint = "scancel: error: Kill job error on job id 3: Invalid job id specified\n"
     calls = command("scancel", complaint=complaint, status=1)
