@@ -55,7 +55,8 @@ class Case:
 
     def training(self, training: Training, *arguments: str, **environment: str) -> Flow:
         """Start Snakemake on a training of the tiny study."""
-        command = [training.target, *TINY, "--workflow-profile", "none", *arguments]
+        command = [training.target, "--workflow-profile", "none", *arguments]
+        command += [*TINY, *training.settings]
         return self.snakemake(*command, **environment)
 
     def fails(self, flow: Flow, name: str, cause: str) -> str:
@@ -97,6 +98,6 @@ def case(lab: Lab, tmp_path: Path, record_property: Callable[..., None]) -> Iter
         made = Case(lab, tmp_path, sampler, record_property)
         yield made
     for flow in made.flows:
-        if flow.process.poll() is None:
+        if not flow.is_over:
             flow.kill()
     assert not sampler.duplicates, f"two jobs for one output: {sampler.duplicates[:5]}"

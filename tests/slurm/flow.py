@@ -40,6 +40,11 @@ class Flow:
         """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
     def lines(self, pattern: str) -> list[str]:
         """Return the printed lines in which a pattern is found."""
         return [line for line in self.output.splitlines() if re.search(pattern, line)]
@@ -53,9 +58,7 @@ class Flow:
 
     def wait_for(self, pattern: str, seconds: float = 60) -> str:
         """Wait until a line has been printed in which a pattern is found; return the first."""
-        wait_for(
-            lambda: self.lines(pattern) or self.process.poll() is not None, seconds, f"'{pattern}'"
-        )
+        wait_for(lambda: self.lines(pattern) or self.is_over, seconds, f"'{pattern}'")
         assert self.lines(pattern), f"'{pattern}' is not in\n{self.output}"
         return self.lines(pattern)[0]
 

@@ -54,17 +54,17 @@ class Plain:
 
 
 class Training:
-    """The tiny study with data, and one run of it that makes a given number of steps."""
+    """The tiny study with data, and its student alone, which makes a given number of steps."""
 
     STEPS_PER_EPOCH = 6
 
-    def __init__(self, folder: Path, steps: int, contains: str = STUDENT) -> None:
+    def __init__(self, folder: Path, steps: int, *settings: str) -> None:
         make_project(folder)
-        self.folder, self.steps = folder, steps
+        self.folder, self.settings = folder, settings
         epochs = steps // self.STEPS_PER_EPOCH
         edit(folder / "configs/schedules/tiny.yaml", epochs=epochs, milestones=[epochs - 1])
         runs = plan("tiny", "tiny", Library(folder / "configs")).runs
-        (run,) = (run for name, run in runs.items() if contains in name)
+        (run,) = (run for name, run in runs.items() if STUDENT in name)
         self.target, self.run = f"{run.directory}/weights.pth", folder / run.directory
         self.log, self.config = self.run / "log.jsonl", run.config
 
@@ -82,9 +82,8 @@ class Training:
 
     @property
     def printed(self) -> str:
-        """What its jobs printed, the oldest first; the run's own log begins anew with each start."""
-        logs = sorted(self.folder.glob("logs/slurm/train/*/*_log.out"))
-        return "".join(path.read_text(errors="replace") for path in logs)
+        """What it printed, at every start."""
+        return (self.run / "train.log").read_text(errors="replace")
 
     @property
     def resumed_at(self) -> list[int]:

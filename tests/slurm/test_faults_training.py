@@ -1,5 +1,6 @@
 """Trainings that are cut: they go on at a step above 0, and end in the same weights."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -8,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import Case
+from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import Training
 from tests.tiny import kd
 
 pytestmark = pytest.mark.slurm_full
-STEPS, LONG = 360, 3600
+STEPS, LONG = 360, 720
 MEGABYTE = 1 << 20
 
 
@@ -26,20 +28,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
 def uninterrupted(folder: Path, steps: int) -> Training:
     training = Training(folder, steps)
     training.write()
-    process = kd("train", training.run)
+    with contextlib.chdir(folder):
+        process = kd("train", training.run)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return training
 
 
-def until_step(training: Training, step: int) -> None:
-    wait_for(lambda: training.step >= step, 120, f"step {step}")
+def until_step(training: Training, flow: Flow, step: int) -> None:
+    wait_for(lambda: training.step >= step or flow.is_over, 120, f"step {step}")
+    assert not flow.is_over, flow.output
 
 
 def preempted(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS)
     flow = case.training(training, KD_SAVE_EVERY="20")
-    until_step(training, 60)
+    until_step(training, flow, 60)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.fault("preempt", job)
     assert flow.wait(240) == 0, flow.output
@@ -63,7 +67,7 @@ def test_preemption_with_a_time_of_grace(case: Case, whole: Training) -> None:
 def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS)
     flow = case.training(training, KD_SAVE_EVERY="20")
-    until_step(training, 60)
+    until_step(training, flow, 60)
     (job,) = (job for job in case.lab.queue() if job.state == "RUNNING")
     case.lab.fault("node-lost", job.node)
     assert flow.wait(240) == 0, flow.output
@@ -74,7 +78,9 @@ def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
     case.shows(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
 
 
-def test_a_time_limit_shorter_than_the_training(case: Case) -> None:
+def test_a_time_limit_shorter_than_the_training(
+    case: Case, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     training = Training(case.folder, LONG)
     arguments = ["--set-resources", "train:runtime=1", "--submitit-signal-seconds", "20"]
     flow = case.training(training, *arguments)
@@ -84,7 +90,8 @@ def test_a_time_limit_shorter_than_the_training(case: Case) -> None:
     assert len(case.sampler.ids) == 1
     logged = [json.loads(line)["step"] for line in training.log.read_text().splitlines()]
     assert logged == sorted({*logged}) and logged[-1] == LONG
-    case.shows(f"requeued {len(steps)} times under one id, resumed at steps {steps} of {LONG}")
+    assert training.ends_like(uninterrupted(tmp_path_factory.mktemp("long"), LONG))
+    case.shows(f"requeued under one id, resumed at steps {steps} of {LONG}, equal weights")
 
 
 @pytest.fixture
@@ -106,12 +113,12 @@ def test_the_disk_is_full_when_a_checkpoint_is_written(
 ) -> None:
     training = Training(case.folder, STEPS)
     flow = case.training(training, KD_SAVE_EVERY="20")
-    until_step(training, 60)
+    until_step(training, flow, 60)
     used = sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file())
     resize(small_disk, used + used // 10)
     assert flow.wait() == 1, flow.output
     (line,) = flow.lines("message: job")
-    assert "No space left on device" in line and "train.log" in line
+    assert "No space left on device" in line and "/latest.log" in line
     assert len([name for name in training.checkpoints if name.startswith("step")]) == 2
     assert not [name for name in training.checkpoints if not name.startswith("step")]
     resize(small_disk, 64 * MEGABYTE)
@@ -126,7 +133,7 @@ def test_the_disk_is_full_when_a_checkpoint_is_written(
 def test_snakemake_is_killed_and_the_training_goes_on(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS)
     flow = case.training(training)
-    until_step(training, 30)
+    until_step(training, flow, 30)
     flow.kill()
     assert case.training(training, "--unlock").wait() == 0
     again = case.training(training)
@@ -139,16 +146,16 @@ def test_snakemake_is_killed_and_the_training_goes_on(case: Case, whole: Trainin
 
 
 def test_one_process_of_two_dies(case: Case) -> None:
-    training = Training(case.folder, STEPS)
-    flow = case.training(training, "gpus=2", KD_SAVE_EVERY="20")
-    until_step(training, 40)
+    training = Training(case.folder, STEPS, "gpus=2")
+    flow = case.training(training, KD_SAVE_EVERY="20")
+    until_step(training, flow, 40)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.kill(job, RANK="1")
     assert flow.wait() == 1, flow.output
     (line,) = flow.lines("message: job")
     assert "signal 9" in line and "process 1 of 2" in line
     assert not case.lab.queue()
-    again = case.training(training, "gpus=2")
+    again = case.training(training)
     assert again.wait() == 0, again.output
     (step,) = training.resumed_at
     assert step >= 20
