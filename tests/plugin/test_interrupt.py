@@ -55,7 +55,6 @@ def test_without_a_terminal_jobs_are_left(monkeypatch: pytest.MonkeyPatch) -> No
         assert not shall_cancel("ask", "slurm", ["57"])
 
 
-@pytest.mark.xfail(strict=True, reason="a closed standard input is asked whether it is a terminal")
 def test_without_any_input_jobs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under cron or a service manager, which may close it."""
     monkeypatch.setattr(sys, "stdin", None)

@@ -37,7 +37,7 @@ def test_what_is_written_is_read() -> None:
 def test_the_file_has_what_others_read() -> None:
     batch = submitted("one")
     content = json.loads((ROOT / f"{batch.name}.json").read_text())
-    assert {"batch", "cluster", "submitted", "jobs"} == set(content)
+    assert {"batch", "cluster", "submitted", "folder", "jobs"} == set(content)
     assert content["jobs"][0]["outputs"] == ["out/one"]
     assert batch.comment == f"snakemake:{batch.name}"
 

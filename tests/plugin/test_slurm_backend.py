@@ -103,13 +103,3 @@ def test_a_job_that_is_taken_over_finds_what_to_run(left: bool, folder: Path) ->
     assert entry.log == "57_1_0_log.out"
     DelayedSubmission.load(path).result()
     assert Path("ran").read_text() == ("left\n" if left else "given\n")
-
-
-@pytest.mark.xfail(strict=True, reason="a job is looked for in today's folder of logs")
-def test_a_log_stays_where_it_was(sbatch: Callable[..., Path]) -> None:
-    """The folder of logs may be another one by now."""
-    sbatch()
-    (entry,) = submit("a").jobs
-    log = entry.log
-    SlurmBackend(ExecutorSettings()).adopt(entry, Path("elsewhere").absolute(), payload("a"), 60)
-    assert entry.log == log

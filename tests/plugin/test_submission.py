@@ -285,3 +285,13 @@ def test_a_retried_memory_is_remembered(cluster: Cluster, submitter: New) -> Non
     again = task("a")
     submitter().place([again], cluster.queue())
     assert (again.entry.attempt, again.request.mem_mb) == (3, 16_000)
+
+
+def test_a_job_taken_over_keeps_its_log(cluster: Cluster, submitter: New) -> None:
+    """The folder of logs may be another one by now."""
+    first, again = task("a"), task("a")
+    submitter().place([first], {})
+    submitter(log_folder="elsewhere").place([again], cluster.queue())
+    assert again.entry.id == first.entry.id
+    assert again.batch and again.batch.folder == first.batch.folder
+    assert Path(first.batch.folder).parts[:2] == ("logs", "slurm")

@@ -84,6 +84,7 @@ class SlurmBackend:
         """Write what the job waits for, if whoever submitted it was stopped before it could."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
+        folder.mkdir(parents=True, exist_ok=True)
         paths = JobPaths(folder, entry.id)
         entry.log = os.path.relpath(paths.stdout)
         if not paths.submitted_pickle.exists():

@@ -12,7 +12,7 @@ def shall_cancel(on_interrupt: str, backend: str, ids: Sequence[str]) -> bool:
     """Return whether to cancel jobs. Those of this machine end with their workflow."""
     if backend != "slurm" or on_interrupt == "cancel":
         return True
-    if on_interrupt == "leave" or not sys.stdin.isatty():
+    if on_interrupt == "leave" or not (sys.stdin and sys.stdin.isatty()):
         return False
     print(
         f"\n{len(ids)} jobs are in the queue. Enter or wait: leave them, the next snakemake takes "

@@ -46,13 +46,14 @@ class Entry:
 
 @dataclass
 class Batch:
-    """The jobs of one submission: element i of a job array is ``jobs[i]``."""
+    """The jobs of one submission, with logs in ``folder``; array element i is ``jobs[i]``."""
 
     name: str
     cluster: str
     submitted: str
     jobs: list[Entry] = field(default_factory=list)
     root: Path = ROOT
+    folder: str = ""
 
     @property
     def path(self) -> Path:
@@ -69,7 +70,12 @@ class Batch:
             return
         self.root.mkdir(parents=True, exist_ok=True)
         jobs = [_without(asdict(job), "batch", "cluster", "submitted") for job in self.jobs]
-        content = {"batch": self.name, "cluster": self.cluster, "submitted": self.submitted}
+        content = {
+            "batch": self.name,
+            "cluster": self.cluster,
+            "submitted": self.submitted,
+            "folder": self.folder,
+        }
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({**content, "jobs": jobs}, indent=1), encoding="utf-8")
         os.replace(temporary, self.path)
@@ -96,7 +102,10 @@ def batches(root: Path = ROOT) -> list[Batch]:
             jobs = [Entry(**job, **common) for job in content["jobs"]]
         except (OSError, ValueError, TypeError, KeyError):
             continue
-        found.append(Batch(common["batch"], common["cluster"], common["submitted"], jobs, root))
+        folder = content.get("folder", "")
+        found.append(
+            Batch(common["batch"], common["cluster"], common["submitted"], jobs, root, folder)
+        )
     return found
 
 

@@ -220,7 +220,9 @@ class Submitter:
             del self.batches[batch.name]
 
     def _folder(self, batch: ledger.Batch) -> Path:
-        return Path(self.settings.log_folder, batch.jobs[0].rule, batch.name).absolute()
+        if not batch.folder:
+            batch.folder = os.path.join(self.settings.log_folder, batch.jobs[0].rule, batch.name)
+        return Path(batch.folder).absolute()
 
     def report(self, seconds: float) -> None:
         """Tell how often Slurm was asked."""
