@@ -7,8 +7,8 @@ are those of the joined batch. In one process they compute what mmdet's do, to t
 
 from typing import Any
 
-from mmdet.models.dense_heads import GFLHead, RetinaHead, RPNHead, SSDHead, YOLOV3Head
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+from mmdet.models import dense_heads
+from mmdet.models.roi_heads import bbox_heads
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
 from mmengine.dist import get_world_size
@@ -28,18 +28,18 @@ class _SharedCount:
         return (*found[:COUNT], shared_count(found[COUNT]), *found[COUNT + 1 :])
 
 
-@MODELS.register_module(name="RetinaHead", force=True)
-class SharedRetinaHead(_SharedCount, RetinaHead):
+@MODELS.register_module(force=True)
+class RetinaHead(_SharedCount, dense_heads.RetinaHead):
     """mmdet's RetinaHead, dividing by the positives of all processes."""
 
 
-@MODELS.register_module(name="RPNHead", force=True)
-class SharedRPNHead(_SharedCount, RPNHead):
+@MODELS.register_module(force=True)
+class RPNHead(_SharedCount, dense_heads.RPNHead):
     """mmdet's RPNHead, dividing by the samples of all processes."""
 
 
 @MODELS.register_module()
-class CompleteSSDHead(_SharedCount, SSDHead):
+class CompleteSSDHead(_SharedCount, dense_heads.SSDHead):
     """mmdet's SSDHead with a ``loss_cls``, which its ``predict`` reads (mmdet 3.3.0) and it lacks.
 
     The loss itself is a softmax cross-entropy with hard negatives (SSD paper), as in mmdet.
@@ -50,12 +50,16 @@ class CompleteSSDHead(_SharedCount, SSDHead):
         self.loss_cls = MODELS.build({"type": "CrossEntropyLoss", "use_sigmoid": False})
 
 
-@MODELS.register_module(name="GFLHead", force=True)
-class SharedGFLHead(GFLHead):
+@MODELS.register_module(force=True)
+class GFLHead(dense_heads.GFLHead):
     """mmdet's GFLHead, whose sum of weights is 1 at least over all processes, not in each.
 
     The weights are scores, so that early in training the sum of a process is less.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._weights: list[Tensor] = []
 
     def loss_by_feat_single(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         found = super().loss_by_feat_single(*args, **kwargs)
@@ -63,7 +67,7 @@ class SharedGFLHead(GFLHead):
         return found
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        self._weights: list[Tensor] = []
+        self._weights.clear()
         losses = super().loss_by_feat(*args, **kwargs)
         world = get_world_size()
         if world == 1:
@@ -75,8 +79,8 @@ class SharedGFLHead(GFLHead):
         return losses | scaled
 
 
-@MODELS.register_module(name="Shared2FCBBoxHead", force=True)
-class SharedCountBBoxHead(Shared2FCBBoxHead):
+@MODELS.register_module(force=True)
+class Shared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
     """mmdet's head of RoIs, dividing by the RoIs of all processes."""
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -93,8 +97,8 @@ class SharedCountBBoxHead(Shared2FCBBoxHead):
         return losses
 
 
-@MODELS.register_module(name="YOLOV3Head", force=True)
-class SharedYOLOV3Head(YOLOV3Head):
+@MODELS.register_module(force=True)
+class YOLOV3Head(dense_heads.YOLOV3Head):
     """mmdet's YOLOV3Head, whose losses are sums over the images of all processes."""
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def rank() -> int:
 
 def world() -> int:
     """Return the number of processes in this process's group."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def launched() -> bool:
