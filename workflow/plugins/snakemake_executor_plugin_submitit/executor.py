@@ -90,6 +90,7 @@ class Executor(RemoteExecutor):
                 changed = await asyncio.to_thread(self._look)
             except slurm.SlurmError as error:
                 self._tell_silence(error)
+                changed = self._finish_succeeded()
             except Exception as error:
                 self.logger.warning(f"Looking at the queue failed ({error!r}); trying again.")
         self._set_pace(changed)
@@ -159,12 +160,23 @@ class Executor(RemoteExecutor):
         if found.state == verdict.DOUBT and task.doubted_for() < self.settings.doubt_seconds:
             return False
         if found.state == verdict.SUCCESS:
-            self._note(self.submitter.clear, task)
-            self._drop(task)
-            self.report_job_success(task.info)
+            self._finish(task)
         elif not self._again(task, found):
             self._fail(task, found)
         return True
+
+    def _finish(self, task: Task) -> None:
+        self._note(self.submitter.clear, task)
+        self._drop(task)
+        self.report_job_success(task.info)
+
+    def _finish_succeeded(self) -> bool:
+        """Finish jobs that have left a result, which counts without Slurm; return whether any."""
+        with self.mutex:
+            succeeded = [task for task in self.tasks if task.entry.id and self._succeeded(task)]
+        for task in succeeded:
+            self._finish(task)
+        return bool(succeeded)
 
     def _again(self, task: Task, found: verdict.Verdict) -> bool:
         """Let a job be submitted again where more memory or another node may help."""
@@ -178,7 +190,7 @@ class Executor(RemoteExecutor):
             self.logger.warning(f"{told}; submitting it again, to go on where it was.")
         else:
             return False
-        self.submitter.release(task)
+        self._note(self.submitter.release, task)
         task.doubt_since = None
         return True
 

@@ -173,8 +173,8 @@ class Submitter:
 
     def release(self, task: Task) -> None:
         """Take a task out of its submission, to be submitted anew."""
-        self._forget({task.entry.key})
         task.entry.id, task.batch = None, None
+        self._forget({task.entry.key})
 
     def clear(self, task: Task) -> None:
         """Forget a job that has succeeded, and remove what submitit needed; its log stays."""
