@@ -27,6 +27,7 @@ JOBS = SECONDS // 3
 LAST_RUN = 900
 FAILURE = re.compile(r"job (\d+\S*) \(work name=(\w+)\): (.*?)(?:; log: (\S+))?$")
 SHOWN_LOG = re.compile(r"^Logfile [^\n]*:\n(=+)\n.*?\n\1\n", re.M | re.S)
+PLUGIN_TRACEBACK = re.compile(r'^  File ".*snakemake_executor_plugin_submitit/', re.M)
 EXCEPTION = "exception: ValueError: the number 17 is not even"
 ENDS_A_JOB = {"scancel", "requeue", "preempt", "node-lost"}
 AROUND = 10
@@ -72,7 +73,9 @@ def repeated(soak: Soak, chaos: Chaos) -> Iterator[str]:
 
 def was_cut(note: Note, chaos: Chaos) -> bool:
     return any(
-        fault.what in ENDS_A_JOB and note.id in fault.jobs and abs(fault.time - note.time) < AROUND
+        fault.what in ENDS_A_JOB
+        and note.id in fault.jobs
+        and fault.began - AROUND < note.time < fault.ended + AROUND
         for fault in chaos.faults
     )
 
@@ -103,8 +106,8 @@ def misjudged(soak: Soak, chaos: Chaos, last: Flow) -> Iterator[str]:
             right = text.startswith("cancelled") if id in cancelled else False
             if not right and not (kind == "fail" and text == EXCEPTION):
                 yield f"{flow.log.name}: job {id} ({kind} {name}) is said to have failed: {text}"
-        if re.search(r"^Traceback", SHOWN_LOG.sub("", flow.output), re.M):
-            yield f"{flow.log.name} shows a traceback"
+        if PLUGIN_TRACEBACK.search(SHOWN_LOG.sub("", flow.output)):
+            yield f"{flow.log.name} shows a traceback of the plugin"
     told = {name for _, name, _, _ in failures(last)}
     if told != set(soak.names("fail")):
         yield f"the last run names as failed: {sorted(told)}"
@@ -113,7 +116,7 @@ def misjudged(soak: Soak, chaos: Chaos, last: Flow) -> Iterator[str]:
 def untold(soak: Soak, chaos: Chaos) -> Iterator[str]:
     """Yield cancelled jobs that were not said to be, by a Snakemake that lived to tell."""
     for fault in chaos.faults:
-        if fault.what != "scancel" or fault.missed:
+        if fault.what != "scancel":
             continue
         (id,), flow = fault.jobs, chaos.flows[fault.run]
         name = chaos.case.sampler.names[id]

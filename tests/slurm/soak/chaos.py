@@ -17,20 +17,22 @@ WEIGHTS = {
 WITHOUT_CONTROLLER = {"node-lost", "dbd-down", "kill", "interrupt"}
 BACK = {"node-lost": "node-back", "ctld-down": "ctld-up", "dbd-down": "dbd-up"}
 PASSES_AFTER = (5, 40)
-GAP = 5
+GAP = 3
 """Seconds between two faults, on average."""
 NODES = ["lab1", "lab2"]
+Hit = list[str] | None
+"""The jobs that a fault concerns, or None where there was nothing to do it to."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What was done, when, to which jobs, and in which run of Snakemake; or that it came late."""
+    """What was done, from when to when, to which jobs, and in which run of Snakemake."""
 
     what: str
-    time: float
+    began: float
+    ended: float
     jobs: tuple[str, ...]
     run: int
-    missed: bool = False
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Chaos:
     flows: list[Flow] = field(default_factory=list)
     cut: set[int] = field(default_factory=set)
     queue: list[Queued] = field(default_factory=list)
-    passing: dict[str, tuple[float, list[str]]] = field(default_factory=dict)
+    passing: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     start_at: float | None = None
     locked: bool = False
 
@@ -72,7 +74,7 @@ class Chaos:
 
     def count(self) -> Counter[str]:
         """Return how often each fault happened."""
-        return Counter(fault.what for fault in self.faults if not fault.missed)
+        return Counter(fault.what for fault in self.faults)
 
     def _start(self) -> None:
         if self.locked:
@@ -98,81 +100,81 @@ class Chaos:
             if what not in self.passing and (controller or what in WITHOUT_CONTROLLER)
         }
         (what,) = self.random.choices([*possible], [*possible.values()])
-        getattr(self, f"_{what.replace('-', '_')}")()
+        began, run = time.time(), len(self.flows) - 1
+        hit = getattr(self, f"_{what.replace('-', '_')}")()
+        if hit is None:
+            return
+        fault = Fault(what, began, time.time(), tuple(hit), run)
+        self.faults.append(fault)
+        with open(self.case.folder / "faults.log", "a") as stream:
+            stream.write(f"{fault}\n")
 
     def _mine(self) -> list[Queued]:
         known = self.case.sampler.names
         jobs = self.case.lab.queue()
         return [job for job in jobs if job.state in LIVE and known.get(job.id)]
 
-    def _note(self, what: str, jobs: list[str], missed: bool = False) -> None:
-        self.faults.append(Fault(what, time.time(), tuple(jobs), len(self.flows) - 1, missed))
-
-    def _on_a_job(self, what: str, states: set[str], act: Callable[[str], object]) -> None:
+    def _on_a_job(self, states: set[str], act: Callable[[str], object]) -> Hit:
         """Do something to a random job, which may have ended just now."""
         jobs = [job for job in self.queue if job.state in states]
         if not jobs:
-            return
+            return None
         job = self.random.choice(jobs)
-        hit = [job.id]
-        if what == "preempt":
-            hit = [other.id for other in self.queue if other.node == job.node]
         try:
             act(job.id)
         except AssertionError:
-            ended = job.id not in {other.id for other in self._mine() if other.state in states}
-            assert ended, f"{what} {job}"
-            self._note(what, [job.id], missed=True)
-        else:
-            self._note(what, hit)
+            live = {other.id for other in self._mine() if other.state in states}
+            assert job.id not in live, f"nothing could be done to {job}"
+            return None
+        return [job.id]
 
-    def _warn(self) -> None:
-        self._on_a_job("warn", {"RUNNING"}, lambda id: self.case.lab.fault("warn", id))
+    def _at(self, node: str) -> list[str]:
+        return [job.id for job in self.queue if job.node == node]
 
-    def _scancel(self) -> None:
+    def _warn(self) -> Hit:
+        return self._on_a_job({"RUNNING"}, lambda id: self.case.lab.fault("warn", id))
+
+    def _scancel(self) -> Hit:
         states = {"RUNNING", "PENDING"}
-        self._on_a_job("scancel", states, lambda id: self.case.lab.run("scancel", id))
+        return self._on_a_job(states, lambda id: self.case.lab.run("scancel", id))
 
-    def _requeue(self) -> None:
-        requeue = ("scontrol", "requeue")
-        self._on_a_job("requeue", {"RUNNING"}, lambda id: self.case.lab.run(*requeue, id))
+    def _requeue(self) -> Hit:
+        command = ("scontrol", "requeue")
+        return self._on_a_job({"RUNNING"}, lambda id: self.case.lab.run(*command, id))
 
-    def _preempt(self) -> None:
-        self._on_a_job("preempt", {"RUNNING"}, lambda id: self.case.lab.fault("preempt", id))
+    def _preempt(self) -> Hit:
+        hit = self._on_a_job({"RUNNING"}, lambda id: self.case.lab.fault("preempt", id))
+        return hit and self._at(*(job.node for job in self.queue if job.id in hit))
 
-    def _node_lost(self) -> None:
+    def _node_lost(self) -> Hit:
         node = self.random.choice(NODES)
-        self._note("node-lost", [job.id for job in self.queue if job.node == node])
-        self._down("node-lost", [node])
+        self._down("node-lost", node)
+        return self._at(node)
 
-    def _ctld_down(self) -> None:
-        self._note("ctld-down", [])
-        self._down("ctld-down", [])
+    def _ctld_down(self) -> Hit:
+        return self._down("ctld-down")
 
-    def _dbd_down(self) -> None:
-        self._note("dbd-down", [])
-        self._down("dbd-down", [])
+    def _dbd_down(self) -> Hit:
+        return self._down("dbd-down")
 
-    def _down(self, what: str, arguments: list[str]) -> None:
+    def _down(self, what: str, *arguments: str) -> Hit:
         self.case.lab.fault(what, *arguments)
         self.passing[what] = (time.monotonic() + self.random.uniform(*PASSES_AFTER), arguments)
+        return []
 
-    def _kill(self) -> None:
-        if self._ending("kill"):
-            self.flows[-1].kill()
-            self.locked = True
+    def _kill(self) -> Hit:
+        return self._end(lambda flow: flow.kill(), locked=True)
 
-    def _interrupt(self) -> None:
-        if self._ending("interrupt"):
-            flow = self.flows[-1]
-            flow.interrupt()
-            flow.wait(90)
+    def _interrupt(self) -> Hit:
+        return self._end(lambda flow: (flow.interrupt(), flow.wait(90)))
 
-    def _ending(self, what: str) -> bool:
-        """Note that Snakemake is ended now, to be started again soon; not if it has ended."""
-        running = self.flows[-1].process.poll() is None
-        if running:
-            self._note(what, [])
-            self.cut.add(len(self.flows) - 1)
-            self.start_at = time.monotonic() + self.random.uniform(0, 8)
-        return running
+    def _end(self, act: Callable[[Flow], object], locked: bool = False) -> Hit:
+        """End Snakemake, to be started again soon; not if it has ended."""
+        flow = self.flows[-1]
+        if flow.process.poll() is not None:
+            return None
+        self.cut.add(len(self.flows) - 1)
+        act(flow)
+        self.locked = locked
+        self.start_at = time.monotonic() + self.random.uniform(0, 8)
+        return []
