@@ -29,6 +29,16 @@ signal.signal(signal.SIGUSR2, warned)
 print("ready", flush=True)
 payload()
 """
+ANOTHER_THREAD_IS_WARNED = """
+import os, signal, threading, time
+
+def warn():
+    while not os.path.exists("now"):
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
+
+threading.Thread(target=warn, daemon=True).start()
+"""
 OBEDIENT = 'echo $$ > pid; until [ -e "$SNAKEMAKE_STOP_FILE" ]; do sleep 0.05; done; exit 75'
 DEAF = (
     "exec > /dev/null 2>&1; trap '' TERM INT; "
@@ -66,10 +76,10 @@ def payload(command: str, grace: float = 30) -> Payload:
 class Started:
     """A payload in a process of its own, which is warned as submitit warns one."""
 
-    def __init__(self, command: str, grace: float = 30) -> None:
+    def __init__(self, command: str, grace: float = 30, job: str = JOB) -> None:
         Path("payload").write_bytes(pickle.dumps(payload(command, grace)))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", JOB], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
@@ -115,6 +125,15 @@ def test_a_warned_command_saves_and_is_to_run_again() -> None:
     assert gone(*pids("pid"))
     again = pickle.loads(Path("again").read_bytes())
     assert not again.finished and again.command == OBEDIENT
+
+
+def test_a_warning_may_reach_any_thread() -> None:
+    """The system gives it to one of numpy's where the main one has a signal pending."""
+    started = Started(OBEDIENT, job=ANOTHER_THREAD_IS_WARNED + JOB)
+    until(lambda: written("pid"))
+    Path("now").touch()
+    output, _ = started.process.communicate(timeout=30)
+    assert (started.process.returncode, output.strip()) == (3, "to run again")
 
 
 def test_a_command_that_ignores_the_warning_is_killed_with_all_it_started() -> None:

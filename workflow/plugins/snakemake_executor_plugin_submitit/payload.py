@@ -18,6 +18,8 @@ SPARE = 10
 """Seconds kept of the warning time for requeueing."""
 
 
+POLL_SECONDS = 0.2
+
 LAST_SECONDS = 5
 """Given to a command that is ended because its job is."""
 
@@ -95,11 +97,15 @@ class Payload:
 def _wait(pid: int) -> int:
     """Return the exit status of a child, negative for a signal.
 
-    Not ``Popen.wait``: the signal handler that runs ``checkpoint`` may interrupt this very line,
-    and would wait for a lock that it holds itself.
+    Asked again and again: a signal that the system gives to another thread does not interrupt a
+    blocking wait, and its handler would run when it is too late. Not by ``Popen.poll``: the handler
+    that runs ``checkpoint`` would wait for a lock that the interrupted line holds.
     """
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(POLL_SECONDS)
 
 
 def _describe(status: int) -> str:
