@@ -45,6 +45,10 @@ OWN = frozenset(
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
+UNTIL_IT_LISTENS = "trap '' USR2"
+"""The job does not die of a warning that comes before submitit has begun to listen."""
+
+
 class RequestError(Exception):
     """A resource or setting that no job can be made of."""
 
@@ -81,7 +85,7 @@ class Request:
             "cpus_per_task": self.cpus,
             "stderr_to_stdout": True,
             "slurm_mem": f"{self.mem_mb}MB",
-            "slurm_setup": settings.setup.splitlines() or None,
+            "slurm_setup": [UNTIL_IT_LISTENS, *settings.setup.splitlines()],
             "slurm_use_srun": False,
             "slurm_array_parallelism": settings.array_size,
             "slurm_additional_parameters": {

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from signal import Signals
 
 from snakemake_executor_plugin_submitit.ledger import Entry
 from snakemake_executor_plugin_submitit.slurm import Accounted, Queued
@@ -21,6 +22,8 @@ PREEMPTED = "preempted"
 REJECTED = "rejected"
 VANISHED = "vanished"
 MISSING = "missing output"
+
+WARNING = Signals.SIGUSR2
 
 LOST = frozenset({TIME, NODE, PREEMPTED, VANISHED})
 """What the cluster did to a job; it may well succeed when it is submitted again."""
@@ -113,6 +116,8 @@ def _failure(
     if outcome:
         return EXCEPTION, outcome[1].strip().rpartition("\n")[2]
     code, _, signal = (accounted.exit_code if accounted else "").partition(":")
+    if signal == str(WARNING.value):
+        return PREEMPTED, "ended by the warning, before it could save"
     if signal not in ("", "0"):
         return EXCEPTION, f"ended by signal {signal}"
     return EXCEPTION, f"ended with status {code}" if code else "killed, and left no result"
