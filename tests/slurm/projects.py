@@ -83,7 +83,8 @@ class Training:
     @property
     def printed(self) -> str:
         """What it printed, at every start."""
-        return (self.run / "train.log").read_text(errors="replace")
+        path = self.run / "train.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def resumed_at(self) -> list[int]:
