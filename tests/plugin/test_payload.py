@@ -208,3 +208,10 @@ def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) ->
     half.touch()
     payload("true")()
     assert not half.exists()
+
+
+def test_a_job_that_has_succeeded_and_is_requeued_does_nothing(in_a_job: Path) -> None:
+    """Slurm had not heard of its end when its node or the controller failed."""
+    in_a_job.write_bytes(pickle.dumps(("success", None)))
+    payload("touch again")()
+    assert in_a_job.exists() and not Path("again").exists()

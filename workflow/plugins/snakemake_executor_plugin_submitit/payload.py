@@ -42,10 +42,9 @@ class Payload:
 
     def __call__(self) -> None:
         """Run the command; CommandError where it fails."""
-        if self.finished:
+        if self.finished or _has_succeeded():
             return
         Path(self.stop_file).unlink(missing_ok=True)
-        _discard_result()
         environment = {**os.environ, STOP_FILE: self.stop_file}
         command = ["/bin/bash", "-c", self.command]
         self._child = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -114,12 +113,21 @@ def _describe(status: int) -> str:
     return f"the command ended with status {status}"
 
 
-def _discard_result() -> None:
-    """Remove what an interrupted start of this job may have left of its result."""
-    if "SUBMITIT_FOLDER" in os.environ:
-        from submitit import JobEnvironment
+def _has_succeeded() -> bool:
+    """Return whether an earlier start of this job ended well; remove what else it has left.
 
-        paths = JobEnvironment().paths
-        for path in (paths.result_pickle, paths.submitted_pickle):
-            path.with_name(f"{path.name}.save_tmp").unlink(missing_ok=True)
-        paths.result_pickle.unlink(missing_ok=True)
+    Slurm requeues a finished job whose end it has not heard of when its node or controller fails.
+    """
+    if "SUBMITIT_FOLDER" not in os.environ:
+        return False
+    from submitit import JobEnvironment
+
+    from snakemake_executor_plugin_submitit.verdict import read_outcome
+
+    paths = JobEnvironment().paths
+    for path in (paths.result_pickle, paths.submitted_pickle):
+        path.with_name(f"{path.name}.save_tmp").unlink(missing_ok=True)
+    if read_outcome(paths.result_pickle) == ("success", ""):
+        return True
+    paths.result_pickle.unlink(missing_ok=True)
+    return False
