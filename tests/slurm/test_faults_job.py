@@ -106,7 +106,7 @@ def test_accounting_is_absent(case: Case) -> None:
         for name, cause in (
             ("bad", "exception: ValueError"),
             ("cancelled", "cancelled"),
-            ("killed", "exception: ended with"),
+            ("killed", "exception: killed, and left no result"),
         )
     ]
     assert project.finished("good")

@@ -1,5 +1,8 @@
 """Snakemake itself dies, is misled, or is started twice."""
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
 from tests.slurm.conftest import Case
@@ -91,3 +94,41 @@ def test_a_failed_job_is_started_again_by_the_next_run_alone(case: Case) -> None
     assert project.history("slow") == ["start", "end"]
     assert project.history("bad") == ["start", "start", "end"]
     case.shows("what was cancelled meanwhile is submitted, what runs is adopted")
+
+
+def test_snakemake_is_killed_and_the_jobs_end_meanwhile(case: Case) -> None:
+    project = Plain(case.folder, good=WAIT, bad={**WAIT, "then": "fail"})
+    flow = case.snakemake()
+    case.lab.wait_for_jobs(2)
+    flow.kill()
+    project.go()
+    wait_for(lambda: not case.lab.queue(), 60, "an empty queue")
+    assert case.snakemake("--unlock").wait() == 0
+    again = case.snakemake()
+    assert again.wait() == 1
+    (line,) = again.lines(r"job \d+\S* .*name=bad")
+    assert "ValueError" in line
+    assert project.history("good") == ["start", "end"]
+    case.shows("the finished one is not repeated, the failed one is reported")
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Return the processes that work in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def test_ctrl_c_in_local_mode_leaves_no_process(case: Case) -> None:
+    project = Plain(case.folder, first=WAIT, second=WAIT)
+    flow = case.snakemake("--submitit-cluster", "local")
+    wait_for(lambda: len(project.histories) == 2, 90, "both to run")
+    flow.interrupt()
+    assert flow.wait(60) != 0
+    wait_for(lambda: not processes_in(project.folder), 30, "the jobs to end")
+    project.go()
+    case.finishes("--submitit-cluster", "local")
+    case.shows("no process is left, nothing is locked")

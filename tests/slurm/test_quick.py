@@ -1,6 +1,7 @@
 """The failure matrix on a real Slurm, what is checked each time; `make test-slurm` runs all."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY, Plain, Training
 from tests.tiny import REPOSITORY
 
-STEPS = 240
+STEPS = 180
 WAIT = {"do": "wait"}
 HOLDS_A_NODE = {"do": "wait", "gpu": 2}
 
@@ -30,11 +31,14 @@ def tiny_flow(training: Training, *arguments: str) -> Flow:
     return Flow(training.folder, environment, *command)
 
 
-def test_local_mode(local: tuple[Training, Flow]) -> None:
+def test_local_mode(
+    local: tuple[Training, Flow], record_property: Callable[[str, object], None]
+) -> None:
     training, flow = local
     assert flow.wait() == 0, flow.output
     assert training.resumed_at == []
     assert training.weights()
+    record_property("slurm", f"a training of {STEPS} steps as a process of this machine")
 
 
 def test_an_exception(case: Case) -> None:
@@ -137,19 +141,3 @@ def test_snakemake_is_killed_with_jobs_pending_and_running(case: Case) -> None:
     assert case.sampler.submissions == [1, 1, 1]
     assert project.histories == [["start", "end"]] * 3
     case.shows("after --unlock 2 running jobs and a pending one adopted, none submitted again")
-
-
-def test_snakemake_is_killed_and_the_jobs_end_meanwhile(case: Case) -> None:
-    project = Plain(case.folder, good=WAIT, bad={"do": "wait", "then": "fail"})
-    flow = case.snakemake()
-    case.lab.wait_for_jobs(2)
-    flow.kill()
-    project.go()
-    wait_for(lambda: not case.lab.queue(), 60, "an empty queue")
-    assert case.snakemake("--unlock").wait() == 0
-    again = case.snakemake()
-    assert again.wait() == 1
-    (line,) = again.lines(r"job \d+\S* .*name=bad")
-    assert "ValueError" in line
-    assert project.history("good") == ["start", "end"]
-    case.shows("the finished one is not repeated, the failed one is reported")
