@@ -19,10 +19,17 @@ def labs() -> Iterator[Callable[[str], Lab]]:
     """Return a cluster by its flavour."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     started: dict[str, Lab] = {}
+    refused: list[BaseException] = []
 
     def lab(flavour: str) -> Lab:
+        if refused:
+            raise refused[0]
         if flavour not in started:
-            started[flavour] = Lab(flavour, FIRST_PORT + 500 * worker)
+            try:
+                started[flavour] = Lab(flavour, FIRST_PORT + 500 * worker)
+            except pytest.skip.Exception as reason:
+                refused.append(reason)  # packages are not looked for again by each test
+                raise
         return started[flavour]
 
     yield lab
