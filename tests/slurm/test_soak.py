@@ -6,6 +6,7 @@ KD_SOAK_SEED: which jobs, and which faults (4).
 
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -42,6 +43,7 @@ def test_soak(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     chaos.flows[-1].wait(LAST_RUN)
     last = case.snakemake()
     status = last.wait(LAST_RUN)
+    shutil.copytree(case.lab.folder / "log", case.folder / "slurm-log")
     with capsys.disabled():
         print("\n".join(table(soak, chaos, case, seconds)))
     assert status == 1, last.output
@@ -114,16 +116,22 @@ def misjudged(soak: Soak, chaos: Chaos, last: Flow) -> Iterator[str]:
 
 
 def untold(soak: Soak, chaos: Chaos) -> Iterator[str]:
-    """Yield cancelled jobs that were not said to be, by a Snakemake that lived to tell."""
+    """Yield cancelled jobs that were not said to be, by a Snakemake that knew them and lived."""
     for fault in chaos.faults:
-        if fault.what != "scancel":
+        if fault.what != "scancel" or fault.run in chaos.cut:
             continue
         (id,), flow = fault.jobs, chaos.flows[fault.run]
         name = chaos.case.sampler.names[id]
         told = any(id == job for job, *_ in failures(flow))
         finished = any(note.id == id and note.what == "end" for note in soak.history(name))
-        if not told and not finished and fault.run not in chaos.cut:
+        if knew(flow, id) and not told and not finished:
             yield f"{flow.log.name} does not say that {id} ({name}) was cancelled"
+
+
+def knew(flow: Flow, id: str) -> bool:
+    """Return whether a run of Snakemake has submitted a job or taken it over."""
+    submitted = flow.lines(rf"^Submitted .*: jobs? {id.partition('_')[0]}\b")
+    return bool(submitted or flow.lines(rf"^job {id} .*taken over"))
 
 
 def left_over(soak: Soak, case: Case) -> Iterator[str]:
