@@ -52,6 +52,6 @@ stepd_of() { # stepd_of PID: the slurmstepd among its ancestors
   local pid=$1
   while [ "${pid:-1}" -gt 1 ]; do
     if grep -qa '^slurmstepd' "/proc/$pid/cmdline" 2>/dev/null; then echo "$pid"; return; fi
-    pid=$(awk '/^PPid:/{print $2}' "/proc/$pid/status" 2>/dev/null)
+    pid=$(awk '/^PPid:/{print $2}' "/proc/$pid/status" 2>/dev/null) || return 0 # it has just ended
   done
 }

@@ -31,6 +31,9 @@ for pid in $(processes_with SLURM_JOB_ID); do
   stepd=$(stepd_of "$pid")
   kill -9 "$pid" ${stepd:+"$stepd"} 2>/dev/null
 done
+for pid in $(processes_with SLURM_CONF); do # stopped ones, whose jobs are gone
+  ! is_running "$pid" '^slurmstepd' || kill -9 "$pid" 2>/dev/null
+done
 end_daemon slurmdbd 10
 end_daemon mariadbd 20
 end_daemon munged 5
