@@ -84,6 +84,9 @@ def was_cut(note: Note, chaos: Chaos) -> bool:
 
 def not_resumed(soak: Soak) -> Iterator[str]:
     """Yield jobs that did not go on at the step they had stopped at."""
+    histories = [soak.history(name) for name in soak.names("steps")]
+    if SECONDS >= 300 and not any("stopped" in whats(history) for history in histories):
+        yield "no job was told to stop in time"
     for name in soak.names("steps"):
         for before, after in pairwise(soak.history(name)):
             if before.what == "stopped" and (after.what, after.step) != ("start", before.step):
