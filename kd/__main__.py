@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--threads", type=_count, default=1, help="threads that cut")
     step.set_defaults(step=_crops)
 
+    _running(steps)
+    return parser
+
+
+def _running(steps: Any) -> None:
     for name, action, text in (
         ("train", _train, "train a run, or go on training it"),
         ("predict", _predict, "write a run's detections or predictions on the test split"),
@@ -104,7 +109,6 @@ def _parser() -> argparse.ArgumentParser:
                 help="share the batch among so many, one GPU each: in a Slurm job its tasks, "
                 "elsewhere on this machine",
             )
-    return parser
 
 
 def _monitoring(steps: Any) -> None:
