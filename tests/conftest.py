@@ -5,6 +5,7 @@ torch and mmdet are imported when a fixture first needs them: many tests need ne
 
 import gc
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,12 @@ NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16,
 }  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let processes that tests start be interrupted, though a shell's background job cannot be."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
