@@ -33,6 +33,8 @@ EXCEPTION = "exception: ValueError: the number 17 is not even"
 ENDS_A_JOB = {"scancel", "requeue", "preempt", "node-lost"}
 AROUND = 10
 """Seconds in which a fault may cut a job that has made its output, but not yet said so."""
+AFTER = {"node-lost": 60}
+"""Seconds after a fault: a job that was just starting outlives its node, which Slurm counts out."""
 
 
 @pytest.mark.slurm_full
@@ -77,7 +79,7 @@ def was_cut(note: Note, chaos: Chaos) -> bool:
     return any(
         fault.what in ENDS_A_JOB
         and note.id in fault.jobs
-        and fault.began - AROUND < note.time < fault.ended + AROUND
+        and fault.began - AROUND < note.time < fault.ended + AFTER.get(fault.what, AROUND)
         for fault in chaos.faults
     )
 
