@@ -193,7 +193,7 @@ start_slurm() {
 }
 
 check
-exec 9> /tmp/slurm-lab.lock # two clusters that start at once install packages one after the other
+exec 9> "$(dirname "$STATE")/slurm-install.lock" # two clusters that start at once install packages one after the other
 flock 9
 install_packages
 exec 9>&-
