@@ -81,6 +81,16 @@ def test_a_job_without_gpus_takes_none(machine: LocalBackend) -> None:
     assert outcome(machine, submit(machine, "true", gpu=2)) == "success"
 
 
+def test_a_job_is_there_before_its_process_looks_like_one(
+    machine: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda self: [])
+    batch = submit(machine, WAITS, gpu=1)
+    assert list(machine.queue()) == [batch.jobs[0].id]
+    with pytest.raises(NoFreeGpuError):
+        submit(machine, "true", gpu=2)
+
+
 def test_more_gpus_than_there_are(machine: LocalBackend) -> None:
     with pytest.raises(RequestError, match="asks for 3 GPUs; this machine has 2"):
         submit(machine, "true", gpu=3)

@@ -104,21 +104,24 @@ class LocalBackend:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self.gpus = visible_gpus()
-        self.lent: set[str] = set()
-        self.processes: dict[str, Any] = {}
+        self.lent: dict[str, list[str]] = {}
+        self.started: dict[str, Any] = {}
 
     def queue(self) -> dict[str, slurm.Queued]:
         from snakemake_executor_plugin_submitit.ledger import batches
 
-        for job in self.processes.values():
-            job.done()  # takes note of an ended process
         found = {}
         for batch in batches():
             for entry in batch.jobs:
-                if batch.cluster == self.name and entry.id and _is_controller(int(entry.id)):
+                if batch.cluster == self.name and entry.id and self._runs(entry.id):
                     found[entry.id] = slurm.Queued(entry.id, "RUNNING", "", "", batch.comment)
-        self.lent = {gpu for id in found for gpu in _gpus_of(int(id))}
+        self.lent = {id: self.lent[id] if id in self.lent else _gpus_of(int(id)) for id in found}
         return found
+
+    def _runs(self, id: str) -> bool:
+        """Return whether a job is there; one just started does not look like a job yet."""
+        job = self.started.get(id)
+        return not job.done() if job else _is_controller(int(id))
 
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
         return {id: slurm.Accounted(("FAILED",), "", "") for id in ids}
@@ -134,13 +137,13 @@ class LocalBackend:
         (entry,), (payload,) = batch.jobs, payloads
         job = executor.submit(payload)
         entry.id, entry.log = job.job_id, os.path.relpath(job.paths.stdout)
-        self.processes[job.job_id] = job
-        self.lent.update(gpus)
+        self.started[job.job_id], self.lent[job.job_id] = job, gpus
 
     def _free(self, wanted: int) -> list[str]:
         if wanted > len(self.gpus):
             raise RequestError(f"asks for {wanted} GPUs; this machine has {len(self.gpus)}")
-        free = [gpu for gpu in self.gpus if gpu not in self.lent]
+        lent = {gpu for gpus in self.lent.values() for gpu in gpus}
+        free = [gpu for gpu in self.gpus if gpu not in lent]
         if wanted > len(free):
             raise NoFreeGpuError
         return free[:wanted]
