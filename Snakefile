@@ -34,6 +34,7 @@ include: "workflow/rules/classifiers.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/publish.smk"
+include: "workflow/rules/figures.smk"
 
 
 onstart:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.gains import STYLE
+from analysis.style import STYLE
 from kd.errors import UserError
 from kd.files import replacing
 from kd.focus import View, view

@@ -4,7 +4,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,24 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.style import QUIET, STYLE, WIDTH
 from analysis.tables import groups, marks
-from kd.files import replacing
 
 # Two of Okabe and Ito's colours; filled against hollow tells them apart in grey.
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 5}
 PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 4.5, "mfc": "white"}
-QUIET = "0.45"
-STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "pdf.fonttype": 42,
-}
-WIDTH = 7.0
-"""Inches: the text width of a two-column page."""
 PANELS_A_ROW = 2
 LINE_HEIGHT = 0.32
 """Inches for one method."""
@@ -67,17 +54,6 @@ def plot(frame: pd.DataFrame) -> Figure:
         figure.supxlabel(_caption(marks(rows)), fontsize=8)
         figure.legend(handles=_legend(), loc="outside upper right", ncols=2, frameon=False)
     return figure
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write the figure as ``stem`` .pdf and .png (300 dots an inch); return both paths."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png")]
-    for path in paths:
-        # Without its date the same figure is the same file.
-        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
-        with rc_context(STYLE), replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=300, metadata=metadata)
-    return paths
 
 
 def _caption(notes: dict[str, str]) -> str:

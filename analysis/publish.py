@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis import gains, tables
-from kd import methods
+from analysis import gains, style, tables
+from analysis.names import backbone_name, method_name
+from analysis.subjects import ROLES
 from kd.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row
@@ -32,7 +33,7 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     write_text(folder / "table.md", text)
     write_text(folder / "table.csv", tables.to_csv(frame))
     write_text(folder / "table.tex", tables.to_latex(frame))
-    gains.save(gains.plot(frame), folder / "gains")
+    style.save(gains.plot(frame), folder / "gains")
     return text
 
 
@@ -43,8 +44,8 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
         group=library.detector(row.detector, "table").title,
         label=_label(row, library),
         kind=row.kind,
-        teacher=_backbone(row.teacher, library),
-        student=_backbone(row.student, library),
+        teacher=backbone_name(row.teacher, library),
+        student=backbone_name(row.student, library),
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
         published=row.published,
@@ -54,25 +55,7 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
 
 
 def _label(row: Row, library: Library) -> str:
-    if row.kind != "distilled":
-        return {"teacher": "Teacher", "baseline": "Student"}[row.kind]
-    return " + ".join(_title(term, library) for term in row.method.split("+"))
-
-
-def _title(term: str, library: Library) -> str:
-    """Return a method's name in print; a preset's is its method's and what it adds."""
-    preset = library.preset(term)
-    if preset is None:
-        return methods.get(term).title
-    added = term.removeprefix(preset.method).strip("_").replace("_", " ")
-    return f"{methods.get(preset.method).title} ({added})"
-
-
-def _backbone(name: str, library: Library) -> str:
-    if not name:
-        return ""
-    part, width = library.backbone(name, "table")
-    return part.title if width == 1 else f"{part.title} x{width:g}"
+    return method_name(row.method, library) if row.kind == "distilled" else ROLES[row.kind]
 
 
 def _note(row: Row, plan: Plan, library: Library) -> str:
@@ -82,7 +65,7 @@ def _note(row: Row, plan: Plan, library: Library) -> str:
         f"{run.dataset} for {table.dataset}" if run.dataset != table.dataset else "",
         f"schedule {run.schedule} for {table.schedule}" if run.schedule != table.schedule else "",
         *(
-            f"{_backbone(scale.backbones[name], library)} for {_backbone(name, library)}"
+            f"{backbone_name(scale.backbones[name], library)} for {backbone_name(name, library)}"
             for name in (row.teacher, row.student)
             if name in scale.backbones
         ),

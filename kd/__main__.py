@@ -64,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--image", type=_count, default=0, help="number of the training image")
     step.add_argument("--to", type=Path, required=True, help="folder for one PNG a method")
 
+    step = steps.add_parser("analyse", help="draw one analysis of runs, with its data and caption")
+    step.add_argument("analysis", help="a file of analysis/figures, such as tide")
+    step.add_argument("runs", type=Path, nargs="+", help="directories of runs")
+    step.add_argument("--to", type=Path, required=True, help="folder for pictures, CSV and caption")
+    step.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the analysis"
+    )
+    step.add_argument("--threads", type=_count, help="CPU threads of torch")
+    step.set_defaults(step=_analyse)
+
     step = steps.add_parser("data", help="generate a built-in data set")
     step.add_argument("dataset", help="a name in configs/datasets")
     step.set_defaults(step=_data)
@@ -197,6 +207,20 @@ def _draw(options: argparse.Namespace) -> None:
     from analysis.focus import draw
 
     draw(_planned(options), options.to, options.image)
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    from analysis import figures
+    from kd.settings.base import parse_assignments
+
+    kind = figures.get(options.analysis)
+    settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
+    if settings.runs_networks:
+        _set_threads(options.threads)
+    from analysis.analyse import analyse
+
+    for path in analyse(settings, options.runs, options.to, Library()):
+        print(path)
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -151,7 +151,8 @@ def _train(config: dict[str, Any], directory: Path, workers: int, report: Path |
     if not is_main_process():
         return
     model = bare(runner.model)
-    weights.save(directory / WEIGHTS, {"state_dict": weights.detector_state(model)})
+    adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
+    weights.save(directory / WEIGHTS, {"state_dict": weights.detector_state(model), **adapters})
     record = {
         "run": directory.name,
         "started": started,

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from analysis.gains import OFFSET, plot, save
+from analysis.gains import OFFSET, plot
+from analysis.style import save
 from analysis.tables import ABSENT, RowSpec, build, to_csv, to_latex, to_markdown
 from kd.errors import UserError
 from kd.evaluation import COCO_FIGURES

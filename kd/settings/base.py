@@ -45,6 +45,20 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def parse_assignments(listed: list[str]) -> dict[str, Any]:
+    """Return the values of a command line's ``KEY=VALUE``, each read as YAML."""
+    found = {}
+    for text in listed:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"'{text}': must be KEY=VALUE")
+        try:
+            found[key] = yaml.load(value, _Loader)
+        except yaml.YAMLError:
+            raise UserError(f"'{text}': the value is not YAML") from None
+    return found
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice; YAML would keep the last."""
 

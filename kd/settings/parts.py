@@ -197,8 +197,25 @@ class Table(Part):
     """Settings by method name, over the method's defaults."""
 
 
+class Figure(Part):
+    """An analysis of rows of a table: those of one detector and one pair.
+
+    Where table, detector or student are not named, the first one's.
+    """
+
+    analysis: str
+    """A file of ``analysis/figures``."""
+    table: str | None = None
+    detector: str | None = None
+    student: str | None = None
+    rows: Annotated[list[str], Field(min_length=1)] | None = None
+    """``teacher``, ``baseline`` and methods, in the order of the figure; without it, all."""
+    settings: dict[str, Any] = {}
+    """Settings of the analysis, over its defaults."""
+
+
 class Study(Part):
-    """One paper: its tables, and the file under ``configs/published/`` with its numbers."""
+    """One paper: its tables, its numbers in a file under ``configs/published/``, its figures."""
 
     title: str
     source: str
@@ -206,3 +223,5 @@ class Study(Part):
     seeds: PositiveInt = 1
     """Runs are repeated with the seeds 0, 1, ... below this number."""
     tables: dict[str, Table] = Field(min_length=1)
+    figures: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Figure] = {}
+    """By the name of their folder."""

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from analysis.planning import figures
 from kd.errors import UserError
 from kd.settings.workflow import Workflow
 
 try:
     WORKFLOW = Workflow.read(config)
+    FIGURES = figures(WORKFLOW.plan, WORKFLOW.asked.study, WORKFLOW.asked.scale)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -64,12 +66,20 @@ def annotation_files(wildcards):
     return WORKFLOW.annotation_files(wildcards.dataset)
 
 
+RESOURCES = ("gpu", "nodes", "tasks", "mem_mb", "runtime")
+
+
 def asked(demand):
     """Return the resources of a rule: what ``demand``, a function of wildcards, says."""
     return {
         name: lambda wildcards, name=name: getattr(demand(wildcards), name)
-        for name in ("gpu", "nodes", "tasks", "mem_mb", "runtime")
+        for name in RESOURCES
     }
+
+
+def needed(demand):
+    """Return the resources of a rule for one job."""
+    return {name: getattr(demand, name) for name in RESOURCES}
 
 
 def training(wildcards):

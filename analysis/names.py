@@ -1,0 +1,26 @@
+"""Names in print of what a run is made of."""
+
+from kd import methods
+from kd.settings.library import Library
+
+
+def method_name(method: str, library: Library) -> str:
+    """Return the name of a method in print, of a sum each of its terms'."""
+    return " + ".join(_term(term, library) for term in method.split("+"))
+
+
+def _term(term: str, library: Library) -> str:
+    """A preset's name is its method's and what it adds."""
+    preset = library.preset(term)
+    if preset is None:
+        return methods.get(term).title if term in methods.names() else term
+    added = term.removeprefix(preset.method).strip("_").replace("_", " ")
+    return f"{methods.get(preset.method).title} ({added})"
+
+
+def backbone_name(name: str, library: Library) -> str:
+    """Return the name of a backbone in print, with its width where that is not 1."""
+    if not name:
+        return ""
+    part, width = library.backbone(name, "table")
+    return part.title if width == 1 else f"{part.title} x{width:g}"

@@ -1,0 +1,112 @@
+"""How figures look: one style, one look per method in every figure, files that print well."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from kd import methods
+from kd.files import replacing
+from kd.settings.library import Library
+
+QUIET = "0.45"
+STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "pdf.fonttype": 42,
+}
+WIDTH = 7.0
+"""Inches: the text width of a two-column page."""
+
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+    "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
+)  # fmt: skip
+"""Of Okabe and Ito, and of Tol's muted scheme: told apart by colour-blind eyes."""
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++", "ooo", "|||", "***", "//..", "--||")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row is drawn wherever it appears; each part alone tells it from its neighbours."""
+
+    colour: str
+    dash: Any
+    marker: str
+    hatch: str
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Arguments of a line without markers."""
+        return {"color": self.colour, "linestyle": self.dash}
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Arguments of markers without a line."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": "none"}
+
+    @property
+    def bar(self) -> dict[str, Any]:
+        """Arguments of bars and patches; the hatching is white, so that it prints in grey."""
+        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": "white"}
+
+
+TEACHER = Look("#000000", (0, (1, 1)), "*", "")
+BASELINE = Look("0.5", "-", "o", "")
+
+
+def look(role: str, method: str) -> Look:
+    """Return the look of a row, which depends on nothing but its role and its method's name.
+
+    Presets of a method and sums of methods have looks of their own.
+    """
+    if role == "teacher":
+        return TEACHER
+    if not method:
+        return BASELINE
+    first, *others = method.split("+")
+    family, variant = _place(first)
+    index = family + variant + 5 * len(others)
+    return Look(
+        COLOURS[index % len(COLOURS)],
+        DASHES[(variant + len(others)) % len(DASHES)],
+        MARKERS[index % len(MARKERS)],
+        HATCHES[index % len(HATCHES)],
+    )
+
+
+def _place(term: str) -> tuple[int, int]:
+    """Return the place of a term's method among all, and of a preset among those of its method."""
+    library, known = Library(), methods.names()
+    kinds = {
+        name: part.method for name in library.names("methods") if (part := library.preset(name))
+    }
+    method = kinds.get(term, term)
+    variants = [name for name in kinds if kinds[name] == method]
+    family = known.index(method) if method in known else len(known)
+    return family, variants.index(term) + 1 if term in variants else 0
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write the figure as ``stem`` .pdf and .png (300 dots an inch); return both paths."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png")]
+    for path in paths:
+        # Without its date the same figure is the same file.
+        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        with rc_context(STYLE), replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=300, metadata=metadata)
+    return paths

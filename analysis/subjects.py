@@ -1,0 +1,171 @@
+"""The rows that a figure compares: what each is called, how it looks, and its runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.names import backbone_name, method_name
+from analysis.style import Look, look
+from kd.data.readers import GroundTruth, read_split
+from kd.errors import UserError
+from kd.files import read_json
+from kd.settings.library import Library
+from kd.settings.run import RESULTS, read_config
+
+Role = Literal["teacher", "baseline", "distilled"]
+ROLES = {"teacher": "Teacher", "baseline": "Student"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One way of training one detector, and its runs by seed."""
+
+    label: str
+    """Its name in figures; no two subjects of a figure share one."""
+    role: Role
+    method: str
+    """As studies name it, such as ``rm+pfi``; empty for a detector trained alone."""
+    identity: Mapping[str, Any]
+    """``run.json`` of its first run: the parts by name."""
+    runs: Mapping[int, Path]
+
+    @property
+    def directory(self) -> Path:
+        """The run of the lowest seed, which stands for the row where one run has to."""
+        return self.runs[min(self.runs)]
+
+    @property
+    def look(self) -> Look:
+        return look(self.role, self.method)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The method's settings by dotted name, such as ``rm.weight``."""
+        return _flat(read_config(self.directory)["model"].get("methods", {}))
+
+
+def read(directories: Sequence[Path], library: Library) -> list[Subject]:
+    """Return the subjects of run directories, in the order given; runs of several seeds make one.
+
+    A run without a method is a teacher where another of the directories has learned from it.
+    UserError where a directory is not a run, or holds a classifier.
+    """
+    rows: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    for directory in map(Path, directories):
+        identity = _identity(directory)
+        rows.setdefault(_kind(identity, directory), []).append((directory, identity))
+    taught = {identity["teacher"] for row in rows.values() for _, identity in row}
+    return _told_apart([_subject(row, taught, library) for row in rows.values()], library)
+
+
+def teacher_of(subjects: Sequence[Subject]) -> Path:
+    """Return the directory of the one detector that teaches the subjects; UserError without one."""
+    named = [RESULTS / "runs" / name for s in subjects if (name := s.identity["teacher"])]
+    named += [subject.directory for subject in subjects if subject.role == "teacher"]
+    found = {path.resolve(): path for path in named}
+    if not found:
+        raise UserError("none of the runs has learned from a detector, and none is a teacher's")
+    if len(found) > 1:
+        listed = ", ".join(str(path) for path in found.values())
+        raise UserError(f"the runs have several teachers: {listed}")
+    return next(iter(found.values()))
+
+
+def students_of(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return all but the teacher; UserError where nothing is left."""
+    students = [subject for subject in subjects if subject.role != "teacher"]
+    if not students:
+        raise UserError("no run of a student was given")
+    return students
+
+
+def test_split(subjects: Sequence[Subject], library: Library) -> GroundTruth:
+    """Return the test split that all subjects were measured on; UserError where they differ."""
+    names = {subject.identity["dataset"]: subject.directory for subject in subjects}
+    if len(names) > 1:
+        listed = ", ".join(f"'{name}' ({path})" for name, path in names.items())
+        raise UserError(f"the runs are of different data sets: {listed}")
+    ((name, path),) = names.items()
+    return read_split(library.dataset(name, str(path)), "test")
+
+
+def _identity(directory: Path) -> dict[str, Any]:
+    identity = read_json(directory / "run.json")
+    if not isinstance(identity, dict) or "student" not in identity:
+        raise UserError(f"{directory}: not the run of a detector")
+    return identity
+
+
+def _kind(identity: dict[str, Any], directory: Path) -> str:
+    """Return what runs of one row share: their parts and settings, the seed aside."""
+    parts = {key: value for key, value in identity.items() if key != "seed"}
+    return json.dumps([parts, _seedless(read_config(directory))], sort_keys=True)
+
+
+def _seedless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _seedless(each) for key, each in value.items() if key != "seed"}
+    return [_seedless(each) for each in value] if isinstance(value, list) else value
+
+
+def _subject(
+    row: list[tuple[Path, dict[str, Any]]], taught: set[str | None], library: Library
+) -> Subject:
+    _, identity = row[0]
+    method = identity["method"] or ""
+    teachers = {(RESULTS / "runs" / name).resolve() for name in taught if name}
+    teaches = any(path.resolve() in teachers for path, _ in row)
+    role: Role = "distilled" if method else "teacher" if teaches else "baseline"
+    label = method_name(method, library) if method else ROLES[role]
+    runs = {identity["seed"]: path for path, identity in row}
+    return Subject(label, role, method, identity, dict(sorted(runs.items())))
+
+
+def _told_apart(subjects: list[Subject], library: Library) -> list[Subject]:
+    """Add to names that several subjects share what these differ in."""
+    named = []
+    for subject in subjects:
+        alike = [other for other in subjects if other.label == subject.label]
+        added = _difference(subject, alike, library) if len(alike) > 1 else ""
+        named.append(
+            replace(subject, label=f"{subject.label} ({added})" if added else subject.label)
+        )
+    return named
+
+
+def _difference(subject: Subject, alike: list[Subject], library: Library) -> str:
+    parts = [
+        _part(key, subject.identity[key], library)
+        for key in ("dataset", "schedule", "scale", "detector", "student")
+        if any(other.identity[key] != subject.identity[key] for other in alike)
+    ]
+    parts += [
+        f"{key.rpartition('.')[2].replace('_', ' ')} {subject.settings.get(key, 'unset')}"
+        for key in varying(alike)
+    ]
+    return ", ".join(parts) or subject.directory.name.rpartition("-")[2]
+
+
+def varying(subjects: Sequence[Subject]) -> list[str]:
+    """Return the settings of methods, by dotted name, in which the subjects differ."""
+    keys = sorted({key for subject in subjects for key in subject.settings})
+    return [key for key in keys if len({json.dumps(s.settings.get(key)) for s in subjects}) > 1]
+
+
+def _part(key: str, name: str, library: Library) -> str:
+    if key == "detector":
+        return library.detector(name, "figure").title
+    return backbone_name(name, library) if key == "student" else name
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found

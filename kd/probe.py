@@ -1,0 +1,113 @@
+"""Looking into trained networks: those of a run, and images with their objects, one at a time."""
+
+import copy
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from torch import nn
+
+import kd.runtime  # noqa: F401
+from kd import weights
+from kd.data.loading import build
+from kd.data.progress import progress
+from kd.errors import UserError
+from kd.observation import Batch
+from kd.settings.compose import WEIGHTS
+from kd.settings.run import read_config
+
+SplitName = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The networks of a run, in eval mode, on the GPU where there is one."""
+
+    directory: Path
+    detector: Any
+    """The detector that was trained; of a distilled run the student."""
+    model: Any
+    """The Distiller of a distilled run, whose student is ``detector``; else ``detector``."""
+    adapted: bool
+    """Whether the model has the adaptation layers that the run was trained with."""
+
+    @classmethod
+    def load(cls, directory: Path, *, frozen: bool = True) -> "Probe":
+        """Load a run's networks; UserError where its weights do not fit its configuration.
+
+        ``frozen``: without gradients of parameters, as for a teacher.
+        """
+        init_default_scope("mmdet")
+        settings = ConfigDict(copy.deepcopy(read_config(directory)["model"]), _scope_="mmdet")
+        model: nn.Module = MODELS.build(settings)
+        detector: nn.Module = getattr(model, "student", model)  # type: ignore[assignment]
+        weights.load_strictly(detector, directory / WEIGHTS)
+        adapters = weights.read(directory / WEIGHTS).get("adapters")
+        if adapters is not None:
+            model.adapters.load_state_dict(adapters)  # type: ignore[union-attr, operator]
+        model.requires_grad_(not frozen)
+        return cls(directory, detector.eval(), model.eval().to(get_device()), adapters is not None)
+
+    def batch(self, sample: dict[str, Any]) -> Batch:
+        """Return one of ``images`` as the network sees it, normalised and padded."""
+        preprocessor = self.model.data_preprocessor
+        data = preprocessor(pseudo_collate([sample]), training=True)
+        mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
+        return Batch(data["inputs"], data["data_samples"], mean=mean, std=std)
+
+
+def images(
+    directory: Path, count: int, seed: int, split: SplitName = "test", what: str = "images"
+) -> Iterator[dict[str, Any]]:
+    """Yield images with objects of a split, drawn by ``seed``, resized but not augmented.
+
+    Each is what mmdet's pipeline makes: ``inputs`` (3, H, W) and ``data_samples`` with the ground
+    truth. Fewer where the split has fewer; UserError where none has an object.
+    """
+    dataset = _with_objects(read_config(directory), split, directory)
+    order = list(range(len(dataset)))
+    random.Random(seed).shuffle(order)
+    found = (sample for index in order if _has_objects(sample := dataset[index]))
+    yield from progress(_first(found, count, directory, split), min(count, len(order)), what)
+
+
+def _first(
+    found: Iterator[dict[str, Any]], count: int, directory: Path, split: str
+) -> Iterator[dict[str, Any]]:
+    sample: dict[str, Any] | None = None
+    for _, sample in zip(range(count), found, strict=False):
+        yield sample
+    if sample is None:
+        raise UserError(f"{directory}: no image of the {split} split has an object")
+
+
+def _with_objects(config: dict[str, Any], split: SplitName, directory: Path) -> Any:
+    """Return a split's data set with the test pipeline, which is told to load boxes too."""
+    tested = copy.deepcopy(config["test_dataloader"]["dataset"])
+    loading, *rest = tested["pipeline"]
+    pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
+    if split == "test":
+        return build(tested | {"pipeline": pipeline})
+    if "train_dataloader" not in config:
+        raise UserError(f"{directory}: its weights are published ones, without a training set")
+    trained = copy.deepcopy(config["train_dataloader"]["dataset"]["dataset"])
+    return build(trained | {"pipeline": pipeline})
+
+
+def _has_objects(sample: dict[str, Any]) -> bool:
+    return len(sample["data_samples"].gt_instances) > 0
+
+
+def shown(batch: Batch) -> torch.Tensor:
+    """Return the first image of a batch as (H, W, 3) between 0 and 1, on the CPU."""
+    assert batch.mean is not None and batch.std is not None
+    pixels = batch.inputs[0] * batch.std[:, None, None] + batch.mean[:, None, None]
+    return (pixels / 255).clamp(0, 1).permute(1, 2, 0).cpu()

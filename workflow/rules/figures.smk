@@ -1,0 +1,34 @@
+# A rule for each figure of the study, since each leaves its own files. `snakemake figures` makes all.
+localrules:
+    figures,
+
+
+rule figures:
+    input:
+        [figure.outputs for figure in FIGURES.values()],
+
+
+for figure in FIGURES.values():
+
+    rule:
+        name:
+            f"figure_{figure.name}"
+        input:
+            figure.inputs,
+        output:
+            report(
+                figure.pictures,
+                caption="../report/figure.rst",
+                category="Figures",
+                subcategory=figure.name,
+            ),
+            [path for path in figure.outputs if path not in figure.pictures],
+        localrule: not figure.settings.runs_networks
+        threads: WORKFLOW.prediction(figure.runs[0].name).threads
+        resources:
+            **needed(WORKFLOW.prediction(figure.runs[0].name)),
+        params:
+            arguments=figure.arguments,
+            definition=figure.settings.definition(),
+        shell:
+            "{KD} analyse {params.arguments:q} --threads {WORKFLOW.cpu_threads}"
