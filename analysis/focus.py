@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from analysis.overlay import FOUND, TRUTH, bar, lay, outline, show
 from analysis.style import STYLE
 from kd.errors import UserError
 from kd.files import replacing
@@ -23,8 +23,6 @@ ACROSS = 4
 PANEL = 2.1
 """Inches."""
 CROPS_SHOWN, BOXES_SHOWN = 16, 60
-TRUTH, FOUND = "#009E73", "#D55E00"
-"""Two of Okabe and Ito's colours."""
 
 
 def draw(plan: Plan, folder: Path, image: int) -> None:
@@ -60,8 +58,8 @@ def plot(seen: View, title: str) -> Figure:
         for axes in grid.flat:
             axes.axis("off")
         for axes, (name, draw) in zip(grid.flat, panels, strict=False):
-            axes.imshow(seen.image)
-            _outline(axes, seen.boxes, TRUTH)
+            show(axes, seen.image)
+            outline(axes, seen.boxes, TRUTH)
             draw(axes)
             axes.set_title(name, fontsize=8, fontweight="normal")
         figure.suptitle(title, fontsize=9, fontweight="bold")
@@ -78,25 +76,15 @@ def _map(values: np.ndarray) -> Callable[[Axes], None]:
     """Lay a map (h, w) over the padded image, each cell where it lies; the scale is printed."""
 
     def draw(axes: Axes) -> None:
-        height, width = axes.images[0].get_size()
-        shown = axes.imshow(
-            values,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-            cmap="viridis",
-            alpha=0.65,
-            vmin=min(values.min(), 0),
-            vmax=values.max() or 1,
-        )
-        bar = axes.figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
-        bar.ax.tick_params(labelsize=6)
-        bar.outline.set_visible(False)
+        shown = lay(axes, values, low=min(values.min(), 0), high=values.max() or 1)
+        bar(shown, axes)
 
     return draw
 
 
 def _boxes(boxes: np.ndarray) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
-        _outline(axes, boxes[:BOXES_SHOWN], FOUND)
+        outline(axes, boxes[:BOXES_SHOWN], FOUND)
 
     return draw
 
@@ -125,13 +113,3 @@ def _mosaic(crops: np.ndarray, seen: View) -> np.ndarray:
         top, left = index // across * side, index % across * side
         sheet[top : top + side - 2, left : left + side - 2] = picture
     return sheet
-
-
-def _outline(axes: Axes, boxes: np.ndarray, colour: str) -> None:
-    for left, top, right, bottom in boxes:
-        axes.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5), right - left, bottom - top,
-                fill=False, edgecolor=colour, linewidth=0.9,
-            )
-        )  # fmt: skip
