@@ -63,6 +63,15 @@ class Probe:
         mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
         return Batch(data["inputs"], data["data_samples"], mean=mean, std=std)
 
+    def check_adapters(self) -> None:
+        """UserError where the model has adaptation layers that are not those of its training."""
+        adapters = getattr(self.model, "adapters", nn.ModuleDict())
+        if list(adapters.parameters()) and not self.adapted:
+            raise UserError(
+                f"{self.directory / WEIGHTS}: does not hold the adaptation layers of its training, "
+                "which earlier versions did not keep; train the run again"
+            )
+
 
 def images(
     directory: Path, count: int, seed: int, split: SplitName = "test", what: str = "images"
