@@ -19,7 +19,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from kd.evaluation import COCO_FIGURES, Detection, Metrics, evaluate
+from kd.columns import Detection
+from kd.evaluation import COCO_FIGURES, Metrics, evaluate
 
 CLASSES = [f"class {number}" for number in range(80)]
 BOXES_PER_IMAGE = 7.3

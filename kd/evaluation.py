@@ -10,30 +10,17 @@ One deliberate difference: annotations are numbered anew, so an annotation id of
 twice, which pycocotools miscounts, is harmless here.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, Self
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from kd.errors import UserError, suggest
+from kd.columns import Detection, Detections, Objects, read
 from kd.files import read_json
 from kd.settings.base import Part
-from kd.voc_map import Flags, Floats, Found, Integers, Precision, Truth, average_precision
-
-
-class Detection(TypedDict):
-    """One entry of a COCO results file."""
-
-    image_id: int
-    category_id: int
-    bbox: Sequence[float]
-    """x, y, width, height in pixels."""
-    score: float
-    segmentation: NotRequired[Any]
+from kd.voc_map import Floats, Found, Precision, Truth, average_precision
 
 
 class ClassMetrics(Part):
@@ -101,19 +88,6 @@ ALL, SMALL, MEDIUM, LARGE = range(4)
 LIMIT1, LIMIT10, LIMIT100 = range(3)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Boxes as columns: image and label (N,) as positions from 0, box (N, 4) xywh in pixels."""
-
-    image: Integers
-    label: Integers
-    box: Floats
-
-    @property
-    def xyxy(self) -> Floats:
-        return np.hstack([self.box[:, :2], self.box[:, :2] + self.box[:, 2:]])
-
-
 def evaluate(
     ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
 ) -> Metrics:
@@ -124,18 +98,9 @@ def evaluate(
     order of the list. UserError: an id or name that the ground truth lacks, a box or score that is
     missing or not finite, a name or id given twice.
     """
-    for key in ("images", "categories", "annotations"):
-        if key not in ground_truth:
-            raise UserError(f"ground truth: no '{key}'")
-    images = _positions(_field("image", ground_truth["images"], "id"))
-    labels = _labels(ground_truth["categories"], classes)
-    kept = _annotations_of(ground_truth, labels)
-    truth = _columns("annotation", kept, images, labels)
-    found = _columns("detection", detections, images, labels)
-    scores = _scores(detections)
-
-    precision, recall = _coco_arrays(kept, truth, found, scores, len(images), classes)
-    voc = _voc(kept, truth, found, scores, len(classes))
+    images, objects, found = read(ground_truth, detections, classes)
+    precision, recall = _coco_arrays(objects, found, len(images), classes)
+    voc = _voc(objects, found, len(classes))
     return Metrics(
         **_figures(precision, recall),
         **_voc_means(voc),
@@ -144,138 +109,31 @@ def evaluate(
             for index, name in enumerate(classes)
         },
         images=len(images),
-        boxes=len(kept),
+        boxes=len(objects.box),
         detections=len(detections),
     )
 
 
-def _positions(ids: Sequence[Any]) -> dict[Any, int]:
-    """Return each image id's rank: the engine breaks ties by it, as pycocotools does by the id."""
-    positions = {key: rank for rank, key in enumerate(sorted(set(ids)))}
-    if len(positions) < len(ids):
-        raise UserError(f"ground truth: image id {_repeated(ids)} is used twice")
-    return positions
-
-
-def _labels(categories: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]:
-    """Return the label of each category id: the position of its name in ``classes``."""
-    if not classes:
-        raise UserError("no class to evaluate")
-    names = _field("category", categories, "name")
-    ids = dict(zip(names, _field("category", categories, "id"), strict=True))
-    for what, listed in (("category", names), ("class", classes)):
-        if len(set(listed)) < len(listed):
-            raise UserError(f"{what} '{_repeated(listed)}' is listed twice")
-    for name in classes:
-        if name not in ids:
-            raise UserError(f"class '{name}' is not in the ground truth; {suggest(name, ids)}")
-    return {ids[name]: label for label, name in enumerate(classes)}
-
-
-def _annotations_of(ground_truth: Mapping[str, Any], labels: Mapping[Any, int]) -> list[Any]:
-    """Return the annotations of the classes; UserError where one has no category at all."""
-    known = {category["id"] for category in ground_truth["categories"]}
-    _require_known("annotation", "category id", ground_truth["annotations"], known)
-    return [item for item in ground_truth["annotations"] if item["category_id"] in labels]
-
-
-def _repeated(listed: Sequence[Any]) -> Any:
-    return next(item for item, count in Counter(listed).items() if count > 1)
-
-
-def _columns(
-    what: str, records: Sequence[Any], images: Mapping[Any, int], labels: Mapping[Any, int]
-) -> _Columns:
-    _require_known(what, "image id", records, images)
-    _require_known(what, "category id", records, labels)
-    return _Columns(
-        np.array([images[record["image_id"]] for record in records], dtype=np.int64),
-        np.array([labels[record["category_id"]] for record in records], dtype=np.int64),
-        _finite_boxes(what, records),
-    )
-
-
-def _require_known(what: str, key: str, records: Sequence[Any], known: Iterable[Any]) -> None:
-    field = key.replace(" ", "_")
-    unknown = sorted(set(_field(what, records, field)) - set(known), key=str)
-    if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        listed = ", ".join(map(str, unknown[:5])) + more
-        raise UserError(f"{what}s whose {key} is not among those evaluated: {listed}")
-
-
-def _field(what: str, records: Sequence[Any], key: str) -> list[Any]:
-    try:
-        return [record[key] for record in records]
-    except KeyError:
-        index = next(i for i, record in enumerate(records) if key not in record)
-        raise UserError(f"{what} {index} has no '{key}'") from None
-
-
-def _finite_boxes(what: str, records: Sequence[Any]) -> Floats:
-    listed = _field(what, records, "bbox")
-    for index, box in enumerate(listed):
-        if len(box) != 4:
-            raise UserError(f"{what} {index}: bbox must be x, y, width, height, not {box}")
-    boxes = np.array(listed, dtype=np.float64).reshape(-1, 4)
-    _require_finite(what, "bbox", boxes.sum(axis=1), records)
-    return boxes
-
-
-def _scores(detections: Sequence[Detection]) -> Floats:
-    scores = np.array(_field("detection", detections, "score"), dtype=np.float64)
-    _require_finite("detection", "score", scores, detections)
-    return scores
-
-
-def _require_finite(what: str, key: str, values: Floats, records: Sequence[Any]) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        record = records[bad[0]]
-        raise UserError(
-            f"{what} {bad[0]} of image {record['image_id']}: {key} {record[key]} is not finite "
-            f"({len(bad)} such {what}s)"
-        )
-
-
 def _coco_arrays(
-    annotations: Sequence[Any],
-    truth: _Columns,
-    found: _Columns,
-    scores: Floats,
-    images: int,
-    classes: Sequence[str],
+    objects: Objects, found: Detections, images: int, classes: Sequence[str]
 ) -> tuple[Floats, Floats]:
     """Return precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
     target = COCO.from_arrays(
         [{"id": number} for number in range(1, images + 1)],
         [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
-        truth.image + 1,
-        truth.label + 1,
-        truth.box,
-        area=_areas(annotations),
-        iscrowd=_flags(annotations, "iscrowd"),
+        objects.image + 1,
+        objects.label + 1,
+        objects.box,
+        area=objects.area,
+        iscrowd=objects.crowd,
     )
-    rows = np.column_stack([found.image + 1, found.box, scores, found.label + 1])
+    rows = np.column_stack([found.image + 1, found.box, found.score, found.label + 1])
     engine = COCOeval(target, target.load_res(rows), "bbox")
     engine.evaluate()
     engine.accumulate()
     arrays = engine.eval
     assert arrays is not None
     return arrays["precision"], arrays["recall"]
-
-
-def _areas(annotations: Sequence[Any]) -> Floats:
-    """Return (G,) square pixels: of the object's mask where the file says so, else of the box."""
-    listed = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
-    areas = np.array(listed, dtype=np.float64)
-    _require_finite("annotation", "area", areas, annotations)
-    return areas
-
-
-def _flags(annotations: Sequence[Any], *keys: str) -> Flags:
-    """Return (G,): whether an annotation sets any of ``keys``."""
-    return np.array([any(item.get(key) for key in keys) for item in annotations], dtype=bool)
 
 
 def _figures(precision: Floats, recall: Floats) -> dict[str, float | None]:
@@ -299,18 +157,15 @@ def _mean(values: Floats) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def _voc(
-    annotations: Sequence[Any], truth: _Columns, found: _Columns, scores: Floats, classes: int
-) -> list[Precision | None]:
-    ignored = _flags(annotations, "ignore", "difficult", "iscrowd")
-    true_box, found_box = truth.xyxy, found.xyxy
+def _voc(objects: Objects, found: Detections, classes: int) -> list[Precision | None]:
+    ignored = objects.flags("ignore", "difficult", "iscrowd")
+    true_box, found_box = objects.xyxy, found.xyxy
     results = []
     for label in range(classes):
-        wanted, given = truth.label == label, found.label == label
-        target = Truth(truth.image[wanted], true_box[wanted], ignored[wanted])
-        results.append(
-            average_precision(target, Found(found.image[given], found_box[given], scores[given]))
-        )
+        wanted, given = objects.label == label, found.label == label
+        target = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])
+        given_boxes = Found(found.image[given], found_box[given], found.score[given])
+        results.append(average_precision(target, given_boxes))
     return results
 
 

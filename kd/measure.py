@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.classifiers import evaluation as classifiers
+from kd.columns import Detection
 from kd.data.readers import read_split
 from kd.errors import UserError
-from kd.evaluation import Detection, evaluate
+from kd.evaluation import evaluate
 from kd.files import read_json, read_predictions, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
@@ -19,12 +20,16 @@ def measure(directory: Path, library: Library) -> None:
         return classifiers.measure(config, directory)
     dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
     truth = read_split(dataset, "test").coco
-    detections = _read(directory / "detections.json.gz", truth)
+    detections = read_detections(directory / "detections.json.gz", truth)
     classes = [category["name"] for category in truth["categories"]]
     write_json(directory / "metrics.json", evaluate(truth, detections, classes).to_json())
 
 
-def _read(path: Path, truth: dict[str, Any]) -> list[Detection]:
+def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
+    """Return the COCO results in a file of ``kd predict``, with the ground truth's ids.
+
+    UserError where it is absent, damaged, or of other images or classes.
+    """
     records = read_predictions(path)
     try:
         return _coco_results(records, truth)
