@@ -1,8 +1,15 @@
 """Figures of several seeds, and gains paired by seed."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Metric = Literal[
+    "AP", "AP50", "AP75", "APS", "APM", "APL",
+    "AR1", "AR10", "AR100", "ARS", "ARM", "ARL", "VOC07", "VOC12",
+]  # fmt: skip
+"""The figures of ``metrics.json``, named here because ``kd.evaluation`` is slow to import."""
 
 
 class Summary(NamedTuple):
@@ -28,3 +35,17 @@ def paired_gain(student: Mapping[int, float], baseline: Mapping[int, float]) -> 
     """
     shared = sorted(student.keys() & baseline.keys())
     return summary(student[seed] - baseline[seed] for seed in shared)
+
+
+def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Return Student's t interval of the mean, in the unit of ``values``; None with under two.
+
+    ``confidence``: how often, 0 to 1, such intervals cover the mean of normal values.
+    """
+    from scipy.special import stdtrit
+
+    mean, std, n = summary(values)
+    if mean is None or std is None:
+        return None
+    reach = float(stdtrit(n - 1, (1 + confidence) / 2)) * std / math.sqrt(n)
+    return mean - reach, mean + reach
