@@ -269,12 +269,12 @@ def match(
     """
     found, objects = pairing.detections, pairing.objects
     listed = pairing.candidates if listed is None else listed
-    counted = ~objects.crowd & ~_outside(objects.area, area)
+    counted = to_find(objects, area)
     near = np.flatnonzero(listed.overlap >= min(iou, 1 - 1e-10))
     ignored = listed.shared[near] | ~counted[listed.object[near]]
     order = np.argsort(2 * listed.detection[near] + ignored, kind="stable")
     near = near[order]
-    choice = _choose(
+    choice = choose(
         listed.detection[near],
         listed.object[near],
         listed.shared[near],
@@ -289,18 +289,26 @@ def match(
     return Matches(matched, left_out, counted)
 
 
+def to_find(objects: Objects, area: tuple[float, float] = AREAS["all"]) -> Flags:
+    """Return (G,): the objects that are not ignored in a range of areas."""
+    return ~objects.crowd & ~_outside(objects.area, area)
+
+
 def _outside(area: Floats, limits: tuple[float, float]) -> Flags:
     return (area < limits[0]) | (area > limits[1])
 
 
-def _choose(
+def choose(
     detection: Integers, wanted: Integers, shared: Flags, detections: int, objects: int
 ) -> Integers:
-    """Return (D,) the row that each detection gets, or -1; rows are by detection and preference.
+    """Return (D,) the row that each detection gets when they choose in order, or -1.
 
-    All ask at once for what they want most, an object keeps the first in score order, the others
-    ask for their next: as every object prefers the same order, this ends where going through the
-    detections one by one does (Gale and Shapley 1962), in as many rounds as the longest quarrel.
+    Rows (P,) are by detection, then by its preference: the object it wants, and whether that is
+    free for any number. ``detections`` and ``objects`` are how many there are.
+
+    All ask at once for what they want most, an object keeps the first in order, the others ask
+    for their next: as every object prefers the same order, this ends where choosing one by one
+    does (Gale and Shapley 1962), in as many rounds as the longest quarrel.
     """
     ends = np.cumsum(np.bincount(detection, minlength=detections))
     choice = np.concatenate([[0], ends[:-1]])[:detections]
