@@ -112,6 +112,13 @@ def _running(steps: Any) -> None:
         if name == "train":
             step.add_argument("--report", type=Path, help="check report of the data set")
             step.add_argument(
+                "--val-interval",
+                type=_count,
+                default=0,
+                metavar="N",
+                help="measure AP every N epochs but the last (0: never)",
+            )
+            step.add_argument(
                 "--processes",
                 type=_positive,
                 default=1,
@@ -292,7 +299,7 @@ def _train(options: argparse.Namespace) -> int:
     from kd.train import train
 
     try:
-        train(options.run, options.workers, options.report)
+        train(options.run, options.workers, options.report, options.val_interval)
     except launch.StopRequested as stop:
         if launch.rank() == 0:
             print(stop, flush=True)

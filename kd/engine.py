@@ -131,9 +131,13 @@ class StepLog(Hook):
         self.path = run_directory(runner) / "log.jsonl"
         self.title = " ".join(run_directory(runner).parts[-3:])
         if is_main_process():
-            _truncate(self.path, runner.iter)
+            truncate(self.path, runner.iter)
         self.printed = time.monotonic()
         self.times.append(self.printed)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self.times.clear()  # what lies between two epochs is not training
+        self.times.append(time.monotonic())
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         model = bare(runner.model)
@@ -198,7 +202,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
-def _truncate(path: Path, step: int) -> None:
+def truncate(path: Path, step: int) -> None:
     """Drop the records of steps that a resumed run makes again."""
     if not path.exists():
         return
@@ -224,10 +228,10 @@ class Checkpoints(Hook):
     def __init__(self, steps: int, minutes: float) -> None:
         self.steps, self.minutes = int(os.environ.get("KD_SAVE_EVERY", steps)), minutes
 
-    def before_train(self, runner: Runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         self.saved = time.monotonic()
         self.stop_file = os.environ.get(STOP_FILE, "")
-        self.stoppable = _agreed(bool(self.stop_file))
+        self.stoppable = agreed(bool(self.stop_file))
         if is_main_process():
             for half_written in _folder(runner).glob(".*.tmp"):
                 half_written.unlink()
@@ -236,19 +240,22 @@ class Checkpoints(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         step = runner.iter + 1
-        stop = step < runner.max_iters and self._stop_requested()
+        stop = step < runner.max_iters and self.stop_requested()
         due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
-        if (due or stop) and is_main_process():
-            self._save(runner, step)
-            self.saved = time.monotonic()
+        if due or stop:
+            self.save(runner, step)
         if stop:
             raise StopRequested(step, runner.max_iters)
 
-    def _stop_requested(self) -> bool:
+    def stop_requested(self) -> bool:
         """Return whether to stop after this step, the same in every process."""
-        return self.stoppable and _agreed(bool(self.stop_file) and os.path.exists(self.stop_file))
+        return self.stoppable and agreed(bool(self.stop_file) and os.path.exists(self.stop_file))
 
-    def _save(self, runner: Runner, step: int) -> None:
+    def save(self, runner: Runner, step: int) -> None:
+        """Write the checkpoint of a step, if this is the main process and it is not there yet."""
+        path = _folder(runner) / f"step{step:08d}.pth"
+        if path.exists() or not is_main_process():
+            return
         content = {
             "step": step,
             "seconds": runner.train_loop.seconds,
@@ -256,13 +263,13 @@ class Checkpoints(Hook):
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
         }
-        folder = _folder(runner)
-        weights.save(folder / f"step{step:08d}.pth", content)
-        for old in _saved(folder)[:-KEPT]:
+        weights.save(path, content)
+        for old in _saved(path.parent)[:-KEPT]:
             old.unlink()
+        self.saved = time.monotonic()
 
 
-def _agreed(wanted: bool) -> bool:
+def agreed(wanted: bool) -> bool:
     """Return what the main process wants, in every process."""
     if get_world_size() == 1:
         return wanted

@@ -7,7 +7,7 @@ from kd.classifiers import evaluation as classifiers
 from kd.columns import Detection
 from kd.data.readers import read_split
 from kd.errors import UserError
-from kd.evaluation import evaluate
+from kd.evaluation import Metrics, evaluate
 from kd.files import read_json, read_predictions, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
@@ -18,11 +18,20 @@ def measure(directory: Path, library: Library) -> None:
     config = read_config(directory)
     if config["model"]["type"] == "ObjectClassifier":
         return classifiers.measure(config, directory)
-    dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
-    truth = read_split(dataset, "test").coco
+    truth = truth_of(directory, library)
     detections = read_detections(directory / "detections.json.gz", truth)
-    classes = [category["name"] for category in truth["categories"]]
-    write_json(directory / "metrics.json", evaluate(truth, detections, classes).to_json())
+    write_json(directory / "metrics.json", figures(detections, truth).to_json())
+
+
+def truth_of(directory: Path, library: Library) -> dict[str, Any]:
+    """Return the COCO dict of the split that a run is measured on."""
+    dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
+    return read_split(dataset, "test").coco
+
+
+def figures(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
+    """Return the figures of COCO results over all classes of the ground truth."""
+    return evaluate(truth, detections, [category["name"] for category in truth["categories"]])
 
 
 def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
@@ -32,7 +41,7 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
     """
     records = read_predictions(path)
     try:
-        return _coco_results(records, truth)
+        return coco_results(records, truth)
     except KeyError as error:
         raise UserError(
             f"{path}: image or class {error} is not in the test split; predict again"
@@ -41,8 +50,8 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
         raise UserError(f"{path}: not a list of detections; predict again") from None
 
 
-def _coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
-    """Translate mmdet's image ids and labels into those of the ground truth."""
+def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
+    """Return records of ``kd predict`` with the ground truth's ids of images and categories."""
     images = {image.get("name", image["id"]): image["id"] for image in truth["images"]}
     categories = dict(enumerate(category["id"] for category in truth["categories"]))
     return [

@@ -8,7 +8,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 import kd.runtime  # noqa: F401
 from kd import weights
@@ -33,24 +33,36 @@ def predict(directory: Path, workers: int = 0) -> None:
     model = config["model"].get("student", config["model"])
     init_default_scope("mmdet")
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
-    loader = config["test_dataloader"]
-    batches = DataLoader(
-        build(loader["dataset"]),
-        batch_size=loader["batch_size"],
-        num_workers=workers,
-        collate_fn=pseudo_collate,
-    )
+    batches = split_batches(config, workers)
     records: list[dict[str, Any]] = []
     started = printed = time.monotonic()
     for step, batch in enumerate(batches, start=1):
-        with torch.inference_mode():
-            for sample in detector.test_step(batch):
-                records += _records(sample)
+        records += detections(detector, batch)
         if time.monotonic() - printed > PRINT_EVERY:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
     write_predictions(directory / "detections.json.gz", records)
+
+
+def split_batches(
+    config: dict[str, Any], workers: int, part: int = 0, parts: int = 1
+) -> DataLoader[Any]:
+    """Return the test split in batches; of several parts the one that takes each parts-th image."""
+    loader = config["test_dataloader"]
+    dataset = build(loader["dataset"])
+    return DataLoader(
+        Subset(dataset, range(part, len(dataset), parts)),
+        batch_size=loader["batch_size"],
+        num_workers=workers,
+        collate_fn=pseudo_collate,
+    )
+
+
+def detections(detector: Any, batch: Any) -> list[dict[str, Any]]:
+    """Return the records of ``detections.json.gz`` of a batch, from a detector in eval mode."""
+    with torch.no_grad():
+        return [record for sample in detector.test_step(batch) for record in _records(sample)]
 
 
 def _records(sample: Any) -> list[dict[str, Any]]:

@@ -100,7 +100,8 @@ def _progress(target: Target) -> Status:
     found = Status(str(target.directory), log=str(target.log))
     metrics = content(target.directory / "metrics.json")
     found.metric = "top-1" if "top1" in metrics else "AP"
-    found.figure = metrics.get("AP", metrics.get("top1"))
+    so_far = _last_record(target.directory / "validation.jsonl").get("AP")
+    found.figure = metrics.get("AP", metrics.get("top1", so_far))
     record = _last_record(target.directory / "log.jsonl")
     if not record:
         return found

@@ -24,6 +24,7 @@ from kd.files import read_json, sha256, write_json
 from kd.launch import per_process
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
+from kd.validation import Validation
 
 WRAPPER = {
     "type": "MMDistributedDataParallel",
@@ -33,11 +34,14 @@ WRAPPER = {
 """The model lies on its process's device already, which need not be a GPU."""
 
 
-def train(directory: Path, workers: int = 0, report: Path | None = None) -> None:
+def train(
+    directory: Path, workers: int = 0, report: Path | None = None, val_interval: int = 0
+) -> None:
     """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
 
     Resumes from the newest checkpoint. ``workers``: data loading processes; ``report``: the data
-    set's check report, whose fingerprint goes into the provenance. A run that fails leaves
+    set's check report, whose fingerprint goes into the provenance; ``val_interval``: after how many
+    epochs AP is measured each time, 0 for never, which changes no weight. A run that fails leaves
     ``failure.json`` and raises what it failed of; one that is asked to stop, StopRequested.
     """
     config = read_config(directory)
@@ -48,7 +52,7 @@ def train(directory: Path, workers: int = 0, report: Path | None = None) -> None
         if "published_checkpoint" in config:
             _import(config, directory)
         else:
-            _train(config, directory, workers, report)
+            _train(config, directory, workers, report, val_interval)
     except launch.StopRequested:
         _leave()
         raise
@@ -90,7 +94,9 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> Runner:
+def build_runner(
+    config: dict[str, Any], directory: Path, workers: int = 0, val_interval: int = 0
+) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     shared = "RANK" in os.environ
     if shared:
@@ -106,7 +112,10 @@ def build_runner(config: dict[str, Any], directory: Path, workers: int = 0) -> R
     loader.persistent_workers = workers > 0
     loader.pin_memory = torch.cuda.is_available()
     loader.batch_size = per_process(loader.batch_size, launch.world())
-    return Runner.from_cfg(settings)
+    runner = Runner.from_cfg(settings)
+    if val_interval:
+        runner.register_hook(Validation(val_interval, config, workers))
+    return runner
 
 
 def _join() -> None:
@@ -138,11 +147,13 @@ def _describe(config: dict[str, Any]) -> str:
     return f"batch {batch}{shared}; learning rate {rate:g} (schedule's, for the whole batch)"
 
 
-def _train(config: dict[str, Any], directory: Path, workers: int, report: Path | None) -> None:
+def _train(
+    config: dict[str, Any], directory: Path, workers: int, report: Path | None, val_interval: int
+) -> None:
     started = provenance.now()
     data = _data(report)
     try:
-        runner = build_runner(config, directory, workers)
+        runner = build_runner(config, directory, workers, val_interval)
     except KeyError as error:
         raise _unregistered(error, directory) from None
     if is_main_process():

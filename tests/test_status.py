@@ -120,8 +120,10 @@ def test_a_run_goes_through_its_states(state: Callable[..., dict[str, Any]]) -> 
     assert found["state"] == "running" and found["log"] == f"{run}/train.log"
     assert (found["step"], found["steps"], found["epoch"], found["epochs"]) == (30, STEPS, 1, 2)
     assert found["seconds_left"] == (STEPS - 30) * BATCH / RATE
+    assert found["figure"] is None
+    write(run / "validation.jsonl", '{"epoch": 1, "step": 6, "AP": 0.21}\n')
     log(run, RECORD, age=300)
-    assert state(run)["state"] == "interrupted"
+    assert (state(run)["state"], state(run)["figure"]) == ("interrupted", 0.21)
     write(run / "weights.pth")
     assert state(run)["state"] == "trained"
     write(run / "predict.log")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from kd.errors import UserError
 from kd.settings.classifiers import ClassifierRun
@@ -24,6 +24,7 @@ class Request(Site):
     scale: str
     seeds: PositiveInt | None
     tables: list[str] | None
+    val_interval: NonNegativeInt
 
 
 class Workflow:

@@ -18,5 +18,5 @@ rule train:
         directory="results/runs/{run}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --processes {resources.tasks} {LOADING} 2>&1"
+        " --processes {resources.tasks} --val-interval {WORKFLOW.asked.val_interval} {LOADING} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"

@@ -1,0 +1,91 @@
+"""AP in the middle of a training, without a trace in what the training computes."""
+
+import json
+import math
+import time
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import kd.runtime  # noqa: F401
+from kd.engine import Checkpoints, agreed, bare, run_directory, truncate
+from kd.launch import StopRequested
+from kd.measure import coco_results, figures, truth_of
+from kd.predict import detections, split_batches
+from kd.settings.library import Library
+
+FILE = "validation.jsonl"
+
+
+class Validation(Hook):
+    """Writes the detector's COCO figures on the test split, every ``interval`` epochs but the last.
+
+    The last epoch's are ``metrics.json``. A record in ``validation.jsonl`` has epoch, step, and
+    the figures as fractions of 1. Processes share the images. A checkpoint is saved first, so that
+    a training that is stopped meanwhile repeats no step; it then measures that epoch again.
+    """
+
+    def __init__(self, interval: int, config: dict[str, Any], workers: int) -> None:
+        self.interval, self.config, self.workers = interval, config, workers
+
+    def before_train(self, runner: Runner) -> None:
+        """Make up for an epoch that ended just before the training was interrupted."""
+        self.path = run_directory(runner) / FILE
+        (self.checkpoints,) = (hook for hook in runner.hooks if isinstance(hook, Checkpoints))
+        if is_main_process():
+            truncate(self.path, runner.iter)
+        epoch, step = divmod(runner.iter, len(runner.train_dataloader))
+        if epoch and not step and not agreed(is_main_process() and self._is_measured(epoch)):
+            self._measure(runner, epoch)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        self._measure(runner, runner.epoch + 1)
+
+    def _measure(self, runner: Runner, epoch: int) -> None:
+        if epoch % self.interval or epoch >= runner.max_epochs:
+            return
+        started, step = time.monotonic(), epoch * len(runner.train_dataloader)
+        self.checkpoints.save(runner, step)
+        found = self._detections(runner, step)
+        runner.train_loop.started += time.monotonic() - started  # it is no time of training
+        if is_main_process():
+            values = self._figures(runner, found)
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
+            shown = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
+            print(f"epoch {epoch}/{runner.max_epochs}: AP {shown}", flush=True)
+
+    def _is_measured(self, epoch: int) -> bool:
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        return any(json.loads(line)["epoch"] == epoch for line in lines)
+
+    @cached_property
+    def batches(self) -> Any:
+        """This process's share of the test split."""
+        return split_batches(self.config, self.workers, *get_dist_info())
+
+    def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
+        """Return what the detector finds in all images; StopRequested where it is to stop."""
+        model = bare(runner.model)
+        detector = getattr(model, "student", model).eval()
+        batches, found = iter(self.batches), []
+        for _ in range(self._most_batches(runner.world_size)):
+            for batch in islice(batches, 1):
+                found += detections(detector, batch)
+            if self.checkpoints.stop_requested():
+                raise StopRequested(step, runner.max_iters)
+        return [record for share in all_gather_object(found) for record in share]
+
+    def _most_batches(self, world: int) -> int:
+        """Return how many batches the process with most has; all look for a stop that often."""
+        images = len(self.batches.dataset.dataset)
+        return math.ceil(math.ceil(images / world) / self.batches.batch_size)
+
+    def _figures(self, runner: Runner, found: list[dict[str, Any]]) -> dict[str, Any]:
+        truth = truth_of(run_directory(runner), Library())
+        values = figures(coco_results(found, truth), truth).to_json()
+        return {name: value for name, value in values.items() if name != "per_class"}

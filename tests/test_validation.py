@@ -1,0 +1,119 @@
+"""AP in the middle of a training: right, resumable, and without a trace in the weights."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kd.validation
+from kd import weights
+from kd.__main__ import main
+from kd.evaluation import Metrics
+from kd.launch import StopRequested
+from kd.train import train
+from tests.test_resume import assert_same
+from tests.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
+from tests.tiny import kd as started
+
+EPOCH, STEPS = 1, 6
+"""The last epoch but one of the tiny schedule, and its last step."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project that has a trained teacher."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
+        train(write_run(TEACHER))
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain() -> Path:
+    """Return a distilled run that was trained without looking at its AP."""
+    run = write_run(DISTILLED)
+    train(run)
+    return run
+
+
+@pytest.fixture
+def run(plain: Path, request: pytest.FixtureRequest) -> Path:
+    """Return an untrained copy of it, named after the test."""
+    return copy_run(plain, request.node.name)
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+
+
+def test_it_changes_no_weight_and_no_logged_loss(plain: Path, run: Path) -> None:
+    train(run, val_interval=1)
+    assert_same(plain, run)
+    assert not (plain / "validation.jsonl").exists()
+
+
+def test_the_figures_are_those_of_the_weights_at_that_step(run: Path) -> None:
+    train(run, val_interval=1)
+    (record,) = records(run)
+    assert (record.pop("epoch"), record.pop("step")) == (EPOCH, STEPS)
+    copy = copy_run(run, "at_the_epoch")
+    saved = weights.read(run / "checkpoints" / f"step{STEPS:08d}.pth")["model"]
+    student = {k.removeprefix("student."): v for k, v in saved.items() if k.startswith("student.")}
+    weights.save(copy / "weights.pth", {"state_dict": student})
+    assert main(["predict", str(copy)]) == main(["evaluate", str(copy)]) == 0
+    expected = Metrics.read(copy / "metrics.json").to_json()
+    del expected["per_class"]
+    assert record == expected
+    assert record["AP"] is not None
+    assert record["images"] == 8
+
+
+def test_a_stop_meanwhile_loses_no_step_and_no_figure(
+    plain: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = tmp_path / "stop"
+    detect = kd.validation.detections
+
+    def asked_to_stop(detector: Any, batch: Any) -> list[dict[str, Any]]:
+        stop.touch()
+        return detect(detector, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("SNAKEMAKE_STOP_FILE", str(stop))
+        patch.setattr(kd.validation, "detections", asked_to_stop)
+        with pytest.raises(StopRequested, match=f"step {STEPS} of"):
+            train(run, val_interval=1)
+    assert not (run / "validation.jsonl").exists()
+    train(run, val_interval=1)
+    assert_same(plain, run)
+    assert [record["epoch"] for record in records(run)] == [EPOCH]
+
+
+def test_a_step_made_again_is_measured_again(run: Path) -> None:
+    train(run, val_interval=1)
+    first = records(run)
+    shutil.rmtree(run / "checkpoints")
+    train(run, val_interval=1)
+    assert records(run) == first
+
+
+@pytest.mark.parametrize("epochs", [0, 2, 5])
+def test_the_last_epoch_is_left_to_the_evaluation(run: Path, epochs: int) -> None:
+    train(run, val_interval=epochs)
+    assert not (run / "validation.jsonl").exists()
+
+
+def test_two_processes_share_the_images(run: Path) -> None:
+    options = ("--processes", "2", "--val-interval", "1", "--threads", "1")
+    process = started("train", run, *options)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    (record,) = records(run)
+    assert record["images"] == 8
+    assert record["AP"] is not None
+    assert f"epoch {EPOCH}/2: AP" in output
