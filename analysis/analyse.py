@@ -23,7 +23,7 @@ def analyse(
     """
     for directory in directories:
         for name in analysis.reads:
-            if not (directory / name).exists():
+            if not analysis.unfinished and not (directory / name).exists():
                 raise UserError(f"{directory / name}: no such file; has the run been finished?")
     subjects = read(directories, library)
     found = analysis.find(subjects, library)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "pdf.fonttype": 42,
+    "image.composite_image": False,  # a picture and a map over it keep their own resolutions
 }
 WIDTH = 7.0
 """Inches: the text width of a two-column page."""
@@ -69,36 +70,42 @@ TEACHER = Look("#000000", (0, (1, 1)), "*", "")
 BASELINE = Look("0.5", "-", "o", "")
 
 
-def look(role: str, method: str) -> Look:
-    """Return the look of a row, which depends on nothing but its role and its method's name.
+def look(role: str, method: str, variant: int = 0) -> Look:
+    """Return the look of a row, which depends on its role and its method's name alone.
 
-    Presets of a method and sums of methods have looks of their own.
+    ``variant``: its number among rows of one method with different settings. Two looks of one
+    colour differ in marker and hatch.
     """
     if role == "teacher":
         return TEACHER
     if not method:
         return BASELINE
-    first, *others = method.split("+")
-    family, variant = _place(first)
-    index = family + variant + 5 * len(others)
+    first, *others = map(_place, method.split("+"))
+    shift = first.preset + sum(1 + other.method + other.preset for other in others) + variant
+    colour, mark = first.method + shift, first.method + 2 * shift
     return Look(
-        COLOURS[index % len(COLOURS)],
-        DASHES[(variant + len(others)) % len(DASHES)],
-        MARKERS[index % len(MARKERS)],
-        HATCHES[index % len(HATCHES)],
+        COLOURS[colour % len(COLOURS)],
+        DASHES[shift % len(DASHES)],
+        MARKERS[mark % len(MARKERS)],
+        HATCHES[mark % len(HATCHES)],
     )
 
 
-def _place(term: str) -> tuple[int, int]:
-    """Return the place of a term's method among all, and of a preset among those of its method."""
+class _Place(NamedTuple):
+    """The place of a term's method among all, and of a preset among those of its method."""
+
+    method: int
+    preset: int
+
+
+def _place(term: str) -> _Place:
     library, known = Library(), methods.names()
-    kinds = {
-        name: part.method for name in library.names("methods") if (part := library.preset(name))
-    }
+    presets = {name: library.preset(name) for name in library.names("methods")}
+    kinds = {name: preset.method for name, preset in presets.items() if preset}
     method = kinds.get(term, term)
     variants = [name for name in kinds if kinds[name] == method]
     family = known.index(method) if method in known else len(known)
-    return family, variants.index(term) + 1 if term in variants else 0
+    return _Place(family, variants.index(term) + 1 if term in variants else 0)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -31,6 +31,8 @@ class Subject:
     identity: Mapping[str, Any]
     """``run.json`` of its first run: the parts by name."""
     runs: Mapping[int, Path]
+    variant: int = 0
+    """Its number among those of the same method with other settings."""
 
     @property
     def directory(self) -> Path:
@@ -39,7 +41,7 @@ class Subject:
 
     @property
     def look(self) -> Look:
-        return look(self.role, self.method)
+        return look(self.role, self.method, self.variant)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -129,10 +131,9 @@ def _told_apart(subjects: list[Subject], library: Library) -> list[Subject]:
     named = []
     for subject in subjects:
         alike = [other for other in subjects if other.label == subject.label]
-        added = _difference(subject, alike, library) if len(alike) > 1 else ""
-        named.append(
-            replace(subject, label=f"{subject.label} ({added})" if added else subject.label)
-        )
+        added = f" ({_difference(subject, alike, library)})" if len(alike) > 1 else ""
+        label, variant = subject.label + added, alike.index(subject)
+        named.append(replace(subject, label=label, variant=variant))
     return named
 
 

@@ -4,6 +4,7 @@ import copy
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,25 +75,26 @@ class Probe:
 
 
 def images(
-    directory: Path, count: int, seed: int, split: SplitName = "test", what: str = "images"
+    directory: Path, count: int | None, seed: int, split: SplitName = "test", what: str = "images"
 ) -> Iterator[dict[str, Any]]:
     """Yield images with objects of a split, drawn by ``seed``, resized but not augmented.
 
     Each is what mmdet's pipeline makes: ``inputs`` (3, H, W) and ``data_samples`` with the ground
-    truth. Fewer where the split has fewer; UserError where none has an object.
+    truth. All without a ``count``, fewer where there are fewer; UserError where none has an object.
     """
     dataset = _with_objects(read_config(directory), split, directory)
     order = list(range(len(dataset)))
     random.Random(seed).shuffle(order)
     found = (sample for index in order if _has_objects(sample := dataset[index]))
-    yield from progress(_first(found, count, directory, split), min(count, len(order)), what)
+    wanted = len(order) if count is None else min(count, len(order))
+    yield from progress(_first(found, wanted, directory, split), wanted, what)
 
 
 def _first(
     found: Iterator[dict[str, Any]], count: int, directory: Path, split: str
 ) -> Iterator[dict[str, Any]]:
-    sample: dict[str, Any] | None = None
-    for _, sample in zip(range(count), found, strict=False):
+    sample = None
+    for sample in islice(found, count):
         yield sample
     if sample is None:
         raise UserError(f"{directory}: no image of the {split} split has an object")
@@ -100,15 +102,19 @@ def _first(
 
 def _with_objects(config: dict[str, Any], split: SplitName, directory: Path) -> Any:
     """Return a split's data set with the test pipeline, which is told to load boxes too."""
-    tested = copy.deepcopy(config["test_dataloader"]["dataset"])
-    loading, *rest = tested["pipeline"]
-    pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
-    if split == "test":
-        return build(tested | {"pipeline": pipeline})
-    if "train_dataloader" not in config:
+    if split == "train" and "train_dataloader" not in config:
         raise UserError(f"{directory}: its weights are published ones, without a training set")
-    trained = copy.deepcopy(config["train_dataloader"]["dataset"]["dataset"])
-    return build(trained | {"pipeline": pipeline})
+    tested = config["test_dataloader"]["dataset"]
+    wanted = config["train_dataloader"]["dataset"]["dataset"] if split == "train" else tested
+    loading, *rest = _parts(tested)[0]["pipeline"]
+    pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
+    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(_parts(wanted))]
+    return build(parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts})
+
+
+def _parts(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the data sets that one is made of, or itself."""
+    return dataset.get("datasets", [dataset])
 
 
 def _has_objects(sample: dict[str, Any]) -> bool:

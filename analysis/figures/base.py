@@ -41,6 +41,8 @@ class Analysis(Part):
     title: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
     """Files of each run."""
+    unfinished: ClassVar[bool] = False
+    """Whether it makes do with the files that a run has so far."""
     pictures: ClassVar[tuple[str, ...]]
     """Names of what it draws, each a PDF and a PNG."""
     tables: ClassVar[tuple[str, ...]]
