@@ -1,0 +1,54 @@
+"""Directories of runs that were never made: only what the analyses of files read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.subjects import Subject, read
+from kd.evaluation import COCO_FIGURES
+from kd.files import write_json, write_predictions
+from kd.settings.library import Library
+
+Settings = dict[str, dict[str, Any]]
+
+
+def write_run(
+    folder: Path,
+    methods: Settings | None = None,
+    seed: int = 0,
+    teacher: str | None = None,
+    **parts: Any,
+) -> Path:
+    """Write ``run.json`` and ``config.json``; ``methods``: settings by term."""
+    method = "+".join(methods or {}) or None
+    identity = {
+        "scale": "smoke", "dataset": "shapes-smoke", "schedule": "smoke", "detector": "retinanet",
+        "student": "r18", "seed": seed, "method": method, "teacher": teacher, "classifier": None,
+    } | parts  # fmt: skip
+    model = {"type": "Distiller", "methods": methods} if methods else {"type": "RetinaNet"}
+    write_json(folder / "run.json", identity)
+    write_json(folder / "config.json", {"model": model, "seed": seed})
+    return folder
+
+
+def write_metrics(folder: Path, ap: float | None, **figures: float | None) -> None:
+    """Write ``metrics.json`` with every figure ``ap``, a fraction of 1, but those named."""
+    counts = {"per_class": {}, "images": 1, "boxes": 1, "detections": 1}
+    values = dict.fromkeys((*COCO_FIGURES, "VOC07", "VOC12"), ap) | figures | counts
+    write_json(folder / "metrics.json", values)
+
+
+def write_lines(path: Path, records: list[dict[str, Any]], end: str = "") -> None:
+    """Write JSON lines, and ``end`` after them."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records) + end)
+
+
+def write_detections(folder: Path, records: list[tuple[Any, int, list[float], float]]) -> None:
+    """Write detections: image, label, xywh box in pixels, score."""
+    keys = ("image", "label", "bbox", "score")
+    listed = [dict(zip(keys, record, strict=True)) for record in records]
+    write_predictions(folder / "detections.json.gz", listed)
+
+
+def subjects(*folders: Path) -> list[Subject]:
+    return read(folders, Library())
