@@ -79,11 +79,9 @@ def _runs(figure: Figure, rows: Sequence[Row], where: str) -> list[Run]:
     rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher] + [
         row for row in of_pair if row.teacher in ("", teacher)
     ]
-    by_name = {row.method: row for row in rows}
-    chosen = [
-        by_name[_named(name, list(by_name), f"{where}: rows")]
-        for name in (figure.rows if figure.rows is not None else by_name)
-    ]
+    known = _each(row.method for row in rows)
+    names = [_named(name, known, f"{where}: rows") for name in figure.rows or known]
+    chosen = [row for name in names for row in rows if row.method == name]
     return list({run.name: run for row in chosen for run in row.runs.values()}.values())
 
 

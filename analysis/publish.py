@@ -55,7 +55,10 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
 
 
 def _label(row: Row, library: Library) -> str:
-    return method_name(row.method, library) if row.kind == "distilled" else ROLES[row.kind]
+    if row.kind != "distilled":
+        return ROLES[row.kind]
+    added = f" ({row.setting})" if row.setting else ""
+    return method_name(row.method, library) + added
 
 
 def _note(row: Row, plan: Plan, library: Library) -> str:

@@ -37,7 +37,7 @@ DASHES: tuple[Any, ...] = (
     (0, (5, 1, 1, 1)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "*")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "d", "8")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++", "ooo", "|||", "***", "//..", "--||")
 
 
@@ -82,7 +82,7 @@ def look(role: str, method: str, variant: int = 0) -> Look:
         return BASELINE
     first, *others = map(_place, method.split("+"))
     shift = first.preset + sum(1 + other.method + other.preset for other in others) + variant
-    colour, mark = first.method + shift, first.method + 2 * shift
+    colour, mark = first.method + shift, first.method + 5 * shift
     return Look(
         COLOURS[colour % len(COLOURS)],
         DASHES[shift % len(DASHES)],

@@ -195,6 +195,8 @@ class Table(Part):
     """The table's name in the study's published numbers."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings by method name, over the method's defaults."""
+    sweep: dict[str, dict[str, Annotated[list[Any], Field(min_length=1)]]] = {}
+    """Values of settings by method name: a row for each value, in place of the method's one."""
 
 
 class Figure(Part):

@@ -1,5 +1,6 @@
 """From a study to its rows and runs; nothing here imports torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
@@ -28,6 +29,8 @@ class Row:
     baselines: dict[int, Run]
     published: dict[str, float]
     published_baseline: dict[str, float]
+    setting: str = ""
+    """What tells it from the other rows of a sweep, such as ``weight 2``."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ class _Planner:
 
     def table(self, key: str) -> list[Row]:
         table = self.study.tables[key]
-        check_overrides(table.settings, table.methods, f"{self.where}: table '{key}'")
+        for changes in (table.settings, table.sweep):
+            check_overrides(changes, table.methods, f"{self.where}: table '{key}'")
         return [
             row
             for detector in table.detectors
@@ -118,11 +122,15 @@ class _Planner:
         rows = [row("teacher", "teacher", {0: teacher})] if teacher else []
         rows.append(row("baseline", "baseline", baselines))
         for method in table.methods:
-            runs = {
-                s: self._distilled(table, detector, pair, method, teacher, s, where)
-                for s in self.seeds
-            }
-            rows.append(row(method, "distilled", runs))
+            for setting, changed in _swept(table, method):
+                runs = {
+                    s: self._distilled(changed, detector, pair, method, teacher, s, where)
+                    for s in self.seeds
+                }
+                distilled = row(method, "distilled", runs)
+                rows.append(
+                    replace(distilled, published={}, setting=setting) if setting else distilled
+                )
         return rows
 
     def _teacher(self, table: Table, detector: str, pair: Pair, where: str) -> Run | None:
@@ -195,6 +203,19 @@ class _Planner:
         teacher = (pair.teacher or "") if method != "baseline" else ""
         student = pair.student if method != "teacher" else ""
         return self.published.get((table.published or "", detector, teacher, student, method), {})
+
+
+def _swept(table: Table, method: str) -> Iterator[tuple[str, Table]]:
+    """Yield a method's rows: what each sets, in words, and the table with that setting."""
+    swept = {term: table.sweep[term] for term in method.split("+") if term in table.sweep}
+    if not swept:
+        yield "", table
+    for term, settings in swept.items():
+        for name, values in settings.items():
+            for value in values:
+                changed = {**table.settings.get(term, {}), name: value}
+                text = f"{name.replace('_', ' ')} {value}"
+                yield text, table.model_copy(update={"settings": {**table.settings, term: changed}})
 
 
 def _check_scale(scale: Scale, library: Library, where: str) -> None:

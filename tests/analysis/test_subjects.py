@@ -1,0 +1,122 @@
+"""The rows of a figure: what they are called, who teaches whom, and how they look."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis import subjects as rows
+from analysis.style import BASELINE, TEACHER, look
+from analysis.subjects import Subject, read, students_of, teacher_of, varying
+from kd import methods
+from kd.errors import UserError
+from kd.settings.library import Library
+from kd.settings.plan import plan
+from tests.tiny import edit, make_project
+
+TABLE = "configs/studies/tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path) -> Iterator[None]:
+    """Work in a tiny project without images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path, data=False))
+        yield
+
+
+def runs(seeds: int = 1) -> dict[str, Path]:
+    """Write all runs of the tiny study; return their directories by name."""
+    planned = plan("tiny", "tiny", Library(), seeds).runs
+    for run in planned.values():
+        run.write()
+    return {name: run.directory for name, run in planned.items()}
+
+
+def subjects(seeds: int = 1) -> list[Subject]:
+    return read(list(runs(seeds).values()), Library())
+
+
+def test_runs_of_several_seeds_are_one_row() -> None:
+    found = subjects(seeds=3)
+    assert [s.label for s in found] == ["Teacher", "Student", "RM", "RM + PFI"]
+    assert [s.role for s in found] == ["teacher", "baseline", "distilled", "distilled"]
+    assert [list(s.runs) for s in found] == [[0], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+    assert found[1].directory == found[1].runs[0]
+
+
+def test_a_detector_alone_is_a_teacher_only_beside_those_it_taught() -> None:
+    (teacher,) = (path for name, path in runs().items() if "w0.1875/alone" in name)
+    (alone,) = read([teacher], Library())
+    assert (alone.role, alone.label) == ("baseline", "Student")
+
+
+def test_students_know_their_teacher_without_its_run() -> None:
+    teacher, *students = subjects()
+    assert teacher_of(students) == teacher_of([teacher, *students]) == teacher.directory
+    assert students_of([teacher, *students]) == students
+
+
+def test_no_teacher_or_no_student_is_said() -> None:
+    teacher, baseline, *_ = subjects()
+    with pytest.raises(UserError, match="none is a teacher's"):
+        teacher_of([baseline])
+    with pytest.raises(UserError, match="no run of a student"):
+        students_of([teacher])
+
+
+def test_several_teachers_are_named() -> None:
+    edit("configs/scales/tiny.yaml", backbones__r101="r18-w0.25")
+    pairs = [{"teacher": teacher, "student": "r18"} for teacher in ("r50", "r101")]
+    edit(TABLE, tables__pair__pairs=pairs)
+    found = subjects()
+    with pytest.raises(UserError, match=r"several teachers: .*w0\.1875.*w0\.25"):
+        teacher_of(found)
+
+
+def test_rows_of_a_sweep_are_told_apart_by_their_setting() -> None:
+    edit(TABLE, tables__pair__sweep={"rm": {"weight": [2, 4]}}, tables__pair__methods=["rm"])
+    found = subjects()
+    assert [s.label for s in found[2:]] == ["RM (weight 2.0)", "RM (weight 4.0)"]
+    assert varying(found[2:]) == ["rm.weight"]
+    assert [s.settings["rm.weight"] for s in found[2:]] == [2, 4]
+    assert found[2].look != found[3].look
+
+
+def test_rows_of_several_students_are_told_apart_by_them() -> None:
+    edit("configs/scales/tiny.yaml", backbones__r34="r18-w0.25")
+    pairs = [{"teacher": "r50", "student": student} for student in ("r18", "r34")]
+    edit(TABLE, tables__pair__pairs=pairs, tables__pair__methods=["rm"])
+    labels = [s.label for s in subjects()]
+    assert labels[1:3] == ["Student (ResNet-18 x0.125)", "RM (ResNet-18 x0.125)"]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_folder_that_is_no_run() -> None:
+    Path("elsewhere").mkdir()
+    with pytest.raises(UserError, match=r"elsewhere/run\.json: no such file"):
+        read([Path("elsewhere")], Library())
+    Path("elsewhere/run.json").write_text(json.dumps({"classifier": "smoke"}))
+    with pytest.raises(UserError, match="elsewhere: not the run of a detector"):
+        read([Path("elsewhere")], Library())
+
+
+def test_runs_of_two_data_sets_are_refused() -> None:
+    paths = list(runs().values())[1:]
+    identity = json.loads((paths[0] / "run.json").read_text())
+    (paths[0] / "run.json").write_text(json.dumps(identity | {"dataset": "bccd"}))
+    with pytest.raises(UserError, match="different data sets: 'bccd'"):
+        rows.test_split(read(paths, Library()), Library())
+
+
+def test_every_method_and_preset_has_a_look_of_its_own() -> None:
+    names = [*methods.names(), *Library().names("methods"), "rm+pfi", "rm+dicod"]
+    looks = {name: look("distilled", name) for name in names}
+    assert len(set(looks.values()) | {TEACHER, BASELINE}) == len(names) + 2
+    alone = [looks[name] for name in methods.names()]
+    for part in ("colour", "marker", "hatch"):
+        assert len({getattr(each, part) for each in alone}) == len(alone)
+    for one, other in itertools.combinations([*methods.names(), "rm+pfi"], 2):
+        assert (looks[one].colour, looks[one].marker) != (looks[other].colour, looks[other].marker)
