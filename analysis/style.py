@@ -1,11 +1,13 @@
 """How figures look: one style, one look per method in every figure, files that print well."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from kd import methods
 from kd.files import replacing
@@ -106,6 +108,33 @@ def _place(term: str) -> _Place:
     variants = [name for name in kinds if kinds[name] == method]
     family = known.index(method) if method in known else len(known)
     return _Place(family, variants.index(term) + 1 if term in variants else 0)
+
+
+LEGEND_LENGTH = 110
+"""Characters in a row of a legend across the page."""
+
+
+def legend(figure: Figure, looks: Mapping[str, Look], *, lines: bool = True) -> None:
+    """Name rows above a figure's panels, in as many columns as fit the page's width."""
+    handles = [
+        Line2D([], [], label=run, markersize=3.5, **(look.line if lines else {"linestyle": "none"}))
+        for run, look in looks.items()
+    ]
+    for handle, look in zip(handles, looks.values(), strict=True):
+        handle.set(marker=look.marker, color=look.colour)
+    if handles:
+        columns = _legend_columns(looks)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+
+
+def legend_height(looks: Mapping[str, Look]) -> float:
+    """Return the height of the legend in inches, to be added to the figure's."""
+    return 0.17 * -(-len(looks) // _legend_columns(looks))
+
+
+def _legend_columns(looks: Mapping[str, Look]) -> int:
+    longest = max(map(len, looks), default=0)
+    return max(min(LEGEND_LENGTH // (longest + 8), len(looks)), 1)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
