@@ -1,0 +1,95 @@
+"""One analysis on the command line: what it leaves, and what it says of mistakes."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis import figures
+from analysis.style import STYLE
+from kd.__main__ import main
+from tests.analysis.fakes import write_metrics, write_run
+from tests.tiny import make_project
+
+TO = Path("figure")
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return three runs of a sweep in a project without images."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    found = []
+    for weight, ap in ((1.0, 0.2), (2.0, 0.3), (4.0, 0.25)):
+        run = write_run(Path(f"runs/weight{weight}"), {"rm": {"method": "rm", "weight": weight}})
+        write_metrics(run, ap)
+        found.append(str(run))
+    return found
+
+
+def analyse(*arguments: str) -> int:
+    return main(["analyse", *arguments, "--to", str(TO)])
+
+
+def test_it_leaves_the_files_that_it_declares(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analyse("ablation", *runs) == 0
+    declared = set(figures.get("ablation").files())
+    assert {path.name for path in TO.iterdir()} == declared
+    assert {Path(line).name for line in capsys.readouterr().out.split()} == declared
+    assert (TO / "ablation.pdf").read_bytes().startswith(b"%PDF")
+    with Image.open(TO / "ablation.png") as picture:
+        assert picture.width > 600
+    assert list(pd.read_csv(TO / "ablation.csv")["mean"].head(3)) == [20, 30, 25]
+
+
+def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
+    assert analyse("ablation", *runs, "--set", "metric=AP50") == 0
+    caption = (TO / "caption.md").read_text()
+    kind = figures.get("ablation")
+    assert caption.startswith(f"# {kind.title}\n")
+    assert kind.definition() in caption
+    assert "metric AP50" in caption
+    for run in runs:
+        assert f"`{run}`" in caption
+
+
+def test_the_same_runs_make_the_same_bytes(runs: list[str]) -> None:
+    assert analyse("ablation", *runs) == 0
+    first = {path.name: path.read_bytes() for path in TO.iterdir()}
+    assert analyse("ablation", *runs) == 0
+    assert {path.name: path.read_bytes() for path in TO.iterdir()} == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ablations"], "no analysis 'ablations'; did you mean 'ablation'"),
+        (["ablation", "--set", "metrik=AP"], "unknown key 'metrik'; did you mean 'metric'"),
+        (["ablation", "--set", "metric"], "'metric': must be KEY=VALUE"),
+        (["ablation", "--set", "metric=[AP"], "'metric=[AP': the value is not YAML"),
+        (["ablation", "--set", "confidence=2"], "key 'confidence'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    runs: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *rest = arguments
+    assert analyse(name, *runs, *rest) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+    assert not TO.exists()
+
+
+def test_a_run_that_has_not_ended_is_named(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(runs[1], "metrics.json").unlink()
+    assert analyse("ablation", *runs) == 2
+    assert f"{runs[1]}/metrics.json: no such file; has the run" in capsys.readouterr().err
+
+
+def test_type_in_a_pdf_is_type() -> None:
+    assert STYLE["pdf.fonttype"] == 42
