@@ -45,6 +45,8 @@ class Analysis(Part):
     """Whether it makes do with the files that a run has so far."""
     pictures: ClassVar[tuple[str, ...]]
     """Names of what it draws, each a PDF and a PNG."""
+    photographs: ClassVar[tuple[str, ...]] = ()
+    """Those of them that show images of the data set."""
     tables: ClassVar[tuple[str, ...]]
     """Names of its CSV files."""
 
