@@ -13,13 +13,12 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.names import method_name
 from analysis.statistics import Metric, interval, summary
-from analysis.style import STYLE, WIDTH, Look
+from analysis.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject, varying
 from analysis.tables import POINTS
 from kd.errors import UserError, suggest
@@ -31,10 +30,8 @@ FIGURES = dict.fromkeys(("mean", "std", "low", "high"), float)
 PARTS = ("dataset", "schedule", "scale", "detector", "student")
 UNSET = "unset"
 """Stands for a setting that a method does not have."""
-ACROSS, LEGEND_COLUMNS = 3, 4
-"""Panels and names in a row."""
-NARROW = 4.2
-"""Inches: the width of one panel."""
+ACROSS = 3
+"""Panels in a row."""
 WIDE = 10
 """Largest over smallest value from which on an axis is logarithmic."""
 APART, ROOM = 3.0, 20.0
@@ -175,8 +172,7 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look], metric: str) -> Figure:
     across = min(len(panels), ACROSS)
     down = -(-len(panels) // across)
     with rc_context(STYLE):
-        legend = 0.17 * -(-len(looks) // LEGEND_COLUMNS)
-        size = (WIDTH if across > 1 else NARROW, 2.3 * down + 0.3 + legend)
+        size = (WIDTH, 2.3 * down + 0.3 + legend_height(looks))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False, sharey=True)
         for axes, name in zip(grid.flat, panels, strict=False):
@@ -185,22 +181,19 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look], metric: str) -> Figure:
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         figure.supylabel(f"{metric} (points)", fontsize=8)
-        marked = set(frame.loc[frame["setting"] != "", "row"])
-        handles = [
-            Line2D(
-                [], [], label=row, marker=look.marker if row in marked else "", markersize=4,
-                **look.line,
-            )
-            for row, look in looks.items()
-        ]  # fmt: skip
-        columns = min(len(handles), LEGEND_COLUMNS if across > 1 else 2)
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
+        legend(figure, looks)
     return figure
 
 
 def _panel(axes: Axes, lines: pd.DataFrame, fixed: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     for row, mean, low, high in fixed[["row", "mean", "low", "high"]].to_numpy():
-        axes.axhline(mean, linewidth=1.0, label=row, **looks[row].line)
+        mark: dict[str, Any] = {
+            "marker": looks[row].marker,
+            "markersize": 4,
+            "markevery": [1],
+            "clip_on": False,
+        }
+        axes.axhline(mean, linewidth=1.0, label=row, **looks[row].line, **mark)
         if not math.isnan(low):
             axes.axhspan(low, high, color=looks[row].colour, alpha=0.12, linewidth=0)
     values = list(dict.fromkeys(lines["value"]))

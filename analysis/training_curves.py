@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from analysis.style import QUIET, STYLE, WIDTH, Look
+from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject
 from analysis.tables import POINTS
 from kd.evaluation import Metrics
@@ -28,8 +27,6 @@ WIDE = 30
 """Largest over smallest value from which on an axis is logarithmic."""
 MARKS = 5
 """About so many markers on a line."""
-LEGEND_LENGTH = 110
-"""Characters of a row of the legend."""
 
 
 class Log(NamedTuple):
@@ -132,7 +129,7 @@ def width(frame: pd.DataFrame) -> int:
 def plot(frame: pd.DataFrame, looks: dict[str, Look], metric: str, smooth: int) -> Figure:
     """Return three panels over the steps: loss, figure and learning rate; a line for each row."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.2 + _legend_height(looks)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.2 + legend_height(looks)), layout="constrained")
         left, middle, right = figure.subplots(1, 3, sharex=True)
         _curves(left, _of(frame, "loss"), looks, smooth)
         _title(left, "Training loss", "Loss (sum of its terms)")
@@ -140,7 +137,7 @@ def plot(frame: pd.DataFrame, looks: dict[str, Look], metric: str, smooth: int) 
         _title(middle, f"{metric} on the test split", f"{metric} (points)")
         _rates(right, _of(frame, "lr"), looks)
         _title(right, "Learning rate", "Learning rate")
-        _legend(figure, looks)
+        legend(figure, looks)
     return figure
 
 
@@ -180,7 +177,7 @@ def _grid(
     runs = {run for _, lines in panels for run in lines["run"]}
     shown = {run: look for run, look in looks.items() if run in runs}
     with rc_context(STYLE):
-        size = (WIDTH, 1.15 * down + 0.5 + _legend_height(shown))
+        size = (WIDTH, 1.15 * down + 0.5 + legend_height(shown))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False, sharex=True)
         for number, (axes, (name, lines)) in enumerate(zip(grid.flat, panels, strict=False)):
@@ -194,7 +191,7 @@ def _grid(
             return figure
         figure.supylabel(label, fontsize=8)
         figure.supxlabel("Step", fontsize=8)
-        _legend(figure, shown)
+        legend(figure, shown)
     return figure
 
 
@@ -259,22 +256,3 @@ def _title(axes: Axes, title: str, label: str) -> None:
     axes.set_title(title, loc="left")
     axes.set_ylabel(label)
     axes.set_xlabel("Step")
-
-
-def _legend_columns(looks: dict[str, Look]) -> int:
-    longest = max(map(len, looks), default=0)
-    return max(min(LEGEND_LENGTH // (longest + 8), len(looks)), 1)
-
-
-def _legend_height(looks: dict[str, Look]) -> float:
-    return 0.17 * -(-len(looks) // _legend_columns(looks))
-
-
-def _legend(figure: Figure, looks: dict[str, Look]) -> None:
-    handles = [
-        Line2D([], [], label=run, marker=look.marker, markersize=3, **look.line)
-        for run, look in looks.items()
-    ]
-    if handles:
-        columns = _legend_columns(looks)
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)

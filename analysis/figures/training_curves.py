@@ -27,6 +27,7 @@ class TrainingCurves(Analysis):
 
     title: ClassVar[str] = "Training curves"
     reads: ClassVar[tuple[str, ...]] = ("metrics.json",)
+    unfinished: ClassVar[bool] = True
     pictures: ClassVar[tuple[str, ...]] = (
         "training_curves",
         "training_curves-terms",
