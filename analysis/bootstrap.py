@@ -1,0 +1,109 @@
+"""AP of resampled images: how much a figure depends on which images were in the test split.
+
+The bootstrap over images (Efron and Tibshirani 1993): a resample is as many images, drawn with
+replacement. What was matched in an image stays as it is, so a resample is a weight for each image,
+and AP is taken of weighted counts. One resample for several runs makes their differences paired.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from kd.voc_map import Flags, Floats, Integers
+
+RECALLS = 100
+"""Steps of recall: precision is averaged over 0, 0.01, ..., 1."""
+CELLS = 1 << 18
+"""Correct detections of a class times resamples computed at a time; so much fits a cache."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What AP depends on among the detections of one class, ranked by score.
+
+    ``correct`` (T,): the images of the correct ones, in order. ``found`` (T, I): how many
+    detections of each image rank after one correct one, up to the next and with it.
+    """
+
+    correct: Integers
+    found: csr_array
+
+
+def resample(images: int, count: int, seed: int) -> Floats:
+    """Return (I, 1 + count): how often each image is drawn; the first column has each once."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(images, np.full(images, 1 / max(images, 1)), count)
+    return np.hstack([np.ones((images, 1)), drawn.T])
+
+
+def rank(
+    image: Integers, label: Integers, correct: Flags, classes: int, images: int
+) -> list[Ranked]:
+    """Return the ranking of each class, given all detections (D,) by falling score."""
+    order = np.argsort(label, kind="stable")
+    image, label, correct = image[order], label[order], correct[order]
+    hits = np.flatnonzero(correct)
+    row: Integers = np.cumsum(correct) - correct  # of the next correct one
+    # What ranks after the last correct one of its class changes no precision that is read.
+    before = np.flatnonzero(row < len(hits))
+    useful = before[label[hits[row[before]]] == label[before]]
+    ends = np.cumsum(np.bincount(row[useful], minlength=len(hits)))
+    column = image[useful].astype(np.int32)
+    bounds = np.searchsorted(label[hits], np.arange(classes + 1))
+    starts = np.concatenate([[0], ends])[bounds]
+    ranked = []
+    for first, last, start, end in zip(bounds, bounds[1:], starts, starts[1:], strict=False):
+        pointers = np.concatenate([[start], ends[first:last]]) - start
+        counts = np.ones(end - start)
+        found = csr_array((counts, column[start:end], pointers), (last - first, images))
+        ranked.append(Ranked(image[hits[first:last]], found))
+    return ranked
+
+
+def tally(image: Integers, label: Integers, classes: int, images: int) -> csr_array:
+    """Return (K, I): how many of the things (N,) are of each class and in each image."""
+    return csr_array((np.ones(len(image)), (label, image)), (classes, images))
+
+
+def average_precision(ranked: Sequence[Ranked], weights: Floats, objects: Floats) -> Floats:
+    """Return (K, R), 0 to 1: the 101-point AP of each class, with images weighted.
+
+    ``weights``: (I, R) whole numbers; ``objects``: (K, R), how many there are to be found with
+    those weights. Zero where there are none.
+    """
+    values = np.zeros(objects.shape)
+    width = max(CELLS // max(1, *(len(each.correct) for each in ranked)), 1)
+    for start in range(0, weights.shape[1], width):
+        columns = slice(start, start + width)
+        chunk = np.ascontiguousarray(weights[:, columns])
+        for label, each in enumerate(ranked):
+            if len(each.correct):
+                values[label, columns] = _area(each, chunk, objects[label, columns])
+    return values
+
+
+def _area(ranked: Ranked, weights: Floats, objects: Floats) -> Floats:
+    """Return (R,): mean precision at the 101 recalls, each the best at that recall or above."""
+    hits = np.cumsum(weights[ranked.correct], axis=0)
+    seen = np.cumsum(ranked.found @ weights, axis=0)
+    precision = hits / np.maximum(seen, 1)
+    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    reached = np.floor(RECALLS * hits / np.maximum(objects, 1))
+    reached[hits == 0] = -1
+    steps = np.diff(reached, axis=0, prepend=-1)
+    return np.einsum("tr,tr->r", steps, best) / (RECALLS + 1)
+
+
+def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Return the low and the high end of the percentile interval, over the last axis.
+
+    NaN where there are fewer than two samples, or one is NaN.
+    """
+    if samples.shape[-1] < 2:
+        nothing = np.full(samples.shape[:-1], np.nan)
+        return nothing, nothing
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(samples, [outside, 1 - outside], axis=-1)
+    return low, high
