@@ -66,10 +66,10 @@ def read(
     areas: Sequence[str],
     categories: Sequence[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the numbers of every run, and the curves of every row, its seeds averaged.
+    """Return the numbers of every run, and the curves of every subject, its seeds averaged.
 
-    Numbers: row, seed, category, area, objects, the seven curves' AP and the ``PARTS``, in AP
-    points, of every category and of all. Curves: row, category, area, recall and the seven
+    Numbers: run, seed, area, category, objects, the seven curves' AP and the ``PARTS``, in AP
+    points, of every category and of all. Curves: run, area, category, recall and the seven
     precisions (0 to 1), of all categories together and of ``categories``.
     """
     alike, names = similar(truth["categories"]), [each["name"] for each in truth["categories"]]
@@ -78,16 +78,16 @@ def read(
         found = []
         for seed, directory in subject.runs.items():
             pairing = read_pairing(directory, truth)
-            found.append(with_overall(breakdown(pairing, alike, areas)))
+            found.append(with_mean(breakdown(pairing, alike, areas)))
             frame = summary(found[-1], objects(pairing, areas), [OVERALL, *names], areas)
-            numbers.append(frame.assign(row=subject.label, seed=seed))
+            numbers.append(frame.assign(run=subject.label, seed=seed))
         chosen = [0, *(names.index(name) + 1 for name in categories)]
         mean = np.mean(found, axis=0)[:, :, chosen]
-        drawn.append(listed(mean, [OVERALL, *categories], areas).assign(row=subject.label))
-    return _leading(pd.concat(numbers), "row", "seed"), _leading(pd.concat(drawn), "row")
+        drawn.append(listed(mean, [OVERALL, *categories], areas).assign(run=subject.label))
+    return _leading(pd.concat(numbers), "run", "seed"), _leading(pd.concat(drawn), "run")
 
 
-def with_overall(found: Floats) -> Floats:
+def with_mean(found: Floats) -> Floats:
     """Return (7, A, 1 + K, 101): before the classes, their mean where something is to be found."""
     defined = ~np.isnan(found)
     count = defined.sum(axis=2, keepdims=True)
