@@ -16,24 +16,26 @@ STUDY = "configs/studies/tiny.yaml"
 TABLES = Path("results/tables/tiny/tiny")
 
 
-def snakemake(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    project: Path, *arguments: str, config: str = "val_interval=1"
+) -> subprocess.CompletedProcess[str]:
     """Run the workflow in a project with the profile that every user gets."""
     profile = REPOSITORY / "workflow" / "profiles" / "default"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += ["--workflow-profile", str(profile), *arguments]
-    command += ["--config", "study=tiny", "scale=tiny"]
+    command += ["--config", "study=tiny", "scale=tiny", config]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
-def jobs(project: Path) -> dict[str, int]:
+def jobs(project: Path, *targets: str, config: str = "val_interval=1") -> dict[str, int]:
     """Return how many jobs of each rule a dry run lists."""
-    result = snakemake(project, "--dry-run")
+    result = snakemake(project, "--dry-run", *targets, config=config)
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
     table = output.split("Job stats:")[-1] if "Job stats:" in output else ""
     counts = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
-    return {rule: int(count) for rule, count in counts if rule not in ("all", "total")}
+    return {rule: int(count) for rule, count in counts if rule not in ("all", "figures", "total")}
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,43 @@ def test_a_weight_trains_the_students_that_use_it(
 def test_the_schedule_trains_everything_anew(finished: Path, edited: Callable[..., None]) -> None:
     edited("configs/schedules/tiny.yaml", lr=0.02)
     assert jobs(finished) == {"train": 4, "predict": 4, "evaluate": 4, "publish": 1}
+
+
+def test_how_often_ap_is_measured_trains_nothing_anew(finished: Path) -> None:
+    runs = (finished / "results" / "runs").rglob("validation.jsonl")
+    assert [path.read_text().count("\n") for path in runs] == [1] * 4  # of two epochs
+    assert jobs(finished, config="val_interval=5") == {}
+
+
+def test_figures_are_made_of_the_runs_and_again_only_if_they_change(
+    finished: Path, edited: Callable[..., None]
+) -> None:
+    rows = ["baseline", "rm"]
+    curves = {"analysis": "training_curves", "settings": {"smooth": 1}}
+    errors = {"analysis": "tide", "rows": rows, "settings": {"resamples": 10}}
+    edited(STUDY, figures={"curves": curves, "errors": errors})
+    assert jobs(finished) == {}
+    result = snakemake(finished, "figures")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = finished / "results" / "figures" / "tiny" / "tiny"
+    with open(folder / "errors" / "tide.csv", newline="") as stream:
+        assert {row["run"] for row in csv.DictReader(stream)} == {"Student", "RM"}
+    assert (folder / "curves" / "training_curves.pdf").stat().st_size > 0
+    assert jobs(finished, "figures") == {}
+    edited(STUDY, figures__errors__rows=[*rows, "rm+pfi"], title="Another title")
+    assert jobs(finished, "figures") == {"figure_errors": 1}
+    edited(STUDY, figures={"curves": curves | {"settings": {"smooth": 2}}})
+    assert jobs(finished, "figures") == {"figure_curves": 1}
+
+
+def test_a_figure_that_could_not_be_drawn_is_one_clear_message(
+    finished: Path, edited: Callable[..., None]
+) -> None:
+    edited(STUDY, figures={"errors": {"analysis": "tidy"}})
+    result = snakemake(finished)
+    assert result.returncode == 1
+    assert f"{STUDY}: figure 'errors': no analysis 'tidy'; did you mean 'tide'" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_failed_run_is_a_row_with_its_reason(finished: Path, edited: Callable[..., None]) -> None:
