@@ -1,0 +1,31 @@
+"""What an analysis reads of detectors, and which of them offer it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.subjects import Subject
+from kd.errors import UserError
+from kd.files import read_json
+from kd.observation import OBSERVABLE
+from kd.settings.library import Library
+from kd.settings.methods import observer
+
+
+def check(
+    needs: frozenset[str], subjects: Sequence[Subject], teacher: Path, library: Library
+) -> None:
+    """Refuse detectors that do not offer ``needs``, keys of ``kd.observation.OBSERVABLE``."""
+    taught_by = read_json(teacher / "run.json")["detector"]
+    where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in subjects}
+    for directory, detector in where.items():
+        if needs - OBSERVABLE[observer(detector, library, str(directory))]:
+            listed = " and ".join(sorted(needs))
+            raise UserError(
+                f"{directory}: detector '{detector}' does not offer {listed}, which this analysis "
+                f"reads; these do: {', '.join(_offering(needs, library))}"
+            )
+
+
+def _offering(needs: frozenset[str], library: Library) -> list[str]:
+    names = library.names("detectors")
+    return [name for name in names if needs <= OBSERVABLE[observer(name, library, "detectors")]]
