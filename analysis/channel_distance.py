@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -56,9 +56,9 @@ def changes(averages: pd.DataFrame, reference: str) -> str:
     """Return in words how far each run's ``means`` are from those of one of them."""
     by_run = averages.pivot(index="run", columns="region", values="mean")
     own = " and ".join(f"{by_run.loc[reference, region]:.3g} on {region}" for region in REGIONS)
-    relative = by_run / by_run.loc[reference] - 1
+    relative: dict[Any, Any] = (by_run / by_run.loc[reference] - 1).to_dict("index")
     others = [
-        f"{run} " + " and ".join(_percent(float(relative.loc[run, region])) for region in REGIONS)
+        f"{run} " + " and ".join(_percent(relative[run][region]) for region in REGIONS)
         for run in map(str, averages["run"].unique())
         if run != reference
     ]

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -39,30 +40,36 @@ def outline(axes: Axes, boxes: np.ndarray, colour: str, dash: str = "-") -> None
 
 
 def lay(
-    axes: Axes, values: np.ndarray, low: float, high: float, stride: float | None = None
+    axes: Axes,
+    values: np.ndarray,
+    low: float,
+    high: float,
+    stride: float | None = None,
+    log: bool = False,
 ) -> AxesImage:
     """Lay a map (h, w) over the image in ``axes``, each cell where it lies.
 
     ``low`` and ``high``: the ends of the colour scale, which maps that are compared share;
-    ``stride``: pixels per cell, without which the map covers the image. NaN is left transparent.
+    ``stride``: pixels per cell, without which the map covers the image; ``log``: whether colours
+    are of the logarithm, for which both ends are positive. NaN is left transparent.
     """
     height, width = values.shape
     covered = _extent(height * stride, width * stride) if stride else axes.images[0].get_extent()
     return axes.imshow(
-        values,
+        values.clip(low) if log else values,
         extent=covered,
-        cmap="viridis",
+        cmap="magma_r",
         alpha=0.65,
-        vmin=low,
-        vmax=high,
+        norm=LogNorm(low, high) if log else Normalize(low, high),
         interpolation="none",
     )
 
 
-def bar(shown: AxesImage, panels: Axes | list[Axes], label: str = "") -> Colorbar:
-    """Print the scale of a map beside the panels that it holds for; return it."""
+def bar(shown: AxesImage, panels: Axes | list[Axes], below: bool = False) -> Colorbar:
+    """Print the scale of a map beside, or below, the panels that it holds for; return it."""
     (first, *_) = panels if isinstance(panels, list) else [panels]
-    scale = first.figure.colorbar(shown, ax=panels, fraction=0.04, pad=0.02, label=label)
+    place = "bottom" if below else "right"
+    scale = first.figure.colorbar(shown, ax=panels, fraction=0.04, pad=0.02, location=place)
     scale.ax.tick_params(labelsize=6)
     scale.outline.set_visible(False)  # type: ignore[operator]
     return scale
