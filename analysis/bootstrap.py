@@ -14,7 +14,11 @@ from scipy.sparse import csr_array
 from kd.voc_map import Flags, Floats, Integers
 
 RECALLS = 100
-"""Steps of recall: precision is averaged over 0, 0.01, ..., 1."""
+"""Steps of recall: precision is averaged over 0, 0.01, ..., 1.
+
+pycocotools has ten of them, such as 0.35, a rounding error too high: where the recall of a class is
+exactly one of these, its AP there lacks that one of the 101 precisions.
+"""
 CELLS = 1 << 18
 """Correct detections of a class times resamples computed at a time; so much fits a cache."""
 
@@ -97,13 +101,14 @@ def _area(ranked: Ranked, weights: Floats, objects: Floats) -> Floats:
 
 
 def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Return the low and the high end of the percentile interval, over the last axis.
+    """Return the ends (Q,) of the percentile intervals of figures (Q, R) of R resamples.
 
-    NaN where there are fewer than two samples, or one is NaN.
+    Resamples in which a figure is undefined are left out; NaN where fewer than two are left.
     """
-    if samples.shape[-1] < 2:
-        nothing = np.full(samples.shape[:-1], np.nan)
+    samples = samples[:, ~np.isnan(samples).any(axis=0)]
+    if samples.shape[1] < 2:
+        nothing = np.full(len(samples), np.nan)
         return nothing, nothing
     outside = (1 - confidence) / 2
-    low, high = np.quantile(samples, [outside, 1 - outside], axis=-1)
+    low, high = np.quantile(samples, [outside, 1 - outside], axis=1)
     return low, high
