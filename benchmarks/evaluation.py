@@ -28,8 +28,10 @@ BOXES_PER_IMAGE = 7.3
 DETECTIONS_PER_IMAGE = 100
 
 
-def generate(images: int, seed: int = 0) -> tuple[dict[str, Any], list[Detection]]:
-    """Return a ground truth and 100 detections an image, half of them near a box."""
+def generate(
+    images: int, seed: int = 0, count: int = DETECTIONS_PER_IMAGE
+) -> tuple[dict[str, Any], list[Detection]]:
+    """Return a ground truth and ``count`` detections an image, half of them near a box."""
     generator = np.random.default_rng(seed)
     # Few classes an image and few frequent classes, as in photographs.
     frequency = 1 / np.arange(1, len(CLASSES) + 1)
@@ -41,7 +43,7 @@ def generate(images: int, seed: int = 0) -> tuple[dict[str, Any], list[Detection
         labels = generator.choice(len(CLASSES), len(boxes), p=frequency) + 1
         for box, label in zip(boxes, labels, strict=True):
             annotations.append(_annotation(len(annotations) + 1, image, int(label), box, generator))
-        detections += _detections(generator, image, boxes, labels, frequency)
+        detections += _detections(generator, image, count, boxes, labels, frequency)
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
     listed = [{"id": image} for image in range(1, images + 1)]
     return {"images": listed, "categories": categories, "annotations": annotations}, detections
@@ -69,14 +71,15 @@ def _annotation(
 def _detections(
     generator: np.random.Generator,
     image: int,
+    count: int,
     boxes: np.ndarray,
     labels: np.ndarray,
     frequency: np.ndarray,
 ) -> list[Detection]:
-    near = DETECTIONS_PER_IMAGE // 2 if len(boxes) else 0
+    near = count // 2 if len(boxes) else 0
     source = generator.integers(0, max(len(boxes), 1), near)
     copies = boxes[source] * generator.normal(1, 0.06, (near, 4))
-    stray = _boxes(generator, DETECTIONS_PER_IMAGE - near)
+    stray = _boxes(generator, count - near)
     scores = [*generator.uniform(0.2, 1, near), *generator.uniform(0, 0.5, len(stray))]
     stray_labels = generator.choice(len(CLASSES), len(stray), p=frequency) + 1
     return [
