@@ -18,8 +18,9 @@ def check(
     taught_by = read_json(teacher / "run.json")["detector"]
     where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in subjects}
     for directory, detector in where.items():
-        if needs - OBSERVABLE[observer(detector, library, str(directory))]:
-            listed = " and ".join(sorted(needs))
+        lacking = needs - OBSERVABLE[observer(detector, library, str(directory))]
+        if lacking:
+            listed = " and ".join(sorted(lacking))
             raise UserError(
                 f"{directory}: detector '{detector}' does not offer {listed}, which this analysis "
                 f"reads; these do: {', '.join(_offering(needs, library))}"

@@ -49,12 +49,16 @@ def priors(drawn: Sequence[Drawn], runs: Sequence[str]) -> pd.DataFrame:
 
 
 def plot(
-    drawn: Sequence[Drawn], scores: pd.DataFrame, looks: Mapping[str, Look], classes: Sequence[str]
+    drawn: Sequence[Drawn],
+    scores: pd.DataFrame,
+    looks: Mapping[str, Look],
+    classes: Sequence[str],
+    what: str = "score",
 ) -> Figure:
     """Return a row for each object: its best priors by each run's score, and the scores of all.
 
     ``scores``: of ``priors``; ``looks``: by run, the teacher among them. A prior has one number in
-    all panels, its rank by the teacher's score.
+    all panels, its rank by the teacher's score. ``what``: the score's name on its axis.
     """
     if not drawn:
         return note("no object has two positive priors")
@@ -70,6 +74,7 @@ def plot(
                 _crop(axes, each, best[run], _around(each, best))
                 axes.set_title(run, fontsize=8)
             _curves(strip[-1], mine[mine["run"].isin(runs)], looks)
+            strip[-1].set_ylabel(what)
             strip[-1].set_title(classes[int(each.image.labels[each.index])], fontsize=8)
         legend(figure, {run: looks[run] for run in runs})
     return figure
@@ -115,7 +120,7 @@ def _curves(axes: Axes, scores: pd.DataFrame, looks: Mapping[str, Look]) -> None
     """Draw the score of each positive prior, by the teacher's rank of it."""
     for run, of_run in scores.groupby("run", sort=False):
         axes.plot(of_run["rank"], of_run["score"], **_curve(looks[str(run)]))
-    axes.set(xlabel="prior (the teacher's rank)", ylabel="score", ylim=(0, None))
+    axes.set(xlabel="prior (the teacher's rank)", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
 
 

@@ -18,9 +18,7 @@ def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, f
     defined, images = values.notna(), len(weights)
     sums = np.bincount(image[defined], values[defined], images) @ weights
     counts = np.bincount(image[defined], minlength=images) @ weights
-    if not counts[0]:
-        return np.nan, np.nan, np.nan
-    drawn = counts[1:] > 0
-    resamples = sums[1:][drawn] / counts[1:][drawn] if images > 1 else np.empty(0)
-    low, high = interval(resamples, CONFIDENCE)
-    return float(sums[0] / counts[0]), float(low), float(high)
+    with np.errstate(invalid="ignore"):
+        means = sums / counts
+    low, high = interval(means[None, 1:] if images > 1 else np.empty((1, 0)), CONFIDENCE)
+    return float(means[0]), float(low[0]), float(high[0])

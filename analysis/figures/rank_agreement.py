@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from analysis.subjects import Subject
     from kd.settings.library import Library
 
+SCORES = {"classification": "class score", "localisation": "IoU"}
+"""What ranks priors, as an axis names it."""
+
 
 class RankAgreement(Analysis):
     """Rank agreement (Li et al., AAAI 2022, figures 2 and 4), of students with their teacher, on
@@ -85,7 +88,9 @@ class RankAgreement(Analysis):
         return Findings(
             {
                 "rank_agreement": rank_agreement.plot(frame, looks),
-                "rank_agreement-objects": ranked_priors.plot(drawn, priors, looks_of_all, classes),
+                "rank_agreement-objects": ranked_priors.plot(
+                    drawn, priors, looks_of_all, classes, SCORES[self.rank]
+                ),
             },
             {
                 "rank_agreement": frame,
