@@ -27,7 +27,11 @@ AVERAGE_MARK: dict[str, Any] = {
 }  # fmt: skip
 LEAST_REACH = 0.5
 """AP points that an axis of differences shows at least, to either side."""
+ROOM = 1.75
+"""Of the longest bar: so far an axis of costs goes, to have room for numbers at its end."""
 RINGS_A_ROW = 5
+RING = WIDTH / RINGS_A_ROW
+"""Inches."""
 NAMED = 0.07
 """The smallest share whose error is named in its wedge."""
 SHADES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#DDDDDD")
@@ -80,7 +84,12 @@ def _costs(strip: Sequence[Axes], frame: pd.DataFrame, looks: Mapping[str, Look]
             linestyle="none", clip_on=False, **AVERAGE_MARK,
         )  # fmt: skip
         highest = pd.concat([at, averaged])[_group(error)].max().max()
-        axes.set_xlim(0, 1.08 * highest or 1)
+        axes.set_xlim(0, ROOM * highest or 1)
+        for row, run in enumerate(looks):
+            axes.text(
+                1.0, row, f"{at[error][run]:.1f}", transform=axes.get_yaxis_transform(),
+                ha="right", va="center", fontsize=6,
+            )  # fmt: skip
         axes.set_title(error, loc="left")
     _name(strip, "dAP (AP points)")
 
@@ -110,7 +119,7 @@ def _name(strip: Sequence[Axes], text: str) -> None:
 
 def _marks() -> list[Line2D]:
     return [
-        Line2D([], [], color=QUIET, marker="s", linestyle="none", label="IoU 0.50"),
+        Line2D([], [], color=QUIET, marker="s", linestyle="none", label="IoU 0.50 (and number)"),
         Line2D([], [], linestyle="none", label="mean over IoU 0.50 to 0.95", **AVERAGE_MARK),
     ]
 
@@ -122,8 +131,9 @@ def plot_shares(frame: pd.DataFrame, labels: Sequence[str]) -> Figure:
     down = -(-len(labels) // across)
     highest = max(costs.loc[list(SPECIAL)].max().max(), 1)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.1 * down + 0.35), layout="constrained")
-        grid = GridSpec(2 * down, max(across, 4), figure, height_ratios=[3.2, 1] * down)
+        size = (max(across, 2) * RING, 2.1 * down + 0.5)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = GridSpec(2 * down, across, figure, height_ratios=[3.2, 1] * down)
         for place, label in enumerate(labels):
             row, column = divmod(place, across)
             ring = figure.add_subplot(grid[2 * row, column])
@@ -134,7 +144,8 @@ def plot_shares(frame: pd.DataFrame, labels: Sequence[str]) -> Figure:
             if row == down - 1 or place + across >= len(labels):
                 bars.set_xlabel("dAP (AP points)")
         patches = [Patch(facecolor=c, label=e) for c, e in zip(SHADES, MAIN, strict=True)]
-        figure.legend(handles=patches, loc="outside upper center", ncols=len(MAIN), frameon=False)
+        columns = len(MAIN) if across > 2 else len(MAIN) // 2
+        figure.legend(handles=patches, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 

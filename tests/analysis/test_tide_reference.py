@@ -19,8 +19,8 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TIDE_PATH", str(tmp_path))
 
 
-def measure(truth, found, iou):
-    return errors(survey(pair(truth, found)), iou, resample(len(truth["images"]), 0, 0))
+def measure(truth, found, iou, background=0.1):
+    return errors(survey(pair(truth, found), background), iou, resample(len(truth["images"]), 0, 0))
 
 
 def crowded(generator, images, classes, most):
@@ -50,8 +50,8 @@ def crowded(generator, images, classes, most):
     return coco(boxes, range(1, images + 1), names), found
 
 
-def require_equal(truth, found, iou):
-    ours, theirs = measure(truth, found, iou), reference(truth, found, iou)
+def require_equal(truth, found, *thresholds):
+    ours, theirs = measure(truth, found, *thresholds), reference(truth, found, *thresholds)
     assert ours.ap[0] == pytest.approx(theirs.ap, abs=EQUAL)
     np.testing.assert_allclose(ours.gains[:, 0], theirs.gains, atol=EQUAL)
     assert ours.counts[: len(MAIN)].sum(axis=1).tolist() == theirs.counts
@@ -61,6 +61,11 @@ def require_equal(truth, found, iou):
 @pytest.mark.parametrize(("classes", "most"), [(1, 40), (2, 40), (5, 40), (3, 260)])
 def test_costs_and_numbers_are_those_of_tidecv(classes, most, iou):
     require_equal(*crowded(np.random.default_rng(classes + most), 15, classes, most), iou)
+
+
+@pytest.mark.parametrize("background", [0.2, 0.45])
+def test_what_is_background_may_be_set(background):
+    require_equal(*crowded(np.random.default_rng(9), 15, 3, 40), 0.5, background)
 
 
 @pytest.mark.parametrize("seed", range(25))
