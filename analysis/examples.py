@@ -106,9 +106,9 @@ def best_score(scores: np.ndarray, matches: Matches) -> float:
 
 
 def f1(right: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> np.ndarray:
-    """Return the F1 of counts; 1 where there is nothing to find and nothing is found."""
-    errors = wrong + missed
-    return np.where(errors > 0, 2 * right / np.maximum(2 * right + errors, 1), 1.0)
+    """Return the F1 of counts; NaN where there is nothing to find."""
+    objects = right + missed
+    return np.where(objects > 0, 2 * right / np.maximum(objects + right + wrong, 1), np.nan)
 
 
 def count(seen: Seen) -> pd.DataFrame:
@@ -141,7 +141,8 @@ def choose(
     """Return the images of each choice, ``number`` at most, none of them twice.
 
     Of equal gains that with more errors avoided (of equal losses, with more added) comes first,
-    then that of the lower id. An image that neither gains nor loses is only chosen at random.
+    then that of the lower id. One that neither gains nor loses, or that has no object and so no
+    F1, is only chosen at random.
     """
     images = frame.drop_duplicates("image").sort_values("image").reset_index(drop=True)
     down = images.sort_values(["gain", "fewer"], ascending=False, kind="stable")
@@ -248,7 +249,7 @@ def plot(frame: pd.DataFrame, drawn: pd.DataFrame, pictures: Mapping[Any, np.nda
             for axes, run in zip(line, ["", *runs], strict=True):
                 overlay.show(axes, image)
                 _mark(axes, of_image[of_image["run"] == run], image.shape[:2], height)
-                title = f"F1 {values[run]:.2f}" if run else Path(row["file"]).name
+                title = _f1(values[run]) if run else Path(row["file"]).name
                 axes.set_title(title, fontsize=6, fontweight="normal", pad=2)
             line[0].annotate(_reason(row), (0, 0.5), xytext=(-4, 0), **LEFT)
         for axes, name in zip(grid[0], ["Objects", *runs], strict=True):
@@ -260,7 +261,7 @@ def plot(frame: pd.DataFrame, drawn: pd.DataFrame, pictures: Mapping[Any, np.nda
 
 def _nothing() -> Figure:
     figure = Figure(figsize=(WIDTH, 1.0))
-    figure.text(0.5, 0.5, "no image gains or loses", ha="center", color=QUIET)
+    figure.text(0.5, 0.5, "no image to show", ha="center", color=QUIET)
     return figure
 
 
@@ -275,8 +276,13 @@ def _height(image: np.ndarray, across: int) -> float:
     return min((WIDTH - 0.3) / across * image.shape[0] / image.shape[1], TALLEST)
 
 
+def _f1(value: float) -> str:
+    return "nothing to find" if np.isnan(value) else f"F1 {value:.2f}"
+
+
 def _reason(row: Mapping[Any, Any]) -> str:
-    return f"{TITLES[row['chosen']]}\n({row['gain']:+.2f})".replace("-", MINUS)
+    title = TITLES[row["chosen"]]
+    return title if np.isnan(row["gain"]) else f"{title}\n({row['gain']:+.2f})".replace("-", MINUS)
 
 
 def _mark(axes: Axes, drawn: pd.DataFrame, image: tuple[int, int], height: float) -> None:

@@ -28,7 +28,7 @@ class Examples(Analysis):
     """Images of the test split that gain or lose most by distillation, and some at random.
 
     An image's figure is the F1 of its detections from a score on, matched to the objects at an
-    IoU as COCO does; 1 where there is nothing to find and nothing is found. Its gain is the
+    IoU as COCO does; without an object it has none, and is only chosen at random. Its gain is the
     distilled students' mean F1 less the baseline's; of equal gains, that with more errors avoided
     comes first, then that of the lower image id. Random images are drawn from the rest. Where
     names of boxes would lie on each other some are left out; the CSV has them all.
@@ -109,7 +109,8 @@ def _sentences(
 ) -> Iterator[str]:
     images = frame.drop_duplicates("image")
     gains, losses = (images["gain"] > 0).sum(), (images["gain"] < 0).sum()
-    yield f"Of {len(images)} images {gains} gain and {losses} lose."
+    known = images["gain"].notna().sum()
+    yield f"Of {known} images with objects {gains} gain and {losses} lose."
     means = frame.groupby("run", sort=False)["f1"].mean()
     listed = [
         f"{each.run} {means[each.run]:.2f} (from the score {each.score:.2f} on)" for each in runs

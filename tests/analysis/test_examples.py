@@ -56,11 +56,16 @@ def test_counts_and_f1_by_hand():
         [0, 0, 1],
         [0, 0, 0],
     ]
-    assert frame["f1"].tolist() == [0.5, 0, 1]  # nothing to find and nothing found is perfect
+    assert frame["f1"].tolist() == pytest.approx([0.5, 0, np.nan], nan_ok=True)
 
 
-def test_something_found_where_nothing_is_has_no_f1():
-    assert count(seen(SCENE, (3, 0, BOX, 0.9)))["f1"].tolist()[2] == 0
+def test_an_image_without_objects_has_no_f1_and_is_only_chosen_at_random():
+    base, better = seen(SCENE, (3, 0, BOX, 0.9), run="a"), seen(SCENE, run="b")
+    frame = compare(base, [better])
+    assert frame.loc[frame["image"] == 3, ["f1", "gain"]].isna().all(axis=None)
+    assert frame.loc[frame["image"] == 3, "fewer"].tolist() == [1, 1]
+    chosen = choose(frame, ("gain", "loss", "random"), 3, 0)
+    assert (chosen["gain"], chosen["loss"], sorted(chosen["random"])) == ([], [], [1, 2, 3])
 
 
 def test_a_second_detection_of_an_object_is_wrong():
@@ -116,7 +121,7 @@ def test_gains_are_means_over_the_distilled():
     frame = compare(base, [better, worse]).drop_duplicates("image").set_index("image")
     assert frame.loc[1, "gain"] == pytest.approx((0 - 2 / 3) / 2)
     assert frame.loc[2, ["gain", "fewer"]].tolist() == [0.5, 0.5]
-    assert frame.loc[3, "gain"] == 0
+    assert np.isnan(frame.loc[3, "gain"])
 
 
 def gains(values, fewer=None):
@@ -200,7 +205,7 @@ def find(*runs, **settings):
 @pytest.fixture
 def pairs(project):
     return (
-        project("alone", [(1, 0, BOX, 0.9), (3, 1, BOX, 0.9)]),
+        project("alone", [(1, 0, BOX, 0.9), (2, 1, OTHER, 0.9)]),
         project("rm", [(1, 0, BOX, 0.9), (2, 0, BOX, 0.9)], {"rm": {"weight": 1.0}}),
     )
 
@@ -209,24 +214,20 @@ def test_the_figure_has_a_row_for_each_image_and_every_box(pairs):
     findings = find(*pairs, score=0.5)
     figure, frame = findings.pictures["examples"], findings.tables["examples"]
     assert len(figure.axes) == 3 * 3
-    assert [axes.get_title() for axes in figure.axes[:6]] == [
-        "2.png", "F1 0.00", "F1 1.00",
-        "3.png", "F1 0.00", "F1 1.00",
-    ]  # fmt: skip
-    reasons = [axes.texts[-2 if row == 0 else -1] for row, axes in enumerate(figure.axes[::3])]
-    assert [text.get_text() for text in reasons] == [
-        "Largest gain\n(+1.00)",
-        "Largest gain\n(+1.00)",
-        "At random\n(+0.00)",
-    ]
-    missed, right = figure.axes[1].patches, figure.axes[2].patches
-    assert [patch.get_linestyle() for patch in (*missed, *right)] == [":", "-"]
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["2.png", "F1 0.00", "F1 1.00"]
+    titles = {axes.get_title() for axes in figure.axes[3:]}
+    assert titles == {"1.png", "F1 0.67", "3.png", "nothing to find"}
+    (reason,) = (text for text in figure.axes[0].texts if text.get_rotation() == 90)
+    assert reason.get_text() == "Largest gain\n(+1.00)"
+    wrong, missed = sorted(figure.axes[1].patches, key=lambda patch: patch.get_linestyle())
+    assert (wrong.get_linestyle(), wrong.get_xy()) == ("--", (35.5, 3.5))
+    assert (missed.get_linestyle(), missed.get_xy()) == (":", (3.5, 3.5))
+    (right,) = figure.axes[2].patches
+    assert (right.get_linestyle(), right.get_width()) == ("-", 20)
     assert figure.axes[2].texts[0].get_text() == "cat 0.90"
-    (wrong,) = figure.axes[4].patches
-    assert (wrong.get_linestyle(), wrong.get_width()) == ("--", 20)
     assert len(findings.tables["examples-boxes"]) == 3 + 2 + 2 + 3
-    assert frame["chosen"].tolist() == ["random", "gain", "gain"] * 2
-    assert "Of 3 images 2 gain and 0 lose" in findings.caption
+    assert sorted(frame["chosen"]) == ["gain"] * 2 + ["random"] * 4
+    assert "Of 2 images with objects 1 gain and 0 lose" in findings.caption
     assert "No image to show for 'loss'" in findings.caption
 
 
@@ -279,8 +280,8 @@ def test_more_than_four_distilled_are_named_and_left_out(project):
 def test_without_any_detection_or_object(project):
     runs = project("alone", []), project("rm", [], {"rm": {"weight": 1.0}})
     findings = find(*runs)
-    assert "Of 3 images 0 gain and 0 lose" in findings.caption
-    assert findings.tables["examples"]["gain"].tolist() == [0] * 6
+    assert "0 gain and 0 lose" in findings.caption
+    assert findings.tables["examples"]["f1"].dropna().tolist() == [0] * 4
 
 
 def test_a_pair_needs_a_baseline_and_a_distilled_run(pairs, project):
