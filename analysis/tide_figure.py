@@ -1,5 +1,6 @@
 """How TIDE is drawn, from its tables: costs and differences, shares, and costs over the IoU."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ DARK = ("#332288", "#117733", "#CC6677")
 SPECIAL_SHADES = ("0.35", "0.7")
 CURVES = ("Cls", "Loc")
 STEPS = (1, 2, 5, 10)
-"""Round distances of ticks."""
+"""Round numbers, of ticks."""
 
 
 def means(frame: pd.DataFrame, iou: str) -> pd.DataFrame:
@@ -63,7 +64,6 @@ def plot(frame: pd.DataFrame, gaps: pd.DataFrame, looks: Mapping[str, Look]) -> 
             _differences(grid[1], gaps, looks)
         for axes in grid.flat:
             axes.tick_params(axis="x", labelsize=7)
-            axes.xaxis.set_major_locator(MaxNLocator(2 if axes in grid[1:] else 3, steps=STEPS))
             axes.xaxis.set_major_formatter("{x:g}")
         figure.legend(handles=_marks(), loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -90,6 +90,7 @@ def _costs(strip: Sequence[Axes], frame: pd.DataFrame, looks: Mapping[str, Look]
                 1.0, row, f"{at[error][run]:.1f}", transform=axes.get_yaxis_transform(),
                 ha="right", va="center", fontsize=6,
             )  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
         axes.set_title(error, loc="left")
     _name(strip, "dAP (AP points)")
 
@@ -106,8 +107,15 @@ def _differences(strip: Sequence[Axes], gaps: pd.DataFrame, looks: Mapping[str, 
         group = numbers[numbers["quantity"].isin(_group(error))][columns]
         reach = 1.08 * max(group.abs().max().max(), LEAST_REACH)
         axes.set_xlim(-reach, reach)
+        axes.set_xticks([-_round(reach), 0, _round(reach)])
         axes.set_title(error, loc="left")
     _name(strip, f"dAP less that of {gaps['baseline'].iloc[0]} (AP points)")
+
+
+def _round(number: float) -> float:
+    """Return the largest round number that is not above a positive one."""
+    power = 10.0 ** math.floor(math.log10(number))
+    return power * max(step for step in STEPS if step * power <= number)
 
 
 def _name(strip: Sequence[Axes], text: str) -> None:
