@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.bootstrap import resample
@@ -11,7 +12,14 @@ from analysis.figures.tide import Tide
 from analysis.matching import pair
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
 from analysis.tide_figure import SHADES, plot_shares
-from analysis.tide_tables import AVERAGED, IOU50, QUANTITIES
+from analysis.tide_tables import (
+    AVERAGED,
+    IOU50,
+    QUANTITIES,
+    baseline_of,
+    differences,
+    measure,
+)  # fmt: skip
 from kd.data.readers import GroundTruth
 from kd.errors import UserError
 from kd.settings.library import Library
@@ -175,32 +183,26 @@ def test_one_run_has_no_differences(tmp_path):
 
 
 def test_the_baseline_may_be_named_or_be_none(rows):
-    named = find(rows, baseline="RM").tables["tide-differences"]
-    assert set(named["baseline"]) == {"RM"} and set(named["run"]) == {"Student", "DICOD"}
-    assert find(rows, baseline=None).tables["tide-differences"].empty
+    assert baseline_of(rows, "auto") == "Student"
+    assert baseline_of(rows[1:], "auto") == "RM"
+    assert baseline_of(rows, "RM") == "RM"
     with pytest.raises(UserError, match="baseline: none of the runs is 'RN'; did you mean 'RM'"):
-        find(rows, baseline="RN")
-
-
-def test_without_a_student_trained_alone_the_first_row_is_the_baseline(tmp_path):
-    found = find(write(tmp_path, ("rm", 0, PERFECT), ("dicod", 0, MISNAMED)))
-    assert set(found.tables["tide-differences"]["baseline"]) == {"RM"}
+        baseline_of(rows, "RN")
+    assert find(rows, baseline=None).tables["tide-differences"].empty
 
 
 def test_without_resamples_there_are_differences_without_intervals(rows):
-    frame = find(rows, resamples=0).tables["tide-differences"]
+    runs = measure(rows, TRUTH, resample(3, 0, 0), 0.1)
+    frame = differences(runs, "RM", 0.95)
+    assert list(dict.fromkeys(frame["run"])) == ["Student", "DICOD"]
     assert frame["difference"].notna().all() and frame[["low", "high"]].isna().all(axis=None)
 
 
-def test_twelve_runs_have_twelve_rings(tmp_path):
-    names = ["", "rm", "pfi", "fgfi", "fkd", "gid", "dicod", "mimic", "tadf", "fitnets", "chen"]
-    found = find(
-        write(tmp_path, *((name, 0, MISNAMED) for name in [*names, "rm+pfi"])), baseline=None
-    )
-    labels = list(dict.fromkeys(found.tables["tide"]["run"]))
-    figure = plot_shares(found.tables["tide"], labels)
+def test_twelve_runs_have_twelve_rings(found):
+    own = found.tables["tide"].query("run == 'DICOD'")
+    labels = [f"Run {number}" for number in range(12)]
+    figure = plot_shares(pd.concat([own.assign(run=label) for label in labels]), labels)
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == labels
-    assert len(labels) == 12
 
 
 def test_the_caption_names_the_costliest_errors_and_the_interval(found):
