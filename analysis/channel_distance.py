@@ -54,11 +54,13 @@ def means(distances: pd.DataFrame) -> pd.DataFrame:
 
 def changes(averages: pd.DataFrame, reference: str) -> str:
     """Return in words how far each run's ``means`` are from those of one of them."""
-    by_run = averages.pivot(index="run", columns="region", values="mean")
-    own = " and ".join(f"{by_run.loc[reference, region]:.3g} on {region}" for region in REGIONS)
-    relative: dict[Any, Any] = (by_run / by_run.loc[reference] - 1).to_dict("index")
+    by_run: dict[Any, Any] = averages.pivot(index="run", columns="region", values="mean").to_dict(
+        "index"
+    )
+    first = by_run[reference]
+    own = " and ".join(f"{first[region]:.3g} on {region}" for region in REGIONS)
     others = [
-        f"{run} " + " and ".join(_percent(relative[run][region]) for region in REGIONS)
+        f"{run} " + " and ".join(_change(by_run[run][region], first[region]) for region in REGIONS)
         for run in map(str, averages["run"].unique())
         if run != reference
     ]
@@ -66,8 +68,8 @@ def changes(averages: pd.DataFrame, reference: str) -> str:
     return f"Mean over the channels: {reference} {own}{listed}."
 
 
-def _percent(change: float) -> str:
-    return f"{change:+.0%}" if math.isfinite(change) else "undefined"
+def _change(value: float, reference: float) -> str:
+    return f"{value / reference - 1:+.0%}" if reference > 0 else "undefined"
 
 
 def plot(

@@ -25,11 +25,11 @@ LONGEST = 100
 """Cells of a drawn map's longer side; of a larger one, blocks of cells are averaged."""
 DECADES = 3
 """What the colours span below the largest gradient."""
-PAGE, MARGIN, NAME_LENGTH = 9.5, 0.3, 18
-"""Inches, inches, and characters."""
+PAGE, MARGIN, CHARACTER = 9.5, 0.3, 0.055
+"""Inches: the height of a page, what is around the panels, and a letter of a name."""
 END = 0.2
 """Of a decade: a number closer to an end of the scale would stand out of it."""
-FURTHEST = 100.0
+FURTHEST = 30.0
 """A ratio that the axis reaches at most, and its inverse."""
 SUMS = ("total", "detection", "distillation")
 ROW_HEIGHT = 0.16
@@ -83,7 +83,7 @@ def means(images: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def ratios(found: pd.DataFrame) -> str:
+def total_ratios(found: pd.DataFrame) -> str:
     """Return in words each run's ratio of the total gradient by level, of ``means``."""
     total = found[found["term"] == "total"]
     by_run = [
@@ -154,16 +154,15 @@ def plot_maps(values: pd.DataFrame, pictures: Mapping[Any, Picture]) -> Figure:
         figure = Figure(figsize=size, layout=layout)
         grid = figure.subplots(len(rows), len(levels), squeeze=False)
         for column, (level, stride) in zip(grid.T, levels, strict=True):
-            high = values.loc[values["level"] == level, "total"].max() or 1.0
+            high = values.loc[values["level"] == level, "total"].max()
             for axes, ((_, image), cells) in zip(column, rows, strict=True):
                 shown = _panel(axes, cells[cells["level"] == level], pictures[image], high)
-            column[0].set_title(f"level {level} (stride {stride})", fontweight="normal", fontsize=8)
-            scale = bar(shown, list(column), below=True)
-            scale.minorticks_off()
-            scale.set_ticks(_decades(high))
+            column[0].set_title(_heading(level, stride), fontweight="normal", fontsize=7)
+            _scale(shown, list(column), high)
         for axes, ((run, image), _) in zip(grid[:, 0], rows, strict=True):
-            name = f"{run}, image {image}" if len(pictures) > 1 else str(run)
-            _name(axes, name)
+            name = textwrap.fill(str(run), max(int(side * tall / CHARACTER), 8))
+            _name(axes, f"{name}\nimage {image}" if len(pictures) > 1 else name)
+        figure.supxlabel("Norm of the total gradient", fontsize=8)
     return figure
 
 
@@ -172,25 +171,36 @@ def _levels(values: pd.DataFrame) -> list[tuple[int, int]]:
     return sorted(set(zip(values["level"], values["stride"], strict=True)))
 
 
+def _heading(level: int, stride: int) -> str:
+    return f"level {level}\nstride {stride}"
+
+
 def _panel(axes: Axes, cells: pd.DataFrame, picture: Picture, high: float) -> AxesImage:
     show(axes, picture.pixels, grey=True)
     outline(axes, picture.boxes, TRUTH)
     drawn = cells.pivot(index="y", columns="x", values="total").to_numpy()
-    return lay(axes, drawn, high / 10**DECADES, high, stride=cells["cell"].iloc[0], log=True)
+    top = high or 1.0
+    return lay(axes, drawn, top / 10**DECADES, top, stride=cells["cell"].iloc[0], log=True)
 
 
-def _decades(high: float) -> list[float]:
-    """Return the powers of ten within a scale that ends at ``high``."""
-    last = math.log10(high) - END
-    first = math.log10(high) - DECADES + END
-    return [10.0**power for power in range(math.ceil(first), math.floor(last) + 1)]
+def _scale(shown: AxesImage, panels: list[Axes], high: float) -> None:
+    """Print the scale of maps that end at ``high``: the powers of ten within it."""
+    scale = bar(shown, panels, below=True)
+    scale.minorticks_off()
+    if not high:
+        scale.set_ticks([])
+        scale.set_label("no gradient", fontsize=6)
+        return
+    top = math.log10(high)
+    powers = range(math.ceil(top - DECADES + END), math.floor(top - END) + 1)
+    scale.set_ticks([10.0**power for power in powers])
 
 
 def _name(axes: Axes, name: str) -> None:
     """Write a name upright beside a panel."""
     axes.text(
-        -0.06, 0.5, textwrap.fill(name, NAME_LENGTH), transform=axes.transAxes,
-        rotation=90, ha="right", va="center", fontsize=7,
+        -0.06, 0.5, name, transform=axes.transAxes,
+        rotation=90, ha="right", va="center", multialignment="center", fontsize=7,
     )  # fmt: skip
 
 
@@ -208,13 +218,14 @@ def plot_means(found: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         size = WIDTH, ROW_HEIGHT * (end + 0.6) + 0.8
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(levels), squeeze=False, sharex=True, sharey=True)[0]
-        ratios = found["ratio"][found["ratio"] > 0]
-        reach = min(max([2.0, *ratios, *(1 / ratios)]) * 1.3, FURTHEST)
+        positive = found["ratio"][found["ratio"] > 0]
+        reach = min(max([2.0, *positive, *(1 / positive)]) * 1.3, FURTHEST)
         panels[0].set(xscale="log", xlim=(1 / reach, reach), ylim=(end, -0.6))
-        panels[0].xaxis.set_major_formatter("{x:g}")
+        step = 10 if reach > 10 else 2
+        panels[0].set_xticks([1 / step, 1, step], [f"{1 / step:g}", "1", f"{step}"])
         _label(panels[0], places)
         for axes, (level, stride) in zip(panels, levels, strict=True):
-            axes.set_title(f"level {level} (stride {stride})", fontweight="normal", fontsize=8)
+            axes.set_title(_heading(level, stride), fontweight="normal", fontsize=7)
             axes.axvline(1, color=QUIET, linewidth=0.8, zorder=1)
             axes.tick_params(axis="y", length=0)
             axes.minorticks_off()
@@ -253,9 +264,10 @@ def _ratios(
     places: Mapping[tuple[str, str], float],
     looks: Mapping[str, Look],
 ) -> None:
-    ratios, means = (dict(rows[column]) for column in ("ratio", "objects"))
+    by_line: dict[Any, Any] = rows[["ratio", "objects"]].to_dict("index")
     for (run, term), place in places.items():
-        ratio, mean = (float(found.get((run, term), math.nan)) for found in (ratios, means))
+        found = by_line.get((run, term), {})
+        mean, ratio = (found.get(column, math.nan) for column in ("objects", "ratio"))
         seen = np.clip(ratio, *axes.get_xlim()) if ratio else math.nan
         axes.plot([seen], [place], markersize=4, clip_on=False, **looks[run].point)
         axes.annotate(

@@ -39,24 +39,30 @@ def channel_distances(
     of which one at a time is looked at; ``adapters``: layers ``level<i>``, through which the
     student's map is seen. UserError where a neck has no such level, or the maps differ in size.
     """
-    sums: Tensor | float = 0.0
-    cells: Tensor | float = 0.0
-    images = stride = 0
     with torch.no_grad():
-        for sample in samples:
-            batch = student.batch(sample)
-            seen = observe(student.detector, batch, frozen=True)
-            found = adapted(adapters, level, neck_level(seen, level, student))
-            wanted = neck_level(observe(teacher.detector, batch, frozen=True), level, teacher)
-            _check(found, wanted, student, teacher, level)
-            images, stride = images + 1, seen.strides[level]
-            masks = regions(batch, stride, found)
-            gaps = (wanted.float() - found).abs().double()
-            sums = sums + torch.einsum("rbhw,bchw->rc", masks, gaps)
-            cells = cells + masks.sum((1, 2, 3))
-    assert isinstance(sums, Tensor) and isinstance(cells, Tensor), "no image"
-    mean = torch.where(cells[:, None] > 0, sums / cells[:, None], torch.nan)
-    return Distances(mean.cpu().numpy(), cells.cpu().numpy().astype(int), images, stride)
+        found = [_of_image(student, teacher, sample, level, adapters) for sample in samples]
+    sums, cells, strides = zip(*found, strict=True)
+    count = torch.stack(cells).sum(0)
+    mean = torch.stack(sums).sum(0) / count[:, None]  # 0 / 0 is NaN
+    return Distances(mean.cpu().numpy(), count.cpu().numpy().astype(int), len(found), strides[0])
+
+
+def _of_image(
+    student: Probe, teacher: Probe, sample: dict[str, Any], level: int, adapters: Any
+) -> tuple[Tensor, Tensor, int]:
+    """Return sums (2, C) and numbers (2,) of cells by region, and the stride."""
+    batch = student.batch(sample)
+    seen = observe(student.detector, batch, frozen=True)
+    found = adapted(adapters, level, _neck_level(seen, level, student))
+    wanted = _neck_level(observe(teacher.detector, batch, frozen=True), level, teacher).float()
+    _check(found, wanted, student, teacher, level)
+    masks = _regions(batch, seen.strides[level], found)
+    gaps = (wanted - found).abs().double()
+    return (
+        torch.einsum("rbhw,bchw->rc", masks, gaps),
+        masks.sum((1, 2, 3)),
+        seen.strides[level],
+    )
 
 
 def level_adapters(probe: Probe, level: int) -> Any:
@@ -72,13 +78,13 @@ def level_adapters(probe: Probe, level: int) -> Any:
     return ()
 
 
-def regions(batch: Batch, stride: float, like: Tensor) -> Tensor:
+def _regions(batch: Batch, stride: float, like: Tensor) -> Tensor:
     """Return (2, B, H, W), 1 and 0: the cells of a map that lie on any object, and the others."""
     objects = object_mask(batch, stride, (like.shape[-2], like.shape[-1])).double()
     return torch.stack([objects, 1 - objects])
 
 
-def neck_level(seen: Observation, level: int, probe: Probe) -> Tensor:
+def _neck_level(seen: Observation, level: int, probe: Probe) -> Tensor:
     """Return a neck level (B, C, H, W); UserError where the network has no such level."""
     last = len(seen.neck) - 1
     if level > last:

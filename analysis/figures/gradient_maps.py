@@ -34,6 +34,7 @@ class GradientMaps(Analysis):
     title: ClassVar[str] = "Gradients of the losses in the neck"
     reads: ClassVar[tuple[str, ...]] = ("run.json", "config.json", "weights.pth")
     pictures: ClassVar[tuple[str, ...]] = ("gradient_maps", "gradient_maps-means")
+    photographs: ClassVar[tuple[str, ...]] = ("gradient_maps",)
     tables: ClassVar[tuple[str, ...]] = ("gradient_maps", "gradient_maps-means")
 
     images: PositiveInt = 20
@@ -48,7 +49,7 @@ class GradientMaps(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         import pandas as pd
 
-        from analysis.gradient_maps import means, plot_maps, plot_means, ratios
+        from analysis.gradient_maps import means, plot_maps, plot_means, total_ratios
         from analysis.subjects import students_of, test_split
 
         test_split(subjects, library)  # refuses runs of different data sets
@@ -64,7 +65,7 @@ class GradientMaps(Analysis):
                 "gradient_maps-means": plot_means(averages, looks),
             },
             {"gradient_maps": drawn, "gradient_maps-means": averages},
-            ratios(averages),
+            total_ratios(averages),
         )
 
     def _measure(

@@ -1,0 +1,35 @@
+"""Runs of random weights, for analyses that look into networks."""
+
+from pathlib import Path
+
+from kd.settings.plan import Plan
+from tests.conftest import save_random_weights
+
+
+def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
+    """Write the runs of a plan with one teacher; return its directory and the others'.
+
+    ``adapters``: whether those of distilled runs hold the layers of their methods, as torch makes
+    them, like runs that have been trained.
+    """
+    for run in plan.runs.values():
+        run.write()
+        config = run.config["model"]
+        save_random_weights(config.get("student", config), run.directory)
+    if adapters:
+        for run in plan.runs.values():
+            add_adapters(run.directory)
+    (teacher,) = {run.teacher.directory for run in plan.runs.values() if run.teacher}
+    return teacher, [run.directory for run in plan.runs.values() if run.directory != teacher]
+
+
+def add_adapters(directory: Path) -> None:
+    """Add to a run's weights the layers that its methods start with."""
+    from kd import weights
+    from kd.probe import Probe
+    from kd.settings.compose import WEIGHTS
+
+    path = directory / WEIGHTS
+    model = Probe.load(directory).model
+    if hasattr(model, "adapters"):
+        weights.save(path, weights.read(path) | {"adapters": model.adapters.state_dict()})
