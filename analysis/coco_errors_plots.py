@@ -2,18 +2,17 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.coco_errors import CURVES, OVERALL, PARTS
-from analysis.style import QUIET, STYLE, WIDTH, Look
+from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 
 Looks = Mapping[str, Look]
 
@@ -39,10 +38,10 @@ BAR, THIN_BAR = 0.2, 0.15
 """Inches for one run."""
 LEAST_STRIP = 0.95
 """Inches for the name of a range of areas."""
-ACROSS = 4
-"""Panels of curves in a row."""
-LABEL_LENGTH = 24
-"""Characters of a run's name in a line."""
+ACROSS, ACROSS_MANY, MANY = 4, 6, 16
+"""Panels of curves in a row, and in a row of many."""
+LABEL_LENGTH, TITLES_LENGTH = 24, 90
+"""Characters of a run's name in a line, and of the titles of a row of panels."""
 NARROW = 6.0
 """AP points of a part in which its number has no room."""
 APART = 12
@@ -76,7 +75,7 @@ def plot(numbers: pd.DataFrame) -> Figure:
     across = min(len(areas), 2)
     down = math.ceil(len(areas) / across)
     with rc_context(STYLE):
-        height = down * (BAR * len(runs) + 0.55) + 0.75
+        height = down * (BAR * _lines(runs) + 0.55) + 0.75
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for axes, area in zip(grid.flat, areas, strict=False):
@@ -85,7 +84,7 @@ def plot(numbers: pd.DataFrame) -> Figure:
         for axes in grid.flat[len(areas) :]:
             axes.remove()
         figure.supxlabel("AP points (mean over categories)", fontsize=8)
-        _legend(figure, _patches([HIT75, HIT50, *defined_parts(overall)]))
+        _explain(figure, overall)
     return figure
 
 
@@ -120,7 +119,7 @@ def plot_parts(numbers: pd.DataFrame, looks: Looks) -> Figure:
     mean, std = means(overall), overall.groupby(["run", "area"], sort=False).std(numeric_only=True)
     areas, columns = _found_areas(overall), ["C50", *defined_parts(overall)]
     with rc_context(STYLE):
-        height = len(areas) * max(THIN_BAR * len(looks) + 0.2, LEAST_STRIP) + 0.7
+        height = len(areas) * max(THIN_BAR * _lines(looks) + 0.2, LEAST_STRIP) + 0.7
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(len(areas), len(columns), squeeze=False, sharex="col", sharey=True)
         for strip, area in zip(grid, areas, strict=True):
@@ -150,7 +149,7 @@ def _bars(axes: Axes, values: pd.Series, spread: pd.Series, looks: Looks) -> Non
             textcoords="offset points", va="center", fontsize=5.5,
         )  # fmt: skip
     axes.set_yticks(range(len(looks)), [_wrapped(run) for run in looks], fontsize=6.5)
-    spare = max(0.0, LEAST_STRIP / THIN_BAR - len(looks)) / 4
+    spare = max(0.0, LEAST_STRIP / THIN_BAR - _lines(looks)) / 4
     axes.set_ylim(len(looks) - 0.4 + spare, -0.6 - spare)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=6.5)
@@ -160,11 +159,14 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
     """Return for each run, and each category that is listed, its curves one above the other."""
     shown = curves[curves["area"] == area]
     categories, runs = list(shown["category"].unique()), list(shown["run"].unique())
-    rows = math.ceil(len(runs) / ACROSS)
+    most = ACROSS if len(runs) * len(categories) <= MANY else ACROSS_MANY
+    rows = math.ceil(len(runs) / most)
     across = math.ceil(len(runs) / rows)
     down = rows * len(categories)
     with rc_context(STYLE):
-        size = (WIDTH * max(across, 2) / ACROSS, 1.6 * down + 1.0)
+        width = WIDTH / max(across, ACROSS)
+        titles = 0.14 * (_most_lines(runs, TITLES_LENGTH // most) - 1)
+        size = (width * max(across, 2), (0.9 * width + 0.05 + titles) * down + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for number, category in enumerate(categories):
@@ -172,7 +174,7 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
             lines = shown[shown["category"] == category]
             for axes, run in zip(strip, runs, strict=False):
                 _fill(axes, lines[lines["run"] == run])
-                axes.set_title(_wrapped(run), fontsize=8, loc="left")
+                axes.set_title(_wrapped(run, TITLES_LENGTH // most), fontsize=8, loc="left")
             for axes in strip[:: len(grid[0])]:
                 axes.set_ylabel(
                     _wrapped(f"{category}\nprecision" if categories[1:] else "precision")
@@ -182,7 +184,7 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
             for axes in strip[: len(runs)][-across:] if number == len(categories) - 1 else ():
                 axes.tick_params(axis="x", labelbottom=True)
         figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
-        _legend(figure, _patches([HIT75, HIT50, *defined_parts(shown)]))
+        _explain(figure, shown)
     return figure
 
 
@@ -212,7 +214,7 @@ def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
     shown = curves[curves["area"] == area]
     categories = list(shown["category"].unique())
     with rc_context(STYLE):
-        size = (WIDTH, 2.2 * len(categories) + 0.3 + 0.16 * math.ceil(len(looks) / 4))
+        size = (WIDTH, 2.2 * len(categories) + 0.3 + legend_height(looks))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(categories), 2, squeeze=False, sharex=True, sharey=True)
         for strip, category in zip(grid, categories, strict=True):
@@ -220,16 +222,17 @@ def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
             for axes, curve, iou in zip(strip, ("C50", "C75"), ("0.50", "0.75"), strict=True):
                 for number, (run, look) in enumerate(looks.items()):
                     of_run = lines[lines["run"] == run]
-                    marked = (3 * number % APART, APART)
+                    reached = int((of_run[curve] > 0).sum())
+                    marked = range(3 * number % APART, reached, APART)
                     axes.plot(
                         of_run["recall"], of_run[curve], label=run, linewidth=1, marker=look.marker,
-                        markersize=3.5, markevery=marked, clip_on=False, **look.line,
+                        markersize=3.5, markevery=list(marked), clip_on=False, **look.line,
                     )  # fmt: skip
                 axes.set_title(_wrapped(f"{category}, IoU {iou}"), fontsize=8, loc="left")
                 _unit_square(axes)
             strip[0].set_ylabel("precision")
         figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
-        _legend(figure, grid[0, 0].get_legend_handles_labels()[0])
+        legend(figure, looks)
     return figure
 
 
@@ -246,7 +249,7 @@ def plot_categories(
     columns = ["C50", *defined_parts(mean)]
     size = 7 if len(order) <= 40 else 5.5
     with rc_context(STYLE):
-        height = len(order) * (0.024 * size) + 0.9 + 0.16 * math.ceil(len(looks) / 4)
+        height = len(order) * (0.024 * size) + 0.9 + legend_height(looks)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
         for axes, column in zip(grid, columns, strict=True):
@@ -266,18 +269,18 @@ def plot_categories(
         grid[0].set_yticks(range(len(order)), order, fontsize=size)
         grid[0].set_ylim(len(order) - 0.5, -0.5)
         figure.supxlabel(f"AP points ({AREA_NAMES[area].lower()})", fontsize=8)
-        _legend(figure, grid[0].get_legend_handles_labels()[0])
+        legend(figure, looks, lines=False)
     return figure
 
 
-def _patches(names: Sequence[str]) -> list[Artist]:
-    return [Patch(label=_title(name), **FILLS[name], **EDGE) for name in names]
-
-
-def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    columns = 4 if figure.get_figwidth() > WIDTH / 2 else 2
+def _explain(figure: Figure, frame: pd.DataFrame) -> None:
+    """Name the fillings of bars and curves above the panels."""
+    names = [HIT75, HIT50, *defined_parts(frame)]
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=columns, frameon=False, fontsize=7
+        handles=[Patch(label=_title(name), **FILLS[name], **EDGE) for name in names],
+        loc="outside upper center",
+        ncols=4 if figure.get_figwidth() > WIDTH / 2 else 2,
+        frameon=False,
     )
 
 
@@ -285,5 +288,14 @@ def _title(name: str) -> str:
     return "AP50" if name == "C50" else name[0].upper() + name[1:]
 
 
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.fill(line, LABEL_LENGTH) for line in text.split("\n"))
+def _lines(runs: Collection[str]) -> int:
+    """Return how many lines of text the names need one below the other."""
+    return len(runs) * _most_lines(runs, LABEL_LENGTH)
+
+
+def _most_lines(runs: Collection[str], length: int) -> int:
+    return max(_wrapped(run, length).count("\n") + 1 for run in runs)
+
+
+def _wrapped(text: str, length: int = LABEL_LENGTH) -> str:
+    return "\n".join(textwrap.fill(line, length) for line in text.split("\n"))

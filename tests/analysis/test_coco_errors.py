@@ -24,6 +24,7 @@ from analysis.coco_errors import (
     PARTS,
     SIM,
     breakdown,
+    listed,
     objects,
     read,
     similar,
@@ -316,3 +317,9 @@ def test_pictures_of_runs_that_find_nothing(count):
     assert {text.get_text() for text in panels[0].texts} == {"nothing to find"}
     assert plots.plot_parts(numbers, looks).axes
     assert plots.plot_categories(numbers, "all", looks, ["cat", "dog"]).axes
+    table = listed(curves, [OVERALL, "cat", "dog"], list(AREAS))
+    table = pd.concat([table.assign(run=name) for name in names])
+    assert {text.get_text() for text in plots.plot_curves(table, "all").axes[0].texts} == {
+        "nothing to find"
+    }
+    assert plots.plot_precision(table, "all", looks).axes
