@@ -81,6 +81,8 @@ def plot(numbers: pd.DataFrame) -> Figure:
         for axes, area in zip(grid.flat, areas, strict=False):
             axes.set_title(AREA_NAMES[area], loc="left")
             _stack(axes, overall[overall["area"] == area], runs)
+        for axes in grid.flat[len(areas) - across : len(areas)]:
+            axes.tick_params(axis="x", labelbottom=True)
         for axes in grid.flat[len(areas) :]:
             axes.remove()
         figure.supxlabel("AP points (mean over categories)", fontsize=8)
@@ -181,8 +183,8 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
                 )
             for axes in strip[len(runs) :]:
                 axes.remove()
-            for axes in strip[: len(runs)][-across:] if number == len(categories) - 1 else ():
-                axes.tick_params(axis="x", labelbottom=True)
+        for axes in strip[: len(runs)][-across:]:
+            axes.tick_params(axis="x", labelbottom=True)
         figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
         _explain(figure, shown)
     return figure
