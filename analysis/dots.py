@@ -21,7 +21,7 @@ def panels(
     runs: Sequence[str], down: int, across: int, line_height: float = LINE_HEIGHT
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of ``down`` by ``across`` axes with a row for each run; draw it in STYLE."""
-    height = down * (line_height * len(runs) + 0.55) + 0.45
+    height = down * (line_height * len(runs) + 0.6) + 0.45
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     names = [textwrap.fill(run, LABEL_LENGTH) for run in runs]
@@ -31,6 +31,9 @@ def panels(
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", color="0.92", linewidth=0.8)
         axes.set_axisbelow(True)
+        axes.margins(x=0.1)
+        axes.locator_params(axis="x", nbins=3)
+        axes.tick_params(axis="x", labelsize=6.5)
     return figure, grid
 
 

@@ -14,13 +14,13 @@ from analysis.dots import note, panels, points, reference
 from analysis.overlay import TRUTH, lay, outline, show
 from analysis.resampled import RESAMPLES, mean
 from analysis.style import STYLE, WIDTH, Look
-from kd.prediction_gap import TOP, Gap, GapImage, likeness
+from kd.prediction_gap import Gap, GapImage, likeness
 from kd.voc_map import Floats
 
 MEASURES = {
     "pearson": "Pearson's r",
     "spearman": "Spearman's rho",
-    "share": f"Share of F where\nP is highest ({TOP:.0%})",
+    "share": "share of $F_{dif}$",
 }
 COMPARED = 4
 """Students whose maps are drawn, the first ones."""
@@ -83,9 +83,7 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 of_level = frame[frame["level"] == level]
                 points(axes, of_level, measure, looks)
                 reference(axes, of_level[measure].iloc[0])
-                axes.margins(x=0.1)
-                axes.locator_params(axis="x", nbins=4)
-            row[0].set_ylabel(title)
+                axes.set_xlabel(title)
         for axes, (level, stride) in zip(grid[0], levels, strict=True):
             axes.set_title(f"level {level}\n(stride {stride})", fontsize=8)
     return figure
@@ -149,7 +147,7 @@ def caption(frame: pd.DataFrame) -> str:
     counted = f"; maps left out as one of them is constant: {left}" if left else ""
     strides = ", ".join(str(stride) for stride in frame["stride"].unique())
     return (
-        f"{frame['images'].max()} images. Spearman's rho at the strides {strides}: "
+        f"Images: {frame['images'].max()}. Spearman's rho at the strides {strides}: "
         f"{'; '.join(runs)}{counted}."
     )
 

@@ -155,9 +155,9 @@ def caption(frame: pd.DataFrame, lines: pd.DataFrame) -> str:
     first, counted = whole.iloc[0], int(easy["objects"].iloc[0])
     agreement = "; ".join(_in_words(line) for line in whole.to_dict("records"))
     return (
-        f"Of {first['objects']} objects in {lines['image'].nunique()} images the teacher finds "
-        f"{first['teacher_found']}, of which {counted} are easy; {first['ranked']} have two "
-        f"positive priors or more. Final boxes from the teacher's prior: {agreement}."
+        f"Images: {lines['image'].nunique()}; objects: {first['objects']}; found by the teacher: "
+        f"{first['teacher_found']}, of which easy: {counted}; with two positive priors or more: "
+        f"{first['ranked']}. Final boxes from the teacher's prior: {agreement}."
     )
 
 
@@ -184,8 +184,6 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 of_group = frame[frame["group"] == group]
                 points(axes, of_group, measure, looks, offset, marker)
             reference(axes, frame[measure].iloc[0])
-            axes.margins(x=0.1)
-            axes.locator_params(axis="x", nbins=4)
             axes.ticklabel_format(axis="x", scilimits=(-2, 3), useMathText=True)
         figure.legend(handles=_legend(), loc="outside upper right", ncols=3, frameon=False)
     return figure
