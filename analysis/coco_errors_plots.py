@@ -38,8 +38,8 @@ BAR, THIN_BAR = 0.2, 0.15
 """Inches for one run."""
 LEAST_STRIP = 0.95
 """Inches for the name of a range of areas."""
-ACROSS, ACROSS_MANY, MANY = 4, 6, 16
-"""Panels of curves in a row, and in a row of many."""
+ACROSS, ACROSS_MANY = 4, 6
+"""Panels of curves in a row, and where there are several categories."""
 LABEL_LENGTH, TITLES_LENGTH = 24, 90
 """Characters of a run's name in a line, and of the titles of a row of panels."""
 NARROW = 6.0
@@ -161,7 +161,7 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
     """Return for each run, and each category that is listed, its curves one above the other."""
     shown = curves[curves["area"] == area]
     categories, runs = list(shown["category"].unique()), list(shown["run"].unique())
-    most = ACROSS if len(runs) * len(categories) <= MANY else ACROSS_MANY
+    most = ACROSS if len(categories) == 1 else ACROSS_MANY
     rows = math.ceil(len(runs) / most)
     across = math.ceil(len(runs) / rows)
     down = rows * len(categories)
