@@ -39,8 +39,9 @@ def gradients(run: Probe, sample: dict[str, Any], seed: int = 0) -> Gradients:
     run.check_adapters()
     batch = replace(run.batch(sample), progress=SETTLED)
     student = observe(run.detector, batch, frozen=False)
-    # Leaves: no graph is kept but that of the head and of the methods.
-    student.neck = [level.detach().requires_grad_() for level in student.neck]
+    # Leaves: no graph is kept of the backbone. That of the neck is, for a level may be made of
+    # another, as P6 of P5, and hands its gradient on.
+    student.stages = [stage.detach().requires_grad_() for stage in student.stages]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         losses = _losses(run, student, batch)

@@ -21,7 +21,7 @@ class GradientMaps(Analysis):
     """Gradient maps (Guo et al., CVPR 2021, supplement, figures 2 and 3): at each cell of each
     neck level F of a student, the L2 norm over channels of dL/dF. L is the loss that the run was
     trained with, and each of its terms: mmdet's detection losses together, and those of
-    distillation, weighted.
+    distillation, weighted. What a level hands on to one that is made of it counts for both.
 
     Of one image at a time, with objects, drawn by seed and not augmented; of the trained networks
     in eval mode, warm-ups of methods being over and decays not begun. The means are over the cells
