@@ -14,7 +14,10 @@ SHOWN = {
     "docs/methods/README.md": {"methods": "smoke"},
 }
 """Studies shown in each document, at the scale they were run at."""
-MEASURED = {"docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"]}
+MEASURED = {
+    "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
+    "docs/architecture.md": ["errors"],
+}
 """What benchmarks wrote, by name."""
 FIGURES = Path("docs/figures")
 
@@ -27,7 +30,8 @@ def main() -> None:
             folder = RESULTS / "tables" / study / scale
             if show(Path(document), study, folder / "table.md"):
                 shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
-        for name in MEASURED.get(document, []):
+    for document, names in MEASURED.items():
+        for name in names:
             show(Path(document), name, RESULTS / "benchmarks" / f"{name}.md")
 
 

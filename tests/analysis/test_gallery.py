@@ -1,0 +1,54 @@
+"""The gallery shows the figures that were made, with the command under each."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from analysis import figures, gallery, planning
+from kd.__main__ import main
+from kd.settings.library import Library
+from kd.settings.plan import plan
+from tests.analysis.fakes import write_metrics
+from tests.tiny import edit, make_project
+
+STUDY = "configs/studies/tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a tiny project with a figure that was made of runs that were not."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    monkeypatch.setattr(gallery, "SHOWN", {"tiny": "tiny"})
+    edit(STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}}, tables__pair__methods=["rm"])
+    edit(STUDY, figures={"weights": {"analysis": "ablation"}, "errors": {"analysis": "tide"}})
+    made = plan("tiny", "tiny", Library())
+    for run in made.runs.values():
+        run.write()
+        write_metrics(run.directory, 0.25)
+    assert main(["analyse", *planning.figures(made, "tiny", "tiny")["weights"].arguments]) == 0
+
+
+def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    gallery.main()
+    page = Path("docs/gallery.md").read_text()
+    assert "## Ablation\n" in page
+    (link,) = re.findall(r"!\[Ablation\]\((.+)\)", page)
+    with Image.open(Path("docs", link)) as picture:
+        assert picture.width == gallery.WIDTH
+    assert "AP is highest at" in page
+    assert "snakemake figure_weights --config study=tiny scale=tiny" in page
+    assert "results/figures/tiny/tiny/errors: not made here; left out" in capsys.readouterr().err
+    assert f"## {figures.get('tide').title}\n" in page
+
+
+def test_its_command_runs_as_it_stands() -> None:
+    gallery.main()
+    (block,) = re.findall(
+        r"```\nkd (analyse ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
+    )
+    arguments = block.replace("\\\n", " ").split()
+    Path("results/figures/tiny/tiny/weights/ablation.csv").unlink()
+    assert main(arguments) == 0
+    assert Path("results/figures/tiny/tiny/weights/ablation.csv").exists()
