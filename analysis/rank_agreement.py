@@ -184,7 +184,11 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 of_group = frame[frame["group"] == group]
                 points(axes, of_group, measure, looks, offset, marker)
             reference(axes, frame[measure].iloc[0])
-            axes.ticklabel_format(axis="x", scilimits=(-2, 3), useMathText=True)
+            if frame[measure].isna().all():
+                axes.set_xticks([])
+                axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color=QUIET)
+        # The last one's values are small.
+        grid[0, -1].ticklabel_format(axis="x", scilimits=(-2, 3), useMathText=True)
         figure.legend(handles=_legend(), loc="outside upper right", ncols=3, frameon=False)
     return figure
 

@@ -292,6 +292,13 @@ def test_the_figure_shows_each_runs_numbers():
     assert len({axes.get_title(loc="left") for axes in figure.axes}) == 4
 
 
+def test_a_measure_without_values_says_so():
+    frame = summary(gathered(image([NONE], [NONE], scores=[[0.6], [0.9]]))[0], 0)
+    shown = [axes.texts[0].get_text() for axes in plot(frame, looks("Student")).axes]
+    assert shown == ["undefined"] * 4
+    assert "Student none of 0" in caption(frame, gathered(image([NONE], [NONE]))[0])
+
+
 def test_drawn_objects_name_their_best_priors(tmp_path):
     path = str(tmp_path / "1.png")
     Image.new("RGB", (24, 26), "white").save(path)
