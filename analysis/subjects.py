@@ -84,14 +84,19 @@ def students_of(subjects: Sequence[Subject]) -> list[Subject]:
     return students
 
 
-def test_split(subjects: Sequence[Subject], library: Library) -> GroundTruth:
-    """Return the test split that all subjects were measured on; UserError where they differ."""
+def check_one_dataset(subjects: Sequence[Subject]) -> None:
+    """Refuse subjects of several data sets."""
     names = {subject.identity["dataset"]: subject.directory for subject in subjects}
     if len(names) > 1:
         listed = ", ".join(f"'{name}' ({path})" for name, path in names.items())
         raise UserError(f"the runs are of different data sets: {listed}")
-    ((name, path),) = names.items()
-    return read_split(library.dataset(name, str(path)), "test")
+
+
+def truth_of(subjects: Sequence[Subject], library: Library) -> GroundTruth:
+    """Return the test split that all subjects were measured on; UserError where they differ."""
+    check_one_dataset(subjects)
+    name, where = subjects[0].identity["dataset"], str(subjects[0].directory)
+    return read_split(library.dataset(name, where), "test")
 
 
 def _identity(directory: Path) -> dict[str, Any]:

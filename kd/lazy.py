@@ -1,8 +1,12 @@
-"""Modules imported at their first use, so that plans are made without waiting for torch."""
+"""Modules found by name, and modules imported at their first use: plans do not wait for torch."""
 
 import importlib
+import pkgutil
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
 
 
 class LazyModule(ModuleType):
@@ -10,3 +14,19 @@ class LazyModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)
+
+
+def modules_in(folders: Iterable[str]) -> list[str]:
+    """Return the names of a package's modules, sorted; ``base`` is what they share."""
+    return sorted(module.name for module in pkgutil.iter_modules(folders) if module.name != "base")
+
+
+def class_in(module: str, kind: type[Kind]) -> type[Kind]:
+    """Return the one subclass of ``kind`` that a module defines."""
+    found = importlib.import_module(module)
+    (defined,) = (
+        value
+        for value in vars(found).values()
+        if isinstance(value, type) and issubclass(value, kind) and value.__module__ == module
+    )
+    return defined

@@ -1,18 +1,16 @@
 """The analyses, one file each; ``get`` finds them by the file's name."""
 
-import importlib
-import pkgutil
 from functools import cache
 
 from analysis.figures.base import Analysis
 from kd.errors import UserError, suggest
+from kd.lazy import class_in, modules_in
 
 
 @cache
 def names() -> list[str]:
     """Return the names of all analyses, sorted."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if name != "base")
+    return modules_in(__path__)
 
 
 @cache
@@ -20,12 +18,4 @@ def get(name: str, where: str = "analysis") -> type[Analysis]:
     """Return the analysis in ``analysis/figures/<name>.py``; UserError where there is none."""
     if name not in names():
         raise UserError(f"{where}: no analysis '{name}'; {suggest(name, names())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    (analysis,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Analysis)
-        and value.__module__ == module.__name__
-    )
-    return analysis
+    return class_in(f"{__name__}.{name}", Analysis)

@@ -48,10 +48,10 @@ class ChannelDistance(Analysis):
 
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         from analysis.channel_distance import changes, means, plot, table
-        from analysis.subjects import students_of, teacher_of, test_split
+        from analysis.subjects import check_one_dataset, students_of, teacher_of
         from kd.probe import Probe
 
-        test_split(subjects, library)  # refuses runs of different data sets
+        check_one_dataset(subjects)
         students = students_of(subjects)
         teacher = Probe.load(teacher_of(subjects))
         measured, adapted = dict[str, "Distances"](), list[str]()

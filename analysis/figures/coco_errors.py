@@ -53,9 +53,9 @@ class CocoErrors(Analysis):
         """Return the breakdown; UserError where the test split has no such category."""
         from analysis import coco_errors_plots as plots
         from analysis.coco_errors import read
-        from analysis.subjects import test_split
+        from analysis.subjects import truth_of
 
-        truth = test_split(subjects, library).coco
+        truth = truth_of(subjects, library).coco
         names = [category["name"] for category in truth["categories"]]
         for name in self.categories or ():
             if name not in names:

@@ -60,11 +60,11 @@ class Examples(Analysis):
         """Return the images; UserError without a baseline and a distilled run of one data set."""
         from analysis import examples
         from analysis.matching import read_pairing
-        from analysis.subjects import test_split
+        from analysis.subjects import truth_of
         from kd.data.readers import image_path
 
         rows = _rows(subjects)
-        truth = test_split(rows, library).coco
+        truth = truth_of(rows, library).coco
         runs = [
             examples.see(row.label, read_pairing(row.directory, truth), self.iou, self.score)
             for row in rows

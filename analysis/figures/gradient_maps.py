@@ -50,9 +50,9 @@ class GradientMaps(Analysis):
         import pandas as pd
 
         from analysis.gradient_maps import means, plot_maps, plot_means, total_ratios
-        from analysis.subjects import students_of, test_split
+        from analysis.subjects import check_one_dataset, students_of
 
-        test_split(subjects, library)  # refuses runs of different data sets
+        check_one_dataset(subjects)
         students = students_of(subjects)
         pictures: dict[Any, Picture] = {}
         found = [self._measure(subject, pictures) for subject in students]

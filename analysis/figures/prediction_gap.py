@@ -48,10 +48,10 @@ class PredictionGap(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         from analysis import prediction_gap
         from analysis.needs import check
-        from analysis.subjects import students_of, teacher_of, test_split
+        from analysis.subjects import check_one_dataset, students_of, teacher_of
         from kd.prediction_gap import gap_images
 
-        test_split(subjects, library)  # refuses runs of different data sets
+        check_one_dataset(subjects)
         students, teacher = students_of(subjects), teacher_of(subjects)
         check(frozenset({"neck", "class_maps"}), students, teacher, library)
         runs = [subject.label for subject in students]

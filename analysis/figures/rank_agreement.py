@@ -62,9 +62,9 @@ class RankAgreement(Analysis):
         from analysis import rank_agreement, ranked_priors
         from analysis.needs import check
         from analysis.style import TEACHER
-        from analysis.subjects import students_of, teacher_of, test_split
+        from analysis.subjects import students_of, teacher_of, truth_of
 
-        split = test_split(subjects, library)
+        split = truth_of(subjects, library)
         students, teacher = students_of(subjects), teacher_of(subjects)
         check(frozenset({"rankings"}), students, teacher, library)
         from kd.rank_agreement import ranked_images

@@ -54,10 +54,10 @@ class Tide(Analysis):
         """Return the errors; UserError where runs are of different splits or a label is unknown."""
         from analysis import tide_figure, tide_tables
         from analysis.bootstrap import resample
-        from analysis.subjects import test_split
+        from analysis.subjects import truth_of
 
         baseline = tide_tables.baseline_of(subjects, self.baseline)
-        truth = test_split(subjects, library).coco
+        truth = truth_of(subjects, library).coco
         count = self.resamples if baseline else 0
         weights = resample(len(truth["images"]), count, self.seed)
         runs = tide_tables.measure(subjects, truth, weights, self.background)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis import subjects as rows
 from analysis.style import BASELINE, TEACHER, look
-from analysis.subjects import Subject, read, students_of, teacher_of, varying
+from analysis.subjects import Subject, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.errors import UserError
 from kd.settings.library import Library
@@ -108,7 +107,7 @@ def test_runs_of_two_data_sets_are_refused() -> None:
     identity = json.loads((paths[0] / "run.json").read_text())
     (paths[0] / "run.json").write_text(json.dumps(identity | {"dataset": "bccd"}))
     with pytest.raises(UserError, match="different data sets: 'bccd'"):
-        rows.test_split(read(paths, Library()), Library())
+        truth_of(read(paths, Library()), Library())
 
 
 def test_every_method_and_preset_has_a_look_of_its_own() -> None:

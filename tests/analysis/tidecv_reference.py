@@ -41,7 +41,8 @@ def reference(
     truth: dict[str, Any], detections: list[dict[str, Any]], iou: float, background: float = 0.1
 ) -> Reference:
     """Return tidecv's figures; set TIDE_PATH first, for it makes that folder."""
-    run = TIDE(pos_threshold=iou, background_threshold=background).evaluate(ground_truth(truth), results(detections))
+    tide = TIDE(pos_threshold=iou, background_threshold=background)
+    run = tide.evaluate(ground_truth(truth), results(detections))
     main, special = run.fix_main_errors(), run.fix_special_errors()
     assert tuple(error.short_name for error in main) == SHORT_NAMES
     counts = run.count_errors()
