@@ -64,10 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--image", type=_count, default=0, help="number of the training image")
     step.add_argument("--to", type=Path, required=True, help="folder for one PNG a method")
 
-    step = steps.add_parser("analyse", help="draw one analysis of runs, with its data and caption")
-    step.add_argument("analysis", help="a file of analysis/figures, such as tide")
-    step.add_argument("runs", type=Path, nargs="+", help="directories of runs")
-    step.add_argument("--to", type=Path, required=True, help="folder for pictures, CSV and caption")
+    step = steps.add_parser("analyse", help="draw an analysis of runs, with its data and caption")
+    step.add_argument("analysis", nargs="?", help="its name; without one, all are listed")
+    step.add_argument("runs", type=Path, nargs="*", help="directories; none: what the analysis is")
+    step.add_argument("--to", type=Path, help="folder for pictures, CSV and caption")
     step.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the analysis"
     )
@@ -217,9 +217,14 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    from analysis import figures
+    from analysis import explain, figures
     from kd.settings.base import parse_assignments
 
+    if not options.runs:
+        print(explain.one(options.analysis) if options.analysis else explain.every())
+        return
+    if not options.to:
+        raise UserError("--to is missing: the folder for pictures, CSV and caption")
     kind = figures.get(options.analysis)
     settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
     if settings.runs_networks:

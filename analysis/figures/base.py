@@ -40,7 +40,7 @@ class Analysis(Part):
 
     title: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
-    """Files of each run."""
+    """Files of each run that the workflow makes; ``run.json`` and ``config.json`` are there."""
     unfinished: ClassVar[bool] = False
     """Whether it makes do with the files that a run has so far."""
     pictures: ClassVar[tuple[str, ...]]

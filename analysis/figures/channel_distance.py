@@ -30,7 +30,7 @@ class ChannelDistance(Analysis):
     """
 
     title: ClassVar[str] = "Distance to the teacher by channel"
-    reads: ClassVar[tuple[str, ...]] = ("run.json", "config.json", "weights.pth")
+    reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("channel_distance",)
     tables: ClassVar[tuple[str, ...]] = ("channel_distance", "channel_distance-means")
 

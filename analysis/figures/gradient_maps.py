@@ -32,7 +32,7 @@ class GradientMaps(Analysis):
     """
 
     title: ClassVar[str] = "Gradients of the losses in the neck"
-    reads: ClassVar[tuple[str, ...]] = ("run.json", "config.json", "weights.pth")
+    reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("gradient_maps", "gradient_maps-means")
     photographs: ClassVar[tuple[str, ...]] = ("gradient_maps",)
     tables: ClassVar[tuple[str, ...]] = ("gradient_maps", "gradient_maps-means")

@@ -31,7 +31,7 @@ class PredictionGap(Analysis):
     """
 
     title: ClassVar[str] = "Prediction gap against feature gap"
-    reads: ClassVar[tuple[str, ...]] = ("run.json", "config.json", "weights.pth")
+    reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("prediction_gap", "prediction_gap-maps")
     photographs: ClassVar[tuple[str, ...]] = ("prediction_gap-maps",)
     tables: ClassVar[tuple[str, ...]] = ("prediction_gap", "prediction_gap-images")

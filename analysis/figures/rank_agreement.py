@@ -36,7 +36,7 @@ class RankAgreement(Analysis):
     """
 
     title: ClassVar[str] = "Rank agreement with the teacher"
-    reads: ClassVar[tuple[str, ...]] = ("run.json", "config.json", "weights.pth")
+    reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("rank_agreement", "rank_agreement-objects")
     photographs: ClassVar[tuple[str, ...]] = ("rank_agreement-objects",)
     tables: ClassVar[tuple[str, ...]] = (

@@ -1,5 +1,6 @@
 """The strict model that every configuration file is read into."""
 
+import textwrap
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -26,6 +27,12 @@ class Part(BaseModel):
     def read(cls, path: Path) -> Self:
         """Validate a YAML file."""
         return cls.parse(read_yaml(path), str(path))
+
+    @classmethod
+    def explain(cls, key: str, value: str) -> str:
+        """Return a key with a value and, below, what its docstring says."""
+        text = cls.model_fields[key].description or ""
+        return f"  {key}: {value}\n{textwrap.indent(text, ' ' * 6)}".rstrip()
 
 
 def read_yaml(path: Path) -> Any:

@@ -1,7 +1,6 @@
 """Which method applies to which detector, and what a method is."""
 
 import inspect
-import textwrap
 from typing import Any
 
 from kd import methods
@@ -58,8 +57,7 @@ def explain(name: str, library: Library) -> str:
 def _setting(key: str, one: Any, two: Any, method: type[Method]) -> str:
     """Return a setting's value, that for two stages if it is another, and what it is."""
     shown = f"{one}" if one == two else f"{one}; with two stages {two}"
-    text = method.model_fields[key].description or ""
-    return f"  {key}: {shown}\n{textwrap.indent(text, ' ' * 6)}".rstrip()
+    return method.explain(key, shown)
 
 
 def _row(name: str, library: Library) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Request(Site):
     scale: str
     seeds: PositiveInt | None
     tables: list[str] | None
-    val_interval: NonNegativeInt
+    val_interval: NonNegativeInt = 1
 
 
 class Workflow:

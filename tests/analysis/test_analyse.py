@@ -91,5 +91,21 @@ def test_a_run_that_has_not_ended_is_named(
     assert f"{runs[1]}/metrics.json: no such file; has the run" in capsys.readouterr().err
 
 
+def test_all_are_listed_and_one_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyse"]) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == figures.names()
+    assert main(["analyse", "ablation"]) == 0
+    told = capsys.readouterr().out
+    assert figures.get("ablation").definition() in told
+    assert "  confidence: 0.95\n      Of the intervals." in told
+    assert "ablation.pdf" in told
+
+
+def test_a_folder_must_be_named(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyse", "ablation", *runs]) == 2
+    assert "--to is missing" in capsys.readouterr().err
+
+
 def test_type_in_a_pdf_is_type() -> None:
     assert STYLE["pdf.fonttype"] == 42

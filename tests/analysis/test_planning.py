@@ -110,7 +110,8 @@ def test_what_could_not_be_drawn_is_refused(figure: dict[str, Any], message: str
 @pytest.mark.parametrize("name", figures.names())
 def test_an_analysis_says_what_it_is_in_a_moment(name: str) -> None:
     kind = figures.get(name)
-    assert kind.title and kind.pictures and kind.tables and kind.reads
+    assert kind.title and kind.pictures and kind.tables
+    assert {*kind.reads} & {"weights.pth", "detections.json.gz", "metrics.json"} == {*kind.reads}
     assert all(stem.split("-")[0] == name for stem in (*kind.pictures, *kind.tables))
     assert len(kind.definition()) > 80
     kind.parse({}, name)
