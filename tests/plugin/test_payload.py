@@ -210,6 +210,25 @@ def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) ->
     assert not half.exists()
 
 
+def test_a_warned_job_that_has_ended_well_says_so_before_it_is_requeued(
+    in_a_job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller may be away, and the node may be lost before it is back."""
+    seen: list[object] = []
+
+    def asked(seconds: float) -> bool:
+        seen.append(pickle.loads(in_a_job.read_bytes()))
+        return False
+
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.slurm.responds", asked)
+    warned = payload("touch done")
+    warned._child = subprocess.Popen(["/bin/true"])
+    assert warned.checkpoint().function.finished
+    assert seen == [("success", None)]
+    payload("touch again")()
+    assert not Path("again").exists()
+
+
 def test_a_job_that_has_succeeded_and_is_requeued_does_nothing(in_a_job: Path) -> None:
     """Slurm had not heard of its end when its node or the controller failed."""
     in_a_job.write_bytes(pickle.dumps(("success", None)))

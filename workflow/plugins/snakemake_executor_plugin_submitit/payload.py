@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from submitit.core.utils import DelayedSubmission
+    from submitit.core.utils import DelayedSubmission, JobPaths
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"
 """Names the file that appears when a command shall save what it has and end."""
@@ -68,6 +68,8 @@ class Payload:
         Path(self.stop_file).touch()
         finished = self._ended_well(deadline)
         self._kill(signal.SIGKILL)
+        if finished:
+            _note_success()
         if "SLURM_JOB_ID" in os.environ:  # a requeue that is refused would lose the job
             slurm.responds(max(deadline - time.monotonic(), SPARE / 2))
         return DelayedSubmission(Payload(self.command, self.stop_file, self.grace, finished))
@@ -113,18 +115,38 @@ def _describe(status: int) -> str:
     return f"the command ended with status {status}"
 
 
+def _paths() -> "JobPaths | None":
+    """Return where submitit keeps what it knows of this job; nothing outside of one."""
+    if "SUBMITIT_FOLDER" not in os.environ:
+        return None
+    from submitit import JobEnvironment
+
+    return JobEnvironment().paths
+
+
+def _note_success() -> None:
+    """Leave the result of a command that ended well before its job is requeued.
+
+    The requeueing may have to wait for the controller, and the job may not live to see it.
+    """
+    from submitit.core import utils
+
+    paths = _paths()
+    if paths:
+        with utils.temporary_save_path(paths.result_pickle) as temporary:
+            utils.cloudpickle_dump(("success", None), temporary)
+
+
 def _has_succeeded() -> bool:
     """Return whether an earlier start of this job ended well; remove what else it has left.
 
     Slurm requeues a finished job whose end it has not heard of when its node or controller fails.
     """
-    if "SUBMITIT_FOLDER" not in os.environ:
-        return False
-    from submitit import JobEnvironment
-
     from snakemake_executor_plugin_submitit.verdict import read_outcome
 
-    paths = JobEnvironment().paths
+    paths = _paths()
+    if paths is None:
+        return False
     for path in (paths.result_pickle, paths.submitted_pickle):
         path.with_name(f"{path.name}.save_tmp").unlink(missing_ok=True)
     if read_outcome(paths.result_pickle) == ("success", ""):
