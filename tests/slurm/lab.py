@@ -141,7 +141,9 @@ class Lab:
                 self.fault("node-back", node)
         self.run("scancel", "--user=root", check=False)
         self.run("scancel", "--user=root", "--signal=KILL", "--full", check=False)
-        wait_for(lambda: not self.queue(), 60, "an empty queue")
+        wait_for(lambda: not self.queue(), 180, "an empty queue")
+        for node in nodes:  # drained where it took too long to kill a job's processes
+            self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         wait_for(lambda: self._idle() == len(nodes), 60, "all nodes to be idle")
 
     def stop(self) -> None:

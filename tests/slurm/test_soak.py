@@ -152,7 +152,7 @@ def knew(flow: Flow, id: str) -> bool:
 
 def left_over(soak: Soak, case: Case) -> Iterator[str]:
     """Yield what is still there: jobs in the queue, processes, entries of the ledger."""
-    wait_for(lambda: not case.lab.queue(), 60, "an empty queue")
+    wait_for(lambda: not case.lab.queue(), 180, "an empty queue")
     for process in psutil.process_iter(["cmdline"]):
         if str(soak.folder) in " ".join(process.info["cmdline"] or []):
             yield f"a process is left: {process}"
