@@ -65,7 +65,7 @@ class PredictionGap(Analysis):
         left = len(runs) - prediction_gap.COMPARED
         drawn = (
             f" The maps are of level {self.level}, each from its smallest value to its largest"
-            + (f"; those of the {left} other students are not drawn." if left > 0 else ".")
+            + (f"; students whose maps are not drawn: {left}." if left > 0 else ".")
         )
         return Findings(
             {"prediction_gap": prediction_gap.plot(frame, looks), "prediction_gap-maps": maps},

@@ -109,5 +109,5 @@ class RankAgreement(Analysis):
             f"Objects drawn: {count}, {rule}. A prior's number is its rank by the teacher's score; "
             "solid, dashed and dotted are the first three of each run; * marks the one that the "
             "final box was regressed from; the object itself is green."
-            + (f" The {left} other students are in the CSV." if left > 0 else "")
+            + (f" Students in the CSV alone: {left}." if left > 0 else "")
         )
