@@ -17,7 +17,8 @@ from tests.tiny import REPOSITORY, STUDENT, edit, make_project
 
 PLAIN = Path(__file__).parent / "plain"
 TINY = ["--snakefile", str(REPOSITORY / "Snakefile"), "--config", "study=tiny", "scale=tiny"]
-"""What makes a Snakemake command one of the real workflow, on the tiny study."""
+TINY += ["val_interval=10"]
+"""What makes a Snakemake command one of the real workflow, on the tiny study; an epoch is short."""
 
 
 class Plain:
