@@ -225,5 +225,5 @@ class Study(Part):
     seeds: PositiveInt = 1
     """Runs are repeated with the seeds 0, 1, ... below this number."""
     tables: dict[str, Table] = Field(min_length=1)
-    figures: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Figure] = {}
-    """By the name of their folder."""
+    figures: dict[Annotated[str, Field(pattern=r"^\w+$")], Figure] = {}
+    """By the name of their folder and rule."""
