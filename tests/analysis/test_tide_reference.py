@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from tidecv import TIDE, datasets
 
 from analysis.bootstrap import resample
@@ -15,8 +16,11 @@ EQUAL = 1e-4
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
+def _kept_apart(tmp_path, monkeypatch):
+    """Give tidecv a folder, and take back what it does to the look of all figures."""
     monkeypatch.setenv("TIDE_PATH", str(tmp_path))
+    with rc_context():
+        yield
 
 
 def measure(truth, found, iou, background=0.1):

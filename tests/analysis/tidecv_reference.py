@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from matplotlib import rc_context
 from tidecv import TIDE
 from tidecv.data import Data
 
@@ -42,8 +41,7 @@ def reference(
     truth: dict[str, Any], detections: list[dict[str, Any]], iou: float, background: float = 0.1
 ) -> Reference:
     """Return tidecv's figures; set TIDE_PATH first, for it makes that folder."""
-    with rc_context():  # it changes how all figures of the process look
-        tide = TIDE(pos_threshold=iou, background_threshold=background)
+    tide = TIDE(pos_threshold=iou, background_threshold=background)
     run = tide.evaluate(ground_truth(truth), results(detections))
     main, special = run.fix_main_errors(), run.fix_special_errors()
     assert tuple(error.short_name for error in main) == SHORT_NAMES
