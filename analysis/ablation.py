@@ -211,6 +211,11 @@ def _panel(axes: Axes, lines: pd.DataFrame, fixed: pd.DataFrame, looks: Mapping[
             marker=look.marker, markersize=4, capsize=2, linewidth=1.0, elinewidth=0.9,
             label=row, transform=axes.transData + aside, **line,
         )  # fmt: skip
+    # What is drawn beside its place is not counted by the axis itself.
+    heights = lines[["mean", "low", "high"]].to_numpy(float).ravel()
+    shown = [(0, height) for height in heights[np.isfinite(heights)]]
+    axes.update_datalim(shown, updatex=False)
+    axes.autoscale_view(scalex=False)
     axes.grid(axis="y", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
 

@@ -208,3 +208,12 @@ def test_the_csv_draws_the_same(make):
     for axes, other in zip(axes_of(findings), plot(again, looks, "AP").axes, strict=True):
         for line, same in zip(axes.lines, other.lines, strict=True):
             assert line.get_xydata() == pytest.approx(same.get_xydata(), nan_ok=True)
+
+
+@pytest.mark.parametrize("lowest", [0.10, 0.29])
+def test_every_point_and_bar_lies_within_the_axis(make, lowest):
+    rows = [make(0.30, 0.31, weight=4.0), make(lowest, lowest + 0.02, weight=1.0)]
+    (axes,) = axes_of(found(*rows, make(0.30, method=None), make(0.32, method=None, student="r50")))
+    low, high = axes.get_ylim()
+    frame = table(*rows)
+    assert low < frame["low"].min() and frame["high"].max() < high
