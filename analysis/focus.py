@@ -44,11 +44,11 @@ def plot(seen: View, title: str) -> Figure:
     for term, focus in seen.found.items():
         prefix = f"{term}: " if len(seen.found) > 1 else ""
         for name, values in focus.maps.items():
-            panels.append((prefix + name, _map(values.numpy())))
+            panels.append((prefix + name, _map(values.cpu().numpy())))
         for name, values in focus.boxes.items():
-            panels.append((prefix + name, _boxes(values.numpy())))
+            panels.append((prefix + name, _boxes(values.cpu().numpy())))
         for name, values in focus.crops.items():
-            panels.append((prefix + name, _crops(values.numpy(), seen)))
+            panels.append((prefix + name, _crops(values.cpu().numpy(), seen)))
     across = min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     with rc_context(STYLE):

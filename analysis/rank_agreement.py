@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 
 from analysis.bootstrap import resample
 from analysis.dots import panels, points, reference
+from analysis.matching import AREAS
 from analysis.resampled import RESAMPLES, mean
 from analysis.style import QUIET, STYLE, Look
 from kd.rank_agreement import RankedImage, Ranking, compare
 from kd.voc_map import Floats
 
-SMALL, MEDIUM = 32**2, 96**2
-"""Pixels: where COCO's sizes end."""
+SMALL, MEDIUM = (AREAS[name][1] for name in ("small", "medium"))
+"""Square pixels: where COCO's sizes end."""
 GROUPS = {
     "difficulty": ("easy", "hard"),
     "size": ("small", "medium", "large"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,14 @@ def look(role: str, method: str, variant: int = 0) -> Look:
     )
 
 
+@cache
+def _methods_of_presets(project: Path) -> dict[str, str]:
+    """Return the method of each preset of the project in a folder, read once."""
+    library = Library(project / "configs")
+    presets = {name: library.preset(name) for name in library.names("methods")}
+    return {name: preset.method for name, preset in presets.items() if preset}
+
+
 class _Place(NamedTuple):
     """The place of a term's method among all, and of a preset among those of its method."""
 
@@ -101,9 +110,7 @@ class _Place(NamedTuple):
 
 
 def _place(term: str) -> _Place:
-    library, known = Library(), methods.names()
-    presets = {name: library.preset(name) for name in library.names("methods")}
-    kinds = {name: preset.method for name, preset in presets.items() if preset}
+    kinds, known = _methods_of_presets(Path.cwd()), methods.names()
     method = kinds.get(term, term)
     variants = [name for name in kinds if kinds[name] == method]
     family = known.index(method) if method in known else len(known)

@@ -53,7 +53,7 @@ class Validation(Hook):
         found = self._detections(runner, step)
         runner.train_loop.started += time.monotonic() - started  # it is no time of training
         if is_main_process():
-            values = self._figures(runner, found)
+            values = self._figures(found)
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
             shown = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
@@ -67,6 +67,11 @@ class Validation(Hook):
     def batches(self) -> Any:
         """This process's share of the test split."""
         return split_batches(self.config, self.workers, *get_dist_info())
+
+    @cached_property
+    def truth(self) -> dict[str, Any]:
+        """The COCO dict of the test split."""
+        return truth_of(self.path.parent, Library())
 
     def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
         """Return what the detector finds in all images; StopRequested where it is to stop."""
@@ -85,7 +90,6 @@ class Validation(Hook):
         images = len(self.batches.dataset.dataset)
         return math.ceil(math.ceil(images / world) / self.batches.batch_size)
 
-    def _figures(self, runner: Runner, found: list[dict[str, Any]]) -> dict[str, Any]:
-        truth = truth_of(run_directory(runner), Library())
-        values = figures(coco_results(found, truth), truth).to_json()
+    def _figures(self, found: list[dict[str, Any]]) -> dict[str, Any]:
+        values = figures(coco_results(found, self.truth), self.truth).to_json()
         return {name: value for name, value in values.items() if name != "per_class"}

@@ -15,7 +15,7 @@ from kd.errors import UserError
 from kd.observation import observe
 from kd.prediction_gap import Gap, GapImage, gap_images, gaps, likeness
 from kd.settings.library import Library
-from tests.conftest import save_random_weights
+from tests.analysis.random_runs import write_runs
 
 RISING = [[0.1, 0.2], [0.3, 0.4]]
 
@@ -181,13 +181,7 @@ def runs(study):
     """Return the teacher's directory, and those of a baseline and a distilled run."""
 
     def write(*, wide=False):
-        plan = study(["fitnets"], teacher_detector="retinanet-wide" if wide else None)
-        for run in plan.runs.values():
-            run.write()
-            config = run.config["model"]
-            save_random_weights(config.get("student", config), run.directory)
-        (teacher,) = {run.teacher.directory for run in plan.runs.values() if run.teacher}
-        return teacher, [run.directory for run in plan.runs.values() if run.directory != teacher]
+        return write_runs(study(["fitnets"], teacher_detector="retinanet-wide" if wide else None))
 
     return write
 

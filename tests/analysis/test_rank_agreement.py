@@ -33,7 +33,8 @@ from kd.rank_agreement import (
 )
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects
-from tests.conftest import CONFIGS, save_random_weights
+from tests.analysis.random_runs import write_runs
+from tests.conftest import CONFIGS
 
 FAMILIES = ["retinanet", "gfl", "atss", "fcos", "ssd300"]
 CLASSES = ["circle", "square"]
@@ -327,16 +328,6 @@ def test_no_object_with_two_priors_is_said():
 
 
 # --- Runs ----------------------------------------------------------------------------------
-
-
-def write_runs(plan):
-    """Write runs with random weights; return the teacher's directory and the others'."""
-    for run in plan.runs.values():
-        run.write()
-        config = run.config["model"]
-        save_random_weights(config.get("student", config), run.directory)
-    (teacher,) = {run.teacher.directory for run in plan.runs.values() if run.teacher}
-    return teacher, [run.directory for run in plan.runs.values() if run.directory != teacher]
 
 
 def test_a_run_beside_itself_agrees_and_another_does_not(study):
