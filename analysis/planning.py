@@ -9,7 +9,7 @@ from analysis.figures.base import Analysis
 from kd.errors import UserError, suggest
 from kd.settings.parts import Figure
 from kd.settings.plan import Plan, Row
-from kd.settings.run import RESULTS, Run
+from kd.settings.run import Run, study_folder
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def figures(plan: Plan, study: str, scale: str) -> dict[str, Planned]:
     A figure of a table that was not asked for is left out.
     """
     where = f"configs/studies/{study}.yaml: figure"
-    folder = RESULTS / "figures" / study / scale
+    folder = study_folder(study, scale) / "figures"
     asked = {row.table for row in plan.rows}
     found = {}
     for name, figure in plan.study.figures.items():

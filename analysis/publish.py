@@ -10,7 +10,7 @@ from analysis.subjects import ROLES
 from kd.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row
-from kd.settings.run import RESULTS, Run
+from kd.settings.run import Run, study_folder
 
 PARTIAL = "partial"
 
@@ -23,7 +23,7 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     """
     library = Library()
     frame = tables.build([specification(row, plan, library) for row in plan.rows])
-    folder = RESULTS / "tables" / study / scale
+    folder = study_folder(study, scale)
     if (frame["status"] == "ok").all():
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:

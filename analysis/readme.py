@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd.errors import UserError
 from kd.files import write_text
-from kd.settings.run import RESULTS
+from kd.settings.run import RESULTS, study_folder
 
 SHOWN = {
     "README.md": {"rm_pfi": "smoke", "bccd": "laptop"},
@@ -27,7 +27,7 @@ def main() -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     for document, studies in SHOWN.items():
         for study, scale in studies.items():
-            folder = RESULTS / "tables" / study / scale
+            folder = study_folder(study, scale)
             if show(Path(document), study, folder / "table.md"):
                 shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
     for document, names in MEASURED.items():

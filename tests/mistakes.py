@@ -84,6 +84,11 @@ ON_THE_COMMAND_LINE = {
     "no seeds": Case(nothing, f"{PLAN} --seeds 0", ("seeds", "at least one")),
     "minus one worker": Case(nothing, "train x --workers -1", ("--workers", "'-1'")),
     "an unknown study": Case(nothing, "plan tinny", ("configs/studies", "'tinny'", "'tiny'?")),
+    "a study named as a folder of results": Case(
+        lambda: Path(STUDY).rename("configs/studies/runs.yaml"),
+        "plan runs --scale tiny",
+        ("configs/studies/runs.yaml", "another name", "results/runs"),
+    ),
     "an unknown scale": Case(
         nothing, "plan tiny --scale smok", ("configs/scales", "'smok'", "'smoke'?")
     ),

@@ -13,7 +13,7 @@ import pytest
 from tests.tiny import REPOSITORY, edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
-TABLES = Path("results/tables/tiny/tiny")
+TABLES = Path("results/tiny/tiny")
 
 
 def snakemake(

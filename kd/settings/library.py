@@ -9,6 +9,7 @@ from kd.errors import UserError, suggest
 from kd.settings.base import Part
 from kd.settings.datasets import Dataset
 from kd.settings.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
+from kd.settings.run import FOLDERS
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
@@ -48,7 +49,13 @@ class Library:
         return scale
 
     def study(self, name: str, where: str) -> Study:
-        return self._read(Study, "studies", name, where)
+        study = self._read(Study, "studies", name, where)
+        if name in FOLDERS:
+            raise UserError(
+                f"{self.root}/studies/{name}.yaml: give it another name: results/{name} is the "
+                f"folder of every study's {name}"
+            )
+        return study
 
     def preset(self, name: str) -> Preset | None:
         """Return the named variant of a method, or None where there is none."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from kd.settings.classifiers import ClassifierRun
 
 RESULTS = Path("results")
+FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks")
+"""What lies in ``results`` beside the folders of studies."""
 
 
 class Composed:
@@ -49,6 +51,11 @@ class Composed:
         if not (self.directory / "config.json").exists():
             write_json(self.directory / "run.json", self.identity)
             write_json(self.directory / "config.json", self.config)
+
+
+def study_folder(study: str, scale: str) -> Path:
+    """Return the folder of what a study's readers look at: tables, figures, report."""
+    return RESULTS / study / scale
 
 
 @dataclass(frozen=True)

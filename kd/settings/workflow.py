@@ -14,7 +14,7 @@ from kd.settings.demand import Demand, Demands, Site
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 from kd.settings.rates import read_classifier, read_run
-from kd.settings.run import RESULTS, Run
+from kd.settings.run import RESULTS, Run, study_folder
 
 
 class Request(Site):
@@ -51,7 +51,7 @@ class Workflow:
     @property
     def tables(self) -> str:
         """The folder of the study's tables at this scale."""
-        return str(RESULTS / "tables" / self.asked.study / self.asked.scale)
+        return str(study_folder(self.asked.study, self.asked.scale))
 
     @property
     def request(self) -> list[str]:

@@ -39,7 +39,7 @@ def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[st
         assert picture.width == gallery.WIDTH
     assert "AP is highest at" in page
     assert "snakemake figure_weights --config study=tiny scale=tiny" in page
-    assert "results/figures/tiny/tiny/errors: not made here; left out" in capsys.readouterr().err
+    assert "results/tiny/tiny/figures/errors: not made here; left out" in capsys.readouterr().err
     assert f"## {figures.get('tide').title}\n" in page
 
 
@@ -49,6 +49,6 @@ def test_its_command_runs_as_it_stands() -> None:
         r"```\nkd (analyse ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
     )
     arguments = block.replace("\\\n", " ").split()
-    Path("results/figures/tiny/tiny/weights/ablation.csv").unlink()
+    Path("results/tiny/tiny/figures/weights/ablation.csv").unlink()
     assert main(arguments) == 0
-    assert Path("results/figures/tiny/tiny/weights/ablation.csv").exists()
+    assert Path("results/tiny/tiny/figures/weights/ablation.csv").exists()

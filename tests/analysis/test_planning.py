@@ -38,7 +38,7 @@ def test_all_rows_in_the_order_of_the_table() -> None:
     figure = planned({})
     assert methods(figure) == [None, None, "rm", "rm+pfi"]
     assert figure.runs[0] is figure.runs[2].teacher
-    assert figure.folder == Path("results/figures/tiny/tiny/curves")
+    assert figure.folder == Path("results/tiny/tiny/figures/curves")
     assert f"{figure.runs[2].directory}/metrics.json" in figure.inputs
 
 
