@@ -1,0 +1,29 @@
+"""What the runs of a table took."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from kd.settings.spent import Cost, cost
+
+__all__ = ["Cost", "cost", "total"]
+
+
+def total(runs: Iterable[Path]) -> Cost:
+    """Return what several runs took together, each counted once; unfinished ones took nothing yet.
+
+    Hours and energy are sums, energy None where that of any run is unknown; images per second are
+    the mean over the time, memory is the highest peak.
+    """
+    found = [each for run in dict.fromkeys(map(Path, runs)) if (each := cost(run))]
+    trained = [each for each in found if each.images_per_second is not None]
+    hours = sum(each.hours for each in found)
+    images = sum(each.hours * (each.images_per_second or 0.0) for each in trained)
+    energies = [each.energy_kwh for each in found]
+    known = [energy for energy in energies if energy is not None]
+    return Cost(
+        hours,
+        sum(each.gpu_hours for each in found),
+        images / hours if hours else None,
+        max((each.memory_mb for each in trained if each.memory_mb is not None), default=None),
+        sum(known) if len(known) == len(energies) else None,
+    )
