@@ -2,6 +2,7 @@
 
 from kd import methods
 from kd.settings.library import Library
+from kd.settings.plan import Row
 
 
 def method_name(method: str, library: Library) -> str:
@@ -24,3 +25,11 @@ def backbone_name(name: str, library: Library) -> str:
         return ""
     part, width = library.backbone(name, "table")
     return part.title if width == 1 else f"{part.title} x{width:g}"
+
+
+def teacher_name(row: Row, library: Library) -> str:
+    """Return the names in print of what teaches a row: a detector's backbone, a classifier."""
+    names = [backbone_name(row.teacher_backbone, library)] if row.teacher_backbone else []
+    if row.classifier:
+        names.append(f"classifier ({library.classifier(row.classifier, 'table').title})")
+    return " + ".join(names)

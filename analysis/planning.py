@@ -75,9 +75,9 @@ def _runs(figure: Figure, rows: Sequence[Row], where: str) -> list[Run]:
         figure.student, _each(row.student for row in rows if row.student), f"{where}: student"
     )
     of_pair = [row for row in rows if row.student == student]
-    teacher = next((row.teacher for row in of_pair if row.teacher), "")
+    teacher = next((row.teacher_backbone for row in of_pair if row.teacher_backbone), "")
     rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher] + [
-        row for row in of_pair if row.teacher in ("", teacher)
+        row for row in of_pair if row.teacher_backbone in ("", teacher)
     ]
     known = _each(row.method for row in rows)
     names = [_named(name, known, f"{where}: rows") for name in figure.rows or known]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from analysis import gains, style, tables
-from analysis.names import backbone_name, method_name
+from analysis.names import backbone_name, method_name, teacher_name
 from analysis.subjects import ROLES
 from kd.files import write_text
 from kd.settings.library import Library
@@ -44,7 +44,7 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
         group=library.detector(row.detector, "table").title,
         label=_label(row, library),
         kind=row.kind,
-        teacher=backbone_name(row.teacher, library),
+        teacher=teacher_name(row, library),
         student=backbone_name(row.student, library),
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
@@ -55,10 +55,8 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
 
 
 def _label(row: Row, library: Library) -> str:
-    if row.kind != "distilled":
-        return ROLES[row.kind]
-    added = f" ({row.setting})" if row.setting else ""
-    return method_name(row.method, library) + added
+    name = ROLES[row.kind] if row.kind != "distilled" else method_name(row.method, library)
+    return f"{name} ({row.setting})" if row.setting else name
 
 
 def _note(row: Row, plan: Plan, library: Library) -> str:
@@ -66,10 +64,10 @@ def _note(row: Row, plan: Plan, library: Library) -> str:
     table, scale, run = plan.study.tables[row.table], plan.scale, next(iter(row.runs.values()))
     swaps = [
         f"{run.dataset} for {table.dataset}" if run.dataset != table.dataset else "",
-        f"schedule {run.schedule} for {table.schedule}" if run.schedule != table.schedule else "",
+        f"schedule {run.schedule} for {row.schedule}" if run.schedule != row.schedule else "",
         *(
             f"{backbone_name(scale.backbones[name], library)} for {backbone_name(name, library)}"
-            for name in (row.teacher, row.student)
+            for name in (row.teacher_backbone, row.student)
             if name in scale.backbones
         ),
     ]

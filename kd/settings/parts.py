@@ -3,11 +3,13 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
@@ -87,6 +89,9 @@ class Schedule(Part):
     clip_grad: PositiveFloat | None = None
     """Largest gradient norm."""
     init: Literal["imagenet", "scratch"] = "imagenet"
+    norm: Literal["BN", "SyncBN"] = "BN"
+    """Of the backbone. BN is as the backbone's file says: at rest where it starts from ImageNet.
+    SyncBN is trained, on the whole batch however many GPUs share it."""
 
     @model_validator(mode="after")
     def _milestones_within(self) -> "Schedule":
@@ -178,6 +183,22 @@ class Pair(Part):
     teacher_detector: str | None = None
     checkpoint: Checkpoint | None = None
     """Published teacher weights, used instead of training the teacher."""
+    classifier: str | None = None
+    """The classifier that teaches, over the table's."""
+
+
+def _form(values: Any) -> str:
+    return "(joint)" if isinstance(values, list) else "(each)"
+
+
+Sweep = Annotated[
+    Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Tag("(each)")]
+    | Annotated[
+        list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1), Tag("(joint)")
+    ],
+    Discriminator(_form),
+]
+"""Values by setting, a row for each value; or a list of settings, a row for each entry."""
 
 
 class Table(Part):
@@ -185,7 +206,10 @@ class Table(Part):
 
     title: str
     dataset: str
-    schedule: str
+    schedule: str | Annotated[list[str], Field(min_length=1)]
+    """Of several, each has its rows."""
+    seeds: PositiveInt | None = None
+    """How many, over the study's number."""
     detectors: list[str] = Field(min_length=1)
     pairs: list[Pair] = Field(min_length=1)
     methods: list[str]
@@ -195,8 +219,12 @@ class Table(Part):
     """The table's name in the study's published numbers."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings by method name, over the method's defaults."""
-    sweep: dict[str, dict[str, Annotated[list[Any], Field(min_length=1)]]] = {}
-    """Values of settings by method name: a row for each value, in place of the method's one."""
+    sweep: dict[str, Sweep] = {}
+    """Values of settings by method name: a row for each, in place of the method's one."""
+
+    @property
+    def schedules(self) -> list[str]:
+        return [self.schedule] if isinstance(self.schedule, str) else self.schedule
 
 
 class Figure(Part):

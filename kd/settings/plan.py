@@ -11,8 +11,10 @@ from kd.settings.compose import compose, imported, merge
 from kd.settings.library import Library
 from kd.settings.methods import check_overrides, check_readable, resolve, teachers
 from kd.settings.parts import Pair, Scale, Study, Table
-from kd.settings.published import read_published
+from kd.settings.published import Line, read_published
 from kd.settings.run import Run
+
+Kind = Literal["teacher", "baseline", "distilled"]
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,47 @@ class Row:
     """One row of a table: its runs by seed, and what was published for it."""
 
     table: str
+    schedule: str
+    """As the study names it, like ``detector``, ``student`` and the teachers."""
     detector: str
     teacher: str
+    """What teaches: a backbone, or the classifier of a row that no detector teaches, or ``""``."""
     student: str
     method: str
-    kind: Literal["teacher", "baseline", "distilled"]
+    kind: Kind
+    metric: str
+    """The headline figure: ``AP``, or ``VOC07`` of a data set with ``metric: voc``."""
     runs: dict[int, Run]
     baselines: dict[int, Run]
     published: dict[str, float]
     published_baseline: dict[str, float]
     setting: str = ""
-    """What tells it from the other rows of a sweep, such as ``weight 2``."""
+    """What tells it from other rows of the table, such as ``2x`` or ``weight 2``."""
+    classifier: str = ""
+    differs: str = ""
+    """Why a published number has other conditions than ours, even at paper scale."""
+    remark: str = ""
+    """Where a published number comes from, if not from the source itself."""
+    source: str = ""
+
+    @property
+    def teacher_backbone(self) -> str:
+        """The backbone of the detector that teaches or, in a teacher's row, is trained."""
+        taught = self.kind == "teacher" or any(run.teacher for run in self.runs.values())
+        return self.teacher if taught else ""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What the rows of a teacher, a student and all methods have in common."""
+
+    key: str
+    table: Table
+    schedule: str
+    detector: str
+    pair: Pair
+    seeds: range
+    where: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +100,7 @@ def plan(
 ) -> Plan:
     """Return the plan of a study; UserError on anything that could not run.
 
-    ``seeds``: how many, over the study's own number; ``tables``: only these.
+    ``seeds``: how many, over the study's and its tables' own numbers; ``tables``: only these.
     """
     study = library.study(name, "study")
     for table in tables or []:
@@ -76,99 +108,139 @@ def plan(
             raise UserError(
                 f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}"
             )
-    count = study.seeds if seeds is None else seeds
-    if count < 1:
-        raise UserError(f"seeds: {count}; at least one is needed")
-    planner = _Planner(name, study, scale, library, count)
+    if seeds is not None and seeds < 1:
+        raise UserError(f"seeds: {seeds}; at least one is needed")
+    planner = _Planner(name, study, scale, library, seeds)
     rows = [row for key in tables or study.tables for row in planner.table(key)]
     return Plan(study, planner.scale, rows)
 
 
 class _Planner:
-    def __init__(self, name: str, study: Study, scale: str, library: Library, seeds: int) -> None:
+    def __init__(
+        self, name: str, study: Study, scale: str, library: Library, seeds: int | None
+    ) -> None:
         self.where = f"configs/studies/{name}.yaml"
         self.library, self.study = library, study
         self.scale_name, self.scale = scale, library.scale(scale, "scale")
         _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
-        self.seeds = range(seeds)
+        self.seeds = seeds
         self.published = read_published(library, study, self.where)
 
     def table(self, key: str) -> list[Row]:
-        table = self.study.tables[key]
+        """Return the rows of a table, each once: pairs may share a teacher or a student."""
+        table, where = self.study.tables[key], f"{self.where}: table '{key}'"
         for changes in (table.settings, table.sweep):
-            check_overrides(changes, table.methods, f"{self.where}: table '{key}'")
-        return [
-            row
-            for detector in table.detectors
-            for pair in table.pairs
-            for row in self._pair(key, table, detector, pair)
-        ]
+            check_overrides(changes, table.methods, where)
+        seeds = range(self.seeds or table.seeds or self.study.seeds)
+        found: dict[tuple[Any, ...], Row] = {}
+        for detector in table.detectors:
+            for schedule in table.schedules:
+                for pair in table.pairs:
+                    cell = _Cell(key, table, schedule, detector, pair, seeds, where)
+                    for row in self._rows(cell):
+                        found.setdefault(_identity(row), row)
+        return list(found.values())
 
-    def _pair(self, key: str, table: Table, detector: str, pair: Pair) -> list[Row]:
-        where = f"{self.where}: table '{key}'"
-        teacher = self._teacher(table, detector, pair, where)
-        baselines = {s: self._alone(table, detector, pair.student, s, where) for s in self.seeds}
-
-        def row(method: str, kind: Any, runs: dict[int, Run]) -> Row:
-            distilled = kind == "distilled"
-            return Row(
-                key, detector, (pair.teacher or "") if kind != "baseline" else "",
-                pair.student if kind != "teacher" else "", method, kind, runs,
-                baselines if distilled else {},
-                self._numbers(table, detector, pair, method),
-                self._numbers(table, detector, pair, "baseline") if distilled else {},
-            )  # fmt: skip
-
-        rows = [row("teacher", "teacher", {0: teacher})] if teacher else []
-        rows.append(row("baseline", "baseline", baselines))
-        for method in table.methods:
-            for setting, changed in _swept(table, method):
+    def _rows(self, cell: _Cell) -> Iterator[Row]:
+        teacher = self._teacher(cell)
+        baselines = {
+            seed: self._alone(cell, cell.detector, cell.pair.student, seed) for seed in cell.seeds
+        }
+        if teacher:
+            yield self._row(cell, "teacher", {0: teacher})
+        baseline = self._row(cell, "baseline", baselines)
+        yield baseline
+        for method in cell.table.methods:
+            for setting, settings in _swept(cell.table, method):
                 runs = {
-                    s: self._distilled(changed, detector, pair, method, teacher, s, where)
-                    for s in self.seeds
+                    seed: self._distilled(cell, method, settings, teacher, seed)
+                    for seed in cell.seeds
                 }
-                distilled = row(method, "distilled", runs)
-                rows.append(
-                    replace(distilled, published={}, setting=setting) if setting else distilled
-                )
-        return rows
+                row = self._row(cell, method, runs, setting)
+                yield replace(row, baselines=baselines, published_baseline=baseline.published)
 
-    def _teacher(self, table: Table, detector: str, pair: Pair, where: str) -> Run | None:
+    def _row(self, cell: _Cell, method: str, runs: dict[int, Run], setting: str = "") -> Row:
+        kind: Kind = "distilled"
+        teacher, student, classifier = "", cell.pair.student, ""
+        run = next(iter(runs.values()))
+        if method == "teacher":
+            kind, teacher, student = "teacher", cell.pair.teacher or "", ""
+        elif method == "baseline":
+            kind = "baseline"
+        else:
+            classifier = self._classifier_name(cell) if run.classifier else ""
+            teacher = (cell.pair.teacher or "") if run.teacher else classifier
+        row = (cell.schedule, cell.detector, teacher, student, method, setting)
+        line = self.published.get((cell.table.published or "", *row), Line())
+        voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
+        several = len(cell.table.schedules) > 1
+        return Row(
+            table=cell.key,
+            schedule=cell.schedule,
+            detector=cell.detector,
+            teacher=teacher,
+            student=student,
+            method=method,
+            kind=kind,
+            metric="VOC07" if voc else "AP",
+            runs=runs,
+            baselines={},
+            published=dict(line.figures),
+            published_baseline={},
+            setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
+            classifier=classifier,
+            differs=line.differs,
+            remark=line.note,
+            source=line.source,
+        )
+
+    def _teacher(self, cell: _Cell) -> Run | None:
+        pair = cell.pair
         if pair.teacher is None:
             return None
-        run = self._alone(table, pair.teacher_detector or detector, pair.teacher, 0, where)
+        run = self._alone(cell, pair.teacher_detector or cell.detector, pair.teacher, 0)
         if pair.checkpoint is None:
             return run
-        config = imported(run, pair.checkpoint, self.scale, self.library, where)
+        config = imported(run, pair.checkpoint, self.scale, self.library, cell.where)
         return replace(run, config=config)
 
-    def _classifier(self, table: Table, detector: str, where: str) -> ClassifierRun:
-        """Return the run of the classifier that teaches a detector's family."""
-        family = self.library.detector(detector, where).augmentation
-        if family not in table.classifiers:
+    def _classifier_name(self, cell: _Cell) -> str:
+        """Return the classifier that teaches a pair: its own, or that of the detector's family."""
+        family = self.library.detector(cell.detector, cell.where).augmentation
+        name = cell.pair.classifier or cell.table.classifiers.get(family)
+        if name is None:
             raise UserError(
-                f"{where}: key 'classifiers' names none for '{family}', the family of detector "
-                f"'{detector}'; {suggest(family, self.library.names('classifiers'))}"
+                f"{cell.where}: key 'classifiers' names none for '{family}', the family of "
+                f"detector '{cell.detector}'; "
+                f"{suggest(family, self.library.names('classifiers'))}"
             )
-        name = table.classifiers[family]
-        name = self.scale.classifiers.get(name, name)
-        dataset = self.scale.datasets.get(table.dataset, table.dataset)
-        return classifier_run(name, self.scale_name, dataset, 0, self.library, where)
+        key = "classifier" if cell.pair.classifier else "classifiers"
+        if (own := self.library.classifier(name, f"{cell.where}: key '{key}'").family) != family:
+            raise UserError(
+                f"{cell.where}: key '{key}': '{name}' is of family '{own}', "
+                f"detector '{cell.detector}' of '{family}'"
+            )
+        return name
 
-    def _alone(self, table: Table, detector: str, backbone: str, seed: int, where: str) -> Run:
-        return self._composed(self._named(table, detector, backbone, seed), {}, where)
+    def _classifier(self, cell: _Cell) -> ClassifierRun:
+        name = self._classifier_name(cell)
+        name = self.scale.classifiers.get(name, name)
+        dataset = self.scale.datasets.get(cell.table.dataset, cell.table.dataset)
+        return classifier_run(name, self.scale_name, dataset, 0, self.library, cell.where)
+
+    def _alone(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+        return self._composed(self._named(cell, detector, backbone, seed), {}, cell.where)
 
     def _distilled(
         self,
-        table: Table,
-        detector: str,
-        pair: Pair,
+        cell: _Cell,
         method: str,
+        settings: dict[str, dict[str, Any]],
         teacher: Run | None,
         seed: int,
-        where: str,
     ) -> Run:
-        terms = resolve(method, table.settings, detector, self.library, where)
+        detector, pair, where = cell.detector, cell.pair, cell.where
+        terms = resolve(method, settings, detector, self.library, where)
         other = (pair.teacher_detector or detector) if teacher else None
         check_readable(terms, detector, other, self.library, where)
         kinds = teachers(terms)
@@ -178,19 +250,19 @@ class _Planner:
                 f"'{pair.student}' names no teacher"
             )
         run = replace(
-            self._named(table, detector, pair.student, seed),
+            self._named(cell, detector, pair.student, seed),
             method=method,
             teacher=teacher if "detector" in kinds else None,
-            classifier=self._classifier(table, detector, where) if "classifier" in kinds else None,
+            classifier=self._classifier(cell) if "classifier" in kinds else None,
         )
         return self._composed(run, terms, where)
 
-    def _named(self, table: Table, detector: str, backbone: str, seed: int) -> Run:
-        scale = self.scale
+    def _named(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+        scale, dataset = self.scale, cell.table.dataset
         return Run(
             scale=self.scale_name,
-            dataset=scale.datasets.get(table.dataset, table.dataset),
-            schedule=scale.schedules.get(table.schedule, table.schedule),
+            dataset=scale.datasets.get(dataset, dataset),
+            schedule=scale.schedules.get(cell.schedule, cell.schedule),
             detector=detector,
             student=scale.backbones.get(backbone, backbone),
             seed=seed,
@@ -199,23 +271,29 @@ class _Planner:
     def _composed(self, run: Run, terms: dict[str, Any], where: str) -> Run:
         return replace(run, config=compose(run, terms, self.scale, self.library, where))
 
-    def _numbers(self, table: Table, detector: str, pair: Pair, method: str) -> dict[str, float]:
-        teacher = (pair.teacher or "") if method != "baseline" else ""
-        student = pair.student if method != "teacher" else ""
-        return self.published.get((table.published or "", detector, teacher, student, method), {})
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    """Return what makes a row another one: what it names, and its runs."""
+    names = (row.schedule, row.detector, row.teacher, row.student, row.method, row.setting)
+    return (*names, row.classifier, *(run.name for run in row.runs.values()))
 
 
-def _swept(table: Table, method: str) -> Iterator[tuple[str, Table]]:
-    """Yield a method's rows: what each sets, in words, and the table with that setting."""
+def _swept(table: Table, method: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Yield a method's rows: what each sets, in words, and the settings by term."""
     swept = {term: table.sweep[term] for term in method.split("+") if term in table.sweep}
     if not swept:
-        yield "", table
-    for term, settings in swept.items():
-        for name, values in settings.items():
-            for value in values:
-                changed = {**table.settings.get(term, {}), name: value}
-                text = f"{name.replace('_', ' ')} {value}"
-                yield text, table.model_copy(update={"settings": {**table.settings, term: changed}})
+        yield "", table.settings
+    for term, values in swept.items():
+        for chosen in _joint(values):
+            text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in chosen.items())
+            yield text, {**table.settings, term: {**table.settings.get(term, {}), **chosen}}
+
+
+def _joint(values: Any) -> list[dict[str, Any]]:
+    """Return a sweep's settings row by row."""
+    if isinstance(values, list):
+        return values
+    return [{name: value} for name, listed in values.items() for value in listed]
 
 
 def _check_scale(scale: Scale, library: Library, where: str) -> None:
