@@ -113,6 +113,11 @@ def compose_classifier(
     """Return the configuration of a classifier's training as plain data, loadable by mmengine."""
     part = library.classifier(name, where)
     schedule = library.schedule(part.schedule, f"configs/classifiers/{name}.yaml: key 'schedule'")
+    if schedule.norm != "BN":
+        raise UserError(
+            f"configs/classifiers/{name}.yaml: schedule '{part.schedule}' has 'norm: "
+            f"{schedule.norm}', and classifiers are torchvision's, with BN"
+        )
     dataset = library.dataset(dataset_name, where)
     classes = classes_of(dataset_name, dataset)
     crops = Crops(crop_settings(dataset_name, dataset, part.margin, part.min_side))

@@ -33,6 +33,8 @@ def compose(
     model = detector_model(
         run.detector, run.student, len(classes), schedule.init, scale, library, where
     )
+    if schedule.norm == "SyncBN":
+        model["backbone"] = _synchronised(model["backbone"], run, where)
     family = library.detector(run.detector, where).augmentation
     size = _input_size(run.detector, dataset, scale, library, where)
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
@@ -163,6 +165,16 @@ def _backbone(
         model |= part.imagenet_frozen if width == 1 else {}
         model["init_cfg"] = {"type": "ImageNet", "checkpoint": part.imagenet}
     return model, channels
+
+
+def _synchronised(backbone: dict[str, Any], run: Run, where: str) -> dict[str, Any]:
+    """Return a backbone that trains its normalisation, as mmdet's configurations with SyncBN do."""
+    if "norm_cfg" not in backbone:
+        raise UserError(
+            f"{where}: schedule '{run.schedule}' has 'norm: SyncBN', and backbone "
+            f"'{run.student}' has no normalisation; use 'norm: BN'"
+        )
+    return {**backbone, "norm_cfg": {**backbone["norm_cfg"], "type": "SyncBN"}, "norm_eval": False}
 
 
 def _divisible(value: float, divisor: int) -> int:
