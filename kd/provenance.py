@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": socket.gethostname(),
@@ -62,7 +62,7 @@ def reason(error: BaseException) -> str:
     return lines[-1 if "Original Traceback" in str(error) else 0]
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the checkout's commit, with ``+changes`` where tracked files differ from it."""
     try:
         root = Path(__file__).resolve().parent.parent
