@@ -123,6 +123,17 @@ IN_A_STUDY = {
     "an unknown preset": Case(
         table(methods=["rm_clas+pfi"]), PLAN, (STUDY, "'rm_clas'", "'rm_class'?")
     ),
+    "an unknown classifier of a pair": Case(
+        both(table(methods=["dicod"]), pair(classifier="r5")), PLAN, (STUDY, "'r5'", "'r50'?")
+    ),
+    "a classifier of another augmentation": Case(
+        both(table(methods=["dicod"]), pair(classifier="r50-ssd")),
+        PLAN,
+        (STUDY, "'classifier'", "'r50-ssd'", "'ssd'", "'general'"),
+    ),
+    "an unknown schedule of a teacher": Case(
+        pair(teacher_schedule="2y"), PLAN, (STUDY, "'2y'", "'2x'?")
+    ),
     "an empty term": Case(table(methods=["rm+"]), PLAN, (STUDY, "''", "rm")),
     "a term named twice": Case(table(methods=["rm+rm"]), PLAN, (STUDY, "'rm+rm'", "twice")),
     "a method under two names": Case(
@@ -190,6 +201,22 @@ IN_OTHER_PARTS = {
     ),
     "published numbers without a column": Case(
         published("AP75", None), PLAN, (str(NUMBERS), "'AP75'")
+    ),
+    **{
+        f"published numbers of an unknown {column}": Case(
+            published(column, name), PLAN, (str(NUMBERS), "line 2", f"'{column}'", f"'{meant}'?")
+        )
+        for column, name, meant in (
+            ("dataset", "coco217", "coco2017"),
+            ("schedule", "1y", "1x"),
+            ("detector", "retina_net", "retinanet"),
+            ("teacher", "r5", "r50"),
+            ("student", "r8-w0.5", "r18"),
+            ("method", "rm+pfy", "pfi"),
+        )
+    },
+    "two published numbers of a row": Case(
+        published("detector", "gfl"), PLAN, (str(NUMBERS), "'T1'", "'gfl'", "earlier line")
     ),
     "published numbers in another encoding": Case(
         both(published("note", "x"), content(NUMBERS, b"table,AP\nStra\xdfe,1\n")),

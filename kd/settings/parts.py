@@ -183,6 +183,8 @@ class Pair(Part):
     teacher_detector: str | None = None
     checkpoint: Checkpoint | None = None
     """Published teacher weights, used instead of training the teacher."""
+    teacher_schedule: str | None = None
+    """How the teacher is trained, if not like the student."""
     classifier: str | None = None
     """The classifier that teaches, over the table's."""
 
@@ -244,6 +246,9 @@ class Figure(Part):
     """Settings of the analysis, over its defaults."""
 
 
+Word = Annotated[str, Field(pattern=r"^\w+$")]
+
+
 class Study(Part):
     """One paper: its tables, its numbers in a file under ``configs/published/``, its figures."""
 
@@ -252,6 +257,7 @@ class Study(Part):
     published: str | None = None
     seeds: PositiveInt = 1
     """Runs are repeated with the seeds 0, 1, ... below this number."""
-    tables: dict[str, Table] = Field(min_length=1)
-    figures: dict[Annotated[str, Field(pattern=r"^\w+$")], Figure] = {}
+    tables: Annotated[dict[Word, Table], Field(min_length=1)]
+    """By the name of their file of gains."""
+    figures: dict[Word, Figure] = {}
     """By the name of their folder and rule."""

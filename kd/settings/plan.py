@@ -142,12 +142,13 @@ class _Planner:
         return list(found.values())
 
     def _rows(self, cell: _Cell) -> Iterator[Row]:
-        teacher = self._teacher(cell)
+        teaching = replace(cell, schedule=cell.pair.teacher_schedule or cell.schedule)
+        teacher = self._teacher(teaching)
         baselines = {
             seed: self._alone(cell, cell.detector, cell.pair.student, seed) for seed in cell.seeds
         }
         if teacher:
-            yield self._row(cell, "teacher", {0: teacher})
+            yield self._row(teaching, "teacher", {0: teacher})
         baseline = self._row(cell, "baseline", baselines)
         yield baseline
         for method in cell.table.methods:
