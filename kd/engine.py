@@ -20,11 +20,12 @@ from kd.data.loading import mix, seed_everything
 from kd.errors import UserError
 from kd.files import write_text
 from kd.launch import STOP_FILE, StopRequested
+from kd.meter import Meter, Spent, gpus_in_use
 from kd.observation import Progress
 
 KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
-"""What a checkpoint holds."""
+"""What a checkpoint holds at least."""
 
 
 class NonFiniteLossError(UserError):
@@ -45,17 +46,11 @@ def bare(model: nn.Module) -> Any:
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
 
-    @property
-    def seconds(self) -> float:
-        """Wall time of the steps made so far, those before a resumption included."""
-        return self.earlier + time.monotonic() - self.started
-
     def run(self) -> nn.Module:
         """Restore the newest readable checkpoint if there is one, and train to the end."""
-        self.started, self.earlier = time.monotonic(), 0.0
         saved = _newest(_folder(self.runner))
+        self.meter = Meter(gpus_in_use(), Spent.read(saved) if saved else Spent())
         if saved:
-            self.earlier = saved["seconds"]
             self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
             if is_main_process():
@@ -258,7 +253,7 @@ class Checkpoints(Hook):
             return
         content = {
             "step": step,
-            "seconds": runner.train_loop.seconds,
+            **runner.train_loop.meter.spent._asdict(),
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],

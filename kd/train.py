@@ -3,7 +3,6 @@
 import copy
 import os
 import re
-import resource
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 import kd.runtime  # noqa: F401
 from kd import launch, provenance, weights
@@ -113,9 +112,21 @@ def build_runner(
     loader.pin_memory = torch.cuda.is_available()
     loader.batch_size = per_process(loader.batch_size, launch.world())
     runner = Runner.from_cfg(settings)
+    _check_normalisation(runner.model, directory)
     if val_interval:
         runner.register_hook(Validation(val_interval, config, workers))
     return runner
+
+
+def _check_normalisation(model: nn.Module, directory: Path) -> None:
+    """Refuse what torch cannot do; in a single process mmengine puts BN in place of SyncBN."""
+    if torch.cuda.is_available() or launch.world() == 1:
+        return
+    if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        raise UserError(
+            f"{directory / 'config.json'}: SyncBN cannot be shared by {launch.world()} processes "
+            "without GPUs; train in one process, which has the whole batch"
+        )
 
 
 def _join() -> None:
@@ -186,15 +197,13 @@ def _unregistered(error: KeyError, directory: Path) -> Exception:
 
 
 def _cost(runner: Runner) -> dict[str, Any]:
-    """Return what the training took: wall time, GPU time, images per second, peak memory."""
-    seconds = runner.train_loop.seconds
+    """Return what the steps took: time, GPU time, energy, images a second, memory."""
+    spent = runner.train_loop.meter.spent
     images = runner.iter * runner.train_dataloader.batch_size * runner.world_size
     return {
         "steps": runner.iter,
-        "seconds": round(seconds, 1),
-        "gpu_seconds": round(seconds * runner.world_size, 1) if torch.cuda.is_available() else 0.0,
-        "images_per_second": round(images / seconds, 2),
-        "peak_memory_mb": _peak_memory(),
+        **{name: value and round(value, 1) for name, value in spent._asdict().items()},
+        "images_per_second": round(images / spent.seconds, 2),
     }
 
 
@@ -215,13 +224,6 @@ def _teachers(config: dict[str, Any]) -> dict[str, Any]:
         if path:
             found |= {kind: path, f"{kind}_sha256": sha256(Path(path))}
     return found
-
-
-def _peak_memory() -> int:
-    """Return the peak of GPU memory, or of this process's memory without a GPU, in MB."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
 
 
 def _import(config: dict[str, Any], directory: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -48,10 +47,10 @@ class Validation(Hook):
     def _measure(self, runner: Runner, epoch: int) -> None:
         if epoch % self.interval or epoch >= runner.max_epochs:
             return
-        started, step = time.monotonic(), epoch * len(runner.train_dataloader)
+        step = epoch * len(runner.train_dataloader)
         self.checkpoints.save(runner, step)
-        found = self._detections(runner, step)
-        runner.train_loop.started += time.monotonic() - started  # it is no time of training
+        with runner.train_loop.meter.paused():
+            found = self._detections(runner, step)
         if is_main_process():
             values = self._figures(found)
             with open(self.path, "a", encoding="utf-8") as stream:
