@@ -13,12 +13,9 @@ from scipy.sparse import csr_array
 
 from kd.voc_map import Flags, Floats, Integers
 
-RECALLS = 100
-"""Steps of recall: precision is averaged over 0, 0.01, ..., 1.
-
-pycocotools has ten of them, such as 0.35, a rounding error too high: where the recall of a class is
-exactly one of these, its AP there lacks that one of the 101 precisions.
-"""
+COCO_RECALLS: Floats = np.linspace(0, 1, 101)
+"""Where precision is read, to the bit as pycocotools has it: ten of these, such as 0.35, are a
+rounding error too high, so that a recall of exactly 35 % does not reach its own."""
 CELLS = 1 << 18
 """Correct detections of a class times resamples computed at a time; so much fits a cache."""
 
@@ -66,16 +63,49 @@ def rank(
     return ranked
 
 
+def spread_ties(
+    image: Integers, label: Integers, score: Floats, correct: Flags, weights: Floats
+) -> tuple[Integers, Integers, Flags, Floats]:
+    """Return image, label, correct and weights such that ties rank as they do in a list of copies.
+
+    Detections (D,) are by label, falling score, image. An image drawn twice has its detections
+    twice: of two that tie, first both of one copy, then both of the other. So where right and
+    wrong ones of an image tie, each of its copies becomes an image of its own: a row of the
+    weights, 1 where the image is drawn that often.
+    """
+    first = np.ones(len(image), dtype=bool)
+    first[1:] = (np.diff(label) != 0) | (np.diff(score) != 0) | (np.diff(image) != 0)
+    tie = np.cumsum(first) - 1
+    right = np.bincount(tie, correct)
+    mixed = ((right > 0) & (right < np.bincount(tie)))[tie]
+    if not mixed.any():
+        return image, label, correct, weights
+    copies = np.where(mixed, weights.max(axis=1)[image], 1).astype(np.int64)
+    source = np.repeat(np.arange(len(image)), copies)
+    copy = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
+    order = np.lexsort((source, copy, tie[source]))
+    source, copy = source[order], copy[order]
+    apart, placed = mixed[source], image[source]
+    keys = np.stack([placed[apart], copy[apart]])
+    (whose, number), place = np.unique(keys, axis=1, return_inverse=True)
+    placed[apart] = len(weights) + place
+    drawn = weights[whose] > number[:, None]
+    return placed, label[source], correct[source], np.vstack([weights, drawn])
+
+
 def tally(image: Integers, label: Integers, classes: int, images: int) -> csr_array:
     """Return (K, I): how many of the things (N,) are of each class and in each image."""
     return csr_array((np.ones(len(image)), (label, image)), (classes, images))
 
 
-def average_precision(ranked: Sequence[Ranked], weights: Floats, objects: Floats) -> Floats:
-    """Return (K, R), 0 to 1: the 101-point AP of each class, with images weighted.
+def average_precision(
+    ranked: Sequence[Ranked], weights: Floats, objects: Floats, recalls: Floats = COCO_RECALLS
+) -> Floats:
+    """Return (K, R), 0 to 1: the mean precision of each class at ``recalls``, images weighted.
 
     ``weights``: (I, R) whole numbers; ``objects``: (K, R), how many there are to be found with
-    those weights. Zero where there are none.
+    those weights. ``recalls``: from 0 to 1 in equal steps, up to rounding. Zero where there are no
+    objects.
     """
     values = np.zeros(objects.shape)
     width = max(CELLS // max(1, *(len(each.correct) for each in ranked)), 1)
@@ -84,20 +114,32 @@ def average_precision(ranked: Sequence[Ranked], weights: Floats, objects: Floats
         chunk = np.ascontiguousarray(weights[:, columns])
         for label, each in enumerate(ranked):
             if len(each.correct):
-                values[label, columns] = _area(each, chunk, objects[label, columns])
+                values[label, columns] = _area(each, chunk, objects[label, columns], recalls)
     return values
 
 
-def _area(ranked: Ranked, weights: Floats, objects: Floats) -> Floats:
-    """Return (R,): mean precision at the 101 recalls, each the best at that recall or above."""
+def _area(ranked: Ranked, weights: Floats, objects: Floats, recalls: Floats) -> Floats:
+    """Return (R,): mean precision at the recalls, each the best at that recall or above."""
     hits = np.cumsum(weights[ranked.correct], axis=0)
     seen = np.cumsum(ranked.found @ weights, axis=0)
     precision = hits / np.maximum(seen, 1)
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = np.floor(RECALLS * hits / np.maximum(objects, 1))
+    steps = np.diff(_reached(hits, objects, recalls), axis=0, prepend=-1)
+    return np.einsum("tr,tr->r", steps, best) / len(recalls)
+
+
+def _reached(hits: Floats, objects: Floats, recalls: Floats) -> Floats:
+    """Return (T, R) the place of the last of ``recalls`` that is reached, -1 without a hit."""
+    steps = len(recalls) - 1
+    reached = np.floor(steps * hits / np.maximum(objects, 1))
     reached[hits == 0] = -1
-    steps = np.diff(reached, axis=0, prepend=-1)
-    return np.einsum("tr,tr->r", steps, best) / (RECALLS + 1)
+    # A recall that should be equal to one that is rounded up falls short of it.
+    high = recalls > np.arange(steps + 1) / steps
+    able = np.flatnonzero((np.outer(np.flatnonzero(high), objects) % steps == 0).any(axis=0))
+    place = reached[:, able]
+    equal = place * objects[able] == steps * hits[:, able]
+    reached[:, able] -= high[place.astype(np.int64)] & equal
+    return reached
 
 
 def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:

@@ -1,12 +1,103 @@
-"""Means over images, with the interval that resampled images give."""
+"""Figures of resampled images, with the intervals that they give."""
+
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import interval
-from kd.voc_map import Floats
+from analysis.bootstrap import average_precision, interval, rank, resample, spread_ties, tally
+from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
+from kd.errors import UserError
+from kd.settings.library import Library
+from kd.voc_map import ELEVEN_RECALLS, Floats
 
-RESAMPLES, CONFIDENCE = 1000, 0.95
+RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
+FIGURES = ("AP", "AP50", "VOC07")
+FILE = "resampled.npz"
+POINTS = 100
+"""AP points are hundredths."""
+
+
+def write(directory: Path, library: Library) -> None:
+    """Write ``resampled.npz`` of a run: 1 + 1000 values of each figure, in AP points, float32.
+
+    The first is of the images as they are, the others of the same resamples for all runs of a test
+    split. NaN where no object defines a figure; of a single image all but the first.
+    """
+    matched, split = read_matched(directory, library)
+    values = figures(matched, resample(matched.images, RESAMPLES, SEED))
+    if matched.images < 2:
+        for samples in values.values():
+            samples[1:] = np.nan
+    narrow = {name: (POINTS * samples).astype(np.float32) for name, samples in values.items()}
+    write_arrays(directory / FILE, split=split, **narrow)
+
+
+def figures(matched: Matched, weights: Floats) -> dict[str, Floats]:
+    """Return each of ``FIGURES``, (R,), 0 to 1, of images weighted in R ways (I, R).
+
+    They are pycocotools' and ``kd.voc_map``'s of a data set that has each image as often as it
+    weighs, its copies beside each other in the order of ids; NaN where nothing is to be found.
+    """
+    coco = precisions(matched.coco, weights, matched.classes)
+    (voc,) = precisions(matched.voc, weights, matched.classes, ELEVEN_RECALLS)
+    return dict(zip(FIGURES, (coco.mean(axis=0), coco[0], voc), strict=True))
+
+
+def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floats) -> Floats:
+    """Return (Q, R): at each IoU the AP, 0 to 1, as the mean over classes that have objects.
+
+    ``recalls``: of ``average_precision``, if others than COCO's.
+    """
+    size = (classes, len(weights))
+    objects = tally(outcomes.object_image, outcomes.object_label, *size) @ weights
+    defined = np.count_nonzero(objects, axis=0)
+    values = np.full((len(outcomes.correct), weights.shape[1]), np.nan)
+    for row, correct, ignored in zip(values, outcomes.correct, outcomes.ignored, strict=True):
+        kept = ~ignored
+        image, label, right, drawn = spread_ties(
+            outcomes.image[kept], outcomes.label[kept], outcomes.score[kept], correct[kept], weights
+        )
+        ranked = rank(image, label, right, classes, len(drawn))
+        total = average_precision(ranked, drawn, objects, *recalls).sum(axis=0)
+        np.divide(total, defined, out=row, where=defined > 0)
+    return values
+
+
+def samples(run: Path, figure: str) -> Floats | None:
+    """Return a figure (1001,) in AP points, as ``write`` left it; None without its file.
+
+    UserError where the file is damaged.
+    """
+    path = run / FILE
+    return read_arrays(path)[figure].astype(np.float64) if path.exists() else None
+
+
+def gain_interval(
+    students: Mapping[int, Path], baselines: Mapping[int, Path], figure: str
+) -> tuple[float, float] | None:
+    """Return the image interval of a gain in AP points: 95 % of the resamples, the seeds given.
+
+    Both map a seed to a run; the gain is the mean over seeds that both have. None without a shared
+    seed, and where a run of one has no samples. UserError where runs are of different test splits.
+    """
+    shared = sorted(students.keys() & baselines.keys())
+    pairs = [(students[seed] / FILE, baselines[seed] / FILE) for seed in shared]
+    if not pairs or not all(path.exists() for pair in pairs for path in pair):
+        return None
+    gains = [_difference(*pair, figure) for pair in pairs]
+    low, high = interval(np.mean(gains, axis=0)[None, 1:], CONFIDENCE)
+    return None if np.isnan(low[0]) else (float(low[0]), float(high[0]))
+
+
+def _difference(student: Path, baseline: Path, figure: str) -> Floats:
+    mine, theirs = read_arrays(student), read_arrays(baseline)
+    if mine["split"] != theirs["split"]:
+        raise UserError(
+            f"{student} and {baseline}: of different test splits; evaluate and resample both again"
+        )
+    return mine[figure].astype(np.float64) - theirs[figure]
 
 
 def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, float, float]:

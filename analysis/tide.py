@@ -22,6 +22,8 @@ SPECIAL = ("FP", "FN")
 ERRORS = MAIN + SPECIAL
 CORRECT = -1
 CLS, LOC, BOTH, DUPE, BKG, MISS = range(len(MAIN))
+RECALLS: Floats = np.arange(101) / 100
+"""Of which pycocotools has ten a rounding error higher."""
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 MOST_DETECTIONS = 100
 """Of an image, over all classes; COCO's AP takes so many of each class."""
@@ -225,7 +227,8 @@ def _class_ap(scene: Scene, fixed: Fixed, weights: Floats) -> tuple[Floats, Floa
     if fixed.first is not None:
         order = order[np.argsort(~fixed.first[order], kind="stable")]
     image, label = scene.image[order], fixed.label[order]
-    values = average_precision(rank(image, label, fixed.correct[order], *size), weights, objects)
+    ranked = rank(image, label, fixed.correct[order], *size)
+    values = average_precision(ranked, weights, objects, RECALLS)
     # As in tidecv, a class that only detections speak of counts with AP 0.
     bare = (objects == 0).any(axis=1)[label]
     found = tally(image[bare], label[bare], *size) @ weights

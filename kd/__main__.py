@@ -102,11 +102,12 @@ def _running(steps: Any) -> None:
         ("train", _train, "train a run, or go on training it"),
         ("predict", _predict, "write a run's detections or predictions on the test split"),
         ("evaluate", _evaluate, "write a run's metrics from its detections or predictions"),
+        ("resample", _resample, "write a run's AP on 1,000 resamples of the test images"),
     ):
         step = steps.add_parser(name, help=text)
         step.add_argument("run", type=Path, help="the run's directory, with its config.json")
         step.set_defaults(step=action)
-        if name != "evaluate":
+        if name in ("train", "predict"):
             step.add_argument("--workers", type=_count, default=0, help="data loading processes")
             step.add_argument("--threads", type=_count, help="CPU threads of torch")
         if name == "train":
@@ -323,6 +324,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from kd.measure import measure
 
     measure(options.run, Library())
+
+
+def _resample(options: argparse.Namespace) -> None:
+    from analysis.resampled import write
+
+    write(options.run, Library())
 
 
 def _set_threads(threads: int | None) -> None:

@@ -1,14 +1,14 @@
 """Objects and detections as columns, checked: what the evaluator and the analyses start from."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from kd.errors import UserError, suggest
-from kd.voc_map import Flags, Floats, Integers
+from kd.voc_map import Flags, Floats, Found, Integers, Truth
 
 
 class Detection(TypedDict):
@@ -44,9 +44,10 @@ class Objects(Boxes):
     """(N,) square pixels: of the object's mask where the file says so, else of the box."""
     crowd: Flags
 
-    def flags(self, *keys: str) -> Flags:
-        """Return (N,): whether an annotation sets any of ``keys``."""
-        return _flags(self.annotations, *keys)
+    @property
+    def voc_ignored(self) -> Flags:
+        """(N,): those that do not count in VOC figures."""
+        return _flags(self.annotations, "ignore", "difficult", "iscrowd")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ def read(
     )
     found = Detections(*_boxes("detection", detections, images, labels), _scores(detections))
     return list(images), objects, found
+
+
+def by_class(
+    objects: Objects, found: Detections, classes: int
+) -> Iterator[tuple[Truth, Found, Integers]]:
+    """Yield each class as ``kd.voc_map`` takes it, and its detections' positions in the list."""
+    ignored, true_box, found_box = objects.voc_ignored, objects.xyxy, found.xyxy
+    for label in range(classes):
+        wanted, given = objects.label == label, np.flatnonzero(found.label == label)
+        truth = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])
+        yield truth, Found(found.image[given], found_box[given], found.score[given]), given
 
 
 def _positions(ids: Sequence[Any]) -> dict[Any, int]:

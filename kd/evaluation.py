@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from kd.columns import Detection, Detections, Objects, read
+from kd.columns import Detection, Detections, Objects, by_class, read
 from kd.files import read_json
 from kd.settings.base import Part
-from kd.voc_map import Floats, Found, Precision, Truth, average_precision
+from kd.voc_map import Floats, Precision, average_precision
 
 
 class ClassMetrics(Part):
@@ -100,7 +100,10 @@ def evaluate(
     """
     images, objects, found = read(ground_truth, detections, classes)
     precision, recall = _coco_arrays(objects, found, len(images), classes)
-    voc = _voc(objects, found, len(classes))
+    voc = [
+        average_precision(truth, boxes)
+        for truth, boxes, _ in by_class(objects, found, len(classes))
+    ]
     return Metrics(
         **_figures(precision, recall),
         **_voc_means(voc),
@@ -155,18 +158,6 @@ def _mean(values: Floats) -> float | None:
     """Return the mean of the defined entries, or None where there is none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
-
-
-def _voc(objects: Objects, found: Detections, classes: int) -> list[Precision | None]:
-    ignored = objects.flags("ignore", "difficult", "iscrowd")
-    true_box, found_box = objects.xyxy, found.xyxy
-    results = []
-    for label in range(classes):
-        wanted, given = objects.label == label, found.label == label
-        target = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])
-        given_boxes = Found(found.image[given], found_box[given], found.score[given])
-        results.append(average_precision(target, given_boxes))
-    return results
 
 
 def _voc_means(results: Sequence[Precision | None]) -> dict[str, float | None]:

@@ -47,6 +47,16 @@ class Found:
     score: Floats
 
 
+class Judged(NamedTuple):
+    """What became of the detections (D,) of one class, by falling score."""
+
+    order: Integers
+    """Their positions in the list."""
+    hit: Flags
+    miss: Flags
+    """False positives; what is neither fell on an ignored box."""
+
+
 def average_precision(
     truth: Truth, found: Found, iou: float = 0.5, legacy: bool = True
 ) -> Precision | None:
@@ -60,24 +70,24 @@ def average_precision(
     positives = int(np.count_nonzero(~truth.ignored))
     if positives == 0:
         return None
-    order = np.lexsort((found.image, -found.score))
-    found = Found(found.image[order], found.box[order], found.score[order])
-    hit, miss = _hits_and_misses(truth, found, iou, legacy)
-    hits, misses = np.cumsum(hit), np.cumsum(miss)
+    judged = judge(truth, found, iou, legacy)
+    hits, misses = np.cumsum(judged.hit), np.cumsum(judged.miss)
     recall = hits / positives
     precision = hits / np.maximum(hits + misses, 1)
     return Precision(_eleven_point(recall, precision), _all_point(recall, precision))
 
 
-def _hits_and_misses(truth: Truth, found: Found, iou: float, legacy: bool) -> tuple[Flags, Flags]:
-    """Return true and false positives, each (D,), of detections sorted by falling score."""
+def judge(truth: Truth, found: Found, iou: float = 0.5, legacy: bool = True) -> Judged:
+    """Return what ``average_precision`` is taken of."""
+    order = np.lexsort((found.image, -found.score))
+    found = Found(found.image[order], found.box[order], found.score[order])
     box, overlap = _best_boxes(truth, found, legacy)
     matched = overlap >= iou
     counted = matched & ~truth.ignored[box] if len(truth.box) else matched
     hit = np.zeros(len(box), dtype=bool)
     candidates = np.flatnonzero(counted)
     hit[candidates[np.unique(box[candidates], return_index=True)[1]]] = True
-    return hit, ~matched | (counted & ~hit)
+    return Judged(order, hit, ~matched | (counted & ~hit))
 
 
 def _best_boxes(truth: Truth, found: Found, legacy: bool) -> tuple[Integers, Floats]:

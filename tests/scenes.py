@@ -83,3 +83,25 @@ def random_input(generator, tied):
                 )
     generator.shuffle(found)
     return coco(boxes, images, names), found, generator.permutation(names).tolist()
+
+
+def repeated(truth, found, counts):
+    """Return the scene with each image as often as ``counts`` says, its copies side by side."""
+    images = sorted(image["id"] for image in truth["images"])
+    copies = [
+        (image, 1000 * image + number)
+        for image, count in zip(images, counts, strict=True)
+        for number in range(int(count))
+    ]
+    annotations, results = (
+        [
+            item | {"image_id": copy}
+            for image, copy in copies
+            for item in items
+            if item["image_id"] == image
+        ]
+        for items in (truth["annotations"], found)
+    )
+    numbered = [item | {"id": number} for number, item in enumerate(annotations, 1)]
+    listed = [{"id": copy} for _, copy in copies]
+    return truth | {"images": listed, "annotations": numbered}, results

@@ -7,7 +7,7 @@ from analysis import bootstrap
 from analysis.bootstrap import average_precision, interval, rank, resample, tally
 from analysis.matching import match, pair
 from kd.evaluation import evaluate
-from tests.scenes import coco, detection, random_input
+from tests.scenes import coco, detection, random_input, repeated
 
 CAT = 3
 
@@ -25,27 +25,6 @@ def weighted(pairing, weights, iou=0.5):
     return np.where(wanted > 0, average_precision(ranked, weights, wanted), np.nan)
 
 
-def repeated(truth, found, weights):
-    """Return the scene with each image as often as it weighs."""
-    images = sorted(image["id"] for image in truth["images"])
-    copies = [
-        (image, 1000 * image + number)
-        for image, weight in zip(images, weights, strict=True)
-        for number in range(int(weight))
-    ]
-    annotations, results = (
-        [
-            item | {"image_id": copy}
-            for image, copy in copies
-            for item in items
-            if item["image_id"] == image
-        ]
-        for items in (truth["annotations"], found)
-    )
-    listed = [{"id": copy} for _, copy in copies]
-    return truth | {"images": listed, "annotations": annotations}, results
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_weights_are_repetitions(seed):
     truth, found, _ = random_input(np.random.default_rng(seed), tied=False)
@@ -59,7 +38,6 @@ def test_weights_are_repetitions(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_equal_weights_give_the_ap_of_the_evaluator(seed):
-    """No recall in these scenes is one that pycocotools has a rounding error too high."""
     truth, found, _ = random_input(np.random.default_rng(seed), tied=False)
     pairing = pair(truth, found)
     values = weighted(pairing, np.ones((len(truth["images"]), 1)))[:, 0]

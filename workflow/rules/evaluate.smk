@@ -1,5 +1,6 @@
 localrules:
     evaluate,
+    resample,
 
 
 rule predict:
@@ -28,3 +29,16 @@ rule evaluate:
         directory="results/runs/{run}",
     shell:
         "{KD} evaluate {params.directory:q}"
+
+
+# matches.npz beside it is a cache, which Snakemake would delete if it were declared.
+rule resample:
+    input:
+        "results/runs/{run}/detections.json.gz",
+        check_report,
+    output:
+        "results/runs/{run}/resampled.npz",
+    params:
+        directory="results/runs/{run}",
+    shell:
+        "{KD} resample {params.directory:q}"
