@@ -1,0 +1,198 @@
+"""Writes a study's report: what was gathered, set as one HTML file that needs nothing else."""
+
+import base64
+import hashlib
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis import tables
+from analysis.planning import Planned, figures
+from analysis.publish import PARTIAL, specification
+from analysis.report import detail, graph, intervals, overview, records, summary
+from analysis.report.grids import TableView, table_views
+from analysis.report.pictures import Caption, Picture, caption, picture
+from kd.board import summary as in_words
+from kd.files import write_text
+from kd.provenance import commit, now
+from kd.reasons import duration
+from kd.settings.library import Library
+from kd.settings.plan import Plan
+from kd.settings.run import study_folder
+
+EVERY = 30
+"""Seconds after which an open page of a study that is not finished reads itself again."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the page is of, as it was asked for."""
+
+    study: str
+    scale: str
+    seeds: int | None = None
+    tables: Sequence[str] | None = None
+
+    @property
+    def arguments(self) -> str:
+        """The request as arguments of ``kd``."""
+        words = [self.study, "--scale", self.scale]
+        words += ["--seeds", str(self.seeds)] if self.seeds else []
+        return shlex.join(words + (["--tables", *self.tables] if self.tables else []))
+
+    @property
+    def config(self) -> str:
+        """The request as arguments of ``snakemake``."""
+        words = [f"study={self.study}", f"scale={self.scale}"]
+        words += [f"seeds={self.seeds}"] if self.seeds else []
+        words += [f"tables={','.join(self.tables)}"] if self.tables else []
+        return shlex.join(["--config", *words])
+
+    @property
+    def folder(self) -> Path:
+        return study_folder(self.study, self.scale)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the study as the page shows it; one that is not made has no caption."""
+
+    name: str
+    title: str
+    caption: Caption | None
+    pictures: list[Picture]
+
+
+class Page:
+    """Everything that the templates ask for."""
+
+    def __init__(self, request: Request, planned: Plan, library: Library, every: int) -> None:
+        self.request, self.plan, self.library, self.every = request, planned, library, every
+        self.records, self.trouble = records.gather(planned)
+        self.written, self.commit = now(), commit()
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.state}"
+
+    @property
+    def path(self) -> Path:
+        return self.request.folder / summary.PAGE
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return tables.build([specification(row, self.plan, self.library) for row in self.plan.rows])
+
+    @cached_property
+    def tables(self) -> list[TableView]:
+        return table_views(self.frame)
+
+    @cached_property
+    def runs(self) -> list[records.Record]:
+        return list(self.records.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return records.counts(self.records)
+
+    @property
+    def done(self) -> int:
+        return self.counts.get("done", 0)
+
+    @property
+    def partial(self) -> bool:
+        return self.done < len(self.runs)
+
+    @property
+    def state(self) -> str:
+        """How many runs are in which state, as ``kd status`` says it."""
+        return in_words([record.status for record in self.runs])
+
+    @cached_property
+    def figures(self) -> list[Figure]:
+        found = figures(self.plan, self.request.study, self.request.scale).values()
+        return [_figure(each) for each in found]
+
+    @property
+    def gains(self) -> Picture | None:
+        """The figure of gains, of a finished study or so far."""
+        folders = (self.request.folder, self.request.folder / PARTIAL)
+        found = (picture(folder / "gains.png") for folder in folders)
+        return next((each for each in found if each), None)
+
+    @cached_property
+    def graph(self) -> graph.Graph:
+        return graph.graph(self.plan, self.records, self.library)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        return detail.data(self.plan, self.tables, self.records)
+
+    def render(self) -> str:
+        """Return the page."""
+        style, script = _source("style.css"), _source("report.js")
+        policy = (
+            f"default-src 'none'; img-src data:; style-src {_allowed(style)}; "
+            f"script-src {_allowed(script)}; base-uri 'none'; form-action 'none'"
+        )
+        template = ENVIRONMENT.get_template("page.html")
+        return template.render(page=self, style=style, script=script, policy=policy)
+
+
+def write(request: Request, planned: Plan, library: Library, every: int = EVERY) -> Page:
+    """Write a study's page as it is now, and return it."""
+    page = Page(request, planned, library, every)
+    write_text(page.path, page.render())
+    return page
+
+
+def watch(request: Request, planned: Plan, library: Library, every: int) -> None:
+    """Write the page again every so many seconds, until all runs are done or Ctrl-C."""
+    try:
+        while True:
+            page = write(request, planned, library, max(every, 1))
+            print(page, flush=True)
+            if not page.partial:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def _figure(planned: Planned) -> Figure:
+    told = caption(planned.folder / "caption.md")
+    found = [picture(Path(path)) for path in planned.pictures] if told else []
+    title = told.title if told else planned.settings.title
+    return Figure(planned.name, title, told, [each for each in found if each])
+
+
+def _source(name: str) -> Markup:
+    """Return a style sheet or script of this package, which stands in the page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _allowed(source: str) -> str:
+    """Return the one source that a policy allows: that of this content."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("analysis.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+ENVIRONMENT.globals.update(
+    axis=intervals, headlines=summary.headlines, others=summary.others, overview=overview,
+    duration=duration, level_names=graph.LEVELS, node=graph,
+)  # fmt: skip
