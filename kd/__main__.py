@@ -45,8 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="kd", description=__doc__)
     steps = parser.add_subparsers(title="steps", required=True, metavar="STEP")
 
-    step = steps.add_parser("plan", help="list the runs of a study")
+    step = steps.add_parser("plan", help="list the runs of a study, or sum up what they take")
     _study(step, _plan)
+    step.add_argument("--budget", action="store_true", help="hours, GPUs and energy by table")
+    step.add_argument(
+        "--gpus", type=_positive, metavar="N", help="with --budget: the time it takes on so many"
+    )
     step = steps.add_parser("compose", help="print the composed configuration of runs")
     _study(step, _compose)
     step.add_argument("--run", default="", help="only runs whose name contains this")
@@ -184,9 +188,17 @@ def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from kd.settings.cost import describe
+    from analysis import power
+    from kd.settings import budget, cost
 
-    print(describe(_planned(options), Library()))
+    if options.gpus and not options.budget:
+        raise UserError("--gpus says what a budget is for; give --budget as well")
+    planned, library = _planned(options), Library()
+    if options.budget:
+        print(budget.describe(planned, library, options.gpus))
+    else:
+        print(cost.describe(planned, library))
+    print(power.describe(planned))
 
 
 def _compose(options: argparse.Namespace) -> None:

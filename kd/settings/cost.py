@@ -1,50 +1,103 @@
-"""What a plan will take: images, hours measured, and hours expected of what has not been run."""
+"""What each training of a plan took or, where it has not ended, will take."""
 
-from kd.files import read_json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from kd.settings.demand import Demands
 from kd.settings.library import Library
 from kd.settings.plan import Plan
+from kd.settings.rates import Basis
+from kd.settings.run import Run
+from kd.settings.spent import Cost, cost
 from kd.settings.work import Training
 from kd.settings.workflow import Request
 
 
-def describe(plan: Plan, library: Library) -> str:
-    """Return the runs of a plan, one line each: images to train on, hours, name."""
+@dataclass(frozen=True)
+class Item:
+    """A training: what it took, or the hours that it still takes and what says so."""
+
+    name: str
+    teachers: tuple[str, ...]
+    """Trainings of the plan that end before it begins."""
+    images: int | None
+    spent: Cost | None
+    hours: float | None
+    """To come; 0 after its end, None where nothing tells."""
+    basis: Basis | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The trainings of a plan by name, teachers first, each of ``gpus`` GPUs or ``threads``."""
+
+    items: dict[str, Item]
+    scale: str
+    gpus: int
+    threads: int
+    """CPU threads of a process, those that load data included."""
+
+    def to_come(self, names: Iterable[str]) -> float:
+        """Return the hours that these still take, as far as they are known."""
+        return sum(self.items[name].hours or 0.0 for name in names)
+
+    def gpu_hours(self, names: Iterable[str]) -> float:
+        """Return what these took and still take of GPUs, as far as it is known."""
+        chosen = [self.items[name] for name in names]
+        return sum(item.spent.gpu_hours if item.spent else self.gpus * (item.hours or 0.0)
+                   for item in chosen)  # fmt: skip
+
+
+def costs(plan: Plan, library: Library) -> Costs:
+    """Return what the trainings of a plan took and still take."""
     runs: dict[str, Training] = {**plan.classifiers, **plan.runs}
     demands = Demands(Request.read(library.root / "default.yaml"), plan.scale, library)
     demands.check(runs.values())
-    spent = {name: _hours(run) for name, run in runs.items()}
-    expected = {name: demands.hours(run) for name, run in runs.items() if spent[name] is None}
+    items = {name: _item(run, demands, library) for name, run in runs.items()}
+    scale = next((run.scale for run in runs.values()), "")
+    return Costs(items, scale, demands.gpus, demands.threads + demands.workers)
+
+
+def _item(run: Training, demands: Demands, library: Library) -> Item:
+    teachers = [run.teacher, run.classifier] if isinstance(run, Run) else []
+    names = tuple(teacher.name for teacher in teachers if teacher)
+    images, spent = demands.rates.work.images(run), cost(run.directory)
+    if spent:
+        return Item(run.name, names, images, spent, 0.0, None)
+    hours, basis = demands.expected(run) or (None, None)
+    left = 1 - _saved(run) * library.schedule(run.schedule, run.name).batch_size / (images or 1)
+    return Item(run.name, names, images, None, hours and hours * max(left, 0.0), basis)
+
+
+def _saved(run: Training) -> int:
+    """Return the step from which a training goes on."""
+    newest = max((run.directory / "checkpoints").glob("step*.pth"), default=None)
+    return int(newest.stem.removeprefix("step")) if newest else 0
+
+
+def describe(plan: Plan, library: Library) -> str:
+    """Return the runs of a plan, one line each: images to train on, hours, name."""
+    found = costs(plan, library)
+    items = found.items.values()
     lines = []
-    for name, run in runs.items():
-        images = demands.rates.work.images(run)
-        seen = "images unknown" if images is None else f"{images:>12,} images"
-        lines.append(f"{seen}  {_shown(spent[name], expected.get(name))}  {name}")
-    measured = sum(hours for hours in spent.values() if hours is not None)
-    estimates = [hours for hours in expected.values() if hours is not None]
-    parts = [f"{len(runs)} runs", f"{measured:.2f} h measured"]
+    for item in items:
+        images = "images unknown" if item.images is None else f"{item.images:>12,} images"
+        lines.append(f"{images}  {_shown(item)}  {item.name}")
+    measured = sum(item.spent.hours for item in items if item.spent)
+    expected = [item for item in items if not item.spent]
+    unknown = sum(item.hours is None for item in expected)
+    parts = [f"{len(items)} runs", f"{measured:.2f} h measured"]
     if expected:
-        parts.append(f"about {sum(estimates):.2f} h estimated for {len(estimates)} runs to come")
-    if len(estimates) < len(expected):
-        parts.append(f"{len(expected) - len(estimates)} runs that nothing is known of")
-    gpu_hours = sum(map(_gpu_hours, runs.values())) + demands.gpus * sum(estimates)
-    return "\n".join([*lines, f"{'; '.join(parts)}; {gpu_hours:.2f} GPU hours in all"])
+        estimated, number = found.to_come(found.items), len(expected) - unknown
+        parts.append(f"about {estimated:.2f} h estimated for {number} runs to come")
+    if unknown:
+        parts.append(f"{unknown} runs that nothing is known of")
+    return "\n".join(
+        [*lines, f"{'; '.join(parts)}; {found.gpu_hours(found.items):.2f} GPU hours in all"]
+    )
 
 
-def _shown(spent: float | None, expected: float | None) -> str:
-    if spent is not None:
-        return f"{spent:9.2f} h measured"
-    return " " * 13 + "unknown " if expected is None else f"{expected:9.2f} h estimate"
-
-
-def _hours(run: Training) -> float | None:
-    return _recorded(run, "seconds")
-
-
-def _gpu_hours(run: Training) -> float:
-    return _recorded(run, "gpu_seconds") or 0.0
-
-
-def _recorded(run: Training, key: str) -> float | None:
-    path = run.directory / "provenance.json"
-    return read_json(path).get(key, 0.0) / 3600 if path.exists() else None
+def _shown(item: Item) -> str:
+    if item.spent:
+        return f"{item.spent.hours:9.2f} h measured"
+    return " " * 13 + "unknown " if item.hours is None else f"{item.hours:9.2f} h estimate"

@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.settings.base import Part
 from kd.settings.library import Library
 from kd.settings.parts import Scale
-from kd.settings.rates import Rates, Speed
+from kd.settings.rates import Basis, Rates, Speed
 from kd.settings.work import WHERE, Training
 
 MARGIN = 1.5  # between the time that is expected and the time that is asked for
@@ -74,11 +74,21 @@ class Demands:
                     f"{run.name}); valid: 0 (no GPU), {', '.join(valid)}"
                 )
 
+    def expected(self, run: Training) -> tuple[float, Basis] | None:
+        """Return the hours that a training is expected to take, and what says so.
+
+        None where nothing tells.
+        """
+        images = self.rates.work.images(run)
+        if images == 0:
+            return 0.0, "measured"
+        rate = self.rates.training(run, self.gpus, self.threads) if images else None
+        return (images / rate.images_per_second / 3600, rate.basis) if images and rate else None
+
     def hours(self, run: Training) -> float | None:
         """Return the hours that a training is expected to take; None where nothing tells."""
-        images = self.rates.work.images(run)
-        rate = self.rates.training(run, self.gpus, self.threads) if images else None
-        return 0.0 if images == 0 else images and rate and images / rate / 3600
+        found = self.expected(run)
+        return found and found[0]
 
     def crops(self, dataset: str) -> Demand:
         """Return the demand of cutting out a data set's objects."""

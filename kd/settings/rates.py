@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from kd.errors import UserError
 from kd.files import read_json
@@ -16,6 +16,18 @@ from kd.settings.work import WHERE, Training, Work
 
 GPU_STEP = 0.1
 """Seconds that a step takes on a GPU however little there is to compute."""
+
+
+Basis = Literal["measured", "corrected", "modelled"]
+"""What a rate rests on: runs that differ in their seed, the model times what other finished runs
+of the scale took of theirs, or the model alone."""
+
+
+class Rate(NamedTuple):
+    """Images a second, and what says so."""
+
+    images_per_second: float
+    basis: Basis
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,8 @@ class Rates:
         self._correction = cache(self._median_of_measured_to_modelled)
         self._finished = cache(lambda folder, scale: list(_finished(folder, scale)))
 
-    def training(self, run: Training, gpus: int, threads: int) -> float | None:
-        """Return images a second: of runs that differ in their seed or, if none, modelled.
+    def training(self, run: Training, gpus: int, threads: int) -> Rate | None:
+        """Return the rate of runs that differ in their seed or, if none, the modelled one.
 
         What is modelled is multiplied by what finished runs of the scale took of their models.
         """
@@ -57,9 +69,12 @@ class Rates:
             if other.directory.parent == run.directory.parent and bool(other.gpus) == bool(gpus)
         ]
         if same:
-            return median(same) * max(gpus, 1)
+            return Rate(median(same) * max(gpus, 1), "measured")
         modelled = self._modelled(run, gpus, threads)
-        return modelled and modelled * self._correction(run.folder, run.scale, bool(gpus))
+        if not modelled:
+            return None
+        correction = self._correction(run.folder, run.scale, bool(gpus))
+        return Rate(modelled * (correction or 1.0), "corrected" if correction else "modelled")
 
     def prediction(self, run: Training, gpus: int, threads: int) -> float | None:
         """Return images a second, one at a time."""
@@ -77,7 +92,9 @@ class Rates:
             return batch / max(GPU_STEP, work * batch / gpus / self.speed.gpu)
         return self.speed.thread * threads / work
 
-    def _median_of_measured_to_modelled(self, folder: str, scale: str, on_gpus: bool) -> float:
+    def _median_of_measured_to_modelled(
+        self, folder: str, scale: str, on_gpus: bool
+    ) -> float | None:
         ratios = []
         for other in self._finished(folder, scale):
             if bool(other.gpus) != on_gpus:
@@ -88,7 +105,7 @@ class Rates:
                 continue
             if modelled:
                 ratios.append(other.rate / modelled)
-        return median(ratios) if ratios else 1.0
+        return median(ratios) if ratios else None
 
 
 def read_run(directory: Path) -> Run:
