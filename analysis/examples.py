@@ -18,8 +18,8 @@ from PIL import Image, ImageOps
 
 from analysis import overlay
 from analysis.matching import Detections, Matches, Objects, Pairing, match
+from analysis.sheets import MINUS
 from analysis.style import QUIET, STYLE, WIDTH
-from analysis.tables import MINUS
 from kd.errors import UserError
 
 Choice = Literal["gain", "loss", "random"]

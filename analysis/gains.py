@@ -1,8 +1,7 @@
 """The gain figure: each method's gain over its own baseline, ours beside the published one."""
 
-import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,65 +11,82 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis import tables
+from analysis.sheets import conditions, distinct, mark_of, marks, name_of
 from analysis.style import QUIET, STYLE, WIDTH
-from analysis.tables import groups, marks
 
 # Two of Okabe and Ito's colours; filled against hollow tells them apart in grey.
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 5}
 PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 4.5, "mfc": "white"}
+BARS: dict[str, dict[str, Any]] = {
+    "gain": {"linewidth": 1.4},
+    "image": {"linewidth": 1.0, "linestyle": (0, (1, 1))},
+}
+"""By what the interval is over: seeds, or test images where only one seed was run."""
 PANELS_A_ROW = 2
 LINE_HEIGHT = 0.32
 """Inches for one method."""
 LABEL_LENGTH, TITLE_LENGTH, CAPTION_LENGTH = 28, 36, 110
 """Characters."""
+CAPTION_HEIGHT = 0.13
+"""Inches for one line."""
 OFFSET = 0.18
 """Of a line: ours stand that much above its middle, published below, so that neither hides."""
 
+Line = Mapping[str, Any]
+
 
 def plot(frame: pd.DataFrame) -> Figure:
-    """Return a panel for each group of distilled rows; gains in AP points, bars of one std.
+    """Return a panel for each group of a table's distilled rows; gains in points of its headline.
 
-    Reads the columns of ``analysis.tables.build``. A row without a gain is named with its status.
+    Reads the columns of ``analysis.tables.build``. Bars are intervals over seeds, else over images.
+    A row without a gain is named with its status.
     """
-    rows = frame[frame["kind"] == "distilled"]
-    panels = groups(rows)
+    lines = [line for line in tables.lines(frame) if line["kind"] == "distilled"]
+    panels = tables.grouped(lines, "group")
     across = min(len(panels), PANELS_A_ROW) or 1
-    strips = [panels[start : start + across] for start in range(0, len(panels), across)]
-    heights = [max(len(lines) for _, _, lines in strip) + 1.6 for strip in strips] or [2.0]
+    listed = list(panels.values())
+    strips = [listed[start : start + across] for start in range(0, len(listed), across)]
+    heights = [max(map(len, strip)) + 1.6 for strip in strips] or [2.0]
+    caption = _caption(lines)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, LINE_HEIGHT * sum(heights) + 0.6), layout="constrained")
+        height = LINE_HEIGHT * sum(heights) + CAPTION_HEIGHT * (caption.count("\n") + 3) + 0.4
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(
             len(heights), across, squeeze=False, sharex=True, height_ratios=heights
         )
-        for axes, (table, group, lines) in zip(grid.flat, panels, strict=False):
-            title = f"{table}: {group}" if rows["table"].nunique() > 1 else group
-            _panel(axes, textwrap.fill(title, TITLE_LENGTH), lines, marks(rows))
+        for axes, (group, members) in zip(grid.flat, panels.items(), strict=False):
+            _panel(axes, textwrap.fill(group, TITLE_LENGTH), members, marks(lines))
         for strip in grid:
             _share_labels(strip)
         for axes in grid.flat[len(panels) :]:
             axes.remove()
         if not panels:
             figure.text(0.5, 0.5, "no distilled row", ha="center", color=QUIET)
-        figure.supxlabel(_caption(marks(rows)), fontsize=8)
-        figure.legend(handles=_legend(), loc="outside upper right", ncols=2, frameon=False)
+        figure.supxlabel(caption, fontsize=7)
+        figure.legend(handles=_legend(lines), loc="outside upper right", ncols=4, frameon=False)
     return figure
 
 
-def _caption(notes: dict[str, str]) -> str:
-    """Return the words under the axis: what it shows, then the footnotes."""
-    footnotes = [textwrap.fill(f"{mark} {note}", CAPTION_LENGTH) for note, mark in notes.items()]
-    return "\n".join(["Gain over the student's own baseline (AP points)", *footnotes])
+def _caption(lines: Sequence[Line]) -> str:
+    """Return the words under the axis: what it shows, then the notes."""
+    metric = name_of(lines[0]["metric"]) if lines else "AP"
+    shown = f"Gain over the student's own baseline ({metric} points)"
+    notes = (textwrap.fill(note, CAPTION_LENGTH) for note in conditions(lines))
+    return "\n".join([shown, *notes])
 
 
-def _panel(axes: Axes, title: str, lines: list[dict[str, Any]], notes: dict[str, str]) -> None:
+def _panel(axes: Axes, title: str, lines: Sequence[Line], mark: Mapping[str, str]) -> None:
     axes.set_title(title, loc="left")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
-    places = range(len(lines))
-    _points(axes, "ours", [place - OFFSET for place in places], lines, OURS)
-    _points(axes, "published", [place + OFFSET for place in places], lines, PUBLISHED)
-    axes.set_yticks(list(places), [_label(line, lines, notes) for line in lines])
+    ours = [place - OFFSET for place in range(len(lines))]
+    _points(axes, "ours", [line["gain"] for line in lines], ours, OURS)
+    _bars(axes, lines, ours)
+    published = [place + OFFSET for place in range(len(lines))]
+    _points(axes, "published", [line["published_gain"] for line in lines], published, PUBLISHED)
+    axes.set_yticks(range(len(lines)), [_label(line, lines, mark) for line in lines])
     for text, line in zip(axes.get_yticklabels(), lines, strict=True):
-        if _absent(line["gain"]):
+        if pd.isna(line["gain"]):
             text.set_color(QUIET)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -80,24 +96,29 @@ def _panel(axes: Axes, title: str, lines: list[dict[str, Any]], notes: dict[str,
 
 
 def _points(
-    axes: Axes, name: str, places: list[float], lines: list[dict[str, Any]], style: dict[str, Any]
+    axes: Axes, name: str, gains: list[float], places: list[float], style: dict[str, Any]
 ) -> None:
-    """Draw one mark a line, with its spread where there is one; absent gains leave a gap."""
-    prefix = "" if name == "ours" else "published_"
-    gains = [float(line[f"{prefix}gain"]) for line in lines]
-    spreads = [float(line["gain_std"]) for line in lines] if name == "ours" else None
-    bars = axes.errorbar(
-        gains, places, xerr=spreads, linestyle="none", capsize=2, elinewidth=1, **style
-    )
-    bars.lines[0].set_gid(name)
+    """Draw one mark a line; absent gains leave a gap."""
+    axes.plot(gains, places, linestyle="none", gid=name, **style)
 
 
-def _label(line: dict[str, Any], lines: list[dict[str, Any]], notes: dict[str, str]) -> str:
+def _bars(axes: Axes, lines: Sequence[Line], places: list[float]) -> None:
+    """Draw each line's interval."""
+    for line, place in zip(lines, places, strict=True):
+        if kind := _interval(line):
+            low, high = line[f"{kind}_low"], line[f"{kind}_high"]
+            axes.hlines(place, low, high, color=OURS["color"], gid=kind, **BARS[kind])
+
+
+def _interval(line: Line) -> str:
+    """Return which interval a line has, that over seeds before that over images."""
+    return next((kind for kind in BARS if not pd.isna(line[f"{kind}_low"])), "")
+
+
+def _label(line: Line, lines: Sequence[Line], mark: Mapping[str, str]) -> str:
     """Return a row's name, with its student where names repeat and the reason for a gap."""
-    repeated = sum(other["row"] == line["row"] for other in lines) > 1
-    name = f"{line['row']} ({line['student']})" if repeated else line["row"]
-    name += notes.get(line["note"], "")
-    if not _absent(line["gain"]):
+    name = distinct(line, lines) + mark_of(line, mark)
+    if not pd.isna(line["gain"]):
         return _lines(name, 2)
     reason = "no baseline" if line["status"] == "ok" else line["status"]
     return f"{_lines(name, 1)}\n{_lines(reason, 1)}"
@@ -115,12 +136,17 @@ def _share_labels(strip: Sequence[Axes]) -> None:
             axes.tick_params(axis="y", labelleft=False)
 
 
-def _absent(value: Any) -> bool:
-    return math.isnan(float(value))
-
-
-def _legend() -> list[Line2D]:
+def _legend(lines: Sequence[Line]) -> list[Line2D]:
+    """Name the marks and bars that are drawn."""
+    drawn = {_interval(line) for line in lines}
+    bars = {"gain": "95 % over seeds", "image": "95 % over images"}
+    published = any(not pd.isna(line["published_gain"]) for line in lines)
     return [
-        Line2D([], [], linestyle="none", label=name, **style)
-        for name, style in (("ours (bar: one std over seeds)", OURS), ("published", PUBLISHED))
+        Line2D([], [], linestyle="none", label="ours", **OURS),
+        *(
+            Line2D([], [], color=OURS["color"], label=text, **BARS[kind])
+            for kind, text in bars.items()
+            if kind in drawn
+        ),
+        *([Line2D([], [], linestyle="none", label="published", **PUBLISHED)] if published else []),
     ]

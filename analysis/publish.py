@@ -1,10 +1,14 @@
-"""From a plan to the files that readers look at: tables, and a figure of gains."""
+"""From a plan to the files that readers look at: tables, and a figure of gains for each."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from analysis import gains, style, tables
+from analysis.latex import to_latex
+from analysis.markdown import to_markdown
 from analysis.names import backbone_name, method_name, teacher_name
 from analysis.subjects import ROLES
 from kd.files import write_text
@@ -16,29 +20,38 @@ PARTIAL = "partial"
 
 
 def publish(plan: Plan, study: str, scale: str) -> str:
-    """Write tables and figure from the results that exist; return the Markdown.
+    """Write tables and figures from the results that exist; return the Markdown.
 
     While a run is missing they go into the folder ``partial``, since the workflow takes a table in
     its place for a finished one.
     """
-    library = Library()
-    frame = tables.build([specification(row, plan, library) for row in plan.rows])
+    frame = results(plan)
     folder = study_folder(study, scale)
     if (frame["status"] == "ok").all():
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:
         folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
-    text = tables.to_markdown(frame, title)
+    text = to_markdown(frame, title)
     write_text(folder / "table.md", text)
     write_text(folder / "table.csv", tables.to_csv(frame))
-    write_text(folder / "table.tex", tables.to_latex(frame))
-    style.save(gains.plot(frame), folder / "gains")
+    write_text(folder / "table.tex", to_latex(frame, plan.study.title))
+    for key in dict.fromkeys(row.table for row in plan.rows):
+        of_table = frame[[row.table == key for row in plan.rows]]
+        style.save(gains.plot(of_table), folder / "gains" / key)
     return text
+
+
+def results(plan: Plan) -> pd.DataFrame:
+    """Return the frame of a plan's rows, in their order, from the results that exist."""
+    library = Library()
+    return tables.build([specification(row, plan, library) for row in plan.rows])
 
 
 def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
     """Return a row as tables see it: names to print, and run directories by seed."""
+    run = next(iter(row.runs.values()))
+    teachers = [teacher for teacher in (run.teacher, run.classifier) if teacher]
     return tables.RowSpec(
         table=plan.study.tables[row.table].title,
         group=library.detector(row.detector, "table").title,
@@ -48,9 +61,16 @@ def specification(row: Row, plan: Plan, library: Library) -> tables.RowSpec:
         student=backbone_name(row.student, library),
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
+        teacher_runs=[teacher.directory for teacher in teachers],
         published=row.published,
         published_baseline=row.published_baseline,
-        note=_note(row, plan, library),
+        metric=row.metric,
+        setting=row.setting,
+        scale=run.scale,
+        stand_ins=list(_stand_ins(row, run, plan, library)),
+        differs=row.differs,
+        note=row.remark,
+        source=row.source,
     )
 
 
@@ -59,21 +79,22 @@ def _label(row: Row, library: Library) -> str:
     return f"{name} ({row.setting})" if row.setting else name
 
 
-def _note(row: Row, plan: Plan, library: Library) -> str:
-    """Say what stands in for the published conditions at this scale, if anything does."""
-    table, scale, run = plan.study.tables[row.table], plan.scale, next(iter(row.runs.values()))
-    swaps = [
-        f"{run.dataset} for {table.dataset}" if run.dataset != table.dataset else "",
-        f"schedule {run.schedule} for {row.schedule}" if run.schedule != row.schedule else "",
-        *(
-            f"{backbone_name(scale.backbones[name], library)} for {backbone_name(name, library)}"
-            for name in (row.teacher_backbone, row.student)
-            if name in scale.backbones
-        ),
-    ]
-    listed = ", ".join(swap for swap in swaps if swap)
-    conditions = "Other conditions than published" if row.published else "Not what the row names"
-    return f"{conditions}: {listed}." if listed else ""
+def _stand_ins(row: Row, run: Run, plan: Plan, library: Library) -> Iterator[str]:
+    """Yield what stands in for the parts that a row names, at the scale that it was run at."""
+    dataset, scale = plan.study.tables[row.table].dataset, plan.scale
+    if run.dataset != dataset:
+        yield f"{run.dataset} for {dataset}"
+    if run.schedule != row.schedule:
+        yield f"schedule {run.schedule} for {row.schedule}"
+    for name in (row.teacher_backbone, row.student):
+        if name in scale.backbones:
+            other = scale.backbones[name]
+            yield f"{backbone_name(other, library)} for {backbone_name(name, library)}"
+    if row.classifier in scale.classifiers:
+        names = (scale.classifiers[row.classifier], row.classifier)
+        yield " for ".join(
+            f"classifier {library.classifier(each, 'table').title}" for each in names
+        )
 
 
 def _directories(runs: Mapping[int, Run]) -> dict[int, Path]:

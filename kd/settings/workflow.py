@@ -30,8 +30,6 @@ class Request(Site):
 class Workflow:
     """A request, its plan, and what each rule needs to know of them."""
 
-    published = ("table.md", "table.csv", "table.tex", "gains.pdf", "gains.png")
-
     def __init__(self, request: Request, library: Library) -> None:
         self.asked, self.library = request, library
         self.plan: Plan = plan(request.study, request.scale, library, request.seeds, request.tables)
@@ -52,6 +50,13 @@ class Workflow:
     def tables(self) -> str:
         """The folder of the study's tables at this scale."""
         return str(study_folder(self.asked.study, self.asked.scale))
+
+    @property
+    def published(self) -> list[str]:
+        """The files that publish what was measured: all tables in one, the gains of each."""
+        tables = dict.fromkeys(row.table for row in self.plan.rows)
+        gains = [f"gains/{table}.{suffix}" for table in tables for suffix in ("pdf", "png")]
+        return ["table.md", "table.csv", "table.tex", *gains]
 
     @property
     def request(self) -> list[str]:

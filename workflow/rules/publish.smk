@@ -5,6 +5,7 @@ localrules:
 rule publish:
     input:
         metrics=expand("results/runs/{run}/metrics.json", run=WORKFLOW.runs),
+        resampled=expand("results/runs/{run}/resampled.npz", run=WORKFLOW.runs),
         classifiers=expand(
             "results/classifiers/{run}/metrics.json", run=WORKFLOW.plan.classifiers
         ),

@@ -1,0 +1,58 @@
+"""Tables of results in Markdown, with columns that line up in a terminal, too."""
+
+import pandas as pd
+
+from analysis.sheets import LEFT, Grid, Sheet, sheets
+
+
+def to_markdown(frame: pd.DataFrame, title: str = "Results") -> str:
+    """Return a heading for each table, a grid for each group of its rows, notes, and the cost."""
+    parts = [f"# {escaped(title)}"]
+    for sheet in sheets(frame):
+        parts += _sheet(sheet)
+    return "\n\n".join(parts) + "\n"
+
+
+def _sheet(sheet: Sheet) -> list[str]:
+    parts = [f"## {escaped(sheet.title)}", *_grids(sheet.results), *_listed(sheet.notes)]
+    if sheet.cost_notes:
+        parts += ["### Cost", *_grids(sheet.costs), *_listed(sheet.cost_notes)]
+    return parts
+
+
+def _listed(notes: list[str]) -> list[str]:
+    return ["\n".join(f"- {escaped(note)}" for note in notes)] if notes else []
+
+
+def _grids(grid: Grid) -> list[str]:
+    """Return each section under its title, all with columns of the same width."""
+    texts = [[list(map(escaped, row)) for row in section.rows] for section in grid.sections]
+    header = list(map(escaped, grid.header))
+    columns = zip(header, *(row for rows in texts for row in rows), strict=True)
+    widths = [max(3, *map(len, column)) for column in columns]
+    left = [name in LEFT for name in grid.header]
+    rule = ["-" * width if is_left else "-" * (width - 1) + ":"
+            for width, is_left in zip(widths, left, strict=True)]  # fmt: skip
+
+    def line(cells: list[str]) -> str:
+        padded = (
+            text.ljust(width) if is_left else text.rjust(width)
+            for text, width, is_left in zip(cells, widths, left, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    parts = []
+    for section, rows in zip(grid.sections, texts, strict=True):
+        parts += [f"### {escaped(section.title)}"] if section.title else []
+        parts.append("\n".join([line(header), f"| {' | '.join(rule)} |", *map(line, rows)]))
+    return parts
+
+
+def escaped(text: str) -> str:
+    """Escape what would end a cell, start emphasis or start a tag."""
+    words = " ".join(text.split())
+    # A star alone at the end, after a significant gain, starts nothing.
+    end = "*" if words.endswith("*") and words.count("*") == 1 else ""
+    return (
+        "".join("\\" + one if one in "\\|*_<`[" else one for one in words.removesuffix(end)) + end
+    )
