@@ -10,8 +10,8 @@ from kd.files import write_text
 from kd.settings.run import RESULTS, study_folder
 
 SHOWN = {
-    "README.md": {"rm_pfi": "smoke", "bccd": "laptop"},
-    "docs/methods/README.md": {"methods": "smoke"},
+    "README.md": {"demo": "smoke", "bccd": "laptop"},
+    "docs/methods/README.md": {"ours": "smoke"},
 }
 """Studies shown in each document, at the scale they were run at."""
 MEASURED = {
@@ -29,7 +29,8 @@ def main() -> None:
         for study, scale in studies.items():
             folder = study_folder(study, scale)
             if show(Path(document), study, folder / "table.md"):
-                shutil.copyfile(folder / "gains.png", FIGURES / f"{study}-{scale}.png")
+                for path in folder.glob("gains/*.png"):
+                    shutil.copyfile(path, FIGURES / f"{study}-{scale}-{path.name}")
     for document, names in MEASURED.items():
         for name in names:
             show(Path(document), name, RESULTS / "benchmarks" / f"{name}.md")

@@ -31,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
 
 
-def workflow(study: str = "rm_pfi", scale: str = "paper", **changes: Any) -> Workflow:
+def workflow(study: str = "demo", scale: str = "paper", **changes: Any) -> Workflow:
     config = {"study": study, "scale": scale, "seeds": None, "tables": None}
     return Workflow.read({**config, "max_runtime": 10_000, **changes})
 
@@ -151,7 +151,7 @@ def test_without_a_published_cost_the_longest_job_is_asked_for() -> None:
 def test_published_weights_take_no_gpu() -> None:
     pair = {"teacher": "r50", "student": "r18"}
     pair["checkpoint"] = {"source": "weights.pth", "sha256": "0" * 64}
-    edit("configs/studies/rm_pfi.yaml", tables__table1__pairs=[pair])
+    edit("configs/studies/demo.yaml", tables__table1__pairs=[pair])
     asked = demand(TEACHER, gpus=16)
     assert (asked.gpu, asked.tasks, asked.runtime) == (0, 1, 10)
 
@@ -163,7 +163,7 @@ def test_the_check_of_a_data_set_tells_how_many_images_it_has() -> None:
 
 
 def test_classifiers_and_their_crops() -> None:
-    found = workflow("methods")
+    found = workflow("ours")
     (classifier,) = found.classifiers
     asked = found.classifier_training(classifier)
     work = 3 * 4.1 * 112**2 / 224**2
@@ -185,7 +185,7 @@ def test_a_job_that_outlives_its_plan_finds_its_run_on_disk() -> None:
     assert smoke.training(run.name).gpu == 0
     assert smoke.teacher_weights(run.name) == [str(run.teacher.directory / "weights.pth")]
     assert smoke.dataset_of(run.name) == "coco2017"
-    with pytest.raises(UserError, match=f"results/runs/{STUDENT}: not a run of study 'rm_pfi'"):
+    with pytest.raises(UserError, match=f"results/runs/{STUDENT}: not a run of study 'demo'"):
         smoke.training(STUDENT)
 
 
@@ -210,13 +210,14 @@ def test_what_cannot_run_is_refused_when_the_plan_is_made(
 
 def test_a_plan_prints_estimates_as_such_and_what_was_measured() -> None:
     library = Library()
-    made = plan("rm_pfi", "paper", library)
+    made = plan("demo", "paper", library)
     teacher = named(workflow(), TEACHER)
-    write_json(teacher.directory / "provenance.json", {"seconds": 7200.0, "gpu_seconds": 14_400.0})
+    measured = {"seconds": 7200.0, "gpu_seconds": 14_400.0, "images_per_second": 197.0}
+    write_json(teacher.directory / "provenance.json", measured | {"peak_memory_mb": 4000})
     *lines, total = describe(made, library).splitlines()
     assert [line.split()[-1] for line in lines] == list(made.runs)
-    (measured,) = (line for line in lines if teacher.name in line)
-    assert " 2.00 h measured " in measured
+    (took,) = (line for line in lines if teacher.name in line)
+    assert " 2.00 h measured " in took
     (estimated,) = (line for line in lines if f"/{STUDENT}/" in line)
     assert f" {IMAGES * 3 * R18 / 5000 / 3600:.2f} h estimate " in estimated
     assert total.startswith("10 runs; 2.00 h measured; about ")

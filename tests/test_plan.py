@@ -42,7 +42,7 @@ def row_of(made: Plan, detector: str, method: str) -> Row:
 
 @pytest.mark.parametrize("scale", ["paper", "smoke"])
 def test_rows_of_the_study(scale: str) -> None:
-    made = planned("rm_pfi", scale)
+    made = planned("demo", scale)
     methods = ["teacher", "baseline", "rm", "pfi", "rm+pfi"]
     assert [row.method for row in made.rows] == methods * 2
     assert [row.detector for row in made.rows] == ["retinanet"] * 5 + ["gfl"] * 5
@@ -56,7 +56,7 @@ def test_rows_of_the_study(scale: str) -> None:
 
 
 def test_a_distilled_row_has_the_teacher_and_baseline_of_its_detector() -> None:
-    made = planned("rm_pfi", "smoke", seeds=2)
+    made = planned("demo", "smoke", seeds=2)
     for detector in ("retinanet", "gfl"):
         teacher = row_of(made, detector, "teacher").runs
         baseline = row_of(made, detector, "baseline").runs
@@ -72,20 +72,20 @@ def test_a_distilled_row_has_the_teacher_and_baseline_of_its_detector() -> None:
 
 
 def test_names_are_spelled_out_and_end_in_the_digest() -> None:
-    run = row_of(planned("rm_pfi", "smoke"), "gfl", "rm+pfi").runs[0]
+    run = row_of(planned("demo", "smoke"), "gfl", "rm+pfi").runs[0]
     assert run.name == (
         "smoke/shapes-smoke/smoke/gfl-r18-w0.25/rm+pfi_from_gfl-r18-w0.5/seed0-" + run.digest
     )
     assert run.directory == Path("results/runs") / run.name
     assert run.teacher is not None
     assert run.config["model"]["checkpoint"] == f"results/runs/{run.teacher.name}/weights.pth"
-    paper = row_of(planned("rm_pfi", "paper"), "gfl", "baseline").runs[0]
+    paper = row_of(planned("demo", "paper"), "gfl", "baseline").runs[0]
     assert paper.name == f"paper/coco2017/1x/gfl-r18/alone/seed0-{paper.digest}"
 
 
 def test_teachers_come_before_their_students() -> None:
     seen: set[str] = set()
-    for name, run in planned("rm_pfi", "paper", seeds=2).runs.items():
+    for name, run in planned("demo", "paper", seeds=2).runs.items():
         assert run.teacher is None or run.teacher.name in seen
         seen.add(name)
 
@@ -99,19 +99,19 @@ def test_published_numbers_stand_in_their_rows() -> None:
         }
         for line in lines
     }
-    for row in planned("rm_pfi", "paper").rows:
+    for row in planned("demo", "paper").rows:
         assert row.published == expected[row.detector, row.method]
         baseline = expected[row.detector, "baseline"] if row.kind == "distilled" else {}
         assert row.published_baseline == baseline
-    row = row_of(planned("rm_pfi", "paper"), "retinanet", "rm+pfi")
+    row = row_of(planned("demo", "paper"), "retinanet", "rm+pfi")
     assert (row.published["AP"], row.published_baseline["AP"]) == (34.8, 31.9)
 
 
 def test_figures_that_were_not_published_are_left_out() -> None:
-    edit("configs/studies/rm_pfi.yaml", tables__table1__published="T4")
-    row = row_of(planned("rm_pfi", "paper"), "retinanet", "rm")
+    edit("configs/studies/demo.yaml", tables__table1__published="T4")
+    row = row_of(planned("demo", "paper"), "retinanet", "rm")
     assert row.published == {"AP": 33.3, "AP50": 51.2, "AP75": 35.6}
-    assert row_of(planned("rm_pfi", "paper"), "retinanet", "pfi").published == {}
+    assert row_of(planned("demo", "paper"), "retinanet", "pfi").published == {}
 
 
 def test_only_some_tables() -> None:

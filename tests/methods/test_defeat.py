@@ -349,6 +349,7 @@ READ = {
     "defeat_all": {"neck"},
     "defeat_voc": {"neck"},
     "defeat_backbone": {"neck", "stages"},
+    "defeat_up": {"neck", "stages"},
     "defeat_cls": {"neck", "candidates", "rois"},
     "defeat_cls_all": {"neck", "candidates", "rois"},
     "defeat_full": {"neck", "stages", "candidates", "rois"},
