@@ -5,7 +5,7 @@ what was matched, and is made anew when detections or test split have changed.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
@@ -61,6 +61,31 @@ class Matched:
         voc = _voc(ground_truth, detections, pairing.classes)
         return cls(_coco(pairing), voc, len(pairing.images), len(pairing.classes))
 
+    @classmethod
+    def read(cls, path: Path, key: str) -> Self | None:
+        """Return what a file holds; None without it and where it was written with another key.
+
+        UserError where it is damaged.
+        """
+        if not path.exists():
+            return None
+        values = read_arrays(path)
+        if str(values["key"]) != key:
+            return None
+        names = [field.name for field in fields(Outcomes)]
+        coco, voc = (
+            Outcomes(**{name: values[f"{kind}_{name}"] for name in names})
+            for kind in ("coco", "voc")
+        )
+        return cls(coco, voc, int(values["images"]), int(values["classes"]))
+
+    def write(self, path: Path, key: str) -> None:
+        """Write the file that ``read`` reads."""
+        values = asdict(self)
+        for kind in ("coco", "voc"):
+            values |= {f"{kind}_{name}": value for name, value in values.pop(kind).items()}
+        write_arrays(path, key=key, **values)
+
 
 def _coco(pairing: Pairing) -> Outcomes:
     found, objects, counted = pairing.detections, pairing.objects, to_find(pairing.objects)
@@ -111,32 +136,11 @@ def read_matched(directory: Path, library: Library) -> tuple[Matched, str]:
     if not source.exists():
         raise UserError(f"{source}: no such file; `kd predict` writes it")
     key = "\n".join([VERSION, sha256(source), split.fingerprint, *classes])
-    kept = _kept(directory / FILE, key)
-    if kept is None:
-        kept = Matched.of(split.coco, read_detections(source, split.coco))
-        _keep(kept, directory / FILE, key)
-    return kept, split.fingerprint
-
-
-def _kept(path: Path, key: str) -> Matched | None:
-    """Return what the file holds, None where there is none or it is of something else."""
-    if not path.exists():
-        return None
-    values = read_arrays(path)
-    if str(values["key"]) != key:
-        return None
-    coco, voc = (
-        Outcomes(**{name: values[f"{kind}_{name}"] for name in Outcomes.__dataclass_fields__})
-        for kind in ("coco", "voc")
-    )
-    return Matched(coco, voc, int(values["images"]), int(values["classes"]))
-
-
-def _keep(matched: Matched, path: Path, key: str) -> None:
-    values = asdict(matched)
-    for kind in ("coco", "voc"):
-        values |= {f"{kind}_{name}": value for name, value in values.pop(kind).items()}
-    write_arrays(path, key=key, **values)
+    matched = Matched.read(directory / FILE, key)
+    if matched is None:
+        matched = Matched.of(split.coco, read_detections(source, split.coco))
+        matched.write(directory / FILE, key)
+    return matched, split.fingerprint
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

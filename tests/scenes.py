@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+from collections import defaultdict
 
 import numpy as np
 
@@ -94,14 +95,16 @@ def repeated(truth, found, counts):
         for number in range(int(count))
     ]
     annotations, results = (
-        [
-            item | {"image_id": copy}
-            for image, copy in copies
-            for item in items
-            if item["image_id"] == image
-        ]
-        for items in (truth["annotations"], found)
+        [item | {"image_id": copy} for image, copy in copies for item in items[image]]
+        for items in (_by_image(truth["annotations"]), _by_image(found))
     )
     numbered = [item | {"id": number} for number, item in enumerate(annotations, 1)]
     listed = [{"id": copy} for _, copy in copies]
     return truth | {"images": listed, "annotations": numbered}, results
+
+
+def _by_image(items):
+    grouped = defaultdict(list)
+    for item in items:
+        grouped[item["image_id"]].append(item)
+    return grouped
