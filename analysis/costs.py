@@ -16,14 +16,13 @@ def total(runs: Iterable[Path]) -> Cost:
     """
     found = [each for run in dict.fromkeys(map(Path, runs)) if (each := cost(run))]
     trained = [each for each in found if each.images_per_second is not None]
-    hours = sum(each.hours for each in found)
+    hours = sum((each.hours for each in found), 0.0)
     images = sum(each.hours * (each.images_per_second or 0.0) for each in trained)
-    energies = [each.energy_kwh for each in found]
-    known = [energy for energy in energies if energy is not None]
+    energies = [each.energy_kwh for each in found if each.energy_kwh is not None]
     return Cost(
         hours,
-        sum(each.gpu_hours for each in found),
+        sum((each.gpu_hours for each in found), 0.0),
         images / hours if hours else None,
         max((each.memory_mb for each in trained if each.memory_mb is not None), default=None),
-        sum(known) if len(known) == len(energies) else None,
+        sum(energies) if found and len(energies) == len(found) else None,
     )
