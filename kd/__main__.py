@@ -57,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--write", action="store_true", help="write run.json and config.json instead")
     step = steps.add_parser("table", help="write a study's tables from the results that exist")
     _study(step, _table)
+    step = steps.add_parser("report", help="write a study's page, from the results that exist")
+    _study(step, _report)
+    step.add_argument(
+        "--watch",
+        type=_positive,
+        nargs="?",
+        const=30,
+        metavar="SECONDS",
+        help="write it again every so many seconds (30), until all runs are done or Ctrl-C",
+    )
 
     _monitoring(steps)
 
@@ -221,6 +231,17 @@ def _table(options: argparse.Namespace) -> None:
     from analysis.publish import publish
 
     print(publish(_planned(options), options.study, options.scale))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from analysis.report.page import Request, watch, write
+
+    request = Request(options.study, options.scale, options.seeds, options.tables)
+    planned = _planned(options)
+    if options.watch:
+        watch(request, planned, Library(), options.watch)
+    else:
+        print(write(request, planned, Library()))
 
 
 def _draw(options: argparse.Namespace) -> None:
