@@ -40,11 +40,14 @@ include: "workflow/rules/figures.smk"
 onstart:
     require_data()
     write_runs()
+    write_report()
 
 
 onsuccess:
     print_table()
+    write_report()
 
 
 onerror:
     print_partial_table()
+    write_report()

@@ -1,6 +1,7 @@
 """The study as a graph: data, teachers, students and tables, a node for all seeds of a training."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analysis.names import backbone_name, method_name
@@ -11,10 +12,15 @@ from kd.settings.plan import Plan
 from kd.settings.run import Run
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
-NODE_WIDTH, NODE_HEIGHT, ROW, GAP, TOP = 216, 26, 32, 64, 34
-"""Pixels; ``ROW`` from one node to the next below, ``GAP`` between levels, ``TOP`` for headings."""
-LABEL_LENGTH = 31
+DATA, TEACHERS, STUDENTS, TABLES = range(4)
+NODE_WIDTH, NODE_HEIGHT, GAP = 244, 24, 62
+"""Pixels of a node, and between levels."""
+ROW, TOP, HEADING = 29, 34, 26
+"""Pixels from one node to the next below, above the first, and for a student's name."""
+LABEL_LENGTH = 29
 """Characters that a node has room for beside its count."""
+WORDS = {"running": "at work", "todo": "to come"}
+Training = Run | ClassifierRun
 
 
 @dataclass
@@ -22,11 +28,15 @@ class Node:
     """All runs of one role, detector, backbone and method; or a data set, or a table."""
 
     label: str
+    """What it is called among others of its student."""
+    name: str
+    """What it is called by itself."""
     level: int
+    group: str = ""
     before: dict[str, None] = field(default_factory=dict)
     """Keys of the nodes that it is made from."""
-    kinds: list[str] = field(default_factory=list)
-    """The state of each of its runs."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The state of each of its runs, by directory."""
     y: float = 0
 
     @property
@@ -35,34 +45,38 @@ class Node:
 
     @property
     def short(self) -> str:
-        return self.label if len(self.label) <= LABEL_LENGTH else self.label[: LABEL_LENGTH - 1] + "\u2026"
+        cut = len(self.label) > LABEL_LENGTH
+        return self.label[: LABEL_LENGTH - 1] + "\u2026" if cut else self.label
+
+    @property
+    def counts(self) -> dict[str, int]:
+        counted = Counter(self.kinds.values())
+        return {kind: counted[kind] for kind in ORDER if counted[kind]}
 
     @property
     def count(self) -> str:
         """Runs done, of all."""
-        return f"{self.kinds.count('done')}/{len(self.kinds)}" if self.kinds else ""
+        return f"{self.counts.get('done', 0)}/{len(self.kinds)}" if self.kinds else ""
 
     @property
     def kind(self) -> str:
-        """Its colour: done where all runs are; else of what is at work, has failed or waits."""
-        if self.kinds and set(self.kinds) == {"done"}:
-            return "done"
-        return next((kind for kind in ("failed", "running", "queued", "todo") if kind in self.kinds), "")
+        """Its colour: that of what has failed, is at work, waits or is to come; else of done."""
+        order = ("failed", "running", "queued", "todo", "done")
+        return next((kind for kind in order if kind in self.counts), "")
 
     @property
     def told(self) -> str:
         """Its runs by state, in words."""
-        words = {"todo": "to come"}
-        counted = {kind: self.kinds.count(kind) for kind in ORDER}
-        return ", ".join(f"{n} {words.get(kind, kind)}" for kind, n in counted.items() if n)
+        return ", ".join(f"{n} {WORDS.get(kind, kind)}" for kind, n in self.counts.items())
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes with their places, edges between them, and the size of the whole in pixels."""
+    """Nodes with their places, edges between them, students' names, and the size in pixels."""
 
     nodes: dict[str, Node]
     edges: list[tuple[Node, Node]]
+    headings: list[tuple[str, int, float]]
     width: int
     height: int
 
@@ -70,81 +84,107 @@ class Graph:
 def graph(planned: Plan, records: Mapping[str, Record], library: Library) -> Graph:
     """Return the graph of a plan."""
     nodes: dict[str, Node] = {}
-    titles = {key: table.title for key, table in planned.study.tables.items()}
-    for run in planned.classifiers.values():
-        _add(nodes, run, records, library)
-    for run in planned.runs.values():
+    for run in [*planned.classifiers.values(), *planned.runs.values()]:
         _add(nodes, run, records, library)
     for row in planned.rows:
-        table = nodes.setdefault(f"table {row.table}", Node(titles[row.table], 3))
-        rows = [run for run in row.runs.values()]
-        table.before |= dict.fromkeys(key for run in rows if nodes[key := _key(run)].level == 2)
-        table.kinds += [records[str(run.directory)].kind for run in rows]
-    height = _place(nodes.values(), nodes)
+        title = planned.study.tables[row.table].title
+        table = nodes.setdefault(f"table {row.table}", Node(title, title, TABLES))
+        for run in row.runs.values():
+            table.kinds[str(run.directory)] = records[str(run.directory)].kind
+            if nodes[_key(run)].level == STUDENTS:
+                table.before[_key(run)] = None
+    _tell_apart(nodes)
+    headings, height = _place(nodes)
     edges = [(nodes[key], node) for node in nodes.values() for key in node.before]
-    return Graph(nodes, edges, 4 * NODE_WIDTH + 3 * GAP, height)
+    return Graph(nodes, edges, headings, len(LEVELS) * (NODE_WIDTH + GAP) - GAP, height)
 
 
-def _key(run: Run | ClassifierRun) -> str:
+def _key(run: Training) -> str:
     """Return what all seeds of a training have in common: the directory that theirs lie in."""
     return str(run.directory.parent)
 
 
 def _add(
-    nodes: dict[str, Node], run: Run | ClassifierRun, records: Mapping[str, Record], library: Library
+    nodes: dict[str, Node], run: Training, records: Mapping[str, Record], library: Library
 ) -> None:
     data = f"data {run.dataset}"
-    nodes.setdefault(data, Node(run.dataset, 0))
+    nodes.setdefault(data, Node(run.dataset, run.dataset, DATA))
     taught = _teachers(run)
-    node = nodes.setdefault(_key(run), Node(_label(run, library), 2))
+    node = nodes.setdefault(_key(run), _node(run, library))
     node.before |= dict.fromkeys(map(_key, taught)) if taught else {data: None}
-    node.kinds.append(records[str(run.directory)].kind)
-    if isinstance(run, ClassifierRun):
-        node.level = 1
+    node.kinds[str(run.directory)] = records[str(run.directory)].kind
     for teacher in taught:
-        nodes[_key(teacher)].level = 1
+        above = nodes[_key(teacher)]
+        above.level, above.label = TEACHERS, above.name
 
 
-def _teachers(run: Run | ClassifierRun) -> list[Run | ClassifierRun]:
+def _teachers(run: Training) -> list[Training]:
     if isinstance(run, ClassifierRun):
         return []
     return [each for each in (run.teacher, run.classifier) if each]
 
 
-def _label(run: Run | ClassifierRun, library: Library) -> str:
+def _node(run: Training, library: Library) -> Node:
     if isinstance(run, ClassifierRun):
-        return f"Classifier {library.classifier(run.classifier, 'report').title}"
+        name = f"Classifier {library.classifier(run.classifier, 'report').title}"
+        return Node(name, name, TEACHERS)
     detector = library.detector(run.detector, "report").title
-    model = f"{detector} {backbone_name(run.student, library)}"
-    return f"{method_name(run.method, library)}: {model}" if run.method else model
+    group = f"{detector} {backbone_name(run.student, library)}, {run.dataset}, {run.schedule}"
+    model = group.split(", ")[0]
+    if not run.method:
+        return Node("alone", model, STUDENTS, group)
+    method = method_name(run.method, library)
+    return Node(method, f"{method}: {model}", STUDENTS, group)
 
 
-def _place(nodes: Iterable[Node], known: Mapping[str, Node]) -> int:
-    """Give each node its height: students in order, what is before or after them at their middle."""
-    levels: list[list[Node]] = [[n for n in nodes if n.level == level] for level in range(4)]
-    students = levels[2]
-    for place, node in enumerate(students):
-        node.y = TOP + place * ROW
-    for level in (1, 0):
-        for node in levels[level]:
-            after = [n for n in known.values() if any(known[key] is node for key in n.before)]
-            _centre(node, [n for n in after if n.level > level])
-    for node in levels[3]:
-        _centre(node, [known[key] for key in node.before])
-    for level in (0, 1, 3):
-        _spread(levels[level])
-    return int(max((node.y for node in known.values()), default=TOP)) + ROW
+def _tell_apart(nodes: dict[str, Node]) -> None:
+    """Add its teachers to the name of a student that has the name of another of its group."""
+    students = [node for node in nodes.values() if node.level == STUDENTS]
+    alike = Counter((node.group, node.label) for node in students)
+    for node in students:
+        if alike[node.group, node.label] > 1:
+            node.label += " from " + ", ".join(nodes[key].name for key in node.before)
 
 
-def _centre(node: Node, others: list[Node]) -> None:
-    places = [other.y for other in others]
-    node.y = sum(places) / len(places) if places else TOP
+def _place(nodes: Mapping[str, Node]) -> tuple[list[tuple[str, int, float]], int]:
+    """Give each node its height: students by group, the others at the middle of their students."""
+    groups: dict[str, list[Node]] = {}
+    for node in nodes.values():
+        if node.level == STUDENTS:
+            groups.setdefault(node.group, []).append(node)
+    headings, y = [], float(TOP)
+    common = _common(list(groups))
+    for group, students in groups.items():
+        headings.append((", ".join(_parts(group, common)), students[0].x, y + HEADING - 9))
+        y += HEADING
+        for node in students:
+            node.y, y = y, y + ROW
+    for level in (TEACHERS, DATA, TABLES):
+        _centre(nodes, level)
+    lowest = max((node.y for node in nodes.values()), default=0)
+    return headings, int(max(lowest + ROW, y))
 
 
-def _spread(level: list[Node]) -> None:
-    """Move nodes of a level apart, downwards, and so that none lies above the first row."""
-    level.sort(key=lambda node: node.y)
+def _parts(group: str, common: set[str]) -> list[str]:
+    model, *rest = group.split(", ")
+    return [model, *(part for part in rest if part not in common)]
+
+
+def _common(groups: list[str]) -> set[str]:
+    """Return the data sets and schedules that every student has."""
+    found = [set(group.split(", ")[1:]) for group in groups]
+    return set.intersection(*found) if found else set()
+
+
+def _centre(nodes: Mapping[str, Node], level: int) -> None:
+    """Place a level's nodes at the mean of what they make or are made of, apart from each other."""
+    members = [node for node in nodes.values() if node.level == level]
+    for node in members:
+        before = [nodes[key].y for key in node.before] if level == TABLES else []
+        after = [other.y for other in nodes.values() if node in map(nodes.get, other.before)]
+        places = before or [y for y in after if y]
+        node.y = sum(places) / len(places) if places else TOP
     lowest = float(TOP)
-    for node in level:
+    for node in sorted(members, key=lambda node: node.y):
         node.y = round(max(node.y, lowest), 1)
         lowest = node.y + ROW

@@ -93,6 +93,8 @@ BAR = Column("bar", "Gain, drawn", "Ours and published on one axis", numeric=Fal
 P = Column("p_holm", "p", "That there is no gain; corrected for the gains of the table (Holm)")
 PUBLISHED = Column("published_gain", "Published gain")
 VERDICT = Column("verdict", "Verdict", "By the rule under Statistics", numeric=False)
+OF_GAINS = {column.key for column in (GAIN, BAR, P, PUBLISHED, VERDICT)}
+"""Columns that only distilled rows have something in."""
 COSTS = [
     Column("hours", "Hours", "Wall time of training, all seeds"),
     Column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
@@ -155,7 +157,7 @@ def _columns(lines: Sequence[Line]) -> list[Column]:
     return [
         *(column for column in TEXT if filled(column)),
         *(*named, *gains, *bar, *told(P), *told(*published, PUBLISHED), *filled(VERDICT)),
-        *told(*COSTS),
+        *(column for column in COSTS if any(has(line, column.key) and line[column.key] for line in lines)),
     ]
 
 
@@ -167,6 +169,8 @@ def _row(line: Line, columns: Sequence[Column], axis: Axis, mark: Mapping[str, s
 
 def _cell(line: Line, column: Column, axis: Axis, mark: str) -> Cell:
     key, headline = column.key, line["metric"]
+    if line["kind"] != "distilled" and key in OF_GAINS:
+        return Cell(column, "")
     if key == "bar":
         sort = f"{line['gain']:.4f}" if has(line, "gain") else ""
         return Cell(column, "", sort, bar=axis.bar(line))

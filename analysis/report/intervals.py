@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.sheets import number
+
 WIDTH, HEIGHT, MARGIN = 132, 18, 6
 """Pixels of a bar, and of its ends that nothing but a mark reaches into."""
 DRAWN = ("gain", "gain_low", "gain_high", "image_low", "image_high", "published_gain")
@@ -36,6 +38,9 @@ class Axis:
         """Return the axis on which everything that is drawn of the lines, and 0, has a place."""
         values = [float(line[key]) for line in lines for key in DRAWN if has(line, key)]
         return cls(floor(min([*values, -0.5])), ceil(max([*values, 0.5])))
+
+    def __str__(self) -> str:
+        return " to ".join(number(end, signed=True).removesuffix(".0") for end in (self.low, self.high))
 
     def at(self, value: float) -> float:
         """Return the place of a gain, in pixels from the left."""

@@ -14,9 +14,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import tables
 from analysis.planning import Planned, figures
-from analysis.publish import PARTIAL, specification
+from analysis.publish import PARTIAL, results
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, picture
@@ -28,6 +27,8 @@ from kd.settings.library import Library
 from kd.settings.plan import Plan
 from kd.settings.run import study_folder
 
+LONG = 30
+"""Rows from which a table that is wider than the window scrolls inside it."""
 EVERY = 30
 """Seconds after which an open page of a study that is not finished reads itself again."""
 
@@ -88,7 +89,8 @@ class Page:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        return tables.build([specification(row, self.plan, self.library) for row in self.plan.rows])
+        """The frame that every output is made of."""
+        return results(self.plan)
 
     @cached_property
     def tables(self) -> list[TableView]:
@@ -120,12 +122,15 @@ class Page:
         found = figures(self.plan, self.request.study, self.request.scale).values()
         return [_figure(each) for each in found]
 
-    @property
-    def gains(self) -> Picture | None:
-        """The figure of gains, of a finished study or so far."""
+    @cached_property
+    def gains(self) -> dict[str, Picture | None]:
+        """The figure of gains of each table, of a finished study or so far; None where not drawn."""
         folders = (self.request.folder, self.request.folder / PARTIAL)
-        found = (picture(folder / "gains.png") for folder in folders)
-        return next((each for each in found if each), None)
+        found = {}
+        for key in dict.fromkeys(row.table for row in self.plan.rows):
+            drawn = (picture(folder / "gains" / f"{key}.png") for folder in folders)
+            found[self.plan.study.tables[key].title] = next(filter(None, drawn), None)
+        return found
 
     @cached_property
     def graph(self) -> graph.Graph:
@@ -194,5 +199,5 @@ ENVIRONMENT = Environment(
 ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 ENVIRONMENT.globals.update(
     axis=intervals, headlines=summary.headlines, others=summary.others, overview=overview,
-    duration=duration, level_names=graph.LEVELS, node=graph,
+    duration=duration, LONG=LONG, level_names=graph.LEVELS, node=graph,
 )  # fmt: skip

@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
-WIDTH, COLOURS = 1400, 256
-"""Pixels, and colours, of a picture; the PDF beside the original is a drawing."""
+WIDTH, QUALITY = 1400, 85
+"""Pixels, and WebP's quality, of a picture; the PDF beside the original is a drawing."""
 
 
 class Picture(NamedTuple):
@@ -24,7 +24,7 @@ class Picture(NamedTuple):
 
 
 def picture(path: Path) -> Picture | None:
-    """Return a PNG at the width of the page; None where there is none to be read."""
+    """Return a picture at the width of the page; None where there is none to be read."""
     try:
         return _encoded(path, path.stat().st_mtime_ns)
     except OSError:
@@ -39,11 +39,11 @@ def _encoded(path: Path, _changed: int) -> Picture:
         height = round(original.height * width / original.width)
         flat = Image.new("RGB", original.size, "white")
         flat.paste(original, mask=original.getchannel("A") if original.mode == "RGBA" else None)
-    small = flat.resize((width, height), Image.Resampling.LANCZOS).quantize(COLOURS)
+    small = flat.resize((width, height), Image.Resampling.LANCZOS)
     written = io.BytesIO()
-    small.save(written, format="PNG", optimize=True)
+    small.save(written, format="WEBP", quality=QUALITY, method=4)
     text = base64.b64encode(written.getvalue()).decode()
-    return Picture(f"data:image/png;base64,{text}", width, height)
+    return Picture(f"data:image/webp;base64,{text}", width, height)
 
 
 class Caption(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from analysis.report.grids import RowView, TableView
 from analysis.report.intervals import has
-from analysis.sheets import gain, name_of, number
+from analysis.sheets import ABSENT, gain, name_of, number
 from kd.settings.library import Library
 from kd.settings.run import RESULTS, study_folder
 
@@ -23,7 +23,6 @@ class Headline(NamedTuple):
     """A detector's rows in short; the texts are as the table prints them."""
 
     group: str
-    figure: str
     baseline: str
     best: RowView | None
     """The distilled row of the largest gain."""
@@ -43,8 +42,7 @@ def _headline(group: str, rows: Sequence[RowView]) -> Headline:
     metric = baseline["metric"]
     return Headline(
         group,
-        name_of(metric),
-        number(baseline[metric], baseline["std"]),
+        f"{name_of(metric)} {number(baseline[metric], baseline['std'])}" if has(baseline, metric) else ABSENT,
         best,
         gain(best.line) if best else "",
         number(best.line["published_gain"], signed=True) if best else "",
@@ -61,6 +59,7 @@ class Other:
     address: str
     """Of its page, from this one; empty where it has none."""
     state: str
+    """As its page says it; without a page the command that makes one."""
 
 
 def others(study: str, scale: str, library: Library) -> list[Other]:
@@ -79,8 +78,7 @@ def _other(folder: Path, library: Library) -> Other:
     page = folder / PAGE
     title = library.study(study, "report").title
     if not page.exists():
-        command = f"kd report {study} --scale {scale}"
-        return Other(study, title, scale, "", f"no page yet; `{command}` makes it")
+        return Other(study, title, scale, "", f"kd report {study} --scale {scale}")
     return Other(study, title, scale, f"../../{study}/{scale}/{PAGE}", _state(page))
 
 

@@ -54,6 +54,18 @@ def print_partial_table():
     )
 
 
+def write_report():
+    """Write the study's page; one that cannot be written is said in a line and stops nothing."""
+    written = subprocess.run(
+        [sys.executable, "-m", "kd", "report", *WORKFLOW.request],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    told = (written.stderr if written.returncode else written.stdout).splitlines()
+    print(*told[-1:])
+
+
 def teacher_weights(wildcards):
     return WORKFLOW.teacher_weights(wildcards.run)
 

@@ -94,9 +94,11 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   for (const heading of every(".results thead th")) {
+    // Browsers print buttons on the first page of a table only: the text is there once more for them.
+    const printed = element("span", { class: "printed", "aria-hidden": "true" }, heading.textContent);
     const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => next(heading));
-    heading.append(button);
+    heading.append(button, printed);
   }
 
   // Filter: a row is shown that has the words, and of each kind of chips one that is pressed
