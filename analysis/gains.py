@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import tables
-from analysis.sheets import conditions, distinct, mark_of, marks, name_of
+from analysis.sheets import distinct, name_of, stand_ins
 from analysis.style import QUIET, STYLE, WIDTH
 
 # Two of Okabe and Ito's colours; filled against hollow tells them apart in grey.
@@ -30,6 +30,8 @@ LABEL_LENGTH, TITLE_LENGTH, CAPTION_LENGTH = 28, 36, 110
 """Characters."""
 CAPTION_HEIGHT = 0.13
 """Inches for one line."""
+MARK = "†"
+"""Of published gains under other conditions than ours; which these are is said by the table."""
 OFFSET = 0.18
 """Of a line: ours stand that much above its middle, published below, so that neither hides."""
 
@@ -56,7 +58,7 @@ def plot(frame: pd.DataFrame) -> Figure:
             len(heights), across, squeeze=False, sharex=True, height_ratios=heights
         )
         for axes, (group, members) in zip(grid.flat, panels.items(), strict=False):
-            _panel(axes, textwrap.fill(group, TITLE_LENGTH), members, marks(lines))
+            _panel(axes, textwrap.fill(group, TITLE_LENGTH), members)
         for strip in grid:
             _share_labels(strip)
         for axes in grid.flat[len(panels) :]:
@@ -69,14 +71,16 @@ def plot(frame: pd.DataFrame) -> Figure:
 
 
 def _caption(lines: Sequence[Line]) -> str:
-    """Return the words under the axis: what it shows, then the notes."""
+    """Return the words under the axis: what it shows, what stands in, and the mark's meaning."""
     metric = name_of(lines[0]["metric"]) if lines else "AP"
     shown = f"Gain over the student's own baseline ({metric} points)"
-    notes = (textwrap.fill(note, CAPTION_LENGTH) for note in conditions(lines))
-    return "\n".join([shown, *notes])
+    differs = any(line["differs"] for line in lines)
+    marked = [f"{MARK} published under other conditions than ours"] if differs else []
+    notes = [*stand_ins(lines), *marked]
+    return "\n".join([shown, *(textwrap.fill(note, CAPTION_LENGTH) for note in notes)])
 
 
-def _panel(axes: Axes, title: str, lines: Sequence[Line], mark: Mapping[str, str]) -> None:
+def _panel(axes: Axes, title: str, lines: Sequence[Line]) -> None:
     axes.set_title(title, loc="left")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
     ours = [place - OFFSET for place in range(len(lines))]
@@ -84,7 +88,7 @@ def _panel(axes: Axes, title: str, lines: Sequence[Line], mark: Mapping[str, str
     _bars(axes, lines, ours)
     published = [place + OFFSET for place in range(len(lines))]
     _points(axes, "published", [line["published_gain"] for line in lines], published, PUBLISHED)
-    axes.set_yticks(range(len(lines)), [_label(line, lines, mark) for line in lines])
+    axes.set_yticks(range(len(lines)), [_label(line, lines) for line in lines])
     for text, line in zip(axes.get_yticklabels(), lines, strict=True):
         if pd.isna(line["gain"]):
             text.set_color(QUIET)
@@ -115,9 +119,9 @@ def _interval(line: Line) -> str:
     return next((kind for kind in BARS if not pd.isna(line[f"{kind}_low"])), "")
 
 
-def _label(line: Line, lines: Sequence[Line], mark: Mapping[str, str]) -> str:
+def _label(line: Line, lines: Sequence[Line]) -> str:
     """Return a row's name, with its student where names repeat and the reason for a gap."""
-    name = distinct(line, lines) + mark_of(line, mark)
+    name = distinct(line, lines) + (MARK if line["differs"] else "")
     if not pd.isna(line["gain"]):
         return _lines(name, 2)
     reason = "no baseline" if line["status"] == "ok" else line["status"]

@@ -31,5 +31,5 @@ def teacher_name(row: Row, library: Library) -> str:
     """Return the names in print of what teaches a row: a detector's backbone, a classifier."""
     names = [backbone_name(row.teacher_backbone, library)] if row.teacher_backbone else []
     if row.classifier:
-        names.append(f"classifier ({library.classifier(row.classifier, 'table').title})")
+        names.append(f"classifier {library.classifier(row.classifier, 'table').title}")
     return " + ".join(names)

@@ -38,7 +38,9 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     write_text(folder / "table.tex", to_latex(frame, plan.study.title))
     for key in dict.fromkeys(row.table for row in plan.rows):
         of_table = frame[[row.table == key for row in plan.rows]]
-        style.save(gains.plot(of_table), folder / "gains" / key)
+        # The workflow waits for the figures of a finished study, without gains, too.
+        if folder.name != PARTIAL or of_table["gain"].notna().any():
+            style.save(gains.plot(of_table), folder / "gains" / key)
     return text
 
 

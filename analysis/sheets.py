@@ -22,6 +22,8 @@ TITLES = {"VOC07": "mAP"}
 """Figures that are printed by another name."""
 LEFT = {"Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"}
 """Columns of words."""
+BETWEEN = "; "
+"""Separates clauses of remarks, and what stands in, in a cell of the frame."""
 RUNS = ("runs", "baseline_runs", "teacher_runs")
 MEGABYTES = 1000
 """In a gigabyte."""
@@ -180,23 +182,34 @@ def _total(lines: Sequence[Line]) -> str:
 
 
 def marks(lines: Sequence[Line]) -> dict[str, str]:
-    """Return the mark of each remark of a table, in order of appearance: †, ‡, ..."""
+    """Return the mark of each remark of a table, in order of appearance: †, ‡, ...
+
+    Clauses, which ``;`` separates, are one remark where they are said of the same rows.
+    """
     usual = _usual_source(lines)
-    remarks = dict.fromkeys(text for line in lines for text in _remarks(line, usual))
-    turns = [divmod(rank, len(MARKS)) for rank in range(len(remarks))]
-    return {text: MARKS[at] * (turn + 1) for text, (turn, at) in zip(remarks, turns, strict=True)}
+    places: dict[str, list[int]] = {}
+    for place, line in enumerate(lines):
+        for clause in _clauses(line, usual):
+            places.setdefault(clause, []).append(place)
+    together: dict[tuple[int, ...], list[str]] = {}
+    for clause, rows in places.items():
+        together.setdefault(tuple(rows), []).append(clause)
+    turns = (divmod(rank, len(MARKS)) for rank in range(len(together)))
+    signs = (MARKS[at] * (turn + 1) for turn, at in turns)
+    return dict(zip(map(BETWEEN.join, together.values()), signs, strict=True))
 
 
 def mark_of(line: Line, mark: Mapping[str, str]) -> str:
     """Return the marks of a row, given those of its table."""
-    return ",".join(sign for text, sign in mark.items() if text in _remarks(line))
+    clauses = _clauses(line)
+    return ",".join(sign for text, sign in mark.items() if text.split(BETWEEN)[0] in clauses)
 
 
-def _remarks(line: Line, usual: str = "") -> list[str]:
+def _clauses(line: Line, usual: str = "") -> list[str]:
     """Return what is to be said of a row alone; its source only where it is not the usual one."""
-    differs = f"published under other conditions: {line['differs']}" if line["differs"] else ""
     source = f"published in {line['source']}" if line["source"] not in ("", usual) else ""
-    return [_sentence(text) for text in (differs, line["note"], source) if text]
+    said = BETWEEN.join([line["differs"], line["note"], source]).split(BETWEEN)
+    return list(dict.fromkeys(clause for clause in said if clause))
 
 
 def _sentence(text: str) -> str:
@@ -210,19 +223,28 @@ def _usual_source(lines: Sequence[Line]) -> str:
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """Return what stands under a table: what its signs mean, its conditions."""
-    return [*_signs(lines), *conditions(lines)]
+    """Return what stands under a table: its signs, what stands in, its sources and remarks."""
+    mark = marks(lines)
+    remarks = [f"{sign} {_sentence(text)}" for text, sign in mark.items()]
+    return [*_signs(lines), *stand_ins(lines), *_published(lines, mark), *remarks]
 
 
-def conditions(lines: Sequence[Line]) -> list[str]:
-    """Return what stands in at this scale, where published numbers stand, remarks on rows."""
-    swaps = dict.fromkeys(swap for line in lines for swap in line["stand_ins"].split("; ") if swap)
-    source = _usual_source(lines)
-    return [
-        *([f"At scale {lines[0]['scale']}: {', '.join(swaps)}."] if swaps else []),
-        *([f"Published numbers: {source}."] if source else []),
-        *(f"{mark} {text}" for text, mark in marks(lines).items()),
+def stand_ins(lines: Sequence[Line]) -> list[str]:
+    """Say once what stands in at the scale of a table's rows, if anything does."""
+    listed = (swap for line in lines for swap in line["stand_ins"].split(BETWEEN) if swap)
+    swaps = ", ".join(dict.fromkeys(listed))
+    return [f"At scale {lines[0]['scale']}: {swaps}."] if swaps else []
+
+
+def _published(lines: Sequence[Line], mark: Mapping[str, str]) -> list[str]:
+    """Say where published numbers stand, and which are not comparable with ours."""
+    differing = {clause for line in lines for clause in line["differs"].split(BETWEEN) if clause}
+    signs = [sign for text, sign in mark.items() if differing & set(text.split(BETWEEN))]
+    said = [
+        f"Published numbers: {_usual_source(lines)}",
+        f"those marked {', '.join(signs)} under other conditions than ours" if signs else "",
     ]
+    return [BETWEEN.join(filter(None, said)) + "."] if _usual_source(lines) else []
 
 
 def _signs(lines: Sequence[Line]) -> list[str]:

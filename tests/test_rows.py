@@ -110,9 +110,9 @@ def test_a_row_names_what_teaches_it() -> None:
     library = Library()
     printed = {row.method: teacher_name(row, library) for row in made.rows}
     assert printed["rm"] == "ResNet-50"
-    assert printed["dicod"] == "classifier (ResNet-18, general augmentation)"
+    assert printed["dicod"] == "classifier ResNet-18"
     assert printed["dicod_loc"] == ""
-    assert printed["dicod+fkd"] == "ResNet-50 + classifier (ResNet-18, general augmentation)"
+    assert printed["dicod+fkd"] == "ResNet-50 + classifier ResNet-18"
 
 
 def test_pairs_of_a_student_with_several_classifiers_share_what_these_do_not_teach() -> None:

@@ -52,7 +52,7 @@ def test_latex(frame):
         r"34.8\textsuperscript{\textdagger} & +2.9 & not comparable & partial, failed: killed \\",
         rf"failed: {REASON} \\",
         r"KD\_cls \textbar{} loc",
-        r"\textsuperscript{\textdagger} Published under other conditions: 2x schedule \& a",
+        r"\textsuperscript{\textdagger} 2x schedule \& a trained",
         r"(50\% of its layers)",
         r"{*} p \textless{} 0.05: paired t test",
     ):

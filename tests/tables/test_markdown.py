@@ -25,16 +25,15 @@ MARKDOWN = r"""
 
 | Row            | Teacher | Student | Seeds |         AP | AP50 | AP75 |  APS |  APM |  APL |                       Gain | Published AP | Published gain | Verdict        | Status                             |
 | -------------- | ------- | ------- | ----- | ---------: | ---: | ---: | ---: | ---: | ---: | -------------------------: | -----------: | -------------: | -------------- | ---------------------------------- |
-| KD\_cls \| loc | R50     | R18     | 0/2   |          - |    - |    - |    - |    - |    - |                          - |      34.8‡,§ |           +2.9 | -              | failed: out of memory: 17 GB of 16 |
+| KD\_cls \| loc | R50     | R18     | 0/2   |          - |    - |    - |    - |    - |    - |                          - |        34.8‡ |           +2.9 | -              | failed: out of memory: 17 GB of 16 |
 | absent         | R50     | R18     | 0/2   |          - |    - |    - |    - |    - |    - |                          - |            - |              - | -              | not run                            |
 
 - ± standard deviation over seeds.
 - (low to high) 95 % t interval over seeds.
 - \* p \< 0.05: paired t test over seeds, corrected for the 2 gains of this table (Holm).
-- Published numbers: arXiv 1.
-- † Published under other conditions: 2x schedule & a trained student (50% of its layers).
-- ‡ Quoted from Table 6 of another paper.
-- § Published in arXiv 2.
+- Published numbers: arXiv 1; those marked † under other conditions than ours.
+- † 2x schedule & a trained student (50% of its layers).
+- ‡ Quoted from Table 6 of another paper; published in arXiv 2.
 
 ### Cost
 
@@ -126,6 +125,22 @@ def test_a_remark_without_published_value_marks_the_name(run):
     text = to_markdown(build(rows))
     for part in ("| one† ", "| two‡ ", "| three† ", "| four ", "- † First.\n- ‡ Second.\n"):
         assert part in text
+
+
+def test_clauses_that_several_rows_share_are_one_remark(run):
+    """a and b always come together, c with them or alone, d is no reason not to compare."""
+    said = {"one": ("a; b", ""), "two": ("a; b; c", ""), "three": ("c", "d"), "four": ("", "d")}
+    rows = [
+        one(label, {0: run(label)}, differs=differs, note=note, published={"AP": 30.0}, source="X")
+        for label, (differs, note) in said.items()
+    ]
+    text = to_markdown(build(rows))
+    cells = [row_of(text, label)[3] for label in said]
+    assert cells == ["30.0†", "30.0†,‡", "30.0‡,§", "30.0§"]
+    assert text.endswith(
+        "- Published numbers: X; those marked †, ‡ under other conditions than ours.\n"
+        "- † A; b.\n- ‡ C.\n- § D.\n"
+    )
 
 
 def test_a_fifth_remark_has_two_daggers(run):
