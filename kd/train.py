@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from torch import distributed, nn
+from torch import distributed
 
 import kd.runtime  # noqa: F401
 from kd import launch, provenance, weights
@@ -100,6 +100,7 @@ def build_runner(
     shared = "RANK" in os.environ
     if shared:
         _join()
+        _check_normalisation(config, directory)
     settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
@@ -112,20 +113,19 @@ def build_runner(
     loader.pin_memory = torch.cuda.is_available()
     loader.batch_size = per_process(loader.batch_size, launch.world())
     runner = Runner.from_cfg(settings)
-    _check_normalisation(runner.model, directory)
     if val_interval:
         runner.register_hook(Validation(val_interval, config, workers))
     return runner
 
 
-def _check_normalisation(model: nn.Module, directory: Path) -> None:
-    """Refuse what torch cannot do; in a single process mmengine puts BN in place of SyncBN."""
-    if torch.cuda.is_available() or launch.world() == 1:
-        return
-    if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+def _check_normalisation(config: dict[str, Any], directory: Path) -> None:
+    """Refuse what torch cannot do; without a group mmengine puts BN in place of SyncBN."""
+    student = config["model"].get("student", config["model"])
+    norm = student.get("backbone", {}).get("norm_cfg", {})
+    if norm.get("type") == "SyncBN" and not torch.cuda.is_available():
         raise UserError(
-            f"{directory / 'config.json'}: SyncBN cannot be shared by {launch.world()} processes "
-            "without GPUs; train in one process, which has the whole batch"
+            f"{directory / 'config.json'}: SyncBN in a group of processes needs GPUs; "
+            "without them train in one process, which has the whole batch"
         )
 
 
