@@ -37,9 +37,7 @@ def _row(row: Row, view: RowView, table: TableView, places: Mapping[str, int]) -
             for seed, run in row.runs.items()
         ],
         "labels": {column.key: column.label for column in table.columns},
-        "published": [
-            [name_of(name), number(value)] for name, value in row.published.items()
-        ],
+        "published": [[name_of(name), number(value)] for name, value in row.published.items()],
         "facts": _facts(view, line),
     }
 

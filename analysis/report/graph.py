@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analysis.names import backbone_name, method_name
-from analysis.report.records import ORDER, Record
+from analysis.report.records import ORDER, Record, Training
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.library import Library
 from kd.settings.plan import Plan
-from kd.settings.run import Run
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)
@@ -20,7 +19,6 @@ ROW, TOP, HEADING = 29, 34, 26
 LABEL_LENGTH = 29
 """Characters that a node has room for beside its count."""
 WORDS = {"running": "at work", "todo": "to come"}
-Training = Run | ClassifierRun
 
 
 @dataclass
@@ -84,7 +82,8 @@ class Graph:
 def graph(planned: Plan, records: Mapping[str, Record], library: Library) -> Graph:
     """Return the graph of a plan."""
     nodes: dict[str, Node] = {}
-    for run in [*planned.classifiers.values(), *planned.runs.values()]:
+    runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
+    for run in runs:
         _add(nodes, run, records, library)
     for row in planned.rows:
         title = planned.study.tables[row.table].title

@@ -122,9 +122,7 @@ def _table(place: int, sheet: sheets.Sheet, lines: list[dict[str, Any]]) -> Tabl
         for group, members in tables.grouped(lines, "group").items()
     }
     notes = [_split(note) for note in sheet.notes]
-    return TableView(
-        sheet.title, f"table-{place}", columns, groups, axis, notes, sheet.cost_notes
-    )
+    return TableView(sheet.title, f"table-{place}", columns, groups, axis, notes, sheet.cost_notes)
 
 
 def _split(note: str) -> tuple[str, str]:
@@ -157,7 +155,7 @@ def _columns(lines: Sequence[Line]) -> list[Column]:
     return [
         *(column for column in TEXT if filled(column)),
         *(*named, *gains, *bar, *told(P), *told(*published, PUBLISHED), *filled(VERDICT)),
-        *(column for column in COSTS if any(has(line, column.key) and line[column.key] for line in lines)),
+        *(column for column in COSTS if any(line[column.key] > 0 for line in lines)),
     ]
 
 

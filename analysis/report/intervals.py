@@ -40,13 +40,12 @@ class Axis:
         return cls(floor(min([*values, -0.5])), ceil(max([*values, 0.5])))
 
     def __str__(self) -> str:
-        return " to ".join(number(end, signed=True).removesuffix(".0") for end in (self.low, self.high))
+        ends = (number(end, signed=True) for end in (self.low, self.high))
+        return " to ".join(end.removesuffix(".0") for end in ends)
 
     def at(self, value: float) -> float:
         """Return the place of a gain, in pixels from the left."""
-        return round(
-            MARGIN + (WIDTH - 2 * MARGIN) * (value - self.low) / (self.high - self.low), 1
-        )
+        return round(MARGIN + (WIDTH - 2 * MARGIN) * (value - self.low) / (self.high - self.low), 1)
 
     def bar(self, line: Mapping[str, Any]) -> Bar | None:
         """Return what is drawn of a row; None where it has no gain, ours or published."""

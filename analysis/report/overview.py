@@ -31,7 +31,7 @@ def environment(records: Sequence[Record]) -> list[tuple[str, dict[str, int]]]:
     found = [record.provenance for record in records if record.provenance]
     packages = [each.get("packages") or {} for each in found]
     names = dict.fromkeys(name for each in packages for name in each)
-    rows = [
+    rows: list[tuple[str, list[Any]]] = [
         ("Commit", [each.get("commit") for each in found]),
         ("Hardware", [hardware(each) for each in found]),
         ("Python", [each.get("python") for each in found]),

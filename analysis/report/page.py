@@ -124,7 +124,7 @@ class Page:
 
     @cached_property
     def gains(self) -> dict[str, Picture | None]:
-        """The figure of gains of each table, of a finished study or so far; None where not drawn."""
+        """The figure of gains of each table, finished or so far; None where it is not drawn."""
         folders = (self.request.folder, self.request.folder / PARTIAL)
         found = {}
         for key in dict.fromkeys(row.table for row in self.plan.rows):

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from kd.evaluation import Metrics
+from analysis.statistics import Metric
 from kd.look import Target, content, look
 from kd.reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
 from kd.settings.classifiers import ClassifierRun
@@ -28,6 +28,7 @@ KINDS = {
 """The colour of each state of ``kd status``; every other one is of a run that is at work."""
 ORDER = ("done", "running", "queued", "failed", "todo")
 ACCURACIES = ("top1", "mean_per_class")
+Training = Run | ClassifierRun
 JOULES = 3.6e6  # in a kWh
 
 
@@ -35,7 +36,7 @@ JOULES = 3.6e6  # in a kWh
 class Record:
     """One run of the plan, and what its directory says of it."""
 
-    run: Run | ClassifierRun
+    run: Training
     status: Status
     metrics: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -53,8 +54,8 @@ class Record:
     @property
     def figures(self) -> dict[str, float]:
         """Every figure that the evaluation defines, in points."""
-        found = {name: self.metrics.get(name) for name in (*Metrics.model_fields, *ACCURACIES)}
-        return {name: POINTS * value for name, value in found.items() if _number(value)}
+        found = {name: self.metrics.get(name) for name in (*get_args(Metric), *ACCURACIES)}
+        return {name: POINTS * value for name, value in found.items() if value is not None}
 
     @property
     def reason(self) -> str:
@@ -64,7 +65,7 @@ class Record:
 
 def gather(planned: Plan) -> tuple[dict[str, Record], str]:
     """Return the runs of a plan by directory, classifiers first, and what keeps from looking."""
-    runs = [*planned.classifiers.values(), *planned.runs.values()]
+    runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
     seen = look()
     found = survey([Target(run.directory, _teachers(run)) for run in runs], seen)
     records = [_record(run, status) for run, status in zip(runs, found, strict=True)]
@@ -73,10 +74,10 @@ def gather(planned: Plan) -> tuple[dict[str, Record], str]:
 
 def _teachers(run: Any) -> tuple[Any, ...]:
     taught = (getattr(run, "teacher", None), getattr(run, "classifier", None))
-    return tuple(each.directory for each in taught if isinstance(each, Run | ClassifierRun))
+    return tuple(each.directory for each in taught if each)
 
 
-def _record(run: Run | ClassifierRun, status: Status) -> Record:
+def _record(run: Training, status: Status) -> Record:
     names = ("metrics", "provenance", "failure")
     return Record(run, status, *(content(run.directory / f"{name}.json") for name in names))
 

@@ -40,9 +40,10 @@ def _headline(group: str, rows: Sequence[RowView]) -> Headline:
     best = max(measured, key=lambda row: float(row.line["gain"]), default=None)
     baseline = next((row.line for row in rows if row.line["kind"] == "baseline"), rows[0].line)
     metric = baseline["metric"]
+    figure = number(baseline[metric], baseline["std"])
     return Headline(
         group,
-        f"{name_of(metric)} {number(baseline[metric], baseline['std'])}" if has(baseline, metric) else ABSENT,
+        f"{name_of(metric)} {figure}" if has(baseline, metric) else ABSENT,
         best,
         gain(best.line) if best else "",
         number(best.line["published_gain"], signed=True) if best else "",
