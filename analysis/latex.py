@@ -14,7 +14,10 @@ UPRIGHT = 90
 """Characters of the widest row that an upright page holds; wider tables are turned."""
 MOST = {"table": 36, "sidewaystable": 18}
 """Rows on a page, titles of groups included; more are continued on the next."""
+LONGEST = 24
+"""Characters of a status in one line."""
 REASON = "p{3.5cm}"
+"""The column of longer ones."""
 
 LATEX = {one: "\\" + one for one in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -66,8 +69,13 @@ def _floats(caption: str, grid: Grid, notes: Sequence[str]) -> list[str]:
 
 def _width(grid: Grid) -> int:
     """Return the characters of a row as wide as the widest cell of each column."""
+    return sum(min(width, LONGEST) if name == "Status" else width for name, width in _widths(grid))
+
+
+def _widths(grid: Grid) -> list[tuple[str, int]]:
+    """Return the name of each column and the characters of its widest cell, with a gap."""
     rows = [grid.header, *(row for section in grid.sections for row in section.rows)]
-    return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    return [(column[0], max(map(len, column)) + 2) for column in zip(*rows, strict=True)]
 
 
 def _pages(grid: Grid, most: int) -> Iterator[Grid]:
@@ -85,7 +93,10 @@ def _pages(grid: Grid, most: int) -> Iterator[Grid]:
 
 
 def _float(kind: str, caption: str, grid: Grid, notes: Sequence[str]) -> str:
-    columns = "".join(REASON if name == "Status" else "rl"[name in LEFT] for name in grid.header)
+    columns = "".join(
+        REASON if name == "Status" and width > LONGEST else "rl"[name in LEFT]
+        for name, width in _widths(grid)
+    )
     body = []
     for section in grid.sections:
         body.append(r"\midrule")
