@@ -373,9 +373,11 @@ def test_the_classifier_sees_its_own_normalisation(data, student):
         ("dicod_cls", {"loss_dicod_cls"}, "classifier"),
         ("dicod_loc", {"loss_dicod_loc"}, None),
         ("dicod_loc_kd", {"loss_dicod_loc", "loss_dicod_kd_loc"}, "classifier"),
+        ("dicod_l0", {"loss_dicod_kd_loc"}, "classifier"),
+        ("dicod_l0_l1", {"loss_dicod_loc", "loss_dicod_kd_loc"}, "classifier"),
     ],
 )
-def test_the_columns_of_table_1(data, student, preset, terms, teacher):
+def test_the_columns_of_tables_1_and_4c(data, student, preset, terms, teacher):
     found = Library(CONFIGS).preset(preset)
     method = methods.get("dicod").model_validate(found.settings if found else {})
     assert method.needs.teacher == teacher
