@@ -7,8 +7,9 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
@@ -48,7 +49,8 @@ INDENT = 12
 CLEAR = "\033[H\033[2J"
 ABSENT = "\u2013"
 WITH_LOG = frozenset([RUNNING, INTERRUPTED, FAILED, ENDED])
-QUIET = frozenset([DONE, TRAINED, WAITING, UNSTARTED])
+IDLE = frozenset([WAITING, UNSTARTED])
+QUIET = IDLE | {DONE, TRAINED}
 PIPED = (120, 0)
 """Columns and lines where the output is no terminal."""
 Paint = Callable[[str, int], str]
@@ -118,6 +120,8 @@ def summary(found: Sequence[Status]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in _counts(found).items())
     left, at_once = _remaining(found)
     times = f"; about {duration(left)} left, {at_once} at once" if left else ""
+    if left is None:
+        times = "; time left unknown before one of each kind has run, see `kd plan --budget`"
     return f"{len(found)} run{'s' * (len(found) != 1)}: {counts}{times}"
 
 
@@ -157,14 +161,16 @@ def _lines(found: Sequence[Status], width: int, paint: Paint, logs: bool) -> lis
     for status in found:
         groups.setdefault(_heading(status), []).append(status)
     teachers = {heading: _teacher(rows) for heading, rows in groups.items()}
-    cells = [_cells(status, teachers[_heading(status)]) for status in found]
+    folded = {heading: [*_folded(rows)] for heading, rows in groups.items()}
+    cells = [_cells(same, teachers[heading]) for heading in groups for same in folded[heading]]
     widths = _widths(cells, width)
     lines = [paint(_joined(dict(zip(COLUMNS, COLUMNS, strict=True)), widths), DIM)]
-    for heading, rows in groups.items():
+    for heading, rows in folded.items():
         taught = f"  from {teachers[heading]}" if teachers[heading] else ""
         lines.append(paint(heading + taught, BOLD))
-        for status in rows:
-            lines += _row(status, _cells(status, teachers[heading]), widths, width, paint)
+        for same in rows:
+            status = same[0]
+            lines += _row(status, _cells(same, teachers[heading]), widths, width, paint)
             if logs and status.state in WITH_LOG:
                 lines.append(paint(" " * INDENT + status.log, DIM))
     return lines if found else []
@@ -182,9 +188,25 @@ def _teacher(rows: Sequence[Status]) -> str:
     return names.most_common(1)[0][0] if names else ""
 
 
-def _cells(status: Status, teacher: str) -> dict[str, str]:
+def _folded(rows: Sequence[Status]) -> Iterator[list[Status]]:
+    """Yield the runs of each line; those of a training to which nothing happens yet share one."""
+
+    def line(status: Status) -> tuple[str, ...]:
+        if status.state in IDLE:
+            return str(Path(status.run).parent), status.state, status.note
+        return (status.run,)
+
+    for _, same in groupby(rows, line):
+        yield list(same)
+
+
+def _cells(same: Sequence[Status], teacher: str) -> dict[str, str]:
+    status = same[0]
     *_, training, last = Path(status.run).parts
     seed, _, digest = last.partition("-")
+    if len(same) > 1:
+        digest, final = f"{len(same)} runs", Path(same[-1].run).name.partition("-")[0]
+        seed += "" if final == seed else f"\u2013{final.removeprefix('seed')}"
     going = status.state in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
     left = status.seconds_left if going else None
     return {

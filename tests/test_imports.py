@@ -43,6 +43,7 @@ def heavy_modules(program: str, *arguments: str) -> set[str]:
     [
         ["--help"],
         ["plan", *STUDY],
+        ["plan", *STUDY, "--budget"],
         ["compose", *STUDY],
         ["check", "shapes-tiny"],
         ["data", "shapes-tiny"],

@@ -112,6 +112,29 @@ def test_nothing_has_run(shown: Callable[..., str]) -> None:
     assert "4 runs: 2 waiting, 2 not started" in lines
 
 
+def test_seeds_to_which_nothing_happens_share_a_line(shown: Callable[..., str]) -> None:
+    lines = shown(*TINY, "--seeds", "4").splitlines()
+    assert [" ".join(line.split()) for line in lines if " runs " in line[:12]] == [
+        "4 runs alone 0\u20133 not started \u2013",
+        "4 runs rm 0\u20133 waiting for teacher retinanet-r18-w0.1875",
+        "4 runs rm+pfi 0\u20133 waiting for teacher retinanet-r18-w0.1875",
+    ]
+    runs = plan("tiny", "tiny", Library(), 4).runs.values()
+    (run,) = (run for run in runs if f"/{STUDENT}/seed1" in run.directory.as_posix())
+    write(run.directory / "metrics.json", {"AP": 0.25})
+    lines = [" ".join(line.split()) for line in shown(*TINY, "--seeds", "4").splitlines()]
+    digest = run.name[-8:]
+    alone = [
+        "alone 0 not started",
+        f"{digest} alone 1 done 25.0",
+        "2 runs alone 2\u20133 not started",
+    ]
+    first = next(place for place, line in enumerate(lines) if alone[0] in line and place > 2)
+    assert all(text in line for text, line in zip(alone, lines[first : first + 3], strict=True))
+    sums = ("13 runs: 1 done, 8 waiting, 4 not started", "time left unknown before")
+    assert all(text in " ".join(lines) for text in sums)
+
+
 def test_a_run_goes_through_its_states(state: Callable[..., dict[str, Any]]) -> None:
     run = run_of(TEACHER)
     assert state(run)["state"] == "not started"
