@@ -83,10 +83,11 @@ def _caption(lines: Sequence[Line]) -> str:
 def _panel(axes: Axes, title: str, lines: Sequence[Line]) -> None:
     axes.set_title(title, loc="left")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
-    ours = [place - OFFSET for place in range(len(lines))]
+    offset = 0.0 if all(pd.isna(line["published_gain"]) for line in lines) else OFFSET
+    ours = [place - offset for place in range(len(lines))]
     _points(axes, "ours", [line["gain"] for line in lines], ours, OURS)
     _bars(axes, lines, ours)
-    published = [place + OFFSET for place in range(len(lines))]
+    published = [place + offset for place in range(len(lines))]
     _points(axes, "published", [line["published_gain"] for line in lines], published, PUBLISHED)
     axes.set_yticks(range(len(lines)), [_label(line, lines) for line in lines])
     for text, line in zip(axes.get_yticklabels(), lines, strict=True):

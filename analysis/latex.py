@@ -10,7 +10,7 @@ PREAMBLE = r"""% Needs in the preamble:
 % \usepackage[utf8]{inputenc}  % as newer LaTeX has it anyway
 % \usepackage{booktabs, graphicx, rotating, textcomp}
 """
-UPRIGHT = 90
+UPRIGHT = 100
 """Characters of the widest row that an upright page holds; wider tables are turned."""
 MOST = {"table": 36, "sidewaystable": 18}
 """Rows on a page, titles of groups included; more are continued on the next."""

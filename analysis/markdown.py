@@ -1,5 +1,7 @@
 """Tables of results in Markdown, with columns that line up in a terminal, too."""
 
+import re
+
 import pandas as pd
 
 from analysis.sheets import LEFT, Grid, Sheet, sheets
@@ -27,9 +29,10 @@ def _listed(notes: list[str]) -> list[str]:
 def _grids(grid: Grid) -> list[str]:
     """Return each section under its title, all with columns of the same width."""
     texts = [[list(map(escaped, row)) for row in section.rows] for section in grid.sections]
-    header = list(map(escaped, grid.header))
-    columns = zip(header, *(row for rows in texts for row in rows), strict=True)
-    widths = [max(3, *map(len, column)) for column in columns]
+    columns = zip(grid.header, *(row for rows in texts for row in rows), strict=True)
+    # What stands in the last column may be a long reason, and nothing stands to its right.
+    widths = [len(name) if name == "Status" else max(3, *map(len, [name, *cells]))
+              for name, *cells in columns]  # fmt: skip
     left = [name in LEFT for name in grid.header]
     rule = ["-" * width if is_left else "-" * (width - 1) + ":"
             for width, is_left in zip(widths, left, strict=True)]  # fmt: skip
@@ -44,7 +47,7 @@ def _grids(grid: Grid) -> list[str]:
     parts = []
     for section, rows in zip(grid.sections, texts, strict=True):
         parts += [f"### {escaped(section.title)}"] if section.title else []
-        parts.append("\n".join([line(header), f"| {' | '.join(rule)} |", *map(line, rows)]))
+        parts.append("\n".join(map(line, [grid.header, rule, *rows])))
     return parts
 
 
@@ -53,6 +56,4 @@ def escaped(text: str) -> str:
     words = " ".join(text.split())
     # A star alone at the end, after a significant gain, starts nothing.
     end = "*" if words.endswith("*") and words.count("*") == 1 else ""
-    return (
-        "".join("\\" + one if one in "\\|*_<`[" else one for one in words.removesuffix(end)) + end
-    )
+    return re.sub(r"[\\|*_`\[]|<(?! )", r"\\\g<0>", words.removesuffix(end)) + end

@@ -148,8 +148,13 @@ def _costs(line: Line, lines: Sequence[Line]) -> dict[str, str]:
         "Images/s": amount(line["images_per_second"]),
         "Memory, GB": amount(line["memory_mb"] / MEGABYTES),
         "Energy, kWh": amount(line["energy_kwh"]),
-        f"Gain per {unit}": number(line["gain"] / (line[hours] / seeds), signed=True),
+        f"Gain per {unit}": _rate(line["gain"] / (line[hours] / seeds)),
     }
+
+
+def _rate(value: float) -> str:
+    size = amount(abs(value))
+    return size if size == ABSENT else (MINUS if value < 0 else "+") + size
 
 
 def distinct(line: Line, lines: Sequence[Line]) -> str:

@@ -44,7 +44,7 @@ def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
     runs = {0: run("s", 0.32, spread=2.0)}
     figure = plot(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
     (bar,) = bars(figure.axes[0], "image")
-    assert bar == pytest.approx((2.025, 2.975, -OFFSET), abs=1e-5)
+    assert bar == pytest.approx((2.025, 2.975, 0), abs=1e-5)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["ours", "95 % over images"]
 
