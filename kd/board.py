@@ -102,6 +102,9 @@ def table(
         text.append(paint("… shortened to this window; `kd status` shows all", DIM))
     text += _others(other_jobs(seen), paint)
     below = [*textwrap.wrap(seen.trouble, width), *textwrap.wrap(summary(found), width)]
+    if _remaining(found)[0] is None:
+        unknown = "time left: unknown before one of each kind runs; see `kd plan STUDY --budget`"
+        below += textwrap.wrap(unknown, width)
     hint = paint("`kd logs ID` prints a run's log and follows it", DIM)
     return "\n".join([*text, "", *below, hint])
 
@@ -120,8 +123,6 @@ def summary(found: Sequence[Status]) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in _counts(found).items())
     left, at_once = _remaining(found)
     times = f"; about {duration(left)} left, {at_once} at once" if left else ""
-    if left is None:
-        times = "; time left unknown before one of each kind has run, see `kd plan --budget`"
     return f"{len(found)} run{'s' * (len(found) != 1)}: {counts}{times}"
 
 

@@ -131,7 +131,7 @@ def test_seeds_to_which_nothing_happens_share_a_line(shown: Callable[..., str]) 
     ]
     first = next(place for place, line in enumerate(lines) if alone[0] in line and place > 2)
     assert all(text in line for text, line in zip(alone, lines[first : first + 3], strict=True))
-    sums = ("13 runs: 1 done, 8 waiting, 4 not started", "time left unknown before")
+    sums = ("13 runs: 1 done, 8 waiting, 4 not started", "time left: unknown before")
     assert all(text in " ".join(lines) for text in sums)
 
 
