@@ -18,7 +18,7 @@ from analysis.planning import Planned, figures
 from analysis.publish import PARTIAL, results
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
-from analysis.report.pictures import Caption, Picture, caption, picture
+from analysis.report.pictures import Caption, Picture, caption, inline, picture
 from kd.board import summary as in_words
 from kd.files import write_text
 from kd.provenance import commit, now
@@ -199,5 +199,5 @@ ENVIRONMENT = Environment(
 ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 ENVIRONMENT.globals.update(
     axis=intervals, headlines=summary.headlines, others=summary.others, overview=overview,
-    duration=duration, LONG=LONG, level_names=graph.LEVELS, node=graph,
+    duration=duration, inline=inline, LONG=LONG, level_names=graph.LEVELS, node=graph,
 )  # fmt: skip

@@ -67,5 +67,13 @@ def caption(path: Path) -> Caption | None:
 
 def markdown(text: str) -> Markup:
     """Return Markdown as HTML; tags in it are shown as they are, and no picture is fetched."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    return Markup(parser.render(text))
+    return Markup(_parser().render(text))
+
+
+def inline(text: str) -> Markup:
+    """Return one line of Markdown as HTML without a paragraph around it."""
+    return Markup(_parser().renderInline(text))
+
+
+def _parser() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
