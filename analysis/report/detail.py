@@ -6,7 +6,7 @@ from typing import Any
 from analysis.report.grids import RowView, TableView
 from analysis.report.intervals import has
 from analysis.report.records import Pool, Record, embedded
-from analysis.sheets import gain, name_of, number
+from analysis.sheets import name_of, number
 from kd.settings.plan import Plan, Row
 
 
@@ -50,7 +50,8 @@ def _baseline(row: Row, seed: int, places: Mapping[str, int]) -> int | None:
 def _facts(view: RowView, line: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is said of a row as a whole, in words."""
     rows = [
-        ("Gain", gain(line) if has(line, "gain") else ""),
+        ("Gain", number(line["gain"], line["gain_std"], signed=True) if has(line, "gain") else ""),
+        ("Interval over seeds", _interval(line, "gain")),
         ("Interval over images", _interval(line, "image")),
         ("p, t test", _p(line, "p")),
         ("p, all signs", _p(line, "p_exact")),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analysis.names import backbone_name, method_name
-from analysis.report.records import ORDER, Record, Training
+from analysis.report.records import ORDER, Record, Training, teachers
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.library import Library
 from kd.settings.plan import Plan
@@ -108,19 +108,13 @@ def _add(
 ) -> None:
     data = f"data {run.dataset}"
     nodes.setdefault(data, Node(run.dataset, run.dataset, DATA))
-    taught = _teachers(run)
+    taught = teachers(run)
     node = nodes.setdefault(_key(run), _node(run, library))
     node.before |= dict.fromkeys(map(_key, taught)) if taught else {data: None}
     node.kinds[str(run.directory)] = records[str(run.directory)].kind
     for teacher in taught:
         above = nodes[_key(teacher)]
         above.level, above.label = TEACHERS, above.name
-
-
-def _teachers(run: Training) -> list[Training]:
-    if isinstance(run, ClassifierRun):
-        return []
-    return [each for each in (run.teacher, run.classifier) if each]
 
 
 def _node(run: Training, library: Library) -> Node:

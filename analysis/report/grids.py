@@ -121,7 +121,8 @@ def _table(place: int, sheet: sheets.Sheet, lines: list[dict[str, Any]]) -> Tabl
         group: [_row(line, columns, axis, mark) for line in members]
         for group, members in tables.grouped(lines, "group").items()
     }
-    notes = [_split(note) for note in sheet.notes]
+    # What is in parentheses in other outputs is drawn here.
+    notes = [_split(note) for note in sheet.notes if not note.startswith("(")]
     return TableView(sheet.title, f"table-{place}", columns, groups, axis, notes, sheet.cost_notes)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.sheets import number
 
-WIDTH, HEIGHT, MARGIN = 132, 18, 6
+WIDTH, HEIGHT, MARGIN = 112, 18, 6
 """Pixels of a bar, and of its ends that nothing but a mark reaches into."""
 DRAWN = ("gain", "gain_low", "gain_high", "image_low", "image_high", "published_gain")
 

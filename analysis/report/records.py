@@ -67,14 +67,17 @@ def gather(planned: Plan) -> tuple[dict[str, Record], str]:
     """Return the runs of a plan by directory, classifiers first, and what keeps from looking."""
     runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
     seen = look()
-    found = survey([Target(run.directory, _teachers(run)) for run in runs], seen)
+    targets = [Target(run.directory, tuple(t.directory for t in teachers(run))) for run in runs]
+    found = survey(targets, seen)
     records = [_record(run, status) for run, status in zip(runs, found, strict=True)]
     return {record.directory: record for record in records}, seen.trouble
 
 
-def _teachers(run: Any) -> tuple[Any, ...]:
-    taught = (getattr(run, "teacher", None), getattr(run, "classifier", None))
-    return tuple(each.directory for each in taught if each)
+def teachers(run: Training) -> list[Training]:
+    """Return the detector and the classifier that teach a run, as far as it has them."""
+    if isinstance(run, ClassifierRun):
+        return []
+    return [each for each in (run.teacher, run.classifier) if each]
 
 
 def _record(run: Training, status: Status) -> Record:
@@ -110,7 +113,7 @@ class Pool:
 
 def embedded(record: Record, places: Mapping[str, int], pool: Pool) -> dict[str, Any]:
     """Return a run as the page's script reads it; ``places`` are those of the runs of the page."""
-    taught = [places[str(path)] for path in _teachers(record.run)]
+    taught = [places[str(teacher.directory)] for teacher in teachers(record.run)]
     packages = record.provenance.get("packages") or record.failure.get("packages")
     status = record.status
     return {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.report.intervals import WIDTH, Axis
+from analysis.report.page import Request
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
 from kd.__main__ import main
@@ -119,6 +120,14 @@ def test_nothing_has_run() -> None:
     assert cells(page, "RM")["AP"] == "\u2013||" and cells(page, "RM")["verdict"] == "not run||"
 
 
+def test_a_study_of_many_methods_and_classifiers() -> None:
+    page = written(Request("ours", "smoke", 2))
+    assert len(page.tables) == 2 and page.counts == {"todo": len(page.runs)}
+    levels = {node.name: node.level for node in page.graph.nodes.values()}
+    assert [name for name in levels if name.startswith("Classifier")]
+    assert {level for name, level in levels.items() if name.startswith("Classifier")} == {1}
+
+
 def test_nobodys_words_are_markup() -> None:
     edit(STUDY, title=HOSTILE, tables__pair__title=HOSTILE)
     complete()
@@ -191,7 +200,7 @@ def test_axis_spans_whole_points_and_zero() -> None:
     assert (axis.low, axis.high, str(axis)) == (-1, 2, "\u22121 to +2")
     assert (axis.at(-1), axis.at(0.5), axis.at(2)) == (6, WIDTH / 2, WIDTH - 6)
     bar = axis.bar({"gain": 0.5, "gain_low": -1.0, "gain_high": 2.0})
-    assert bar == (46, 66, (6, 126), None, None)
+    assert bar == (39.3, 56, (6, 106), None, None)
     assert axis.bar({"gain": float("nan")}) is None
 
 
