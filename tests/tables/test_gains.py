@@ -49,6 +49,14 @@ def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
     assert names == ["ours", "95 % over images"]
 
 
+def test_of_several_seeds_the_bar_is_over_seeds_though_images_were_resampled(run):
+    base = {seed: run(f"b{seed}", 0.30, spread=1.0) for seed in (0, 1)}
+    runs = {seed: run(f"s{seed}", ap, spread=2.0) for seed, ap in enumerate((0.31, 0.32))}
+    figure = plot(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
+    assert len(bars(figure.axes[0], "gain")) == 1
+    assert bars(figure.axes[0], "image") == []
+
+
 def test_legend_names_what_is_drawn(frame):
     names = [text.get_text() for text in plot(frame).legends[0].get_texts()]
     assert names == ["ours", "95 % over seeds", "published"]

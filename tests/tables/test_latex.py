@@ -105,6 +105,13 @@ def test_a_long_table_is_continued_on_another_page(run):
     assert names[1] == [f"b{n}" for n in range(14, 20)]
 
 
+def test_a_title_does_not_stand_alone_at_the_foot_of_a_page(run):
+    rows = [one(f"a{n}", {}, group="A") for n in range(34)] + [one("b", {}, group="B")]
+    first, second = to_latex(build(rows)).split(r"\end{table}")[:2]
+    assert r"\emph{B}" not in first
+    assert re.findall(r"^[ab]\d*", second, re.MULTILINE) == ["b"]
+
+
 def test_all_that_can_become_of_a_row_compiles(frame, run, tmp_path):
     base = {0: run("base", 0.3, spread=1)}
     odd = "[x] \\y_{z} ~^#$%&<>|*±→\u00d7≤≥†‡§¶é∀"

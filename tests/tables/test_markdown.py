@@ -79,6 +79,17 @@ def test_one_seed_shows_the_interval_over_images_and_says_so(run):
     assert "over seeds" not in text
 
 
+@pytest.mark.parametrize(("tests", "star"), [(1, "*"), (2, "")])
+def test_a_gain_is_significant_if_it_is_so_among_all_of_its_table(run, tests, star):
+    """Gains 1.4, 2.0, 2.6: t = 2 sqrt(3) / 0.6 and p = 0.0287; of two such tests 0.0574."""
+    base = {seed: run(f"base{seed}", 0.30) for seed in range(3)}
+    rows = [
+        one(f"x{n}", {seed: run(f"{n}-{seed}", ap) for seed, ap in enumerate(figures)}, base)
+        for n, figures in enumerate([(0.314, 0.320, 0.326)] * tests)
+    ]
+    assert row_of(to_markdown(build(rows)), "x0")[-1] == f"+2.0 ± 0.6 (+0.5 to +3.5){star}"
+
+
 def test_losses_have_a_true_minus_and_zero_no_sign(run):
     base = {0: run("base", 0.3)}
     rows = [one("worse", {0: run("w", 0.288)}, base), one("same", {0: run("s", 0.2998)}, base)]
@@ -159,17 +170,18 @@ def test_marks_start_anew_in_each_table(run):
 
 
 def test_cost_of_gpus_counts_shared_runs_once(run):
-    """4 + 8 + 8 GPU-hours for a gain of 2 + 3; a seed of x took 8 for 2."""
+    """2 of a classifier + 4 + 8 + 8 GPU-hours for a gain of 2 + 3; a seed of y took 8 for 3."""
     base = {0: run("base", 0.30, hours=1, gpus=4)}
+    classifier = run("classifier", hours=1, gpus=2)
     rows = [one("Student", base)] + [
-        one(label, {0: run(label, ap, hours=1, gpus=8)}, base, teacher_runs=[base[0]])
+        one(label, {0: run(label, ap, hours=1, gpus=8)}, base, teacher_runs=[classifier])
         for label, ap in (("x", 0.32), ("y", 0.33))
     ]
     text = to_markdown(build(rows)).split("### Cost")[1]
     assert row_of(text, "Row")[-1] == "Gain per GPU-hour"
     assert row_of(text, "Student")[1:3] == ["1.00", "4.00"]
     assert row_of(text, "y") == ["y", "1.00", "8.00", "20.0", "1.50", "+0.38"]
-    assert "20.0 GPU-hours, 4.00 for each point gained (5.0 in all)." in text
+    assert "22.0 GPU-hours, 4.40 for each point gained (5.0 in all)." in text
 
 
 def test_without_a_gain_in_all_there_is_no_price_of_one(run):
