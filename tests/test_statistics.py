@@ -18,6 +18,7 @@ from analysis.statistics import (
     t_test,
 )
 from kd.evaluation import COCO_FIGURES
+from tests.tiny import REPOSITORY
 
 
 def test_summary_of_three():
@@ -170,6 +171,22 @@ def test_power_is_how_often_the_test_finds_the_gain():
 def test_a_gain_that_hardly_spreads_needs_two_seeds():
     assert seeds_needed(0.0) == 2
     assert seeds_needed(1e-6) == 2
+
+
+def row_of(title):
+    """Return the cells of a row of a table in docs/statistics.md."""
+    lines = (REPOSITORY / "docs" / "statistics.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {title} |"))
+    return [float(cell) for cell in line.split("|")[2:-1]]
+
+
+def test_the_documents_numbers_are_those_of_the_functions():
+    smallest = [sign_flip_test([1.0] * int(seeds)) for seeds in row_of("seeds")]
+    assert row_of("smallest exact p") == pytest.approx(smallest, rel=0.01)
+    spreads = row_of("standard deviation")
+    for gain in (0.5, 1, 2):
+        needed = [seeds_needed(std, gain) for std in spreads]
+        assert row_of(f"seeds for a gain of {gain:g}") == needed
 
 
 def test_the_figures_are_those_of_the_evaluator():
