@@ -104,9 +104,15 @@ COSTS = [
 ]
 
 
-def table_views(frame: pd.DataFrame) -> list[TableView]:
-    """Return the tables of a frame of ``analysis.tables.build``, in its order."""
-    lines = [{**line, "number": place} for place, line in enumerate(tables.lines(frame))]
+def table_views(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableView]:
+    """Return the tables of a frame of ``analysis.tables.build``, in its order.
+
+    ``kinds``: of ``analysis.report.records``, by run directory.
+    """
+    lines = [
+        {**line, "number": place, "kinds": [kinds[run] for run in line["runs"].split()]}
+        for place, line in enumerate(tables.lines(frame))
+    ]
     printed = sheets.sheets(frame)
     members = tables.grouped(lines, "table").values()
     return [
@@ -207,7 +213,11 @@ def _marks(line: Line, key: str, mark: str) -> str:
 
 
 def status_of(line: Line) -> tuple[str, str]:
-    """Return done, partial, failed or not run, and the reasons of failed runs."""
+    """Return where a row is, and the reasons of failed runs.
+
+    It is done, partial or failed; or, without any result so far, running, queued or not run.
+    """
     status, _, reason = line["status"].partition("failed: ")
     kind = {"ok": DONE, "not run": UNRUN}.get(status, PARTIAL if "partial" in status else FAILED)
-    return kind, reason
+    at_work = (each for each in ("running", "queued") if each in line["kinds"])
+    return next(at_work, kind) if kind == UNRUN else kind, reason

@@ -94,7 +94,8 @@ class Page:
 
     @cached_property
     def tables(self) -> list[TableView]:
-        return table_views(self.frame)
+        kinds = {record.directory: record.kind for record in self.runs}
+        return table_views(self.frame, kinds)
 
     @cached_property
     def runs(self) -> list[records.Record]:
@@ -125,12 +126,10 @@ class Page:
     @cached_property
     def gains(self) -> dict[str, Picture | None]:
         """The figure of gains of each table, finished or so far; None where it is not drawn."""
-        folders = (self.request.folder, self.request.folder / PARTIAL)
-        found = {}
-        for key in dict.fromkeys(row.table for row in self.plan.rows):
-            drawn = (picture(folder / "gains" / f"{key}.png") for folder in folders)
-            found[self.plan.study.tables[key].title] = next(filter(None, drawn), None)
-        return found
+        folder = self.request.folder / (PARTIAL if self.partial else "") / "gains"
+        titles = self.plan.study.tables
+        keys = dict.fromkeys(row.table for row in self.plan.rows)
+        return {titles[key].title: picture(folder / f"{key}.png") for key in keys}
 
     @cached_property
     def graph(self) -> graph.Graph:

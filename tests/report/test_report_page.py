@@ -102,15 +102,18 @@ def test_partial_and_failed_rows() -> None:
     finish(runs_of("r18-w0.125/alone")[0], 0.30)
     finish(runs_of("/rm_from")[0], 0.31)
     fail(runs_of("/rm_from")[1], "out of memory: 17 GB of 16")
+    step = {"step": 3, "steps": 12, "images_per_second": 8.0}
+    (runs_of("/rm+pfi_from")[0] / "log.jsonl").write_text(json.dumps(step) + "\n")
     page = written()
     states = {row.line["row"]: (row.status, row.reason) for row in page.tables[0].rows}
     assert states["RM"] == ("partial", "out of memory: 17 GB of 16")
-    assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "not run"
+    assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "running"
     shown = text(page)
     assert "Partial 2 of 7 runs are done" in shown
     assert "OutOfMemoryError: out of memory: 17 GB of 16" in shown
+    assert "step 3 of 12, 4 s left" in shown
     assert 'data-reload="30"' in page.path.read_text()
-    assert page.counts == {"done": 2, "failed": 1, "todo": 4}
+    assert page.counts == {"done": 2, "running": 1, "failed": 1, "todo": 3}
 
 
 def test_nothing_has_run() -> None:
