@@ -243,3 +243,19 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == "results/tiny/tiny/report.html: 7 runs: 7 done"
     assert main(["report", "tiny", "--scale", "tiny", "--tables", "pear"]) == 2
     assert "did you mean 'pair'?" in capsys.readouterr().err
+
+
+def test_watching_ends_when_all_runs_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        complete()
+
+    monkeypatch.setattr("analysis.report.page.time.sleep", sleep)
+    assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "9"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "4 waiting, 3 not started" in first and second.endswith("7 runs: 7 done")
+    assert slept == [9]

@@ -225,6 +225,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (first && own.length === 1) first.open = true;
     dialog.showModal();
     dialog.scrollTop = 0;
+    // Not every browser focuses a button that is clicked, and so comes back to it by itself.
     dialog.addEventListener("close", () => button.focus(), { once: true });
   }
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

@@ -1,0 +1,38 @@
+"""The workflow writes the page of what it was asked for, and never fails for it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.test_workflow import snakemake
+from tests.tiny import make_project
+
+PAGE = Path("results/tiny/tiny/report.html")
+CHECK = "results/checks/shapes-tiny.json"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("report"), data=False)
+
+
+def test_a_dry_run_writes_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*.html"))
+    assert snakemake(folder, "--dry-run").returncode == 0
+    assert sorted(folder.rglob("*.html")) == before == []
+
+
+def test_it_is_written_though_nothing_is_trained(folder: Path) -> None:
+    result = snakemake(folder, CHECK)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count(f"{PAGE}: 4 runs: 2 waiting, 2 not started") == 2
+    assert "0 of 4\nruns are done" in (folder / PAGE).read_text()
+
+
+def test_one_that_cannot_be_written_is_said_in_a_line(folder: Path) -> None:
+    (folder / PAGE).unlink(missing_ok=True)
+    (folder / PAGE).mkdir(parents=True)
+    (folder / CHECK).unlink()
+    result = snakemake(folder, CHECK)
+    assert result.returncode == 0 and (folder / CHECK).exists()
+    assert "error: " in result.stdout and "Traceback" not in result.stdout + result.stderr
