@@ -136,7 +136,8 @@ def _tell_apart(nodes: dict[str, Node]) -> None:
     alike = Counter((node.group, node.label) for node in students)
     for node in students:
         if alike[node.group, node.label] > 1:
-            node.label += " from " + ", ".join(nodes[key].name for key in node.before)
+            names = (nodes[key].name.removeprefix("Classifier ") for key in node.before)
+            node.label = ", ".join([node.label, *names])
 
 
 def _place(nodes: Mapping[str, Node]) -> tuple[list[tuple[str, int, float]], int]:
