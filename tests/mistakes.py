@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.tiny import edit
+from tests.tiny import PARTS, edit
 
 PLAN = "plan tiny --scale tiny"
 STUDY = "configs/studies/tiny.yaml"
@@ -18,6 +18,7 @@ DETECTOR = "configs/detectors/retinanet.yaml"
 PRESET = "configs/methods/rm_loc.yaml"
 NUMBERS = Path("configs/published/rm_pfi.csv")
 ZEROS = "0" * 64
+TABLE: dict[str, Any] = PARTS["studies/tiny"]["tables"]["pair"]
 
 
 class Case(NamedTuple):
@@ -151,6 +152,11 @@ IN_A_STUDY = {
         table(methods="rm"), PLAN, (STUDY, "'tables.pair.methods'", "valid list")
     ),
     "a table without pairs": Case(table(pairs=[]), PLAN, (STUDY, "'tables.pair.pairs'")),
+    "two tables of one title": Case(
+        change(STUDY, tables__other={**TABLE, "methods": ["pfi"]}),
+        PLAN,
+        (STUDY, "'pair' and 'other'", "'One pair'"),
+    ),
     "a study without seeds": Case(change(STUDY, seeds=0), PLAN, (STUDY, "'seeds'", "greater")),
     "an unknown setting of a method": Case(
         table(settings={"rm": {"wieght": 1}}), PLAN, (STUDY, "'rm'", "'wieght'", "'weight'?")

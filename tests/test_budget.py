@@ -168,7 +168,7 @@ def test_what_nothing_is_known_of_is_counted_apart(budget: Callable[..., list[st
 def test_a_run_of_two_tables_is_trained_once(budget: Callable[..., list[str]]) -> None:
     measure()
     study = Library().study("tiny", "test").model_dump(mode="json")
-    other = study["tables"]["pair"] | {"methods": ["rm"]}
+    other = study["tables"]["pair"] | {"title": "Other", "methods": ["rm"]}
     edit("configs/studies/tiny.yaml", tables__other=other)
     lines = budget()
     assert lines[2].split() == ["other", "3", "0", "0.00", "4.50"]

@@ -116,7 +116,7 @@ def test_figures_that_were_not_published_are_left_out() -> None:
 
 def test_only_some_tables() -> None:
     content = yaml.safe_load(Path(STUDY).read_text())
-    other = {**content["tables"]["pair"], "methods": ["pfi"]}
+    other = {**content["tables"]["pair"], "title": "Other", "methods": ["pfi"]}
     edit(STUDY, tables__other=other)
     assert {row.table for row in planned().rows} == {"pair", "other"}
     assert {row.table for row in planned(tables=["other"]).rows} == {"other"}

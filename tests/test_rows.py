@@ -147,3 +147,24 @@ def test_the_headline_figure_is_that_of_the_data_that_the_study_names() -> None:
     table(dataset="voc0712")
     edit("configs/scales/tiny.yaml", datasets__voc0712="shapes-tiny")
     assert {row.metric for row in planned().rows} == {"VOC07"}
+
+
+def test_a_paper_says_once_what_its_student_has_alone() -> None:
+    """An ablation without a baseline takes that of another table, of the same source and data."""
+    head = "table,dataset,schedule,detector,teacher,student,method,setting,AP,AP50,AP75,APS,APM,APL"
+    lines = [
+        f"{head},VOC07,source,framework,differs,note",
+        "T1,coco2017,1x,retinanet,,r18,baseline,,31.9,50.4,,,,,,paper,,,",
+        "T2,coco2017,1x,retinanet,,r18,baseline,,31.9,,33.8,,,,,paper,,,",
+        "T9,voc0712,1x,retinanet,,r18,baseline,,44.0,,,,,,,paper,,,",
+        "T8,coco2017,1x,retinanet,,r18,baseline,,33.0,,,,,,,another,,,",
+        "T4,coco2017,1x,retinanet,r50,r18,rm,,33.3,,,,,,,paper,,,",
+    ]
+    numbers = Path("configs/published/rm_pfi.csv")
+    edit(STUDY, published=numbers.name)
+    table(published="T4", methods=["rm"])
+    numbers.write_text("\n".join(lines))
+    rm = row_of(planned("paper"), "rm")
+    assert rm.published_baseline == {"AP": 31.9, "AP50": 50.4, "AP75": 33.8}
+    numbers.write_text("\n".join([*lines, lines[1].replace("T1", "T3").replace("31.9", "32.0")]))
+    assert row_of(planned("paper"), "rm").published_baseline == {}  # which of the two is not said

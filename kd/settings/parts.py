@@ -261,3 +261,15 @@ class Study(Part):
     """By the name of their file of gains."""
     figures: dict[Word, Figure] = {}
     """By the name of their folder and rule."""
+
+    @model_validator(mode="after")
+    def _titles_differ(self) -> "Study":
+        titles: dict[str, str] = {}
+        for key, table in self.tables.items():
+            other = titles.setdefault(table.title, key)
+            if other != key:
+                raise ValueError(
+                    f"tables '{other}' and '{key}' have one title, '{table.title}', by which "
+                    f"readers tell them apart; give '{key}' another"
+                )
+        return self

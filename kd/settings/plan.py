@@ -11,7 +11,7 @@ from kd.settings.compose import compose, imported, merge
 from kd.settings.library import Library
 from kd.settings.methods import check_overrides, check_readable, resolve, teachers
 from kd.settings.parts import Pair, Scale, Study, Table
-from kd.settings.published import Line, read_published
+from kd.settings.published import find, read_published
 from kd.settings.run import Run
 
 Kind = Literal["teacher", "baseline", "distilled"]
@@ -172,7 +172,7 @@ class _Planner:
             classifier = self._classifier_name(cell) if run.classifier else ""
             teacher = (cell.pair.teacher or "") if run.teacher else classifier
         row = (cell.schedule, cell.detector, teacher, student, method, setting)
-        line = self.published.get((cell.table.published or "", *row), Line())
+        line = find(self.published, cell.table.dataset, cell.table.published or "", row)
         voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
         several = len(cell.table.schedules) > 1
         return Row(

@@ -28,6 +28,7 @@ class Line(NamedTuple):
     """Why the conditions are not ours even at paper scale; empty where they are."""
     note: str = ""
     """Where the number comes from, if not from the source itself."""
+    dataset: str = ""
 
 
 Published = dict[tuple[str, ...], Line]
@@ -51,6 +52,26 @@ def read_published(library: Library, study: Study, where: str) -> Published:
     return numbers
 
 
+def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> Line:
+    """Return what was published for a row of a table; an empty line where nothing was.
+
+    An ablation often leaves out the student alone, which another table of the same paper has: a
+    baseline is taken from there if all of the file that have it say the same.
+    """
+    found = numbers.get((table, *row))
+    if found or not table or row[ROW.index("method") - 1] != "baseline":
+        return found or Line()
+    sources = {line.source for key, line in numbers.items() if key[0] == table}
+    others = [
+        line
+        for key, line in numbers.items()
+        if key[1:] == row and line.dataset == dataset and line.source in sources
+    ]
+    figures = dict(item for line in others for item in line.figures.items())
+    agreed = all(line.figures.items() <= figures.items() for line in others)
+    return others[0]._replace(figures=figures) if others and agreed else Line()
+
+
 def _read(library: Library, name: str, where: str) -> Published:
     path = library.root / "published" / name
     if not path.is_file():
@@ -63,7 +84,7 @@ def _read(library: Library, name: str, where: str) -> Published:
             check(column, line[column], f"{place}: column '{column}'")
         row = tuple(line[column] for column in ROW)
         figures = {key: number(line[key], key, place) for key in FIGURES if line[key]}
-        published = Line(figures, line["source"], line["differs"], line["note"])
+        published = Line(figures, line["source"], line["differs"], line["note"], line["dataset"])
         if found.setdefault(row, published).figures != figures:
             raise UserError(f"{place}: other figures for a row that an earlier line has, {row}")
     return found

@@ -63,7 +63,10 @@ def test_paired_gains_come_before_baselines_and_are_pooled_by_degrees_of_freedom
 
 def test_a_row_of_two_tables_counts_once() -> None:
     study = Library().study("tiny", "test").model_dump(mode="json")
-    edit("configs/studies/tiny.yaml", tables__other=study["tables"]["pair"] | {"methods": ["rm"]})
+    edit(
+        "configs/studies/tiny.yaml",
+        tables__other=study["tables"]["pair"] | {"title": "Other", "methods": ["rm"]},
+    )
     made = planned()
     rows = [row for row in made.rows if row.table == "pair"]
     first = Plan(made.study, made.scale, rows)
