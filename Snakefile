@@ -41,6 +41,7 @@ onstart:
     require_data()
     write_runs()
     write_report()
+    watch_report()
 
 
 onsuccess:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -159,9 +160,13 @@ def write(request: Request, planned: Plan, library: Library, every: int = EVERY)
 
 
 def watch(request: Request, planned: Plan, library: Library, every: int) -> None:
-    """Write the page again every so many seconds, until all runs are done or Ctrl-C."""
+    """Write the page again every so many seconds.
+
+    It ends with the last run, with Ctrl-C, and with the process that started it.
+    """
+    parent = os.getppid()
     try:
-        while True:
+        while os.getppid() == parent:
             page = write(request, planned, library, max(every, 1))
             print(page, flush=True)
             if not page.partial:

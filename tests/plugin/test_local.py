@@ -1,7 +1,6 @@
 """Jobs as processes of this machine, which share its GPUs."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,15 +12,9 @@ from snakemake_executor_plugin_submitit.request import RequestError, request_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 from tests.plugin.jobs import Job
+from tests.processes import until
 
 WAITS = "echo $CUDA_VISIBLE_DEVICES > gpus; echo $$ > pid; until test -e go; do sleep 0.05; done"
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from snakemake_executor_plugin_submitit.payload import STOP_FILE, CommandError, Payload
+
+from tests.processes import gone, until
 
 JOB = """
 import pickle, signal, sys
@@ -46,27 +46,12 @@ DEAF = (
 )
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
 def written(name: str) -> bool:
     return Path(name).exists() and Path(name).read_text().endswith("\n")
 
 
 def pids(*names: str) -> list[int]:
     return [int(word) for name in names for word in Path(name).read_text().split()]
-
-
-def gone(pid: int) -> bool:
-    """Return whether a process has ended; one that nobody has waited for has, too."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def payload(command: str, grace: float = 30) -> Payload:

@@ -1,11 +1,16 @@
 """The workflow writes the page of what it was asked for, and never fails for it."""
 
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import gone, until
 from tests.test_workflow import snakemake
-from tests.tiny import make_project
+from tests.tiny import REPOSITORY, make_project
 
 PAGE = Path("results/tiny/tiny/report.html")
 CHECK = "results/checks/shapes-tiny.json"
@@ -27,6 +32,24 @@ def test_it_is_written_though_nothing_is_trained(folder: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f"{PAGE}: 4 runs: 2 waiting, 2 not started") == 2
     assert "0 of 4\nruns are done" in (folder / PAGE).read_text()
+
+
+def test_watching_ends_with_the_process_that_began_it(folder: Path) -> None:
+    """As when Snakemake is killed, which cannot stop it."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "kd", "report", "tiny", "--scale", "tiny", "--watch", "1"]
+    (folder / "watched").touch()
+    shell = f"{shlex.join(command)} > watched & echo $!; read line"
+    with subprocess.Popen(
+        ["bash", "-c", shell],
+        **{"cwd": folder, "env": environment, "text": True},
+        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
+    ) as begun:
+        assert begun.stdout is not None
+        pid = int(begun.stdout.readline())
+        until(lambda: (folder / "watched").stat().st_size)
+        assert not gone(pid)
+    until(lambda: gone(pid))
 
 
 def test_one_that_cannot_be_written_is_said_in_a_line(folder: Path) -> None:

@@ -54,16 +54,24 @@ def print_partial_table():
     )
 
 
+REPORT = [sys.executable, "-m", "kd", "report", *WORKFLOW.request]
+WATCHING = []
+
+
 def write_report():
     """Write the study's page; one that cannot be written is said in a line and stops nothing."""
-    written = subprocess.run(
-        [sys.executable, "-m", "kd", "report", *WORKFLOW.request],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    for watcher in WATCHING:  # else it could have the last word
+        watcher.terminate()
+        watcher.wait()
+    written = subprocess.run(REPORT, check=False, capture_output=True, text=True)
     told = (written.stderr if written.returncode else written.stdout).splitlines()
     print(*told[-1:])
+
+
+def watch_report():
+    """Have the study's page written every minute, for as long as this process runs."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    WATCHING.append(subprocess.Popen([*REPORT, "--watch", "60"], **quiet))
 
 
 def teacher_weights(wildcards):
