@@ -213,7 +213,7 @@ def mark_of(line: Line, mark: Mapping[str, str]) -> str:
 def _clauses(line: Line, usual: str = "") -> list[str]:
     """Return what is to be said of a row alone; its source only where it is not the usual one."""
     source = f"published in {line['source']}" if line["source"] not in ("", usual) else ""
-    said = BETWEEN.join([line["differs"], line["note"], source]).split(BETWEEN)
+    said = BETWEEN.join([line["unlike"], line["differs"], line["note"], source]).split(BETWEEN)
     return list(dict.fromkeys(clause for clause in said if clause))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis import costs
+from analysis.likeness import unlike
 from analysis.resampled import gain_interval
 from analysis.statistics import holm, interval, paired_gains, sign_flip_test, summary, t_test
 from analysis.verdicts import verdict
@@ -27,7 +28,16 @@ BEFORE = (
     *("table", "group", "row", "kind", "teacher", "student", "setting", "scale", "metric"),
     *("seeds", "status"),
 )
-AFTER = ("stand_ins", "differs", "note", "source", "runs", "baseline_runs", "teacher_runs")
+AFTER = (
+    "stand_ins",
+    "unlike",
+    "differs",
+    "note",
+    "source",
+    "runs",
+    "baseline_runs",
+    "teacher_runs",
+)
 WORDS = (*BEFORE, "verdict", *AFTER)
 """The columns of text; every other column is a number."""
 GAIN = (
@@ -106,6 +116,7 @@ def _line(row: RowSpec, figures: Sequence[str]) -> dict[str, Any]:
         "published_gain": _published_gain(row),
         **_cost(row.runs[seed] for seed in done),
         "stand_ins": "; ".join(row.stand_ins),
+        "unlike": "; ".join(unlike(row.runs.values(), row.baseline_runs.values())),
         "differs": row.differs,
         "note": row.note,
         "source": row.source,

@@ -60,6 +60,7 @@ def _facts(view: RowView, line: Mapping[str, Any]) -> list[tuple[str, str]]:
          if has(line, "published_gain") else ""),
         ("Verdict", view.verdict),
         ("Failed", view.reason),
+        ("Not alike", line["unlike"]),
         ("Published in", line["source"]),
         ("Published under other conditions", line["differs"]),
         ("At this scale", line["stand_ins"].replace(";", ",")),

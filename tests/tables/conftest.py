@@ -1,7 +1,7 @@
 """Made-up runs of a table: all that can become of one, with figures counted by hand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         hours: float | None = None,
         gpus: int = 0,
         spread: float | None = None,
+        record: Mapping[str, Any] | None = None,
         **figures: float | None,
     ) -> Path:
         path = tmp_path / name
@@ -52,7 +53,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         if hours is not None:
             seconds = {"seconds": 3600 * hours, "gpu_seconds": 3600 * hours * gpus}
             rest = {"images_per_second": 20.0, "peak_memory_mb": 1500}
-            (path / "provenance.json").write_text(json.dumps(seconds | rest))
+            (path / "provenance.json").write_text(json.dumps(seconds | rest | (record or {})))
         if ap is not None and spread is not None:
             np.savez(path / "resampled.npz", **resamples(100 * ap, spread))
         return path

@@ -5,6 +5,8 @@ import io
 import pandas as pd
 import pytest
 
+from analysis.likeness import OTHER_DATA, OTHER_TEACHER
+from analysis.markdown import to_markdown
 from analysis.tables import RowSpec, build, to_csv
 from kd.errors import UserError
 from tests.tables.conftest import DIFFERS, REASON, REMARK
@@ -14,7 +16,7 @@ CONTRACT = """
     AP AP50 AP75 APS APM APL std gain gain_std gain_low gain_high image_low image_high 
     p p_exact p_holm verdict published_AP published_AP50 published_AP75 published_APS 
     published_APM published_APL published_gain hours gpu_hours images_per_second memory_mb 
-    energy_kwh stand_ins differs note source runs baseline_runs teacher_runs
+    energy_kwh stand_ins unlike differs note source runs baseline_runs teacher_runs
 """
 
 
@@ -173,3 +175,19 @@ def test_csv_reads_back(frame):
             frame[column].tolist(), rel=1e-5, nan_ok=True
         )
     assert again["status"].tolist() == frame["status"].tolist()
+
+
+def test_what_was_not_made_alike_is_said(run):
+    """A row's records against those of its baseline and of the teacher that it names."""
+    teacher = run("teacher", hours=1, record={"data": "d1", "weights_sha256": "w1"})
+    base = run("base", 0.3, hours=1, record={"data": "d1"})
+    taught = {"data": "d1", "teacher": str(teacher / "weights.pth"), "teacher_sha256": "w1"}
+
+    def row(label, **record):
+        made = run(label, 0.3, hours=1, record=taught | record)
+        return RowSpec("T", "G", label, "distilled", "a", "b", {0: made}, {0: base})
+
+    rows = [row("alike"), row("data", data="d2"), row("weights", teacher_sha256="w0")]
+    assert build(rows)["unlike"].tolist() == ["", OTHER_DATA, OTHER_TEACHER]
+    text = to_markdown(build(rows))
+    assert f"† {OTHER_DATA.capitalize()}" in text and f"‡ {OTHER_TEACHER.capitalize()}" in text
