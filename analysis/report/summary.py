@@ -2,14 +2,20 @@
 
 import html
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from analysis.report.grids import RowView, TableView
+import pandas as pd
+
+from analysis.publish import PARTIAL
+from analysis.report.grids import TableView
 from analysis.report.intervals import has
-from analysis.sheets import ABSENT, gain, name_of, number
+from analysis.sheets import ABSENT, Line, gain, name_of, number
+from analysis.tables import GAIN, WORDS, grouped
+from analysis.tables import lines as lines_of
 from kd.settings.library import Library
 from kd.settings.run import RESULTS, study_folder
 
@@ -24,29 +30,29 @@ class Headline(NamedTuple):
 
     group: str
     baseline: str
-    best: RowView | None
-    """The distilled row of the largest gain."""
+    best: str
+    """The distilled row of the largest gain; empty where there is none."""
     gain: str
     published: str
 
 
 def headlines(table: TableView) -> list[Headline]:
     """Return the headline of each group of a table."""
-    return [_headline(group, rows) for group, rows in table.groups.items()]
+    return [_headline(group, [row.line for row in rows]) for group, rows in table.groups.items()]
 
 
-def _headline(group: str, rows: Sequence[RowView]) -> Headline:
-    measured = [row for row in rows if has(row.line, "gain")]
-    best = max(measured, key=lambda row: float(row.line["gain"]), default=None)
-    baseline = next((row.line for row in rows if row.line["kind"] == "baseline"), rows[0].line)
+def _headline(group: str, lines: Sequence[Line]) -> Headline:
+    measured = [line for line in lines if has(line, "gain")]
+    best = max(measured, key=lambda line: float(line["gain"]), default=None)
+    baseline = next((line for line in lines if line["kind"] == "baseline"), lines[0])
     metric = baseline["metric"]
     figure = number(baseline[metric], baseline["std"])
     return Headline(
         group,
         f"{name_of(metric)} {figure}" if has(baseline, metric) else ABSENT,
-        best,
-        gain(best.line) if best else "",
-        number(best.line["published_gain"], signed=True) if best else "",
+        best["row"] if best else "",
+        gain(best) if best else "",
+        number(best["published_gain"], signed=True) if best else "",
     )
 
 
@@ -61,6 +67,10 @@ class Other:
     """Of its page, from this one; empty where it has none."""
     state: str
     """As its page says it; without a page the command that makes one."""
+    headlines: Sequence[Headline] = ()
+    """Of its first table."""
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    """Of all its tables."""
 
 
 def others(study: str, scale: str, library: Library) -> list[Other]:
@@ -80,7 +90,29 @@ def _other(folder: Path, library: Library) -> Other:
     title = library.study(study, "report").title
     if not page.exists():
         return Other(study, title, scale, "", f"kd report {study} --scale {scale}")
-    return Other(study, title, scale, f"../../{study}/{scale}/{PAGE}", _state(page))
+    lines = _lines(folder)
+    first = [line for line in lines if line["table"] == lines[0]["table"]]
+    return Other(
+        study,
+        title,
+        scale,
+        f"../../{study}/{scale}/{PAGE}",
+        _state(page),
+        [_headline(group, members) for group, members in grouped(first, "group").items()],
+        Counter(line["verdict"] for line in lines if line["verdict"]),
+    )
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the frame that was published in a folder, in part or whole."""
+    paths = [folder / "table.csv", folder / PARTIAL / "table.csv"]
+    newest = max(filter(Path.exists, paths), key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        return []
+    frame = pd.read_csv(newest, dtype=dict.fromkeys(WORDS, str))
+    if not {*WORDS, *GAIN} <= set(frame.columns):  # as an earlier version wrote it
+        return []
+    return lines_of(frame.fillna(dict.fromkeys(WORDS, "")))
 
 
 def _state(page: Path) -> str:

@@ -12,6 +12,7 @@ from analysis.report.intervals import WIDTH, Axis
 from analysis.report.page import Request
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
+from analysis.tables import to_csv
 from kd.__main__ import main
 from kd.settings.library import Library
 from kd.settings.plan import plan
@@ -219,6 +220,10 @@ def test_other_studies_are_linked_with_their_state() -> None:
     source = written().path.read_text()
     assert '<a href="../../another/smoke/report.html">Another &amp; one</a>' in source
     assert "7 runs: 7 done; written" in source
+    Path("results/another/smoke/table.csv").write_text(to_csv(page.frame))
+    front = text(written())
+    assert "done; written" in front and "UTC; ran at tiny: 2" in front
+    assert front.count("RetinaNet AP 31.0 ± 1.4 RM") == 2  # this study's, and the other's
 
 
 def test_how_to_reproduce() -> None:
