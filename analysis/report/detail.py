@@ -50,7 +50,8 @@ def _baseline(row: Row, seed: int, places: Mapping[str, int]) -> int | None:
 def _facts(view: RowView, line: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is said of a row as a whole, in words."""
     rows = [
-        ("Gain", number(line["gain"], line["gain_std"], signed=True) if has(line, "gain") else ""),
+        (f"Gain in {name_of(line['metric'])}", number(line["gain"], line["gain_std"], signed=True)
+         if has(line, "gain") else ""),
         ("Interval over seeds", _interval(line, "gain")),
         ("Interval over images", _interval(line, "image")),
         ("p, t test", _p(line, "p")),
