@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.bootstrap import average_precision, interval, rank, resample, spread_ties, tally
 from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
 from kd.errors import UserError
+from kd.files import read_json
 from kd.settings.library import Library
 from kd.voc_map import ELEVEN_RECALLS, Floats
 
@@ -17,6 +18,8 @@ FIGURES = ("AP", "AP50", "VOC07")
 FILE = "resampled.npz"
 POINTS = 100
 """AP points are hundredths."""
+ROUNDING = 1e-3
+"""AP points: more than float32 takes off, less than other detections change."""
 
 
 def write(directory: Path, library: Library) -> None:
@@ -80,15 +83,25 @@ def gain_interval(
     """Return the image interval of a gain in AP points: 95 % of the resamples, the seeds given.
 
     Both map a seed to a run; the gain is the mean over seeds that both have. None without a shared
-    seed, and where a run of one has no samples. UserError where runs are of different test splits.
+    seed, and where a run of one has no samples or those of earlier detections than its metrics.
+    UserError where runs are of different test splits.
     """
     shared = sorted(students.keys() & baselines.keys())
-    pairs = [(students[seed] / FILE, baselines[seed] / FILE) for seed in shared]
-    if not pairs or not all(path.exists() for pair in pairs for path in pair):
+    pairs = [(students[seed], baselines[seed]) for seed in shared]
+    if not pairs or not all(_current(run, figure) for pair in pairs for run in pair):
         return None
-    gains = [_difference(*pair, figure) for pair in pairs]
+    gains = [_difference(student / FILE, baseline / FILE, figure) for student, baseline in pairs]
     low, high = interval(np.mean(gains, axis=0)[None, 1:], CONFIDENCE)
     return None if np.isnan(low[0]) else (float(low[0]), float(high[0]))
+
+
+def _current(run: Path, figure: str) -> bool:
+    """Return whether a run has samples, the first of which is what its metrics say."""
+    sampled, path = samples(run, figure), run / "metrics.json"
+    if sampled is None or not path.exists():
+        return sampled is not None
+    stated = read_json(path)[figure]
+    return stated is None or abs(sampled[0] - POINTS * stated) < ROUNDING
 
 
 def _difference(student: Path, baseline: Path, figure: str) -> Floats:

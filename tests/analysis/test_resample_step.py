@@ -131,6 +131,15 @@ def test_no_interval_without_a_shared_seed_or_where_a_run_has_no_samples(project
     assert samples(other, "AP") is None
 
 
+def test_no_interval_of_earlier_detections(project):
+    one, other = make(project / "one"), make(project / "other", seed=1)
+    ap = samples(one, "AP")[0] / 100
+    write_json(one / "metrics.json", {"AP": ap})
+    assert gain_interval({0: other}, {0: one}, "AP") is not None
+    write_json(one / "metrics.json", {"AP": ap + 1e-4})
+    assert gain_interval({0: other}, {0: one}, "AP") is None
+
+
 def test_runs_of_different_splits_are_refused(project):
     before = make(project / "before")
     edit_split(keep=2)
