@@ -27,8 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # an absent or unreadable file, a full disk
         from kd.provenance import reason
 
-        named = error.filename and f"{error.filename}: {error.strerror}"
-        print(f"error: {named or reason(error)}", file=sys.stderr)
+        print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if not launch.launched():

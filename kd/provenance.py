@@ -57,7 +57,14 @@ def write_failure(directory: Path, error: BaseException) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's first line; of one from a data loading process the last, its own."""
+    """Return an error's first line; of one from a data loading process the last, its own.
+
+    One of a file names it as seen from here.
+    """
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        path = Path(error.filename)
+        here = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return f"{here}: {error.strerror}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1 if "Original Traceback" in str(error) else 0]
 
