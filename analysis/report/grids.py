@@ -134,7 +134,7 @@ def _table(place: int, sheet: sheets.Sheet, lines: list[dict[str, Any]]) -> Tabl
 
 def _split(note: str) -> tuple[str, str]:
     """Return the mark that a note begins with, and the note."""
-    found = re.match(rf"([{sheets.MARKS}{re.escape(STAR)}\u00b1]+) ", note)
+    found = re.match(rf"([{sheets.MARKS}{re.escape(STAR)}]+) ", note)
     return (found[1], note[found.end() :]) if found else ("", note)
 
 
