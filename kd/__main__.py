@@ -261,7 +261,7 @@ def _analyse(options: argparse.Namespace) -> None:
     kind = figures.get(options.analysis)
     settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
     if settings.runs_networks:
-        _set_threads(options.threads)
+        _prepare(options.threads)
     from analysis.analyse import analyse
 
     for path in analyse(settings, options.runs, options.to, Library()):
@@ -333,7 +333,7 @@ def _train(options: argparse.Namespace) -> int:
     launch.take_place()
     if options.processes > 1 and "RANK" not in os.environ:
         return launch.launch(options.run, options.processes, options.arguments)
-    _set_threads(options.threads)
+    _prepare(options.threads)
     from kd.train import train
 
     try:
@@ -346,7 +346,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    _set_threads(options.threads)
+    _prepare(options.threads)
     from kd.predict import predict
 
     predict(options.run, options.workers)
@@ -364,7 +364,11 @@ def _resample(options: argparse.Namespace) -> None:
     write(options.run, Library())
 
 
-def _set_threads(threads: int | None) -> None:
+def _prepare(threads: int | None) -> None:
+    """Make ready for networks."""
+    from kd import grammar
+
+    grammar.load()
     if threads:
         import torch
 

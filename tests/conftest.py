@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kd import grammar
 from kd.settings.compose import WEIGHTS, detector_model
 from kd.settings.datasets import Shapes
 from kd.settings.library import Library
@@ -31,7 +32,11 @@ NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let processes that tests start be interrupted, though a shell's background job cannot be."""
+    """Import what several workers cannot at once, and let what tests start be interrupted.
+
+    A shell's background job cannot be.
+    """
+    grammar.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
