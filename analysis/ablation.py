@@ -17,10 +17,9 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.names import method_name
-from analysis.statistics import Metric, interval, summary
+from analysis.statistics import POINTS, Metric, interval, summary
 from analysis.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject, varying
-from analysis.tables import POINTS
 from kd.errors import UserError, suggest
 from kd.evaluation import Metrics
 from kd.settings.library import Library

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from kd.settings.spent import Cost, cost
 
-__all__ = ["Cost", "cost", "total"]
-
 
 def total(runs: Iterable[Path]) -> Cost:
     """Return what several runs took together, each counted once; unfinished ones took nothing yet.

@@ -4,13 +4,19 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from analysis.statistics import SIGNIFICANT, WORTH_FINDING, paired_gains, seeds_needed, summary
+from analysis.statistics import (
+    POINTS,
+    SIGNIFICANT,
+    WORTH_FINDING,
+    paired_gains,
+    seeds_needed,
+    summary,
+)
 from kd.settings.plan import Plan
 from kd.settings.run import Run
 
 POWER = 0.8
 CONFIDENCE = 0.95
-POINTS = 100
 SURE = 10
 """Degrees of freedom from which a spread is told without a warning."""
 

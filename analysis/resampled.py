@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.bootstrap import average_precision, interval, rank, resample, spread_ties, tally
 from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
+from analysis.statistics import POINTS
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.library import Library
@@ -16,8 +18,6 @@ from kd.voc_map import ELEVEN_RECALLS, Floats
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 FIGURES = ("AP", "AP50", "VOC07")
 FILE = "resampled.npz"
-POINTS = 100
-"""AP points are hundredths."""
 ROUNDING = 1e-3
 """AP points: more than float32 takes off, less than other detections change."""
 
@@ -87,30 +87,35 @@ def gain_interval(
     UserError where runs are of different test splits.
     """
     shared = sorted(students.keys() & baselines.keys())
-    pairs = [(students[seed], baselines[seed]) for seed in shared]
-    if not pairs or not all(_current(run, figure) for pair in pairs for run in pair):
+    gains = [_difference(students[seed], baselines[seed], figure) for seed in shared]
+    found = [gain for gain in gains if gain is not None]
+    if not found or len(found) < len(gains):
         return None
-    gains = [_difference(student / FILE, baseline / FILE, figure) for student, baseline in pairs]
-    low, high = interval(np.mean(gains, axis=0)[None, 1:], CONFIDENCE)
+    low, high = interval(np.mean(found, axis=0)[None, 1:], CONFIDENCE)
     return None if np.isnan(low[0]) else (float(low[0]), float(high[0]))
 
 
-def _current(run: Path, figure: str) -> bool:
-    """Return whether a run has samples, the first of which is what its metrics say."""
-    sampled, path = samples(run, figure), run / "metrics.json"
-    if sampled is None or not path.exists():
-        return sampled is not None
-    stated = read_json(path)[figure]
-    return stated is None or abs(sampled[0] - POINTS * stated) < ROUNDING
-
-
-def _difference(student: Path, baseline: Path, figure: str) -> Floats:
-    mine, theirs = read_arrays(student), read_arrays(baseline)
+def _difference(student: Path, baseline: Path, figure: str) -> Floats | None:
+    mine, theirs = (_current(run, figure) for run in (student, baseline))
+    if mine is None or theirs is None:
+        return None
     if mine["split"] != theirs["split"]:
         raise UserError(
-            f"{student} and {baseline}: of different test splits; evaluate and resample both again"
+            f"{student / FILE} and {baseline / FILE}: of different test splits; "
+            "evaluate and resample both again"
         )
     return mine[figure].astype(np.float64) - theirs[figure]
+
+
+def _current(run: Path, figure: str) -> dict[str, Any] | None:
+    """Return a run's samples; None without any, or if the first is not what its metrics say."""
+    path, metrics = run / FILE, run / "metrics.json"
+    if not path.exists():
+        return None
+    found = read_arrays(path)
+    stated = read_json(metrics)[figure] if metrics.exists() else None
+    same = stated is None or abs(found[figure][0] - POINTS * stated) < ROUNDING
+    return found if same else None
 
 
 def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, float, float]:

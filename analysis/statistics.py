@@ -10,6 +10,8 @@ Metric = Literal[
     "AR1", "AR10", "AR100", "ARS", "ARM", "ARL", "VOC07", "VOC12",
 ]  # fmt: skip
 """The figures of ``metrics.json``, named here because ``kd.evaluation`` is slow to import."""
+POINTS = 100
+"""A figure is stored as a fraction of 1 and printed in AP points."""
 SIGNIFICANT = 0.05
 """The level of tests: a corrected p below it gets a mark."""
 WORTH_FINDING = 0.5

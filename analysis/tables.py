@@ -13,14 +13,20 @@ import pandas as pd
 from analysis import costs
 from analysis.likeness import unlike
 from analysis.resampled import gain_interval
-from analysis.statistics import holm, interval, paired_gains, sign_flip_test, summary, t_test
+from analysis.statistics import (
+    POINTS,
+    holm,
+    interval,
+    paired_gains,
+    sign_flip_test,
+    summary,
+    t_test,
+)
 from analysis.verdicts import verdict
 from kd.errors import UserError
 from kd.evaluation import Metrics
 from kd.files import read_json
 
-POINTS = 100
-"""A figure is stored as a fraction of 1 and printed in AP points."""
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Figures of every table; ``VOC07`` joins them where it is the headline of a row."""
 

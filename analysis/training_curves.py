@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from analysis.statistics import POINTS
 from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject
-from analysis.tables import POINTS
 from kd.evaluation import Metrics
 
 COLUMNS = ("run", "seed", "quantity", "term", "step", "epoch", "value")

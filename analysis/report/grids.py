@@ -10,10 +10,9 @@ import pandas as pd
 
 from analysis import sheets, tables
 from analysis.report.intervals import Axis, Bar, has
-from analysis.sheets import ABSENT, STAR
+from analysis.sheets import ABSENT, STAR, Line
 from analysis.statistics import SIGNIFICANT
 
-Line = Mapping[str, Any]
 DONE, PARTIAL, FAILED, UNRUN = "done", "partial", "failed", "not run"
 MEASURED = (DONE, PARTIAL)
 

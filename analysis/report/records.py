@@ -7,15 +7,15 @@ from typing import Any, get_args
 
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from analysis.statistics import Metric
+from analysis.statistics import POINTS, Metric
 from kd.look import Target, content, look
 from kd.reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.plan import Plan
 from kd.settings.run import Run
+from kd.settings.spent import JOULES
 from kd.status import DONE, FAILED, INTERRUPTED, SUBMITTED, UNSTARTED, WAITING, Status, survey
 
-POINTS = 100
 LOG_LINES = 8
 LINE_LENGTH = 400
 """Characters of a line of a log; a progress bar can be longer than a page."""
@@ -29,7 +29,6 @@ KINDS = {
 ORDER = ("done", "running", "queued", "failed", "todo")
 ACCURACIES = ("top1", "mean_per_class")
 Training = Run | ClassifierRun
-JOULES = 3.6e6  # in a kWh
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from analysis.costs import Cost, cost, total
+from analysis.costs import total
 from kd.errors import UserError
 from kd.files import write_json
+from kd.settings.spent import Cost, cost
 
 
 def run(folder: Path, **record: Any) -> Path:
