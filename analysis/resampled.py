@@ -68,15 +68,6 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
     return values
 
 
-def samples(run: Path, figure: str) -> Floats | None:
-    """Return a figure (1001,) in AP points, as ``write`` left it; None without its file.
-
-    UserError where the file is damaged.
-    """
-    path = run / FILE
-    return read_arrays(path)[figure].astype(np.float64) if path.exists() else None
-
-
 def gain_interval(
     students: Mapping[int, Path], baselines: Mapping[int, Path], figure: str
 ) -> tuple[float, float] | None:
