@@ -1,0 +1,182 @@
+"""How costs grow: each method's share of a step, the evaluation, and the dry run.
+
+python benchmarks/growth.py                        about five minutes on two idle cores
+
+A step's batch, objects per image, classes and pyramid levels are swept one by one, others held.
+A method's figure is the median difference to the bare student's step, round by round, so its
+teacher's forward is in it. RetinaNet at scale smoke, random weights and images. The growth of the
+evaluation and of the workflow is drawn too where `evaluation.py --growth` and `workflow.py` have
+left it in results/benchmarks. The exponent is that of the last three points: 1 is linear.
+"""
+
+import copy
+import tempfile
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+import kd.runtime  # noqa: F401
+from benchmarks.growth_figure import Curve, draw, read_curves
+from benchmarks.report import FOLDER, Line, arguments, publish
+from kd import weights
+from kd.data.loading import seed_everything
+from kd.observation import Progress
+from kd.settings.classifiers import compose_classifier
+from kd.settings.compose import detector_model
+from kd.settings.library import Library
+from kd.settings.matrix import matrix
+from kd.settings.methods import resolve, teachers
+from kd.timing import in_turn, spread
+
+SIDE = 128
+STRIDES = [8, 16, 32, 64, 128, 256]
+PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
+BARE, UNIT = "student alone", "ms beyond the student"
+STUDENT, TEACHER = "r18-w0.25", "r18-w0.5"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a step is made on."""
+
+    batch: int = 4
+    objects: int = 8
+    """In each image."""
+    classes: int = 20
+    levels: int = 5
+
+
+SWEEPS = {
+    "batch": [1, 2, 4, 8, 16],
+    "objects": [2, 8, 32, 128],
+    "classes": [5, 20, 80, 320],
+    "levels": [3, 4, 5, 6],
+}
+TITLES = {
+    "batch": "images in the batch",
+    "objects": "objects per image",
+    "classes": "classes",
+    "levels": "pyramid levels",
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=5)
+    options = parser.parse_args()
+    init_default_scope("mmdet")
+    torch.set_num_threads(1)
+    curves = [curve for name in SWEEPS for curve in _swept(name, options.rounds)]
+    for path in sorted(FOLDER.glob("growth-*.json")):
+        curves += read_curves(path)
+    name = options.name or "growth"
+    draw(curves, FOLDER / name)
+    about = "How costs grow; steps of RetinaNet at scale smoke, batches of 4, one thread."
+    print(publish(name, about, [_line(curve) for curve in curves], options.before))
+
+
+def _swept(name: str, rounds: int) -> list[Curve]:
+    """Return a curve for each method over one sweep."""
+    found = [_costs(replace(Scene(), **{name: value}), rounds) for value in SWEEPS[name]]
+    return [
+        Curve(TITLES[name], UNIT, method, SWEEPS[name], [costs[method] for costs in found])
+        for method in found[0]
+    ]
+
+
+def _line(curve: Curve) -> Line:
+    what = f"{curve.name} over {curve.sweep}: {curve.x[0]:g} to {curve.x[-1]:g}"
+    ends = {"least": curve.y[0], "most": curve.y[-1]}
+    return Line(what, spread([curve.exponent]), details=ends)
+
+
+def _costs(scene: Scene, rounds: int) -> dict[str, float]:
+    """Return, by method, how many ms its step takes beyond the bare student's."""
+    library, data = Library(), _data(scene)
+    with tempfile.TemporaryDirectory() as folder:
+        models = _models(scene, library, Path(folder))
+    cases = {name: partial(_step, model, data) for name, model in models.items()}
+    times = in_turn(cases, rounds)
+    bare = times.pop(BARE)
+    return {
+        name: 1000 * spread([a - b for a, b in zip(each, bare, strict=True)]).median
+        for name, each in times.items()
+    }
+
+
+def _models(scene: Scene, library: Library, folder: Path) -> dict[str, Any]:
+    """Return the bare student and a distiller for each method that applies."""
+    student, teacher = (_detector(name, scene, library) for name in (STUDENT, TEACHER))
+    torch.manual_seed(1)
+    trained = MODELS.build(ConfigDict(copy.deepcopy(teacher), _scope_="mmdet"))
+    weights.save(folder / "teacher.pth", {"state_dict": trained.state_dict()})
+    classifier = compose_classifier("smoke", "shapes-smoke", 0, library, "benchmark")["model"]
+    classifier = {**classifier, "classes": scene.classes}
+    weights.save(folder / "c.pth", {"state_dict": MODELS.build(dict(classifier)).state_dict()})
+    models = {BARE: _built(student)}
+    for name, row in matrix(library).items():
+        if row["retinanet"] or name in library.names("methods"):
+            continue
+        terms = resolve(name, {}, "retinanet", library, "benchmark")
+        taught = {"teacher": teacher, "checkpoint": str(folder / "teacher.pth")}
+        if "classifier" in teachers(terms):
+            taught = {"classifier": classifier, "classifier_checkpoint": str(folder / "c.pth")}
+        models[name] = _built({"type": "Distiller", "student": student, "methods": terms, **taught})
+    return models
+
+
+def _detector(backbone: str, scene: Scene, library: Library) -> dict[str, Any]:
+    scale = library.scale("smoke", "benchmark")
+    model = detector_model(
+        "retinanet", backbone, scene.classes, "scratch", scale, library, "benchmark"
+    )
+    model = copy.deepcopy(model)
+    model["neck"]["num_outs"] = scene.levels
+    model["bbox_head"]["anchor_generator"]["strides"] = STRIDES[: scene.levels]
+    return model
+
+
+def _built(config: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    model = MODELS.build(ConfigDict(copy.deepcopy(config), _scope_="mmdet"))
+    model.progress = PAST_WARM_UP
+    model.optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
+    return model.train()
+
+
+def _data(scene: Scene) -> dict[str, Any]:
+    """Return a batch of noise with objects of 8 to 64 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    images, samples = [], []
+    for _ in range(scene.batch):
+        images.append(torch.randint(256, (3, SIDE, SIDE), generator=generator, dtype=torch.uint8))
+        sides = 8 + 56 * torch.rand(scene.objects, 2, generator=generator)
+        corners = (SIDE - sides) * torch.rand(scene.objects, 2, generator=generator)
+        labels = torch.randint(scene.classes, (scene.objects,), generator=generator)
+        boxes = torch.cat([corners, corners + sides], 1)
+        sample = DetDataSample(metainfo={"img_shape": (SIDE, SIDE)})
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=labels[:0])
+        samples.append(sample)
+    return {"inputs": images, "data_samples": samples}
+
+
+def _step(model: Any, data: dict[str, Any]) -> None:
+    seed_everything(0)
+    batch = model.data_preprocessor(copy.deepcopy(data), training=True)
+    loss, _ = model.parse_losses(model(**batch, mode="loss"))
+    model.optimiser.zero_grad()
+    loss.backward()
+    model.optimiser.step()
+
+
+if __name__ == "__main__":
+    main()

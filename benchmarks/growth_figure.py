@@ -1,0 +1,94 @@
+"""Curves of cost over size: kept as JSON, drawn side by side on logarithmic axes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.style import QUIET, STYLE, WIDTH, look
+from kd.files import read_json, replacing, write_json
+
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one thing costs over one size."""
+
+    sweep: str
+    """What grows, in words; curves of one sweep share a panel."""
+    unit: str
+    """Of ``y``, in words."""
+    name: str
+    """A method's, or what else is measured."""
+    x: Sequence[float]
+    """Rising, all above 0."""
+    y: Sequence[float]
+
+    @property
+    def exponent(self) -> float:
+        """That of ``x`` over the last three points, or all that there are: 1 is linear."""
+        first = -min(3, len(self.x))
+        rise, run = self.y[-1] / self.y[first], self.x[-1] / self.x[first]
+        return math.log(rise) / math.log(run) if rise > 0 else math.nan
+
+
+def write_curves(path: Path, curves: Sequence[Curve]) -> None:
+    """Keep curves in a JSON file, for ``benchmarks/growth.py`` to draw."""
+    write_json(path, [asdict(curve) for curve in curves])
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """Return the curves of ``write_curves``, none where there is no file."""
+    return [Curve(**record) for record in read_json(path)] if path.exists() else []
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """Write ``path`` as PDF and PNG: a panel for each sweep, a dashed line for linear growth."""
+    sweeps = list(dict.fromkeys(curve.sweep for curve in curves))
+    rows = math.ceil(len(sweeps) / COLUMNS)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.6 + 2 * rows), layout="constrained")
+        grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
+        handles: dict[str, Any] = {}
+        for sweep, axes in zip(sweeps, grid, strict=False):
+            handles |= _panel(axes, [curve for curve in curves if curve.sweep == sweep])
+        for axes in list(grid)[len(sweeps) :]:
+            axes.set_visible(False)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False
+        )
+        for suffix in (".pdf", ".png"):
+            with replacing(path.with_suffix(suffix)) as file:
+                figure.savefig(file, dpi=200, format=suffix[1:])
+
+
+def _panel(axes: Axes, curves: Sequence[Curve]) -> dict[str, Any]:
+    """Draw the curves of one sweep; return a handle for each name."""
+    handles = {}
+    for curve in curves:
+        points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if y > 0]
+        style = look("", curve.name)
+        (handles[curve.name],) = axes.plot(
+            *zip(*points, strict=True), **style.line, marker=style.marker, markersize=3, linewidth=1
+        )
+    axes.set(xscale="log", yscale="log", xlabel=curves[0].sweep, ylabel=curves[0].unit)
+    axes.set_xticks(curves[0].x, [f"{x:g}" for x in curves[0].x])
+    axes.minorticks_off()
+    axes.grid(color="0.9", linewidth=0.5)
+    _linear(axes, curves)
+    return handles
+
+
+def _linear(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Draw what would double with the size, from the highest first point."""
+    steepest = max(curves, key=lambda curve: curve.y[0])
+    x, y = steepest.x, [steepest.y[0] * each / steepest.x[0] for each in steepest.x]
+    limits = axes.get_ylim()
+    axes.plot(x, y, color=QUIET, linestyle=(0, (2, 2)), linewidth=0.8, zorder=0)
+    axes.set_ylim(limits)
