@@ -68,9 +68,9 @@ class _Calls(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(function, "__name__", "")
-        if name in TO_HOST and _on_device(args[0]):
-            self.report(name)
-        elif name in TO_DEVICE and _from_host(name, args, kwargs):
+        if (name in TO_HOST and _on_device(args[0])) or (
+            name in TO_DEVICE and _from_host(name, args, kwargs)
+        ):
             self.report(name)
         self.filling = name == "__setitem__" and isinstance(args[2], Number)
         try:

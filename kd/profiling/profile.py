@@ -1,0 +1,129 @@
+"""The profile of a run: what its step costs, by part and beside its bound."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd import provenance
+from kd.data.progress import progress
+from kd.errors import UserError
+from kd.profiling import measure
+from kd.profiling.measure import Parts, Times, by_part, medians
+from kd.profiling.trainee import Trainee, bare
+from kd.settings.compose import WEIGHTS
+from kd.settings.run import read_config
+from kd.timing import spread
+
+Profile = dict[str, Any]
+"""What ``profile.json`` holds; docs/profiling.md says what each entry is."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    steps: int = 10
+    batch: int | None = None
+    """Images of a step, other than the run's."""
+    workers: int = 0
+    """Data loading processes."""
+
+
+def profile(directory: Path, extent: Extent) -> Profile:
+    """Measure a run that is composed or trained; UserError where it cannot be trained yet."""
+    config = read_config(directory)
+    _check(config, directory)
+    if extent.batch:
+        config["train_dataloader"]["batch_size"] = extent.batch
+    trained = directory / WEIGHTS if (directory / WEIGHTS).exists() else None
+    trainee = Trainee.build(config, trained, extent.workers)
+    data = next(trainee.batches())
+    taught = "student" in config["model"]
+    student = Trainee.build(bare(config), trained) if taught else None
+    found = (
+        _beside_bound(student, trainee, data, extent) if student else _alone(trainee, data, extent)
+    )
+    return {
+        **_about(trainee, data, directory, extent),
+        **found,
+        "data": spread(measure.waits(trainee, extent.steps))._asdict(),
+    }
+
+
+def _check(config: dict[str, Any], directory: Path) -> None:
+    """UserError where a run trains nothing, or what teaches it is not there."""
+    if "train_dataloader" not in config:
+        raise UserError(f"{directory}: its weights are published ones; it has no step to profile")
+    for key in ("checkpoint", "classifier_checkpoint"):
+        path = config["model"].get(key)
+        if path and not Path(path).exists():
+            raise UserError(
+                f"{path}: no such checkpoint; it teaches {directory}, so train it first: "
+                f"`kd train {Path(path).parent}`"
+            )
+
+
+def _about(trainee: Trainee, data: Any, directory: Path, extent: Extent) -> Profile:
+    return {
+        "run": str(directory),
+        "time": provenance.now(),
+        **provenance.environment(),
+        "shape": list(trainee.model.data_preprocessor(data, True)["inputs"].shape),
+        "steps": extent.steps,
+        "workers": extent.workers,
+    }
+
+
+def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Extent) -> Profile:
+    """Measure a distilled step, and the two that are its bound, in turn."""
+    replay = measure.replay_of(distilled, data)
+    times = measure.times(student, distilled, replay, data, extent.steps)
+    bounds: list[Parts] = []
+    steps: list[Parts] = []
+    with ExitStack() as stack:
+        alone, taught = (stack.enter_context(by_part(each)) for each in (student, distilled))
+        for number in progress(range(extent.steps + 1), extent.steps + 1, "steps by part"):
+            parts = alone.step(data) | measure.replayed(replay), taught.step(data)
+            if number:  # the first is for caches and allocators
+                for kept, part in zip((bounds, steps), parts, strict=True):
+                    kept.append(part)
+        waiting = {"bound": alone.synchronisations(data), "step": taught.synchronisations(data)}
+    memory = measure.memory_of(student, distilled, replay, data)
+    return {
+        "ratio": times.ratio._asdict(),
+        "seconds": _seconds(times),
+        "parts": {"bound": _spreads(bounds), "step": _spreads(steps)},
+        "memory": {**memory._asdict(), "extra": memory.extra},
+        "synchronisations": waiting,
+    }
+
+
+def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
+    """Measure a step that nobody teaches."""
+    with by_part(trainee) as charged:
+        steps = [
+            charged.step(data)
+            for _ in progress(range(extent.steps + 1), extent.steps + 1, "steps by part")
+        ][1:]
+        waiting = charged.synchronisations(data)
+    return {
+        "ratio": None,
+        "seconds": {"step": spread([sum(step.values()) for step in steps])._asdict()},
+        "parts": {"step": _spreads(steps)},
+        "memory": {"step": measure.peak_of(trainee, data)},
+        "synchronisations": {"step": waiting},
+    }
+
+
+def _seconds(times: Times) -> Profile:
+    named = {**times._asdict(), "bound": times.bound}
+    return {name: spread(values)._asdict() for name, values in named.items()}
+
+
+def _spreads(steps: list[Parts]) -> Profile:
+    return {part: value._asdict() for part, value in medians(steps).items()}

@@ -1,0 +1,102 @@
+"""A profile as text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kd.profiling.parts import DATA, in_order
+
+Profile = dict[str, Any]
+
+
+def describe(profile: Profile) -> str:
+    """Return a table of parts, and lines on the bound, memory and loading."""
+    return "\n".join([*about(profile), "", *_parts(profile), "", *summary(profile)])
+
+
+def about(profile: Profile) -> list[str]:
+    """Return what was measured, on what."""
+    images, _, height, width = profile["shape"]
+    devices, threads = profile["devices"], profile["threads"]
+    where = (
+        devices[0] if devices else f"{profile['cpu']} CPU, {threads} thread{'s' * (threads > 1)}"
+    )
+    return [
+        profile["run"],
+        f"{images} images of {width} x {height} a step, on {where}; "
+        f"medians of {profile['steps']} steps",
+    ]
+
+
+def summary(profile: Profile) -> list[str]:
+    """Return the ratio to the bound, memory, and the time that a step waits for its data."""
+    memory, seconds = profile["memory"], profile["seconds"]
+    step, wait = seconds["step"]["median"], profile["data"]["median"]
+    lines = []
+    if profile["ratio"]:
+        value = profile["ratio"]
+        lines += [
+            f"step / bound: {value['median']:.3f} ({value['low']:.3f} to {value['high']:.3f})",
+            f"bound: {_ms(seconds['bound'])} ms = student alone {_ms(seconds['student'])} ms + "
+            f"teacher as deep as read {_ms(seconds['teacher'])} ms; step: {_ms(seconds['step'])} ms",
+            f"memory at the peak of a step: {_mb(memory['step'])} MB; student alone "
+            f"{_mb(memory['student'])} MB + teacher's maps that are read {_mb(memory['teacher'])} "
+            f"MB; {100 * memory['extra']:+.1f} % beyond these",
+        ]
+    else:
+        lines += [
+            f"step: {_ms(seconds['step'])} ms",
+            f"memory at the peak of a step: {_mb(memory['step'])} MB",
+        ]
+    lines.append(
+        f"waiting for {DATA}: {1000 * wait:.1f} ms a step with {profile['workers']} loading "
+        f"processes, {100 * wait / (wait + step):.0f} % of the two"
+    )
+    return lines
+
+
+def waits(profile: Profile, case: str, part: str) -> int:
+    """Return how often the host waits in a part of a case, ``bound`` or ``step``."""
+    return sum(profile["synchronisations"].get(case, {}).get(part, {}).values())
+
+
+def _parts(profile: Profile) -> list[str]:
+    """Return the rows of all parts, of the bound and of the step."""
+    cases = list(profile["parts"])
+    parts = in_order({part for case in cases for part in profile["parts"][case]})
+    titles = ["part", *(f"{case}, ms" for case in cases)]
+    titles += [*(["more, ms"] if len(cases) > 1 else []), "of the step", "host waits"]
+    whole = sum(value["median"] for value in profile["parts"]["step"].values())
+    rows = [titles]
+    totals = [0.0] * len(cases)
+    for part in parts:
+        found = [profile["parts"][case].get(part, {}).get("median", 0.0) for case in cases]
+        totals = [total + value for total, value in zip(totals, found, strict=True)]
+        rows.append(_row(part, found, whole, waits(profile, "step", part)))
+    counted = sum(waits(profile, "step", part) for part in parts)
+    rows.append(_row("sum", totals, whole, counted))
+    return _aligned(rows)
+
+
+def _row(part: str, found: list[float], whole: float, waiting: int) -> list[str]:
+    cells = [f"{1000 * value:.1f}" if value else "" for value in found]
+    more = [f"{1000 * (found[1] - found[0]):+.1f}"] if len(found) > 1 else []
+    return [part, *cells, *more, f"{100 * found[-1] / whole:.0f} %", str(waiting or "")]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number == 0 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _ms(value: dict[str, float]) -> str:
+    return f"{1000 * value['median']:.1f}"
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:.1f}"
