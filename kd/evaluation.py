@@ -11,6 +11,7 @@ twice, which pycocotools miscounts, is harmless here.
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,11 +100,10 @@ def evaluate(
     missing or not finite, a name or id given twice.
     """
     images, objects, found = read(ground_truth, detections, classes)
-    precision, recall = _coco_arrays(objects, found, len(images), classes)
-    voc = [
-        average_precision(truth, boxes)
-        for truth, boxes, _ in by_class(objects, found, len(classes))
-    ]
+    with ThreadPoolExecutor(1) as beside:  # the engine lets Python go on while it computes
+        later = beside.submit(_voc, objects, found, len(classes))
+        precision, recall = _coco_arrays(objects, found, len(images), classes)
+    voc = later.result()
     return Metrics(
         **_figures(precision, recall),
         **_voc_means(voc),
@@ -158,6 +158,12 @@ def _mean(values: Floats) -> float | None:
     """Return the mean of the defined entries, or None where there is none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
+
+
+def _voc(objects: Objects, found: Detections, classes: int) -> list[Precision | None]:
+    return [
+        average_precision(truth, boxes) for truth, boxes, _ in by_class(objects, found, classes)
+    ]
 
 
 def _voc_means(results: Sequence[Precision | None]) -> dict[str, float | None]:

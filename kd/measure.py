@@ -8,7 +8,7 @@ from kd.columns import Detection
 from kd.data.readers import read_split
 from kd.errors import UserError
 from kd.evaluation import Metrics, evaluate
-from kd.files import read_json, read_predictions, write_json
+from kd.files import read_json, read_predictions, uncollected, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
 
@@ -39,9 +39,9 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
 
     UserError where it is absent, damaged, or of other images or classes.
     """
-    records = read_predictions(path)
     try:
-        return coco_results(records, truth)
+        with uncollected():
+            return coco_results(read_predictions(path), truth)
     except KeyError as error:
         raise UserError(
             f"{path}: image or class {error} is not in the test split; predict again"

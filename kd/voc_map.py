@@ -31,7 +31,10 @@ class Precision(NamedTuple):
 
 @dataclass(frozen=True)
 class Truth:
-    """Ground-truth boxes of one class: image (G,), box (G, 4) xyxy in pixels, ignored (G,)."""
+    """Ground-truth boxes of one class: image (G,), box (G, 4) xyxy in pixels, ignored (G,).
+
+    An image is a position from 0.
+    """
 
     image: Integers
     box: Floats
@@ -40,7 +43,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Found:
-    """Detections of one class: image (D,), box (D, 4) xyxy in pixels, score (D,)."""
+    """Detections of one class: image (D,) as of ``Truth``, box (D, 4) in pixels, score (D,)."""
 
     image: Integers
     box: Floats
@@ -86,7 +89,9 @@ def judge(truth: Truth, found: Found, iou: float = 0.5, legacy: bool = True) -> 
     counted = matched & ~truth.ignored[box] if len(truth.box) else matched
     hit = np.zeros(len(box), dtype=bool)
     candidates = np.flatnonzero(counted)
-    hit[candidates[np.unique(box[candidates], return_index=True)[1]]] = True
+    first = np.full(len(truth.box), len(box))
+    np.minimum.at(first, box[candidates], candidates)
+    hit[first[first < len(box)]] = True
     return Judged(order, hit, ~matched | (counted & ~hit))
 
 
@@ -94,21 +99,21 @@ def _best_boxes(truth: Truth, found: Found, legacy: bool) -> tuple[Integers, Flo
     """Return for each detection the index (D,) and IoU (D,) of the box it overlaps most."""
     # Ignored boxes last: where two boxes overlap a detection equally, the one that counts wins.
     order = np.lexsort((truth.ignored, truth.image))
-    image = truth.image[order]
-    first = np.searchsorted(image, found.image, "left")
-    count = np.searchsorted(image, found.image, "right") - first
-    start = np.cumsum(count) - count
-    detection = np.repeat(np.arange(len(count)), count)
-    candidate = order[np.arange(len(detection)) + np.repeat(first - start, count)]
-    overlaps = pairwise_iou(found.box[detection], truth.box[candidate], legacy)
-
-    best, overlap = np.zeros(len(count), dtype=np.int64), np.full(len(count), -1.0)
-    paired = count > 0
-    if paired.any():
-        overlap[paired] = np.maximum.reduceat(overlaps, start[paired])
-        winners = np.flatnonzero(overlaps == overlap[detection])
-        paired_detection, pick = np.unique(detection[winners], return_index=True)
-        best[paired_detection] = candidate[winners[pick]]
+    images = max(truth.image.max(initial=-1), found.image.max(initial=-1)) + 1
+    counts = np.bincount(truth.image, minlength=images)
+    start = np.cumsum(counts) - counts
+    best, overlap = np.zeros(len(found.image), dtype=np.int64), np.full(len(found.image), -1.0)
+    near = np.flatnonzero(counts[found.image])
+    if len(near):
+        count = counts[found.image[near]]
+        first = np.cumsum(count) - count
+        shift = start[found.image[near]] - first
+        candidate = order[np.arange(count.sum()) + np.repeat(shift, count)]
+        overlaps = pairwise_iou(found.box[np.repeat(near, count)], truth.box[candidate], legacy)
+        overlap[near] = np.maximum.reduceat(overlaps, first)
+        winners = np.flatnonzero(overlaps == np.repeat(overlap[near], count))
+        # The first winner of each detection: one at or after its first candidate.
+        best[near] = candidate[winners[np.searchsorted(winners, first)]]
     return best, overlap
 
 
@@ -116,9 +121,14 @@ def pairwise_iou(a: Floats, b: Floats, legacy: bool) -> Floats:
     """Return the IoU (P,) of boxes a[i] and b[i], both (P, 4) xyxy in pixels."""
     extra = 1.0 if legacy else 0.0
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.maximum(high - low + extra, 0).prod(axis=1)
-    area_a, area_b = ((box[:, 2:] - box[:, :2] + extra).prod(axis=1) for box in (a, b))
+    shared = _area(np.maximum(high - low + extra, 0))
+    area_a, area_b = (_area(box[:, 2:] - box[:, :2] + extra) for box in (a, b))
     return shared / np.maximum(area_a + area_b - shared, SMALLEST_UNION)
+
+
+def _area(sides: Floats) -> Floats:
+    """Return (P,), the products of (P, 2)."""
+    return sides[:, 0] * sides[:, 1]
 
 
 def _eleven_point(recall: Floats, precision: Floats) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd.voc_map import Found, Truth, average_precision, pairwise_iou
+from kd.voc_map import Found, Truth, average_precision, judge, pairwise_iou
 
 BOX = [10.0, 10.0, 29.0, 29.0]
 FAR = [100.0, 100.0, 119.0, 119.0]
@@ -182,3 +182,44 @@ def test_equals_mmdet(eval_map, seed, legacy, form, mode):
     theirs = [item["ap"] for item in reference if item["num_gts"] > 0]
     assert ours == pytest.approx(theirs, abs=1e-6)  # mmdet's AP is a float32
     assert np.mean(ours) == pytest.approx(mean, abs=1e-6)
+
+
+def plainly_judged(truth, found, iou, legacy):
+    """Return order, hit and miss by the definition: one detection after the other."""
+    order = sorted(range(len(found.score)), key=lambda i: (-found.score[i], found.image[i], i))
+    taken, hits, misses = set(), [], []
+    # Ignored boxes are asked last, so that of equal overlaps the one that counts wins.
+    asked = sorted(range(len(truth.box)), key=lambda box: truth.ignored[box])
+    for detection in order:
+        best, overlap = -1, -1.0
+        for box in asked:
+            if truth.image[box] == found.image[detection]:
+                (value,) = pairwise_iou(found.box[[detection]], truth.box[[box]], legacy)
+                best, overlap = (box, value) if value > overlap else (best, overlap)
+        matched = overlap >= iou
+        counted = matched and not truth.ignored[best]
+        hits.append(counted and best not in taken)
+        misses.append(not matched or (counted and best in taken))
+        taken |= {best} if counted else set()
+    return order, hits, misses
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_judgement_is_that_of_a_plain_loop(seed, legacy):
+    """On a grid, so that scores and overlaps are often equal, and images often empty."""
+    generator = np.random.default_rng(seed)
+    boxes, count = generator.integers(0, 25), generator.integers(0, 60)
+
+    def drawn(size):
+        corner = 10.0 * generator.integers(0, 3, (size, 2))
+        return np.hstack([corner, corner + 10.0 * generator.integers(1, 3, (size, 2)) - legacy])
+
+    scene = truth(drawn(boxes), generator.integers(0, 6, boxes), generator.random(boxes) < 0.3)
+    scores = generator.choice([0.25, 0.5, 0.75], count)
+    given = found(drawn(count), scores, generator.integers(0, 8, count))
+    for iou in (0.3, 0.5, 0.9):
+        judged = judge(scene, given, iou, legacy)
+        order, hit, miss = plainly_judged(scene, given, iou, legacy)
+        assert (judged.order.tolist(), judged.hit.tolist()) == (order, hit)
+        assert judged.miss.tolist() == miss
