@@ -1,52 +1,72 @@
-"""Time kd.evaluation.evaluate against pycocotools on a generated COCO-sized result.
+"""Time the evaluation of a generated COCO-sized result against pycocotools, in memory and on disk.
 
-python benchmarks/evaluation.py --images 5000     the size of COCO val2017
+python benchmarks/evaluation.py --images 5000     the size of COCO val2017; four minutes
+python benchmarks/evaluation.py --growth          against images, classes and boxes; two minutes
 
-Both start from the same Python lists, run in this process one after the other, and must agree on
-all twelve figures before a time is printed. evaluate() also checks its input and computes the VOC
-figures; that is in its time. Its engine uses every core.
+``evaluate`` and pycocotools start from the same Python lists, in this process, in turn, and must
+agree on all twelve figures before a time is printed. ``evaluate`` also checks its input and
+computes the VOC figures; that is in its time. Its engine uses every core, pycocotools one.
+``kd evaluate`` is a process of its own that starts from two files, as a run leaves them, and writes
+a third. Growth is left where ``benchmarks/growth.py`` draws it.
 """
 
-import argparse
 import contextlib
-import copy
 import io
-import time
-from collections.abc import Callable, Sequence
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from benchmarks.growth_figure import Curve, write_curves
+from benchmarks.report import FOLDER, Line, arguments, publish
+from kd import columns
 from kd.columns import Detection
 from kd.evaluation import COCO_FIGURES, Metrics, evaluate
+from kd.files import write_json, write_predictions
+from kd.timing import in_turn, ratio, spread
 
-CLASSES = [f"class {number}" for number in range(80)]
+CLASSES = 80
 BOXES_PER_IMAGE = 7.3
 """As in COCO val2017: 36,781 boxes in 5,000 images."""
 DETECTIONS_PER_IMAGE = 100
+TOLERANCE = 1e-12
 
 
 def generate(
-    images: int, seed: int = 0, count: int = DETECTIONS_PER_IMAGE
+    images: int,
+    seed: int = 0,
+    count: int = DETECTIONS_PER_IMAGE,
+    classes: int = CLASSES,
+    boxes_per_image: float = BOXES_PER_IMAGE,
 ) -> tuple[dict[str, Any], list[Detection]]:
     """Return a ground truth and ``count`` detections an image, half of them near a box."""
     generator = np.random.default_rng(seed)
     # Few classes an image and few frequent classes, as in photographs.
-    frequency = 1 / np.arange(1, len(CLASSES) + 1)
+    frequency = 1 / np.arange(1, classes + 1)
     frequency /= frequency.sum()
     annotations: list[dict[str, Any]] = []
     detections: list[Detection] = []
     for image in range(1, images + 1):
-        boxes = _boxes(generator, int(generator.poisson(BOXES_PER_IMAGE)))
-        labels = generator.choice(len(CLASSES), len(boxes), p=frequency) + 1
+        boxes = _boxes(generator, int(generator.poisson(boxes_per_image)))
+        labels = generator.choice(classes, len(boxes), p=frequency) + 1
         for box, label in zip(boxes, labels, strict=True):
             annotations.append(_annotation(len(annotations) + 1, image, int(label), box, generator))
         detections += _detections(generator, image, count, boxes, labels, frequency)
-    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
-    listed = [{"id": image} for image in range(1, images + 1)]
+    categories = [{"id": number, "name": f"class {number}"} for number in range(1, classes + 1)]
+    listed = [_image(number) for number in range(1, images + 1)]
     return {"images": listed, "categories": categories, "annotations": annotations}, detections
+
+
+def _image(number: int) -> dict[str, Any]:
+    return {"id": number, "file_name": f"{number:012}.jpg", "width": 640, "height": 640}
 
 
 def _boxes(generator: np.random.Generator, count: int) -> np.ndarray:
@@ -81,7 +101,7 @@ def _detections(
     copies = boxes[source] * generator.normal(1, 0.06, (near, 4))
     stray = _boxes(generator, count - near)
     scores = [*generator.uniform(0.2, 1, near), *generator.uniform(0, 0.5, len(stray))]
-    stray_labels = generator.choice(len(CLASSES), len(stray), p=frequency) + 1
+    stray_labels = generator.choice(len(frequency), len(stray), p=frequency) + 1
     return [
         {"image_id": image, "category_id": int(label), "bbox": box.tolist(), "score": float(score)}
         for box, label, score in zip(
@@ -106,10 +126,9 @@ def pycocotools(ground_truth: dict[str, Any], detections: Sequence[Detection]) -
     return list(engine.stats)
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """Return the result of ``function`` and its time in seconds."""
-    start = time.perf_counter()
-    return function(), time.perf_counter() - start
+def names(truth: dict[str, Any]) -> list[str]:
+    """Return the classes of a ground truth."""
+    return [category["name"] for category in truth["categories"]]
 
 
 def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
@@ -118,21 +137,121 @@ def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
     return max(abs(value - other) for value, other in zip(values, theirs, strict=True))
 
 
+@contextmanager
+def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Callable[[], object]]:
+    """Yield ``kd evaluate`` of a run that left these detections, in a folder of its own."""
+    split = {"annotations": "truth.json", "images": "."}
+    entry = {
+        "format": "coco",
+        "root": ".",
+        "train": split,
+        "test": split,
+        "classes": names(truth),
+        "image_size": [640, 640],
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_json(folder / "truth.json", truth, None)
+        write_json(folder / "configs" / "datasets" / "generated.yaml", entry)  # JSON is YAML
+        write_json(folder / "run.json", {"dataset": "generated"})
+        write_json(folder / "config.json", {"model": {"type": "RetinaNet"}})
+        write_predictions(folder / "detections.json.gz", [_predicted(each) for each in detections])
+        command = [sys.executable, "-m", "kd", "evaluate", "."]
+        yield lambda: subprocess.run(command, cwd=folder, check=True)
+
+
+def _predicted(found: Detection) -> dict[str, Any]:
+    """Return a detection as ``kd predict`` writes it."""
+    return {
+        "image": found["image_id"],
+        "label": found["category_id"] - 1,
+        "bbox": [round(side, 3) for side in found["bbox"]],
+        "score": found["score"],
+    }
+
+
+def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
+    """Time all three, and the reading of lists alone; return the table."""
+    truth, detections = generate(images)
+    classes = names(truth)
+    ours = evaluate(truth, detections, classes)
+    with written(truth, detections) as step:
+        gap = largest_gap(ours, pycocotools(truth, detections))
+        if gap > TOLERANCE:
+            raise SystemExit(f"the figures differ by {gap:.3g}")
+        cases: dict[str, Callable[[], object]] = {
+            "pycocotools": lambda: pycocotools(truth, detections),
+            "evaluate": lambda: evaluate(truth, detections, classes),
+            "read": lambda: columns.read(truth, detections, classes),
+            "step": step,
+        }
+        times = in_turn(cases, rounds)
+    about = (
+        f"{images} images, {ours.boxes} boxes, {ours.detections} detections, "
+        f"{len(os.sched_getaffinity(0))} cores; the twelve figures differ by {gap:.1e} at most."
+    )
+    lines = [
+        Line(
+            "pycocotools / evaluate(), both from lists",
+            ratio(times["pycocotools"], times["evaluate"]),
+            least=50,
+        ),
+        Line(
+            "pycocotools from lists / kd evaluate from file to file",
+            ratio(times["pycocotools"], times["step"]),
+        ),
+        Line("pycocotools, s", spread(times["pycocotools"])),
+        Line("evaluate(), s", spread(times["evaluate"])),
+        Line("of it lists to checked columns, s", spread(times["read"])),
+        Line("kd evaluate, s", spread(times["step"])),
+    ]
+    return publish(name, about, lines, before)
+
+
+SWEEPS: dict[str, tuple[str, list[int]]] = {
+    "images": ("images", [500, 1000, 2000, 4000]),
+    "classes": ("classes", [5, 20, 80, 320, 1280]),
+    "boxes_per_image": ("boxes per image", [2, 8, 32, 128]),
+}
+OTHERS = 1000
+"""Images where something else is swept."""
+
+
+def grow(rounds: int, name: str, before: Path | None) -> str:
+    """Time ``evaluate`` over each size; leave the curves, return the table."""
+    curves, lines = [], []
+    for key, (title, sizes) in SWEEPS.items():
+        seconds = []
+        for size in sizes:
+            truth, found = generate(**{"images": OTHERS, key: size})
+            values = in_turn({"": lambda: evaluate(truth, found, names(truth))}, rounds)[""]  # noqa: B023
+            lines.append(Line(f"{title}: {size}, ms", spread([1000 * value for value in values])))
+            seconds.append(spread(values).median)
+        curves.append(Curve(title, "s to evaluate", "evaluate", sizes, seconds))
+    write_curves(FOLDER / "growth-evaluation.json", curves)
+    exponents = [
+        f"With {curve.sweep} time grows to the power of {curve.exponent:.2f}." for curve in curves
+    ]
+    about = (
+        f"evaluate() over images, classes and boxes; {OTHERS} images, {CLASSES} classes and "
+        f"{BOXES_PER_IMAGE} boxes an image where another is swept, {DETECTIONS_PER_IMAGE} "
+        f"detections an image."
+    )
+    return publish(name, about, lines, before, notes=exponents)
+
+
 def main() -> None:
-    """Generate, run both, compare, print."""
-    parser = argparse.ArgumentParser(description="Time evaluate() against pycocotools.")
-    parser.add_argument("--images", type=int, default=500)
-    images = parser.parse_args().images
-    ground_truth, detections = generate(images)
-    copies = copy.deepcopy((ground_truth, detections))  # pycocotools writes into its input
-    ours, seconds = timed(lambda: evaluate(ground_truth, detections, CLASSES))
-    theirs, reference = timed(lambda: pycocotools(*copies))
-    gap = largest_gap(ours, theirs)
-    if gap > 1e-12:
-        raise SystemExit(f"the figures differ by {gap:.3g}")
-    print(f"{images} images, {ours.boxes} boxes, {ours.detections} detections, AP {ours.AP:.4f}")
-    ratio = reference / seconds
-    print(f"pycocotools {reference:.2f} s, evaluate {seconds:.2f} s: {ratio:.1f} times faster")
+    """Generate, run, compare, print."""
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=3)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--growth", action="store_true", help="time against size instead")
+    options = parser.parse_args()
+    if options.growth:
+        print(grow(options.rounds, options.name or "evaluation-growth", options.before))
+    else:
+        name = options.name or "evaluation"
+        print(compare(options.images, options.rounds, name, options.before))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ def measure(directory: Path, library: Library) -> None:
     config = read_config(directory)
     if config["model"]["type"] == "ObjectClassifier":
         return classifiers.measure(config, directory)
-    truth = truth_of(directory, library)
-    detections = read_detections(directory / "detections.json.gz", truth)
-    write_json(directory / "metrics.json", figures(detections, truth).to_json())
+    with uncollected():
+        truth = truth_of(directory, library)
+        detections = read_detections(directory / "detections.json.gz", truth)
+        write_json(directory / "metrics.json", figures(detections, truth).to_json())
 
 
 def truth_of(directory: Path, library: Library) -> dict[str, Any]:
@@ -55,11 +56,11 @@ def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[D
     images = {image.get("name", image["id"]): image["id"] for image in truth["images"]}
     categories = dict(enumerate(category["id"] for category in truth["categories"]))
     return [
-        Detection(
-            image_id=images[record["image"]],
-            category_id=categories[record["label"]],
-            bbox=record["bbox"],
-            score=record["score"],
-        )
+        {
+            "image_id": images[record["image"]],
+            "category_id": categories[record["label"]],
+            "bbox": record["bbox"],
+            "score": record["score"],
+        }
         for record in records
     ]
