@@ -1,0 +1,87 @@
+"""This pipeline: runs composed as studies compose them, trained by its runner."""
+
+from dataclasses import replace
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+
+from benchmarks.peers.mmdet_systems import Stop
+from benchmarks.peers.work import OPTIMISER, Work
+from kd import weights
+from kd.settings.compose import WEIGHTS, compose
+from kd.settings.library import Library
+from kd.settings.methods import resolve
+from kd.settings.run import Run
+from kd.train import build_runner
+
+WHERE = "benchmarks/peers"
+STUDENT = Run(
+    scale="paper",
+    dataset="shapes-smoke",
+    schedule="1x",
+    detector="faster_rcnn",
+    student="r18",
+    seed=0,
+)
+
+
+def alone(work: Work) -> None:
+    """Train the student without a teacher."""
+    _train(work, _composed(STUDENT, {}))
+
+
+def fitnets(work: Work) -> None:
+    """Train the student with MSE on the neck's maps."""
+    _distil(work, "fitnets")
+
+
+def fkd(work: Work) -> None:
+    """Train the student with FKD as mmrazor has it."""
+    _distil(work, "fkd_mmrazor")
+
+
+def _distil(work: Work, method: str) -> None:
+    library = Library()
+    teacher = replace(STUDENT, student="r50")
+    teacher = replace(teacher, config=_composed(teacher, {}))
+    terms = resolve(method, {}, STUDENT.detector, library, WHERE)
+    config = _composed(replace(STUDENT, method=method, teacher=teacher), terms)
+    config["model"]["checkpoint"] = _random(config["model"]["teacher"], work)
+    _train(work, config)
+
+
+def _composed(run: Run, terms: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's configuration at paper scale, but with random weights to start from."""
+    library = Library()
+    config = compose(run, terms, library.scale(run.scale, WHERE), library, WHERE)
+    config["model"].get("student", config["model"])["backbone"].pop("init_cfg", None)
+    return config
+
+
+def _random(model: dict[str, Any], work: Work) -> str:
+    init_default_scope("mmdet")
+    built = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    built.init_weights()
+    path = work.folder / WEIGHTS
+    weights.save(path, {"state_dict": built.state_dict()})
+    return str(path)
+
+
+def _train(work: Work, config: dict[str, Any]) -> None:
+    """Train by the pipeline's own runner: loop, hooks, sampler and seeds as in any run."""
+    config["train_dataloader"]["batch_size"] = work.batch
+    config["train_dataloader"]["dataset"]["dataset"] = {
+        "type": "Scenes",
+        "images": str(work.images),
+    }
+    config["optim_wrapper"]["optimizer"] |= OPTIMISER
+    for hook in config["custom_hooks"]:
+        if hook["type"] == "StepLog":
+            hook |= {"interval": 50, "probes": 0}  # as often as mmdet logs; nothing of first steps
+        if hook["type"] == "Checkpoints":
+            hook |= {"minutes": 1e6}  # none while it is measured, as with the others
+    run = build_runner(config, work.folder)
+    run.register_hook(Stop(work))
+    run.train()

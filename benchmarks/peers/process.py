@@ -1,0 +1,67 @@
+"""Systems as processes that stay alive between steps."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from kd.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+LISTED = 5
+SECONDS_TO_END = 20
+
+
+class System:
+    """A process of ``benchmarks.peers.worker``, which steps when asked."""
+
+    def __init__(self, name: str, python: Path, images: Path, folder: Path, batch: int) -> None:
+        """Start it; ``folder`` is its own. It is not ready before ``wait`` returns."""
+        folder.mkdir(parents=True)
+        self.name, self.log = name, folder / "log.txt"
+        command = [str(python), "-m", "benchmarks.peers.worker", name, str(images), str(folder)]
+        with open(self.log, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [*command, "--batch", str(batch)],
+                cwd=ROOT,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell it that nothing more is asked, and end it if it does not end."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def wait(self) -> None:
+        """Wait until it stands before its next step; UserError where it has failed."""
+        assert self.process.stdout is not None
+        answer = self.process.stdout.readline()
+        if not answer:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise UserError("\n  ".join([f"{self.name} failed:", *lines[-LISTED:]]))
+        self.facts: dict[str, Any] = json.loads(answer)
+
+    def ask(self, part: str) -> float:
+        """Have it take one step, or one part of it; return the seconds it took."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{part}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # what it died of is told by the log
+        self.wait()
+        return float(self.facts["seconds"])
