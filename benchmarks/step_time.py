@@ -1,170 +1,186 @@
-"""Time a training step of each method against the bare student's, on one detector.
+"""Time, memory and host waits of a distilled step over its bound, for each method of a detector.
 
-python benchmarks/step_time.py --detector retinanet
+python benchmarks/step_time.py                             RetinaNet, ResNet-50 to 18, full width
+python benchmarks/step_time.py --detector faster_rcnn --batch 1
+python benchmarks/step_time.py --scale smoke --size 128x128 --batch 8    the pipeline's own demo
 
-The table is written to results/benchmarks, where `python -m analysis.readme` finds it.
-
-Teacher and student are those of the RM/PFI study's pair at the given scale, with random weights, on
-the first images of the training set. All models live in one process; each round steps every one of
-them once, in turn, so that a busy machine slows all alike. Ratios are of medians over rounds.
+The bound is the bare student's step and the teacher's forward as deep as the method reads, made
+again as it was asked for. The three are run in turn, with random weights, on random images with
+seven objects each, as many as COCO's have. About five minutes on two idle cores; on a GPU give
+images and a batch of the size it is for: `--size 1344x800 --batch 16`.
 """
 
 import argparse
-import copy
-import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
-from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 
-import kd.runtime  # noqa: F401
+from benchmarks import report
+from benchmarks.report import Line
 from kd import weights
-from kd.data.loading import build, seed_everything
-from kd.data.shapes import generate
-from kd.files import write_text
-from kd.observation import Progress
+from kd.profiling import measure
+from kd.profiling.measure import Memory, Times
+from kd.profiling.trainee import Trainee
 from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import WEIGHTS, compose
 from kd.settings.library import Library
 from kd.settings.matrix import matrix
 from kd.settings.methods import resolve, teachers
 from kd.settings.parts import Scale
-from kd.settings.run import RESULTS, Run
+from kd.settings.run import Run
+from kd.timing import spread
 
-PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
+MOST = 1.10
+CLOSE = {"pfi", "rm", "defeat", "fitnets"}
+"""Methods on maps alone, which have to come closer on a detector of one stage."""
+MOST_CLOSE = 1.05
+MOST_EXTRA = 15
+"""Per cent of memory beyond the student's step and the teacher's maps."""
+OBJECTS = 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
+    parser.set_defaults(rounds=5)
     parser.add_argument("--detector", default="retinanet")
-    parser.add_argument("--scale", default="smoke")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--scale", default="paper")
+    parser.add_argument("--size", default="256x256", help="of the images: width x height")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--methods", nargs="+", help="default: every method, no preset")
     options = parser.parse_args()
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")
-    torch.set_num_threads(1)
-    library = Library()
+    torch.set_num_threads(options.threads)
+    width, height = map(int, options.size.split("x"))
+    data = random_batch(options.batch, width, height)
     with tempfile.TemporaryDirectory() as folder:
-        models, data = _prepare(options, library, Path(folder))
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for round_number in range(options.rounds + 1):
-        for name, model in models.items():
-            seconds = _step(model, data)
-            if round_number:  # the first is for caches and allocators
-                times[name].append(seconds)
-        print(f"round {round_number}/{options.rounds}", flush=True)
-    text = _table(times, options)
-    write_text(RESULTS / "benchmarks" / f"step_time-{options.detector}.md", text)
-    print(text)
-
-
-def _prepare(
-    options: argparse.Namespace, library: Library, folder: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the bare student and a distiller for each method, and a batch."""
-    scale = library.scale(options.scale, "benchmark")
-    run = _run(options, scale, library)
-    taught_by = Run(**{**_names(run), "student": scale.backbones.get("r50", "r50")})
-    teacher = compose(taught_by, {}, scale, library, "benchmark")
-    torch.manual_seed(1)
-    random = MODELS.build(ConfigDict(teacher["model"], _scope_="mmdet"))
-    random.init_weights()
-    weights.save(folder / WEIGHTS, {"state_dict": random.state_dict()})
-    bare = compose(run, {}, scale, library, "benchmark")
-    models = {"student alone": _model(bare["model"])}
-    for method in options.methods or _applying(options.detector, library):
-        terms = resolve(method, {}, options.detector, library, "benchmark")
-        if "classifier" in teachers(terms):
-            config = _classifier(folder, run.dataset, scale, library)
-        else:
-            config = {"teacher": teacher["model"], "checkpoint": str(folder / WEIGHTS)}
-        distiller = {"type": "Distiller", "student": bare["model"], "methods": terms}
-        models[method] = _model({**distiller, **config})
-    return models, _batch(bare, library, run.dataset, options.batch)
-
-
-def _run(options: argparse.Namespace, scale: Scale, library: Library) -> Run:
-    return Run(
-        scale=options.scale,
-        dataset=scale.datasets.get("coco2017", "coco2017"),
-        schedule=scale.schedules.get("1x", "1x"),
-        detector=options.detector,
-        student=scale.backbones.get("r18", "r18"),
-        seed=0,
+        lines = _lines(_Pair(options.detector, options.scale, Path(folder)), data, options)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _threads(options)
+    about = (
+        f"{options.detector}, scale {options.scale}, {options.batch} images of {options.size} a "
+        f"step, on {device}; step over bound, medians of {options.rounds} rounds. Extra memory: "
+        f"of the step beyond the student's and the teacher's maps that are read, at most "
+        f"{MOST_EXTRA} %. Host waits: of the step, and how many of them the student has alone."
     )
+    name = options.name or f"step_time-{options.detector}"
+    print(report.publish(name, about, lines, options.before))
 
 
-def _names(run: Run) -> dict[str, Any]:
-    return {
-        name: getattr(run, name) for name in ("scale", "dataset", "schedule", "detector", "seed")
-    }
-
-
-def _applying(detector: str, library: Library) -> list[str]:
-    """Return the methods that apply to a detector, without presets."""
-    presets = library.names("methods")
-    cells = matrix(library)
-    return [name for name, row in cells.items() if not row[detector] and name not in presets]
-
-
-def _classifier(folder: Path, dataset: str, scale: Scale, library: Library) -> dict[str, Any]:
-    """Return a classifier teacher of random weights."""
-    name = scale.classifiers.get("r50", "r50")
-    config = compose_classifier(name, dataset, 0, library, "benchmark")["model"]
-    weights.save(folder / "c.pth", {"state_dict": MODELS.build(config).state_dict()})
-    return {"classifier": config, "classifier_checkpoint": str(folder / "c.pth")}
-
-
-def _model(config: dict[str, Any]) -> Any:
+def random_batch(images: int, width: int, height: int) -> dict[str, Any]:
+    """Return what a loader gives: images and objects of random place, size and class."""
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(copy.deepcopy(config), _scope_="mmdet"))
-    model.init_weights()
-    model.progress = PAST_WARM_UP
-    return model.train()
+    size = torch.tensor([width, height])
+    samples = []
+    for _ in range(images):
+        sides = size * (1 / 16 + torch.rand(OBJECTS, 2) * 7 / 16)
+        corner = (size - sides) * torch.rand(OBJECTS, 2)
+        shape = (height, width)
+        sample = DetDataSample(metainfo={"img_shape": shape, "ori_shape": shape})
+        sample.set_metainfo({"scale_factor": (1.0, 1.0), "img_id": len(samples)})
+        boxes, labels = torch.cat([corner, corner + sides], 1), torch.randint(0, 8, (OBJECTS,))
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=labels[:0])
+        samples.append(sample)
+    pixels = torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8)
+    return {"inputs": list(pixels), "data_samples": samples}
 
 
-def _batch(config: dict[str, Any], library: Library, name: str, size: int) -> dict[str, Any]:
-    entry = library.dataset(name, "benchmark")
-    if entry.generate and not (Path(entry.root) / "generated.json").exists():
-        generate(entry.generate, Path(entry.root))
-    dataset = build(config["train_dataloader"]["dataset"])
-    return pseudo_collate([dataset[index] for index in range(size)])
+class _Pair:
+    """A detector's student and teachers at a scale; their random weights lie in ``folder``."""
+
+    def __init__(self, detector: str, scale: str, folder: Path) -> None:
+        self.detector, self.library, self.folder = detector, Library(), folder
+        self.scale = self.library.scale(scale, "benchmark")
+        names = {
+            "scale": scale,
+            "dataset": self.scale.datasets.get("coco2017", "coco2017"),
+            "schedule": self.scale.schedules.get("1x", "1x"),
+            "detector": detector,
+            "seed": 0,
+        }
+        self.dataset = names["dataset"]
+        self.alone = self._composed(Run(student=_of(self.scale, "r18"), **names))
+        self.teacher = self._composed(Run(student=_of(self.scale, "r50"), **names))["model"]
+        self._save(self.teacher, WEIGHTS)
+
+    def _composed(self, run: Run) -> dict[str, Any]:
+        return compose(run, {}, self.scale, self.library, "benchmark")
+
+    def _save(self, config: dict[str, Any], name: str) -> None:
+        torch.manual_seed(1)
+        backbone = {k: v for k, v in config.get("backbone", {}).items() if k != "init_cfg"}
+        random = config | ({"backbone": backbone} if backbone else {})
+        model = MODELS.build(ConfigDict(random, _scope_="mmdet"))
+        if backbone:
+            model.init_weights()
+        weights.save(self.folder / name, {"state_dict": model.state_dict()})
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that apply to the detector, without presets."""
+        presets = self.library.names("methods")
+        cells = matrix(self.library)
+        return [m for m, row in cells.items() if not row[self.detector] and m not in presets]
+
+    def distilled(self, method: str) -> dict[str, Any]:
+        """Return the configuration of the student taught by a method."""
+        terms = resolve(method, {}, self.detector, self.library, "benchmark")
+        model = {"type": "Distiller", "student": self.alone["model"], "methods": terms}
+        if "classifier" in teachers(terms):
+            name = self.scale.classifiers.get("r50", "r50")
+            config = compose_classifier(name, self.dataset, 0, self.library, "benchmark")["model"]
+            self._save(config, "classifier.pth")
+            path = str(self.folder / "classifier.pth")
+            model |= {"classifier": config, "classifier_checkpoint": path}
+        else:
+            model |= {"teacher": self.teacher, "checkpoint": str(self.folder / WEIGHTS)}
+        return {**self.alone, "model": model}
 
 
-def _step(model: Any, data: dict[str, Any]) -> float:
-    """Return the seconds of one step: forward, loss and gradients, and the optimiser's."""
-    seed_everything(0)
-    if not hasattr(model, "optimiser"):
-        model.optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
-    started = time.perf_counter()
-    batch = model.data_preprocessor(copy.deepcopy(data), training=True)
-    loss, _ = model.parse_losses(model(**batch, mode="loss"))
-    model.optimiser.zero_grad()
-    loss.backward()
-    model.optimiser.step()
-    return time.perf_counter() - started
+def _of(scale: Scale, backbone: str) -> str:
+    return scale.backbones.get(backbone, backbone)
 
 
-def _table(times: dict[str, list[float]], options: argparse.Namespace) -> str:
-    medians = {name: statistics.median(each) for name, each in times.items()}
-    bare = medians["student alone"]
-    lines = [
-        f"{options.detector}, scale {options.scale}, batches of {options.batch}, one thread; "
-        f"medians of {options.rounds} rounds.",
-        "",
-    ]
-    lines += ["| method | median step, ms | times the bare student's |", "|---|---|---|"]
-    lines += [f"| {name} | {1000 * m:.0f} | {m / bare:.2f} |" for name, m in medians.items()]
-    return "\n".join(lines)
+def _lines(pair: _Pair, data: dict[str, Any], options: argparse.Namespace) -> list[Line]:
+    student = Trainee.build(pair.alone)
+    peak, lines = measure.peak_of(student, data), []
+    with measure.by_part(student) as charged:
+        alone = _count(charged, data)
+    for method in options.methods or pair.methods:
+        print(method, flush=True)
+        distilled = Trainee.build(pair.distilled(method))
+        replay = measure.replay_of(distilled, data)
+        times = measure.times(student, distilled, replay, data, options.rounds)
+        memory = Memory(measure.peak_of(distilled, data), peak, replay.read_bytes)
+        with measure.by_part(distilled) as charged:
+            waits = {"host waits": _count(charged, data), "of the student": alone}
+        lines.append(_line(method, times, memory, waits, options.detector))
+    return lines
+
+
+def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], detector: str) -> Line:
+    seconds = {"step, ms": times.step, "student, ms": times.student, "teacher, ms": times.teacher}
+    details = {name: 1000 * spread(values).median for name, values in seconds.items()}
+    details |= {"extra memory, %": 100 * memory.extra, **waits}
+    close = method in CLOSE and "rcnn" not in detector
+    return Line(method, times.ratio, most=MOST_CLOSE if close else MOST, details=details)
+
+
+def _count(charged: measure.Charged, data: Any) -> int:
+    return sum(each.total() for each in charged.synchronisations(data).values())
+
+
+def _threads(options: argparse.Namespace) -> str:
+    return f"{options.threads} CPU thread{'s' * (options.threads > 1)}"
 
 
 if __name__ == "__main__":

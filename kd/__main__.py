@@ -133,6 +133,14 @@ def _running(steps: Any) -> None:
                 help="measure AP every N epochs but the last (0: never)",
             )
             step.add_argument(
+                "--teacher-cache",
+                type=_count,
+                default=0,
+                metavar="MB",
+                help="keep what the teacher makes of images that come again: so much in memory, "
+                "and so much on disk for the teacher (0: nothing)",
+            )
+            step.add_argument(
                 "--processes",
                 type=_positive,
                 default=1,
@@ -140,6 +148,14 @@ def _running(steps: Any) -> None:
                 help="share the batch among so many, one GPU each: in a Slurm job its tasks, "
                 "elsewhere on this machine",
             )
+    step = steps.add_parser("profile", help="time a run's step by part, beside its bound")
+    step.add_argument("run", type=Path, help="the run's directory, with its config.json")
+    step.add_argument("--steps", type=_positive, default=10, help="of which medians are taken (10)")
+    step.add_argument("--batch", type=_positive, help="images of a step (default: the run's)")
+    step.add_argument("--workers", type=_count, default=0, help="data loading processes")
+    step.add_argument("--threads", type=_count, help="CPU threads of torch")
+    step.add_argument("--to", type=Path, help="folder of what it writes (default: RUN/profile)")
+    step.set_defaults(step=_profile)
 
 
 def _monitoring(steps: Any) -> None:
@@ -337,7 +353,13 @@ def _train(options: argparse.Namespace) -> int:
     from kd.train import train
 
     try:
-        train(options.run, options.workers, options.report, options.val_interval)
+        train(
+            options.run,
+            options.workers,
+            options.report,
+            options.val_interval,
+            options.teacher_cache,
+        )
     except launch.StopRequested as stop:
         if launch.rank() == 0:
             print(stop, flush=True)
@@ -350,6 +372,19 @@ def _predict(options: argparse.Namespace) -> None:
     from kd.predict import predict
 
     predict(options.run, options.workers)
+
+
+def _profile(options: argparse.Namespace) -> None:
+    _prepare(options.threads)
+    from analysis.profile_figure import write
+    from kd.profiling.profile import Extent, profile
+    from kd.profiling.table import describe
+
+    extent = Extent(options.steps, options.batch, options.workers)
+    found = profile(options.run, extent)
+    print(describe(found))
+    for path in write(found, options.to or options.run / "profile"):
+        print(path)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -366,9 +401,15 @@ def _resample(options: argparse.Namespace) -> None:
 
 def _prepare(threads: int | None) -> None:
     """Make ready for networks."""
-    from kd import grammar
+    import gc
 
-    grammar.load()
+    from kd import grammar
+    from kd.files import uncollected
+
+    with uncollected():
+        grammar.load()
+        import kd.runtime  # noqa: F401
+    gc.freeze()  # all of it stays, and every data set of mmengine has garbage collected
     if threads:
         import torch
 

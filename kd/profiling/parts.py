@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -60,7 +60,7 @@ def charged(model: Any, optimiser: Any, clock: Clock) -> Iterator[None]:
 
         charge(model.data_preprocessor, "forward", PREPROCESSING, _never)
         _charge_student(student_of(model), charge)
-        for owner, name, part in teacher_calls(model):
+        for owner, name, part, _ in teacher_calls(model):
             charge(owner, name, part, lambda open_: open_.startswith(TEACHER))
         if hasattr(model, "terms"):
             stack.enter_context(_charged_terms(model, clock))
@@ -70,18 +70,26 @@ def charged(model: Any, optimiser: Any, clock: Clock) -> Iterator[None]:
         yield
 
 
-def teacher_calls(model: Any) -> Iterator[tuple[Any, str, str]]:
-    """Yield owner, method and part of everything that a teacher may be asked for.
+class Asked(NamedTuple):
+    """A function of a teacher that may be called, alone or in another one."""
 
-    Calls lie in one another: of a head, those of its layers.
-    """
+    owner: Any
+    name: str
+    part: str
+    head: bool
+    """Whether it is a whole head, of which a method may run a branch alone."""
+
+
+def teacher_calls(model: Any) -> Iterator[Asked]:
+    """Yield everything that a distiller's teachers may be asked for, and its part."""
     for kind, teacher in teachers_of(model).items():
         for path, module in teacher.named_modules():
             if path:
                 part = "classifier" if kind == "classifier" else _section(path)
-                yield module, "forward", TEACHER + part
+                head = path.rstrip(".0123456789").endswith("head")
+                yield Asked(module, "forward", TEACHER + part, head)
         if hasattr(teacher, "rpn_head"):
-            yield teacher.rpn_head, "predict_by_feat", TEACHER + "proposals"
+            yield Asked(teacher.rpn_head, "predict_by_feat", TEACHER + "proposals", False)
 
 
 def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
@@ -109,7 +117,7 @@ def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
 
 @contextmanager
 def _charged_terms(distiller: Any, clock: Clock) -> Iterator[None]:
-    """Charge each term of distillation, whose settings are frozen, through one that stands for it."""
+    """Charge each term of distillation, through one that stands for it: settings are frozen."""
     terms = distiller.terms
     distiller.terms = {name: _Charged(term, name, clock) for name, term in terms.items()}
     try:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kd import provenance
 from kd.data.progress import progress
 from kd.errors import UserError
 from kd.profiling import measure
-from kd.profiling.measure import Parts, Times, by_part, medians
+from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
@@ -93,7 +91,8 @@ def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Exten
                 for kept, part in zip((bounds, steps), parts, strict=True):
                     kept.append(part)
         waiting = {"bound": alone.synchronisations(data), "step": taught.synchronisations(data)}
-    memory = measure.memory_of(student, distilled, replay, data)
+    peak, alone_peak = (measure.peak_of(each, data) for each in (distilled, student))
+    memory = Memory(peak, alone_peak, replay.read_bytes)
     return {
         "ratio": times.ratio._asdict(),
         "seconds": _seconds(times),

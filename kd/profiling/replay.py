@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from kd.observation.recording import wrapped
-from kd.profiling.parts import teacher_calls
+from kd.profiling.parts import Asked, teacher_calls
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Call:
 
 @dataclass
 class Replay:
-    """The outermost calls of a step's teachers: calling it makes them again, without gradients."""
+    """What a step asked of its teachers: calling it makes the same calls without gradients.
+
+    Backbone and neck as such; of a head its layers one by one, so that what is left out of a head,
+    for a method needs one branch only, is not in it. What a head does between them is not, either.
+    """
 
     calls: list[Call] = field(default_factory=list)
     read_bytes: int = 0
@@ -48,19 +52,18 @@ class Replay:
 
 @contextmanager
 def recording(model: Any) -> Iterator[Replay]:
-    """Collect what a block asks of a distiller's teachers."""
-    replay = Replay()
-    reads = _Reads()
+    """Collect what a block asks of a distiller's teachers, all of which it has to ask them."""
+    replay, reads = Replay(), _Reads()
 
-    def recorded(owner: Any, name: str, part: str) -> Callable[[Any], Any]:
+    def recorded(asked: Asked) -> Callable[[Any], Any]:
         def wrap(function: Any) -> Any:
             # A module is called as such, so that one that is compiled is replayed compiled.
-            target = owner if name == "forward" else function
+            target = asked.owner if asked.name == "forward" else function
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                if not reads.inside:
-                    replay.calls.append(_call(part, target, args, kwargs))
-                with reads.teacher() as outputs:
+                if not asked.head and not reads.layers:
+                    replay.calls.append(_call(asked.part, target, args, kwargs))
+                with reads.teacher(layer=not asked.head) as outputs:
                     outputs.append(function(*args, **kwargs))
                 return outputs[0]
 
@@ -69,11 +72,25 @@ def recording(model: Any) -> Iterator[Replay]:
         return wrap
 
     with ExitStack() as stack:
-        for owner, name, part in teacher_calls(model):
-            stack.enter_context(wrapped(owner, name, recorded(owner, name, part)))
+        stack.enter_context(_without_cache(model))
+        for asked in teacher_calls(model):
+            stack.enter_context(wrapped(asked.owner, asked.name, recorded(asked)))
         stack.enter_context(reads)
         yield replay
     replay.read_bytes = sum(reads.read.values())
+
+
+@contextmanager
+def _without_cache(model: Any) -> Iterator[None]:
+    """Have the teachers asked where their answers are kept, too."""
+    cache = getattr(model, "teacher_cache", None)
+    if cache is not None:
+        model.teacher_cache = None
+    try:
+        yield
+    finally:
+        if cache is not None:
+            model.teacher_cache = cache
 
 
 def _call(part: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Call:
@@ -93,20 +110,25 @@ class _Reads(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.inside = 0
+        """How many calls of teachers are open."""
+        self.layers = 0
+        """How many of these are no whole heads."""
         self.kept: list[Any] = []
         """Outputs, so that no storage takes another's place."""
         self.made: set[int] = set()
         self.read: dict[int, int] = {}
 
     @contextmanager
-    def teacher(self) -> Iterator[list[Any]]:
+    def teacher(self, layer: bool) -> Iterator[list[Any]]:
         """Take what a block, a call of a teacher, puts into a list for its output."""
         self.inside += 1
+        self.layers += layer
         outputs: list[Any] = []
         try:
             yield outputs
         finally:
             self.inside -= 1
+            self.layers -= layer
         if not self.inside:
             self.kept.append(outputs)
             self.made.update(map(_storage, _tensors(outputs)))

@@ -36,8 +36,8 @@ def summary(profile: Profile) -> list[str]:
         value = profile["ratio"]
         lines += [
             f"step / bound: {value['median']:.3f} ({value['low']:.3f} to {value['high']:.3f})",
-            f"bound: {_ms(seconds['bound'])} ms = student alone {_ms(seconds['student'])} ms + "
-            f"teacher as deep as read {_ms(seconds['teacher'])} ms; step: {_ms(seconds['step'])} ms",
+            f"step: {_ms(seconds['step'])} ms; bound: {_ms(seconds['bound'])} ms = student alone "
+            f"{_ms(seconds['student'])} ms + teacher as deep as read {_ms(seconds['teacher'])} ms",
             f"memory at the peak of a step: {_mb(memory['step'])} MB; student alone "
             f"{_mb(memory['student'])} MB + teacher's maps that are read {_mb(memory['teacher'])} "
             f"MB; {100 * memory['extra']:+.1f} % beyond these",
@@ -62,7 +62,7 @@ def waits(profile: Profile, case: str, part: str) -> int:
 def _parts(profile: Profile) -> list[str]:
     """Return the rows of all parts, of the bound and of the step."""
     cases = list(profile["parts"])
-    parts = in_order({part for case in cases for part in profile["parts"][case]})
+    parts = in_order(dict.fromkeys(part for case in cases for part in profile["parts"][case]))
     titles = ["part", *(f"{case}, ms" for case in cases)]
     titles += [*(["more, ms"] if len(cases) > 1 else []), "of the step", "host waits"]
     whole = sum(value["median"] for value in profile["parts"]["step"].values())

@@ -1,0 +1,148 @@
+"""A profile of a run as files: what was measured, its table, and a picture of both.
+
+Above, the parts of a step beside those of its bound; below, memory at the peak of a step. A term
+of distillation has its method's colour; the teacher is grey, and what every training has is pale.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from analysis.style import QUIET, STYLE, WIDTH, look, save
+from kd.files import write_json, write_text
+from kd.profiling.parts import TERM, in_order
+from kd.profiling.table import about, describe
+
+Profile = dict[str, Any]
+Bars = Mapping[str, Mapping[str, float]]
+"""Sizes by bar and part."""
+
+COLOURS = {
+    "preprocessing": "#DDDDAA",
+    "student backbone": "#77AADD",
+    "student neck": "#99CCEE",
+    "student head": "#BBE0F5",
+    "student proposals": "#99DDDD",
+    "label assignment": "#66BBBB",
+    "student loss": "#AADDCC",
+    "teacher backbone": "0.35",
+    "teacher neck": "0.5",
+    "teacher head": "0.62",
+    "teacher proposals": "0.72",
+    "teacher classifier": "0.42",
+    "backward": "#F3CC9A",
+    "optimiser": "#E8B4B8",
+    "other": "0.92",
+}
+MEMORY = {"student": "#77AADD", "teacher": "0.35", "extra": "#D55E00"}
+MEMORY_TITLES = {
+    "student": "student's step alone",
+    "teacher": "teacher's maps that are read",
+    "extra": "beyond these",
+}
+LEGIBLE = 0.06
+"""Of the axis: how wide a segment is that has its size written in it."""
+
+
+def write(profile: Profile, folder: Path) -> list[Path]:
+    """Write ``profile`` .json, .txt, .pdf and .png into a folder; return their paths."""
+    stem = folder / "profile"
+    data, text = stem.with_suffix(".json"), stem.with_suffix(".txt")
+    write_json(data, profile)
+    write_text(text, describe(profile) + "\n")
+    with plt.rc_context(STYLE):
+        figure = draw(profile)
+        pictures = save(figure, stem)
+    plt.close(figure)
+    return [data, text, *pictures]
+
+
+def draw(profile: Profile) -> Figure:
+    """Return the picture: bars of time above, of memory below."""
+    times = {
+        case: {part: 1000 * value["median"] for part, value in parts.items()}
+        for case, parts in profile["parts"].items()
+    }
+    memory = _memory(profile["memory"])
+    bars = len(times) + len(memory)
+    figure, axes = plt.subplots(
+        2, 1, figsize=(WIDTH, 2.1 + 0.42 * bars), layout="constrained",
+        height_ratios=[len(times) + 0.6, len(memory) + 0.3],
+    )  # fmt: skip
+    parts = in_order(dict.fromkeys(part for case in times.values() for part in case))
+    _bars(axes[0], times, {part: _colour(part) for part in parts}, "ms")
+    axes[0].set_xlabel("milliseconds of a step, medians by part")
+    _bars(axes[1], memory, MEMORY, "MB", MEMORY_TITLES)
+    axes[1].set_xlabel("megabytes of tensors at the peak of a step")
+    run, measured = about(profile)
+    model, training = Path(run).parts[-3:-1] if len(Path(run).parts) > 2 else ("", run)
+    headline = f"{model} {training}".strip() + _headline(profile)
+    figure.suptitle(f"{headline}\n", x=0.01, ha="left", weight="bold", size=9, linespacing=1.8)
+    figure.text(0.01, 0.93, measured, ha="left", va="top", size=7, color=QUIET)
+    return figure
+
+
+def _headline(profile: Profile) -> str:
+    ratio = profile["ratio"]
+    if not ratio:
+        return ""
+    spread = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
+    return f": {ratio['median']:.2f} times its bound ({spread})"
+
+
+def _memory(memory: dict[str, float]) -> Bars:
+    if "student" not in memory:
+        return {"step": {"student": memory["step"] / 1e6}}
+    below = {name: memory[name] / 1e6 for name in ("student", "teacher")}
+    extra = memory["step"] / 1e6 - sum(below.values())
+    return {"bound": below, "step": {**below, "extra": max(extra, 0.0)}}
+
+
+def _colour(part: str) -> Any:
+    if part.startswith(TERM):
+        return look("", part.removeprefix(TERM)).colour
+    return COLOURS.get(part, "0.8")
+
+
+def _bars(
+    axes: Axes, bars: Bars, colours: Mapping[str, Any], unit: str, titles: Mapping[str, str] = {}
+) -> None:
+    """Draw stacked bars, first one at the top, each segment as large as is written in it."""
+    longest = max(sum(parts.values()) for parts in bars.values())
+    for row, parts in enumerate(bars.values()):
+        left = 0.0
+        for part, colour in colours.items():
+            size = parts.get(part, 0.0)
+            if not size:
+                continue
+            own = part.startswith(TERM)
+            edge: Any = {"edgecolor": "black" if own else "white", "linewidth": 0.6}
+            order = 3 if own else 2
+            axes.barh(row, size, left=left, height=0.72, color=colour, zorder=order, **edge)
+            if size > LEGIBLE * longest:
+                dark = part.startswith("teacher") or own
+                axes.text(
+                    left + size / 2, row, f"{size:.3g}", ha="center", va="center", size=7,
+                    color="white" if dark else "black", zorder=4,
+                )  # fmt: skip
+            left += size
+        axes.text(left + 0.01 * longest, row, f"{left:.3g} {unit}", va="center", weight="bold")
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.12 * longest)
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    shown = [part for part in colours if any(part in parts for parts in bars.values())]
+    handles = [
+        Patch(facecolor=colours[part], edgecolor="black" if part.startswith(TERM) else "white")
+        for part in shown
+    ]
+    axes.legend(
+        handles, [titles.get(part, part) for part in shown], ncols=5, loc="lower left",
+        bbox_to_anchor=(0, 1), frameon=False, fontsize=7, handlelength=1, columnspacing=1.2,
+        borderaxespad=0.2,
+    )  # fmt: skip
