@@ -48,6 +48,8 @@ class Distiller(BaseModel):
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}
             self.adapters = self._adapters()
+        self.teacher_cache: Any = None
+        """Answers for the detector that teaches: kd.teacher_cache.TeacherCache."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         self.probed: dict[str, list[float]] | None = None
@@ -87,9 +89,13 @@ class Distiller(BaseModel):
         """Return what methods see of each kind of teacher."""
         seen: dict[str | None, Any] = {None: None}
         for kind, teacher in self._teachers.items():
-            detects = kind == "detector"
-            seen[kind] = observe(teacher, batch, frozen=True) if detects else teacher
+            seen[kind] = self._observed(teacher, batch) if kind == "detector" else teacher
         return seen
+
+    def _observed(self, teacher: nn.Module, batch: Batch) -> Any:
+        if self.teacher_cache is not None:
+            return self.teacher_cache.observe(teacher, batch)
+        return observe(teacher, batch, frozen=True)
 
     def distillation(
         self, student: Observation, teachers: dict[str | None, Any], batch: Batch

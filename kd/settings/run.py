@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kd.settings.classifiers import ClassifierRun
 
 RESULTS = Path("results")
-FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks")
+FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """What lies in ``results`` beside the folders of studies."""
 
 
