@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kd.observation import Candidates, channels_of, observe
+from kd.observation.branches import branches_of
 from tests.test_observation import ONE_STAGE, TWO_STAGE, head_of, observed
 
 torch.set_num_threads(1)
@@ -13,16 +14,32 @@ torch.set_num_threads(1)
 FAMILIES = [*ONE_STAGE, *TWO_STAGE]
 
 
+BRANCHED = ["retinanet", "atss", "gfl", "fcos"]
+"""Families whose heads compute classes and boxes with layers of their own."""
+
+
 def count_calls(detector: Any) -> dict[str, int]:
-    """Return how often each part of a detector is run from now on, counted as it is."""
-    parts = {"backbone": detector.backbone, "neck": detector.neck, "head": head_of(detector)}
+    """Return how often each part of a detector is run from now on, counted as it is.
+
+    The branches of a head, and what predicts from them, are run once a level.
+    """
+    head = head_of(detector)
+    parts = {"backbone": detector.backbone, "neck": detector.neck}
+    if branches := branches_of(head):
+        levels = len(head.prior_generator.strides)
+        for name, (layers, predictor) in {"cls": branches.classes, "box": branches.boxes}.items():
+            parts |= {f"{name} layers": getattr(head, layers)[0]}
+            parts |= {f"{name} predictor": getattr(head, predictor)}
+    else:
+        levels, parts["head"] = 1, head
     if hasattr(detector, "roi_head"):
         second = detector.roi_head.bbox_head
         parts["second"] = second[0] if isinstance(second, torch.nn.ModuleList) else second
-    counts = dict.fromkeys(parts, 0)
+    counts: dict[str, Any] = dict.fromkeys(parts, 0)
 
     def count(name: str) -> None:
-        counts[name] += 1
+        counts[name] += 1 / levels if name[:3] in ("cls", "box") else 1
+        counts[name] = round(counts[name], 6)
 
     for name, part in parts.items():
         part.register_forward_hook(lambda *_, name=name: count(name))
@@ -30,8 +47,8 @@ def count_calls(detector: Any) -> dict[str, int]:
 
 
 def once(calls: dict[str, int], *names: str) -> bool:
-    """Whether these parts have been run once each, and no other."""
-    return calls == {name: int(name in names) for name in calls}
+    """Whether these parts have been run once each, and no other; a part's begin with its name."""
+    return calls == {name: int(name.startswith(names or ("none",))) for name in calls}
 
 
 @pytest.fixture(params=FAMILIES)
@@ -51,12 +68,44 @@ def test_a_teacher_runs_no_deeper_than_it_is_read_and_no_part_twice(detector, ba
     assert once(calls, "backbone")
     assert len(teacher.neck) == len(teacher.strides)
     assert once(calls, "backbone", "neck")
+    assert len(teacher.level_priors) == len(teacher.neck)
+    assert once(calls, "backbone", "neck")
     for _ in range(2):
         assert len(teacher.class_maps) == len(teacher.probability_maps) == len(teacher.neck)
         assert teacher.logits.shape[:2] == teacher.probabilities.shape[:2]
+    assert once(calls, "backbone", "neck", "head", "cls")
+    for _ in range(2):
         index = torch.tensor([0, 1])
         assert teacher.boxes(index, index).shape == (2, 4)
-    assert once(calls, "backbone", "neck", "head")
+    assert once(calls, "backbone", "neck", "head", "cls", "box")
+
+
+@pytest.mark.parametrize("family", BRANCHED)
+def test_boxes_of_a_teacher_do_not_wait_for_its_classes(build, batch, family):
+    detector = build(family).eval()
+    calls = count_calls(detector)
+    teacher = observe(detector, batch(), frozen=True)
+    index = torch.tensor([0, 1])
+    teacher.boxes(index, index), teacher.codes(index, index)
+    assert once(calls, "backbone", "neck", "box")
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("family", BRANCHED)
+def test_a_branch_alone_says_what_the_whole_head_says_to_the_bit(build, batch, family, training):
+    detector, data = build(family).train(training), batch()
+    with torch.no_grad():
+        for parameter in head_of(detector).parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    apart, whole = (observe(detector, data, frozen=True) for _ in range(2))
+    before = [name for name, _ in head_of(detector).named_modules()]
+    maps = apart.class_outputs, apart.box_outputs
+    for found, wanted in zip(maps, whole.outputs[:2], strict=True):
+        assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    assert [name for name, _ in head_of(detector).named_modules()] == before
+    index = torch.arange(2)
+    assert torch.equal(apart.boxes(index, index), whole.boxes(index, index))
+    assert torch.equal(apart.probabilities, whole.probabilities)
 
 
 def test_the_second_stage_of_a_teacher_runs_once_for_a_set_of_regions(build, batch):

@@ -41,9 +41,35 @@ class DenseObservation(Observation):
             return self.head(tuple(self.neck))
 
     @cached_property
+    def class_outputs(self) -> list[Tensor]:
+        """The class maps of ``outputs``, of a teacher without what only its boxes need."""
+        from kd.observation.branches import class_branch
+
+        if branches := self._branches():
+            with self.gradients():
+                return class_branch(self.head, branches, self.neck)
+        return self.outputs[0]
+
+    @cached_property
+    def box_outputs(self) -> list[Tensor]:
+        """The box maps of ``outputs``, of a teacher without what only its classes need."""
+        from kd.observation.branches import box_branch
+
+        if branches := self._branches():
+            with self.gradients():
+                return box_branch(self.head, branches, self.neck)
+        return self.outputs[1]
+
+    def _branches(self) -> Any:
+        """Return the head's branches where they are worth running apart."""
+        from kd.observation.branches import branches_of
+
+        return branches_of(self.head) if self.frozen and "outputs" not in vars(self) else None
+
+    @cached_property
     def class_maps(self) -> list[Tensor]:
         """Per level (B, A*K, H, W), logits of K sigmoid or softmax outputs for A anchors."""
-        return [maps.float() for maps in self.outputs[0]]
+        return [maps.float() for maps in self.class_outputs]
 
     @cached_property
     def probability_maps(self) -> list[Tensor]:
@@ -68,18 +94,20 @@ class DenseObservation(Observation):
     @cached_property
     def raw_codes(self) -> Tensor:
         """(B, N, ...): the box outputs as the network makes them."""
-        channels = self.outputs[1][0].shape[1] // (
-            self.outputs[0][0].shape[1] // self.head.cls_out_channels
-        )
-        return by_prior([maps.float() for maps in self.outputs[1]], channels)
+        channels = self.box_outputs[0].shape[1] // self.head.prior_generator.num_base_priors[0]
+        return by_prior([maps.float() for maps in self.box_outputs], channels)
 
     # --- Priors ----------------------------------------------------------------------------
 
     @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of each neck level."""
+        return [(maps.shape[-2], maps.shape[-1]) for maps in self.neck]
+
+    @cached_property
     def level_priors(self) -> list[Tensor]:
         """Per level (N_l, 4), xyxy in pixels; a point has two equal corners."""
-        sizes = [maps.shape[-2:] for maps in self.outputs[0]]
-        levels = self.head.prior_generator.grid_priors(sizes, device=self.batch.inputs.device)
+        levels = self.head.prior_generator.grid_priors(self.sizes, device=self.batch.inputs.device)
         return [plain(level) for level in levels]
 
     @cached_property
