@@ -44,7 +44,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     try:
-        return yaml.load(text, _Loader) or {}
+        return _load(text) or {}
     except yaml.MarkedYAMLError as error:
         line = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}: not valid YAML{line}: {error.problem}") from None
@@ -60,13 +60,13 @@ def parse_assignments(listed: list[str]) -> dict[str, Any]:
         if not equals:
             raise UserError(f"'{text}': must be KEY=VALUE")
         try:
-            found[key] = yaml.load(value, _Loader)
+            found[key] = _load(value)
         except yaml.YAMLError:
             raise UserError(f"'{text}': the value is not YAML") from None
     return found
 
 
-class _Loader(yaml.SafeLoader):
+class _Unique(yaml.constructor.SafeConstructor):
     """Refuses a key that is given twice; YAML would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -76,6 +76,22 @@ class _Loader(yaml.SafeLoader):
                 problem = f"key '{key.value}' is given twice"
                 raise yaml.MarkedYAMLError(None, None, problem, key.start_mark)
         return super().construct_mapping(node, deep)
+
+
+class _Loader(_Unique, yaml.SafeLoader):
+    pass
+
+
+class _FastLoader(_Unique, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C, where PyYAML has it."""
+
+
+def _load(text: str) -> Any:
+    """Return what YAML says, in a tenth of the time of the loader whose errors name more."""
+    try:
+        return yaml.load(text, _FastLoader)
+    except yaml.YAMLError:
+        return yaml.load(text, _Loader)
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +39,7 @@ class Composed:
     def directory(self) -> Path:
         return RESULTS / self.folder / self.name
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hex digits of the SHA-256 of the composed configuration."""
         return digest_of(self.config)
