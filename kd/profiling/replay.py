@@ -61,9 +61,10 @@ def recording(model: Any) -> Iterator[Replay]:
             target = asked.owner if asked.name == "forward" else function
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                if not asked.head and not reads.layers:
-                    replay.calls.append(_call(asked.part, target, args, kwargs))
+                outermost = not asked.head and not reads.layers
                 with reads.teacher(layer=not asked.head) as outputs:
+                    if outermost:
+                        replay.calls.append(_call(asked.part, target, args, kwargs))
                     outputs.append(function(*args, **kwargs))
                 return outputs[0]
 

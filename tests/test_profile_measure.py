@@ -1,0 +1,286 @@
+"""A step is measured by part, and its bound is what its student and its teachers have to do."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from kd.profiling import clock, measure, memory
+from kd.profiling.clock import Clock
+from kd.profiling.measure import Memory, Times, by_part, replay_of, replayed
+from kd.profiling.parts import in_order, teachers_of
+from kd.profiling.trainee import Trainee, bare
+from kd.settings.library import Library
+from kd.settings.methods import resolve
+from tests.test_matrix import classifier
+
+MEGABYTE = 2**20
+PROPOSED: dict[str, Any] = {
+    "detectors": ("faster_rcnn",),
+    "settings": {"mimic": {"form": "united_perception"}},
+}
+"""A method that reads the teacher's proposals."""
+
+
+class Ticks:
+    """A clock that goes on by one each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def perf_counter(self) -> float:
+        self.now += 1
+        return float(self.now)
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
+    ticking = Ticks()
+    monkeypatch.setattr(clock, "time", ticking)
+    return ticking
+
+
+@pytest.fixture
+def trainee(study: Callable[..., Any]) -> Callable[..., Trainee]:
+    """Return what trains the only distilled run of a method."""
+
+    def built(method: str, alone: bool = False, **options: Any) -> Trainee:
+        config = list(study([method], **options).runs.values())[-1].config
+        return Trainee.build(bare(config) if alone else config)
+
+    return built
+
+
+@pytest.fixture
+def data(images: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a loader gives."""
+    made = images()
+    pixels = [torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2
+    return {"inputs": pixels, "data_samples": made["data_samples"]}
+
+
+# --- Time by part --------------------------------------------------------------------------
+
+
+def test_a_span_has_what_no_span_inside_it_took(ticks: Ticks) -> None:
+    times = Clock()
+    with times.span("outer"):  # 1
+        with times.span("inner"):  # 2 to 3
+            pass
+        with times.span("inner"), times.span("innermost"):  # 4, 5 to 6, 7
+            pass
+    assert times.read() == {"outer": 3, "inner": 3, "innermost": 1}  # 8
+    assert times.read() == {}
+
+
+def test_a_span_that_fails_is_closed(ticks: Ticks) -> None:
+    times = Clock()
+    with pytest.raises(ValueError, match="no"), times.span("failing"):
+        raise ValueError("no")
+    assert times.part == ""
+
+
+STUDENT = [
+    "preprocessing", "student backbone", "student neck", "student head", "label assignment",
+    "student loss",
+]  # fmt: skip
+REST = ["backward", "optimiser", "other"]
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "gfl", "fcos", "yolov3", "ssd300"])
+def test_the_parts_of_a_dense_step_add_up_to_it(trainee, data, ticks, detector):
+    distilled = trainee("soft_labels", detectors=(detector,))
+    with by_part(distilled) as charged:
+        before = ticks.now
+        parts = charged.step(data)
+    whole = ticks.now - before - 1
+    teacher = ["teacher backbone", "teacher neck", "teacher head"]
+    assert in_order(parts) == [*STUDENT, *teacher, "KD soft_labels", *REST]
+    assert sum(parts.values()) == whole
+
+
+def test_those_of_two_stages_have_proposals(trainee, data, ticks):
+    distilled = trainee("mimic", **PROPOSED)
+    with by_part(distilled) as charged:
+        before = ticks.now
+        parts = charged.step(data)
+    assert {"student proposals", "teacher proposals", "KD mimic"} < parts.keys()
+    assert sum(parts.values()) == ticks.now - before - 1
+
+
+def test_a_teacher_that_is_first_read_in_a_term_is_not_charged_to_it(trainee, data, ticks):
+    distilled = trainee("rm+pfi")
+    with by_part(distilled) as charged:
+        parts = charged.step(data)
+    assert in_order(parts)[-6:] == ["teacher head", "KD rm", "KD pfi", *REST]
+
+
+def test_a_model_is_left_as_it_was(trainee, data):
+    distilled = trainee("rm")
+    terms, forward = distilled.model.terms, distilled.model.teacher.backbone.forward
+    with by_part(distilled) as charged:
+        charged.step(data)
+    assert distilled.model.terms is terms
+    assert distilled.model.teacher.backbone.forward == forward
+    assert "forward" not in vars(distilled.model.student.backbone)
+    assert "backward" not in vars(distilled.optimiser)
+
+
+# --- The bound -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(data: dict[str, Any]) -> Iterator[Callable[[Trainee], tuple[Counter[str], Counter[str]]]]:
+    """Count the layers of the teachers that compute, in a step's forward and in its replay."""
+
+    def count(layers: Counter[str], name: str, *_: Any) -> None:
+        layers[name] += 1
+
+    def counted(distilled: Trainee) -> tuple[Counter[str], Counter[str]]:
+        replay = replay_of(distilled, data)
+        found = []
+        for work in (lambda: distilled.losses(data), replay):
+            layers: Counter[str] = Counter()
+            handles = [
+                layer.register_forward_hook(partial(count, layers, name))
+                for teacher in teachers_of(distilled.model).values()
+                for name, layer in teacher.named_modules()
+                if list(layer.parameters(recurse=False))
+            ]
+            work()
+            for handle in handles:
+                handle.remove()
+            found.append(layers)
+        return found[0], found[1]
+
+    return counted
+
+
+@pytest.mark.parametrize("method", ["fitnets", "pfi", "rm", "defeat", "fgfi", "rm+pfi"])
+def test_a_replay_asks_the_teacher_for_what_the_step_asked(trainee, asked, method):
+    step, replay = asked(trainee(method))
+    assert replay == step
+    assert step["backbone.conv1"] == 1
+
+
+def test_a_replay_asks_for_second_stages_too(trainee, asked):
+    step, replay = asked(trainee("soft_labels", detectors=("faster_rcnn",)))
+    assert replay == step
+    assert step["roi_head.bbox_head.fc_cls"] > 0
+
+
+def test_a_method_that_reads_maps_alone_replays_no_head(trainee, data):
+    replay = replay_of(trainee("fitnets"), data)
+    assert [call.part for call in replay.calls] == ["teacher backbone", "teacher neck"]
+
+
+def test_proposals_are_part_of_the_bound_where_they_are_read(trainee, data):
+    parts = Counter(call.part for call in replay_of(trainee("mimic", **PROPOSED), data).calls)
+    assert parts["teacher proposals"] == 1
+
+
+def test_crops_are_replayed_through_the_classifier(study, data, tmp_path):
+    config = list(study(["rm"]).runs.values())[-1].config
+    terms = resolve("dicod", {}, "retinanet", Library(), "tests")
+    model = {"type": "Distiller", "student": config["model"]["student"], "methods": terms}
+    taught = Trainee.build({**config, "model": model | classifier(terms, tmp_path)})
+    replay = replay_of(taught, data)
+    assert {call.part for call in replay.calls} == {"teacher classifier"}
+    size = taught.model._teachers["classifier"].size
+    assert replay.calls[0].args[0].shape[1:] == (3, size, size)
+
+
+def test_the_bytes_of_maps_that_are_read_are_those_of_the_neck(trainee, data):
+    distilled = trainee("fitnets")
+    replay = replay_of(distilled, data)
+    with torch.no_grad():
+        teacher = distilled.model.teacher
+        maps = teacher.extract_feat(distilled.model.data_preprocessor(data, True)["inputs"])
+    assert replay.read_bytes == sum(level.nbytes for level in maps)
+
+
+def test_a_replay_keeps_no_gradient_and_changes_no_teacher(trainee, data):
+    distilled = trainee("rm")
+    before = {k: v.clone() for k, v in distilled.model.teacher.state_dict().items()}
+    replay = replay_of(distilled, data)
+    replay()
+    assert not any(t.requires_grad for c in replay.calls for t in c.args if torch.is_tensor(t))
+    after = distilled.model.teacher.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_kept_outputs_of_a_teacher_do_not_lower_the_bound(trainee, data):
+    class Cache:
+        def observe(self, *_: Any) -> Any:
+            pytest.fail("the cache was asked")
+
+    distilled = trainee("fitnets")
+    distilled.model.teacher_cache = cache = Cache()
+    assert len(replay_of(distilled, data).calls) == 2
+    assert distilled.model.teacher_cache is cache
+
+
+def test_a_replays_parts_are_its_calls(trainee, data, ticks):
+    replay = replay_of(trainee("fitnets"), data)
+    assert replayed(replay) == {"teacher backbone": 1, "teacher neck": 1}
+
+
+def test_the_bound_of_a_round_is_of_that_round():
+    times = Times(student=[1.0, 10.0], teacher=[0.5, 5.0], step=[3.0, 15.0])
+    assert times.bound == [1.5, 15.0]
+    assert times.ratio.median == 1.5
+
+
+def test_the_bare_student_is_a_detector_without_a_teacher(trainee, data):
+    alone = trainee("rm", alone=True)
+    assert not teachers_of(alone.model)
+    distilled = trainee("rm")
+    times = measure.times(alone, distilled, replay_of(distilled, data), data, rounds=2)
+    assert all(len(values) == 2 and min(values) > 0 for values in times)
+
+
+# --- Memory --------------------------------------------------------------------------------
+
+
+def test_the_peak_is_the_most_that_lives_at_once():
+    def work() -> None:
+        first = torch.empty(4 * MEGABYTE, dtype=torch.uint8)
+        second = torch.empty(2 * MEGABYTE, dtype=torch.uint8)  # 6 at once
+        del first
+        third = torch.empty(3 * MEGABYTE, dtype=torch.uint8)  # 5 at once
+        del second, third
+
+    assert memory.peak(work) == 6 * MEGABYTE
+
+
+def test_a_temporary_inside_an_expression_counts():
+    ones = torch.ones(MEGABYTE)
+    assert memory.peak(lambda: (ones * 2 + 1).sum()) == pytest.approx(8 * MEGABYTE, rel=1e-3)
+
+
+def test_what_lay_there_before_does_not_count():
+    held = torch.empty(8 * MEGABYTE, dtype=torch.uint8)
+    assert memory.peak(lambda: held.add_(1)) < 100
+
+
+def test_a_longer_step_takes_more(trainee, data):
+    distilled, alone = trainee("pfi"), trainee("pfi", alone=True)
+    assert measure.peak_of(distilled, data) > measure.peak_of(alone, data) > 0
+
+
+def test_extra_memory_is_what_lies_beyond_student_and_teacher():
+    assert Memory(step=120, student=80, teacher=20).extra == pytest.approx(0.2)
+
+
+# --- Waiting for the host ------------------------------------------------------------------
+
+
+def test_host_waits_are_told_by_part(trainee, data):
+    with by_part(trainee("fitnets")) as charged:
+        found = charged.synchronisations(data)
+    assert found["label assignment"].total() > 0
+    assert "teacher backbone" not in found
+    assert "KD fitnets" not in found
