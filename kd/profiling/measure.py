@@ -80,8 +80,7 @@ class Memory(NamedTuple):
 
 
 def peak_of(trainee: Trainee, data: Any) -> int:
-    """Return the bytes at the peak of a step that is not the first."""
-    trainee.step(data)
+    """Return the bytes at the peak of a step, which must not be the trainee's first."""
     return memory.peak(lambda: trainee.step(data))
 
 
