@@ -1,15 +1,21 @@
 """A trained classifier that teaches: frozen, with gradients to what it looks at."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import ResNet
 
 from kd.errors import UserError
 from kd.weights import load_strictly
+
+LAYOUT = torch.channels_last
 
 
 class ClassifierTeacher(nn.Module):
@@ -29,7 +35,8 @@ class ClassifierTeacher(nn.Module):
         load_strictly(classifier, Path(checkpoint))
         self.name, self.classes = config["architecture"], classifier.classes
         self.size = classifier.size
-        self.network = classifier.network.requires_grad_(False)
+        # Pooling and normalisation take half of the time on a CPU where channels are last.
+        self.network = classifier.network.requires_grad_(False).to(memory_format=LAYOUT)
         self.register_buffer("mean", classifier.mean, persistent=False)
         self.register_buffer("std", classifier.std, persistent=False)
         self._stages = _stages(self.network, self.size)
@@ -49,7 +56,7 @@ class ClassifierTeacher(nn.Module):
 
     def logits(self, crops: Tensor) -> Tensor:
         """Return logits (P, C) of crops (P, 3, size, size)."""
-        return self.network(crops)
+        return self.network(crops.contiguous(memory_format=LAYOUT))
 
     def stages(self, crops: Tensor, last: int) -> list[Tensor]:
         """Return maps 0 to ``last`` of crops (P, 3, s, s), computed no deeper.
@@ -60,23 +67,43 @@ class ClassifierTeacher(nn.Module):
         if last >= len(self._stages):
             have = f"0 to {len(self._stages) - 1}" if self._stages else "none"
             raise UserError(f"classifier {self.name}: no stage {last}; it has {have}")
-        maps: list[Tensor] = []
+        maps = [crops.contiguous(memory_format=LAYOUT)]
         for stage in self._stages[: last + 1]:
-            maps.append(stage(maps[-1] if maps else crops))
-        return maps
+            maps.append(stage(maps[-1]))
+        return maps[1:]
 
 
-def _stages(network: nn.Module, size: int) -> list[nn.Module]:
+def _stages(network: nn.Module, size: int) -> list[Callable[[Tensor], Tensor]]:
     """Return the parts of a network, to be applied in turn, whose outputs are its stages."""
     if isinstance(network, ResNet):
-        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        stem = partial(_stem, network)
         return [stem, network.layer1, network.layer2, network.layer3, network.layer4]
     features = getattr(network, "features", None)
     return _by_resolution(features, size) if isinstance(features, nn.Sequential) else []
 
 
+def _stem(network: ResNet, crops: Tensor) -> Tensor:
+    """Return what a frozen ResNet has after its pooling.
+
+    The normalisation is folded into the convolution, and the ReLU, which does not change which
+    value of a window is the highest, comes after the pooling, on a quarter of the values.
+    """
+    conv, norm = network.conv1, network.bn1
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    maps = F.conv2d(crops, weight, bias, conv.stride, conv.padding)
+    return network.maxpool(maps).relu()
+
+
 @torch.no_grad()
-def _by_resolution(features: nn.Sequential, size: int) -> list[nn.Module]:
+def _by_resolution(features: nn.Sequential, size: int) -> list[Callable[[Tensor], Tensor]]:
     features.eval()
     parts: list[list[nn.Module]] = []
     x = torch.zeros(1, 3, size, size)

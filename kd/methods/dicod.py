@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -13,19 +14,19 @@ from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
 from kd.reduction import shared_count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
-    from torch.utils import checkpoint as checkpointing
 
     from kd.observation import Batch
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
-    checkpointing = LazyModule("torch.utils.checkpoint")
 
-CHUNK = 256
-"""Objects that go through the classifier together (NVlabs/DICOD f51fc995)."""
+CHUNK = 64
+"""Crops that go through the classifier together; what one holds stays near the processor."""
 SIDE = 112
 """Samples along a side of a crop where no classifier says it."""
 SHOWN = 16
@@ -89,15 +90,14 @@ class Dicod(Method):
             total = self._class_divergence(student, teacher, batch, objects).sum()
             losses["loss_dicod_cls"] = self.lambda_kc * total / count
         if self.lambda_l or self.lambda_kl:
-            pixels, stages = self._distances(student, teacher, batch, objects)
+            distances = self._distances(student, teacher, batch, objects)
             joined = self.average == "layers"
             layers = len(self.stages) + joined
             if self.lambda_l:
-                losses["loss_dicod_loc"] = (
-                    self.lambda_l * pixels / (layers if joined else 1) / count
-                )
+                pixels = self.lambda_l * distances[0] / (layers if joined else 1)
+                losses["loss_dicod_loc"] = pixels / count
             if self.lambda_kl:
-                losses["loss_dicod_kd_loc"] = self.lambda_kl * stages / layers / count
+                losses["loss_dicod_kd_loc"] = self.lambda_kl * distances[-1] / layers / count
         return losses
 
     def _class_divergence(
@@ -114,12 +114,10 @@ class Dicod(Method):
         form = bernoulli_divergence if self.sigmoid == "kl-bce" else scaled_divergence
         return form(wanted, found, self.temperature)
 
-    def _distances(
-        self, student: Any, teacher: Any, batch: Batch, objects: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _distances(self, student: Any, teacher: Any, batch: Batch, objects: Tensor) -> list[Tensor]:
         """Return the distance of predicted boxes' crops to their objects', summed over boxes.
 
-        In pixels, and in stages summed over these; 0 where the weight is.
+        What is on of two scalars: in pixels, and in stages summed over these.
         """
         positive = student.candidates.positive
         boxes = student.candidate_boxes(positive)
@@ -127,24 +125,20 @@ class Dicod(Method):
             parts = [self._layers(part, teacher, batch) for part in objects.split(CHUNK)]
             truth = [torch.cat(layer) for layer in zip(*parts, strict=True)]
 
-        def distances(image: Tensor, boxes: Tensor, instance: Tensor) -> Tensor:
-            predicted = crops(batch.inputs, image, boxes, self._side(teacher))
+        def distances(rows: slice, own: Tensor) -> list[Tensor]:
+            predicted = crops(batch.inputs, positive.image[rows], own, self._side(teacher))
             layers = zip(self._layers(predicted, teacher, batch), truth, strict=True)
-            return torch.stack([distance(own, wanted[instance]).sum() for own, wanted in layers])
+            instance = positive.instance[rows]
+            sums = [distance(found, wanted[instance]).sum() for found, wanted in layers]
+            pixels = int(self.lambda_l > 0)
+            return sums[:pixels] + ([torch.stack(sums[pixels:]).sum()] if self.lambda_kl else [])
 
-        def again(*part: Tensor) -> Tensor:
-            """Compute them anew in the backward pass, or all chunks would be kept until then."""
-            return checkpointing.checkpoint(
-                distances, *part, use_reentrant=False, preserve_rng_state=False
-            )
-
-        compute = again if len(positive) > CHUNK else distances
-        sums = boxes[:0].sum().expand(len(truth))
+        totals = [boxes[:0].sum()] * ((self.lambda_l > 0) + (self.lambda_kl > 0))
         for start in range(0, len(positive), CHUNK):
             rows = slice(start, start + CHUNK)
-            sums = sums + compute(positive.image[rows], boxes[rows], positive.instance[rows])
-        pixels = 1 if self.lambda_l else 0
-        return sums[:pixels].sum(), sums[pixels:].sum()
+            sums = linearised(partial(distances, rows), boxes[rows])
+            totals = [total + own for total, own in zip(totals, sums, strict=True)]
+        return totals
 
     def _side(self, teacher: Any) -> int:
         return self.crop_size or (teacher.size if teacher else SIDE)
@@ -178,6 +172,25 @@ class Dicod(Method):
                 for name, each in boxes.items()
             },
         )
+
+
+def linearised(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> list[Tensor]:
+    """Return a function's scalars at boxes (P, 4), with the gradients that it has there.
+
+    They are computed at once, so that nothing else of the function is kept for a backward pass.
+    """
+    if not (torch.is_grad_enabled() and boxes.requires_grad):
+        return function(boxes)
+    at = boxes.detach().requires_grad_()
+    values = function(at)
+    last = len(values) - 1
+    slopes = [
+        torch.autograd.grad(value, at, retain_graph=rank < last)[0]
+        for rank, value in enumerate(values)
+    ]
+    shift = boxes - at.detach()  # 0, with a gradient
+    pairs = zip(values, slopes, strict=True)
+    return [value.detach() + (shift * slope).sum() for value, slope in pairs]
 
 
 def object_crops(batch: Batch, size: int) -> Tensor:
