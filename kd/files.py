@@ -16,9 +16,10 @@ from kd.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` when the block succeeds.
 
+    ``synced``: not before the disk has it, or a machine that loses power may leave an empty file.
     An OSError that names no file, as of a full disk, gets ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,8 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        if synced:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.filename in (None, str(temporary)):

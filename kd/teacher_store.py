@@ -98,7 +98,7 @@ class Disk(Store):
         try:
             if not described.exists():
                 write_json(described, self.setting)
-            with replacing(path) as temporary:
+            with replacing(path, synced=False) as temporary:  # its checksum tells
                 temporary.write_bytes(encoded(maps))
         except OSError as error:
             self._writable = False
