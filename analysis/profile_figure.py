@@ -50,9 +50,9 @@ LEGIBLE = 0.06
 
 
 def write(profile: Profile, folder: Path) -> list[Path]:
-    """Write ``profile`` .json, .txt, .pdf and .png into a folder; return their paths."""
+    """Write ``profile`` .json, .md, .pdf and .png into a folder; return their paths."""
     stem = folder / "profile"
-    data, text = stem.with_suffix(".json"), stem.with_suffix(".txt")
+    data, text = stem.with_suffix(".json"), stem.with_suffix(".md")
     write_json(data, profile)
     write_text(text, describe(profile) + "\n")
     with plt.rc_context(STYLE):

@@ -17,9 +17,10 @@ SHOWN = {
 MEASURED = {
     "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
     "docs/architecture.md": ["errors"],
+    "docs/profiling.md": ["profile"],
     "docs/statistics.md": ["bootstrap"],
 }
-"""What benchmarks wrote, by name."""
+"""What benchmarks and ``kd profile`` wrote, by name; a picture of that name goes along."""
 FIGURES = Path("docs/figures")
 
 
@@ -34,7 +35,9 @@ def main() -> None:
                     shutil.copyfile(path, FIGURES / f"{study}-{scale}-{path.name}")
     for document, names in MEASURED.items():
         for name in names:
-            show(Path(document), name, RESULTS / "benchmarks" / f"{name}.md")
+            source = RESULTS / "benchmarks" / f"{name}.md"
+            if show(Path(document), name, source) and source.with_suffix(".png").exists():
+                shutil.copyfile(source.with_suffix(".png"), FIGURES / f"{name}.png")
 
 
 def show(document: Path, name: str, source: Path) -> bool:

@@ -39,9 +39,9 @@ def test_a_run_that_is_only_composed(written, capsys, method, detector):
     assert main(["profile", str(run.directory), *QUICK]) == 0
     printed, folder = capsys.readouterr(), run.directory / "profile"
     assert {path.name for path in folder.iterdir()} == {
-        "profile.json", "profile.txt", "profile.png", "profile.pdf",
+        "profile.json", "profile.md", "profile.png", "profile.pdf",
     }  # fmt: skip
-    assert (folder / "profile.txt").read_text() in printed.out
+    assert (folder / "profile.md").read_text() in printed.out
     assert "step / bound: " in printed.out and "KD " in printed.out
     assert "steps by part: " in printed.err
     found = profile_of(folder)

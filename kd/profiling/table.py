@@ -1,4 +1,4 @@
-"""A profile as text."""
+"""A profile as text: a Markdown table that is legible as it is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,8 @@ Profile = dict[str, Any]
 
 def describe(profile: Profile) -> str:
     """Return a table of parts, and lines on the bound, memory and loading."""
-    return "\n".join([*about(profile), "", *_parts(profile), "", *summary(profile)])
+    lines = "\n".join(f"- {line}" for line in summary(profile))
+    return "\n".join([*about(profile), "", *_parts(profile), "", lines])
 
 
 def about(profile: Profile) -> list[str]:
@@ -84,14 +85,19 @@ def _row(part: str, found: list[float], whole: float, waiting: int) -> list[str]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table whose columns stand under one another, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
+    first, *others = widths
+    rule = [f"|{'-' * (first + 2)}", *(f"{'-' * (width + 1)}:" for width in others)]
+    head, *body = (
+        "| "
+        + " | ".join(
+            [row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))]
+        )
+        + " |"
         for row in rows
-    ]
+    )
+    return [head, "|".join(rule) + "|", *body]
 
 
 def _ms(value: dict[str, float]) -> str:
