@@ -10,90 +10,97 @@ from kd.lazy import LazyModule
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.nn.utils import rnn
 
     from kd.observation import Batch
+
+    Fill = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """From a cell's row and column in its box, and the box's height and width in cells, to its
+    value; shapes that broadcast."""
 else:
     torch = LazyModule("torch")
+    rnn = LazyModule("torch.nn.utils.rnn")
 
 FINEST = 56.0
 """Side of a square box, in pixels, at which levels begin to be told apart."""
+VALUES = 2**22
+"""How many numbers are held at once where values of several boxes are compared."""
 
 
 def level_of(boxes: Tensor, levels: int, finest: float = FINEST) -> Tensor:
-    """Return the pyramid level (P,) of boxes (P, 4), xyxy in pixels: 0 is the finest.
+    """Return the pyramid level (...) of boxes (..., 4), xyxy in pixels: 0 is the finest.
 
     Below a side of twice ``finest`` pixels it is 0; each doubling goes up one level. Sides are
     x2 - x1 + 1, as in DeFeat's code (ggjy/DeFeat.pytorch c46a793d), also in United-Perception.
     """
-    sides = boxes[:, 2:] - boxes[:, :2] + 1
-    level = torch.log2((sides[:, 0] * sides[:, 1]).sqrt() / finest + 1e-6).floor()
+    width, height = (boxes[..., 2:] - boxes[..., :2] + 1).unbind(-1)
+    level = torch.log2((width * height).sqrt() / finest + 1e-6).floor()
     return level.clamp(0, levels - 1).long()
 
 
-def cells_of(
-    boxes: Tensor, stride: float, height: int, width: int
-) -> list[tuple[int, int, int, int]]:
-    """Return the cells (left, top, right, bottom), ends exclusive, that boxes (P, 4) cover.
+def cells_of(boxes: Tensor, stride: float, height: int, width: int) -> Tensor:
+    """Return the cells (..., 4) of boxes (..., 4): left, top, right, bottom, ends exclusive.
 
     Coordinates are truncated to cells; a box that covers none gets the one at its corner. The
     rule is DeFeat's (ggjy/DeFeat.pytorch c46a793d), with cells beyond the border moved inside.
     """
-    corners = (boxes / stride).long()
-    limit = corners.new_tensor([width, height])
-    first = corners[:, :2].clamp(min=0).minimum(limit - 1)
-    last = corners[:, 2:].minimum(limit)
-    empty = (last <= first).any(1, keepdim=True)
-    last = torch.where(empty, first + 1, last)
-    return [
-        (left, top, right, bottom)
-        for left, top, right, bottom in torch.cat([first, last], 1).tolist()
-    ]
-
-
-def ones(height: int, width: int) -> Tensor:
-    """Return what the cells of a box get in a binary mask."""
-    return torch.ones(height, width)
+    left, top, right, bottom = (boxes / stride).long().unbind(-1)
+    left, top = left.clamp(0, width - 1), top.clamp(0, height - 1)
+    right, bottom = right.clamp(max=width), bottom.clamp(max=height)
+    empty = (right <= left) | (bottom <= top)
+    right, bottom = torch.where(empty, left + 1, right), torch.where(empty, top + 1, bottom)
+    return torch.stack([left, top, right, bottom], -1)
 
 
 def object_masks(
-    batch: Batch,
-    strides: list[int],
-    sizes: list[tuple[int, int]],
-    fill: Callable[[int, int], Tensor] = ones,
+    batch: Batch, strides: list[int], sizes: list[tuple[int, int]], fill: Fill | None = None
 ) -> list[Tensor]:
     """Return, per level (B, H, W), the cells of the objects that belong to the level.
 
-    ``sizes``: (H, W) of each level; ``fill``: from a box's height and width in cells to values
-    (h, w). Where boxes overlap the larger value stays. ``level_of`` tells levels apart.
+    ``sizes``: (H, W) of each level; ``fill``: what a cell of a box gets, 1 if None. Where boxes
+    overlap the larger value stays. ``level_of`` tells levels apart.
     """
+    boxes, real = _padded(batch.gt_boxes)
+    own = level_of(boxes, len(strides))
     order = sorted(range(len(strides)), key=strides.__getitem__)
-    masks = [batch.inputs.new_zeros(len(batch.samples), *size) for size in sizes]
-    for image, boxes in enumerate(batch.gt_boxes):
-        own = level_of(boxes, len(strides))
-        for rank, level in enumerate(order):
-            _draw(masks[level][image], boxes[own == rank], strides[level], fill)
-    return masks
+    return [
+        _mask(boxes, real & (own == order.index(level)), strides[level], size, fill)
+        for level, size in enumerate(sizes)
+    ]
 
 
-def object_mask(
-    batch: Batch,
-    stride: float,
-    size: tuple[int, int],
-    fill: Callable[[int, int], Tensor] = ones,
-) -> Tensor:
+def object_mask(batch: Batch, stride: float, size: tuple[int, int]) -> Tensor:
     """Return (B, H, W): the cells of all objects, at one stride."""
-    mask = batch.inputs.new_zeros(len(batch.samples), *size)
-    for image, boxes in enumerate(batch.gt_boxes):
-        _draw(mask[image], boxes, stride, fill)
-    return mask
+    return _mask(*_padded(batch.gt_boxes), stride, size, None)
 
 
-def _draw(
-    mask: Tensor,
-    boxes: Tensor,
-    stride: float,
-    fill: Callable[[int, int], Tensor],
-) -> None:
-    for left, top, right, bottom in cells_of(boxes, stride, *mask.shape):
-        part = mask[top:bottom, left:right]
-        part.copy_(torch.maximum(part, fill(bottom - top, right - left).to(mask)))
+def _padded(by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the boxes of all images (B, G, 4), and which of them are boxes at all (B, G)."""
+    real = [boxes.new_ones(len(boxes)) for boxes in by_image]
+    boxes, there = (rnn.pad_sequence(each, batch_first=True) for each in (by_image, real))
+    return boxes, there > 0
+
+
+def _mask(
+    boxes: Tensor, drawn: Tensor, stride: float, size: tuple[int, int], fill: Fill | None
+) -> Tensor:
+    """Return (B, H, W) from boxes (B, G, 4), of which some are drawn (B, G).
+
+    A box is a range of rows times one of columns, so that none is gone through on its own.
+    """
+    left, top, right, bottom = cells_of(boxes, stride, *size)[..., None].unbind(-2)
+    row, column = (torch.arange(cells, device=boxes.device) for cells in size)
+    rows = (row >= top) & (row < bottom) & drawn[..., None]
+    columns = (column >= left) & (column < right)
+    if fill is None:
+        return (rows.transpose(1, 2).float() @ columns.float()).clamp(max=1)
+    values = boxes.new_zeros(len(boxes), 1, *size)
+    at_once = max(1, VALUES // values.numel())
+    for start in range(0, boxes.shape[1], at_once):
+        part = slice(start, start + at_once)
+        y, x = ((row - top)[:, part, :, None], (column - left)[:, part, None])
+        sides = ((bottom - top)[:, part, None], (right - left)[:, part, None])
+        inside = rows[:, part, :, None] & columns[:, part, None]
+        drawn_values = fill(y, x, *sides).where(inside, 0)
+        values = torch.cat([values, drawn_values], 1).amax(1, keepdim=True)
+    return values[:, 0]

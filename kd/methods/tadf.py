@@ -141,19 +141,19 @@ def decay(epoch: int, epochs: int) -> float:
     return 1 - epoch / epochs
 
 
-def gaussian(height: int, width: int, sigma_squared: float) -> Tensor:
-    """Return M (height, width) of a box of so many cells, 1 where its centre lands on a cell.
+def gaussian(
+    row: Tensor, column: Tensor, height: Tensor, width: Tensor, sigma_squared: float
+) -> Tensor:
+    """Return M at rows and columns of boxes of so many cells, 1 where a centre lands on a cell.
 
     The centre is half the size, not half of the size less one, so the mask is not symmetric:
     DeFeat's helper. A box of a single cell gets 1, as one smaller than a cell does there.
     """
-    if height == width == 1:
-        return torch.ones(1, 1)
-    rows, columns = (
-        torch.exp(-((torch.arange(cells) / (cells / 2) - 1) ** 2) / sigma_squared)
-        for cells in (height, width)
+    along, across = (
+        torch.exp(-((place / (cells / 2) - 1) ** 2) / sigma_squared)
+        for place, cells in ((row, height), (column, width))
     )
-    return rows[:, None] * columns
+    return (along * across).where((height > 1) | (width > 1), 1)
 
 
 def binary_entropy(teacher: Tensor, student: Tensor) -> Tensor:

@@ -26,17 +26,23 @@ def losses(student: object, teacher: object, batch: object, adapters: object = (
 # --- The mask ----------------------------------------------------------------------------------
 
 
+def box(height: int, width: int, sigma_squared: float) -> Tensor:
+    """The mask of a box of so many cells."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return gaussian(rows, columns, torch.tensor(height), torch.tensor(width), sigma_squared)
+
+
 def test_golden_gaussian():
     """0.367879 = e^-1; 0.535261 = e^(-5/8); the centre is half the size, so not symmetric."""
     wanted = [[0.367879, 0.535261, 0.606531, 0.535261], [0.606531, 0.882497, 1.0, 0.882497]]
-    torch.testing.assert_close(gaussian(2, 4, 2.0), torch.tensor(wanted), atol=1e-6, rtol=0)
+    torch.testing.assert_close(box(2, 4, 2.0), torch.tensor(wanted), atol=1e-6, rtol=0)
 
 
 def test_gaussian_by_hand():
     """Three columns: offsets -1, -1/3 and 1/3 of the half width; one row: offset -1."""
     wanted = [math.exp(-(x**2) / 3) * math.exp(-1 / 3) for x in (-1, -1 / 3, 1 / 3)]
-    assert gaussian(1, 3, 3.0)[0].tolist() == pytest.approx(wanted)
-    assert gaussian(1, 1, 2.0).tolist() == [[1.0]]
+    assert box(1, 3, 3.0)[0].tolist() == pytest.approx(wanted)
+    assert box(1, 1, 2.0).tolist() == [[1.0]]
 
 
 def masks(batch: object) -> list[Tensor]:
@@ -46,7 +52,7 @@ def masks(batch: object) -> list[Tensor]:
 def test_mask_of_a_level():
     """16 x 32 pixels at (16, 8) are 2 x 4 cells of the finer level; elsewhere 0."""
     fine, coarse = masks(batch_of([[16, 8, 48, 24]], []))
-    assert torch.equal(fine[0, 1:3, 2:6], gaussian(2, 4, 2.0))
+    assert torch.equal(fine[0, 1:3, 2:6], box(2, 4, 2.0))
     assert fine.count_nonzero() == 8
     assert not coarse.any()
 
