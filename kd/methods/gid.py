@@ -138,7 +138,7 @@ class GeneralInstanceDistillation(Method):
         found, wanted = student.probabilities.detach(), teacher.probabilities
         # One image at a time: a difference per class takes as much memory as the classes.
         pairs = zip(wanted, found, strict=True)
-        scores, prior = torch.stack([gi_score(*pair, self.score) for pair in pairs]).topk(
+        _, prior = torch.stack([gi_score(*pair, self.score) for pair in pairs]).topk(
             min(CONSIDERED, found.shape[1])
         )
         rows = torch.arange(len(prior), device=prior.device).repeat_interleave(prior.shape[1])
@@ -146,17 +146,17 @@ class GeneralInstanceDistillation(Method):
         surer = wanted[at].amax(1, keepdim=True) > found[at].amax(1, keepdim=True)
         boxes = torch.where(surer, teacher.boxes(*at), student.boxes(*at).detach())
         boxes = boxes.unflatten(0, prior.shape)
-        regions = []
-        for image, sample in enumerate(batch.samples):
-            own = inside_image(boxes[image], *sample.img_shape)
-            kept = (own[:, 2:] - own[:, :2] > self.least_side).all(1)
-            if self.instances != "all":
-                assert student.assignment is not None
-                positive = student.assignment[image, prior[image]] >= 0
-                kept &= instance_kinds(own, positive, batch.gt_boxes[image])[self.instances]
-            own, score = own[kept], scores[image, kept]
-            regions.append(own[ops.nms(own, score, self.overlap)[: self.count]])
-        return regions
+        sizes = [sample.img_shape[:2] for sample in batch.samples]
+        inside = [inside_image(own, *size) for own, size in zip(boxes, sizes, strict=True)]
+        boxes = torch.stack(inside)
+        kept = (boxes[..., 2:] - boxes[..., :2] > self.least_side).all(2)
+        if self.instances != "all":
+            assert student.assignment is not None
+            positive = student.assignment.gather(1, prior) >= 0
+            images = zip(boxes, positive, batch.gt_boxes, strict=True)
+            kept &= torch.stack([instance_kinds(*image)[self.instances] for image in images])
+        chosen, counts = suppressed(boxes, kept, self.overlap, self.count)
+        return [own[:count] for own, count in zip(chosen, counts.tolist(), strict=True)]
 
     def _pool(
         self, student: DenseObservation, teacher: DenseObservation, rois: Tensor, adapters: Any
@@ -166,7 +166,7 @@ class GeneralInstanceDistillation(Method):
         if "shared" in adapters:
             found = [adapters["shared"](level) for level in found]
         wanted = [level.detach().float() for level in teacher.neck]
-        return [pool(maps, student.strides, rois) for maps in (wanted, found)]
+        return pool([wanted, found], student.strides, rois)
 
     def _response(
         self, student: DenseObservation, teacher: DenseObservation, regions: list[Tensor]
@@ -216,22 +216,58 @@ def instance_kinds(boxes: Tensor, positive: Tensor, truth: Tensor) -> dict[str, 
     }
 
 
+def suppressed(boxes: Tensor, kept: Tensor, overlap: float, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first ``count`` boxes (B, count, 4) of each image that no better one overlaps.
+
+    ``boxes``: (B, N, 4), best first; ``kept``: (B, N), which there are. Non-maximum suppression as
+    torchvision's, which compares all pairs, for all images. And how many (B,) there are.
+    """
+    x1, y1, x2, y2 = boxes.unbind(2)
+    area = (x2 - x1) * (y2 - y1)
+    rows = torch.arange(len(boxes), device=boxes.device)
+    chosen, found = [], []
+    for _ in range(min(count, boxes.shape[1])):
+        best = kept.int().argmax(1)
+        own, there = boxes[rows, best], kept[rows, best]
+        left, top, right, bottom = own[..., None].unbind(1)
+        across = torch.minimum(x2, right) - torch.maximum(x1, left)
+        down = torch.minimum(y2, bottom) - torch.maximum(y1, top)
+        common = across.clamp(min=0) * down.clamp(min=0)
+        iou = common / (area[rows, best][:, None] + area - common)
+        kept = kept & ~(iou > overlap)
+        kept[rows, best] = False
+        chosen.append(own)
+        found.append(there)
+    return torch.stack(chosen, 1), torch.stack(found, 1).sum(1)
+
+
 def join(regions: list[Tensor]) -> Tensor:
     """Return RoIs (R, 5), image and xyxy, from boxes of each image."""
     rows = [F.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(regions)]
     return torch.cat(rows)
 
 
-def pool(maps: list[Tensor], strides: list[int], rois: Tensor) -> Tensor:
-    """Return RoIAlign features (R, C, 10, 10), each from the level that fits the region's size."""
+def pool(models: list[list[Tensor]], strides: list[int], rois: Tensor) -> list[Tensor]:
+    """Return RoIAlign features (R, C, 10, 10) of each model's maps by level.
+
+    Each region's come from the level that fits its size.
+    """
     order = sorted(range(len(strides)), key=strides.__getitem__)
     own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides))
-    rows = [(own == rank).nonzero().flatten() for rank in range(len(order))]
-    pooled = [
-        ops.roi_align(maps[level], rois[chosen], CELLS, 1 / strides[level], SAMPLES, True)
-        for level, chosen in zip(order, rows, strict=True)
+    ranks = torch.arange(len(order), device=own.device)[:, None]
+    counts = (own == ranks).sum(1).tolist()
+    by_level = own.argsort(stable=True)
+    back = by_level.argsort()
+    parts = list(zip(order, rois[by_level].split(counts), strict=True))
+    return [
+        torch.cat(
+            [
+                ops.roi_align(maps[level], part, CELLS, 1 / strides[level], SAMPLES, True)
+                for level, part in parts
+            ]
+        )[back]
+        for maps in models
     ]
-    return torch.cat(pooled)[torch.cat(rows).argsort()]
 
 
 def feature_loss(teacher: Tensor, student: Tensor, norm: str) -> Tensor:
@@ -257,8 +293,7 @@ def relation_loss(teacher: Tensor, student: Tensor) -> Tensor:
 def relative_distances(features: Tensor) -> Tensor:
     """Return Euclidean distances of all pairs of (R, D), (12), (13), ..., over their mean."""
     # torch 2.11 crashes in the backward pass of pdist without rows.
-    first, second = torch.triu_indices(len(features), len(features), 1, device=features.device)
-    distances = (features[first] - features[second]).norm(dim=1)
+    distances = torch.pdist(features) if len(features) > 1 else features[:0].sum(1)
     return distances / (distances.sum() / max(len(distances), 1)).clamp(min=1e-12)
 
 

@@ -37,14 +37,14 @@ def test_each_region_is_pooled_from_the_level_of_its_size():
     maps = [torch.full((2, 3, 40, 40), value) for value in (16.0, 8.0)]
     maps[0][1] += 1
     boxes = torch.tensor([[0.0, 0, 300, 300], [0, 0, 200, 200], [9, 9, 200, 290], [0, 0, 230, 230]])
-    found = pool(maps, STRIDES, join([boxes[:1], boxes[1:]]))
+    (found,) = pool([maps], STRIDES, join([boxes[:1], boxes[1:]]))
     assert found.shape == (4, 3, 10, 10)
     assert found.mean((1, 2, 3)).tolist() == pytest.approx([16, 8, 17, 17])
 
 
 def test_a_region_of_a_ramp_has_its_columns():
     ramp = torch.arange(12.0).expand(1, 1, 8, 12)
-    (found,) = pool([ramp], [8], join([torch.tensor([[20.0, 8, 60, 40]])]))
+    ((found,),) = pool([[ramp]], [8], join([torch.tensor([[20.0, 8, 60, 40]])]))
     by_hand = (20 + (torch.arange(10) + 0.5) * 4) / 8 - 0.5
     torch.testing.assert_close(found[0], by_hand.expand(10, 10))
 
@@ -98,7 +98,8 @@ def test_equal_features_have_finite_gradients():
 def test_relations_by_image_or_over_the_batch():
     student, teacher = view(0), view(1)
     own = [join(regions(student, teacher)) for _ in range(2)]
-    pooled = [pool(m.neck, STRIDES, rois) for m, rois in zip((teacher, student), own, strict=True)]
+    models = zip((teacher, student), own, strict=True)
+    pooled = [pool([model.neck], STRIDES, rois)[0] for model, rois in models]
     sizes = [len(each) for each in regions(student, teacher)]
     parts = [each.split(sizes) for each in pooled]
     by_image = sum(relation_loss(*pair) for pair in zip(*parts, strict=True)) / 2
@@ -267,7 +268,7 @@ def test_the_rewrite_worked_out_from_its_parts():
     student, teacher = view(0), view(1)
     settings = Library(CONFIGS).preset("gid_rewrite").settings
     rois = join(regions(student, teacher, score="maxima"))
-    pooled = [pool(each.neck, STRIDES, rois) for each in (teacher, student)]
+    pooled = pool([teacher.neck, student.neck], STRIDES, rois)
     found = losses(student, teacher, **settings)
     squares = (pooled[0] - pooled[1]).square().sum() / (len(rois) * 100)
     torch.testing.assert_close(found["loss_gid_feature"], 5e-4 * squares)
