@@ -3,11 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 
-from benchmarks.peers.mmdet_systems import Stop
+from benchmarks.peers.mmdet_systems import Stop, built
 from benchmarks.peers.work import OPTIMISER, Work
 from kd import weights
 from kd.settings.compose import WEIGHTS, compose
@@ -43,12 +41,14 @@ def fkd(work: Work) -> None:
 
 
 def _distil(work: Work, method: str) -> None:
+    init_default_scope("mmdet")
     library = Library()
     teacher = replace(STUDENT, student="r50")
     teacher = replace(teacher, config=_composed(teacher, {}))
     terms = resolve(method, {}, STUDENT.detector, library, WHERE)
     config = _composed(replace(STUDENT, method=method, teacher=teacher), terms)
-    config["model"]["checkpoint"] = _random(config["model"]["teacher"], work)
+    config["model"]["checkpoint"] = str(work.folder / WEIGHTS)
+    weights.save(work.folder / WEIGHTS, {"state_dict": built(50).state_dict()})
     _train(work, config)
 
 
@@ -60,18 +60,10 @@ def _composed(run: Run, terms: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _random(model: dict[str, Any], work: Work) -> str:
-    init_default_scope("mmdet")
-    built = MODELS.build(ConfigDict(model, _scope_="mmdet"))
-    built.init_weights()
-    path = work.folder / WEIGHTS
-    weights.save(path, {"state_dict": built.state_dict()})
-    return str(path)
-
-
 def _train(work: Work, config: dict[str, Any]) -> None:
     """Train by the pipeline's own runner: loop, hooks, sampler and seeds as in any run."""
     config["train_dataloader"]["batch_size"] = work.batch
+    config["train_dataloader"]["sampler"]["shuffle"] = False
     config["train_dataloader"]["dataset"]["dataset"] = {
         "type": "Scenes",
         "images": str(work.images),

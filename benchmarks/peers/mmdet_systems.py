@@ -22,7 +22,7 @@ from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
 from benchmarks.peers.gate import parameters
-from benchmarks.peers.scenes import CLASSES, REPEATED, read
+from benchmarks.peers.scenes import CLASSES, REPEATED, consecutive, read
 from benchmarks.peers.work import OPTIMISER, Work
 
 CONFIG = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
@@ -60,15 +60,22 @@ class Scenes(Dataset[dict[str, Any]]):
 
 
 class Stop(Hook):
-    """Waits at the gate before each step."""
+    """Gives all systems the same weights, and waits at the gate before each step.
+
+    What is proposed, and so what a step costs, depends on the weights.
+    """
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model
-        self.student = parameters(getattr(model, "student", model))
-        self.teacher = parameters(model.teacher) if hasattr(model, "teacher") else 0
+        model, self.teacher = runner.model, 0
+        student = getattr(model, "student", model)
+        student.load_state_dict(built(18).state_dict())
+        self.student = parameters(student)
+        if hasattr(model, "teacher"):
+            model.teacher.load_state_dict(built(50).state_dict())
+            self.teacher = parameters(model.teacher)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self.work.gate.wait(student=self.student, teacher=self.teacher)
@@ -87,16 +94,15 @@ def detector(config: ConfigDict, depth: int) -> ConfigDict:
 def parts(work: Work) -> None:
     """Serve the bare student's step and the bare teacher's forward up to its neck."""
     init_default_scope("mmdet")
-    student, teacher = (_built(detector(get_config(CONFIG), depth)) for depth in (18, 50))
+    student, teacher = (built(depth).to(get_device()) for depth in (18, 50))
     student.train()
     teacher.eval()
     trained = [each for each in student.parameters() if each.requires_grad]
     optimiser = torch.optim.SGD(trained, **OPTIMISER)
-    data = Scenes(str(work.images))
+    batches = consecutive(Scenes(str(work.images)), work.batch)
 
     def batch() -> dict[str, Any]:
-        items = pseudo_collate([data[index] for index in range(work.batch)])
-        return student.data_preprocessor(items, training=True)
+        return student.data_preprocessor(pseudo_collate(next(batches)), training=True)
 
     pixels = batch()["inputs"]
 
@@ -128,7 +134,7 @@ def train(config: Config, work: Work) -> None:
     config.train_dataloader = {
         "batch_size": work.batch,
         "num_workers": 0,
-        "sampler": {"type": "DefaultSampler", "shuffle": True},
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
         "dataset": {"type": "mmdet.Scenes", "images": str(work.images)},
     }
     config.optim_wrapper.optimizer.update(OPTIMISER)
@@ -138,7 +144,9 @@ def train(config: Config, work: Work) -> None:
     run.train()
 
 
-def _built(config: ConfigDict) -> Any:
-    model = MODELS.build(config)
+def built(depth: int) -> Any:
+    """Return mmdet's detector, always with the same random weights."""
+    torch.manual_seed(depth)
+    model = MODELS.build(detector(get_config(CONFIG), depth))
     model.init_weights()
-    return model.to(get_device())
+    return model

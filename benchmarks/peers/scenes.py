@@ -1,7 +1,8 @@
 """The images and boxes that every system trains on, decoded once and held in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ IMAGES = 8
 REPEATED = 100_000
 """How many samples a system's data set says it has, so that no epoch ends in between."""
 
-__all__ = ["CLASSES", "IMAGES", "REPEATED", "Scene", "draw", "read"]
+__all__ = ["CLASSES", "IMAGES", "REPEATED", "Scene", "consecutive", "draw", "read"]
 
 
 class Scene(NamedTuple):
@@ -36,6 +37,14 @@ def read(folder: Path) -> list[Scene]:
     """Return what ``draw`` drew."""
     content = read_json(folder / "annotations" / "train.json")
     return [_scene(folder, image, content["annotations"]) for image in content["images"]]
+
+
+def consecutive(data: Any, batch: int) -> Iterator[list[Any]]:
+    """Yield a data set's samples, so many at a time, in order and without end."""
+    start = 0
+    while True:
+        yield [data[index] for index in range(start, start + batch)]
+        start += batch
 
 
 def _scene(folder: Path, image: dict[str, object], annotations: list[dict[str, object]]) -> Scene:

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, RandomSampler
+from torch.utils.data import Dataset, SequentialSampler
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from benchmarks.peers.gate import parameters
-from benchmarks.peers.scenes import CLASSES, REPEATED, read
+from benchmarks.peers.scenes import CLASSES, REPEATED, consecutive, read
 from benchmarks.peers.work import OPTIMISER, Work
 
 LEVELS = [f"backbone.fpn.layer_blocks.{level}" for level in range(4)]
@@ -25,6 +25,7 @@ def detector(depth: int, side: int) -> FasterRCNN:
 
     As in mmdet's configuration: 1,000 proposals in training, RoIAlign samples by a RoI's size.
     """
+    torch.manual_seed(depth)  # what is proposed, and so what a step costs, depends on the weights
     body = resnet_fpn_backbone(
         backbone_name=f"resnet{depth}",
         weights=None,
@@ -69,10 +70,11 @@ def parts(work: Work) -> None:
     student, teacher = detector(18, data.side).train(), detector(50, data.side).eval()
     trained = [each for each in student.parameters() if each.requires_grad]
     optimiser = torch.optim.SGD(trained, **OPTIMISER)
-    images, targets = _on_device([data[index] for index in range(work.batch)])
-    pixels = teacher.transform(images)[0].tensors
+    batches = consecutive(data, work.batch)
+    pixels = teacher.transform(_on_device(next(consecutive(data, work.batch)))[0])[0].tensors
 
     def step() -> None:
+        images, targets = _on_device(next(batches))
         optimiser.zero_grad()
         torch.stack(list(student(images, targets).values())).sum().backward()
         optimiser.step()
@@ -131,7 +133,7 @@ def _torchdistill(work: Work, teacher: dict[str, Any], prefix: str) -> None:
 def _training(work: Work, teacher: dict[str, Any], prefix: str) -> dict[str, Any]:
     loader = {
         "dataset_id": "shapes",
-        "sampler": {"class_or_func": RandomSampler, "kwargs": None},
+        "sampler": {"class_or_func": SequentialSampler, "kwargs": None},
         "collate_fn": "lists",
         "kwargs": {"batch_size": work.batch, "num_workers": 0},
     }
