@@ -77,16 +77,20 @@ class Asked:
 
 def targets(asked: Asked, seen: Look) -> list[Target]:
     """Return the runs of a plan, classifiers first; without a study those with jobs as well."""
-    request = Request.read(DEFAULTS)
+    request, library = Request.read(DEFAULTS), Library()
+    studies = [asked.study] if asked.study else request.studies(library)
     same = asked.study in (None, request.study)
-    planned = plan(
-        asked.study or request.study,
-        asked.scale or request.scale,
-        Library(),
-        asked.seeds or (request.seeds if same else None),
-        asked.tables or (request.tables if same else None),
-    )
-    runs = [*planned.classifiers.values(), *planned.runs.values()]
+    plans = [
+        plan(
+            study,
+            asked.scale or request.scale,
+            library,
+            asked.seeds or (request.seeds if same else None),
+            asked.tables or (request.tables if same else None),
+        )
+        for study in studies
+    ]
+    runs = [run for made in plans for run in (*made.classifiers.values(), *made.runs.values())]
     found = {run.directory: _target(run.directory, run.identity) for run in runs}
     others: list[Path] = [] if asked.study else [*seen.jobs]
     if asked.everything:

@@ -16,17 +16,18 @@ WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
 
 
 class Library:
-    """Reads ``configs/<folder>/<name>.yaml``, each file once."""
+    """Reads ``configs/<folder>/<name>.yaml``, each file and folder once."""
 
     def __init__(self, root: Path = Path("configs")) -> None:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; run from the root of the project")
         self.root = root
         self._read = cache(self._read_part)
+        self._listed = cache(self._list)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the parts in a folder, sorted."""
-        return sorted(path.stem for path in (self.root / folder).glob("*.yaml"))
+        return list(self._listed(folder))
 
     def dataset(self, name: str, where: str) -> Dataset:
         return self._read(Dataset, "datasets", name, where)
@@ -77,6 +78,9 @@ class Library:
                     f"the width must be a multiple of 1/{value}"
                 )
         return part, width
+
+    def _list(self, folder: str) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in (self.root / folder).glob("*.yaml")))
 
     def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
         valid = self.names(folder)

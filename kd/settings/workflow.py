@@ -1,8 +1,10 @@
 """What the workflow asks of a plan: run directories, inputs by run, and data that must exist."""
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -16,54 +18,62 @@ from kd.settings.plan import Plan, plan
 from kd.settings.rates import read_classifier, read_run
 from kd.settings.run import RESULTS, Run, study_folder
 
+STUDIES = "studies"
+"""The folder of ``configs`` that has them."""
+EVERY = "all"
+"""The name that stands for all of them."""
+Planned = TypeVar("Planned", Run, ClassifierRun)
+
 
 class Request(Site):
-    """``configs/default.yaml`` and ``--config``: which study to run, and on what."""
+    """``configs/default.yaml`` and ``--config``: which studies to run, and on what."""
 
     study: str
+    """Its name, several with commas between, or ``all``."""
     scale: str
     seeds: PositiveInt | None
     tables: list[str] | None
     val_interval: NonNegativeInt = 1
 
+    def studies(self, library: Library) -> list[str]:
+        """Return the names of the studies, each once; UserError where tables are of several."""
+        listed = library.names(STUDIES) if self.study == EVERY else self.study.split(",")
+        found = list(dict.fromkeys(listed))
+        if self.tables and len(found) > 1:
+            raise UserError(
+                f"'tables' of configs/default.yaml and --config are of one study, and 'study' "
+                f"names {len(found)}: {', '.join(found)}"
+            )
+        return found
 
-class Workflow:
-    """A request, its plan, and what each rule needs to know of them."""
 
-    def __init__(self, request: Request, library: Library) -> None:
-        self.asked, self.library = request, library
-        self.plan: Plan = plan(request.study, request.scale, library, request.seeds, request.tables)
-        self.runs: dict[str, Run] = self.plan.runs
-        self.classifiers: dict[str, ClassifierRun] = self.plan.classifiers
-        self.demands = Demands(request, self.plan.scale, library)
-        self.demands.check([*self.classifiers.values(), *self.runs.values()])
+@dataclass(frozen=True)
+class Publication:
+    """A study: its plan, and what publishes what was measured."""
 
-    @classmethod
-    def read(cls, config: dict[str, Any]) -> "Workflow":
-        """Plan what Snakemake's ``config`` asks for; UserError on anything that could not run."""
-        values = dict(config)
-        if isinstance(values.get("tables"), str):
-            values["tables"] = values["tables"].split(",")
-        return cls(Request.parse(values, "configs/default.yaml and --config"), Library())
+    study: str
+    plan: Plan
+    asked: Request
+    library: Library
 
     @property
-    def tables(self) -> str:
+    def folder(self) -> Path:
         """The folder of the study's tables at this scale."""
-        return str(study_folder(self.asked.study, self.asked.scale))
+        return study_folder(self.study, self.asked.scale)
 
     @property
-    def published(self) -> list[str]:
-        """The files that publish what was measured: all tables in one, the gains of each."""
+    def files(self) -> list[str]:
+        """What publishing writes: all tables in one, the gains of each."""
         tables = dict.fromkeys(row.table for row in self.plan.rows)
         gains = [f"gains/{table}.{suffix}" for table in tables for suffix in ("pdf", "png")]
-        return ["table.md", "table.csv", "table.tex", *gains]
+        return [str(self.folder / name) for name in ("table.md", "table.csv", "table.tex", *gains)]
 
     @property
     def request(self) -> list[str]:
-        """The request as arguments of ``kd table``."""
+        """The study as arguments of ``kd table`` and ``kd report``."""
         seeds = ["--seeds", str(self.asked.seeds)] if self.asked.seeds else []
         tables = ["--tables", *self.asked.tables] if self.asked.tables else []
-        return [self.asked.study, "--scale", self.asked.scale, *seeds, *tables]
+        return [self.study, "--scale", self.asked.scale, *seeds, *tables]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -75,6 +85,43 @@ class Workflow:
     def published_numbers(self) -> list[str]:
         name = self.plan.study.published
         return [str(self.library.root / "published" / name)] if name else []
+
+
+class Workflow:
+    """A request, the plans of its studies, and what each rule needs to know of them.
+
+    Runs that studies share are one.
+    """
+
+    def __init__(self, request: Request, library: Library) -> None:
+        self.asked, self.library = request, library
+        self.publications = [
+            Publication(
+                name,
+                plan(name, request.scale, library, request.seeds, request.tables),
+                request,
+                library,
+            )
+            for name in request.studies(library)
+        ]
+        plans = [each.plan for each in self.publications]
+        self.runs: dict[str, Run] = _joined(made.runs for made in plans)
+        self.classifiers: dict[str, ClassifierRun] = _joined(made.classifiers for made in plans)
+        self.demands = Demands(request, plans[0].scale, library)
+        self.demands.check([*self.classifiers.values(), *self.runs.values()])
+
+    @classmethod
+    def read(cls, config: dict[str, Any]) -> "Workflow":
+        """Plan what Snakemake's ``config`` asks for; UserError on anything that could not run."""
+        values = dict(config)
+        if isinstance(values.get("tables"), str):
+            values["tables"] = values["tables"].split(",")
+        return cls(Request.parse(values, "configs/default.yaml and --config"), Library())
+
+    def rule(self, kind: str, publication: Publication, name: str = "") -> str:
+        """Return what a study's own rule is called; the study is in it where there are several."""
+        study = publication.study if len(self.publications) > 1 else ""
+        return "_".join(filter(None, (kind, study, name)))
 
     @property
     def cpu_threads(self) -> int:
@@ -162,6 +209,15 @@ class Workflow:
         if not (folder / "run.json").exists():
             raise UserError(f"{folder}: not a run of study '{self.asked.study}'")
         return folder
+
+
+def _joined(parts: Iterable[dict[str, Planned]]) -> dict[str, Planned]:
+    """Return all that is planned by name, in the order of the studies."""
+    found: dict[str, Planned] = {}
+    for part in parts:
+        for name, each in part.items():
+            found.setdefault(name, each)
+    return found
 
 
 def _listings(entry: Dataset) -> list[Path]:

@@ -12,7 +12,13 @@ from kd.settings.workflow import Workflow
 
 try:
     WORKFLOW = Workflow.read(config)
-    FIGURES = figures(WORKFLOW.plan, WORKFLOW.asked.study, WORKFLOW.asked.scale)
+    FIGURES = {
+        WORKFLOW.rule("figure", publication, figure.name): figure
+        for publication in WORKFLOW.publications
+        for figure in figures(
+            publication.plan, publication.study, WORKFLOW.asked.scale
+        ).values()
+    }
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -22,8 +28,7 @@ if workflow.nodes is not None:
 
 KD = f"{shlex.quote(sys.executable)} -m kd"
 LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
-TABLES = WORKFLOW.tables
-PUBLISHED = expand(f"{TABLES}/{{file}}", file=WORKFLOW.published)
+PUBLISHED = [path for each in WORKFLOW.publications for path in each.files]
 
 
 def require_data():
@@ -34,14 +39,15 @@ def require_data():
 
 
 def write_runs():
-    for run in [*WORKFLOW.plan.classifiers.values(), *WORKFLOW.runs.values()]:
+    for run in [*WORKFLOW.classifiers.values(), *WORKFLOW.runs.values()]:
         run.write()
 
 
 def print_table():
-    table = Path(TABLES, "table.md")
-    if table.exists():  # not so after --until an earlier step
-        print(table.read_text())
+    for publication in WORKFLOW.publications:
+        table = publication.folder / "table.md"
+        if table.exists():  # not so after --until an earlier step
+            print(table.read_text())
 
 
 def print_partial_table():
@@ -49,29 +55,38 @@ def print_partial_table():
     from kd.failures import record_failures
 
     record_failures()
-    subprocess.run(
-        [sys.executable, "-m", "kd", "table", *WORKFLOW.request], check=False
-    )
+    for publication in WORKFLOW.publications:
+        subprocess.run(
+            [sys.executable, "-m", "kd", "table", *publication.request], check=False
+        )
 
 
-REPORT = [sys.executable, "-m", "kd", "report", *WORKFLOW.request]
+REPORTS = [
+    [sys.executable, "-m", "kd", "report", *publication.request]
+    for publication in WORKFLOW.publications
+]
 WATCHING = []
 
 
 def write_report():
-    """Write the study's page; one that cannot be written is said in a line and stops nothing."""
+    """Write the studies' pages; one that cannot be written is said in a line and stops nothing."""
     for watcher in WATCHING:  # else it could have the last word
         watcher.terminate()
         watcher.wait()
-    written = subprocess.run(REPORT, check=False, capture_output=True, text=True)
-    told = (written.stderr if written.returncode else written.stdout).splitlines()
-    print(*told[-1:])
+    for report in REPORTS:
+        written = subprocess.run(report, check=False, capture_output=True, text=True)
+        told = (written.stderr if written.returncode else written.stdout).splitlines()
+        print(*told[-1:])
 
 
 def watch_report():
-    """Have the study's page written every minute, for as long as this process runs."""
+    """Have the study's page written every minute, for as long as this process runs.
+
+    Of several studies none: `kd report STUDY --watch` does it for the one that is looked at.
+    """
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    WATCHING.append(subprocess.Popen([*REPORT, "--watch", "60"], **quiet))
+    if len(REPORTS) == 1:
+        WATCHING.append(subprocess.Popen([*REPORTS[0], "--watch", "60"], **quiet))
 
 
 def teacher_weights(wildcards):

@@ -8,11 +8,11 @@ rule figures:
         [figure.outputs for figure in FIGURES.values()],
 
 
-for figure in FIGURES.values():
+for name, figure in FIGURES.items():
 
     rule:
         name:
-            f"figure_{figure.name}"
+            name
         input:
             figure.inputs,
         output:

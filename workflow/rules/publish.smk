@@ -1,23 +1,28 @@
-localrules:
-    publish,
+# A rule for each study, since each has tables of its own.
+for publication in WORKFLOW.publications:
 
-
-rule publish:
-    input:
-        metrics=expand("results/runs/{run}/metrics.json", run=WORKFLOW.runs),
-        resampled=expand("results/runs/{run}/resampled.npz", run=WORKFLOW.runs),
-        classifiers=expand(
-            "results/classifiers/{run}/metrics.json", run=WORKFLOW.plan.classifiers
-        ),
-        published=WORKFLOW.published_numbers,
-    output:
-        report(
-            expand(f"{TABLES}/{{file}}", file=WORKFLOW.published),
-            caption="../report/table.rst",
-            category="Tables",
-        ),
-    params:
-        titles=WORKFLOW.titles,
-        request=WORKFLOW.request,
-    shell:
-        "{KD} table {params.request:q}"
+    rule:
+        name:
+            WORKFLOW.rule("publish", publication)
+        input:
+            metrics=expand("results/runs/{run}/metrics.json", run=publication.plan.runs),
+            resampled=expand(
+                "results/runs/{run}/resampled.npz", run=publication.plan.runs
+            ),
+            classifiers=expand(
+                "results/classifiers/{run}/metrics.json",
+                run=publication.plan.classifiers,
+            ),
+            published=publication.published_numbers,
+        output:
+            report(
+                publication.files,
+                caption="../report/table.rst",
+                category="Tables",
+            ),
+        localrule: True
+        params:
+            titles=publication.titles,
+            request=publication.request,
+        shell:
+            "{KD} table {params.request:q}"
