@@ -19,6 +19,7 @@ MEASURED = {
     "docs/architecture.md": ["errors"],
     "docs/profiling.md": ["profile"],
     "docs/statistics.md": ["bootstrap"],
+    "benchmarks/peers/README.md": ["peers"],
 }
 """What benchmarks and ``kd profile`` wrote, by name; a picture of that name goes along."""
 FIGURES = Path("docs/figures")
