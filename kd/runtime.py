@@ -1,10 +1,17 @@
 """Everything a composed configuration refers to, registered: import this before building one."""
 
+import sys
 import warnings
 
 from kd import mmcv_ops
 
 mmcv_ops.install()
+if "seaborn" not in sys.modules:  # mmdet does without; it brings pandas and scipy, two seconds
+    sys.modules["seaborn"] = None  # type: ignore[assignment]
+    import mmdet.utils
+    import mmdet.visualization  # noqa: F401
+
+    del sys.modules["seaborn"]
 for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
     warnings.filterwarnings("ignore", message=f".*{text}.*")
 
@@ -12,8 +19,10 @@ for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
 import kd.backbones  # noqa: E402
 import kd.classifiers.dataset  # noqa: E402
 import kd.classifiers.model  # noqa: E402
+import kd.data.handover  # noqa: E402
 import kd.data.loading  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402
 import kd.heads  # noqa: E402
-import kd.imagenet  # noqa: E402, F401
+import kd.imagenet  # noqa: E402
+import kd.optim  # noqa: E402, F401

@@ -16,31 +16,43 @@ from torch import distributed
 
 import kd.runtime  # noqa: F401
 from kd import launch, provenance, weights
+from kd.data.handover import quick
 from kd.engine import bare
 from kd.errors import UserError
 from kd.fetch import fetch
 from kd.files import read_json, sha256, write_json
 from kd.launch import per_process
+from kd.optim import fastest
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
+from kd.teacher_cache import TeacherCaching
 from kd.validation import Validation
 
 WRAPPER = {
     "type": "MMDistributedDataParallel",
     "broadcast_buffers": False,
     "device_ids": None,
+    "gradient_as_bucket_view": True,
 }
-"""The model lies on its process's device already, which need not be a GPU."""
+"""The model lies on its process's device already, which need not be a GPU. Gradients lie in what is
+sent, not beside it. Its graph is not static: a term may have none where there is no object."""
+
+NARROWEST = 128
 
 
 def train(
-    directory: Path, workers: int = 0, report: Path | None = None, val_interval: int = 0
+    directory: Path,
+    workers: int = 0,
+    report: Path | None = None,
+    val_interval: int = 0,
+    teacher_cache_mb: int = 0,
 ) -> None:
     """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
 
     Resumes from the newest checkpoint. ``workers``: data loading processes; ``report``: the data
     set's check report, whose fingerprint goes into the provenance; ``val_interval``: after how many
-    epochs AP is measured each time, 0 for never, which changes no weight. A run that fails leaves
+    epochs AP is measured each time, 0 for never, which changes no weight; ``teacher_cache_mb``: how
+    much of a teacher's outputs is kept, which changes none either. A run that fails leaves
     ``failure.json`` and raises what it failed of; one that is asked to stop, StopRequested.
     """
     config = read_config(directory)
@@ -51,7 +63,7 @@ def train(
         if "published_checkpoint" in config:
             _import(config, directory)
         else:
-            _train(config, directory, workers, report, val_interval)
+            _train(config, directory, workers, report, val_interval, teacher_cache_mb)
     except launch.StopRequested:
         _leave()
         raise
@@ -93,28 +105,57 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
+class _Runner(Runner):
+    def _init_model_weights(self) -> None:
+        """Lay out weights as the units for half precision read them, where these are used.
+
+        Not before they have their first values, which are drawn in the order of memory.
+        """
+        super()._init_model_weights()
+        if "precision" in self.cfg.optim_wrapper:
+            bare(self.model).to(memory_format=torch.channels_last)
+
+    def dump_config(self) -> None:
+        """Leave no second ``config.json``: formatting it as Python takes a second."""
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Leave out what provenance has, and the configuration once more."""
+
+
 def build_runner(
-    config: dict[str, Any], directory: Path, workers: int = 0, val_interval: int = 0
+    config: dict[str, Any],
+    directory: Path,
+    workers: int = 0,
+    val_interval: int = 0,
+    teacher_cache_mb: int = 0,
 ) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     shared = "RANK" in os.environ
     if shared:
         _join()
         _check_normalisation(config, directory)
+    _check_precision(config, directory)
     settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = "pytorch" if shared else "none"
     settings.model_wrapper_cfg = WRAPPER
+    settings.visualizer = {"type": "Visualizer"}  # with no file, where it writes all that again
     settings.log_level = "WARNING"
-    loader = settings.train_dataloader
-    loader.num_workers = workers
-    loader.persistent_workers = workers > 0
-    loader.pin_memory = torch.cuda.is_available()
-    loader.batch_size = per_process(loader.batch_size, launch.world())
-    runner = Runner.from_cfg(settings)
+    settings.default_hooks.timer = None  # its history, which nobody reads, is copied at each step
+    settings.optim_wrapper = fastest(settings.optim_wrapper)
+    batch_size = per_process(config["train_dataloader"]["batch_size"], launch.world())
+    settings.train_dataloader = quick(
+        {**config["train_dataloader"], "batch_size": batch_size}, workers
+    )
+    student = settings.model.get("student", settings.model)
+    if settings.train_dataloader.pin_memory and "data_preprocessor" in student:
+        student.data_preprocessor.non_blocking = True
+    runner = _Runner.from_cfg(settings)
     if val_interval:
         runner.register_hook(Validation(val_interval, config, workers))
+    if teacher_cache_mb:
+        runner.register_hook(TeacherCaching(teacher_cache_mb, config, directory))
     return runner
 
 
@@ -127,6 +168,22 @@ def _check_normalisation(config: dict[str, Any], directory: Path) -> None:
             f"{directory / 'config.json'}: SyncBN in a group of processes needs GPUs; "
             "without them train in one process, which has the whole batch"
         )
+
+
+def _check_precision(config: dict[str, Any], directory: Path) -> None:
+    """Refuse images that the last stride of an FPN, 128 pixels, makes one cell of, on CPUs.
+
+    There oneDNN's gradient of a strided convolution's weights has what memory held (torch 2.11).
+    """
+    if torch.cuda.is_available() or config["optim_wrapper"].get("precision") != "bfloat16":
+        return
+    for step in config["train_dataloader"]["dataset"]["dataset"].get("pipeline", ()):
+        width, height = step.get("width", NARROWEST), step.get("height", NARROWEST)
+        if width < NARROWEST:
+            raise UserError(
+                f"{directory / 'config.json'}: images of {width} x {height} pixels in bfloat16 "
+                f"need a GPU; on a CPU make them {NARROWEST} wide, or have 'precision: float32'"
+            )
 
 
 def _join() -> None:
@@ -159,12 +216,17 @@ def _describe(config: dict[str, Any]) -> str:
 
 
 def _train(
-    config: dict[str, Any], directory: Path, workers: int, report: Path | None, val_interval: int
+    config: dict[str, Any],
+    directory: Path,
+    workers: int,
+    report: Path | None,
+    val_interval: int,
+    teacher_cache_mb: int,
 ) -> None:
     started = provenance.now()
     data = _data(report)
     try:
-        runner = build_runner(config, directory, workers, val_interval)
+        runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
     except KeyError as error:
         raise _unregistered(error, directory) from None
     if is_main_process():

@@ -13,6 +13,8 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
 
+_legacy: Any = np.random  # whose stubs lack what holds its state
+
 
 @TRANSFORMS.register_module()
 class FitInto(Resize):
@@ -65,6 +67,7 @@ class SeededDataset(Dataset[Any]):
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
         self.dataset = build(dataset)
         self.seed = seed
+        self.bits = np.random.MT19937()
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -83,13 +86,14 @@ class SeededDataset(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         epoch, sample = divmod(index, len(self.dataset))
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        states = random.getstate(), _legacy.get_bit_generator(), torch.get_rng_state()
+        _legacy.set_bit_generator(self.bits)  # to copy a state takes longer than all the rest
         seed_everything(mix(self.seed, epoch, sample))
         try:
             return self.dataset[sample]
         finally:
             random.setstate(states[0])
-            np.random.set_state(states[1])
+            _legacy.set_bit_generator(states[1])
             torch.set_rng_state(states[2])
 
 
@@ -100,10 +104,13 @@ def build(config: dict[str, Any]) -> Any:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices)."""
+    """Seed Python, NumPy and torch (all devices in use)."""
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    # torch.manual_seed keeps a stack trace for each kind of device, in case that is used later.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def mix(*values: int) -> int:

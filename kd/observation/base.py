@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.lazy import LazyModule
@@ -64,8 +65,13 @@ class Batch:
     @cached_property
     def gt_offsets(self) -> Tensor:
         """(B,): what to add to a box's index in its image to get its index in the batch."""
-        counts = torch.tensor([len(labels) for labels in self.gt_labels], device=self.inputs.device)
-        return counts.cumsum(0) - counts
+        ends = accumulate(len(labels) for labels in self.gt_labels)
+        # Not from a list, for whose copy to a GPU the host would wait.
+        starts = [
+            labels.new_full((), end - len(labels))
+            for labels, end in zip(self.gt_labels, ends, strict=True)
+        ]
+        return torch.stack(starts)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class Candidates:
         return len(self.index)
 
     def __getitem__(self, chosen: Tensor) -> Candidates:
+        if chosen.dtype == torch.bool:
+            chosen = chosen.nonzero().flatten()  # once, and not for each of the three
         return replace(
             self,
             image=self.image[chosen],
@@ -120,6 +128,13 @@ class Observation:
         self.detector = detector
         self.batch = batch
         self.frozen = frozen
+        device = batch.inputs.device.type
+        self.precision: dict[str, Any] = {
+            "device_type": device,
+            "dtype": torch.get_autocast_dtype(device),
+            "enabled": torch.is_autocast_enabled(device),
+        }
+        """In which it was made, for the forward passes that a term asks for later."""
 
     @property
     def head(self) -> Any:
@@ -154,8 +169,12 @@ class Observation:
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Record gradients of a student only, and only where they are recorded at all."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        """Record gradients of a student only, and only where they are recorded at all.
+
+        Forward passes inside run in the precision of the step, though a term reads in float32.
+        """
+        recorded = torch.is_grad_enabled() and not self.frozen
+        with torch.autocast(**self.precision), torch.set_grad_enabled(recorded):
             yield
 
 

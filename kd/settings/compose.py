@@ -224,6 +224,9 @@ def training(schedule: Schedule) -> dict[str, Any]:
         "weight_decay": schedule.weight_decay,
     }
     clip = {"clip_grad": {"max_norm": schedule.clip_grad}} if schedule.clip_grad else {}
+    updates: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimiser, **clip}
+    if schedule.precision != "float32":
+        updates |= {"type": "PreciseOptimWrapper", "precision": schedule.precision}
     warmup = {
         "type": "LinearLR",
         "start_factor": 0.001,
@@ -242,7 +245,7 @@ def training(schedule: Schedule) -> dict[str, Any]:
     }
     return {
         "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs},
-        "optim_wrapper": {"type": "OptimWrapper", "optimizer": optimiser, **clip},
+        "optim_wrapper": updates,
         "param_scheduler": [warmup, steps] if schedule.warmup_iters else [steps],
         "default_hooks": {
             "logger": None,

@@ -92,6 +92,9 @@ class Schedule(Part):
     norm: Literal["BN", "SyncBN"] = "BN"
     """Of the backbone. BN is as the backbone's file says: at rest where it starts from ImageNet.
     SyncBN is trained, on the whole batch however many GPUs share it."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of convolutions and matrix products, in the student's and the teachers' forward passes;
+    weights and distillation terms are float32. In float16 the loss is scaled."""
 
     @model_validator(mode="after")
     def _milestones_within(self) -> "Schedule":

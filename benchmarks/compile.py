@@ -1,0 +1,102 @@
+"""Time torch.compile of a teacher's backbone and neck: what it takes, gains, and when it has paid.
+
+python benchmarks/compile.py        RetinaNet, smoke scale; two minutes, needs a C compiler
+
+The same teacher on the same images, with and without, in turn. Steps until it pays: the seconds of
+compiling over the seconds gained by a step; images of training come in several sizes, each of which
+is compiled for unless it is left open, as here.
+"""
+
+import copy
+import shutil
+import time
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+import kd.runtime  # noqa: F401
+from benchmarks import report
+from kd.settings.compose import detector_model
+from kd.settings.library import Library
+from kd.timing import Spread, in_turn, ratio, spread, synchronise
+
+
+def main() -> None:
+    parser = report.arguments(__doc__)
+    parser.add_argument("--scale", default="smoke")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=128, help="of images, in pixels")
+    options = parser.parse_args()
+    if not shutil.which("gcc") and not shutil.which("clang"):
+        raise SystemExit("error: no C compiler, which torch.compile needs; nothing else here does")
+    MMLogger.get_instance("benchmark", log_level="ERROR")
+    init_default_scope("mmdet")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plain = teacher(options.scale).to(device)
+    compiled = torch.compile(copy.deepcopy(plain), dynamic=True)
+    images = torch.randn(options.batch, 3, options.side, options.side, device=device)
+    wider = torch.randn(options.batch, 3, options.side, 2 * options.side, device=device)
+    with torch.no_grad():
+        compiling = first(lambda: (compiled(images), compiled(wider)))
+        gap = max(
+            float((a - b).abs().max() / b.abs().max())
+            for a, b in zip(compiled(images), plain(images), strict=True)
+        )
+        cases = {"plain": lambda: plain(images), "compiled": lambda: compiled(images)}
+        times = in_turn(cases, options.rounds)
+    gain = spread(times["plain"]).median - spread(times["compiled"]).median
+    pays = compiling / gain if gain > 0 else float("inf")
+    details = {
+        "plain, ms": 1000 * spread(times["plain"]).median,
+        "compiled, ms": 1000 * spread(times["compiled"]).median,
+        "compiling, s": compiling,
+        "largest difference": gap,
+    }
+    lines = [report.Line("compiled / plain teacher", ratio(times["compiled"], times["plain"]), 1.0)]
+    lines[0].details.update(details)
+    lines.append(report.Line("steps until it has paid", Spread(pays, pays, pays, 1)))
+    about = (
+        f"RetinaNet's teacher, ResNet-50 at scale {options.scale}, without head and gradients, "
+        f"{options.batch} images of {options.side} pixels, on {device}, one thread."
+    )
+    print(report.publish(options.name or "compile", about, lines, options.before))
+
+
+class Neck(torch.nn.Module):
+    """A detector up to its neck."""
+
+    def __init__(self, detector: torch.nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = detector.backbone, detector.neck
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.neck(self.backbone(images))
+
+
+def teacher(scale_name: str) -> Neck:
+    """Return a frozen teacher of random weights."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    library = Library()
+    scale = library.scale(scale_name, "benchmark")
+    backbone = scale.backbones.get("r50", "r50")
+    model = detector_model("retinanet", backbone, 80, "scratch", scale, library, "benchmark")
+    detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    detector.init_weights()
+    return Neck(detector.requires_grad_(False).eval())
+
+
+def first(case) -> float:  # type: ignore[no-untyped-def]
+    """Return the seconds of a first call."""
+    synchronise()
+    started = time.perf_counter()
+    case()
+    synchronise()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Time the training loader against bare decoding and resizing in as many processes, by part.
+
+python benchmarks/loader.py        8 workers, 640 x 480 to 1067 x 800; two minutes on two CPU cores
+
+Photograph-like JPEGs of COCO's size are generated. The loader is that of a composed run, for
+batches of two as on each of eight GPUs; the bare one reads and resizes the same files with cv2,
+shuffled alike, and hands nothing on. Parts are processor time of one process.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+import kd.runtime  # noqa: F401
+from benchmarks import report
+from kd.data.handover import quick
+from kd.data.loading import build
+from kd.files import write_json
+from kd.settings import pipelines
+from kd.timing import Spread, ratio, spread
+
+LEAST = 0.85
+WIDTH, HEIGHT = 640, 480
+SIZE = (1333, 800)
+OBJECTS, CLASSES = 7, 80
+QUALITY = 92
+
+
+def main() -> None:
+    options = _options()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    init_default_scope("mmdet")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bytes_each = photographs(folder, options.images)
+        config = composed(folder, options.batch)
+        loader = Endless(Runner.build_dataloader(quick(config, options.workers)))
+        bare = Bare([*folder.glob("*.jpg")], options.workers)
+        with bare:
+            ours, theirs = _rates(loader, bare, options)
+        parts = _parts(config, options.images)
+    per_step = 1000 * options.batch / spread(ours).median
+    details = {
+        "images/s": spread(ours).median,
+        "bare, images/s": spread(theirs).median,
+        f"ms for {options.batch} images": per_step,
+    }
+    what = f"images/s of the loader / of bare decoding, {options.workers} workers"
+    lines = [report.Line(what, ratio(ours, theirs), least=LEAST, details=details)]
+    lines += [report.Line(f"- {part}, ms of an image", value) for part, value in parts.items()]
+    about = (
+        f"{options.images} JPEGs of {WIDTH} x {HEIGHT}, {bytes_each // 1000} kB each, fitted into "
+        f"{SIZE[0]} x {SIZE[1]}, on {multiprocessing.cpu_count()} CPUs ({report.processor()})."
+    )
+    note = (
+        "A GPU waits for data where its step is shorter than the time that the loader takes for a "
+        "batch: as many workers as there are CPUs give the rate above."
+    )
+    print(report.publish(options.name or "loader", about, lines, options.before, [note]))
+
+
+def _options() -> argparse.Namespace:
+    parser = report.arguments(__doc__)
+    parser.set_defaults(rounds=7)
+    parser.add_argument("--images", type=int, default=64, help="different files")
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each case in a round")
+    return parser.parse_args()
+
+
+# --- Data ----------------------------------------------------------------------------------
+
+
+def photographs(folder: Path, count: int) -> int:
+    """Write images of soft gradients and fine noise with their boxes; return their mean bytes."""
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for index in range(count):
+        name = f"{index}.jpg"
+        cv2.imwrite(str(folder / name), _photograph(rng), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        images.append({"id": index, "width": WIDTH, "height": HEIGHT, "file_name": name})
+        for _ in range(OBJECTS):
+            left, top = rng.uniform(0, 500), rng.uniform(0, 360)
+            box = [left, top, *rng.uniform(10, 120, 2).tolist()]
+            annotations.append(
+                {"id": len(annotations), "image_id": index, "bbox": box, "area": box[2] * box[3]}
+                | {"category_id": int(rng.integers(CLASSES)), "iscrowd": 0}
+            )
+    categories = [{"id": each, "name": str(each)} for each in range(CLASSES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_json(folder / "annotations.json", content)
+    return sum(path.stat().st_size for path in folder.glob("*.jpg")) // count
+
+
+def _photograph(rng: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    image = np.full((HEIGHT, WIDTH, 3), 128.0)
+    for across, down, start in rng.uniform(-0.05, 0.05, (6, 3)):
+        wave = np.sin(across * x + down * y + 100 * start)[..., None]
+        image += wave * rng.uniform(10, 40, 3)
+    noise = rng.normal(0, 75, (HEIGHT, WIDTH, 3))
+    return np.clip(image + cv2.GaussianBlur(noise, (0, 0), 1.0), 0, 255).astype(np.uint8)
+
+
+def composed(folder: Path, batch: int) -> dict[str, Any]:
+    """Return what a composed configuration says of loading."""
+    pipeline = pipelines.training("general", SIZE, [123.675, 116.28, 103.53])
+    reader = {
+        "type": "CocoDataset",
+        "data_root": str(folder),
+        "ann_file": "annotations.json",
+        "data_prefix": {"img": ""},
+        "metainfo": {"classes": [str(each) for each in range(CLASSES)]},
+        "filter_cfg": {"filter_empty_gt": True, "min_size": 1},
+        "pipeline": pipeline,
+    }
+    return {
+        "batch_size": batch,
+        "sampler": {"type": "EpochSampler", "shuffle": True},
+        "dataset": {"type": "SeededDataset", "seed": 0, "dataset": reader},
+    }
+
+
+# --- Two ways to load ----------------------------------------------------------------------
+
+
+class Endless:
+    """A loader's batches, epoch after epoch."""
+
+    def __init__(self, loader: Any) -> None:
+        self.batches = self._all(loader)
+
+    def _all(self, loader: Any) -> Iterator[Any]:
+        for epoch in range(1_000_000):
+            loader.sampler.set_epoch(epoch)
+            yield from loader
+
+    def images(self, seconds: float) -> float:
+        """Return how many images a second come."""
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            count += len(next(self.batches)["inputs"])
+        return count / (time.perf_counter() - started)
+
+
+class Bare:
+    """Processes that read and resize files, and count them."""
+
+    def __init__(self, paths: list[Path], workers: int) -> None:
+        self.go = multiprocessing.Event()
+        self.counts = [multiprocessing.Value("q", 0) for _ in range(workers)]
+        self.processes = [
+            multiprocessing.Process(target=self._work, args=(paths, number), daemon=True)
+            for number in range(workers)
+        ]
+
+    def __enter__(self) -> "Bare":
+        for process in self.processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.terminate()
+
+    def _work(self, paths: list[Path], number: int) -> None:
+        rng = np.random.default_rng(number)
+        while True:
+            for index in rng.permutation(len(paths)):
+                self.go.wait()
+                bare_image(str(paths[index]))
+                self.counts[number].value += 1
+
+    def images(self, seconds: float) -> float:
+        """Return how many images a second are made."""
+        before, started = self._count(), time.perf_counter()
+        self.go.set()
+        time.sleep(seconds)
+        self.go.clear()
+        return (self._count() - before) / (time.perf_counter() - started)
+
+    def _count(self) -> int:
+        return sum(each.value for each in self.counts)
+
+
+def bare_image(path: str) -> np.ndarray:
+    """Read an image and fit it into SIZE."""
+    image = cv2.imread(path)
+    factor = min(SIZE[0] / image.shape[1], SIZE[1] / image.shape[0])
+    size = (int(image.shape[1] * factor + 0.5), int(image.shape[0] * factor + 0.5))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[Any, Any]:
+    """Return images/s by round; the loader's queues are full, or empty, at both ends alike."""
+    ours, theirs = [], []
+    for number in range(options.rounds + 1):
+        bare_rate = bare.images(options.seconds)
+        loader.images(options.seconds / 3)  # what was loaded meanwhile
+        own_rate = loader.images(options.seconds)
+        if number:
+            ours.append(own_rate)
+            theirs.append(bare_rate)
+    return ours, theirs
+
+
+# --- Parts ---------------------------------------------------------------------------------
+
+
+def _parts(config: dict[str, Any], images: int) -> dict[str, Spread]:
+    """Return the milliseconds of processor time that each transform takes."""
+    dataset = build(quick(config, 0)["dataset"]).dataset
+    times: dict[str, list[float]] = {}
+
+    def note(part: str, work: Callable[[], Any]) -> Any:
+        started = time.process_time()
+        result = work()
+        times.setdefault(part, []).append(1000 * (time.process_time() - started))
+        return result
+
+    for index in islice([*range(images)] * 3, 100):
+        results = note("annotations", lambda index=index: dataset.get_data_info(index))
+        path = results["img_path"]
+        note("bare decoding and resizing", lambda path=path: bare_image(path))
+        for step in dataset.pipeline.transforms:
+            results = note(type(step).__name__, lambda step=step, results=results: step(results))
+    return {part: spread(each) for part, each in times.items()}
+
+
+if __name__ == "__main__":
+    main()

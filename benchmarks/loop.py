@@ -1,0 +1,247 @@
+"""Time a plain training step of this pipeline against the same model in a bare loop, and each hook.
+
+python benchmarks/loop.py                             two minutes on two CPU cores
+python benchmarks/loop.py --precision bfloat16        both in half precision, and against float32
+
+RetinaNet, the scale's student without a teacher. The runner of a composed run trains; after every
+few steps it waits while the bare loop makes as many: batches of the same images in the same order,
+a copy of the model, an optimiser with the same settings, and nothing else. Loading is in both.
+"""
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+import kd.runtime  # noqa: F401
+from benchmarks import report
+from kd.data.loading import EpochSampler, build
+from kd.data.shapes import generate
+from kd.settings.compose import compose
+from kd.settings.library import Library
+from kd.settings.run import Run
+from kd.timing import ratio, spread, synchronise
+from kd.train import build_runner
+
+MOST = 1.03
+STAGES = ("before_train_iter", "after_train_iter")
+
+
+def main() -> None:
+    options = _options()
+    MMLogger.get_instance("benchmark", log_level="ERROR")
+    torch.set_num_threads(options.threads)
+    kinds = {"float32", options.precision}
+    with tempfile.TemporaryDirectory() as folder:
+        found = {each: measure(each, options, Path(folder) / each) for each in sorted(kinds)}
+    lines: list[report.Line] = []
+    for precision, (runner, bare, hooks) in found.items():
+        details = {"ms": 1000 * spread(runner).median, "bare, ms": 1000 * spread(bare).median}
+        what = f"step of the pipeline / bare step, {precision}"
+        lines.append(report.Line(what, ratio(runner, bare), MOST, details=details))
+        lines += [_hook(name, each, precision) for name, each in hooks.items()]
+    if len(found) == 2:
+        low, full = (found[each][0] for each in (options.precision, "float32"))
+        least = 1.6 if torch.cuda.is_available() else None
+        what = f"images/s in {options.precision} / in float32"
+        lines.append(report.Line(what, ratio(full, low), least=least))
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else report.processor()
+    about = (
+        f"RetinaNet, scale {options.scale}, student alone, batches of {options.batch}, "
+        f"{options.rounds} rounds of {options.steps} steps, on {where}."
+    )
+    print(report.publish(options.name or "loop", about, lines, options.before))
+
+
+def _options() -> argparse.Namespace:
+    parser = report.arguments(__doc__)
+    parser.add_argument("--scale", default="smoke")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=10, help="of each loop before the other's")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    return parser.parse_args()
+
+
+def _hook(name: str, seconds: list[float], precision: str) -> report.Line:
+    return report.Line(
+        f"- {name}, ms of a step in {precision}", spread([1000 * s for s in seconds])
+    )
+
+
+Found = tuple[list[float], list[float], dict[str, list[float]]]
+
+
+def measure(precision: str, options: argparse.Namespace, folder: Path) -> Found:
+    """Return seconds of a step by round: the runner's, the bare loop's, and those of each hook."""
+    config = composed(precision, options)
+    runner = build_runner(config, folder)
+    turns = Turns(BareLoop(config, options.batch), options.steps, options.rounds)
+    runner.register_hook(turns, priority="LOWEST")
+    hooks = watch(runner)
+    with suppress(_Done):
+        runner.train()
+    found = {
+        name: [s / options.steps for s in _rounds(each, turns)] for name, each in hooks.items()
+    }
+    return turns.runner, turns.bare, found
+
+
+def composed(precision: str, options: argparse.Namespace) -> dict[str, Any]:
+    library = Library()
+    scale = library.scale(options.scale, "benchmark")
+    run = Run(
+        scale=options.scale,
+        dataset=scale.datasets.get("coco2017", "coco2017"),
+        schedule=scale.schedules.get("1x", "1x"),
+        detector="retinanet",
+        student=scale.backbones.get("r18", "r18"),
+        seed=0,
+    )
+    entry = library.dataset(run.dataset, "benchmark")
+    if entry.generate:
+        generate(entry.generate, Path(entry.root))
+    config = compose(run, {}, scale, library, "benchmark")
+    config["train_dataloader"]["batch_size"] = options.batch
+    if precision != "float32":
+        config["optim_wrapper"] |= {"type": "PreciseOptimWrapper", "precision": precision}
+    return config
+
+
+class BareLoop:
+    """What a training does at least."""
+
+    def __init__(self, config: dict[str, Any], batch: int) -> None:
+        data = copy.deepcopy(config["train_dataloader"]["dataset"])
+        dataset = build(data["dataset"])
+        sampler = EpochSampler(dataset, data["seed"])
+        wrapped = _Plain(dataset)
+        self.loader = DataLoader(
+            wrapped, batch, sampler=sampler, num_workers=0, collate_fn=pseudo_collate
+        )
+        settings = config["optim_wrapper"]
+        self.clip = settings.get("clip_grad")
+        self.dtype = settings.get("precision")
+        self.settings = dict(settings["optimizer"])
+
+    def begin(self, model: Any) -> None:
+        """Train a copy of a model that has its first weights."""
+        self.model = copy.deepcopy(model)
+        self.model.__dict__.pop("parse_losses", None)  # a hook's, which is not copied
+        kind = getattr(torch.optim, self.settings.pop("type"))
+        self.optimiser = kind(self.model.parameters(), fused=True, **self.settings)
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        for epoch in range(1_000_000):
+            self.loader.sampler.set_epoch(epoch)
+            yield from self.loader
+
+    def step(self) -> None:
+        """Load a batch and learn from it."""
+        batch = self.model.data_preprocessor(next(self.batches), training=True)
+        device = batch["inputs"].device.type
+        dtype = getattr(torch, self.dtype) if self.dtype else None
+        with torch.autocast(device, dtype, enabled=self.dtype is not None):
+            losses = self.model(**batch, mode="loss")
+        loss, _ = self.model.parse_losses(losses)
+        loss.backward()
+        if self.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+
+class _Plain(torch.utils.data.Dataset[Any]):
+    """A data set whose samples are numbered on from epoch to epoch."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index % len(self.dataset)]
+
+
+class _Done(Exception):  # noqa: N818
+    """Enough has been measured."""
+
+
+class Turns(Hook):
+    """Lets the bare loop have its turn after so many steps of the runner, and stops at the end."""
+
+    priority = "LOWEST"
+
+    def __init__(self, other: BareLoop, steps: int, rounds: int) -> None:
+        self.other, self.steps, self.rounds = other, steps, rounds
+        self.runner: list[float] = []
+        self.bare: list[float] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self.other.begin(runner.model)
+        runner.model.train()
+        self.other.model.train()
+        self.started = time.perf_counter()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+        if (runner.iter + 1) % self.steps:
+            return
+        synchronise()
+        middle = time.perf_counter()
+        for _ in range(self.steps):
+            self.other.step()
+        synchronise()
+        ended = time.perf_counter()
+        if runner.iter + 1 > self.steps:  # the first round is for caches and allocators
+            self.runner.append((middle - self.started) / self.steps)
+            self.bare.append((ended - middle) / self.steps)
+        if len(self.runner) == self.rounds:
+            raise _Done
+        self.started = time.perf_counter()
+
+
+def watch(runner: Any) -> dict[str, list[float]]:
+    """Note the seconds of each hook of each step, in order of the steps."""
+    found: dict[str, list[float]] = {}
+    for hook in runner.hooks:
+        if isinstance(hook, Turns):
+            continue
+        times = found.setdefault(type(hook).__name__, [])
+        for stage in STAGES:
+            _time(hook, stage, times)
+    return found
+
+
+def _time(hook: Any, stage: str, times: list[float]) -> None:
+    method = getattr(hook, stage)
+
+    def timed(*arguments: Any, **options: Any) -> None:
+        started = time.perf_counter()
+        method(*arguments, **options)
+        times.append(time.perf_counter() - started)
+
+    setattr(hook, stage, timed)
+
+
+def _rounds(times: list[float], turns: Turns) -> list[float]:
+    """Return the sum of each round's but the first."""
+    of_a_round = len(STAGES) * turns.steps
+    rounds = range(of_a_round, (len(turns.runner) + 1) * of_a_round, of_a_round)
+    return [sum(times[start : start + of_a_round]) for start in rounds]
+
+
+if __name__ == "__main__":
+    main()

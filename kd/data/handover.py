@@ -1,0 +1,173 @@
+"""What a training loader does at each image besides decoding it, in the fewest copies.
+
+Decided when a runner is built: composed configurations name mmdet's own transform and mmengine's
+collation, and what comes out is theirs to the bit.
+"""
+
+import io
+import mmap
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmdet.datasets.transforms import PackDetInputs
+from mmdet.registry import TRANSFORMS
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import FUNCTIONS
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+PREFETCHED = 2
+"""Batches that a worker is asked for before the first of them is taken, torch's default."""
+
+Settings = dict[str, Any]
+
+
+@TRANSFORMS.register_module()
+class PackPlanes(PackDetInputs):
+    """mmdet's packing, but for how pixels (H, W, 3) become (3, H, W): ten times as fast."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        image = results.pop("img")
+        return {"inputs": torch.from_numpy(planes(image)), **super().transform(results)}
+
+
+def planes(image: np.ndarray) -> np.ndarray:
+    """Return (3, H, W) of an image (H, W, 3), which may be a view flipped from left to right."""
+    height, width, channels = image.shape
+    flipped = image.strides[1] < 0
+    found = np.empty((channels, height, width), image.dtype)
+    cv2.split(np.ascontiguousarray(image[:, ::-1] if flipped else image), list(found))
+    if flipped:
+        for plane in found:
+            cv2.flip(plane, 1, plane)
+    return found
+
+
+def quick(loader: Settings, workers: int) -> Settings:
+    """Return a composed training loader's settings with ``workers`` and what is fastest here."""
+    dataset = _packed(loader["dataset"])
+    settings = {
+        **loader,
+        "dataset": dataset,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+    }
+    largest = max(map(_pixels, _pipelines(dataset)), default=0)
+    if workers and largest and "collate_fn" not in loader:
+        size = 3 * largest * loader["batch_size"]
+        collate = {"type": hand_over.__name__, "memory": _reserve(workers, size)}
+        settings |= {"collate_fn": collate, "prefetch_factor": PREFETCHED}
+    return settings
+
+
+def _packed(dataset: Settings) -> Settings:
+    """Return a data set's settings with the faster packing."""
+    found = dict(dataset)
+    if "dataset" in found:
+        found["dataset"] = _packed(found["dataset"])
+    if "datasets" in found:
+        found["datasets"] = [_packed(each) for each in found["datasets"]]
+    if "pipeline" in found:
+        faster = {"PackDetInputs": PackPlanes.__name__}
+        found["pipeline"] = [
+            {**step, "type": faster.get(step["type"], step["type"])} for step in found["pipeline"]
+        ]
+    return found
+
+
+def _pipelines(dataset: Settings) -> Iterator[list[Settings]]:
+    if "pipeline" in dataset:
+        yield dataset["pipeline"]
+    for inner in (dataset.get("dataset"), *dataset.get("datasets", ())):
+        if inner:
+            yield from _pipelines(inner)
+
+
+def _pixels(pipeline: list[Settings]) -> int:
+    """Return how many pixels an image has at most, 0 where the pipeline does not say."""
+    for step in pipeline:
+        if step["type"] == "FitInto":
+            return step["width"] * step["height"]
+        if step["type"] == "Resize":
+            return step["scale"][0] * step["scale"][1]
+    return 0
+
+
+# --- From workers to the process that trains -------------------------------------------------
+
+# A tensor that a worker sends lies in new shared memory each time, and the system clears and maps
+# every page of it: longer than decoding took. Here each worker has memory for the batches that it
+# may be asked for, used again and again, and the other side copies out before it asks for more.
+
+_memories: list[tuple[list[mmap.mmap], int]] = []
+_made = 0
+"""Batches that this worker has made."""
+
+
+def _reserve(workers: int, size: int) -> int:
+    """Reserve memory for batches of ``size`` bytes, before workers are forked; return its number.
+
+    Memory that is never used is never taken.
+    """
+    _memories.append(([mmap.mmap(-1, PREFETCHED * size) for _ in range(workers)], size))
+    return len(_memories) - 1
+
+
+@FUNCTIONS.register_module()
+def hand_over(samples: list[Any], memory: int) -> Any:
+    """Collate samples as mmengine does, in a worker for its way to the process that trains."""
+    global _made
+    batch, worker = pseudo_collate(samples), get_worker_info()
+    images = batch["inputs"]
+    size = _memories[memory][1]
+    if worker is None or not isinstance(images, list) or sum(each.nbytes for each in images) > size:
+        return batch
+    place = (_made % PREFETCHED) * size
+    _made += 1
+    end = place
+    for image in images:
+        _at(memory, worker.id, end, image.shape).copy_(image)
+        end += image.nbytes
+    shapes = [tuple(image.shape) for image in images]
+    return _Handed(memory, worker.id, place, shapes, batch["data_samples"])
+
+
+def _at(memory: int, worker: int, place: int, shape: Any) -> Tensor:
+    count = int(np.prod(shape))
+    flat = torch.frombuffer(
+        _memories[memory][0][worker], dtype=torch.uint8, count=count, offset=place
+    )
+    return flat.view(shape)
+
+
+class _Handed:
+    """A batch on its way: it becomes the batch where it is received."""
+
+    def __init__(self, *content: Any) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        *where, samples = self.content
+        stream = io.BytesIO()
+        _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(samples)
+        return _received, (*where, stream.getvalue())
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles small tensors as arrays; torch would send a file of shared memory for each."""
+
+    def reducer_override(self, value: Any) -> Any:
+        return (torch.from_numpy, (value.numpy(),)) if type(value) is Tensor else NotImplemented
+
+
+def _received(memory: int, worker: int, place: int, shapes: list[Any], samples: bytes) -> Any:
+    images = []
+    for shape in shapes:
+        images.append(_at(memory, worker, place, shape).clone())
+        place += images[-1].nbytes
+    return {"inputs": images, "data_samples": pickle.loads(samples)}

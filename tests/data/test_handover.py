@@ -1,0 +1,86 @@
+"""Shortcuts of the training loader give what mmdet's transforms and mmengine's collation give."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+import kd.runtime  # noqa: F401
+from kd.data import handover
+from kd.data.handover import planes, quick
+from tests.tiny import STUDENT, make_project, write_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project."""
+    torch.set_num_threads(1)
+    init_default_scope("mmdet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
+        yield
+
+
+@pytest.fixture
+def loader() -> dict[str, Any]:
+    """Return a training loader's settings as composed."""
+    return json.loads((write_run(STUDENT) / "config.json").read_text())["train_dataloader"]
+
+
+def batches(settings: dict[str, Any], epochs: int = 2) -> list[Any]:
+    built = Runner.build_dataloader({**settings, "persistent_workers": settings["num_workers"] > 0})
+    found = []
+    for epoch in range(epochs):
+        built.sampler.set_epoch(epoch)
+        found += list(built)
+    return found
+
+
+def assert_same(found: list[Any], wanted: list[Any]) -> None:
+    assert len(found) == len(wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.keys() == theirs.keys()
+        for image, other in zip(ours["inputs"], theirs["inputs"], strict=True):
+            assert torch.equal(image, other) and image.is_contiguous()
+        for sample, other in zip(ours["data_samples"], theirs["data_samples"], strict=True):
+            assert sample.metainfo == other.metainfo
+            for kind in ("gt_instances", "ignored_instances"):
+                one, two = getattr(sample, kind), getattr(other, kind)
+                assert type(one.bboxes) is type(two.bboxes)
+                assert torch.equal(one.bboxes.tensor, two.bboxes.tensor)
+                assert torch.equal(one.labels, two.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_those_of_the_composed_loader(loader, workers: int) -> None:
+    """Flipped and not, over more batches than a worker has memory for, and all of them kept."""
+    wanted = batches({**loader, "num_workers": 0})
+    found = batches(quick(loader, workers))
+    assert {sample.flip for batch in found for sample in batch["data_samples"]} == {True, False}
+    assert_same(found, wanted)
+
+
+def test_a_batch_that_is_larger_than_expected_goes_the_ordinary_way(loader, monkeypatch) -> None:
+    monkeypatch.setattr(handover, "_pixels", lambda pipeline: 100)
+    assert_same(batches(quick(loader, 1)), batches({**loader, "num_workers": 0}))
+
+
+def test_a_composed_configuration_stays_as_it_is(loader) -> None:
+    before = json.dumps(loader)
+    quick(loader, 2)
+    assert json.dumps(loader) == before
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 1), (6, 4), (33, 65)])
+def test_planes_are_the_transposed_image(size: tuple[int, int], flipped: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    image = np.flip(image, 1) if flipped else image
+    found = planes(image)
+    assert found.flags.c_contiguous
+    assert np.array_equal(found, image.transpose(2, 0, 1))

@@ -1,0 +1,283 @@
+"""Half precision: what it computes, what it resumes to, and the form of the optimiser's step."""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kd.runtime  # noqa: F401
+from kd import weights
+from kd.errors import UserError
+from kd.optim import PreciseOptimWrapper, fastest
+from kd.settings.library import Library
+from kd.settings.methods import method_of, resolve, teachers
+from kd.train import build_runner, train
+from tests.test_matrix import LIBRARY, ON_ONE, classifier
+from tests.test_resume import assert_same, change, interrupted_before, log
+from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
+
+TOLERANCE = {"bfloat16": 0.1, "float16": 0.05}
+"""How far losses may be from those of float32 after twelve steps, relative."""
+FIRST = {"bfloat16": 0.01, "float16": 0.01}
+"""The same of the first step, from equal weights."""
+STEPS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project that has a trained teacher."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
+        edit("configs/datasets/shapes-tiny.yaml", image_size=[128, 128])
+        patch.setenv("KD_SAVE_EVERY", "2")
+        train(write_run(TEACHER))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[tuple[str, str], Path]:
+    """Return runs by name and precision that nothing interrupted, filled as needed."""
+    return {}
+
+
+def trained(known: dict[tuple[str, str], Path], name: str, precision: str) -> Path:
+    if (name, precision) not in known:
+        run = copy_run(write_run(name), f"{name.split('/')[0]}-{precision}")
+        if precision != "float32":
+            change(run, lambda config: lower(config, precision))
+        train(run)
+        known[name, precision] = run
+    return known[name, precision]
+
+
+def lower(config: dict[str, Any], precision: str) -> None:
+    """Do to a composed configuration what a schedule's ``precision`` does."""
+    config["optim_wrapper"] |= {"type": "PreciseOptimWrapper", "precision": precision}
+
+
+# --- The setting ---------------------------------------------------------------------------
+
+
+def test_a_schedule_says_the_precision() -> None:
+    path = Path("configs/schedules/tiny.yaml")
+    before, plain = path.read_text(), config_of(STUDENT)
+    try:
+        edit(path, precision="bfloat16")
+        lowered = config_of(STUDENT)
+        edit(path, precision="float32")
+        assert config_of(STUDENT) == plain
+        edit(path, precision="float8")
+        with pytest.raises(UserError, match=r"tiny.yaml: key 'precision': .*'bfloat16'"):
+            config_of(STUDENT)
+    finally:
+        path.write_text(before)
+    assert plain["optim_wrapper"]["type"] == "OptimWrapper"
+    lower(plain, "bfloat16")
+    assert lowered == plain
+
+
+def config_of(name: str) -> dict[str, Any]:
+    from kd.settings.plan import plan
+
+    runs = plan("tiny", "tiny", Library()).runs
+    (run,) = (run for key, run in runs.items() if name in key)
+    return run.config
+
+
+@pytest.mark.parametrize("name", ["1x", "mini"])
+def test_schedules_in_bfloat16_differ_in_that_alone(name: str) -> None:
+    plain, lowered = (LIBRARY.schedule(each, "tests") for each in (name, f"{name}-bf16"))
+    assert lowered == plain.model_copy(update={"precision": "bfloat16"})
+
+
+# --- Losses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
+def test_a_training_is_near_that_in_float32(whole, name: str, precision: str) -> None:
+    wanted, found = (log(trained(whole, name, each)) for each in ("float32", precision))
+    assert len(found) == STEPS
+    for step, (plain, lowered) in enumerate(zip(wanted, found, strict=True)):
+        for loss in (key for key in plain if key.startswith("loss")):
+            near = FIRST if step == 0 else TOLERANCE
+            assert lowered[loss] == pytest.approx(plain[loss], rel=near[precision], abs=1e-5), step
+    assert found[0]["loss"] != wanted[0]["loss"]
+
+
+def test_weights_stay_in_float32(whole) -> None:
+    state = weights.read_state(trained(whole, STUDENT, "bfloat16") / "weights.pth")
+    assert {each.dtype for each in state.values()} <= {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_two_stages_are_near_float32_too(quiet_mmdet, build, batch, precision: str) -> None:
+    """Matching and sampling are the same, so the losses of the second stage are comparable."""
+    from kd.data.loading import seed_everything
+
+    model, data = build("faster_rcnn"), batch()
+    found = {}
+    for dtype in (None, getattr(torch, precision)):
+        copied = copy.deepcopy(model)
+        optimiser = torch.optim.SGD(copied.parameters(), lr=0.01)
+        for step in range(3):
+            seed_everything(step)
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                losses = copied(data.inputs, data.samples, mode="loss")
+            total, shown = copied.parse_losses(losses)
+            optimiser.zero_grad()
+            total.backward()
+            optimiser.step()
+        found[dtype] = {name: float(value.detach()) for name, value in shown.items()}
+    plain, lowered = found.values()
+    for name in (key for key in plain if "loss" in key):
+        assert lowered[name] == pytest.approx(plain[name], rel=TOLERANCE[precision], abs=1e-4)
+
+
+# --- Teachers and terms --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "detector"), ON_ONE)
+def test_terms_of_networks_that_run_in_bfloat16(method, detector, build, batch, tmp_path) -> None:
+    """Laid out channels last, as then, both networks see half precision; terms are float32."""
+    from dataclasses import replace
+
+    from torch import nn
+
+    from kd.classifiers.teacher import ClassifierTeacher
+    from kd.distiller import Distiller
+    from kd.observation import Progress, channels_of, observe
+
+    terms = resolve(method, {}, detector, LIBRARY, "precision")
+    student, teacher = (
+        build(detector, seed=seed).to(memory_format=torch.channels_last) for seed in (0, 1)
+    )
+    teacher.requires_grad_(False).eval()
+    data = replace(batch(), progress=Progress(10_000, 0, 12))
+    found = {name: method_of(settings) for name, settings in terms.items()}
+    both = channels_of(student), channels_of(teacher)
+    detects = teachers(terms) == {"detector"}
+    adapters = {
+        name: nn.ModuleDict(term.adapters(*both) if detects else {}) for name, term in found.items()
+    }
+    distiller: Any = type("Terms", (), {"terms": found, "adapters": adapters})
+    with torch.autocast("cpu", torch.bfloat16):
+        seen: dict[Any, Any] = {None: None, "detector": observe(teacher, data, frozen=True)}
+        if "classifier" in teachers(terms):
+            seen["classifier"] = ClassifierTeacher(*classifier(terms, tmp_path).values())
+        own = observe(student, data, frozen=False)
+        losses = own.losses()
+        distilled = Distiller.distillation(distiller, own, seen, data)
+    assert own.neck[0].dtype == torch.bfloat16
+    if detects:
+        assert seen["detector"].neck[0].dtype == torch.bfloat16
+    for value in distilled.values():
+        for part in value if isinstance(value, list) else [value]:
+            assert part.dtype == torch.float32 and part.isfinite().all()
+    total, _ = student.parse_losses({**losses, **distilled})
+    total.backward()
+    assert all(each.grad.isfinite().all() for each in student.parameters() if each.grad is not None)
+
+
+# --- Going on ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, precision: str) -> None:
+    run = trained(whole, DISTILLED, precision)
+    resumed = copy_run(run, f"resumed-in-{precision}")
+    with interrupted_before(7):
+        train(resumed)
+    train(resumed)
+    assert_same(resumed, run)
+
+
+def test_an_overflow_in_float16_leaves_out_the_step_and_halves_the_scale(
+    whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure, and the scale is resumed with the rest."""
+    run = copy_run(trained(whole, STUDENT, "float16"), "overflowing")
+    make, scale = PreciseOptimWrapper.__init__, 2.0**40
+
+    def scaled(wrapper: Any, *arguments: Any, **settings: Any) -> None:
+        make(wrapper, *arguments, **settings)
+        wrapper.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+
+    resumed = copy_run(run, "overflowing-and-resumed")
+    with monkeypatch.context() as patch:
+        patch.setattr(PreciseOptimWrapper, "__init__", scaled)
+        train(run)
+        with interrupted_before(3):
+            train(resumed)
+    first = weights.read(resumed / "checkpoints/step00000002.pth")
+    assert first["optimizer"]["loss_scaler"]["scale"] == scale / 4
+    start = build_runner(json.loads((run / "config.json").read_text()), copy_run(run, "start"))
+    start.model.init_weights()
+    convolution = "backbone.layer2.0.conv1.weight"
+    assert torch.equal(first["model"][convolution], start.model.state_dict()[convolution])
+    train(resumed)
+    assert_same(resumed, run)
+    assert weights.read(run / "checkpoints/step00000012.pth")["optimizer"]["loss_scaler"]["scale"]
+
+
+def test_a_map_of_one_cell_is_refused_where_its_gradient_is_wrong() -> None:
+    run = copy_run(write_run(STUDENT), "small-images")
+    change(run, lambda config: lower(config, "bfloat16"))
+    change(run, narrow)
+    with pytest.raises(UserError, match=r"config.json: images of 64 x 64 pixels in bfloat16"):
+        train(run)
+    change(run, lambda config: lower(config, "float16"))
+    build_runner(json.loads((run / "config.json").read_text()), run)
+
+
+def narrow(config: dict[str, Any]) -> None:
+    for step in config["train_dataloader"]["dataset"]["dataset"]["pipeline"]:
+        if step["type"] == "FitInto":
+            step.update(width=64, height=64)
+
+
+# --- The optimiser's step ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_a_fused_step_is_the_plain_one(name: str, clip: float | None) -> None:
+    from mmengine.optim import build_optim_wrapper
+
+    settings: dict[str, Any] = {"type": name, "lr": 0.1, "weight_decay": 0.01}
+    settings |= {"momentum": 0.9} if name == "SGD" else {}
+    whole: dict[str, Any] = {"type": "OptimWrapper", "optimizer": settings}
+    whole |= {"clip_grad": {"max_norm": clip}} if clip else {}
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
+    inputs = torch.rand(8, 2, 3, 9, 9)
+    moved = []
+    for config in (whole, fastest(whole)):
+        own = copy.deepcopy(network)
+        wrapper = build_optim_wrapper(own, copy.deepcopy(config))
+        for batch in inputs:
+            wrapper.update_params(own(batch).square().mean())
+        moved.append([each.detach() for each in own.parameters()])
+    assert wrapper.optimizer.param_groups[0]["fused"] is True
+    for plain, fused in zip(*moved, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_a_run_goes_on_with_the_step_that_it_was_begun_with(whole) -> None:
+    """A checkpoint of a plain optimiser, from before steps were fused."""
+    run = copy_run(trained(whole, STUDENT, "float32"), "begun-plain")
+    with interrupted_before(5):
+        train(run)
+    path = run / "checkpoints/step00000004.pth"
+    content = weights.read(path)
+    content["optimizer"]["param_groups"][0]["fused"] = None
+    weights.save(path, content)
+    config = json.loads((run / "config.json").read_text())
+    runner = build_runner(config, run)
+    runner.train()
+    assert runner.optim_wrapper.optimizer.param_groups[0]["fused"] is None
