@@ -266,9 +266,37 @@ def test_what_lay_there_before_does_not_count():
     assert memory.peak(lambda: held.add_(1)) < 100
 
 
+def test_each_part_has_the_most_there_was_while_it_ran():
+    times = Clock()
+
+    def work() -> None:
+        with times.span("outer"):
+            first = torch.empty(4 * MEGABYTE, dtype=torch.uint8)
+            with times.span("inner"):
+                second = torch.empty(2 * MEGABYTE, dtype=torch.uint8)
+            del first, second
+            with times.span("late"):
+                torch.empty(MEGABYTE, dtype=torch.uint8)
+
+    found = memory.peaks(work, times)
+    assert found == {"outer": 6 * MEGABYTE, "inner": 6 * MEGABYTE, "late": MEGABYTE}
+    assert times.switched is None
+
+
 def test_a_longer_step_takes_more(trainee, data):
     distilled, alone = trainee("pfi"), trainee("pfi", alone=True)
+    for each in (distilled, alone):
+        each.step(data)
     assert measure.peak_of(distilled, data) > measure.peak_of(alone, data) > 0
+
+
+def test_the_peaks_of_parts_are_those_of_a_step(trainee, data):
+    distilled = trainee("pfi")
+    with by_part(distilled) as charged:
+        parts = charged.step(data)
+        found = charged.peaks(data)
+    assert found.keys() == parts.keys()
+    assert max(found.values()) == pytest.approx(measure.peak_of(distilled, data), rel=0.1)
 
 
 def test_extra_memory_is_what_lies_beyond_student_and_teacher():

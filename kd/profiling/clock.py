@@ -15,6 +15,8 @@ class Clock:
         self._seconds: dict[str, float] = {}
         self._open: list[str] = []
         self._since = 0.0
+        self.switched: Callable[[str], object] | None = None
+        """Is told the part that ends, or is interrupted, where one is."""
 
     @property
     def part(self) -> str:
@@ -58,5 +60,7 @@ class Clock:
         synchronise()
         now = time.perf_counter()
         if self._open:
+            if self.switched:
+                self.switched(self.part)
             self._seconds[self.part] = self._seconds.get(self.part, 0.0) + now - self._since
         self._since = now

@@ -65,23 +65,25 @@ def _parts(profile: Profile) -> list[str]:
     cases = list(profile["parts"])
     parts = in_order(dict.fromkeys(part for case in cases for part in profile["parts"][case]))
     titles = ["part", *(f"{case}, ms" for case in cases)]
-    titles += [*(["more, ms"] if len(cases) > 1 else []), "of the step", "host waits"]
+    titles += [*(["more, ms"] if len(cases) > 1 else []), "of the step", "peak, MB", "host waits"]
     whole = sum(value["median"] for value in profile["parts"]["step"].values())
     rows = [titles]
     totals = [0.0] * len(cases)
     for part in parts:
         found = [profile["parts"][case].get(part, {}).get("median", 0.0) for case in cases]
         totals = [total + value for total, value in zip(totals, found, strict=True)]
-        rows.append(_row(part, found, whole, waits(profile, "step", part)))
+        peak = profile["memory"]["parts"].get(part, 0)
+        rows.append(_row(part, found, whole, peak, waits(profile, "step", part)))
     counted = sum(waits(profile, "step", part) for part in parts)
-    rows.append(_row("sum", totals, whole, counted))
+    rows.append(_row("sum, or most", totals, whole, profile["memory"]["step"], counted))
     return _aligned(rows)
 
 
-def _row(part: str, found: list[float], whole: float, waiting: int) -> list[str]:
+def _row(part: str, found: list[float], whole: float, peak: int, waiting: int) -> list[str]:
     cells = [f"{1000 * value:.1f}" if value else "" for value in found]
     more = [f"{1000 * (found[1] - found[0]):+.1f}"] if len(found) > 1 else []
-    return [part, *cells, *more, f"{100 * found[-1] / whole:.0f} %", str(waiting or "")]
+    share = f"{100 * found[-1] / whole:.0f} %"
+    return [part, *cells, *more, share, _mb(peak), str(waiting or "")]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
