@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kd.lazy import LazyModule
@@ -35,19 +36,20 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
     lying before the padded image and the far corner from lying beyond it, as in DICOD's code
     (NVlabs/DICOD f51fc995).
     """
-    height, width = images.shape[-2:]
-    near = boxes[:, :2].clamp(min=0)
-    far = boxes[:, 2:].minimum(boxes.new_tensor([width, height]))
-    theta = affine(torch.cat([near, far], 1), width, height)
     order = image.argsort(stable=True)
-    counts = torch.bincount(image, minlength=len(images)).tolist()
-    found = [
-        _sample(each, part, size)
-        for each, part in zip(images, theta[order].split(counts), strict=True)
-        if len(part)
-    ]
-    nothing = images.new_zeros(0, images.shape[1], size, size)
-    return torch.cat([nothing, *found])[order.argsort()]
+    counts = (image == torch.arange(len(images), device=image.device)[:, None]).sum(1).tolist()
+    return crops_by_image(images, boxes[order].split(counts), size)[order.argsort()]
+
+
+def crops_by_image(images: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor:
+    """Return what ``crops`` does of boxes given by image, each (P, 4), one image after another."""
+    height, width = images.shape[-2:]
+    x1, y1, x2, y2 = torch.cat(tuple(boxes)).unbind(1)
+    clamped = [x1.clamp(min=0), y1.clamp(min=0), x2.clamp(max=width), y2.clamp(max=height)]
+    theta = affine(torch.stack(clamped, 1), width, height)
+    parts = zip(images, theta.split([len(each) for each in boxes]), strict=True)
+    found = [_sample(image, part, size) for image, part in parts if len(part)]
+    return torch.cat([images.new_zeros(0, images.shape[1], size, size), *found])
 
 
 def _sample(image: Tensor, theta: Tensor, size: int) -> Tensor:

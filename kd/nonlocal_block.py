@@ -49,7 +49,7 @@ class ZeroBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return (B, C, H, W) for (B, C, H, W)."""
-        count = shared_sum(maps.new_tensor(maps[:, 0].numel()))
+        count = shared_sum(maps.new_full((), maps[:, 0].numel()))
         centred = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
         variance = shared_sum(centred.square().sum((0, 2, 3))) / count
         scale = self.weight * (variance + self.eps).rsqrt()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from kd.crops import crops
+from kd.crops import crops, crops_by_image
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
@@ -195,9 +195,7 @@ def linearised(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> lis
 
 def object_crops(batch: Batch, size: int) -> Tensor:
     """Return (G, 3, size, size): all ground-truth boxes of the batch, one by one."""
-    counts = torch.tensor([len(each) for each in batch.gt_boxes], device=batch.inputs.device)
-    image = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    return crops(batch.inputs, image, torch.cat(batch.gt_boxes), size)
+    return crops_by_image(batch.inputs, batch.gt_boxes, size)
 
 
 def distance(crops: Tensor, others: Tensor) -> Tensor:

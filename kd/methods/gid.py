@@ -199,7 +199,8 @@ def gi_score(teacher: Tensor, student: Tensor, kind: str) -> Tensor:
 
 def inside_image(boxes: Tensor, height: int, width: int) -> Tensor:
     """Return boxes (N, 4), xyxy in pixels, without what lies beyond an image before padding."""
-    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x, y], -1).flatten(-2)
 
 
 def instance_kinds(boxes: Tensor, positive: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -84,8 +84,10 @@ class RankMimicking(Method):
     def _class_scores(
         self, model: DenseObservation, image: Tensor, prior: Tensor, label: Tensor
     ) -> Tensor:
-        scores = model.probabilities if self.score == "probability" else model.logits
-        return scores[image, prior, label]
+        scores = model.logits[image, prior]
+        if self.score == "probability":
+            scores = scores.softmax(1) if model.softmax else scores.sigmoid()
+        return scores.gather(1, label[:, None])[:, 0]
 
 
 def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instances: int) -> Tensor:

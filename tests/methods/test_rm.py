@@ -187,7 +187,7 @@ def view(logits: Tensor, boxes: Tensor, assignment: Tensor = ASSIGNMENT) -> Simp
     """What rank mimicking reads of the observation of a sigmoid head."""
     return SimpleNamespace(
         logits=logits,
-        probabilities=logits.sigmoid(),
+        softmax=False,
         assignment=assignment,
         boxes=lambda image, prior: boxes[image, prior],
     )
