@@ -44,9 +44,10 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
 def crops_by_image(images: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor:
     """Return what ``crops`` does of boxes given by image, each (P, 4), one image after another."""
     height, width = images.shape[-2:]
-    x1, y1, x2, y2 = torch.cat(tuple(boxes)).unbind(1)
-    clamped = [x1.clamp(min=0), y1.clamp(min=0), x2.clamp(max=width), y2.clamp(max=height)]
-    theta = affine(torch.stack(clamped, 1), width, height)
+    joined = torch.cat(tuple(boxes))
+    corner = torch.stack([joined.new_full((), side) for side in (width, height)])
+    near, far = joined[:, :2].clamp(min=0), joined[:, 2:].minimum(corner)
+    theta = affine(torch.cat([near, far], 1), width, height)
     parts = zip(images, theta.split([len(each) for each in boxes]), strict=True)
     found = [_sample(image, part, size) for image, part in parts if len(part)]
     return torch.cat([images.new_zeros(0, images.shape[1], size, size), *found])

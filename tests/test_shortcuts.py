@@ -1,0 +1,244 @@
+"""Every shortcut against its plain form: values, gradients, and the rarer scenes."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kd.crops import crops
+from kd.methods import dicod, gid, tadf
+from kd.methods.rm import RankMimicking
+from kd.observation import Batch, Candidates, observe
+from kd.regions import object_mask, object_masks
+from tests import plain_forms
+
+torch.set_num_threads(1)
+
+STRIDES = [8, 16, 32, 64]
+SIZES = [(40, 48), (20, 24), (10, 12), (5, 6)]
+SCENES: dict[str, list[list[list[float]]]] = {
+    "no object": [[], []],
+    "an image without": [[[16, 8, 100, 200]], []],
+    "one object": [[[30, 40, 190, 280]], [[8, 8, 24, 24]]],
+    "smaller than a cell": [[[17, 17, 18.5, 19]], [[0, 0, 0.1, 0.1], [383.9, 319.9, 384, 320]]],
+    "beyond the border": [[[-40, -9, 20, 30], [380, 300, 500, 400]], [[400, 330, 420, 350]]],
+    "as large as the image": [[[0, 0, 384, 320]], [[0, 0, 384, 320], [5, 5, 60, 60]]],
+}
+
+
+def scene(name: str) -> Batch:
+    return made(SCENES[name])
+
+
+def made(by_image: list[Any]) -> Batch:
+    boxes = [torch.as_tensor(each, dtype=torch.float).reshape(-1, 4) for each in by_image]
+    samples = [
+        SimpleNamespace(
+            gt_instances=SimpleNamespace(bboxes=each, labels=torch.arange(len(each)) % 8)
+        )
+        for each in boxes
+    ]
+    generator = torch.Generator().manual_seed(0)
+    return Batch(torch.rand(len(samples), 3, 320, 384, generator=generator), samples)
+
+
+def crowd(seed: int, counts: tuple[int, ...] = (70, 0, 25)) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def boxes(count: int) -> Tensor:
+        corner = torch.rand(count, 2, generator=generator) * torch.tensor([384, 320])
+        side = torch.exp(torch.rand(count, 2, generator=generator) * 6)
+        return torch.cat([corner, corner + side], 1)
+
+    return made([boxes(count) for count in counts])
+
+
+def slopes(value: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """Gradients of a value, zeros where there are none."""
+    if not value.requires_grad:
+        return [torch.zeros_like(each) for each in inputs]
+    return list(torch.autograd.grad(value, inputs, retain_graph=True, materialize_grads=True))
+
+
+EVERY_SCENE = pytest.mark.parametrize(
+    "batch", [*map(scene, SCENES), crowd(1)], ids=[*SCENES, "crowd"]
+)
+
+
+# --- Masks ---------------------------------------------------------------------------------
+
+
+@EVERY_SCENE
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]], ids=["finest first", "last"])
+def test_masks_are_those_drawn_box_by_box(batch, order):
+    levels = [STRIDES[level] for level in order], [SIZES[level] for level in order]
+    wanted = plain_forms.object_masks(batch, *levels)
+    for mask, drawn in zip(object_masks(batch, *levels), wanted, strict=True):
+        assert torch.equal(mask, drawn)
+    for stride, size in zip(*levels, strict=True):
+        assert torch.equal(
+            object_mask(batch, stride, size), plain_forms.object_mask(batch, stride, size)
+        )
+
+
+@EVERY_SCENE
+@pytest.mark.parametrize("values", [2**22, 1], ids=["at once", "box after box"])
+def test_gaussians_are_those_drawn_box_by_box(batch, values, monkeypatch):
+    monkeypatch.setattr("kd.regions.VALUES", values)
+    student = SimpleNamespace(
+        neck=[torch.zeros(len(batch.samples), 1, *size) for size in SIZES], strides=STRIDES
+    )
+    found = tadf.TaskAdaptive(sigma_squared=1.7)._masks(student, batch)
+    wanted = plain_forms.object_masks(batch, STRIDES, SIZES, plain_forms.gaussian(1.7))
+    for mask, drawn in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mask, drawn, rtol=1e-6, atol=0)
+
+
+# --- GID -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("count", "overlap"), [(10, 0.3), (400, 0.5), (3, 0.99), (10, 0.01)])
+def test_suppression_keeps_what_torchvision_keeps(seed, count, overlap):
+    boxes = torch.cat(crowd(seed, (150, 150)).gt_boxes).unflatten(0, (2, 150))
+    boxes[:, ::7] = boxes[:, 3:4]  # equal boxes
+    boxes[0, 5, 2:] = boxes[0, 5, :2]  # an empty one
+    for there in (torch.rand(2, 150) < 0.8, torch.arange(2)[:, None].expand(2, 150) > 0):
+        wanted = plain_forms.suppressed(boxes, there, overlap, count)
+        chosen, counts = gid.suppressed(boxes, there, overlap, count)
+        for own, number, each in zip(chosen, counts.tolist(), wanted, strict=True):
+            assert torch.equal(own[:number], each)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 17])
+def test_pooling_and_distances_are_those_of_single_regions(count):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 4, *size, generator=generator).requires_grad_() for size in SIZES]
+    boxes = crowd(2, (count, count)).gt_boxes
+    rois = gid.join(boxes)
+    found = gid.pool([maps], STRIDES, rois)[0]
+    wanted = plain_forms.pool(maps, STRIDES, rois)
+    assert torch.equal(found, wanted)
+    pairs = (gid.relative_distances, found), (plain_forms.relative_distances, wanted)
+    results = [function(features.flatten(1)) for function, features in pairs]
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+    pair = [slopes(each.square().sum(), *maps) for each in results]
+    torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
+
+
+def test_equal_regions_have_no_gradient_of_their_distance():
+    features = torch.ones(3, 5).requires_grad_()
+    gid.relative_distances(features).sum().backward()
+    assert features.grad.eq(0).all()
+
+
+# --- DICOD ---------------------------------------------------------------------------------
+
+
+@EVERY_SCENE
+def test_crops_are_those_of_single_boxes(batch):
+    image = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batch.gt_boxes)]).long()
+    order = torch.randperm(len(image), generator=torch.Generator().manual_seed(0))
+    results = []
+    for function in (crops, plain_forms.crops):
+        boxes = torch.cat(batch.gt_boxes)[order].requires_grad_()
+        found = function(batch.inputs, image[order], boxes, 9)
+        results.append((found, *slopes(found.square().sum(), boxes)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def classifier(quiet_mmdet: None, tmp_path: Any) -> Any:
+    from mmdet.registry import MODELS
+
+    from kd import weights
+    from kd.classifiers.teacher import ClassifierTeacher
+
+    config = {"type": "ObjectClassifier", "architecture": "resnet18", "classes": 8, "size": 33}
+    config |= {"loss": "focal", "init": "scratch", "mean": [0.4] * 3, "std": [0.3] * 3}
+    torch.manual_seed(0)
+    model = MODELS.build(dict(config))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, -0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    weights.save(tmp_path / "weights.pth", {"state_dict": model.state_dict()})
+    return ClassifierTeacher(config, tmp_path / "weights.pth")
+
+
+def predicted(batch: Batch) -> tuple[Any, Tensor]:
+    """A student whose boxes lie beside the objects, three for each."""
+    image = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batch.gt_boxes)]).long()
+    instance = torch.arange(len(image)).repeat(3)
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.cat(batch.gt_boxes)[instance]
+    boxes = (truth + torch.randn(truth.shape, generator=generator) * 3).requires_grad_()
+    candidates = Candidates(image.repeat(3), torch.arange(len(boxes)), instance)
+    return SimpleNamespace(candidates=candidates, candidate_boxes=lambda c: boxes[c.index]), boxes
+
+
+@EVERY_SCENE
+@pytest.mark.parametrize("stages", [(0,), (0, 1)], ids=str)
+def test_distances_of_crops_are_those_of_one_graph(batch, classifier, stages):
+    term = dicod.Dicod(stages=stages, stage_pools=(2,) * len(stages), crop_size=33)
+    student, boxes = predicted(batch)
+    found = term._distances(student, classifier, batch, dicod.object_crops(batch, 33))
+    plain = plain_forms.PlainClassifier(classifier)
+    wanted = plain_forms.dicod_distances(term, student, plain, batch)
+    for own, one_graph in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own, one_graph, rtol=1e-6, atol=1e-6)
+        exact, plainly = (slopes(each, boxes)[0] for each in (own, one_graph))
+        apart = (exact - plainly).abs() > 1e-5 * plainly.abs().amax((0, 1)) if len(boxes) else exact
+        # Rounding turns the sign of an absolute difference that is all but 0.
+        assert apart.sum() <= 0.01 * apart.numel()
+
+
+def test_the_folded_stem_is_the_networks(classifier):
+    seen = torch.randn(3, 3, 33, 33, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    plain = plain_forms.PlainClassifier(classifier)
+    found, wanted = (each.stages(seen, 1)[0] for each in (classifier, plain))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    pair = [slopes((each * weight).sum(), seen) for each in (found, wanted)]
+    torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
+
+
+def test_a_function_made_linear_has_its_value_and_gradient_and_keeps_no_graph():
+    boxes = torch.rand(4, 4).requires_grad_()
+    calls = []
+
+    def function(at: Tensor) -> list[Tensor]:
+        calls.append(at)
+        return [at.square().sum(), (at * 3).sum()]
+
+    found = dicod.linearised(function, boxes)
+    wanted = function(boxes)
+    for own, value in zip(found, wanted, strict=True):
+        assert torch.equal(own, value)
+        assert torch.equal(*(slopes(5 * each, boxes)[0] for each in (own, value)))
+    assert calls[0] is not boxes and calls[0].grad is None
+    with torch.no_grad():
+        assert not dicod.linearised(function, boxes)[0].requires_grad
+
+
+# --- Ranks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["retinanet", "gfl", "fcos", "ssd300"])
+@pytest.mark.parametrize("boxes", [(3, 2), (1, 0), (0, 0)], ids=str)
+def test_scores_of_positives_are_those_of_all_priors(build, batch, family, boxes):
+    data = batch(boxes)
+    student = observe(build(family), data, frozen=False)
+    student.losses()
+    image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
+    instance = data.gt_offsets[image] + student.assignment[image, prior]
+    arguments = student, image, prior, torch.cat(data.gt_labels)[instance]
+    found, wanted = RankMimicking()._class_scores(*arguments), plain_forms.class_scores(*arguments)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    pair = [slopes(each.square().sum(), *student.class_maps) for each in (found, wanted)]
+    torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-8)

@@ -1,0 +1,50 @@
+"""How often the terms of a step make the host wait for a GPU: never, where nothing asks for it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kd.observation import channels_of, observe
+from kd.profiling.synchronisations import synchronisations
+from kd.settings.library import Library
+from kd.settings.methods import method_of, resolve
+from tests.conftest import CONFIGS
+
+torch.set_num_threads(1)
+
+CODER = "new_tensor"
+"""mmdet's coder of boxes, whose means and deviations are lists, says it twice when it decodes."""
+WAITING: dict[str, dict[str, int]] = {
+    "fitnets": {}, "fitnets_object": {}, "fitnets_positive": {}, "pfi": {}, "defeat": {},
+    "defeat_backbone": {}, "tadf_neck": {}, "fkd": {}, "fkd_paper": {}, "fgfi": {},
+    "fgfi_defeat": {}, "gid_truth": {"aten.nonzero": 1, "tolist": 1},
+    "soft_labels": {"aten.nonzero": 1}, "rm": {"aten.nonzero": 1, CODER: 4},
+    "chen": {"aten.nonzero": 2, CODER: 2}, "gid": {"aten.nonzero": 1, "tolist": 2, CODER: 4},
+    "dicod_loc": {"aten.nonzero": 1, "tolist": 1, CODER: 2},
+}  # fmt: skip
+"""By method. Positive or responding priors, the lengths of lists and box levels are read once."""
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_the_terms_of_a_step_wait_no_more_than_they_must(build: Any, batch: Any, name: str) -> None:
+    library = Library(CONFIGS)
+    terms = [method_of(each) for each in resolve(name, {}, "retinanet", library, "t").values()]
+    detectors = build(), build(seed=1).eval()
+    widths = [channels_of(detector) for detector in detectors]
+    layers = [nn.ModuleDict(term.adapters(*widths)) for term in terms]
+    data = batch()
+    object.__setattr__(data, "progress", data.progress._replace(step=10_000))
+    student = observe(detectors[0], data, frozen=False)
+    student.losses()
+    teacher = observe(detectors[1], data, frozen=True)
+    with synchronisations() as counted:
+        for term, adapters in zip(terms, layers, strict=True):
+            taught = teacher if term.needs.teacher else None
+            losses = term.losses(student, taught, data, adapters).values()
+            parts = [
+                part for each in losses for part in (each if isinstance(each, list) else [each])
+            ]
+            torch.stack(parts).sum().backward(retain_graph=True)
+    assert dict(counted) == WAITING[name]
