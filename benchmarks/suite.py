@@ -36,6 +36,7 @@ class Command(NamedTuple):
 
 CPU = [
     Command("step_time-retinanet", "step_time.py --detector retinanet", 600),
+    Command("shortcuts", "shortcuts.py", 240),
     Command("loop", "loop.py", 300),
     Command("loader", "loader.py", 300),
     Command("start", "start.py", 180),

@@ -1,0 +1,234 @@
+"""Time each shortcut of the terms in turn with its plain form, forward and backward.
+
+python benchmarks/shortcuts.py                     two minutes on two idle cores
+
+A ratio is the plain form's time over the shortcut's, in one process; the tests show that both
+compute the same. Detectors are of full width with random weights, RetinaNet R18 or R50, on two
+images of 256 x 256 pixels; each plain form is the one of tests/plain_forms.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from torch import Tensor
+from torchvision.models import resnet18
+
+import kd.runtime  # noqa: F401
+from benchmarks.report import Line, arguments, publish
+from kd.classifiers.teacher import ClassifierTeacher
+from kd.methods import dicod, gid, tadf
+from kd.methods.rm import RankMimicking
+from kd.observation import Batch, Candidates, observe
+from kd.regions import object_masks
+from kd.settings.compose import detector_model
+from kd.settings.library import Library
+from kd.settings.parts import Scale
+from kd.timing import in_turn, ratio, spread
+from tests import plain_forms
+
+SIDE, IMAGES, OBJECTS, CLASSES, CROP = 256, 2, 20, 80, 64
+STRIDES = [8, 16, 32, 64, 128]
+SIZES = [(SIDE // stride, SIDE // stride) for stride in STRIDES]
+
+
+class Shortcut(NamedTuple):
+    """What is computed, what a shortcut was expected to give, and the two ways."""
+
+    what: str
+    expected: str
+    plain: Callable[[], Any]
+    short: Callable[[], Any]
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    MMLogger.get_instance("benchmark", log_level="ERROR")
+    init_default_scope("mmdet")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(1)
+    torch.manual_seed(0)
+    batch = made(device)
+    lines, notes = [], []
+    for shortcut in [*heads(batch), *masks(batch), *regions(device), *crops(batch), *ranks(batch)]:
+        times = in_turn({"plain": shortcut.plain, "short": shortcut.short}, options.rounds)
+        details = {f"{name} ms": 1000 * spread(each).median for name, each in times.items()}
+        value = ratio(times["plain"], times["short"])
+        lines.append(Line(shortcut.what, value, details=details))
+        notes.append(f"{shortcut.what}: expected {shortcut.expected}.")
+    about = (
+        f"Plain form's time over the shortcut's: {IMAGES} images of {SIDE} x {SIDE} pixels with "
+        f"{OBJECTS} objects each, {CLASSES} classes, on {device}, {options.rounds} rounds."
+    )
+    print(publish(options.name or "shortcuts", about, lines, options.before, notes))
+
+
+def made(device: str) -> Batch:
+    """Return noise with objects."""
+    samples = []
+    for _ in range(IMAGES):
+        corner = torch.rand(OBJECTS, 2) * SIDE * 0.7
+        boxes = torch.cat([corner, corner + 8 + torch.rand(OBJECTS, 2) * SIDE * 0.3], 1)
+        labels = torch.randint(0, CLASSES, (OBJECTS,))
+        truth = SimpleNamespace(bboxes=boxes.to(device), labels=labels.to(device))
+        samples.append(SimpleNamespace(gt_instances=truth, metainfo={}))
+    return Batch(torch.randn(IMAGES, 3, SIDE, SIDE, device=device), samples)
+
+
+def detector(family: str, backbone: str, device: Any) -> Any:
+    config = detector_model(
+        family, backbone, CLASSES, "scratch", Scale(title="full"), Library(), "benchmark"
+    )
+    built = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+    return built.to(device).eval().requires_grad_(False)
+
+
+def heads(batch: Batch) -> list[Shortcut]:
+    """The teacher's class maps, with and without the branch of boxes."""
+    found = []
+    for family in ("retinanet", "gfl"):
+        teacher = detector(family, "r50", batch.inputs.device)
+        neck = observe(teacher, batch, frozen=True).neck
+
+        def read(name: str, teacher: Any = teacher, neck: list[Tensor] = neck) -> Any:
+            seen = observe(teacher, batch, frozen=True)
+            seen.neck = neck
+            return getattr(seen, name)
+
+        found.append(
+            Shortcut(
+                f"class maps of a teacher's head, {family}",
+                "almost 2: one of two branches of equal depth",
+                partial(read, "outputs"),
+                partial(read, "class_outputs"),
+            )
+        )
+    return found
+
+
+def masks(batch: Batch) -> list[Shortcut]:
+    arguments = batch, STRIDES, SIZES
+    sizes = [torch.zeros(IMAGES, 1, *size, device=batch.inputs.device) for size in SIZES]
+    student = SimpleNamespace(neck=sizes, strides=STRIDES)
+    on_host = Batch(batch.inputs.cpu(), batch.samples)
+    expected = "10: a few operators a level in place of a few for each box"
+    return [
+        Shortcut(
+            "masks of objects by level", expected,
+            lambda: plain_forms.object_masks(on_host, STRIDES, SIZES),
+            lambda: object_masks(*arguments),
+        ),
+        Shortcut(
+            "Gaussian masks by level", expected,
+            lambda: plain_forms.object_masks(on_host, STRIDES, SIZES, plain_forms.gaussian(2.0)),
+            lambda: tadf.TaskAdaptive()._masks(student, batch),
+        ),
+    ]  # fmt: skip
+
+
+def regions(device: str) -> list[Shortcut]:
+    corner = torch.rand(IMAGES, gid.CONSIDERED, 2, device=device) * SIDE
+    boxes = torch.cat([corner, corner + 10 + 60 * torch.rand_like(corner)], 2)
+    kept = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
+    features = torch.randn(10, 256 * gid.CELLS**2, device=device).requires_grad_()
+
+    def apart(function: Callable[[Tensor], Tensor]) -> Any:
+        return torch.autograd.grad(function(features).square().sum(), features)
+
+    return [
+        Shortcut(
+            "suppression of 3000 boxes to 10",
+            "5: ten rows of overlaps in place of all",
+            lambda: plain_forms.suppressed(boxes, kept, 0.3, 10),
+            lambda: gid.suppressed(boxes, kept, 0.3, 10),
+        ),
+        Shortcut(
+            "distances of 10 regions",
+            "3: differences of pairs are not kept",
+            lambda: apart(plain_forms.relative_distances),
+            lambda: apart(gid.relative_distances),
+        ),
+    ]
+
+
+def crops(batch: Batch) -> list[Shortcut]:
+    """DICOD's distances of 240 boxes and their gradients."""
+    device = batch.inputs.device
+    teacher = classifier().to(device)
+    plain, term = plain_forms.PlainClassifier(classifier().to(device)), dicod.Dicod()
+    plain.teacher.network.to(memory_format=torch.contiguous_format)
+    instance = torch.arange(IMAGES * OBJECTS, device=device).repeat(6)
+    truth = torch.cat(batch.gt_boxes)[instance]
+    boxes = (truth + 5 * torch.randn_like(truth)).requires_grad_()
+    index = torch.arange(len(boxes), device=device)
+    candidates = Candidates(instance // OBJECTS, index, instance)
+    student = SimpleNamespace(candidates=candidates, candidate_boxes=lambda c: boxes[c.index])
+
+    def gradient(totals: list[Tensor]) -> Any:
+        return torch.autograd.grad(torch.stack(totals).sum(), boxes)
+
+    def short() -> Any:
+        objects = dicod.object_crops(batch, CROP)
+        return gradient(term._distances(student, teacher, batch, objects))
+
+    return [
+        Shortcut(
+            "DICOD's distances of 240 crops",
+            "2: pooling and normalisation take as long as the convolution, which stays",
+            lambda: gradient(plain_forms.dicod_distances(term, student, plain, batch)),
+            short,
+        )
+    ]
+
+
+def classifier() -> ClassifierTeacher:
+    import tempfile
+    from pathlib import Path
+
+    from kd import weights
+
+    config = {"type": "ObjectClassifier", "architecture": "resnet18", "classes": CLASSES}
+    config |= {"size": CROP, "loss": "focal", "init": "scratch"}
+    config |= {"mean": [0.0] * 3, "std": [1.0] * 3}
+    torch.manual_seed(0)
+    state = {
+        f"network.{key}": each for key, each in resnet18(num_classes=CLASSES).state_dict().items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        weights.save(Path(folder) / "weights.pth", {"state_dict": state})
+        return ClassifierTeacher(config, Path(folder) / "weights.pth")
+
+
+def ranks(batch: Batch) -> list[Shortcut]:
+    """RM's scores of positives, and their gradients at the class maps."""
+    device = batch.inputs.device
+    student = detector("retinanet", "r18", device).requires_grad_(True)
+    maps = [level.detach() for level in observe(student, batch, frozen=True).class_maps]
+    positive = torch.arange(400, device=device)
+    label = positive % CLASSES
+
+    def scores(function: Callable[..., Tensor]) -> Any:
+        seen = observe(student, batch, frozen=False)
+        seen.class_maps = [level.requires_grad_() for level in maps]
+        found = function(seen, positive % IMAGES, positive * 7, label)
+        return torch.autograd.grad(found.sum(), seen.class_maps)
+
+    return [
+        Shortcut(
+            "scores of 400 positives",
+            "1.5: no sigmoid of every class at every prior",
+            lambda: scores(plain_forms.class_scores),
+            lambda: scores(RankMimicking()._class_scores),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    main()
