@@ -3,8 +3,9 @@
 import sys
 import warnings
 
-from kd import mmcv_ops
+from kd import allocator, mmcv_ops
 
+allocator.keep_freed_memory()
 mmcv_ops.install()
 if "seaborn" not in sys.modules:  # mmdet does without; it brings pandas and scipy, two seconds
     sys.modules["seaborn"] = None  # type: ignore[assignment]

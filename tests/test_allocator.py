@@ -1,0 +1,44 @@
+"""Freed memory is kept: a step finds the pages that the last one left."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from kd.allocator import keep_freed_memory
+
+STEPS = """
+import resource
+import torch
+import {imported}
+torch.set_num_threads(1)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def step():
+    return [torch.zeros(2**18) for _ in range(20)]
+step()
+before = faults()
+for _ in range(10):
+    step()
+print(faults() - before)
+"""
+PAGES = 10 * 20 * 2**20 // 4096
+"""Of all tensors of all steps."""
+
+
+def _faults(imported: str) -> int:
+    code = STEPS.format(imported=imported)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to")
+def test_what_builds_networks_keeps_freed_memory() -> None:
+    assert _faults("torch") > PAGES / 2  # or there is nothing to keep
+    assert _faults("kd.runtime") < PAGES / 10
+
+
+def test_another_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not keep_freed_memory()
