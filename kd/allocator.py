@@ -1,4 +1,4 @@
-"""Memory that glibc would give back to the system after every step, and fetch again for the next."""
+"""Memory that glibc would give back to the system after every step, to fetch it again."""
 
 import ctypes
 import platform
