@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import broadcast, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -159,7 +160,8 @@ class StepLog(Hook):
             print(self._line(runner, outputs, step), flush=True)
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
-        losses = {name: value.item() for name, value in outputs.items()}
+        values = torch.stack([value.detach() for value in outputs.values()]).tolist()  # waits once
+        losses = dict(zip(outputs, values, strict=True))
         total = losses.get("loss", 0.0)
         distilled = getattr(bare(runner.model), "distilled", ())
         return {
