@@ -40,8 +40,8 @@ CPU = [
     Command("loop", "loop.py", 300),
     Command("loader", "loader.py", 300),
     Command("start", "start.py", 180),
-    Command("evaluation", "evaluation.py --images 5000", 180),
-    Command("workflow", "workflow.py", 180),
+    Command("evaluation", "evaluation.py --images 5000", 300),
+    Command("workflow", "workflow.py", 300),
     Command("teacher_cache", "teacher_cache.py", 300),
 ]
 GPU = [
