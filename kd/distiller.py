@@ -77,16 +77,17 @@ class Distiller(BaseModel):
         preprocessor = self.data_preprocessor
         mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
         batch = Batch(inputs, data_samples, self.progress, mean, std)
+        teachers = self.observe_teachers(batch)
         student = observe(self.student, batch, frozen=False)
         losses = student.losses()
-        distilled = self.distillation(student, self.observe_teachers(batch), batch)
+        distilled = self.distillation(student, teachers, batch)
         self.distilled = tuple(distilled)
         if self.probing:
             self.probed = gradient_norms(distilled, student.neck)
         return {**losses, **distilled}
 
     def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:
-        """Return what methods see of each kind of teacher."""
+        """Return what methods see of each kind of teacher, its maps made if they are read."""
         seen: dict[str | None, Any] = {None: None}
         for kind, teacher in self._teachers.items():
             seen[kind] = self._observed(teacher, batch) if kind == "detector" else teacher
@@ -95,7 +96,10 @@ class Distiller(BaseModel):
     def _observed(self, teacher: nn.Module, batch: Batch) -> Any:
         if self.teacher_cache is not None:
             return self.teacher_cache.observe(teacher, batch)
-        return observe(teacher, batch, frozen=True)
+        taught = [term for term in self.terms.values() if term.needs.teacher == "detector"]
+        seen = observe(teacher, batch, frozen=True)
+        seen.read_ahead(frozenset().union(*(term.reads(batch.progress) for term in taught)))
+        return seen
 
     def distillation(
         self, student: Observation, teachers: dict[str | None, Any], batch: Batch

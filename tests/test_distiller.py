@@ -14,6 +14,7 @@ from kd import weights
 from kd.distiller import Distiller, gradient_norms
 from kd.engine import NonFiniteLossError
 from kd.errors import UserError
+from kd.observation import Batch, Progress
 from kd.settings.run import Run
 from kd.train import build_runner
 from tests.states import State, changed, copied
@@ -152,15 +153,38 @@ def test_predicting_is_the_students_business(distiller, images):
         assert torch.equal(ours.pred_instances.bboxes, plain.pred_instances.bboxes)
 
 
-def test_a_step_runs_student_and_teacher_once(distiller, images):
+def parts_run(distiller: Distiller, data: dict[str, Any]) -> list[str]:
+    """Return which backbones and necks a step runs, in order."""
     calls: list[str] = []
     for name, model in (("student", distiller.student), ("teacher", distiller.teacher)):
-        for part in (model.backbone, model.bbox_head):
-            part.register_forward_hook(lambda *_, name=name: calls.append(name))
-    data = images()
-    distiller.probing = True
+        for part in ("backbone", "neck"):
+            told = f"{name} {part}"
+            getattr(model, part).register_forward_hook(lambda *_, told=told: calls.append(told))
     distiller.train()(data["inputs"], data["data_samples"], mode="loss")
-    assert sorted(calls) == ["student", "student", "teacher", "teacher"]
+    return calls
+
+
+def test_a_step_runs_the_teacher_once_and_then_the_student(distiller, images):
+    distiller.probing = True
+    teacher, student = ([f"{name} backbone", f"{name} neck"] for name in ("teacher", "student"))
+    assert parts_run(distiller, images()) == teacher + student
+
+
+def test_a_teacher_that_no_method_reads_yet_is_not_run(study, images):
+    run = last_run(study, "fgfi")
+    distiller = build_runner(run.config, run.directory).model
+    assert parts_run(distiller, images()) == ["student backbone", "student neck"]
+    distiller.progress = Progress(step=distiller.terms["fgfi"].warmup_steps)
+    assert "teacher neck" in parts_run(distiller, images())
+
+
+@pytest.mark.parametrize("method", ["rm", "defeat_backbone"])
+def test_a_teachers_backbone_maps_are_kept_only_for_methods_that_read_them(study, images, method):
+    run = last_run(study, method)
+    distiller = build_runner(run.config, run.directory).model
+    data = distiller.data_preprocessor(images(), True)
+    seen = distiller.observe_teachers(Batch(data["inputs"], data["data_samples"]))["detector"]
+    assert ("stages" in vars(seen)) == (method == "defeat_backbone")
 
 
 @pytest.mark.parametrize("boxes", [(3, 0), (0, 0)], ids=["an image without", "no image with"])

@@ -12,7 +12,7 @@ from kd.settings.base import Part
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels
+    from kd.observation import Batch, Channels, Progress
 
 Losses = dict[str, "Tensor | list[Tensor]"]
 
@@ -56,6 +56,10 @@ class Method(Part):
     def needs(self) -> Needs:
         """What it takes with these settings."""
         raise NotImplementedError
+
+    def reads(self, progress: Progress) -> frozenset[str]:
+        """Return what it reads of the teacher in a step: keys of kd.observation.OBSERVABLE."""
+        return self.needs.both
 
     @classmethod
     def defaults(cls, two_stage: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torchvision.ops as ops
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels
+    from kd.observation import Batch, Channels, Progress
 else:
     torch = LazyModule("torch")
     ops = LazyModule("torchvision.ops")
@@ -51,6 +51,10 @@ class FineGrainedImitation(Method):
     @property
     def needs(self) -> Needs:
         return Needs(both=frozenset({"neck"}), student=frozenset({"anchors"}))
+
+    def reads(self, progress: Progress) -> frozenset[str]:
+        """Return nothing before the warm-up's end."""
+        return frozenset() if progress.step < self.warmup_steps else self.needs.both
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a convolution per level, as ``adaptation`` says."""

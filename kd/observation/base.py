@@ -153,6 +153,19 @@ class Observation:
         with self.gradients():
             return list(self.detector.neck(tuple(self.stages)))
 
+    def read_ahead(self, names: frozenset[str]) -> None:
+        """Make the maps that are going to be read, by keys of OBSERVABLE, and keep no other ones.
+
+        A teacher's are made before the student's losses, whose tensors would be in memory beside
+        what a backbone and a neck need for a while.
+        """
+        if names - {"stages"}:
+            _ = self.neck
+        elif names:
+            _ = self.stages
+        if "stages" not in names:
+            vars(self).pop("stages", None)
+
     @property
     def strides(self) -> list[int]:
         """Pixels per cell of each neck level."""
