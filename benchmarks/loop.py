@@ -10,6 +10,7 @@ a copy of the model, an optimiser with the same settings, and nothing else. Load
 
 import argparse
 import copy
+import gc
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def main() -> None:
     options = _options()
     MMLogger.get_instance("benchmark", log_level="ERROR")
     torch.set_num_threads(options.threads)
+    gc.freeze()  # as `kd train` does
     kinds = {"float32", options.precision}
     with tempfile.TemporaryDirectory() as folder:
         found = {each: measure(each, options, Path(folder) / each) for each in sorted(kinds)}
