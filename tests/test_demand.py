@@ -225,3 +225,13 @@ def test_a_plan_prints_estimates_as_such_and_what_was_measured() -> None:
     expected = sum(demands.hours(run) or 0 for run in made.runs.values() if run != teacher)
     assert f"about {expected:.2f} h estimated for 9 runs to come" in total
     assert total.endswith(f"{4 + expected:.2f} GPU hours in all")
+
+
+def test_room_for_a_teachers_outputs_is_asked_for_where_they_come_again() -> None:
+    found = workflow(teacher_cache=500)
+    taught, alone = (named(found, text).name for text in (DISTILLED, STUDENT))
+    assert (found.teacher_cache(taught), found.teacher_cache(alone)) == (500, 0)
+    assert found.training(taught).mem_mb == found.training(alone).mem_mb + 500
+    dicod = workflow("dicod", teacher_cache=500)
+    kept = {run.detector for name, run in dicod.runs.items() if dicod.teacher_cache(name)}
+    assert "faster_rcnn" in kept and "ssd300" not in kept

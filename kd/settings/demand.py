@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -12,6 +12,7 @@ from kd.settings.base import Part
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.rates import Basis, Rates, Speed
+from kd.settings.repeatable import is_repeated
 from kd.settings.work import WHERE, Training
 
 MARGIN = 1.5  # between the time that is expected and the time that is asked for
@@ -30,6 +31,7 @@ class Site(Part):
     gpu_tflops: PositiveFloat = 5
     cpu_gflops: PositiveFloat = 30
     max_runtime: PositiveInt = 1440
+    teacher_cache: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ class Demands:
         found = self.expected(run)
         return found and found[0]
 
+    def teacher_cache(self, run: Training) -> int:
+        """Return how many MB each process keeps of a teacher's outputs; 0 where none come again."""
+        return self.site.teacher_cache if is_repeated(run.config) else 0
+
     def crops(self, dataset: str) -> Demand:
         """Return the demand of cutting out a data set's objects."""
         found = self.rates.work.counts(dataset)
@@ -97,7 +103,9 @@ class Demands:
         return self._demand(0, hours, self.threads)
 
     def _training(self, run: Training) -> Demand:
-        return self._demand(self.gpus if _is_trained(run) else 0, self.hours(run))
+        found = self._demand(self.gpus if _is_trained(run) else 0, self.hours(run))
+        kept = found.tasks // found.nodes * self.teacher_cache(run)
+        return replace(found, mem_mb=found.mem_mb + kept)
 
     def _prediction(self, run: Training) -> Demand:
         gpus = min(self.gpus, 1)

@@ -137,6 +137,10 @@ class Workflow:
         """Return what the training of a run asks for."""
         return self.demands.training(self._run(run))
 
+    def teacher_cache(self, run: str) -> int:
+        """Return how many MB each process of a training keeps of its teacher's outputs."""
+        return self.demands.teacher_cache(self._run(run))
+
     def prediction(self, run: str) -> Demand:
         return self.demands.prediction(self._run(run))
 

@@ -14,9 +14,11 @@ rule train:
     threads: lambda wildcards: training(wildcards).threads
     resources:
         **asked(training),
+        teacher_cache_mb=lambda wildcards: WORKFLOW.teacher_cache(wildcards.run),
     params:
         directory="results/runs/{run}",
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --processes {resources.tasks} --val-interval {WORKFLOW.asked.val_interval} {LOADING} 2>&1"
+        " --processes {resources.tasks} --val-interval {WORKFLOW.asked.val_interval} {LOADING}"
+        " --teacher-cache {resources.teacher_cache_mb} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"
