@@ -18,6 +18,10 @@ MEASURED = {
     "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
     "docs/architecture.md": ["errors"],
     "docs/profiling.md": ["profile"],
+    "docs/speed.md": [
+        *("suite-cpu", "step_time-smoke", "shortcuts", "allocator", "teacher_cache", "loop"),
+        *("loader", "start", "loop-bfloat16", "compile", "evaluation", "workflow", "growth"),
+    ],
     "docs/statistics.md": ["bootstrap"],
     "benchmarks/peers/README.md": ["peers"],
 }
