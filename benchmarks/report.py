@@ -1,7 +1,7 @@
 """What a benchmark leaves in results/benchmarks: JSON for scripts, a table for people.
 
-Beside each figure stand its middle half over rounds, what it should be, and with ``--before``
-what an earlier run of the same benchmark found.
+Beside each figure stand its middle half over rounds, what it should be, and what an earlier run of
+the same benchmark found: with ``--before``, or where ``<name>-before.json`` is kept.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def publish(
 
     ``about``: what was measured, on what, in a sentence; ``notes``: paragraphs after the table.
     """
-    earlier = _medians(before) if before else {}
+    kept = FOLDER / f"{name}-before.json"
+    earlier = _medians(before or kept) if before or kept.exists() else {}
     content: dict[str, Any] = {
         "benchmark": name,
         "about": about,
