@@ -66,7 +66,7 @@ def publish(
     ``about``: what was measured, on what, in a sentence; ``notes``: paragraphs after the table.
     """
     kept = FOLDER / f"{name}-before.json"
-    earlier = _medians(before or kept) if before or kept.exists() else {}
+    earlier = _earlier(before or kept) if before or kept.exists() else {}
     content: dict[str, Any] = {
         "benchmark": name,
         "about": about,
@@ -96,23 +96,35 @@ def _record(line: Line) -> dict[str, Any]:
     return {**asdict(line), "value": line.value._asdict(), "kept": line.kept}
 
 
-def _medians(path: Path) -> dict[str, float]:
-    return {line["what"]: line["value"]["median"] for line in read_json(path)["lines"]}
+def _earlier(path: Path) -> dict[str, dict[str, float]]:
+    """Return what was found then by line: the median, and details by their titles."""
+    return {
+        line["what"]: {"median": line["value"]["median"], **line["details"]}
+        for line in read_json(path)["lines"]
+    }
 
 
-def _table(lines: Sequence[Line], earlier: dict[str, float]) -> list[str]:
+def _table(lines: Sequence[Line], earlier: dict[str, dict[str, float]]) -> list[str]:
     extra = list(dict.fromkeys(title for line in lines for title in line.details))
     titles = ["", *(["before"] if earlier else []), "median", "middle half", "target", "kept"]
     head = [*titles, *extra]
     rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for line in lines:
         value, bound = line.value, line.target != ""
-        cells = [line.what, *([_number(earlier.get(line.what))] if earlier else [])]
+        then = earlier.get(line.what, {})
+        cells = [line.what, *([_number(then.get("median"))] if earlier else [])]
         cells += [_number(value.median), f"{_number(value.low)} to {_number(value.high)}"]
         cells += [line.target, ("yes" if line.kept else "**no**") if bound else ""]
-        cells += [_number(line.details.get(title)) for title in extra]
+        cells += [_with_earlier(line.details.get(title), then.get(title)) for title in extra]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def _with_earlier(now: float | None, then: float | None) -> str:
+    """Return a number, and in brackets what it was where it changed by a hundredth or more."""
+    if now is None or then is None or abs(now - then) < 0.01 * abs(then):
+        return _number(now)
+    return f"{_number(now)} ({_number(then)})"
 
 
 def _number(value: float | None) -> str:
