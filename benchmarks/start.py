@@ -195,6 +195,7 @@ def as_job(run: Path) -> dict[str, float]:
     shutil.rmtree(run, ignore_errors=True)
     target = run.relative_to(Path.cwd()) if run.is_absolute() else run
     profile = ["--profile", "workflow/profiles/local"]
+    profile += ["--nolock", "--rerun-incomplete"]  # the round before has been killed
     configuration = ["--config", "study=demo", "scale=smoke"]
     command = [sys.executable, "-m", "snakemake", *profile, *configuration]
     command += ["--", f"{target}/weights.pth"]
@@ -239,6 +240,8 @@ def _end(workflow: Any) -> None:
     """End a workflow and the job that it started."""
     import psutil
 
+    if workflow.poll() is not None:
+        return
     family = [workflow.pid, *(each.pid for each in psutil.Process(workflow.pid).children(True))]
     for pid in family:
         try:

@@ -58,13 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("machine", choices=("cpu", "gpu"))
     parser.add_argument("--minutes", type=float, default=45, help="that all may take together")
+    parser.add_argument(
+        "--collect", action="store_true", help="run none: the table of what is there"
+    )
     options = parser.parse_args()
     if options.machine == "gpu" and not torch.cuda.is_available():
         raise SystemExit("error: no GPU here; `python benchmarks/suite.py cpu` needs none")
     end = time.monotonic() + 60 * options.minutes
     lines, left_out = [], []
     for command in CPU if options.machine == "cpu" else GPU:
-        problem = _run(command, end - time.monotonic())
+        problem = _absent(command) if options.collect else _run(command, end - time.monotonic())
         if problem:
             left_out.append(f"`{command.arguments}`: {problem}.")
         else:
@@ -91,6 +94,10 @@ def _run(command: Command, seconds: float) -> str:
     except subprocess.TimeoutExpired:
         return "stopped, for it took longer than all may"
     return f"ended with status {done.returncode}" if done.returncode else ""
+
+
+def _absent(command: Command) -> str:
+    return "" if (FOLDER / f"{command.name}.json").exists() else "has not been run here"
 
 
 def _targets(name: str) -> list[Line]:
