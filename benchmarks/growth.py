@@ -1,6 +1,6 @@
 """How costs grow: each method's share of a step, the evaluation, and the dry run.
 
-python benchmarks/growth.py                        about five minutes on two idle cores
+python benchmarks/growth.py                        about two minutes on two idle cores
 
 A step's batch, objects per image, classes and pyramid levels are swept one by one, others held.
 A method's figure is the median difference to the bare student's step, round by round, so its
@@ -24,7 +24,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import kd.runtime  # noqa: F401
-from benchmarks.growth_figure import Curve, draw, read_curves
+from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import weights
 from kd.data.loading import seed_everything
@@ -36,6 +36,8 @@ from kd.settings.matrix import matrix
 from kd.settings.methods import resolve, teachers
 from kd.timing import in_turn, spread
 
+KEPT = ["growth-steps.json", "growth-evaluation.json", "growth-workflow.json"]
+"""Files of curves, the first one this benchmark's own."""
 SIDE = 128
 STRIDES = [8, 16, 32, 64, 128, 256]
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
@@ -70,13 +72,15 @@ TITLES = {
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.set_defaults(rounds=5)
+    parser.set_defaults(rounds=3)
+    parser.add_argument("--redraw", action="store_true", help="measure nothing anew")
     options = parser.parse_args()
     init_default_scope("mmdet")
     torch.set_num_threads(1)
-    curves = [curve for name in SWEEPS for curve in _swept(name, options.rounds)]
-    for path in sorted(FOLDER.glob("growth-*.json")):
-        curves += read_curves(path)
+    if not options.redraw:
+        found = [curve for name in SWEEPS for curve in _swept(name, options.rounds)]
+        write_curves(FOLDER / KEPT[0], found)
+    curves = [curve for name in KEPT for curve in read_curves(FOLDER / name)]
     name = options.name or "growth"
     draw(curves, FOLDER / name)
     about = "How costs grow; steps of RetinaNet at scale smoke, batches of 4, one thread."

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from analysis.style import QUIET, STYLE, WIDTH, look
 from kd.files import read_json, replacing, write_json
@@ -21,7 +23,7 @@ class Curve:
     """What one thing costs over one size."""
 
     sweep: str
-    """What grows, in words; curves of one sweep share a panel."""
+    """What grows, in words; curves of one sweep and unit share a panel."""
     unit: str
     """Of ``y``, in words."""
     name: str
@@ -50,16 +52,18 @@ def read_curves(path: Path) -> list[Curve]:
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
     """Write ``path`` as PDF and PNG: a panel for each sweep, a dashed line for linear growth."""
-    sweeps = list(dict.fromkeys(curve.sweep for curve in curves))
-    rows = math.ceil(len(sweeps) / COLUMNS)
+    panels = list(dict.fromkeys((curve.sweep, curve.unit) for curve in curves))
+    rows = math.ceil(len(panels) / COLUMNS)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.6 + 2 * rows), layout="constrained")
         grid = figure.subplots(rows, COLUMNS, squeeze=False).flat
         handles: dict[str, Any] = {}
-        for sweep, axes in zip(sweeps, grid, strict=False):
-            handles |= _panel(axes, [curve for curve in curves if curve.sweep == sweep])
-        for axes in list(grid)[len(sweeps) :]:
-            axes.set_visible(False)
+        for panel, axes in zip_longest(panels, grid):
+            if panel:
+                own = [curve for curve in curves if (curve.sweep, curve.unit) == panel]
+                handles |= _panel(axes, own)
+            else:
+                axes.set_visible(False)
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False
         )
@@ -79,6 +83,9 @@ def _panel(axes: Axes, curves: Sequence[Curve]) -> dict[str, Any]:
         )
     axes.set(xscale="log", yscale="log", xlabel=curves[0].sweep, ylabel=curves[0].unit)
     axes.set_xticks(curves[0].x, [f"{x:g}" for x in curves[0].x])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.tick_params(labelsize=6.5)
     axes.minorticks_off()
     axes.grid(color="0.9", linewidth=0.5)
     _linear(axes, curves)

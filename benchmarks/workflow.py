@@ -195,7 +195,7 @@ def of_growth(told: dict[str, list[Told]]) -> Line:
     rounds = zip(*(_seconds(found) for found in told.values()), strict=True)
     medians = [spread(_seconds(found)).median for found in told.values()]
     title = f"jobs of a dry run ({GROWING}, {GROWTH[0]} to {GROWTH[-1]} seeds)"
-    curve = Curve(title, "s", "snakemake -n", jobs, medians)
+    curve = Curve("jobs in the workflow", "s to plan", "snakemake -n", jobs, medians)
     write_curves(FOLDER / "growth-workflow.json", [curve])
     slope, start = np.polyfit(jobs, medians, 1)
     return Line(
