@@ -137,7 +137,8 @@ def record(run: Path) -> dict[str, Any]:
 def test_a_training_on_a_cpu_has_no_energy(whole: Path) -> None:
     found = record(whole)
     assert (found["gpu_seconds"], found["energy_joules"]) == (0.0, None)
-    assert found["images_per_second"] == pytest.approx(4 * STEPS / found["seconds"], rel=0.05)
+    seconds = 4 * STEPS / found["images_per_second"]
+    assert seconds == pytest.approx(found["seconds"], abs=0.06)  # a record has tenths
 
 
 def test_energy_is_summed_over_resumptions(whole: Path, on_gpu: Driver) -> None:
