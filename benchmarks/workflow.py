@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,13 +28,12 @@ from analysis.outcomes import write_arrays
 from analysis.resampled import FIGURES, RESAMPLES
 from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
-from kd.data.progress import progress
 from kd.evaluation import COCO_FIGURES
 from kd.files import write_json, write_text
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import Run
-from kd.timing import Spread, spread, timed
+from kd.timing import Spread, results_in_turn, spread, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3
@@ -115,14 +115,8 @@ def readers(study: str) -> dict[str, list[str]]:
 
 
 def in_turn(cases: dict[str, list[str]], rounds: int) -> dict[str, list[Told]]:
-    """Run each command once a round; one round before the first is not counted."""
-    found: dict[str, list[Told]] = {name: [] for name in cases}
-    for number in progress(range(rounds + 1), rounds + 1, "rounds"):
-        for name, command in cases.items():
-            told = run(command)
-            if number:
-                found[name].append(told)
-    return found
+    """Run each command once a round."""
+    return results_in_turn({name: partial(run, each) for name, each in cases.items()}, rounds)
 
 
 def run(command: Sequence[str]) -> Told:

@@ -3,11 +3,14 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from kd.data.progress import progress
+
+Result = TypeVar("Result")
 
 
 class Spread(NamedTuple):
@@ -36,17 +39,24 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
 
 
 def in_turn(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return each case's seconds in every round, all cases run once a round, in turn.
+    """Return each case's seconds in every round, as ``results_in_turn``."""
+    return results_in_turn({name: partial(timed, case) for name, case in cases.items()}, rounds)
+
+
+def results_in_turn(
+    cases: Mapping[str, Callable[[], Result]], rounds: int
+) -> dict[str, list[Result]]:
+    """Return each case's results of every round, all cases run once a round, in turn.
 
     One round before the first, for caches and allocators, is not counted.
     """
-    times: dict[str, list[float]] = {name: [] for name in cases}
+    found: dict[str, list[Result]] = {name: [] for name in cases}
     for number in progress(range(rounds + 1), rounds + 1, "rounds"):
         for name, case in cases.items():
-            seconds = timed(case)
+            result = case()
             if number:
-                times[name].append(seconds)
-    return times
+                found[name].append(result)
+    return found
 
 
 def timed(case: Callable[[], object]) -> float:
