@@ -13,6 +13,9 @@ from kd.observation import Batch, Channels, Observation, Progress, channels_of, 
 from kd.settings.methods import method_of
 from kd.weights import load_detector
 
+DETECTION = "detection"
+"""The name of the student's own losses, all in one, beside the terms of methods."""
+
 
 @MODELS.register_module()
 class Distiller(BaseModel):
@@ -83,7 +86,7 @@ class Distiller(BaseModel):
         distilled = self.distillation(student, teachers, batch)
         self.distilled = tuple(distilled)
         if self.probing:
-            self.probed = gradient_norms(distilled, student.neck)
+            self.probed = gradient_norms({DETECTION: _sum(losses), **distilled}, student.neck)
         return {**losses, **distilled}
 
     def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:
@@ -126,6 +129,13 @@ class Distiller(BaseModel):
         for teacher in self._teachers.values():
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+def _sum(losses: Losses) -> Tensor:
+    """Return the sum of a detector's losses; it also reports figures that are none."""
+    parts = [value for name, value in losses.items() if "loss" in name]
+    listed = [part if isinstance(part, list) else [part] for part in parts]
+    return torch.stack([each.sum() for part in listed for each in part]).sum()
 
 
 def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]:

@@ -115,8 +115,9 @@ class StepLog(Hook):
     """Writes ``log.jsonl`` (one record per ``interval`` steps) and a progress line now and then.
 
     A record has every loss term, the share of each distillation term in the loss, the learning
-    rate and the rate in images per second. The first records also have ``gradient_norm``: each
-    distillation term's gradient at the neck maps, by level.
+    rate and the rate in images per second. Those of the first ``probes`` steps and of each epoch's
+    last also have ``gradient_norm``: that of each distillation term, and of the student's own loss,
+    at the neck maps, by level.
     """
 
     def __init__(self, interval: int = 10, probes: int = 3, every_seconds: float = 10.0) -> None:
@@ -138,7 +139,8 @@ class StepLog(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         model = bare(runner.model)
         if hasattr(model, "probing"):
-            model.probing = runner.iter < self.probes
+            last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+            model.probing = bool(self.probes) and (runner.iter < self.probes or last)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

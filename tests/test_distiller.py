@@ -345,7 +345,7 @@ def read_log(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.directory / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_log_has_every_term_its_share_and_first_its_gradient_norm(study):
+def test_the_log_has_every_term_its_share_and_now_and_then_its_gradient_norm(study):
     run = last_run(study, "rm+pfi+soft_labels")
     train(run)
     records = read_log(run)
@@ -356,11 +356,29 @@ def test_the_log_has_every_term_its_share_and_first_its_gradient_norm(study):
         assert all(record["share"][t] == pytest.approx(record[t] / record["loss"]) for t in terms)
         parts = sum(record[name] for name in {"loss_cls", "loss_bbox", *terms})
         assert record["loss"] == pytest.approx(parts, rel=1e-5)
-    for record in records[:3]:
-        assert record["gradient_norm"].keys() == terms
+    steps = [record["step"] for record in records if "gradient_norm" in record]
+    assert steps == [1, 2, 3, 5], "the first three, and the last one of the epoch"
+    for record in records:
+        assert record["gradient_norm"].keys() == terms | {"detection"}
         assert all(len(norms) == 5 for norms in record["gradient_norm"].values())
         assert all(norms[0] > 0 for norms in record["gradient_norm"].values())
-    assert "gradient_norm" not in records[3]
+
+
+def test_the_probed_detection_loss_is_all_of_the_students_own(study):
+    """Its gradient and that of the terms add up to that of the whole loss."""
+    run = last_run(study, "rm")
+    runner = build_runner(run.config, run.directory)
+    model, data = runner.model.train(), next(iter(runner.train_dataloader))
+    model.probing = True
+    data = model.data_preprocessor(data, True)
+    captured: list[torch.Tensor] = []
+    neck = model.student.neck
+    neck.register_forward_hook(lambda _m, _i, maps: captured.extend(maps))
+    losses = model(data["inputs"], data["data_samples"], mode="loss")
+    own, _ = model.parse_losses({n: v for n, v in losses.items() if n not in model.distilled})
+    gradients = torch.autograd.grad(own, captured[-5:], retain_graph=True)
+    norms = [float(gradient.norm()) for gradient in gradients]
+    assert model.probed["detection"] == pytest.approx(norms)
 
 
 def test_the_log_of_a_run_without_a_teacher_has_no_shares(study):

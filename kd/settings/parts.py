@@ -215,6 +215,9 @@ class Table(Part):
     """Of several, each has its rows."""
     seeds: PositiveInt | None = None
     """How many, over the study's number."""
+    first_seed: NonNegativeInt = 0
+    """Runs are repeated with this seed and the next ones: what a weight is tuned on, another table
+    does not show."""
     detectors: list[str] = Field(min_length=1)
     pairs: list[Pair] = Field(min_length=1)
     methods: list[str]
@@ -259,7 +262,7 @@ class Study(Part):
     source: str
     published: str | None = None
     seeds: PositiveInt = 1
-    """Runs are repeated with the seeds 0, 1, ... below this number."""
+    """Runs are repeated with so many seeds: 0, 1, ..., or from a table's ``first_seed`` on."""
     tables: Annotated[dict[Word, Table], Field(min_length=1)]
     """By the name of their file of gains."""
     figures: dict[Word, Figure] = {}

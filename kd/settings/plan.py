@@ -131,7 +131,8 @@ class _Planner:
         table, where = self.study.tables[key], f"{self.where}: table '{key}'"
         for changes in (table.settings, table.sweep):
             check_overrides(changes, table.methods, where)
-        seeds = range(self.seeds or table.seeds or self.study.seeds)
+        count = self.seeds or table.seeds or self.study.seeds
+        seeds = range(table.first_seed, table.first_seed + count)
         found: dict[tuple[Any, ...], Row] = {}
         for detector in table.detectors:
             for schedule in table.schedules:
