@@ -112,7 +112,7 @@ IN_A_STUDY = {
     "an unknown data set in a table": Case(
         table(dataset="coco2071"), PLAN, (STUDY, "'pair'", "'coco2071'", "'coco2017'?")
     ),
-    "an unknown schedule": Case(table(schedule="3x"), PLAN, (STUDY, "'3x'", "1x")),
+    "an unknown schedule": Case(table(schedule="9x"), PLAN, (STUDY, "'9x'", "1x")),
     "an unknown detector": Case(
         table(detectors=["retinanett"]), PLAN, (STUDY, "'retinanett'", "'retinanet'?")
     ),

@@ -318,3 +318,13 @@ def test_plain_mmengine_trains_a_written_configuration(
     runner.train()
     assert runner.iter == 12
     assert (run / "log.jsonl").read_text().count("\n") == 12
+
+
+def test_a_table_with_a_first_seed_shares_no_run_with_one_that_begins_at_0():
+    edit(STUDY, tables__pair__first_seed=100)
+    later = planned(seeds=2)
+    assert list(row_of(later, "retinanet", "rm").runs) == [100, 101]
+    assert [run.seed for run in row_of(later, "retinanet", "teacher").runs.values()] == [0]
+    edit(STUDY, tables__pair__first_seed=0)
+    shared = later.runs.keys() & planned(seeds=2).runs.keys()
+    assert shared == {row_of(later, "retinanet", "teacher").runs[0].name}

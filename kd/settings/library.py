@@ -41,9 +41,15 @@ class Library:
     def schedule(self, name: str, where: str) -> Schedule:
         return self._read(Schedule, "schedules", name, where)
 
-    def scale(self, name: str, where: str) -> Scale:
-        scale = self._read(Scale, "scales", name, where)
-        key = f"{self.root}/scales/{name}.yaml: key 'input_sizes'"
+    def scale(self, name: str, where: str, derived: tuple[str, ...] = ()) -> Scale:
+        """Return a scale, whole; ``derived``: the scales that have this one as their base."""
+        scale, file = self._read(Scale, "scales", name, where), f"{self.root}/scales/{name}.yaml"
+        if scale.base is not None:
+            key = f"{file}: key 'base'"
+            if scale.base in (name, *derived):
+                raise UserError(f"{key}: '{scale.base}' is itself made from this scale")
+            scale = scale.over(self.scale(scale.base, key, (*derived, name)))
+        key = f"{file}: key 'input_sizes'"
         for detector in scale.input_sizes:
             if self.detector(detector, key).input_size is None:
                 raise UserError(f"{key}: detector '{detector}' has no 'input_size' to replace")

@@ -144,6 +144,8 @@ class Scale(Part):
     """A size at which studies are run: what stands in for the parts that a study names."""
 
     title: str
+    base: str | None = None
+    """A scale that this one is like, but for what is given here."""
     datasets: dict[str, str] = {}
     schedules: dict[str, str] = {}
     backbones: dict[str, str] = {}
@@ -153,6 +155,13 @@ class Scale(Part):
     input_sizes: dict[str, PositiveInt] = {}
     """Stand-ins for the ``input_size`` of detectors that have one."""
     jobs: Jobs = Jobs()
+
+    def over(self, base: "Scale") -> "Scale":
+        """Return this scale with what it leaves open from ``base``, entry by entry."""
+        own = {key: getattr(self, key) for key in self.model_fields_set}
+        swaps = {key: getattr(base, key) | value for key, value in own.items()
+                 if isinstance(value, dict)}  # fmt: skip
+        return base.model_copy(update=own | swaps)
 
 
 class Preset(Part):
