@@ -37,7 +37,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "host": socket.gethostname(),
         "user": _user(),
-        "cpu": platform.machine(),
+        "cpu": _cpu(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "devices": devices,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
@@ -84,6 +85,20 @@ def _git(root: Path, *arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
     ).stdout.strip()
+
+
+def _cpu() -> str:
+    """Return the model of this machine's processor, or its architecture where none is told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    parted = (line.partition(":") for line in lines)
+    told = {key.strip(): value.strip() for key, _, value in parted}
+    if "model name" not in told:
+        return platform.machine()
+    numbers = [f"{key} {told[key]}" for key in ("cpu family", "model") if key in told]
+    return f"{told['model name']} ({', '.join(numbers)})"
 
 
 def _version(package: str) -> str | None:

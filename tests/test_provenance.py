@@ -1,11 +1,13 @@
 """What is kept of an error."""
 
 import errno
+import platform
 from pathlib import Path
 
 import pytest
+import torch
 
-from kd.provenance import reason
+from kd.provenance import environment, reason
 
 
 def test_a_reason_names_a_file_as_seen_from_here(
@@ -26,3 +28,13 @@ def test_a_reason_is_a_line() -> None:
         "Caught ValueError in worker.\nOriginal Traceback (most recent call last):\nValueError: it"
     )
     assert reason(RuntimeError(told)) == "ValueError: it"
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="processors are read on Linux")
+def test_the_record_names_the_processor_and_its_instructions() -> None:
+    """What decides whether another machine gives the same digits."""
+    record = environment()
+    told = Path("/proc/cpuinfo").read_text()
+    names = [line.split(":")[1].strip() for line in told.splitlines() if "model name" in line]
+    assert (names or [platform.machine()])[0] in record["cpu"]
+    assert record["instructions"] == torch.backends.cpu.get_cpu_capability()
