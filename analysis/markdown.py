@@ -16,17 +16,17 @@ def to_markdown(frame: pd.DataFrame, title: str = "Results") -> str:
 
 
 def _sheet(sheet: Sheet) -> list[str]:
-    parts = [f"## {escaped(sheet.title)}", *_grids(sheet.results), *_listed(sheet.notes)]
+    parts = [f"## {escaped(sheet.title)}", *grids(sheet.results), *listed(sheet.notes)]
     if sheet.cost_notes:
-        parts += ["### Cost", *_grids(sheet.costs), *_listed(sheet.cost_notes)]
+        parts += ["### Cost", *grids(sheet.costs), *listed(sheet.cost_notes)]
     return parts
 
 
-def _listed(notes: list[str]) -> list[str]:
+def listed(notes: list[str]) -> list[str]:
     return ["\n".join(f"- {escaped(note)}" for note in notes)] if notes else []
 
 
-def _grids(grid: Grid) -> list[str]:
+def grids(grid: Grid) -> list[str]:
     """Return each section under its title, all with columns of the same width."""
     texts = [[list(map(escaped, row)) for row in section.rows] for section in grid.sections]
     columns = zip(grid.header, *(row for rows in texts for row in rows), strict=True)

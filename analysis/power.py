@@ -81,19 +81,23 @@ def _pooled(rows: Iterable[list[float]], paired: bool) -> Spread | None:
     return Spread(math.sqrt(variance if paired else 2 * variance), df, len(known), paired)
 
 
-def detectable(std: float, seeds: int) -> float | None:
+def detectable(std: float, seeds: int, alpha: float = SIGNIFICANT) -> float | None:
     """Return the least gain, in the unit of ``std``, that so many seeds find; None of under two.
 
-    The inverse of ``seeds_needed``, to a thousandth.
+    The inverse of ``seeds_needed``, to a thousandth; ``alpha``: the level of the test.
     """
     if seeds < 2 or std == 0:
         return None if seeds < 2 else 0.0
+
+    def missed(gain: float) -> bool:
+        return seeds_needed(std, gain, alpha=alpha) > seeds
+
     low, high = 0.0, std
-    while seeds_needed(std, high) > seeds:
+    while missed(high):
         low, high = high, 2 * high
     while high - low > high / 1000:
         middle = (low + high) / 2
-        low, high = (middle, high) if seeds_needed(std, middle) > seeds else (low, middle)
+        low, high = (middle, high) if missed(middle) else (low, middle)
     return high
 
 

@@ -8,13 +8,10 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.methods.base import Losses
+from kd.methods.base import DETECTION, Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.settings.methods import method_of
 from kd.weights import load_detector
-
-DETECTION = "detection"
-"""The name of the student's own losses, all in one, beside the terms of methods."""
 
 
 @MODELS.register_module()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kd.observation import Batch, Channels, Progress
 
 Losses = dict[str, "Tensor | list[Tensor]"]
+DETECTION = "detection"
+"""In records of gradients the student's own losses, all in one, beside the terms of methods."""
 
 
 @dataclass(frozen=True)

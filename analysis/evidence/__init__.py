@@ -1,0 +1,1 @@
+"""The evidence: what ``docs/evidence.md`` says of runs, from data committed beside it."""

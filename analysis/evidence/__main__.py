@@ -1,0 +1,47 @@
+"""Make ``docs/evidence.md`` from the data beside it: ``python -m analysis.evidence``.
+
+With ``--collect`` the data are first taken from the runs that are finished here.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from analysis.evidence import page, records
+from analysis.readme import insert
+from kd.errors import UserError
+from kd.files import write_text
+from kd.settings.library import Library
+from kd.settings.plan import plan
+
+PAGE = Path("docs/evidence.md")
+STUDIES = {"ours": "mini", "bccd": "laptop"}
+"""The studies of the page, at their scales."""
+
+
+def main() -> None:
+    """Fill every block of the page whose study has data."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m analysis.evidence")
+    parser.add_argument("--collect", action="store_true", help="first take the data from results/")
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="only these")
+    options = parser.parse_args()
+    library = Library()
+    for study in options.studies or STUDIES:
+        planned = plan(study, STUDIES[study], library)
+        if options.collect:
+            records.collect(planned, study)
+        if not (records.FOLDER / f"{study}.csv").exists():
+            print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)
+            continue
+        text = PAGE.read_text(encoding="utf-8")
+        for name, block in page.blocks(page.load(study, planned)):
+            if f"<!-- {name}: begin -->" in text:
+                text = insert(text, name, block, PAGE)
+        write_text(PAGE, text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,104 @@
+"""Orders of methods that papers report, and whether they hold in runs of one's own."""
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis import tables
+from analysis.evidence.records import FOLDER
+from analysis.statistics import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
+from kd.errors import UserError
+from kd.settings.library import Library
+from kd.settings.published import read_published
+
+FILE = FOLDER / "orderings.csv"
+COLUMNS = (
+    *("study", "detector", "table", "better", "worse"),
+    *("published_study", "published_table", "published_detector"),
+    *("published_student", "published_teacher"),
+)
+
+
+class Ordering(NamedTuple):
+    """That one method was published with a higher AP than another."""
+
+    study: str
+    detector: str
+    table: str
+    better: str
+    worse: str
+    published: float
+    """The difference of their published AP, in points."""
+    source: str
+
+
+def stated(library: Library) -> list[Ordering]:
+    """Return the orderings of the file; UserError where a number it refers to is not published."""
+    lines = pd.read_csv(FILE, keep_default_na=False)
+    if tuple(lines.columns) != COLUMNS:
+        raise UserError(f"{FILE}: its columns must be {', '.join(COLUMNS)}")
+    return [_ordering(line, library) for line in tables.lines(lines)]
+
+
+def _ordering(line: dict[str, Any], library: Library) -> Ordering:
+    high, low = (_published(line, line[side], library) for side in ("better", "worse"))
+    table, paper = line["published_table"], line["published_study"]
+    source = f"{paper} {table}, {line['published_detector']} {line['published_student']}"
+    own = {key: line[key] for key in COLUMNS[:5]}
+    return Ordering(**own, published=high - low, source=source)
+
+
+def _published(line: dict[str, Any], method: str, library: Library) -> float:
+    study = library.study(line["published_study"], str(FILE))
+    for (table, _, detector, teacher, student, name, _), found in read_published(
+        library, study, str(FILE)
+    ).items():
+        place = (table, detector, student, name)
+        wanted = *(line[f"published_{key}"] for key in ("table", "detector", "student")), method
+        taught = line["published_teacher"] in ("", teacher)
+        if place == wanted and taught and "AP" in found.figures:
+            return found.figures["AP"]
+    raise UserError(f"{FILE}: {line['published_study']} has no AP of '{method}' as it says: {line}")
+
+
+def compared(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
+    """Return a line per ordering: the paired difference over seeds, and whether it holds.
+
+    ``runs``: of ``analysis.evidence.records``. All orderings of a detector are one family of tests
+    (Holm). ``holds``: yes or reversed where the corrected p is below 0.05, else open.
+    """
+    lines = [_compared(runs, each) for each in orderings]
+    frame = pd.DataFrame(lines)
+    for _, family in frame.groupby("detector"):
+        frame.loc[family.index, "p_holm"] = pd.Series(
+            holm([None if pd.isna(p) else p for p in family["p"]]), family.index, dtype=float
+        )
+    frame["holds"] = [_verdict(line) for line in tables.lines(frame)]
+    return frame
+
+
+def _compared(runs: pd.DataFrame, ordering: Ordering) -> dict[str, Any]:
+    inside = runs[(runs["table"] == ordering.table) & (runs["detector"] == ordering.detector)]
+    points = [
+        dict(zip(of["seed"], of["AP"], strict=True))
+        for of in (inside[inside["method"] == name] for name in (ordering.better, ordering.worse))
+    ]
+    differences = paired_gains(*points)
+    mean, ends = summary(differences), interval(differences) or (None, None)
+    return {
+        **ordering._asdict(),
+        "seeds": mean.n,
+        "difference": mean.mean,
+        "std": mean.std,
+        "low": ends[0],
+        "high": ends[1],
+        "p": t_test(differences),
+    }
+
+
+def _verdict(line: dict[str, Any]) -> str:
+    if not line["seeds"]:
+        return "not run"
+    if not line["p_holm"] < SIGNIFICANT:
+        return "open"
+    return "yes" if line["difference"] > 0 else "reversed"

@@ -1,0 +1,196 @@
+"""The blocks of ``docs/evidence.md``: tables and figures from the data that lie beside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis import gains, style, tables
+from analysis.evidence import records
+from analysis.evidence.orderings import compared, stated
+from analysis.markdown import grids, listed
+from analysis.names import method_name
+from analysis.power import detectable
+from analysis.sheets import ABSENT, Grid, Section, amount, number, sheets
+from analysis.statistics import SIGNIFICANT, summary
+from kd.settings.library import Library
+from kd.settings.plan import Plan
+
+PICTURES = Path("docs/figures/evidence")
+NO_RESULTS = frozenset({"pilot", "weights"})
+"""Tables on seeds of their own, which have blocks of their own form."""
+SEEDS = (3, 5, 8, 10)
+"""For which it is said what they can see."""
+METHODS = 12
+"""Of the largest table: by so much its smallest p is multiplied."""
+HOURS = 3600
+
+
+class Data(NamedTuple):
+    """What was kept of a study: its plan, and frames of its rows, runs and distillation terms."""
+
+    study: str
+    plan: Plan
+    rows: pd.DataFrame
+    runs: pd.DataFrame
+    terms: pd.DataFrame
+
+
+def load(study: str, plan: Plan) -> Data:
+    """Read what was kept of a study."""
+    rows, runs, terms = (records.read(f"{study}{part}") for part in ("", "-runs", "-terms"))
+    return Data(study, plan, rows, runs, terms)
+
+
+def blocks(data: Data) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each block of a study, and draw the figures in them."""
+    yield f"{data.study}-power", _power(data)
+    for key, table in data.plan.study.tables.items():
+        rows = data.rows[data.rows["table"] == table.title]
+        if key not in NO_RESULTS and len(rows):
+            yield f"{data.study}-{key}", _table(rows, data.study, key)
+    yield f"{data.study}-orderings", _orderings(data)
+    yield f"{data.study}-terms", _terms(data)
+    yield f"{data.study}-weights", _weights(data)
+    yield f"{data.study}-price", _price(data)
+
+
+def _table(rows: pd.DataFrame, study: str, key: str) -> str:
+    """Return a table of results and the figure of its gains."""
+    (sheet,) = sheets(rows)
+    path = PICTURES / f"{study}-{key}"
+    style.save(gains.plot(rows), path)
+    path.with_suffix(".pdf").unlink()
+    picture = f"![{sheet.title}](figures/evidence/{path.name}.png)"
+    return "\n\n".join([*grids(sheet.results), *listed(sheet.notes), picture])
+
+
+def _grid(lines: list[dict[str, str]]) -> str:
+    header = list(lines[0]) if lines else []
+    return "\n\n".join(grids(Grid(header, [Section("", [[*line.values()] for line in lines])])))
+
+
+def _power(data: Data) -> str:
+    """Return what gains so many seeds find, from baselines of the pilot's seeds."""
+    pilot = data.runs[(data.runs["table"] == "pilot") & (data.runs["method"] == "baseline")]
+    lines = []
+    for detector, runs in pilot.groupby("detector"):
+        mean, std, count = summary(runs["AP"])
+        assert std is not None
+        for seeds in SEEDS:
+            spread = std * 2**0.5
+            found = [
+                detectable(spread, seeds, level) for level in (SIGNIFICANT, SIGNIFICANT / METHODS)
+            ]
+            lines.append(
+                {
+                    "Detector": str(detector),
+                    "Baselines": str(count),
+                    "AP": number(mean or 0.0, std),
+                    "Seeds": str(seeds),
+                    "Gain that is found in 4 of 5 studies": number(found[0] or 0.0),
+                    f"as the first of {METHODS}": number(found[1] or 0.0),
+                }
+            )
+    return _grid(lines)
+
+
+def _orderings(data: Data) -> str:
+    library = Library()
+    listed_ = [each for each in stated(library) if each.study == data.study]
+    lines = []
+    for line in tables.lines(compared(data.runs, listed_)):
+        ends = f" ({number(line['low'], signed=True)} to {number(line['high'], signed=True)})"
+        better, worse = (method_name(line[side], library) for side in ("better", "worse"))
+        lines.append(
+            {
+                "Detector": line["detector"],
+                "Row": f"{better} over {worse}",
+                "Published": number(line["published"], signed=True),
+                "Seeds": str(line["seeds"]),
+                "Here": number(line["difference"], line["std"], signed=True)
+                + (ends if line["seeds"] > 1 else ""),
+                "p, corrected": _p(line["p_holm"]),
+                "Holds": line["holds"],
+            }
+        )
+    return _grid(lines)
+
+
+def _p(value: float) -> str:
+    return ABSENT if pd.isna(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def _terms(data: Data) -> str:
+    """Return what each distillation term weighed in training, means over the seeds."""
+    library = Library()
+    default = data.terms[data.terms["setting"] == ""]
+    lines = []
+    for (detector, method, term), runs in default.groupby(
+        ["detector", "method", "term"], sort=False
+    ):
+        lines.append(
+            {
+                "Detector": str(detector),
+                "Row": method_name(str(method), library),
+                "Term": str(term),
+                "Share of the loss, %": amount(100 * runs["share"].mean()),
+                **{
+                    title: amount(runs[column].mean())
+                    for title, column in (
+                        ("Gradient, first steps", "gradient_first"),
+                        ("on average", "gradient"),
+                        ("last step", "gradient_last"),
+                    )
+                },
+            }
+        )
+    return _grid(lines)
+
+
+def _weights(data: Data) -> str:
+    """Return the gains of methods by the factor of their weights, on seeds of their own."""
+    library, lines = Library(), []
+    swept = data.runs[data.runs["table"] == "weights"]
+    alone = swept[swept["method"] == "baseline"].set_index("seed")["AP"]
+    for method, runs in swept[swept["setting"] != ""].groupby("method", sort=False):
+        found = {
+            str(setting): summary(of["AP"] - alone.reindex(of["seed"]).to_numpy()).mean
+            for setting, of in runs.groupby("setting", sort=False)
+        }
+        cells = [ABSENT if gain is None else number(gain, signed=True) for gain in found.values()]
+        names = ("A quarter", "Default", "Four times")
+        lines.append(
+            {
+                "Row": method_name(str(method), library),
+                **dict(zip(names, cells, strict=True)),
+                "Settings": "; ".join(found),
+            }
+        )
+    return _grid(lines)
+
+
+def _price(data: Data) -> str:
+    """Return what trainings took beside their baselines, and all of the study together."""
+    library, lines = Library(), []
+    every = data.runs.drop_duplicates("run")
+    shown = data.runs[~data.runs["table"].isin(NO_RESULTS)].drop_duplicates("run")
+    for detector, runs in shown.groupby("detector", sort=False):
+        alone = runs[runs["method"] == "baseline"]
+        for method, of in runs.groupby("method", sort=False):
+            role = {"teacher": "Teacher", "baseline": "Student"}.get(str(method))
+            lines.append(
+                {
+                    "Detector": str(detector),
+                    "Row": role or method_name(str(method), library),
+                    "Runs": str(len(of)),
+                    "Seconds a run": f"{of['seconds'].mean():.0f}",
+                    "over the student's": amount(of["seconds"].mean() / alone["seconds"].mean()),
+                    "Images/s": amount(of["images_per_second"].mean()),
+                    "Peak memory, MB": f"{of['peak_memory_mb'].mean():.0f}",
+                }
+            )
+    hours = every["seconds"].sum() / HOURS
+    told = f"Together {len(every)} trainings of {amount(hours)} hours, each on one thread."
+    return "\n\n".join([_grid(lines), told])

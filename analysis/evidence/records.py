@@ -1,0 +1,102 @@
+"""What is kept of a study's runs under ``docs/evidence``: a few numbers of each, and its origin."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from analysis import publish, tables
+from analysis.statistics import POINTS
+from analysis.training_curves import records as logged
+from kd.evaluation import Metrics
+from kd.files import read_json, write_text
+from kd.methods.base import DETECTION
+from kd.settings.plan import Plan, Row
+from kd.settings.run import Run
+
+FOLDER = Path("docs/evidence")
+ORIGIN = (
+    *("started", "finished", "steps", "seconds", "images_per_second", "peak_memory_mb"),
+    *("commit", "data", "weights_sha256", "teacher_sha256", "cpu", "instructions", "threads"),
+    "command",
+)
+"""What is taken over from a run's provenance."""
+PROBED = 3
+"""Records of the first steps, whose gradients say where training began."""
+
+
+def collect(plan: Plan, study: str) -> None:
+    """Write rows, runs and distillation terms of a plan to CSV, from the runs that are finished."""
+    frame = publish.results(plan)
+    lines = list(_runs(plan))
+    write_text(FOLDER / f"{study}.csv", tables.to_csv(frame))
+    write_text(FOLDER / f"{study}-runs.csv", tables.to_csv(pd.DataFrame(lines)))
+    terms = [line for row, run in _distilled(plan) for line in _terms(row, run)]
+    write_text(FOLDER / f"{study}-terms.csv", tables.to_csv(pd.DataFrame(terms)))
+
+
+def read(name: str) -> pd.DataFrame:
+    """Return a CSV of the folder as it was written; an absent text is empty."""
+    frame = pd.read_csv(FOLDER / f"{name}.csv", keep_default_na=False, na_values=[""])
+    text = [column for column in frame if column in tables.WORDS or frame[column].dtype == object]
+    return frame.fillna(dict.fromkeys(text, "")).astype(dict.fromkeys(text, str))
+
+
+def _runs(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yield a line for each finished run of each row."""
+    for row in plan.rows:
+        for seed, run in row.runs.items():
+            if (run.directory / "metrics.json").exists():
+                what = {"table": row.table, "detector": row.detector, "method": row.method}
+                identity = {"setting": row.setting, "seed": seed}
+                yield {**what, **identity, **_figures(run), **_origin(run.directory)}
+
+
+def _figures(run: Run) -> dict[str, float | None]:
+    """Return the figures of a run in points."""
+    found = Metrics.read(run.directory / "metrics.json")
+    values = {name: getattr(found, name) for name in tables.FIGURES}
+    return {name: None if value is None else POINTS * value for name, value in values.items()}
+
+
+def _origin(directory: Path) -> dict[str, Any]:
+    record = read_json(directory / "provenance.json")
+    return {**{name: record.get(name) for name in ORIGIN}, "run": str(directory)}
+
+
+def _distilled(plan: Plan) -> Iterator[tuple[Row, Run]]:
+    """Yield every finished distilled run once."""
+    seen = set()
+    for row in plan.rows:
+        for run in row.runs.values():
+            done = (run.directory / "metrics.json").exists()
+            if row.kind == "distilled" and done and run.name not in seen:
+                seen.add(run.name)
+                yield row, run
+
+
+def _terms(row: Row, run: Run) -> Iterator[dict[str, Any]]:
+    """Yield how much each term weighs in a run: share of the loss, gradients beside detection's."""
+    found = logged(run.directory / "log.jsonl").records
+    probes = [record["gradient_norm"] for record in found if "gradient_norm" in record]
+    for term in found[-1]["share"]:
+        ratios = [_norm(probe[term]) / _norm(probe[DETECTION]) for probe in probes]
+        yield {
+            "detector": row.detector,
+            "method": row.method,
+            "setting": row.setting,
+            "seed": run.seed,
+            "term": term.removeprefix("loss_"),
+            "share": fmean(record["share"][term] for record in found),
+            "gradient_first": fmean(ratios[:PROBED]),
+            "gradient": fmean(ratios[PROBED:]),
+            "gradient_last": ratios[-1],
+            "run": str(run.directory),
+        }
+
+
+def _norm(levels: Sequence[float]) -> float:
+    """Return the L2 norm over all levels of the neck."""
+    return sum(each**2 for each in levels) ** 0.5
