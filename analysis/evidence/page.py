@@ -71,6 +71,10 @@ def _grid(lines: list[dict[str, str]]) -> str:
     return "\n\n".join(grids(Grid(header, [Section("", [[*line.values()] for line in lines])])))
 
 
+def _title(detector: object) -> str:
+    return Library().detector(str(detector), "evidence").title
+
+
 def _power(data: Data) -> str:
     """Return what gains so many seeds find, from baselines of the pilot's seeds."""
     pilot = data.runs[(data.runs["table"] == "pilot") & (data.runs["method"] == "baseline")]
@@ -85,7 +89,7 @@ def _power(data: Data) -> str:
             ]
             lines.append(
                 {
-                    "Detector": str(detector),
+                    "Detector": _title(detector),
                     "Baselines": str(count),
                     "AP": number(mean or 0.0, std),
                     "Seeds": str(seeds),
@@ -105,7 +109,7 @@ def _orderings(data: Data) -> str:
         better, worse = (method_name(line[side], library) for side in ("better", "worse"))
         lines.append(
             {
-                "Detector": line["detector"],
+                "Detector": _title(line["detector"]),
                 "Row": f"{better} over {worse}",
                 "Published": number(line["published"], signed=True),
                 "Seeds": str(line["seeds"]),
@@ -132,7 +136,7 @@ def _terms(data: Data) -> str:
     ):
         lines.append(
             {
-                "Detector": str(detector),
+                "Detector": _title(detector),
                 "Row": method_name(str(method), library),
                 "Term": str(term),
                 "Share of the loss, %": amount(100 * runs["share"].mean()),
@@ -182,7 +186,7 @@ def _price(data: Data) -> str:
             role = {"teacher": "Teacher", "baseline": "Student"}.get(str(method))
             lines.append(
                 {
-                    "Detector": str(detector),
+                    "Detector": _title(detector),
                     "Row": role or method_name(str(method), library),
                     "Runs": str(len(of)),
                     "Seconds a run": f"{of['seconds'].mean():.0f}",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import publish, tables
+from analysis import publish, sheets, tables
 from analysis.statistics import POINTS
 from analysis.training_curves import records as logged
 from kd.evaluation import Metrics
@@ -23,18 +23,21 @@ ORIGIN = (
     "command",
 )
 """What is taken over from a run's provenance."""
+ROW = ("table", "detector", "method", "setting", "seed")
+WEIGHED = ("share", "gradient_first", "gradient", "gradient_last")
 PROBED = 3
 """Records of the first steps, whose gradients say where training began."""
 
 
 def collect(plan: Plan, study: str) -> None:
     """Write rows, runs and distillation terms of a plan to CSV, from the runs that are finished."""
-    frame = publish.results(plan)
-    lines = list(_runs(plan))
-    write_text(FOLDER / f"{study}.csv", tables.to_csv(frame))
-    write_text(FOLDER / f"{study}-runs.csv", tables.to_csv(pd.DataFrame(lines)))
-    terms = [line for row, run in _distilled(plan) for line in _terms(row, run)]
-    write_text(FOLDER / f"{study}-terms.csv", tables.to_csv(pd.DataFrame(terms)))
+    rows = publish.results(plan)
+    rows = rows[rows["seeds"].str[0] != "0"].assign(**dict.fromkeys(sheets.RUNS, ""))
+    runs = pd.DataFrame(_runs(plan), columns=[*ROW, *tables.FIGURES, *ORIGIN, "run"])
+    found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
+    terms = pd.DataFrame(found, columns=[*ROW, "term", *WEIGHED])
+    for part, frame in (("", rows), ("-runs", runs), ("-terms", terms)):
+        write_text(FOLDER / f"{study}{part}.csv", tables.to_csv(frame))
 
 
 def read(name: str) -> pd.DataFrame:
@@ -49,9 +52,12 @@ def _runs(plan: Plan) -> Iterator[dict[str, Any]]:
     for row in plan.rows:
         for seed, run in row.runs.items():
             if (run.directory / "metrics.json").exists():
-                what = {"table": row.table, "detector": row.detector, "method": row.method}
-                identity = {"setting": row.setting, "seed": seed}
-                yield {**what, **identity, **_figures(run), **_origin(run.directory)}
+                yield {**_row(row, seed), **_figures(run), **_origin(run.directory)}
+
+
+def _row(row: Row, seed: int) -> dict[str, Any]:
+    values = (row.table, row.detector, row.method, row.setting, seed)
+    return dict(zip(ROW, values, strict=True))
 
 
 def _figures(run: Run) -> dict[str, float | None]:
@@ -82,19 +88,11 @@ def _terms(row: Row, run: Run) -> Iterator[dict[str, Any]]:
     found = logged(run.directory / "log.jsonl").records
     probes = [record["gradient_norm"] for record in found if "gradient_norm" in record]
     for term in found[-1]["share"]:
+        share = fmean(record["share"][term] for record in found)
         ratios = [_norm(probe[term]) / _norm(probe[DETECTION]) for probe in probes]
-        yield {
-            "detector": row.detector,
-            "method": row.method,
-            "setting": row.setting,
-            "seed": run.seed,
-            "term": term.removeprefix("loss_"),
-            "share": fmean(record["share"][term] for record in found),
-            "gradient_first": fmean(ratios[:PROBED]),
-            "gradient": fmean(ratios[PROBED:]),
-            "gradient_last": ratios[-1],
-            "run": str(run.directory),
-        }
+        weighed = (share, fmean(ratios[:PROBED]), fmean(ratios[PROBED:]), ratios[-1])
+        name = {"term": term.removeprefix("loss_")}
+        yield {**_row(row, run.seed), **name, **dict(zip(WEIGHED, weighed, strict=True))}
 
 
 def _norm(levels: Sequence[float]) -> float:
