@@ -29,7 +29,7 @@ def main() -> None:
     for study in options.studies or STUDIES:
         planned = plan(study, STUDIES[study], library)
         if options.collect:
-            records.collect(planned, study)
+            records.collect(planned, study, STUDIES[study])
         if not (records.FOLDER / f"{study}.csv").exists():
             print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)
             continue

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import gains, style, tables
-from analysis.evidence import records
+from analysis.evidence import causes, records
 from analysis.evidence.orderings import compared, stated
 from analysis.markdown import grids, listed
 from analysis.names import method_name
@@ -20,6 +20,8 @@ from kd.settings.plan import Plan
 PICTURES = Path("docs/figures/evidence")
 NO_RESULTS = frozenset({"pilot", "weights"})
 """Tables on seeds of their own, which have blocks of their own form."""
+DETECTORS = {"": "retinanet", "_two_stage": "faster_rcnn"}
+"""By what the names of their figures end in."""
 SEEDS = (3, 5, 8, 10)
 """For which it is said what they can see."""
 METHODS = 12
@@ -51,6 +53,11 @@ def blocks(data: Data) -> Iterator[tuple[str, str]]:
         if key not in NO_RESULTS and len(rows):
             yield f"{data.study}-{key}", _table(rows, data.study, key)
     yield f"{data.study}-orderings", _orderings(data)
+    for suffix, detector in DETECTORS.items():
+        yield (
+            f"{data.study}-causes{suffix}",
+            _grid(causes.table(data.study, suffix, detector, data.terms)),
+        )
     yield f"{data.study}-terms", _terms(data)
     yield f"{data.study}-weights", _weights(data)
     yield f"{data.study}-price", _price(data)
@@ -67,8 +74,10 @@ def _table(rows: pd.DataFrame, study: str, key: str) -> str:
 
 
 def _grid(lines: list[dict[str, str]]) -> str:
-    header = list(lines[0]) if lines else []
-    return "\n\n".join(grids(Grid(header, [Section("", [[*line.values()] for line in lines])])))
+    if not lines:
+        return "Not run yet."
+    rows = [[*line.values()] for line in lines]
+    return "\n\n".join(grids(Grid([*lines[0]], [Section("", rows)])))
 
 
 def _title(detector: object) -> str:
@@ -102,9 +111,9 @@ def _power(data: Data) -> str:
 
 def _orderings(data: Data) -> str:
     library = Library()
-    listed_ = [each for each in stated(library) if each.study == data.study]
+    asked = [each for each in stated(library) if each.study == data.study]
     lines = []
-    for line in tables.lines(compared(data.runs, listed_)):
+    for line in tables.lines(compared(data.runs, asked)) if asked else ():
         ends = f" ({number(line['low'], signed=True)} to {number(line['high'], signed=True)})"
         better, worse = (method_name(line[side], library) for side in ("better", "worse"))
         lines.append(

@@ -1,5 +1,6 @@
 """What is kept of a study's runs under ``docs/evidence``: a few numbers of each, and its origin."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +15,7 @@ from kd.evaluation import Metrics
 from kd.files import read_json, write_text
 from kd.methods.base import DETECTION
 from kd.settings.plan import Plan, Row
-from kd.settings.run import Run
+from kd.settings.run import Run, study_folder
 
 FOLDER = Path("docs/evidence")
 ORIGIN = (
@@ -23,21 +24,49 @@ ORIGIN = (
     "command",
 )
 """What is taken over from a run's provenance."""
-ROW = ("table", "detector", "method", "setting", "seed")
+ROW = ("table", "group", "row", "teacher", "student", "setting")
+"""What tells rows from each other; below, runs."""
+RUN = ("table", "detector", "method", "setting", "seed")
 WEIGHED = ("share", "gradient_first", "gradient", "gradient_last")
+FIGURES = {
+    "errors": "tide-differences",
+    "channels": "channel_distance-means",
+    "adapted": "channel_distance-means",
+    "ranks": "rank_agreement",
+    "errors_two_stage": "tide-differences",
+    "channels_two_stage": "channel_distance-means",
+}
+"""Of these figures of a study the data are kept, too, by the name of the table."""
 PROBED = 3
 """Records of the first steps, whose gradients say where training began."""
 
 
-def collect(plan: Plan, study: str) -> None:
-    """Write rows, runs and distillation terms of a plan to CSV, from the runs that are finished."""
+def collect(plan: Plan, study: str, scale: str) -> None:
+    """Write rows, runs and distillation terms of a plan to CSV, from the runs that are finished.
+
+    With them go the data of figures that were made. What was measured elsewhere is kept.
+    """
     rows = publish.results(plan)
-    rows = rows[rows["seeds"].str[0] != "0"].assign(**dict.fromkeys(sheets.RUNS, ""))
-    runs = pd.DataFrame(_runs(plan), columns=[*ROW, *tables.FIGURES, *ORIGIN, "run"])
+    rows = rows[~rows["seeds"].str.startswith("0/")].assign(**dict.fromkeys(sheets.RUNS, ""))
+    runs = pd.DataFrame(_runs(plan), columns=[*RUN, *tables.FIGURES, *ORIGIN, "run"])
     found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
-    terms = pd.DataFrame(found, columns=[*ROW, "term", *WEIGHED])
-    for part, frame in (("", rows), ("-runs", runs), ("-terms", terms)):
-        write_text(FOLDER / f"{study}{part}.csv", tables.to_csv(frame))
+    terms = pd.DataFrame(found, columns=[*RUN, "term", *WEIGHED])
+    _keep(study, rows, ROW)
+    _keep(f"{study}-runs", runs, RUN)
+    _keep(f"{study}-terms", terms, (*RUN, "term"))
+    for name, table in FIGURES.items():
+        source = study_folder(study, scale) / "figures" / name / f"{table}.csv"
+        if source.exists():
+            shutil.copyfile(source, FOLDER / f"{study}-{name}.csv")
+
+
+def _keep(name: str, found: pd.DataFrame, key: Sequence[str]) -> None:
+    """Write a CSV, and below what was found the lines of other keys that it has already."""
+    if (FOLDER / f"{name}.csv").exists():
+        before = read(name)
+        others = before[~before.set_index([*key]).index.isin(found.set_index([*key]).index)]
+        found = pd.concat([found, others]) if len(others) else found
+    write_text(FOLDER / f"{name}.csv", tables.to_csv(found))
 
 
 def read(name: str) -> pd.DataFrame:
@@ -57,7 +86,7 @@ def _runs(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _row(row: Row, seed: int) -> dict[str, Any]:
     values = (row.table, row.detector, row.method, row.setting, seed)
-    return dict(zip(ROW, values, strict=True))
+    return dict(zip(RUN, values, strict=True))
 
 
 def _figures(run: Run) -> dict[str, float | None]:

@@ -1,0 +1,250 @@
+"""The evidence page: what is kept of runs, what is made of it, and that the two agree."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.evidence import __main__ as evidence
+from analysis.evidence import causes, orderings, page, records
+from analysis.evidence.orderings import Ordering, compared, stated
+from analysis.statistics import interval, summary
+from kd.errors import UserError
+from kd.files import write_json
+from kd.settings.library import Library
+from kd.settings.plan import Plan, plan
+from tests.analysis.fakes import write_lines, write_metrics
+from tests.conftest import CONFIGS
+from tests.tiny import edit, make_project
+
+ROOT = Path(__file__).parent.parent.parent
+STUDY = "configs/studies/tiny.yaml"
+
+
+def kept(**ap: list[float]) -> pd.DataFrame:
+    """Return runs of a table: points of AP by method, seed after seed."""
+    lines = [
+        {"table": "t", "detector": "retinanet", "method": name, "setting": "", "seed": at, "AP": v}
+        for name, values in ap.items()
+        for at, v in enumerate(values)
+    ]
+    return pd.DataFrame(lines)
+
+
+def ordering(better: str, worse: str) -> Ordering:
+    return Ordering("tiny", "retinanet", "t", better, worse, 0.5, "a paper")
+
+
+# --- Orderings -----------------------------------------------------------------------------
+
+
+def test_an_ordering_is_a_paired_difference_over_seeds() -> None:
+    """1, 2 and 3 points: mean 2, deviation 1, and half of the interval t(2; 0.975) / sqrt(3)."""
+    (line,) = compared(kept(a=[31, 32, 36], b=[30, 30, 33]), [ordering("a", "b")]).itertuples()
+    assert (line.seeds, line.difference, line.std) == (3, 2, 1)
+    assert line.high - 2 == pytest.approx(4.302653 / 3**0.5)
+    assert line.holds == "open", "p is 0.07"
+
+
+def test_an_ordering_holds_or_is_reversed_where_its_corrected_p_is_small() -> None:
+    runs = kept(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
+    both = compared(runs, [ordering("a", "b"), ordering("b", "a")])
+    assert list(both["holds"]) == ["yes", "reversed"]
+    assert list(both["p_holm"]) == pytest.approx([2 * both["p"][0]] * 2), "Holm, of two"
+
+
+def test_orderings_of_a_detector_are_one_family() -> None:
+    runs = kept(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
+    elsewhere = runs.assign(detector="gfl")
+    other = ordering("a", "b")._replace(detector="gfl")
+    both = compared(pd.concat([runs, elsewhere]), [ordering("a", "b"), other])
+    assert list(both["p_holm"]) == pytest.approx(list(both["p"]))
+
+
+def test_what_was_not_run_is_said() -> None:
+    (line,) = compared(kept(a=[31, 32]), [ordering("a", "b")]).itertuples()
+    assert (line.seeds, line.holds) == (0, "not run")
+
+
+def test_every_stated_ordering_is_one_of_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = stated(Library(CONFIGS))
+    assert all(each.published > 0 for each in found)
+    tables = {each.study: Library(CONFIGS).study(each.study, "test").tables for each in found}
+    for each in found:
+        table = tables[each.study][each.table]
+        assert each.detector in table.detectors
+        assert {each.better, each.worse} <= {*table.methods}
+
+
+def test_a_number_that_was_not_published_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "orderings.csv"
+    line = "ours,retinanet,one_stage,rm,dicod,rm_pfi,T1,retinanet,r18,r50"
+    path.write_text(f"{','.join(orderings.COLUMNS)}\n{line}\n")
+    monkeypatch.setattr(orderings, "FILE", path)
+    with pytest.raises(UserError, match=r"orderings.csv: rm_pfi has no AP of 'dicod'"):
+        stated(Library(CONFIGS))
+
+
+# --- From runs to data, and from data to the page ------------------------------------------
+
+
+AP = {"teacher": 0.4, "baseline": 0.29, "rm": 0.31, "rm+pfi": 0.30}
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Return the plan of a tiny project whose runs of two seeds are there as files."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    edit(STUDY, seeds=2)
+    shutil.copytree(ROOT / "docs" / "evidence", "docs/evidence")
+    for path in records.FOLDER.glob("*.csv"):
+        path.unlink()
+    (records.FOLDER / "orderings.csv").write_text(",".join(orderings.COLUMNS) + "\n")
+    monkeypatch.setattr(evidence, "STUDIES", {"tiny": "tiny"})
+    planned = plan("tiny", "tiny", Library())
+    for row in planned.rows:
+        for seed, run in row.runs.items():
+            write(run.directory, AP[row.method] + 0.01 * seed, row.method)
+    return planned
+
+
+def write(directory: Path, ap: float, method: str) -> None:
+    write_metrics(directory, ap)
+    record = {"seconds": 100.0, "gpu_seconds": 0.0, "images_per_second": 10.0, "steps": 2}
+    write_json(directory / "provenance.json", {**record, "peak_memory_mb": 900, "commit": "abc"})
+    term = {"rm": ["loss_rm_cls"], "rm+pfi": ["loss_rm_cls", "loss_pfi"]}.get(method, [])
+    norms = {name: [3.0, 0.0] for name in term} | {"detection": [0.0, 6.0]}
+    shared = {"share": dict.fromkeys(term, 0.25), "loss": 1.0}
+    steps = [{"step": step, **shared, "gradient_norm": norms} for step in range(1, 5)]
+    write_lines(directory / "log.jsonl", [*steps, {"step": 5, **shared}])
+
+
+def test_what_is_kept_is_enough_for_every_number(made: Plan) -> None:
+    records.collect(made, "tiny", "tiny")
+    runs, terms, rows = (records.read(f"tiny{part}") for part in ("-runs", "-terms", ""))
+    assert len(runs) == 1 + 3 * 2, "a teacher, and two seeds of a baseline and two methods"
+    assert set(runs["commit"]) == {"abc"}
+    assert all(Path(run, "metrics.json").exists() for run in runs["run"])
+    gain = (
+        runs[runs["method"] == "rm"]["AP"].mean() - runs[runs["method"] == "baseline"]["AP"].mean()
+    )
+    (line,) = rows[rows["row"] == "RM"].itertuples()
+    assert line.gain == pytest.approx(gain) == pytest.approx(2)
+    (one, *_) = terms[terms["method"] == "rm"].itertuples()
+    assert (one.term, one.share, one.gradient, one.gradient_last) == ("rm_cls", 0.25, 0.5, 0.5)
+
+
+def test_what_was_measured_elsewhere_is_kept(made: Plan) -> None:
+    records.collect(made, "tiny", "tiny")
+    before = records.read("tiny-runs")
+    shutil.rmtree("results")
+    run = next(run for row in made.rows if row.method == "rm" for run in row.runs.values())
+    write(run.directory, 0.35, "rm")
+    records.collect(made, "tiny", "tiny")
+    after = records.read("tiny-runs").set_index("run")["AP"]
+    assert len(after) == len(before)
+    assert after[str(run.directory)] == pytest.approx(35)
+    others = before.set_index("run")["AP"].drop(str(run.directory))
+    assert after.drop(str(run.directory)).to_dict() == pytest.approx(others.to_dict())
+
+
+def test_the_page_is_made_of_the_data_alone(
+    made: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (table,) = made.study.tables
+    names = [f"tiny-{table}", "tiny-terms", "tiny-price"]
+    empty = "\n".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->" for name in names)
+    evidence.PAGE.write_text(empty)
+    monkeypatch.setattr("sys.argv", ["evidence", "--collect"])
+    evidence.main()
+    first = evidence.PAGE.read_text()
+    shutil.rmtree("results")
+    evidence.PAGE.write_text(empty)
+    monkeypatch.setattr("sys.argv", ["evidence"])
+    evidence.main()
+    assert evidence.PAGE.read_text() == first
+    assert "| +2.0 ± 0.0 (+2.0 to +2.0)* |" in first and " rm\\_cls " in first
+    assert "Together 7 trainings of 0.19 hours" in first
+    (picture,) = [line for line in first.splitlines() if line.startswith("![")]
+    assert Path("docs", picture.split("(")[1].rstrip(")")).is_file()
+
+
+def test_a_study_without_data_leaves_its_blocks(
+    made: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evidence.PAGE.write_text("as it was")
+    monkeypatch.setattr("sys.argv", ["evidence"])
+    evidence.main()
+    assert "nothing of tiny" in capsys.readouterr().err
+    assert evidence.PAGE.read_text() == "as it was"
+
+
+def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
+    swept = [("weight 1", 0.0), ("weight 4", 1.0), ("weight 16", -2.0)]
+    alone = [{"method": "baseline", "setting": "", "seed": s, "AP": 29.0 + s} for s in (100, 101)]
+    taught = [
+        {"method": "rm", "setting": setting, "seed": s, "AP": 29.0 + s + gain}
+        for setting, gain in swept
+        for s in (100, 101)
+    ]
+    runs = pd.DataFrame([*alone, *taught]).assign(table="weights", detector="retinanet")
+    data: Any = page.Data("ours", None, None, runs, None)  # type: ignore[arg-type]
+    (row,) = [line for line in page._weights(data).splitlines() if "RM" in line]
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0", "+1.0", "\u22122.0"]
+
+
+# --- What is committed ---------------------------------------------------------------------
+
+
+STUDIES = [each for each in evidence.STUDIES if (ROOT / f"docs/evidence/{each}.csv").exists()]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_committed_gains_are_those_of_the_committed_runs(
+    study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    planned = plan(study, evidence.STUDIES[study], Library())
+    rows, runs = records.read(study), records.read(f"{study}-runs")
+    checked = 0
+    for row in planned.rows:
+        title = planned.study.tables[row.table].title
+        of_table = runs[(runs["table"] == row.table) & (runs["detector"] == row.detector)]
+        mine, alone = (
+            of_table[(of_table["method"] == method) & (of_table["setting"] == setting)].set_index(
+                "seed"
+            )["AP"]
+            for method, setting in ((row.method, row.setting), ("baseline", ""))
+        )
+        name = Library().detector(row.detector, "test").title
+        label = causes.method_name(row.method, Library())
+        label += f" ({row.setting})" if row.setting else ""
+        places = (rows["table"] == title) & (rows["group"] == name) & (rows["row"] == label)
+        if row.kind == "distilled" and len(rows[places]):
+            gains = list((mine - alone).dropna())
+            (line,) = rows[places].itertuples()
+            assert line.gain == pytest.approx(summary(gains).mean, abs=1e-3)
+            if len(gains) > 1:
+                assert (line.gain_low, line.gain_high) == pytest.approx(interval(gains), abs=1e-3)
+            checked += 1
+    assert checked == (rows["kind"] == "distilled").sum()
+
+
+def test_the_committed_page_is_that_of_the_committed_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["evidence"])
+    evidence.main()
+    assert evidence.PAGE.read_text() == (ROOT / evidence.PAGE).read_text()
+    assert json.dumps(sorted(p.name for p in page.PICTURES.glob("*"))) == json.dumps(
+        sorted(p.name for p in (ROOT / page.PICTURES).glob("*"))
+    )
