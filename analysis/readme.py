@@ -11,7 +11,6 @@ from kd.settings.run import RESULTS, study_folder
 
 SHOWN = {
     "README.md": {"demo": "smoke", "bccd": "laptop"},
-    "docs/methods/README.md": {"ours": "smoke"},
 }
 """Studies shown in each document, at the scale they were run at."""
 MEASURED = {

@@ -185,10 +185,14 @@ def _weights(data: Data) -> str:
 
 
 def _price(data: Data) -> str:
-    """Return what trainings took beside their baselines, and all of the study together."""
+    """Return what trainings took beside their baselines, and all of the study together.
+
+    A run that found its teacher's outputs ready does not have its method's price.
+    """
     library, lines = Library(), []
     every = data.runs.drop_duplicates("run")
-    shown = data.runs[~data.runs["table"].isin(NO_RESULTS)].drop_duplicates("run")
+    cached = every["teacher_cache_mb"].fillna(0) > 0
+    shown = every[~every["table"].isin(NO_RESULTS) & ~cached]
     for detector, runs in shown.groupby("detector", sort=False):
         alone = runs[runs["method"] == "baseline"]
         for method, of in runs.groupby("method", sort=False):

@@ -20,7 +20,16 @@ from kd.settings.run import Run, study_folder
 FOLDER = Path("docs/evidence")
 ORIGIN = (
     *("started", "finished", "steps", "seconds", "images_per_second", "peak_memory_mb"),
-    *("commit", "data", "weights_sha256", "teacher_sha256", "cpu", "instructions", "threads"),
+    *(
+        "teacher_cache_mb",
+        "commit",
+        "data",
+        "weights_sha256",
+        "teacher_sha256",
+        "cpu",
+        "instructions",
+        "threads",
+    ),
     "command",
 )
 """What is taken over from a run's provenance."""
