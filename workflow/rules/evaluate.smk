@@ -1,3 +1,4 @@
+# What a training gave is measured before the next one starts, so that tables fill from the first.
 localrules:
     evaluate,
     resample,
@@ -10,6 +11,7 @@ rule predict:
         "results/runs/{run}/detections.json.gz",
     log:
         "results/runs/{run}/predict.log",
+    priority: 1
     threads: lambda wildcards: prediction(wildcards).threads
     resources:
         **asked(prediction),
@@ -25,6 +27,7 @@ rule evaluate:
         check_report,
     output:
         "results/runs/{run}/metrics.json",
+    priority: 1
     params:
         directory="results/runs/{run}",
     shell:
@@ -38,6 +41,7 @@ rule resample:
         check_report,
     output:
         "results/runs/{run}/resampled.npz",
+    priority: 1
     params:
         directory="results/runs/{run}",
     shell:
