@@ -18,7 +18,8 @@ from kd.settings.library import Library
 from kd.settings.plan import Plan
 
 PICTURES = Path("docs/figures/evidence")
-NO_RESULTS = frozenset({"pilot", "weights"})
+PILOTS = ("pilot", "pilot_two_stage")
+NO_RESULTS = frozenset({*PILOTS, "weights"})
 """Tables on seeds of their own, which have blocks of their own form."""
 DETECTORS = {"": "retinanet", "_two_stage": "faster_rcnn"}
 """By what the names of their figures end in."""
@@ -86,7 +87,8 @@ def _title(detector: object) -> str:
 
 def _power(data: Data) -> str:
     """Return what gains so many seeds find, from baselines of the pilot's seeds."""
-    pilot = data.runs[(data.runs["table"] == "pilot") & (data.runs["method"] == "baseline")]
+    alone = data.runs[data.runs["method"] == "baseline"]
+    pilot = alone[alone["table"].isin(PILOTS)]
     lines = []
     for detector, runs in pilot.groupby("detector"):
         mean, std, count = summary(runs["AP"])
