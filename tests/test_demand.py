@@ -128,7 +128,7 @@ def test_other_finished_runs_correct_the_model_by_their_median() -> None:
 def test_what_ran_on_cpus_or_at_another_scale_says_nothing_of_gpus() -> None:
     before = demand(DISTILLED)
     finished(named(workflow(), DISTILLED), gpus=0, images_per_second=0.1)
-    finished(named(workflow(scale="mini"), "retinanet-r50-w0.5/alone"), images_per_second=0.1)
+    finished(named(workflow(scale="mini"), "retinanet-r18-w0.5/alone"), images_per_second=0.1)
     assert demand(DISTILLED) == before
     assert demand(DISTILLED, gpus=0).runtime == 10_000  # 0.1 images a second
 
