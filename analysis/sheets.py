@@ -20,7 +20,10 @@ ABSENT = "\u2013"
 MINUS = "\u2212"
 TITLES = {"VOC07": "mAP"}
 """Figures that are printed by another name."""
-LEFT = {"Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"}
+LEFT = {
+    *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
+    *("Term", "Holds", "Settings"),
+}
 """Columns of words."""
 BETWEEN = "; "
 """Separates clauses of remarks, and what stands in, in a cell of the frame."""

@@ -34,9 +34,9 @@ def main() -> None:
             print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)
             continue
         text = PAGE.read_text(encoding="utf-8")
-        for name, block in page.blocks(page.load(study, planned)):
+        for name, make in page.blocks(page.load(study, planned)).items():
             if f"<!-- {name}: begin -->" in text:
-                text = insert(text, name, block, PAGE)
+                text = insert(text, name, make(), PAGE)
         write_text(PAGE, text)
 
 

@@ -1,6 +1,7 @@
 """The blocks of ``docs/evidence.md``: tables and figures from the data that lie beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,22 +47,22 @@ def load(study: str, plan: Plan) -> Data:
     return Data(study, plan, rows, runs, terms)
 
 
-def blocks(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each block of a study, and draw the figures in them."""
-    yield f"{data.study}-power", _power(data)
+def blocks(data: Data) -> dict[str, Callable[[], str]]:
+    """Return, by name, what makes the text of each block of a study, and draws its figure."""
+    found: dict[str, Callable[[], str]] = {}
     for key, table in data.plan.study.tables.items():
         rows = data.rows[data.rows["table"] == table.title]
         if key not in NO_RESULTS and len(rows):
-            yield f"{data.study}-{key}", _table(rows, data.study, key)
-    yield f"{data.study}-orderings", _orderings(data)
+            found[key] = partial(_table, rows, data.study, key)
     for suffix, detector in DETECTORS.items():
-        yield (
-            f"{data.study}-causes{suffix}",
-            _grid(causes.table(data.study, suffix, detector, data.terms)),
-        )
-    yield f"{data.study}-terms", _terms(data)
-    yield f"{data.study}-weights", _weights(data)
-    yield f"{data.study}-price", _price(data)
+        found[f"causes{suffix}"] = partial(_causes, data, suffix, detector)
+    makers = {"power": _power, "orderings": _orderings, "terms": _terms, "weights": _weights}
+    found |= {name: partial(make, data) for name, make in (makers | {"price": _price}).items()}
+    return {f"{data.study}-{name}": make for name, make in found.items()}
+
+
+def _causes(data: Data, suffix: str, detector: str) -> str:
+    return _grid(causes.table(data.study, suffix, detector, data.terms))
 
 
 def _table(rows: pd.DataFrame, study: str, key: str) -> str:
