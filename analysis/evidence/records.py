@@ -20,17 +20,8 @@ from kd.settings.run import Run, study_folder
 FOLDER = Path("docs/evidence")
 ORIGIN = (
     *("started", "finished", "steps", "seconds", "images_per_second", "peak_memory_mb"),
-    *(
-        "teacher_cache_mb",
-        "commit",
-        "data",
-        "weights_sha256",
-        "teacher_sha256",
-        "cpu",
-        "instructions",
-        "threads",
-    ),
-    "command",
+    *("teacher_cache_mb", "commit", "data", "weights_sha256", "teacher_sha256"),
+    *("cpu", "instructions", "threads", "command"),
 )
 """What is taken over from a run's provenance."""
 ROW = ("table", "group", "row", "teacher", "student", "setting")
