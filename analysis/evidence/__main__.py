@@ -29,7 +29,8 @@ def main() -> None:
     for study in options.studies or STUDIES:
         planned = plan(study, STUDIES[study], library)
         if options.collect:
-            records.collect(planned, study, STUDIES[study])
+            for line in records.collect(planned, study, STUDIES[study]):
+                print(line, file=sys.stderr)
         if not (records.FOLDER / f"{study}.csv").exists():
             print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)
             continue

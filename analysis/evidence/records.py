@@ -1,7 +1,8 @@
 """What is kept of a study's runs under ``docs/evidence``: a few numbers of each, and its origin."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,9 +25,8 @@ ORIGIN = (
     *("cpu", "instructions", "threads", "command"),
 )
 """What is taken over from a run's provenance."""
-ROW = ("table", "group", "row", "teacher", "student", "setting")
-"""What tells rows from each other; below, runs."""
 RUN = ("table", "detector", "method", "setting", "seed")
+"""What tells a study's runs from each other."""
 WEIGHED = ("share", "gradient_first", "gradient", "gradient_last")
 FIGURES = {
     "errors": "tide-differences",
@@ -41,31 +41,66 @@ PROBED = 3
 """Records of the first steps, whose gradients say where training began."""
 
 
-def collect(plan: Plan, study: str, scale: str) -> None:
+def collect(plan: Plan, study: str, scale: str) -> list[str]:
     """Write rows, runs and distillation terms of a plan to CSV, from the runs that are finished.
 
-    With them go the data of figures that were made. What was measured elsewhere is kept.
+    A table is taken whole: where runs that it was made of are not here it stays as it is, and a
+    line that says so is returned. With the tables go the data of figures that were made.
     """
-    rows = publish.results(plan)
-    rows = rows[~rows["seeds"].str.startswith("0/")].assign(**dict.fromkeys(sheets.RUNS, ""))
-    runs = pd.DataFrame(_runs(plan), columns=[*RUN, *tables.FIGURES, *ORIGIN, "run"])
-    found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
-    terms = pd.DataFrame(found, columns=[*RUN, "term", *WEIGHED])
-    _keep(study, rows, ROW)
-    _keep(f"{study}-runs", runs, RUN)
-    _keep(f"{study}-terms", terms, (*RUN, "term"))
+    stay = {key: missing for key in plan.study.tables if (missing := _missing(plan, study, key))}
+    rows = [row for row in plan.rows if row.table not in stay and _begun(row)]
+    if rows:
+        _write(replace(plan, rows=rows), study)
     for name, table in FIGURES.items():
         source = study_folder(study, scale) / "figures" / name / f"{table}.csv"
         if source.exists():
             shutil.copyfile(source, FOLDER / f"{study}-{name}.csv")
+    return [
+        f"{study}, {key}: stays as it is, {len(runs)} of its runs are not here ({runs[0]}, ...)"
+        for key, runs in stay.items()
+    ]
 
 
-def _keep(name: str, found: pd.DataFrame, key: Sequence[str]) -> None:
-    """Write a CSV, and below what was found the lines of other keys that it has already."""
+def _write(plan: Plan, study: str) -> None:
+    """Write all that is kept of a plan's rows to the CSV, in the place of the same tables."""
+    named = {key: table.title for key, table in plan.study.tables.items()}
+    taken = dict.fromkeys(row.table for row in plan.rows)
+    runs = pd.DataFrame(_runs(plan), columns=[*RUN, *tables.FIGURES, *ORIGIN, "run"])
+    found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
+    terms = pd.DataFrame(found, columns=[*RUN, "term", *WEIGHED])
+    rows = publish.results(plan).assign(**dict.fromkeys(sheets.RUNS, ""))
+    _put(study, rows, [named[key] for key in taken], [*named.values()])
+    _put(f"{study}-runs", runs, taken, [*named])
+    _put(f"{study}-terms", terms, taken, [*named])
+
+
+def _missing(plan: Plan, study: str, table: str) -> list[str]:
+    """Return the runs that a kept table was made of, and still would be, that are not here."""
+    if not (FOLDER / f"{study}-runs.csv").exists():
+        return []
+    kept = read(f"{study}-runs")
+    wanted = {
+        str(run.directory) for row in plan.rows if row.table == table for run in row.runs.values()
+    }
+    return [
+        run
+        for run in dict.fromkeys(kept[kept["table"] == table]["run"])
+        if run in wanted and not Path(run, "metrics.json").exists()
+    ]
+
+
+def _begun(row: Row) -> bool:
+    return any((run.directory / "metrics.json").exists() for run in row.runs.values())
+
+
+def _put(name: str, found: pd.DataFrame, taken: Iterable[str], order: Sequence[str]) -> None:
+    """Write a CSV of tables in their order, of which those that were taken are what was found."""
     if (FOLDER / f"{name}.csv").exists():
         before = read(name)
-        others = before[~before.set_index([*key]).index.isin(found.set_index([*key]).index)]
+        others = before[~before["table"].isin([*taken]) & before["table"].isin(order)]
         found = pd.concat([found, others]) if len(others) else found
+    place = {table: at for at, table in enumerate(order)}
+    found = found.sort_values("table", key=lambda each: each.map(place), kind="stable")
     write_text(FOLDER / f"{name}.csv", tables.to_csv(found))
 
 

@@ -140,18 +140,34 @@ def test_what_is_kept_is_enough_for_every_number(made: Plan) -> None:
     assert (one.term, one.share, one.gradient, one.gradient_last) == ("rm_cls", 0.25, 0.5, 0.5)
 
 
-def test_what_was_measured_elsewhere_is_kept(made: Plan) -> None:
+def test_a_table_is_taken_whole_or_stays(made: Plan) -> None:
     records.collect(made, "tiny", "tiny")
-    before = records.read("tiny-runs")
-    shutil.rmtree("results")
+    before = Path("docs/evidence/tiny-runs.csv").read_text()
     run = next(run for row in made.rows if row.method == "rm" for run in row.runs.values())
+    (run.directory / "metrics.json").unlink()
+    (told,) = records.collect(made, "tiny", "tiny")
+    (table,) = made.study.tables
+    assert told.startswith(f"tiny, {table}: stays as it is, 1 of its runs are not here")
+    assert str(run.directory) in told
+    assert Path("docs/evidence/tiny-runs.csv").read_text() == before
     write(run.directory, 0.35, "rm")
-    records.collect(made, "tiny", "tiny")
+    assert records.collect(made, "tiny", "tiny") == []
     after = records.read("tiny-runs").set_index("run")["AP"]
-    assert len(after) == len(before)
     assert after[str(run.directory)] == pytest.approx(35)
-    others = before.set_index("run")["AP"].drop(str(run.directory))
-    assert after.drop(str(run.directory)).to_dict() == pytest.approx(others.to_dict())
+    (line,) = records.read("tiny").query("row == 'RM'").itertuples()
+    assert line.gain == pytest.approx((35 - 29 + 32 - 30) / 2)
+
+
+def test_lines_of_runs_that_are_no_longer_planned_go(made: Plan) -> None:
+    records.collect(made, "tiny", "tiny")
+    edit("configs/schedules/tiny.yaml", lr=0.02)
+    anew = plan("tiny", "tiny", Library())
+    for row in anew.rows:
+        for run in row.runs.values():
+            write(run.directory, AP[row.method], row.method)
+    assert records.collect(anew, "tiny", "tiny") == []
+    planned = {str(run.directory) for row in anew.rows for run in row.runs.values()}
+    assert set(records.read("tiny-runs")["run"]) == planned
 
 
 def test_the_page_is_made_of_the_data_alone(
