@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import gains, style, tables
-from analysis.evidence import causes, records
+from analysis.evidence import causes, claims, records
 from analysis.evidence.orderings import compared, stated
 from analysis.markdown import grids, listed
 from analysis.names import method_name
@@ -66,13 +66,14 @@ def _causes(data: Data, suffix: str, detector: str) -> str:
 
 
 def _table(rows: pd.DataFrame, study: str, key: str) -> str:
-    """Return a table of results and the figure of its gains."""
+    """Return a table of results, the figure of its gains, and what can be said of them."""
     (sheet,) = sheets(rows)
     path = PICTURES / f"{study}-{key}"
     style.save(gains.plot(rows), path)
     path.with_suffix(".pdf").unlink()
     picture = f"![{sheet.title}](figures/evidence/{path.name}.png)"
-    return "\n\n".join([*grids(sheet.results), *listed(sheet.notes), picture])
+    said = _grid([*claims.table(rows)])
+    return "\n\n".join([*grids(sheet.results), *listed(sheet.notes), picture, said])
 
 
 def _grid(lines: list[dict[str, str]]) -> str:
@@ -127,15 +128,11 @@ def _orderings(data: Data) -> str:
                 "Seeds": str(line["seeds"]),
                 "Here": number(line["difference"], line["std"], signed=True)
                 + (ends if line["seeds"] > 1 else ""),
-                "p, corrected": _p(line["p_holm"]),
+                "p, corrected": claims.probability(line["p_holm"]),
                 "Holds": line["holds"],
             }
         )
     return _grid(lines)
-
-
-def _p(value: float) -> str:
-    return ABSENT if pd.isna(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _terms(data: Data) -> str:

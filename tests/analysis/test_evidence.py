@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.evidence import __main__ as evidence
-from analysis.evidence import causes, orderings, page, records
+from analysis.evidence import causes, claims, orderings, page, records
 from analysis.evidence.orderings import Ordering, compared, stated
 from analysis.statistics import interval, summary
 from kd.errors import UserError
@@ -21,6 +21,7 @@ from tests.conftest import CONFIGS
 from tests.tiny import edit, make_project
 
 ROOT = Path(__file__).parent.parent.parent
+NAN = float("nan")
 STUDY = "configs/studies/tiny.yaml"
 
 
@@ -89,6 +90,17 @@ def test_a_number_that_was_not_published_is_an_error(
     monkeypatch.setattr(orderings, "FILE", path)
     with pytest.raises(UserError, match=r"orderings.csv: rm_pfi has no AP of 'dicod'"):
         stated(Library(CONFIGS))
+
+
+# --- What is said of a gain ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gain", "corrected", "word"),
+    [(2.0, 0.049, "helps"), (-2.0, 0.049, "hurts"), (2.0, 0.05, "open"), (2.0, NAN, "open")],
+)
+def test_the_corrected_test_decides_the_word(gain: float, corrected: float, word: str) -> None:
+    assert claims.verdict({"gain": gain, "p_holm": corrected}) == word
 
 
 # --- From runs to data, and from data to the page ------------------------------------------
@@ -187,6 +199,11 @@ def test_the_page_is_made_of_the_data_alone(
     assert evidence.PAGE.read_text() == first
     assert "| +2.0 ± 0.0 (+2.0 to +2.0)* |" in first and " rm\\_cls " in first
     assert "Together 7 trainings of 0.19 hours" in first
+    said = [line.split("|") for line in first.splitlines() if "| helps" in line]
+    assert [[cell.strip() for cell in line[1:4]] for line in said] == [
+        ["RM", "+2.0", "+2.0 to +2.0"],
+        ["RM + PFI", "+1.0", "+1.0 to +1.0"],
+    ]
     (picture,) = [line for line in first.splitlines() if line.startswith("![")]
     assert Path("docs", picture.split("(")[1].rstrip(")")).is_file()
 
