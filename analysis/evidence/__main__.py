@@ -6,6 +6,7 @@ With ``--collect`` the data are first taken from the runs that are finished here
 import argparse
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from analysis.evidence import page, records
 from analysis.readme import insert
@@ -15,8 +16,16 @@ from kd.settings.library import Library
 from kd.settings.plan import plan
 
 PAGE = Path("docs/evidence.md")
-STUDIES = {"ours": "mini", "bccd": "laptop"}
-"""The studies of the page, at their scales."""
+
+
+class Part(NamedTuple):
+    """How a study of the page is run: at which scale, and with how many seeds if not its own."""
+
+    scale: str
+    seeds: int | None = None
+
+
+STUDIES = {"ours": Part("mini"), "bccd": Part("laptop", seeds=10)}
 
 
 def main() -> None:
@@ -27,9 +36,10 @@ def main() -> None:
     options = parser.parse_args()
     library = Library()
     for study in options.studies or STUDIES:
-        planned = plan(study, STUDIES[study], library)
+        scale, seeds = STUDIES[study]
+        planned = plan(study, scale, library, seeds)
         if options.collect:
-            for line in records.collect(planned, study, STUDIES[study]):
+            for line in records.collect(planned, study, scale):
                 print(line, file=sys.stderr)
         if not (records.FOLDER / f"{study}.csv").exists():
             print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)

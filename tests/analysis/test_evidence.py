@@ -118,7 +118,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for path in records.FOLDER.glob("*.csv"):
         path.unlink()
     (records.FOLDER / "orderings.csv").write_text(",".join(orderings.COLUMNS) + "\n")
-    monkeypatch.setattr(evidence, "STUDIES", {"tiny": "tiny"})
+    monkeypatch.setattr(evidence, "STUDIES", {"tiny": evidence.Part("tiny")})
     planned = plan("tiny", "tiny", Library())
     for row in planned.rows:
         for seed, run in row.runs.items():
@@ -243,7 +243,8 @@ def test_committed_gains_are_those_of_the_committed_runs(
     study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    planned = plan(study, evidence.STUDIES[study], Library())
+    part = evidence.STUDIES[study]
+    planned = plan(study, part.scale, Library(), part.seeds)
     rows, runs = records.read(study), records.read(f"{study}-runs")
     checked = 0
     for row in planned.rows:
