@@ -68,12 +68,14 @@ def _causes(data: Data, suffix: str, detector: str) -> str:
 def _table(rows: pd.DataFrame, study: str, key: str) -> str:
     """Return a table of results, the figure of its gains, and what can be said of them."""
     (sheet,) = sheets(rows)
+    (section,) = sheet.results.sections  # of its one detector, which the page names above it
+    results = sheet.results._replace(sections=[section._replace(title="")])
     path = PICTURES / f"{study}-{key}"
     style.save(gains.plot(rows), path)
     path.with_suffix(".pdf").unlink()
     picture = f"![{sheet.title}](figures/evidence/{path.name}.png)"
     said = _grid([*claims.table(rows)])
-    return "\n\n".join([*grids(sheet.results), *listed(sheet.notes), picture, said])
+    return "\n\n".join([*grids(results), *listed(sheet.notes), picture, said])
 
 
 def _grid(lines: list[dict[str, str]]) -> str:
