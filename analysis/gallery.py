@@ -15,13 +15,15 @@ from kd.files import replacing, write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 
-SHOWN = {"demo": "smoke", "defeat": "smoke", "sensitivity": "smoke", "bccd": "laptop"}
+SHOWN = {"demo": "smoke", "ours": "mini", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies of images that are not this project's: figures that show images are left out."""
 PAGE, PICTURES = Path("docs/gallery.md"), Path("docs/figures/gallery")
 WIDTH, COLOURS = 1400, 256
 """Pixels, and colours, of a picture on the page; the PDF beside the original is a drawing."""
+LISTED = 12
+"""Runs that a command lists at most; the caption beside the figure names all."""
 INTRODUCTION = """# Gallery
 
 Every figure of an analysis, made from the runs of the studies by one command and put here by
@@ -73,7 +75,8 @@ def _figure(study: str, figure: Planned, planned: Plan) -> Iterator[str]:
     yield _finding((figure.folder / "caption.md").read_text(encoding="utf-8"))
     request = f"--config study={study} scale={SHOWN[study]}"
     yield f"```\nsnakemake figure_{figure.name} {request}\n```"
-    yield f"or, of any runs:\n\n```\n{_alone(figure)}\n```"
+    if len(figure.runs) <= LISTED:
+        yield f"or, of any runs:\n\n```\n{_alone(figure)}\n```"
 
 
 def _finding(caption: str) -> str:

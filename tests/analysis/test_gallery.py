@@ -52,3 +52,11 @@ def test_its_command_runs_as_it_stands() -> None:
     Path("results/tiny/tiny/figures/weights/ablation.csv").unlink()
     assert main(arguments) == 0
     assert Path("results/tiny/tiny/figures/weights/ablation.csv").exists()
+
+
+def test_a_command_of_many_runs_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "LISTED", 3)  # a teacher, a student, and two values of RM's weight
+    gallery.main()
+    page = Path("docs/gallery.md").read_text()
+    assert "snakemake figure_weights" in page
+    assert "kd analyse" not in page
