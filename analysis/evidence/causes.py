@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis import tables
 from analysis.evidence import records
+from analysis.evidence.claims import ratio
 from analysis.names import method_name
 from analysis.sheets import ABSENT, amount, number
 from kd.settings.library import Library
@@ -42,7 +43,7 @@ def _cells(
 ) -> Iterator[tuple[str, str]]:
     of_run = terms.groupby("seed")
     yield "Share of the loss, %", amount(100 * of_run["share"].sum().mean())
-    yield "Gradient", amount(of_run["gradient"].sum().mean())
+    yield "Gradient", ratio(of_run["gradient"].sum().mean())
     for figure, title in (("channels", "raw"), ("adapted", "adapted")):
         for region in ("objects", "background"):
             yield f"Distance, {region}, {title}, %", _distance(found[figure], row, region)

@@ -38,6 +38,11 @@ def probability(value: float) -> str:
     return ABSENT if pd.isna(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
+def ratio(value: float) -> str:
+    """Return a ratio in print, with two digits however small it is."""
+    return ABSENT if pd.isna(value) else f"{value:.2g}"
+
+
 def _ends(line: dict[str, Any], kind: str) -> str:
     low, high = (line[f"{kind}_{end}"] for end in ("low", "high"))
     if pd.isna(low):

@@ -152,7 +152,7 @@ def _terms(data: Data) -> str:
                 "Term": str(term),
                 "Share of the loss, %": amount(100 * runs["share"].mean()),
                 **{
-                    title: amount(runs[column].mean())
+                    title: claims.ratio(runs[column].mean())
                     for title, column in (
                         ("Gradient, first steps", "gradient_first"),
                         ("on average", "gradient"),

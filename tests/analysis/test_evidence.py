@@ -103,6 +103,13 @@ def test_the_corrected_test_decides_the_word(gain: float, corrected: float, word
     assert claims.verdict({"gain": gain, "p_holm": corrected}) == word
 
 
+def test_a_small_ratio_keeps_its_digits() -> None:
+    """A term without a gradient is told from one that has next to none."""
+    assert [claims.ratio(each) for each in (0.0, 0.000454, 0.137, 7.17, NAN)] == [
+        *("0", "0.00045", "0.14", "7.2", "\u2013")
+    ]
+
+
 # --- From runs to data, and from data to the page ------------------------------------------
 
 
