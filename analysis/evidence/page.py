@@ -62,7 +62,10 @@ def blocks(data: Data) -> dict[str, Callable[[], str]]:
 
 
 def _causes(data: Data, suffix: str, detector: str) -> str:
-    return _grid(causes.table(data.study, suffix, detector, data.terms))
+    """Return what is known of the methods in a detector's first table, of which the figures are."""
+    first = next((row.table for row in data.plan.rows if row.detector == detector), None)
+    terms = data.terms[data.terms["table"] == first]
+    return _grid(causes.table(data.study, suffix, detector, terms))
 
 
 def _table(rows: pd.DataFrame, study: str, key: str) -> str:
