@@ -47,7 +47,7 @@ def collect(plan: Plan, study: str, scale: str) -> list[str]:
     A table is taken whole: where runs that it was made of are not here it stays as it is, and a
     line that says so is returned. With the tables go the data of figures that were made.
     """
-    stay = {key: missing for key in plan.study.tables if (missing := _missing(plan, study, key))}
+    stay = _missing(plan, study)
     rows = [row for row in plan.rows if row.table not in stay and _begun(row)]
     if rows:
         _write(replace(plan, rows=rows), study)
@@ -74,19 +74,19 @@ def _write(plan: Plan, study: str) -> None:
     _put(f"{study}-terms", terms, taken, [*named])
 
 
-def _missing(plan: Plan, study: str, table: str) -> list[str]:
-    """Return the runs that a kept table was made of, and still would be, that are not here."""
+def _missing(plan: Plan, study: str) -> dict[str, list[str]]:
+    """Return, by table, the runs that it was made of, and still would be, that are not here."""
+    missing: dict[str, list[str]] = {}
     if not (FOLDER / f"{study}-runs.csv").exists():
-        return []
+        return missing
     kept = read(f"{study}-runs")
-    wanted = {
-        str(run.directory) for row in plan.rows if row.table == table for run in row.runs.values()
-    }
-    return [
-        run
-        for run in dict.fromkeys(kept[kept["table"] == table]["run"])
-        if run in wanted and not Path(run, "metrics.json").exists()
-    ]
+    made_of = set(zip(kept["table"], kept["run"], strict=True))
+    for row in plan.rows:
+        for run in row.runs.values():
+            place = (row.table, str(run.directory))
+            if place in made_of and not (run.directory / "metrics.json").exists():
+                missing.setdefault(row.table, []).append(str(run.directory))
+    return missing
 
 
 def _begun(row: Row) -> bool:
