@@ -18,6 +18,7 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional
 
+from kd import roi_align
 from kd.errors import UserError
 
 _NAME = "mmcv._ext"
@@ -127,13 +128,15 @@ def roi_align_backward(
     UnservedOperatorError for max pooling.
     """
     _require_average(pool_mode, "roi_align_backward")
-    size = (aligned_height, aligned_width)
+    size, shape = (aligned_height, aligned_width), grad_input.shape
     grad_output, rois = _common_float(grad_output, rois)
-    grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, spatial_scale, *size, *grad_input.shape, sampling_ratio, aligned
+    if roi_align.separable(grad_output, shape):
+        found = roi_align.spread(grad_output, rois, shape, spatial_scale, sampling_ratio, aligned)
+    else:
+        found = torch.ops.torchvision._roi_align_backward(
+            grad_output, rois, spatial_scale, *size, *shape, sampling_ratio, aligned
         )
-    )
+    grad_input.copy_(found)
 
 
 def sigmoid_focal_loss_forward(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from kd import roi_align
 from kd.errors import UserError
 from kd.mmcv_ops import UnservedOperatorError, install
 
@@ -102,13 +103,33 @@ def test_roi_align_matches_the_reference(scale, ratio, aligned, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
-def test_roi_align_gradient(ratio, aligned, device):
+@pytest.mark.parametrize("largest", [0, roi_align.LARGEST])
+def test_roi_align_gradient(largest, ratio, aligned, device, monkeypatch):
+    monkeypatch.setattr(roi_align, "LARGEST", largest)
     features, rois = random_features()[:, :1, :6, :6].to(device), ROIS.to(device)
 
     def pool(image: torch.Tensor) -> torch.Tensor:
         return ops.roi_align(image, rois, (2, 2), 0.7, ratio, "avg", aligned)
 
     assert torch.autograd.gradcheck(pool, features.requires_grad_(), nondet_tol=1e-10)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 1, 3])
+def test_roi_align_gradient_by_products_is_that_of_the_kernel(ratio, aligned):
+    generator = torch.Generator().manual_seed(3)
+    shape, size = torch.Size((3, 5, 17, 23)), (7, 4)
+    corner, side = torch.rand(2, 200, 2, generator=generator, dtype=torch.float64)
+    near = corner * 120 - 14
+    image = torch.arange(200)[:, None] % 2  # of the third there is none
+    rois = torch.cat([image, near, near + side * 150], 1)
+    gradient = torch.randn(200, 5, *size, generator=generator, dtype=torch.float64)
+    expected = torch.ops.torchvision._roi_align_backward(
+        gradient, rois, 0.2, *size, *shape, ratio, aligned
+    )
+    found = roi_align.spread(gradient, rois, shape, 0.2, ratio, aligned)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert not found[2].any()
 
 
 @pytest.mark.parametrize("device", DEVICES)
