@@ -20,7 +20,7 @@ def separable(gradient: Tensor, shape: torch.Size) -> bool:
 def spread(
     gradient: Tensor, rois: Tensor, shape: torch.Size, scale: float, ratio: int, aligned: bool
 ) -> Tensor:
-    """Return RoIAlign's gradient for maps of ``shape`` (B, C, H, W), given (K, C, h, w) of its output.
+    """Return the gradient for maps of ``shape`` (B, C, H, W), given that of RoIs (K, C, h, w).
 
     ``rois``: (K, 5), index and xyxy in pixels; ``ratio``: samples along a cell, 0 for as many as a
     RoI's size asks for. Samples lie as in ``torchvision.ops.roi_align`` (0.26).
