@@ -22,6 +22,7 @@ from torchvision.models import resnet18
 
 import kd.runtime  # noqa: F401
 from benchmarks.report import Line, arguments, publish
+from kd import roi_align
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.methods import dicod, gid, tadf
 from kd.methods.rm import RankMimicking
@@ -57,7 +58,8 @@ def main() -> None:
     torch.manual_seed(0)
     batch = made(device)
     lines, notes = [], []
-    for shortcut in [*heads(batch), *masks(batch), *regions(device), *crops(batch), *ranks(batch)]:
+    every = [*heads(batch), *masks(batch), *regions(device), *pooled(device), *crops(batch)]
+    for shortcut in [*every, *ranks(batch)]:
         times = in_turn({"plain": shortcut.plain, "short": shortcut.short}, options.rounds)
         details = {f"{name} ms": 1000 * spread(each).median for name, each in times.items()}
         value = ratio(times["plain"], times["short"])
@@ -155,6 +157,27 @@ def regions(device: str) -> list[Shortcut]:
             lambda: apart(plain_forms.relative_distances),
             lambda: apart(gid.relative_distances),
         ),
+    ]
+
+
+def pooled(device: str) -> list[Shortcut]:
+    """RoIAlign's gradient, which is computed so on CPUs alone."""
+    if device != "cpu":
+        return []
+    size, stride, align = (7, 7), 8, (0, True)
+    shape = torch.Size((IMAGES, 64, SIDE // stride, SIDE // stride))
+    image = torch.arange(500)[:, None] % IMAGES
+    corner = torch.rand(500, 2) * SIDE * 0.9
+    rois = torch.cat([image, corner, corner + 8 + 48 * torch.rand(500, 2)], 1)
+    gradient = torch.randn(500, shape[1], *size)
+    kernel = torch.ops.torchvision._roi_align_backward
+    return [
+        Shortcut(
+            "gradient of RoIAlign at 500 regions",
+            "5: products of matrices in place of scattered samples",
+            lambda: kernel(gradient, rois, 1 / stride, *size, *shape, *align),
+            lambda: roi_align.spread(gradient, rois, shape, 1 / stride, *align),
+        )
     ]
 
 
