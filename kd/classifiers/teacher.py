@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import ResNet
 
+from kd.classifiers import strided
 from kd.errors import UserError
 from kd.weights import load_strictly
 
@@ -98,7 +98,7 @@ def _stem(network: ResNet, crops: Tensor) -> Tensor:
         norm.weight,
         norm.bias,
     )
-    maps = F.conv2d(crops, weight, bias, conv.stride, conv.padding)
+    maps = strided.conv2d(crops, weight, bias, conv.stride[0], conv.padding[0])
     return network.maxpool(maps).relu()
 
 
