@@ -18,7 +18,7 @@ ERRORS = ("Cls", "Loc", "Bkg", "Miss")
 
 
 def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[dict[str, str]]:
-    """Return what is known of each method of a detector; empty before its figures were made.
+    """Return what is known of each method of a detector: what its runs and its figures say.
 
     ``suffix``: of the names of the detector's figures; ``terms``: of ``analysis.evidence.records``.
     """
@@ -27,10 +27,12 @@ def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[d
     }
     library = Library()
     of_detector = terms[(terms["detector"] == detector) & (terms["setting"] == "")]
-    return [
+    lines = [
         {"Row": (name := method_name(str(method), library)), **dict(_cells(name, own, named))}
         for method, own in of_detector.groupby("method", sort=False)
     ]
+    known = {key for line in lines for key, cell in line.items() if cell != ABSENT}
+    return [{key: cell for key, cell in line.items() if key in known} for line in lines]
 
 
 def _kept(study: str, figure: str) -> pd.DataFrame | None:

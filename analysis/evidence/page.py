@@ -214,5 +214,14 @@ def _price(data: Data) -> str:
                 }
             )
     hours = every["seconds"].sum() / HOURS
-    told = f"Together {len(every)} trainings of {amount(hours)} hours, each on one thread."
-    return "\n\n".join([_grid(lines), told])
+    told = f"Together {len(every)} trainings of {amount(hours)} hours, each on one thread. "
+    return "\n\n".join([_grid(lines), told + _processors(shown)])
+
+
+def _processors(runs: pd.DataFrame) -> str:
+    """Return what runs computed with, by detector: a ratio is of one processor, seconds are not."""
+    named = runs[runs["cpu"].fillna("") != ""]
+    return " ".join(
+        f"{_title(detector)}: {', '.join(sorted({*(of['cpu'] + ' with ' + of['instructions'])}))}."
+        for detector, of in named.groupby("detector", sort=False)
+    )

@@ -136,7 +136,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 def write(directory: Path, ap: float, method: str) -> None:
     write_metrics(directory, ap)
     record = {"seconds": 100.0, "gpu_seconds": 0.0, "images_per_second": 10.0, "steps": 2}
-    write_json(directory / "provenance.json", {**record, "peak_memory_mb": 900, "commit": "abc"})
+    machine = {"peak_memory_mb": 900, "cpu": "a processor", "instructions": "AVX2"}
+    write_json(directory / "provenance.json", {**record, **machine, "commit": "abc"})
     term = {"rm": ["loss_rm_cls"], "rm+pfi": ["loss_rm_cls", "loss_pfi"]}.get(method, [])
     norms = {name: [3.0, 0.0] for name in term} | {"detection": [0.0, 6.0]}
     shared = {"share": dict.fromkeys(term, 0.25), "loss": 1.0}
@@ -205,7 +206,7 @@ def test_the_page_is_made_of_the_data_alone(
     evidence.main()
     assert evidence.PAGE.read_text() == first
     assert "| +2.0 ± 0.0 (+2.0 to +2.0)* |" in first and " rm\\_cls " in first
-    assert "Together 7 trainings of 0.19 hours" in first
+    assert "Together 7 trainings of 0.19 hours, each on one thread. RetinaNet: a processor" in first
     said = [line.split("|") for line in first.splitlines() if "| helps" in line]
     assert [[cell.strip() for cell in line[1:4]] for line in said] == [
         ["RM", "+2.0", "+2.0 to +2.0"],
@@ -237,6 +238,14 @@ def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
     data: Any = page.Data("ours", None, None, runs, None)  # type: ignore[arg-type]
     (row,) = [line for line in page._weights(data).splitlines() if "RM" in line]
     assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0", "+1.0", "\u22122.0"]
+
+
+def test_what_is_known_of_no_method_has_no_column(made: Plan) -> None:
+    """Figures were not made, so that of causes there are what logs say."""
+    records.collect(made, "tiny", "tiny")
+    lines = causes.table("tiny", "", "retinanet", records.read("tiny-terms"))
+    assert [[*line] for line in lines] == [["Row", "Share of the loss, %", "Gradient"]] * 2
+    assert [line["Share of the loss, %"] for line in lines] == ["25.0", "50.0"]
 
 
 # --- What is committed ---------------------------------------------------------------------
