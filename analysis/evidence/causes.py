@@ -23,7 +23,7 @@ def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[d
     ``suffix``: of the names of the detector's figures; ``terms``: of ``analysis.evidence.records``.
     """
     named = {
-        name: _kept(study, name + suffix) for name in ("errors", "channels", "adapted", "ranks")
+        name: _kept(study, name + suffix) for name in ("tide", "channels", "adapted", "ranks")
     }
     library = Library()
     of_detector = terms[(terms["detector"] == detector) & (terms["setting"] == "")]
@@ -51,7 +51,7 @@ def _cells(
             yield f"Distance, {region}, {title}, %", _distance(found[figure], row, region)
     yield "Same prior, points", _agreement(found["ranks"], row)
     for error in ERRORS:
-        yield f"{error}, points", _error(found["errors"], row, error)
+        yield f"{error}, points", _error(found["tide"], row, error)
 
 
 def _distance(means: pd.DataFrame | None, row: str, region: str) -> str:

@@ -29,11 +29,11 @@ RUN = ("table", "detector", "method", "setting", "seed")
 """What tells a study's runs from each other."""
 WEIGHED = ("share", "gradient_first", "gradient", "gradient_last")
 FIGURES = {
-    "errors": "tide-differences",
+    "tide": "tide-differences",
     "channels": "channel_distance-means",
     "adapted": "channel_distance-means",
     "ranks": "rank_agreement",
-    "errors_two_stage": "tide-differences",
+    "tide_two_stage": "tide-differences",
     "channels_two_stage": "channel_distance-means",
 }
 """Of these figures of a study the data are kept, too, by the name of the table."""
