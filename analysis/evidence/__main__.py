@@ -25,7 +25,7 @@ class Part(NamedTuple):
     seeds: int | None = None
 
 
-STUDIES = {"ours": Part("mini"), "bccd": Part("laptop", seeds=10)}
+STUDIES = {"ours": Part("mini"), "bccd": Part("laptop", seeds=6)}
 
 
 def main() -> None:
