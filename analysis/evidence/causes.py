@@ -22,9 +22,7 @@ def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[d
 
     ``suffix``: of the names of the detector's figures; ``terms``: of ``analysis.evidence.records``.
     """
-    named = {
-        name: _kept(study, name + suffix) for name in ("tide", "channels", "adapted", "ranks")
-    }
+    named = {name: _kept(study, name + suffix) for name in ("tide", "channels", "adapted", "ranks")}
     library = Library()
     of_detector = terms[(terms["detector"] == detector) & (terms["setting"] == "")]
     lines = [
