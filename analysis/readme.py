@@ -9,9 +9,7 @@ from kd.errors import UserError
 from kd.files import write_text
 from kd.settings.run import RESULTS, study_folder
 
-SHOWN = {
-    "README.md": {"demo": "smoke", "bccd": "laptop"},
-}
+SHOWN = {"README.md": {"demo": "smoke"}}
 """Studies shown in each document, at the scale they were run at."""
 MEASURED = {
     "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
