@@ -223,12 +223,12 @@ def _train(
     val_interval: int,
     teacher_cache_mb: int,
 ) -> None:
-    started = provenance.now()
-    data = _data(report)
+    started = {"started": provenance.now(), **provenance.environment(), **_data(report)}
     try:
         runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
     except KeyError as error:
         raise _unregistered(error, directory) from None
+    started |= _teachers(config)
     if is_main_process():
         print(_describe(config), flush=True)
     runner.train()
@@ -239,14 +239,11 @@ def _train(
     weights.save(directory / WEIGHTS, {"state_dict": weights.detector_state(model), **adapters})
     record = {
         "run": directory.name,
-        "started": started,
+        **started,
         "finished": provenance.now(),
         **_cost(runner),
         "teacher_cache_mb": teacher_cache_mb,  # by which it took less than its method does
-        **data,
         "weights_sha256": sha256(directory / WEIGHTS),
-        **_teachers(config),
-        **provenance.environment(),
     }
     write_json(directory / "provenance.json", record)
 

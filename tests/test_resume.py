@@ -110,6 +110,24 @@ def test_the_same_seed_gives_the_same_weights(whole: dict[str, Path], run: Path)
     assert_same(run, whole[STUDENT])
 
 
+def test_the_record_has_the_code_that_a_training_began_with(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull in the middle changes nothing of what this process trains with."""
+    commits = ["begun"]
+    monkeypatch.setattr("kd.provenance.commit", lambda: commits[-1])
+    make_step = ResumableEpochLoop.run_iter
+
+    def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
+        make_step(loop, *arguments)
+        commits.append("pulled")
+
+    monkeypatch.setattr(ResumableEpochLoop, "run_iter", run_iter)
+    train(run)
+    record = json.loads((run / "provenance.json").read_text())
+    assert (record["commit"], commits[-1]) == ("begun", "pulled")
+
+
 def test_a_data_loading_process_changes_nothing(whole: dict[str, Path], run: Path) -> None:
     train(run, workers=1)
     assert_same(run, whole[STUDENT])
