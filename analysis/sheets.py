@@ -22,7 +22,7 @@ TITLES = {"VOC07": "mAP"}
 """Figures that are printed by another name."""
 LEFT = {
     *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
-    *("Term", "Holds", "Settings"),
+    *("Term", "Holds", "Settings", "Processor"),
 }
 """Columns of words."""
 BETWEEN = "; "

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from analysis.markdown import grids, listed
 from analysis.names import method_name
 from analysis.power import detectable
 from analysis.sheets import ABSENT, Grid, Section, amount, number, sheets
-from analysis.statistics import SIGNIFICANT, summary
+from analysis.statistics import SIGNIFICANT, paired_gain, summary
 from kd.settings.library import Library
 from kd.settings.plan import Plan
 
@@ -28,6 +30,8 @@ SEEDS = (3, 5, 8, 10)
 """For which it is said what they can see."""
 METHODS = 12
 """Of the largest table: by so much its smallest p is multiplied."""
+FACTORS = ("A quarter", "Default", "Four times")
+"""Of the weights of a method, in the order of its sweep."""
 HOURS = 3600
 
 
@@ -141,11 +145,12 @@ def _orderings(data: Data) -> str:
 
 
 def _terms(data: Data) -> str:
-    """Return what each distillation term weighed in training, means over the seeds."""
+    """Return what each distillation term weighed in a method's first table, means over seeds."""
     library = Library()
     default = data.terms[data.terms["setting"] == ""]
+    first = default.groupby(["detector", "method"])["table"].transform("first")
     lines = []
-    for (detector, method, term), runs in default.groupby(
+    for (detector, method, term), runs in default[default["table"] == first].groupby(
         ["detector", "method", "term"], sort=False
     ):
         lines.append(
@@ -168,43 +173,52 @@ def _terms(data: Data) -> str:
 
 
 def _weights(data: Data) -> str:
-    """Return the gains of methods by the factor of their weights, on seeds of their own."""
+    """Return the gains of methods by the factor of their weights, on seeds of their own.
+
+    A gain is absent until all of its seeds are there, and so is a method without any.
+    """
     library, lines = Library(), []
     swept = data.runs[data.runs["table"] == "weights"]
-    alone = swept[swept["method"] == "baseline"].set_index("seed")["AP"]
-    for method, runs in swept[swept["setting"] != ""].groupby("method", sort=False):
-        found = {
-            str(setting): summary(of["AP"] - alone.reindex(of["seed"]).to_numpy()).mean
-            for setting, of in runs.groupby("setting", sort=False)
-        }
-        cells = [ABSENT if gain is None else number(gain, signed=True) for gain in found.values()]
-        names = ("A quarter", "Default", "Four times")
-        lines.append(
-            {
-                "Row": method_name(str(method), library),
-                **dict(zip(names, cells, strict=True)),
-                "Settings": "; ".join(found),
-            }
-        )
+    points = {
+        key: dict(zip(of["seed"], of["AP"], strict=True))
+        for key, of in swept.groupby(["method", "setting"])
+    }
+    alone = points.get(("baseline", ""), {})
+    rows = [row for row in data.plan.rows if row.table == "weights" and row.setting]
+    for method, settings in groupby(rows, key=attrgetter("method")):
+        cells = {}
+        for row in settings:
+            mean, std, seeds = paired_gain(points.get((method, row.setting), {}), alone)
+            if mean is None or seeds < len(row.runs):
+                cells[row.setting] = ABSENT
+            else:
+                cells[row.setting] = number(mean, std, signed=True)
+        if {*cells.values()} != {ABSENT}:
+            named = dict(zip(FACTORS, cells.values(), strict=True))
+            title = method_name(method, library)
+            lines.append({"Row": title, **named, "Settings": "; ".join(cells)})
     return _grid(lines)
 
 
 def _price(data: Data) -> str:
     """Return what trainings took beside their baselines, and all of the study together.
 
-    A run that found its teacher's outputs ready does not have its method's price.
+    A run that found its teacher's outputs ready does not have its method's price, and one on
+    another processor is another training.
     """
     library, lines = Library(), []
-    every = data.runs.drop_duplicates("run")
+    every = data.runs.drop_duplicates(["run", "started"])
     cached = every["teacher_cache_mb"].fillna(0) > 0
-    shown = every[~every["table"].isin(NO_RESULTS) & ~cached]
-    for detector, runs in shown.groupby("detector", sort=False):
+    default = every["setting"] == ""
+    shown = every[~every["table"].isin(NO_RESULTS) & default & ~cached]
+    for (detector, processor), runs in shown.groupby(["detector", "cpu"], sort=False):
         alone = runs[runs["method"] == "baseline"]
         for method, of in runs.groupby("method", sort=False):
             role = {"teacher": "Teacher", "baseline": "Student"}.get(str(method))
             lines.append(
                 {
                     "Detector": _title(detector),
+                    "Processor": str(processor).partition(" (")[0],
                     "Row": role or method_name(str(method), library),
                     "Runs": str(len(of)),
                     "Seconds a run": f"{of['seconds'].mean():.0f}",
@@ -215,13 +229,5 @@ def _price(data: Data) -> str:
             )
     hours = every["seconds"].sum() / HOURS
     told = f"Together {len(every)} trainings of {amount(hours)} hours, each on one thread. "
-    return "\n\n".join([_grid(lines), told + _processors(shown)])
-
-
-def _processors(runs: pd.DataFrame) -> str:
-    """Return what runs computed with, by detector: a ratio is of one processor, seconds are not."""
-    named = runs[runs["cpu"].fillna("") != ""]
-    return " ".join(
-        f"{_title(detector)}: {', '.join(sorted({*(of['cpu'] + ' with ' + of['instructions'])}))}."
-        for detector, of in named.groupby("detector", sort=False)
-    )
+    processors = sorted({*(shown["cpu"] + " with " + shown["instructions"])})
+    return "\n\n".join([_grid(lines), f"{told}Processors: {', '.join(processors)}."])

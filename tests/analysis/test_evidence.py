@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -206,7 +207,9 @@ def test_the_page_is_made_of_the_data_alone(
     evidence.main()
     assert evidence.PAGE.read_text() == first
     assert "| +2.0 ± 0.0 (+2.0 to +2.0)* |" in first and " rm\\_cls " in first
-    assert "Together 7 trainings of 0.19 hours, each on one thread. RetinaNet: a processor" in first
+    assert (
+        "Together 7 trainings of 0.19 hours, each on one thread. Processors: a processor" in first
+    )
     said = [line.split("|") for line in first.splitlines() if "| helps" in line]
     assert [[cell.strip() for cell in line[1:4]] for line in said] == [
         ["RM", "+2.0", "+2.0 to +2.0"],
@@ -226,18 +229,75 @@ def test_a_study_without_data_leaves_its_blocks(
     assert evidence.PAGE.read_text() == "as it was"
 
 
-def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
-    swept = [("weight 1", 0.0), ("weight 4", 1.0), ("weight 16", -2.0)]
-    alone = [{"method": "baseline", "setting": "", "seed": s, "AP": 29.0 + s} for s in (100, 101)]
-    taught = [
-        {"method": "rm", "setting": setting, "seed": s, "AP": 29.0 + s + gain}
-        for setting, gain in swept
-        for s in (100, 101)
+def swept(**gains: tuple[float | None, ...]) -> page.Data:
+    """Return two seeds of methods at their three settings in plan, with those of a gain run."""
+    seeds, rows, lines = (100, 101), [], []
+    for seed in seeds:
+        lines.append({"method": "baseline", "setting": "", "seed": seed, "AP": 29.0 + seed})
+    for method, found in gains.items():
+        for factor, gain in zip((0.25, 1, 4), found, strict=True):
+            row = {"method": method, "setting": f"weight {factor:g}"}
+            runs = dict.fromkeys(seeds)
+            rows.append(SimpleNamespace(table="weights", runs=runs, **row))
+            if gain is not None:
+                lines += [{**row, "seed": seed, "AP": 29.0 + seed + gain} for seed in seeds]
+    runs = pd.DataFrame(lines).assign(table="weights", detector="retinanet")
+    plan: Any = SimpleNamespace(rows=rows)
+    return page.Data("ours", plan, runs, runs, runs)
+
+
+def told(data: page.Data) -> dict[str, list[str]]:
+    """Return the cells of the methods' gains by name."""
+    lines = [
+        [cell.strip() for cell in line.split("|")] for line in page._weights(data).splitlines()
     ]
-    runs = pd.DataFrame([*alone, *taught]).assign(table="weights", detector="retinanet")
-    data: Any = page.Data("ours", None, None, runs, None)  # type: ignore[arg-type]
-    (row,) = [line for line in page._weights(data).splitlines() if "RM" in line]
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0", "+1.0", "\u22122.0"]
+    return {line[1]: line[2:5] for line in lines[2:]}
+
+
+def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
+    found = told(swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0), chen=(None, None, None)))
+    gains = {name: [cell.partition(" ")[0] for cell in cells] for name, cells in found.items()}
+    assert gains == {"RM": ["0.0", "+1.0", "\u22122.0"], "PFI": ["+1.0", "\u2013", "+2.0"]}
+
+
+def test_a_gain_by_a_weight_waits_for_all_of_its_seeds() -> None:
+    data = swept(rm=(0.0, 1.0, -2.0))
+    last = (data.runs["setting"] == "weight 4") & (data.runs["seed"] == 101)
+    (cells,) = told(data._replace(runs=data.runs[~last])).values()
+    assert cells == ["0.0 ± 0.0", "+1.0 ± 0.0", "\u2013"]
+
+
+def test_a_training_again_elsewhere_is_priced_beside_baselines_from_there() -> None:
+    """Of one run two records; the second machine takes twice as long, its method 3 times."""
+    lines = [
+        {"cpu": cpu, "method": method, "seconds": base * factor}
+        for cpu, base, by in (("A (1)", 100.0, 2.0), ("B (2)", 200.0, 3.0))
+        for method, factor in (("baseline", 1.0), ("rm", by))
+    ]
+    runs = pd.DataFrame(lines).assign(detector="retinanet", setting="", teacher_cache_mb=0)
+    runs = runs.assign(images_per_second=9.0, peak_memory_mb=9, instructions="AVX2")
+    runs = runs.assign(table=runs["cpu"], started=runs["cpu"], run=runs["method"])
+    text = page._price(page.Data("ours", None, runs, runs, runs))  # type: ignore[arg-type]
+    cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()[2:6]]
+    assert [[line[2], line[3], line[6]] for line in cells] == [
+        ["A", "Student", "1.00"],
+        ["A", "RM", "2.00"],
+        ["B", "Student", "1.00"],
+        ["B", "RM", "3.00"],
+    ]
+    assert "Together 4 trainings of 0.31 hours" in text
+    assert text.endswith("Processors: A (1) with AVX2, B (2) with AVX2.")
+
+
+def test_a_term_of_two_tables_is_told_of_the_first() -> None:
+    line = {"detector": "retinanet", "method": "rm", "setting": "", "term": "rm_cls", "seed": 0}
+    weighed = dict.fromkeys(("gradient_first", "gradient", "gradient_last"), 1.0)
+    terms = pd.DataFrame(
+        [{**line, **weighed, "table": at, "share": share} for at, share in (("a", 0.1), ("b", 0.3))]
+    )
+    text = page._terms(page.Data("ours", None, terms, terms, terms))  # type: ignore[arg-type]
+    (row,) = text.splitlines()[2:]
+    assert row.split("|")[4].strip() == "10.0"
 
 
 def test_what_is_known_of_no_method_has_no_column(made: Plan) -> None:
