@@ -260,12 +260,12 @@ def _signs(lines: Sequence[Line]) -> list[str]:
     cells = [gain(line) for line in lines]
     tested = sum(not pd.isna(line["p_holm"]) for line in lines)
     over_seeds = any(not pd.isna(line["gain_low"]) for line in lines)
+    family = f", corrected for the {tested} gains of this table (Holm)" if tested > 1 else ""
     found = {
         "± standard deviation over seeds.": any(not pd.isna(line["std"]) for line in lines),
         "(low to high) 95 % t interval over seeds.": over_seeds,
         f"(low to high){IMAGES} 95 % interval over resampled test images; it leaves out how "
         "runs differ from seed to seed.": any(cell.rstrip(STAR).endswith(IMAGES) for cell in cells),
-        f"{STAR} p < {SIGNIFICANT:g}: paired t test over seeds, corrected for the {tested} "
-        "gains of this table (Holm).": tested > 0,
+        f"{STAR} p < {SIGNIFICANT:g}: paired t test over seeds{family}.": tested > 0,
     }
     return [text for text, applies in found.items() if applies]
