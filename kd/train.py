@@ -228,8 +228,8 @@ def _train(
         runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
     except KeyError as error:
         raise _unregistered(error, directory) from None
-    started |= _teachers(config)
     if is_main_process():
+        started |= _teachers(config)
         print(_describe(config), flush=True)
     runner.train()
     if not is_main_process():
