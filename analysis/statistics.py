@@ -45,11 +45,6 @@ def paired_gains(student: Mapping[int, float], baseline: Mapping[int, float]) ->
     return [student[seed] - baseline[seed] for seed in shared]
 
 
-def paired_gain(student: Mapping[int, float], baseline: Mapping[int, float]) -> Summary:
-    """Return the summary of ``paired_gains``."""
-    return summary(paired_gains(student, baseline))
-
-
 def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Return Student's t interval of the mean, in the unit of ``values``; None with under two.
 

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis import gains, style, tables
-from analysis.evidence import causes, claims, records
+from analysis.evidence import causes, claims, records, sweeps
 from analysis.evidence.orderings import compared, stated
 from analysis.markdown import grids, listed
 from analysis.names import method_name
 from analysis.power import detectable
-from analysis.sheets import ABSENT, Grid, Section, amount, number, sheets
-from analysis.statistics import SIGNIFICANT, paired_gain, summary
+from analysis.sheets import Grid, Section, amount, number, sheets
+from analysis.statistics import SIGNIFICANT, summary
 from kd.settings.library import Library
 from kd.settings.plan import Plan
 
@@ -30,8 +29,7 @@ SEEDS = (3, 5, 8, 10)
 """For which it is said what they can see."""
 METHODS = 12
 """Of the largest table: by so much its smallest p is multiplied."""
-FACTORS = ("A quarter", "Default", "Four times")
-"""Of the weights of a method, in the order of its sweep."""
+NOT_RUN = "Not run yet."
 HOURS = 3600
 
 
@@ -77,17 +75,22 @@ def _table(rows: pd.DataFrame, study: str, key: str) -> str:
     (sheet,) = sheets(rows)
     (section,) = sheet.results.sections  # of its one detector, which the page names above it
     results = sheet.results._replace(sections=[section._replace(title="")])
-    path = PICTURES / f"{study}-{key}"
-    style.save(gains.plot(rows), path)
-    path.with_suffix(".pdf").unlink()
-    picture = f"![{sheet.title}](figures/evidence/{path.name}.png)"
+    picture = _picture(gains.plot(rows), sheet.title, f"{study}-{key}")
     said = _grid([*claims.table(rows)])
     return "\n\n".join([*grids(results), *listed(sheet.notes), picture, said])
 
 
+def _picture(figure: Figure, title: str, name: str) -> str:
+    """Save a figure beside the page, and return the line that shows it."""
+    path = PICTURES / name
+    style.save(figure, path)
+    path.with_suffix(".pdf").unlink()
+    return f"![{title}](figures/evidence/{name}.png)"
+
+
 def _grid(lines: list[dict[str, str]]) -> str:
     if not lines:
-        return "Not run yet."
+        return NOT_RUN
     rows = [[*line.values()] for line in lines]
     return "\n\n".join(grids(Grid([*lines[0]], [Section("", rows)])))
 
@@ -173,31 +176,14 @@ def _terms(data: Data) -> str:
 
 
 def _weights(data: Data) -> str:
-    """Return the gains of methods by the factor of their weights, on seeds of their own.
-
-    A gain is absent until all of its seeds are there, and so is a method without any.
-    """
-    library, lines = Library(), []
-    swept = data.runs[data.runs["table"] == "weights"]
-    points = {
-        key: dict(zip(of["seed"], of["AP"], strict=True))
-        for key, of in swept.groupby(["method", "setting"])
-    }
-    alone = points.get(("baseline", ""), {})
-    rows = [row for row in data.plan.rows if row.table == "weights" and row.setting]
-    for method, settings in groupby(rows, key=attrgetter("method")):
-        cells = {}
-        for row in settings:
-            mean, std, seeds = paired_gain(points.get((method, row.setting), {}), alone)
-            if mean is None or seeds < len(row.runs):
-                cells[row.setting] = ABSENT
-            else:
-                cells[row.setting] = number(mean, std, signed=True)
-        if {*cells.values()} != {ABSENT}:
-            named = dict(zip(FACTORS, cells.values(), strict=True))
-            title = method_name(method, library)
-            lines.append({"Row": title, **named, "Settings": "; ".join(cells)})
-    return _grid(lines)
+    """Return the gains of methods by the factor of their weights, and the figure of these."""
+    runs, terms = (of[of["table"] == "weights"] for of in (data.runs, data.terms))
+    found = sweeps.gains(runs, (row for row in data.plan.rows if row.table == "weights"))
+    if not found:
+        return NOT_RUN
+    told = _grid(sweeps.table(found, terms))
+    title = data.plan.study.tables["weights"].title
+    return f"{told}\n\n{_picture(sweeps.plot(found), title, f'{data.study}-weights')}"
 
 
 def _price(data: Data) -> str:

@@ -4,19 +4,20 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import cast
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.evidence import __main__ as evidence
-from analysis.evidence import causes, claims, orderings, page, records
+from analysis.evidence import causes, claims, orderings, page, records, sweeps
 from analysis.evidence.orderings import Ordering, compared, stated
 from analysis.statistics import interval, summary
 from kd.errors import UserError
 from kd.files import write_json
 from kd.settings.library import Library
-from kd.settings.plan import Plan, plan
+from kd.settings.plan import Plan, Row, plan
 from tests.analysis.fakes import write_lines, write_metrics
 from tests.conftest import CONFIGS
 from tests.tiny import edit, make_project
@@ -229,42 +230,62 @@ def test_a_study_without_data_leaves_its_blocks(
     assert evidence.PAGE.read_text() == "as it was"
 
 
-def swept(**gains: tuple[float | None, ...]) -> page.Data:
-    """Return two seeds of methods at their three settings in plan, with those of a gain run."""
+def swept(missing: tuple[str, int] = ("", 0), **gains: tuple[float | None, ...]) -> sweeps.Gains:
+    """Return what is told of two seeds of methods at three settings, with those of a gain run.
+
+    ``missing``: setting and seed of a run that is left out.
+    """
     seeds, rows, lines = (100, 101), [], []
     for seed in seeds:
         lines.append({"method": "baseline", "setting": "", "seed": seed, "AP": 29.0 + seed})
     for method, found in gains.items():
         for factor, gain in zip((0.25, 1, 4), found, strict=True):
             row = {"method": method, "setting": f"weight {factor:g}"}
-            runs = dict.fromkeys(seeds)
-            rows.append(SimpleNamespace(table="weights", runs=runs, **row))
-            if gain is not None:
-                lines += [{**row, "seed": seed, "AP": 29.0 + seed + gain} for seed in seeds]
-    runs = pd.DataFrame(lines).assign(table="weights", detector="retinanet")
-    plan: Any = SimpleNamespace(rows=rows)
-    return page.Data("ours", plan, runs, runs, runs)
+            rows.append(cast(Row, SimpleNamespace(runs=dict.fromkeys(seeds), **row)))
+            for seed in seeds:
+                if gain is not None and (row["setting"], seed) != missing:
+                    lines.append({**row, "seed": seed, "AP": 29.0 + seed + gain})
+    return sweeps.gains(pd.DataFrame(lines), rows)
 
 
-def told(data: page.Data) -> dict[str, list[str]]:
-    """Return the cells of the methods' gains by name."""
-    lines = [
-        [cell.strip() for cell in line.split("|")] for line in page._weights(data).splitlines()
-    ]
-    return {line[1]: line[2:5] for line in lines[2:]}
+def pulls(*methods: str) -> pd.DataFrame:
+    """Return two terms of methods at three settings on two seeds, which pull by 3 or 5 in all."""
+    return pd.DataFrame(
+        {"method": method, "setting": f"weight {factor:g}", "seed": seed, "gradient": gradient}
+        for method in methods
+        for factor in (0.25, 1, 4)
+        for seed, gradients in ((100, (1.0, 2.0)), (101, (1.0, 4.0)))
+        for gradient in gradients
+    )
 
 
 def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
-    found = told(swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0), chen=(None, None, None)))
-    gains = {name: [cell.partition(" ")[0] for cell in cells] for name, cells in found.items()}
-    assert gains == {"RM": ["0.0", "+1.0", "\u22122.0"], "PFI": ["+1.0", "\u2013", "+2.0"]}
+    found = swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0), chen=(None, None, None))
+    cells = {
+        line["Row"]: [line[factor].partition(" ")[0] for factor in sweeps.FACTORS]
+        for line in sweeps.table(found, pulls("rm", "pfi"))
+    }
+    assert cells == {"RM": ["0.0", "+1.0", "\u22122.0"], "PFI": ["+1.0", "\u2013", "+2.0"]}
 
 
 def test_a_gain_by_a_weight_waits_for_all_of_its_seeds() -> None:
-    data = swept(rm=(0.0, 1.0, -2.0))
-    last = (data.runs["setting"] == "weight 4") & (data.runs["seed"] == 101)
-    (cells,) = told(data._replace(runs=data.runs[~last])).values()
-    assert cells == ["0.0 ± 0.0", "+1.0 ± 0.0", "\u2013"]
+    found = swept(missing=("weight 4", 101), rm=(0.0, 1.0, -2.0))
+    (line,) = sweeps.table(found, pulls("rm"))
+    assert [line[factor] for factor in sweeps.FACTORS] == ["0.0 ± 0.0", "+1.0 ± 0.0", "\u2013"]
+    assert line["Gradient"] == "4; 4; \u2013"
+
+
+def test_a_weights_seeds_and_their_mean_are_drawn_by_factor() -> None:
+    figure = sweeps.plot(swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0)))
+    rm, pfi = figure.axes
+    assert [axes.get_title("left") for axes in figure.axes] == ["RM", "PFI"]
+    _, mean, *points = rm.lines
+    assert list(mean.get_ydata()) == [0.0, 1.0, -2.0]
+    assert [list(line.get_ydata()) for line in points] == [[0.0] * 2, [1.0] * 2, [-2.0] * 2]
+    _, mean, *points = pfi.lines
+    assert np.isnan(mean.get_ydata()).tolist() == [False, True, False]
+    assert [len(line.get_ydata()) for line in points] == [2, 0, 2]
+    assert [text.get_text() for text in pfi.get_xticklabels()] == ["¼", "1", "4"]
 
 
 def test_a_training_again_elsewhere_is_priced_beside_baselines_from_there() -> None:
