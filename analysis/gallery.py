@@ -15,7 +15,7 @@ from kd.files import replacing, write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 
-SHOWN = {"demo": "smoke", "ours": "mini", "bccd": "laptop"}
+SHOWN = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies of images that are not this project's: figures that show images are left out."""
