@@ -33,6 +33,12 @@ def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[d
     return [{key: cell for key, cell in line.items() if key in known} for line in lines]
 
 
+def pull(terms: pd.DataFrame) -> str:
+    """Return the gradient of all terms of a method at the neck beside that of detection, in the
+    mean over its seeds."""
+    return ratio(terms.groupby("seed")["gradient"].sum().mean())
+
+
 def _kept(study: str, figure: str) -> pd.DataFrame | None:
     path = records.FOLDER / f"{study}-{figure}.csv"
     return records.read(path.stem) if path.exists() else None
@@ -43,7 +49,7 @@ def _cells(
 ) -> Iterator[tuple[str, str]]:
     of_run = terms.groupby("seed")
     yield "Share of the loss, %", amount(100 * of_run["share"].sum().mean())
-    yield "Gradient", ratio(of_run["gradient"].sum().mean())
+    yield "Gradient", pull(terms)
     for figure, title in (("channels", "raw"), ("adapted", "adapted")):
         for region in ("objects", "background"):
             yield f"Distance, {region}, {title}, %", _distance(found[figure], row, region)

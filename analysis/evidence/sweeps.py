@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evidence.claims import ratio
+from analysis.evidence import causes
 from analysis.names import method_name
 from analysis.sheets import ABSENT, number
 from analysis.statistics import paired_gains, summary
@@ -58,15 +58,15 @@ def table(found: Gains, terms: pd.DataFrame) -> list[dict[str, str]]:
     terms at the neck beside that of detection, factor by factor.
     """
     library, lines = Library(), []
-    pulls = terms.groupby(["method", "setting", "seed"])["gradient"].sum()
     for method, own in found.items():
         cells = [_cell(values) for values in own.values()]
-        pull = [
-            ratio(pulls[method, setting].mean()) if values else ABSENT
+        of_method = terms[terms["method"] == method]
+        pulls = [
+            causes.pull(of_method[of_method["setting"] == setting]) if values else ABSENT
             for setting, values in own.items()
         ]
         named = dict(zip(FACTORS, cells, strict=True))
-        told = {"Gradient": "; ".join(pull), "Settings": "; ".join(own)}
+        told = {"Gradient": "; ".join(pulls), "Settings": "; ".join(own)}
         lines.append({"Row": method_name(method, library), **named, **told})
     return lines
 
