@@ -1,0 +1,51 @@
+"""Losses that name a published form are equal to the published code on the same tensors.
+
+``python -m tests.methods.test_published`` prints the table of all of them.
+"""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.methods.published import FOLDER, Port, read, relative_differences
+
+TOLERANCE = 1e-6
+FEWEST_CASES = 20
+
+
+def ports() -> dict[str, Port]:
+    """Return the port of each preset from all modules ``published_*``."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("published_*.py"))
+    modules = [importlib.import_module(f"tests.methods.{name}") for name in names]
+    return {preset: port for module in modules for preset, port in module.PORTS.items()}
+
+
+def test_every_golden_file_has_a_port_and_every_port_a_file():
+    assert ports().keys() == {path.stem for path in FOLDER.glob("*.npz")}
+
+
+@pytest.mark.parametrize("preset", sorted(ports()))
+def test_values_and_gradients_equal_the_published_code(preset: str):
+    golden = read(preset)
+    assert len(golden.cases) >= FEWEST_CASES
+    port = ports()[preset]
+    for case in golden.cases:
+        value, gradient = relative_differences(case, port)
+        assert value < TOLERANCE and gradient < TOLERANCE, case.name
+
+
+def table() -> str:
+    """Return a Markdown table of presets, sources, cases and largest relative differences."""
+    lines = ["| preset | source | cases | value | gradient |", "|---|---|---:|---:|---:|"]
+    for preset, port in sorted(ports().items()):
+        golden = read(preset)
+        pairs = [relative_differences(case, port) for case in golden.cases]
+        value, gradient = (max(column) for column in zip(*pairs, strict=True))
+        numbers = f"{len(pairs)} | {value:.0e} | {gradient:.0e}"
+        lines.append(f"| `{preset}` | {golden.source} | {numbers} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
