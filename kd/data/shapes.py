@@ -47,7 +47,7 @@ def is_generated(settings: Shapes, root: Path) -> bool:
         marker = read_json(root / MARKER)
     except UserError:
         return False
-    return marker == _marker(settings) and all(
+    return marker == marker_of(settings) and all(
         (root / "annotations" / f"{split}.json").is_file()
         and sum(1 for _ in (root / split).glob("*.png")) == getattr(settings, split)
         for split in SPLITS
@@ -73,12 +73,13 @@ def generate(settings: Shapes, root: Path) -> None:
         contents = {split: _write_images(settings, root, split) for split in SPLITS}
         for split, content in contents.items():
             write_json(root / "annotations" / f"{split}.json", content, indent=None)
-        write_json(root / MARKER, _marker(settings))
+        write_json(root / MARKER, marker_of(settings))
     except OSError as error:
         raise UserError(f"{root}: cannot write the generated data set: {error}") from None
 
 
-def _marker(settings: Shapes) -> dict[str, Any]:
+def marker_of(settings: Shapes) -> dict[str, Any]:
+    """Return what the images of a built-in data set depend on."""
     return {"generator": GENERATOR, "settings": settings.model_dump()}
 
 

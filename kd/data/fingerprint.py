@@ -1,0 +1,126 @@
+"""Fingerprints of a data set's splits, computed again only when a file of the data set changed."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kd.data.readers import read_split
+from kd.data.scan import SplitName
+from kd.data.shapes import MARKER, marker_of
+from kd.errors import UserError
+from kd.files import read_json, write_json
+from kd.settings.datasets import CocoSplit, Dataset
+from kd.settings.run import RESULTS
+
+SPLITS: tuple[SplitName, SplitName] = ("train", "test")
+
+
+def fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
+    """Return the SHA-256 of each split's content (``Scan.fingerprint``), by the split's name.
+
+    They are cached in ``results/checks`` under the sizes and modification times of all files, so
+    an unchanged data set is listed but not read. UserError where a split is absent or malformed.
+    """
+    cache = cache_file(name)
+    stamp = stamp_of(dataset)
+    recorded = read_cache(cache)
+    if recorded.get("stamp") == stamp:
+        return {split: recorded[split] for split in SPLITS}
+    content: dict[str, str] = {split: read_split(dataset, split).fingerprint for split in SPLITS}
+    write_json(cache, {"stamp": stamp, **content})
+    return content
+
+
+def content_of(name: str, dataset: Dataset) -> str:
+    """Return a text that changes whenever a fingerprint does, for a workflow to compare.
+
+    Of a built-in data set it is its settings as long as no file was changed after it was drawn, so
+    that it is known before. Of an absent data set it is what was known last, since a finished study
+    must stay finished without its data. A malformed one gets a text of its own: its check says why.
+    """
+    if dataset.generate and not _edited(Path(dataset.root)):
+        return str(marker_of(dataset.generate))
+    try:
+        content = fingerprints(name, dataset)
+    except UserError:
+        content = last_fingerprints(name)
+        if not content or Path(dataset.root).exists():
+            return f"unreadable {stamp_of(dataset)}"
+    return " ".join(f"{split} {content[split]}" for split in SPLITS)
+
+
+def _edited(root: Path) -> bool:
+    """Return whether a file of a built-in data set is newer than the last one drawn."""
+    try:
+        drawn = (root / MARKER).stat().st_mtime_ns
+    except FileNotFoundError:  # not drawn yet
+        return False
+    return any(status.st_mtime_ns > drawn for _, status in _files(str(root)))
+
+
+def last_fingerprints(name: str) -> dict[str, str]:
+    """Return the fingerprints computed last, empty if there are none; reads no data set."""
+    recorded = read_cache(cache_file(name))
+    return {split: recorded[split] for split in SPLITS} if recorded else {}
+
+
+def cache_file(name: str) -> Path:
+    """Return the file that caches the fingerprints of the data set ``name``."""
+    return RESULTS / "checks" / f"{name}.fingerprints.json"
+
+
+def read_cache(path: Path) -> dict[str, str]:
+    """Return what ``fingerprints`` wrote, empty if the file is absent or something else."""
+    try:
+        content = read_json(path)
+    except UserError:
+        return {}
+    complete = isinstance(content, dict) and content.keys() >= {"stamp", *SPLITS}
+    return content if complete else {}
+
+
+def stamp_of(dataset: Dataset) -> str:
+    """Return a digest of the entry and of each file's path, size and modification time.
+
+    It changes whenever a fingerprint may have changed; files are listed, none is read.
+    """
+    digest = hashlib.sha256(dataset.model_dump_json().encode())
+    for folder in sorted(_folders(dataset)):
+        for path, status in _files(folder):
+            digest.update(os.fsencode(f"{path} {status.st_size} {status.st_mtime_ns}\n"))
+    return digest.hexdigest()
+
+
+def _folders(dataset: Dataset) -> set[str]:
+    """Return the files and folders that hold the annotations and images of both splits."""
+    places: set[Path] = set()
+    for split in (dataset.train, dataset.test):
+        if isinstance(split, CocoSplit):
+            places |= {Path(dataset.root, split.annotations), Path(dataset.root, split.images)}
+        else:
+            for listing in split:
+                folder = Path(dataset.root, listing).parent
+                places |= {folder / "ImageSets" / "Main" / f"{Path(listing).name}.txt"}
+                places |= {folder / "Annotations", folder / "JPEGImages"}
+    return {str(place) for place in places}
+
+
+def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files at or below ``place`` in the order of their names, nothing if absent."""
+    try:
+        with os.scandir(place) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except NotADirectoryError:
+        yield place, os.stat(place)
+        return
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _files(entry.path)
+        else:
+            try:
+                yield entry.path, entry.stat()
+            except FileNotFoundError:  # a broken link
+                continue
