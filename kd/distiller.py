@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from kd.classifiers.teacher import ClassifierTeacher
+from kd.data.loading import mix
 from kd.methods.base import DETECTION, Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.settings.methods import method_of
@@ -22,14 +23,16 @@ class Distiller(BaseModel):
     and DistributedDataParallel. Its forward runs without gradients rather than in inference mode,
     whose tensors autograd refuses to save where a loss multiplies them with the student's.
 
-    ``methods``: ``{term: {"method": name, settings...}}``; ``teacher`` and ``checkpoint``: a
-    detector and its weights; ``classifier`` and ``classifier_checkpoint``: a classifier and its.
+    ``methods``: ``{term: {"method": name, settings...}}``; ``seed``: the run's, from which adapters
+    are drawn; ``teacher`` and ``checkpoint``: a detector and its weights; ``classifier`` and
+    ``classifier_checkpoint``: a classifier and its.
     """
 
     def __init__(
         self,
         student: dict[str, Any],
         methods: dict[str, dict[str, Any]],
+        seed: int,
         teacher: dict[str, Any] | None = None,
         checkpoint: str = "",
         classifier: dict[str, Any] | None = None,
@@ -40,13 +43,13 @@ class Distiller(BaseModel):
         self.student = detector
         # The student starts from the weights it would have without a teacher.
         with torch.random.fork_rng():
-            torch.manual_seed(0)
             self._teachers: dict[str, Any] = {}
             if teacher:
                 self._teachers["detector"] = load_detector(teacher, checkpoint)
             if classifier:
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}
+            torch.manual_seed(mix(seed, 0))  # later numbers are those of steps
             self.adapters = self._adapters()
         self.teacher_cache: Any = None
         """Answers for the detector that teaches: kd.teacher_cache.TeacherCache."""

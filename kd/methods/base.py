@@ -53,6 +53,8 @@ class Method(Part):
 
     title: ClassVar[str]
     """Its name in tables."""
+    version: ClassVar[int] = 1
+    """Raise it when the same settings compute other losses: the runs of the method are then new."""
 
     @property
     def needs(self) -> Needs:

@@ -40,15 +40,16 @@ def compose(
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
     test = pipelines.testing(family, size)
     if terms:
-        model = {"type": "Distiller", "student": model, **_teachers(run), "methods": terms}
+        distiller = {"type": "Distiller", "student": model, "seed": run.seed}
+        model = {**distiller, **_teachers(run), "methods": terms}
     return {
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
         "model": model,
         "train_dataloader": _training_loader(
-            _split(dataset, "train", classes, train), schedule.batch_size, run.seed
+            split_config(dataset, "train", classes, train), schedule.batch_size, run.seed
         ),
-        "test_dataloader": _loader(_split(dataset, "test", classes, test), 1, shuffle=False),
+        "test_dataloader": _loader(split_config(dataset, "test", classes, test), 1, shuffle=False),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
         **training(schedule),
@@ -276,9 +277,10 @@ def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[
     }
 
 
-def _split(
+def split_config(
     dataset: Dataset, split: str, classes: list[str], pipeline: pipelines.Pipeline
 ) -> dict[str, Any]:
+    """Return mmdet's data set of a split, whose images go through ``pipeline``."""
     parts = [
         _reader(dataset, source, split, classes, pipeline) for source in _sources(dataset, split)
     ]

@@ -16,7 +16,7 @@ Terms = dict[str, dict[str, Any]]
 def resolve(
     name: str, overrides: dict[str, dict[str, Any]], detector: str, library: Library, where: str
 ) -> Terms:
-    """Return ``{term: {"method": ..., settings...}}`` for a name such as ``rm+pfi``.
+    """Return ``{term: {"method": ..., "version": ..., settings...}}`` for a name like ``rm+pfi``.
 
     A method may have other defaults for a ``detector`` of two stages.
     """
@@ -121,13 +121,24 @@ def settings_of(
         raise UserError(f"{where}: no method '{term}'; {suggest(term, known(library))}")
     overrides = {**methods.get(name).defaults(two_stage), **overrides}
     settings = methods.get(name).parse(overrides, f"{where}: settings of '{term}'")
-    return {"method": name, **settings.model_dump(mode="json")}
+    version = methods.get(name).version
+    return {"method": name, "version": version, **settings.model_dump(mode="json")}
 
 
 def method_of(settings: dict[str, Any]) -> Method:
-    """Return the method that checked settings describe."""
-    values = {key: value for key, value in settings.items() if key != "method"}
-    return methods.get(settings["method"]).model_validate(values)
+    """Return the method that checked settings describe.
+
+    UserError where they are of another version of it, whose losses are no longer computed.
+    """
+    name, version = settings["method"], settings.get("version")
+    method = methods.get(name)
+    if version != method.version:
+        raise UserError(
+            f"version {version} of method '{name}' is no longer computed, only {method.version}; "
+            "compose the run again (`snakemake` does, or `kd compose STUDY --write`)"
+        )
+    values = {key: value for key, value in settings.items() if key not in ("method", "version")}
+    return method.model_validate(values)
 
 
 class _Layout(NamedTuple):
