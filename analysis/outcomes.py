@@ -13,11 +13,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from analysis.matching import Pairing, match, pair, to_find
+from kd import inputs
 from kd.columns import by_class, read
-from kd.data.readers import read_split
 from kd.errors import UserError
-from kd.files import read_json, replacing, sha256
-from kd.measure import read_detections
+from kd.files import read_json, replacing
+from kd.measure import DETECTIONS, read_detections, truth_of
 from kd.settings.library import Library
 from kd.voc_map import Flags, Floats, Integers, judge
 
@@ -121,26 +121,27 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
     )
 
 
-def read_matched(directory: Path, library: Library) -> tuple[Matched, str]:
-    """Return the outcomes of a run and the fingerprint of its test split; match if need be.
+def read_matched(directory: Path, library: Library) -> tuple[Matched, inputs.Inputs]:
+    """Return the outcomes of a run and what they depend on; match if need be.
 
-    UserError where the run is not a detector's, or its detections or its data set are absent or
-    damaged.
+    UserError where the run is not a detector's, or its detections or its data set are absent,
+    damaged, or not of each other.
     """
     identity = read_json(directory / "run.json")
     if not isinstance(identity, dict) or "student" not in identity:
         raise UserError(f"{directory}: not the run of a detector")
-    split = read_split(library.dataset(identity["dataset"], str(directory)), "test")
+    split = truth_of(directory, library)
     classes = [category["name"] for category in split.coco["categories"]]
-    source = directory / "detections.json.gz"
+    source = directory / DETECTIONS
     if not source.exists():
         raise UserError(f"{source}: no such file; `kd predict` writes it")
-    key = "\n".join([VERSION, sha256(source), split.fingerprint, *classes])
+    depends = inputs.of_evaluation(directory, source, split.fingerprint, "resampling")
+    key = "\n".join([VERSION, depends["detections"], split.fingerprint, *classes])
     matched = Matched.read(directory / FILE, key)
     if matched is None:
         matched = Matched.of(split.coco, read_detections(source, split.coco))
         matched.write(directory / FILE, key)
-    return matched, split.fingerprint
+    return matched, depends
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

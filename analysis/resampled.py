@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.bootstrap import average_precision, interval, rank, resample, spread_ties, tally
 from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
 from analysis.statistics import POINTS
+from kd import inputs
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.library import Library
@@ -28,13 +29,14 @@ def write(directory: Path, library: Library) -> None:
     The first is of the images as they are, the others of the same resamples for all runs of a test
     split. NaN where no object defines a figure; of a single image all but the first.
     """
-    matched, split = read_matched(directory, library)
+    matched, depends = read_matched(directory, library)
     values = figures(matched, resample(matched.images, RESAMPLES, SEED))
     if matched.images < 2:
         for samples in values.values():
             samples[1:] = np.nan
     narrow = {name: (POINTS * samples).astype(np.float32) for name, samples in values.items()}
-    write_arrays(directory / FILE, split=split, **narrow)
+    write_arrays(directory / FILE, split=depends["data"], **narrow)
+    inputs.record(directory, "resampling", depends)
 
 
 def figures(matched: Matched, weights: Floats) -> dict[str, Floats]:
@@ -103,10 +105,13 @@ def _current(run: Path, figure: str) -> dict[str, Any] | None:
     path, metrics = run / FILE, run / "metrics.json"
     if not path.exists():
         return None
-    found = read_arrays(path)
+    resampled, evaluated = (
+        inputs.recorded(run, step).get("detections") for step in ("resampling", "evaluation")
+    )
+    samples = read_arrays(path)
     stated = read_json(metrics)[figure] if metrics.exists() else None
-    same = stated is None or abs(found[figure][0] - POINTS * stated) < ROUNDING
-    return found if same else None
+    same = stated is None or abs(samples[figure][0] - POINTS * stated) < ROUNDING
+    return samples if same and evaluated in (None, resampled) else None
 
 
 def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, float, float]:

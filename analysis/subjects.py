@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from analysis.names import backbone_name, method_name
 from analysis.style import Look, look
-from kd.data.readers import GroundTruth, read_split
+from kd import measure
+from kd.data.readers import GroundTruth
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.library import Library
@@ -95,8 +96,7 @@ def check_one_dataset(subjects: Sequence[Subject]) -> None:
 def truth_of(subjects: Sequence[Subject], library: Library) -> GroundTruth:
     """Return the test split that all subjects were measured on; UserError where they differ."""
     check_one_dataset(subjects)
-    name, where = subjects[0].identity["dataset"], str(subjects[0].directory)
-    return read_split(library.dataset(name, where), "test")
+    return measure.truth_of(subjects[0].directory, library)
 
 
 def _identity(directory: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -9,14 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, get_comm_device, get_world_size, is_main_process
+from mmengine.dist import (
+    broadcast,
+    broadcast_object_list,
+    get_comm_device,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn, tensor, uint8
 
-from kd import weights
+from kd import inputs, weights
 from kd.data.loading import mix, seed_everything
 from kd.errors import UserError
 from kd.files import write_text
@@ -48,8 +55,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
 
     def run(self) -> nn.Module:
-        """Restore the newest readable checkpoint if there is one, and train to the end."""
-        saved = _newest(_folder(self.runner))
+        """Restore the newest checkpoint of the same inputs if there is one; train to the end."""
+        saved = _resumable(self.runner)
         self.meter = Meter(gpus_in_use(), Spent.read(saved) if saved else Spent())
         if saved:
             self._iter = _restore(self.runner, saved)
@@ -241,6 +248,7 @@ class Checkpoints(Hook):
         step = runner.iter + 1
         stop = step < runner.max_iters and self.stop_requested()
         due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
+        due = due or step == runner.max_iters  # so that the same inputs are never trained again
         if due or stop:
             self.save(runner, step)
         if stop:
@@ -252,11 +260,12 @@ class Checkpoints(Hook):
 
     def save(self, runner: Runner, step: int) -> None:
         """Write the checkpoint of a step, if this is the main process and it is not there yet."""
-        path = _folder(runner) / f"step{step:08d}.pth"
+        path = _checkpoint(_folder(runner), step)
         if path.exists() or not is_main_process():
             return
         content = {
             "step": step,
+            "inputs": runner.inputs,
             **runner.train_loop.meter.spent._asdict(),
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
@@ -277,6 +286,25 @@ def agreed(wanted: bool) -> bool:
     return bool(told.item())
 
 
+def _resumable(runner: Runner) -> dict[str, Any] | None:
+    """Return the checkpoint to resume from, in every process the one that the main one chose.
+
+    Checkpoints of other inputs are moved to ``checkpoints-replaced``, with a line that says which
+    inputs changed.
+    """
+    folder = _folder(runner)
+    saved = _newest(folder) if is_main_process() else None
+    if saved and (problem := inputs.changes(saved.get("inputs", {}), runner.inputs)):
+        replaced = folder.with_name(f"{folder.name}-replaced")
+        print(f"{folder}: {problem}; training starts anew, they are now in {replaced}", flush=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
+        saved = None
+    steps = [saved["step"] if saved else 0]
+    broadcast_object_list(steps)
+    return saved if saved or not steps[0] else weights.read(_checkpoint(folder, steps[0]))
+
+
 def _newest(folder: Path) -> dict[str, Any] | None:
     """Return the newest checkpoint's content, with a warning for each that cannot be used."""
     for path in reversed(_saved(folder)):
@@ -287,8 +315,7 @@ def _newest(folder: Path) -> dict[str, Any] | None:
             problem = f"{path}: not a checkpoint of a training"
         except UserError as error:
             problem = str(error)
-        if is_main_process():
-            print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
+        print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
     return None
 
 
@@ -303,6 +330,10 @@ def _restore(runner: Runner, content: dict[str, Any]) -> int:
 
 def _folder(runner: Runner) -> Path:
     return run_directory(runner) / "checkpoints"
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / f"step{step:08d}.pth"
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -3,31 +3,44 @@
 from pathlib import Path
 from typing import Any
 
+from kd import inputs
 from kd.classifiers import evaluation as classifiers
 from kd.columns import Detection
-from kd.data.readers import read_split
+from kd.data.readers import GroundTruth, read_split
 from kd.errors import UserError
 from kd.evaluation import Metrics, evaluate
-from kd.files import read_json, read_predictions, uncollected, write_json
+from kd.files import read_predictions, uncollected, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
 
+DETECTIONS = "detections.json.gz"
+
 
 def measure(directory: Path, library: Library) -> None:
-    """Write ``metrics.json`` from ``detections.json.gz``, or a classifier's predictions."""
+    """Write ``metrics.json`` from ``detections.json.gz``, or a classifier's predictions.
+
+    UserError where these were predicted with other weights or on another test split.
+    """
     config = read_config(directory)
-    if config["model"]["type"] == "ObjectClassifier":
-        return classifiers.measure(config, directory)
+    is_classifier = config["model"]["type"] == "ObjectClassifier"
+    predictions = directory / (classifiers.PREDICTIONS if is_classifier else DETECTIONS)
     with uncollected():
-        truth = truth_of(directory, library)
-        detections = read_detections(directory / "detections.json.gz", truth)
-        write_json(directory / "metrics.json", figures(detections, truth).to_json())
+        if is_classifier:
+            data = inputs.split_fingerprint(config, directory, "test", library)
+            depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
+            classifiers.measure(config, directory)
+        else:
+            split = truth_of(directory, library)
+            depends = inputs.of_evaluation(directory, predictions, split.fingerprint, "evaluation")
+            metrics = figures(read_detections(predictions, split.coco), split.coco)
+            write_json(directory / "metrics.json", metrics.to_json())
+    inputs.record(directory, "evaluation", depends)
 
 
-def truth_of(directory: Path, library: Library) -> dict[str, Any]:
-    """Return the COCO dict of the split that a run is measured on."""
-    dataset = library.dataset(read_json(directory / "run.json")["dataset"], str(directory))
-    return read_split(dataset, "test").coco
+def truth_of(directory: Path, library: Library) -> GroundTruth:
+    """Return the test split of a detector's run; UserError where its entry changed since."""
+    _, dataset = inputs.entry_of(read_config(directory), directory, "test", library)
+    return read_split(dataset, "test")
 
 
 def figures(detections: list[Detection], truth: dict[str, Any]) -> Metrics:

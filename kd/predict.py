@@ -11,11 +11,13 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Subset
 
 import kd.runtime  # noqa: F401
-from kd import weights
+from kd import inputs, weights
 from kd.classifiers import evaluation as classifiers
 from kd.data.loading import build
-from kd.files import write_predictions
+from kd.files import sha256, write_predictions
+from kd.measure import DETECTIONS
 from kd.settings.compose import WEIGHTS
+from kd.settings.library import Library
 from kd.settings.run import read_config
 
 PRINT_EVERY = 10.0
@@ -26,10 +28,21 @@ def predict(directory: Path, workers: int = 0) -> None:
 
     ``image`` is mmdet's image id: the id of a COCO image, the name of a VOC one; ``label`` is the
     class's index. Of a classifier, ``predictions.json.gz`` (kd/classifiers/evaluation.py).
+    UserError where the weights were computed from other inputs than the run has now.
     """
     config = read_config(directory)
+    trained = weights.read(directory / WEIGHTS).get("inputs", {})
+    depends = inputs.of_prediction(config, trained, directory, Library())
     if config["model"]["type"] == "ObjectClassifier":
-        return classifiers.predict(config, directory, workers)
+        predictions = classifiers.predict(config, directory, workers)
+    else:
+        predictions = _detect(config, directory, workers)
+    depends["detections"] = sha256(predictions)
+    inputs.record(directory, "prediction", depends)
+
+
+def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
+    """Write the detections of a detector on the test split; return the file."""
     model = config["model"].get("student", config["model"])
     init_default_scope("mmdet")
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
@@ -42,7 +55,9 @@ def predict(directory: Path, workers: int = 0) -> None:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
-    write_predictions(directory / "detections.json.gz", records)
+    path = directory / DETECTIONS
+    write_predictions(path, records)
+    return path
 
 
 def split_batches(

@@ -24,6 +24,7 @@ from torch import Tensor
 from kd.engine import bare
 from kd.errors import UserError
 from kd.files import sha256
+from kd.inputs import VERSIONS
 from kd.observation import Batch, observe
 from kd.settings import repeatable
 from kd.settings.run import RESULTS, digest_of
@@ -264,6 +265,7 @@ class TeacherCaching(Hook):
     def before_train(self, runner: Runner) -> None:
         model, loader = self.config["model"], runner.train_dataloader
         settings = {
+            "version": VERSIONS["training"],
             "teacher": model["teacher"],
             "weights_sha256": sha256(Path(model["checkpoint"])),
             "pipelines": repeatable.pipelines(self.config),

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import launch, provenance, weights
+from kd import inputs, launch, provenance, weights
 from kd.data.handover import quick
 from kd.engine import bare
 from kd.errors import UserError
@@ -24,6 +24,7 @@ from kd.files import read_json, sha256, write_json
 from kd.launch import per_process
 from kd.optim import fastest
 from kd.settings.compose import WEIGHTS
+from kd.settings.library import Library
 from kd.settings.run import read_config
 from kd.teacher_cache import TeacherCaching
 from kd.validation import Validation
@@ -106,6 +107,9 @@ def _leave() -> None:
 
 
 class _Runner(Runner):
+    inputs: inputs.Inputs
+    """Set in the main process before training; checkpoints keep them."""
+
     def _init_model_weights(self) -> None:
         """Lay out weights as the units for half precision read them, where these are used.
 
@@ -223,24 +227,29 @@ def _train(
     val_interval: int,
     teacher_cache_mb: int,
 ) -> None:
-    started = {"started": provenance.now(), **provenance.environment(), **_data(report)}
+    started = {"started": provenance.now(), **provenance.environment(), **_dropped(report)}
+    depends = inputs.of_training(config, directory, Library()) if launch.rank() == 0 else {}
     try:
         runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
     except KeyError as error:
         raise _unregistered(error, directory) from None
+    runner.inputs = depends
     if is_main_process():
         started |= _teachers(config)
+        inputs.record(directory, "training", depends)
         print(_describe(config), flush=True)
     runner.train()
     if not is_main_process():
         return
     model = bare(runner.model)
     adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
-    weights.save(directory / WEIGHTS, {"state_dict": weights.detector_state(model), **adapters})
+    state = {"state_dict": weights.detector_state(model), **adapters, "inputs": depends}
+    weights.save(directory / WEIGHTS, state)
     record = {
         "run": directory.name,
         **started,
         "finished": provenance.now(),
+        "inputs": depends,
         **_cost(runner),
         "teacher_cache_mb": teacher_cache_mb,  # by which it took less than its method does
         "weights_sha256": sha256(directory / WEIGHTS),
@@ -267,34 +276,34 @@ def _cost(runner: Runner) -> dict[str, Any]:
     }
 
 
-def _data(report: Path | None) -> dict[str, Any]:
-    """Return what the check of the data set found, before a training that would fail at its end."""
-    content = read_json(report) if report else {"fingerprint": None, "dirt": []}
+def _dropped(report: Path | None) -> dict[str, Any]:
+    """Return how many boxes the check of the data set left out, none without its report."""
+    if report is None:
+        return {}
     try:
-        return {"data": content["fingerprint"], "dropped_boxes": len(content["dirt"])}
+        return {"dropped_boxes": len(read_json(report)["dirt"])}
     except (KeyError, TypeError):
         raise UserError(f"{report}: not a report of `kd check`") from None
 
 
 def _teachers(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights that teach the run, each with its digest."""
-    found: dict[str, Any] = {}
-    for kind, key in (("teacher", "checkpoint"), ("classifier", "classifier_checkpoint")):
-        path = config["model"].get(key)
-        if path:
-            found |= {kind: path, f"{kind}_sha256": sha256(Path(path))}
-    return found
+    """Return the files of the weights that teach the run."""
+    paths = {kind: config["model"].get(key) for kind, key in inputs.TEACHERS.items()}
+    return {kind: path for kind, path in paths.items() if path}
 
 
 def _import(config: dict[str, Any], directory: Path) -> None:
     """Check published weights against the architecture and store them as the run's own."""
     published = config["published_checkpoint"]
     path = fetch(published["source"], published["sha256"])
+    depends = inputs.of_training(config, directory, Library())
     detector = weights.load_detector(config["model"], path)
-    weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict()})
+    inputs.record(directory, "training", depends)
+    weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict(), "inputs": depends})
     record = {
         "run": directory.name,
         "finished": provenance.now(),
+        "inputs": depends,
         "published_checkpoint": published,
         "weights_sha256": sha256(directory / WEIGHTS),
         **provenance.environment(),

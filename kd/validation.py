@@ -70,7 +70,7 @@ class Validation(Hook):
     @cached_property
     def truth(self) -> dict[str, Any]:
         """The COCO dict of the test split."""
-        return truth_of(self.path.parent, Library())
+        return truth_of(self.path.parent, Library()).coco
 
     def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
         """Return what the detector finds in all images; StopRequested where it is to stop."""

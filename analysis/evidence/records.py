@@ -133,6 +133,8 @@ def _figures(run: Run) -> dict[str, float | None]:
 
 def _origin(directory: Path) -> dict[str, Any]:
     record = read_json(directory / "provenance.json")
+    depends = record["inputs"]
+    record |= {"data": depends.get("data"), "teacher_sha256": depends.get("teacher")}
     return {**{name: record.get(name) for name in ORIGIN}, "run": str(directory)}
 
 

@@ -69,7 +69,7 @@ def data(records: Sequence[Record]) -> list[Data]:
 
 
 def _data(name: str, records: Sequence[Record]) -> Data:
-    prints = _counted(record.provenance.get("data") for record in records)
+    prints = _counted(record.provenance.get("inputs", {}).get("data") for record in records)
     splits = content(RESULTS / "checks" / f"{name}.json").get("splits", {})
     sizes = [(split, int(each["images"]), int(each["boxes"])) for split, each in splits.items()]
     return Data(name, list(prints), sizes)

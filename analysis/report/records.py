@@ -148,7 +148,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("Images a second", _rounded(found.get("images_per_second"), 1)),
         ("Peak memory", found.get("peak_memory_mb") and f"{found['peak_memory_mb']:,} MB"),
         ("Energy", None if energy is None else f"{energy / JOULES:.3f} kWh"),
-        ("Data fingerprint", found.get("data")),
+        ("Data fingerprint", found.get("inputs", {}).get("data")),
         ("Weights, SHA-256", found.get("weights_sha256")),
         ("Published weights", found.get("published_checkpoint")),
         ("Python", found.get("python")),

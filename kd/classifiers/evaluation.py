@@ -9,8 +9,11 @@ from kd.files import read_predictions, write_json, write_predictions
 PREDICTIONS = "predictions.json.gz"
 
 
-def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> None:
-    """Write ``predictions.json.gz``: (image id, label, predicted label, its probability) a crop."""
+def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
+    """Write ``predictions.json.gz``: (image id, label, predicted label, its probability) a crop.
+
+    Return the file.
+    """
     import torch
     from mmengine.device import get_device
     from mmengine.registry import init_default_scope
@@ -34,7 +37,9 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> None:
         {"image": image, "label": label, "predicted": predicted, "score": score}
         for image, label, (predicted, score) in zip(images, dataset.labels, rows, strict=True)
     ]
-    write_predictions(directory / PREDICTIONS, records)
+    path = directory / PREDICTIONS
+    write_predictions(path, records)
+    return path
 
 
 def measure(config: dict[str, Any], directory: Path) -> None:

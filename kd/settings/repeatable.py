@@ -11,7 +11,7 @@ _REPEATED = frozenset(
 
 def pipelines(config: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Return the transforms of each data set that a composed configuration trains on."""
-    return [part["pipeline"] for part in _readers(config["train_dataloader"]["dataset"])]
+    return [part["pipeline"] for part in readers(config["train_dataloader"]["dataset"])]
 
 
 def random_transforms(config: dict[str, Any]) -> list[str]:
@@ -39,9 +39,10 @@ def _is_last_flip(step: dict[str, Any]) -> bool:
     return step["type"] == "RandomFlip" and step.keys() <= {"type", "prob"}
 
 
-def _readers(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def readers(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the readers of a composed data set, which others may wrap or join."""
     inner = dataset.get("datasets") or [dataset[key] for key in ("dataset",) if key in dataset]
     if not inner:
         yield dataset
     for each in inner:
-        yield from _readers(each)
+        yield from readers(each)

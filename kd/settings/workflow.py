@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from kd.data.fingerprint import content_of
+from kd.data.shapes import MARKER
 from kd.errors import UserError
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import WEIGHTS
@@ -109,6 +111,7 @@ class Workflow:
         self.classifiers: dict[str, ClassifierRun] = _joined(made.classifiers for made in plans)
         self.demands = Demands(request, plans[0].scale, library)
         self.demands.check([*self.classifiers.values(), *self.runs.values()])
+        self._contents: dict[str, str] = {}
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Workflow":
@@ -170,15 +173,16 @@ class Workflow:
         generate = self._dataset(dataset).generate
         return generate.model_dump() if generate else {}
 
-    def annotation_files(self, dataset: str) -> list[str]:
-        """Return the files whose change means that a data set must be checked anew.
-
-        Absent ones are left to ``require_data``, so that a plan can be made without the data.
-        """
+    def generated_data(self, dataset: str) -> list[str]:
+        """Return the file that is there once a built-in data set is drawn; none of another."""
         entry = self._dataset(dataset)
-        if entry.generate:
-            return [f"{entry.root}/generated.json"]
-        return [str(path) for path in _listings(entry) if path.exists()]
+        return [f"{entry.root}/{MARKER}"] if entry.generate else []
+
+    def data_content(self, dataset: str) -> str:
+        """Return a text that changes whenever the content of a data set does."""
+        if dataset not in self._contents:
+            self._contents[dataset] = content_of(dataset, self._dataset(dataset))
+        return self._contents[dataset]
 
     def crops_of(self, classifier: str) -> list[str]:
         """Return the crops that a classifier learns from."""

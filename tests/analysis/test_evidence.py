@@ -139,7 +139,7 @@ def write(directory: Path, ap: float, method: str) -> None:
     write_metrics(directory, ap)
     record = {"seconds": 100.0, "gpu_seconds": 0.0, "images_per_second": 10.0, "steps": 2}
     machine = {"peak_memory_mb": 900, "cpu": "a processor", "instructions": "AVX2"}
-    write_json(directory / "provenance.json", {**record, **machine, "commit": "abc"})
+    write_json(directory / "provenance.json", {**record, **machine, "commit": "abc", "inputs": {}})
     term = {"rm": ["loss_rm_cls"], "rm+pfi": ["loss_rm_cls", "loss_pfi"]}.get(method, [])
     norms = {name: [3.0, 0.0] for name in term} | {"detection": [0.0, 6.0]}
     shared = {"share": dict.fromkeys(term, 0.25), "loss": 1.0}

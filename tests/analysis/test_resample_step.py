@@ -9,13 +9,16 @@ from analysis import outcomes
 from analysis.outcomes import read_arrays
 from analysis.resampled import FIGURES, gain_interval
 from kd.__main__ import main
+from kd import inputs
+from kd.data.fingerprint import fingerprints
 from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.files import read_json, sha256, write_json
 from kd.measure import read_detections, truth_of
+from kd.settings.compose import split_config
 from kd.settings.library import Library
 from tests.analysis.fakes import write_detections, write_run
 from tests.scenes import reference, repeated
-from tests.tiny import make_project
+from tests.tiny import CLASSES, make_project
 
 
 @pytest.fixture
@@ -29,10 +32,25 @@ def samples(run, figure):
     return read_arrays(run / "resampled.npz")[figure].astype(np.float64)
 
 
+def predicted(run, records):
+    """Write detections as `kd predict` does, with the record of what they depend on."""
+    write_detections(run, records)
+    depends = {
+        "version": inputs.VERSIONS["prediction"],
+        "data": fingerprints("shapes-tiny", Library().dataset("shapes-tiny", "test"))["test"],
+        "detections": sha256(run / "detections.json.gz"),
+    }
+    inputs.record(run, "prediction", depends)
+
+
 def make(folder, noise=2.0, seed=0, resample=True):
     """Return a run whose boxes are off by so many pixels; ``resample``: after that step."""
     write_run(folder, seed=seed, dataset="shapes-tiny")
-    truth = truth_of(folder, Library())
+    entry = Library().dataset("shapes-tiny", "test")
+    loader = {"dataset": split_config(entry, "test", CLASSES, [])}
+    config = read_json(folder / "config.json") | {"test_dataloader": loader}
+    write_json(folder / "config.json", config)
+    truth = truth_of(folder, Library()).coco
     generator = np.random.default_rng(seed)
     labels = {category["id"]: rank for rank, category in enumerate(truth["categories"])}
     found = [
@@ -45,7 +63,7 @@ def make(folder, noise=2.0, seed=0, resample=True):
         for item in truth["annotations"]
         for _ in range(3)
     ]
-    write_detections(folder, found)
+    predicted(folder, found)
     if resample:
         assert main(["resample", str(folder)]) == 0
     return folder
@@ -67,7 +85,7 @@ def test_it_writes_ap_of_the_images_and_of_a_thousand_resamples(project):
     run = make(project / "run")
     ap = {figure: samples(run, figure) for figure in FIGURES}
     assert all(values.shape == (1001,) and (values >= 0).all() for values in ap.values())
-    truth = truth_of(run, Library())
+    truth = truth_of(run, Library()).coco
     found = read_detections(run / "detections.json.gz", truth)
     names = [category["name"] for category in truth["categories"]]
     plain = reference(truth, found, names).stats
@@ -93,7 +111,7 @@ def test_the_second_time_nothing_is_matched(project, monkeypatch):
     assert main(["resample", str(run)]) == 0
     assert (run / "resampled.npz").read_bytes() == before
 
-    write_detections(run, [])
+    predicted(run, [])
     with pytest.raises(AssertionError, match="matched again"):
         main(["resample", str(run)])
 
@@ -110,7 +128,7 @@ def test_a_split_of_one_image_has_no_interval(project):
     first, second = (make(project / name) for name in ("first", "second"))
     edit_split(keep=1)
     for run in (first, second):
-        write_detections(run, [])
+        predicted(run, [])
         assert main(["resample", str(run)]) == 0
     assert samples(first, "AP")[0] == 0
     assert np.isnan(samples(first, "AP")[1:]).all()

@@ -31,7 +31,7 @@ PUBLISHED = [
 RECORD = {
     "started": "2026-01-02T03:04:05+00:00", "finished": "2026-01-02T04:04:05+00:00", "steps": 12,
     "seconds": 3600, "gpu_seconds": 7200, "images_per_second": 20.04, "peak_memory_mb": 1500,
-    "energy_joules": 3.6e6, "data": "da7a" * 16, "weights_sha256": "beef" * 16,
+    "energy_joules": 3.6e6, "inputs": {"data": "da7a" * 16}, "weights_sha256": "beef" * 16,
     "commit": "c0ffee" * 6 + "c0ff", "packages": {"torch": "2.11.0"}, "python": "3.11.7",
     "cpu": "x86_64", "threads": 4, "devices": ["GPU T", "GPU T"], "slurm_job": "77",
     "command": "kd train it",

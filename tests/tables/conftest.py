@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
             (path / "failure.json").write_text(json.dumps({"reason": failure}))
         if hours is not None:
             seconds = {"seconds": 3600 * hours, "gpu_seconds": 3600 * hours * gpus}
-            rest = {"images_per_second": 20.0, "peak_memory_mb": 1500}
+            rest = {"images_per_second": 20.0, "peak_memory_mb": 1500, "inputs": {}}
             (path / "provenance.json").write_text(json.dumps(seconds | rest | (record or {})))
         if ap is not None and spread is not None:
             np.savez(path / "resampled.npz", **resamples(100 * ap, spread))

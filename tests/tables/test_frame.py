@@ -179,15 +179,16 @@ def test_csv_reads_back(frame):
 
 def test_what_was_not_made_alike_is_said(run):
     """A row's records against those of its baseline and of the teacher that it names."""
-    teacher = run("teacher", hours=1, record={"data": "d1", "weights_sha256": "w1"})
-    base = run("base", 0.3, hours=1, record={"data": "d1"})
-    taught = {"data": "d1", "teacher": str(teacher / "weights.pth"), "teacher_sha256": "w1"}
+    teacher = run("teacher", hours=1, record={"weights_sha256": "w1"})
+    base = run("base", 0.3, hours=1, record={"inputs": {"data": "d1"}})
+    depends = {"data": "d1", "teacher": "w1"}
 
-    def row(label, **record):
-        made = run(label, 0.3, hours=1, record=taught | record)
+    def row(label, **other):
+        record = {"teacher": str(teacher / "weights.pth"), "inputs": depends | other}
+        made = run(label, 0.3, hours=1, record=record)
         return RowSpec("T", "G", label, "distilled", "a", "b", {0: made}, {0: base})
 
-    rows = [row("alike"), row("data", data="d2"), row("weights", teacher_sha256="w0")]
+    rows = [row("alike"), row("data", data="d2"), row("weights", teacher="w0")]
     assert build(rows)["unlike"].tolist() == ["", OTHER_DATA, OTHER_TEACHER]
     text = to_markdown(build(rows))
     assert f"† {OTHER_DATA.capitalize()}" in text and f"‡ {OTHER_TEACHER.capitalize()}" in text

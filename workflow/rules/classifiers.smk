@@ -53,6 +53,7 @@ rule train_classifier:
         **asked(classifier_training),
     params:
         directory="results/classifiers/{scale}/{dataset}/{training}",
+        version=VERSIONS["training"],
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
         " --processes {resources.tasks} {LOADING} 2>&1"
@@ -72,6 +73,7 @@ rule evaluate_classifier:
         **asked(classifier_prediction),
     params:
         directory="results/classifiers/{run}",
+        versions=[VERSIONS["prediction"], VERSIONS["evaluation"]],
     shell:
         "({KD} predict {params.directory:q} {LOADING}"
         " && {KD} evaluate {params.directory:q}) 2>&1 | tee {log:q}"

@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from analysis.planning import figures
 from kd.errors import UserError
+from kd.inputs import VERSIONS
 from kd.settings.workflow import Workflow
 
 try:
@@ -97,8 +98,16 @@ def check_report(wildcards):
     return f"results/checks/{WORKFLOW.dataset_of(wildcards.run)}.json"
 
 
-def annotation_files(wildcards):
-    return WORKFLOW.annotation_files(wildcards.dataset)
+def generated_data(wildcards):
+    return WORKFLOW.generated_data(wildcards.dataset)
+
+
+def data_content(wildcards):
+    """Return what the check of a data set depends on.
+
+    A job is never compared with what it did before, so it need not list the data set again.
+    """
+    return WORKFLOW.data_content(wildcards.dataset) if workflow.is_main_process else ""
 
 
 RESOURCES = ("gpu", "nodes", "tasks", "mem_mb", "runtime")

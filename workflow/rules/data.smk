@@ -14,12 +14,15 @@ rule generate_data:
         "{KD} data {wildcards.dataset:q}"
 
 
+# Data that changed are checked again, and all that was computed from them is: steps find by their
+# own records what is still valid, so a training whose split stayed the same ends at once.
 rule check_data:
     input:
-        annotation_files,
+        generated_data,
     output:
         "results/checks/{dataset}.json",
     params:
         entry=lambda wildcards: WORKFLOW.dataset_entry(wildcards.dataset),
+        content=data_content,
     shell:
         "{KD} check {wildcards.dataset:q} --report {output:q}"

@@ -17,6 +17,7 @@ rule predict:
         **asked(prediction),
     params:
         directory="results/runs/{run}",
+        version=VERSIONS["prediction"],
     shell:
         "{KD} predict {params.directory:q} {LOADING} 2>&1 | tee {log:q}"
 
@@ -30,6 +31,7 @@ rule evaluate:
     priority: 1
     params:
         directory="results/runs/{run}",
+        version=VERSIONS["evaluation"],
     shell:
         "{KD} evaluate {params.directory:q}"
 
@@ -44,5 +46,6 @@ rule resample:
     priority: 1
     params:
         directory="results/runs/{run}",
+        version=VERSIONS["resampling"],
     shell:
         "{KD} resample {params.directory:q}"

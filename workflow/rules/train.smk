@@ -1,7 +1,7 @@
-# What a run consists of is in its directory's name, so nothing here is a parameter that could
-# make it run again. Checkpoints lie at a path that is not declared: Snakemake deletes the outputs
-# of a failed job. It also deletes a rule's log when the job starts again, so the log of all starts,
-# train.log, is not declared either.
+# What a run consists of is in its directory's name, so only the version of the training code is a
+# parameter that makes it run again. Checkpoints lie at a path that is not declared: Snakemake
+# deletes the outputs of a failed job. It also deletes a rule's log when the job starts again, so
+# the log of all starts, train.log, is not declared either.
 rule train:
     input:
         report=check_report,
@@ -17,6 +17,7 @@ rule train:
         teacher_cache_mb=lambda wildcards: WORKFLOW.teacher_cache(wildcards.run),
     params:
         directory="results/runs/{run}",
+        version=VERSIONS["training"],
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
         " --processes {resources.tasks} --val-interval {WORKFLOW.asked.val_interval} {LOADING}"

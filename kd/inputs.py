@@ -1,0 +1,213 @@
+"""Inputs: all that the files of a run depend on, recorded by the step that computes them.
+
+``inputs/<step>.json`` in a run's directory holds them. Training writes its record before the first
+step and keeps a copy in each checkpoint and in ``weights.pth``. Later steps compare before they use
+what an earlier one wrote, and tables compare runs by the same records.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from kd.classifiers.pack import read_facts, remedy
+from kd.data.fingerprint import fingerprints
+from kd.data.scan import SplitName
+from kd.errors import UserError
+from kd.files import read_json, sha256, write_json
+from kd.settings.classifiers import crop_settings
+from kd.settings.compose import WEIGHTS, classes_of, split_config
+from kd.settings.datasets import Dataset
+from kd.settings.library import Library
+from kd.settings.repeatable import readers
+
+Inputs = dict[str, Any]
+Step = Literal["training", "prediction", "evaluation", "resampling"]
+
+VERSIONS: dict[Step, int] = {"training": 1, "prediction": 1, "evaluation": 1, "resampling": 1}
+"""Raise a step's number when it computes something else from the same inputs. Methods have a
+number of their own, ``Method.version``, which is part of a run's configuration."""
+
+NAMES = {
+    "version": "version of the code",
+    "configuration": "configuration",
+    "data": "data",
+    "teacher": "teacher's weights",
+    "classifier": "classifier's weights",
+    "imagenet": "ImageNet weights",
+    "imported": "imported weights",
+    "weights": "weights",
+    "detections": "detections",
+}
+"""The inputs of all steps, in the words of messages."""
+TEACHERS = {"teacher": "checkpoint", "classifier": "classifier_checkpoint"}
+"""Inputs that are weights of other runs, and the keys of their paths in a distiller's model."""
+LOCATION = ("type", "data_root", "ann_file", "data_prefix", "metainfo")
+"""The keys of a composed data set that say which objects it has, and as which classes."""
+
+
+def record(directory: Path, step: Step, inputs: Inputs) -> None:
+    """Write a step's inputs."""
+    write_json(record_file(directory, step), inputs)
+
+
+def recorded(directory: Path, step: Step) -> Inputs:
+    """Return a step's recorded inputs, empty without a record."""
+    path = record_file(directory, step)
+    return read_json(path) if path.exists() else {}
+
+
+def record_file(directory: Path, step: Step) -> Path:
+    """Return the file that records a step's inputs."""
+    return directory / "inputs" / f"{step}.json"
+
+
+def changes(old: Inputs, new: Inputs) -> str:
+    """Return in words which inputs changed, empty if none did."""
+    if not old:
+        return "no inputs were recorded with it"
+    differing = [f"the {NAMES[name]}" for name in NAMES if old.get(name) != new.get(name)]
+    return f"{' and '.join(differing)} changed since" if differing else ""
+
+
+def of_training(config: dict[str, Any], directory: Path, library: Library) -> Inputs:
+    """Return what the weights of a run depend on.
+
+    UserError where a teacher is absent, or where the data set's entry changed since the run was
+    composed.
+    """
+    inputs: Inputs = {"version": VERSIONS["training"], "configuration": config_digest(config)}
+    if "published_checkpoint" in config:
+        return {**inputs, "imported": config["published_checkpoint"]["sha256"].lower()}
+    inputs["data"] = split_fingerprint(config, directory, "train", library)
+    for kind, key in TEACHERS.items():
+        if config["model"].get(key):
+            inputs[kind] = weights_digest(Path(config["model"][key]))
+    imagenet = _imagenet_file(config["model"])
+    return {**inputs, "imagenet": imagenet} if imagenet else inputs
+
+
+def of_prediction(
+    config: dict[str, Any], trained: Inputs, directory: Path, library: Library
+) -> Inputs:
+    """Return what the detections of a trained run depend on.
+
+    ``trained``: the inputs that its weights were computed from. UserError where they are not what
+    training would use now. Teachers are left out: a teacher that was trained again changes nothing
+    that its student detects, and tables mark such a student.
+    """
+    now = of_training(config, directory, library)
+    problem = changes(_without_teachers(trained), _without_teachers(now))
+    if problem:
+        raise UserError(
+            f"{directory / WEIGHTS}: {problem}; train the run again: kd train {directory}"
+        )
+    return {
+        "version": VERSIONS["prediction"],
+        "weights": weights_digest(directory / WEIGHTS),
+        "data": split_fingerprint(config, directory, "test", library),
+    }
+
+
+def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> Inputs:
+    """Return what figures of a run's predictions depend on.
+
+    ``data``: fingerprint of the test split. UserError where the predictions are of another test
+    split or other weights than the run has now.
+    """
+    predicted = recorded(directory, "prediction")
+    digest = weights_digest(predictions)
+    now = {
+        "version": VERSIONS["prediction"],
+        "data": data,
+        "weights": _current_weights(directory) or predicted.get("weights"),
+        "detections": digest,
+    }
+    problem = changes(predicted, now)
+    if problem:
+        raise UserError(f"{predictions}: {problem}; predict again: kd predict {directory}")
+    return {**now, "version": VERSIONS[step]}
+
+
+def split_fingerprint(
+    config: dict[str, Any], directory: Path, split: SplitName, library: Library
+) -> str:
+    """Return the fingerprint of the split that a run is trained or tested on.
+
+    UserError as ``entry_of``, and where a classifier's crops were cut from other data.
+    """
+    name, dataset = entry_of(config, directory, split, library)
+    fingerprint = fingerprints(name, dataset)[split]
+    if "crops" in config:
+        _check_crops(Path(config["test_dataloader"]["dataset"]["folder"]), split, fingerprint)
+    return fingerprint
+
+
+def entry_of(
+    config: dict[str, Any], directory: Path, split: SplitName, library: Library
+) -> tuple[str, Dataset]:
+    """Return the name and entry of a run's data set.
+
+    UserError where the entry has another split or other classes than the run was composed with.
+    """
+    name = read_json(directory / "run.json")["dataset"]
+    dataset = library.dataset(name, str(directory))
+    if "crops" in config:
+        crops = config["crops"]
+        same = crop_settings(name, dataset, crops["margin"], crops["min_side"]) == crops
+    else:
+        current = split_config(dataset, split, classes_of(name, dataset), [])
+        same = _locations(config[f"{split}_dataloader"]["dataset"]) == _locations(current)
+    if not same:
+        raise UserError(
+            f"configs/datasets/{name}.yaml: changed since {directory} was composed; compose the "
+            "run again (`snakemake` does, or `kd compose STUDY --write`)"
+        )
+    return name, dataset
+
+
+def _check_crops(folder: Path, split: SplitName, fingerprint: str) -> None:
+    facts = read_facts(folder, split)
+    if facts is not None and facts["fingerprint"] != fingerprint:
+        raise UserError(f"{folder}: the data changed since the crops were cut; {remedy(folder)}")
+
+
+def _locations(dataset: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return where each reader of a composed data set finds its objects."""
+    return [{key: reader.get(key) for key in LOCATION} for reader in readers(dataset)]
+
+
+def weights_digest(path: Path) -> str:
+    """Return the SHA-256 of a file of a run; UserError where it is absent."""
+    try:
+        return sha256(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+
+
+def _current_weights(directory: Path) -> str | None:
+    path = directory / WEIGHTS
+    return sha256(path) if path.exists() else None
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a composed configuration, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _without_teachers(inputs: Inputs) -> Inputs:
+    return {name: value for name, value in inputs.items() if name not in TEACHERS}
+
+
+def _imagenet_file(model: dict[str, Any]) -> str | None:
+    """Return the name of the file of ImageNet weights, which ends in its digest; None without."""
+    student = model.get("student", model)
+    if student.get("init") == "imagenet":
+        source = student["architecture"]
+    else:
+        source = student.get("backbone", {}).get("init_cfg", {}).get("checkpoint")
+    if source is None:
+        return None
+    from kd.imagenet import weights_of
+
+    return weights_of(source.removeprefix("torchvision://")).url.rsplit("/", 1)[-1]
