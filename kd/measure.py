@@ -27,13 +27,13 @@ def measure(directory: Path, library: Library) -> None:
     with uncollected():
         if is_classifier:
             data = inputs.split_fingerprint(config, directory, "test", library)
-            depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
-            classifiers.measure(config, directory)
+            metrics = classifiers.metrics(config, predictions)
         else:
             split = truth_of(directory, library)
-            depends = inputs.of_evaluation(directory, predictions, split.fingerprint, "evaluation")
-            metrics = figures(read_detections(predictions, split.coco), split.coco)
-            write_json(directory / "metrics.json", metrics.to_json())
+            data = split.fingerprint
+            metrics = figures(read_detections(predictions, split.coco), split.coco).to_json()
+    depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
+    write_json(directory / "metrics.json", metrics)
     inputs.record(directory, "evaluation", depends)
 
 

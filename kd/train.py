@@ -228,28 +228,27 @@ def _train(
     teacher_cache_mb: int,
 ) -> None:
     started = {"started": provenance.now(), **provenance.environment(), **_dropped(report)}
-    depends = inputs.of_training(config, directory, Library()) if launch.rank() == 0 else {}
     try:
         runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
     except KeyError as error:
         raise _unregistered(error, directory) from None
-    runner.inputs = depends
     if is_main_process():
         started |= _teachers(config)
-        inputs.record(directory, "training", depends)
+        runner.inputs = inputs.of_training(config, directory, Library())
+        inputs.record(directory, "training", runner.inputs)
         print(_describe(config), flush=True)
     runner.train()
     if not is_main_process():
         return
     model = bare(runner.model)
     adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
-    state = {"state_dict": weights.detector_state(model), **adapters, "inputs": depends}
+    state = {"state_dict": weights.detector_state(model), **adapters, "inputs": runner.inputs}
     weights.save(directory / WEIGHTS, state)
     record = {
         "run": directory.name,
         **started,
         "finished": provenance.now(),
-        "inputs": depends,
+        "inputs": runner.inputs,
         **_cost(runner),
         "teacher_cache_mb": teacher_cache_mb,  # by which it took less than its method does
         "weights_sha256": sha256(directory / WEIGHTS),

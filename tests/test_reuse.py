@@ -73,7 +73,7 @@ def enter(
         (config,) = Path("results/runs").glob(f"**/{DISTILLED}*/*/config.json")
         return config.parent
 
-    yield enter
+    return enter
 
 
 # --- The inputs, each with a change ----------------------------------------------------------
@@ -215,7 +215,7 @@ def test_a_run_that_is_not_begun_records_the_inputs_that_its_first_step_sees(
     run = enter("new")
     MATRIX[changed].change(run)
     if MATRIX[changed].training == "refused":
-        with pytest.raises(UserError, match="changed since .* was composed; compose the run"):
+        with pytest.raises(UserError, match=r"changed since .* was composed; compose the run"):
             train(run)
         return
     with interrupted_before(step=1):
@@ -234,7 +234,7 @@ def test_an_interrupted_run_resumes_only_from_the_same_inputs(
     MATRIX[changed].change(run)
     expected = MATRIX[changed].training
     if expected == "refused":
-        with pytest.raises(UserError, match="changed since .* was composed; compose the run"):
+        with pytest.raises(UserError, match=r"changed since .* was composed; compose the run"):
             train(run)
         return
     with interrupted_before(step=4 if expected == "same" else 0):
@@ -294,7 +294,9 @@ def test_a_table_marks_what_was_computed_from_other_inputs(
 def test_detections_of_other_weights_are_refused(enter: Callable[[str], Path]) -> None:
     run = enter("predicted")
     multiply(run / "weights.pth", 1.5)
-    with pytest.raises(UserError, match="detections.json.gz: the weights changed since; predict"):
+    with pytest.raises(
+        UserError, match=r"detections\.json\.gz: the weights changed since; predict"
+    ):
         measure(run, Library())
 
 
@@ -331,7 +333,7 @@ def test_weights_and_checkpoints_without_a_record_are_not_used(
     content = weights.read(run / "weights.pth")
     del content["inputs"]
     weights.save(run / "weights.pth", content)
-    with pytest.raises(UserError, match="weights.pth: no inputs were recorded with it; train"):
+    with pytest.raises(UserError, match=r"weights\.pth: no inputs were recorded with it; train"):
         predict(run)
     for path in (run / "checkpoints").iterdir():
         content = weights.read(path)

@@ -1,8 +1,10 @@
 """The workflow as a user runs it: from nothing to a table, and what an edit runs again."""
 
 import csv
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +135,48 @@ def test_a_weight_trains_the_students_that_use_it(
 def test_the_schedule_trains_everything_anew(finished: Path, edited: Callable[..., None]) -> None:
     edited("configs/schedules/tiny.yaml", lr=0.02)
     assert jobs(finished) == steps(4)
+
+
+ANNOTATIONS = "data/shapes-tiny/annotations"
+
+
+def drop_the_first_box(text: str) -> str:
+    content = json.loads(text)
+    del content["annotations"][0]
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_changed_labels_are_checked_and_trained_again(
+    finished: Path, edited: Callable[..., None], split: str
+) -> None:
+    edited(f"{ANNOTATIONS}/{split}.json", drop_the_first_box)
+    assert jobs(finished) == steps(4) | {"check_data": 1}
+
+
+def test_a_changed_image_is_noticed(finished: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(finished, tmp_path / "project")
+    images = project / "data/shapes-tiny/train"
+    (images / "000001.png").write_bytes((images / "000000.png").read_bytes())
+    assert jobs(project) == steps(4) | {"check_data": 1}
+
+
+def test_corrected_test_labels_are_evaluated_and_no_step_is_trained_again(
+    finished: Path, tmp_path: Path
+) -> None:
+    project = shutil.copytree(finished, tmp_path / "project")
+    weights = {path: path.read_bytes() for path in project.rglob("weights.pth")}
+    path = project / ANNOTATIONS / "test.json"
+    path.write_text(drop_the_first_box(path.read_text()))
+    result = snakemake(project)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("resuming at step 12 of 12") == len(weights) == 4
+    assert {path: path.read_bytes() for path in weights} == weights
+    counts = {json.loads(path.read_text())["boxes"] for path in project.rglob("seed*/metrics.json")}
+    assert counts == {len(json.loads(path.read_text())["annotations"])}
+    with open(project / TABLES / "table.csv", newline="") as stream:
+        assert {row["unlike"] for row in csv.DictReader(stream)} == {""}
+    assert jobs(project) == {}
 
 
 def test_how_often_ap_is_measured_trains_nothing_anew(finished: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.data.progress import progress
-from kd.files import read_predictions, write_json, write_predictions
+from kd.files import read_predictions, write_predictions
 
 PREDICTIONS = "predictions.json.gz"
 
@@ -42,12 +42,9 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
     return path
 
 
-def measure(config: dict[str, Any], directory: Path) -> None:
-    """Write ``metrics.json`` from ``predictions.json.gz``; needs no torch."""
-    classes = config["test_dataloader"]["dataset"]["classes"]
-    write_json(
-        directory / "metrics.json", accuracy(read_predictions(directory / PREDICTIONS), classes)
-    )
+def metrics(config: dict[str, Any], predictions: Path) -> dict[str, Any]:
+    """Return the accuracy of the predictions in a file; needs no torch."""
+    return accuracy(read_predictions(predictions), config["test_dataloader"]["dataset"]["classes"])
 
 
 def accuracy(records: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:

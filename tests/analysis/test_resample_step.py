@@ -8,8 +8,8 @@ import pytest
 from analysis import outcomes
 from analysis.outcomes import read_arrays
 from analysis.resampled import FIGURES, gain_interval
-from kd.__main__ import main
 from kd import inputs
+from kd.__main__ import main
 from kd.data.fingerprint import fingerprints
 from kd.errors import UserError
 from kd.files import read_json, sha256, write_json
