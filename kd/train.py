@@ -108,7 +108,7 @@ def _leave() -> None:
 
 class _Runner(Runner):
     inputs: inputs.Inputs
-    """Set in the main process before training; checkpoints keep them."""
+    """Those of the run, set in the main process before training; checkpoints keep them."""
 
     def _init_model_weights(self) -> None:
         """Lay out weights as the units for half precision read them, where these are used.
@@ -156,6 +156,7 @@ def build_runner(
     if settings.train_dataloader.pin_memory and "data_preprocessor" in student:
         student.data_preprocessor.non_blocking = True
     runner = _Runner.from_cfg(settings)
+    runner.inputs = {}
     if val_interval:
         runner.register_hook(Validation(val_interval, config, workers))
     if teacher_cache_mb:

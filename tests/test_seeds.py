@@ -1,0 +1,168 @@
+"""A run's seed moves every random draw of its training, and nothing else does."""
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS
+from torch import Tensor
+
+import kd.runtime  # noqa: F401
+from analysis.bootstrap import resample
+from kd import weights
+from kd.classifiers.dataset import BalancedSampler
+from kd.data.loading import EpochSampler
+from kd.engine import SeedEachStep
+from kd.settings.library import Library
+from kd.settings.plan import plan
+from kd.settings.run import Run
+from kd.train import build_runner
+from tests.tiny import REPOSITORY, edit, make_project
+
+METHODS = ["fgfi", "fkd", "defeat"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Work in a tiny project of two seeds, whose teacher has random weights."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("seeds")))
+        edit("configs/studies/tiny.yaml", tables__pair__methods=METHODS)
+        (teacher,) = (run for run in runs() if run.student == "r18-w0.1875")
+        model = build_runner(teacher.config, teacher.directory).model
+        weights.save(teacher.directory / "weights.pth", {"state_dict": model.state_dict()})
+        yield
+
+
+def runs() -> list[Run]:
+    return list(plan("tiny", "tiny", Library(), seeds=2).runs.values())
+
+
+def run_of(method: str | None, seed: int) -> Run:
+    (run,) = (
+        run for run in runs() if (run.student, run.method, run.seed) == ("r18-w0.125", method, seed)
+    )
+    return run
+
+
+def model_of(method: str | None, seed: int) -> Any:
+    run = run_of(method, seed)
+    return build_runner(run.config, run.directory).model
+
+
+def drawn(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that are not constant: those that were drawn."""
+    return {name: value for name, value in state.items() if len(value.unique()) > 1}
+
+
+# --- Initial weights -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapters_differ_between_seeds_and_are_the_same_for_a_seed(method: str) -> None:
+    first, again, second = (
+        drawn(model_of(method, seed).adapters.state_dict()) for seed in (0, 0, 1)
+    )
+    assert first and first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, again[name])
+        assert not torch.equal(value, second[name])
+
+
+def test_the_student_starts_as_the_baseline_of_its_seed_does_whatever_the_method() -> None:
+    for seed in (0, 1):
+        alone = model_of(None, seed).state_dict()
+        for method in METHODS:
+            student = model_of(method, seed).student.state_dict()
+            assert all(torch.equal(value, student[name]) for name, value in alone.items())
+    one, other = (drawn(model_of(None, seed).state_dict()) for seed in (0, 1))
+    assert all(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+# --- Order, augmentation, draws within a step --------------------------------------------------
+
+
+class Labelled(list[int]):
+    labels = property(list)
+
+
+@pytest.mark.parametrize("sampler", [EpochSampler, BalancedSampler])
+def test_the_order_of_samples_depends_on_seed_and_epoch(sampler: type[EpochSampler]) -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        samples = sampler(Labelled([0, 1, 1, 2] * 8), seed)
+        samples.set_epoch(epoch)
+        return samples.order()
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_augmentation_depends_on_seed_epoch_and_image() -> None:
+    def flips(seed: int) -> list[bool]:
+        config = run_of(None, seed).config["train_dataloader"]["dataset"]
+        data = DATASETS.build(config)
+        return [data[index]["data_samples"].flip for index in range(2 * len(data))]
+
+    first, again, second = flips(0), flips(0), flips(1)
+    half = len(first) // 2
+    assert first == again != second
+    assert first[:half] != first[half:]
+
+
+def test_draws_within_a_step_depend_on_seed_and_step() -> None:
+    def draws(seed: int, step: int) -> tuple[float, ...]:
+        SeedEachStep().before_train_iter(SimpleNamespace(seed=seed, iter=step), 0)
+        return (torch.rand(1).item(), random.random(), np.random.rand())
+
+    assert draws(0, 0) == draws(0, 0)
+    places = [draws(seed, step) for seed in (0, 1) for step in (0, 1)]
+    for kind in zip(*places, strict=True):
+        assert len(set(kind)) == len(kind)
+
+
+def test_runs_of_all_seeds_are_resampled_alike() -> None:
+    assert np.array_equal(resample(10, 5, 0), resample(10, 5, 0))
+
+
+# --- The list is complete ----------------------------------------------------------------------
+
+RANDOM = re.compile(
+    r"\b(randperm|multinomial|default_rng|manual_seed|normal_|uniform_|MT19937"
+    r"|torch\.rand\w*|np\.random\.\w+|random\.(random|choice|shuffle|uniform|seed))\("
+)
+ELSEWHERE = {
+    "kd/data/drawing.py": "called by kd/data/shapes.py with its generator",
+    "kd/profiling/trainee.py": "measures time and memory, not results",
+}
+
+
+def modules_that_draw() -> set[str]:
+    found = set()
+    for folder in ("kd", "analysis"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            if RANDOM.search(path.read_text(encoding="utf-8")):
+                found.add(str(path.relative_to(REPOSITORY)))
+    return found
+
+
+def test_every_module_that_draws_at_random_is_in_the_list_of_what_a_seed_decides() -> None:
+    page = (REPOSITORY / "docs/statistics.md").read_text(encoding="utf-8")
+    section = page.split("## What a seed decides")[1].split("\n## ")[0]
+    listed = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
+    plans = {"kd/settings/plan.py"}  # the teacher's seed is chosen, not drawn
+    seeds = {"kd/engine.py"}  # seeds the draws of mmdet
+    assert modules_that_draw() - ELSEWHERE.keys() == listed - plans - seeds
+
+
+def test_a_configuration_holds_its_seed_in_each_part_that_draws() -> None:
+    text = [json.dumps(run_of("fkd", seed).config, sort_keys=True) for seed in (0, 1)]
+    assert text[0] != text[1]
+    assert text[0].replace('"seed": 0', '"seed": 1') == text[1]
+    assert text[0].count('"seed": 0') == 3
