@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.reduction import shared_count
 
@@ -34,14 +35,14 @@ def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dic
 
 
 def adapted(adapters: Any, level: int, feature: Tensor) -> Tensor:
-    """Return a student's map in float32, through its level's layer if there is one."""
-    name = f"level{level}"
-    return adapters[name](feature.float()) if name in adapters else feature.float()
+    """Return a student's map in full precision, through its level's layer if there is one."""
+    name, feature = f"level{level}", full_precision(feature)
+    return adapters[name](feature) if name in adapters else feature
 
 
 def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return (B, H, W): the squared difference of maps (B, C, H, W), summed over channels."""
-    return (student - teacher.detach().float()).square().sum(1)
+    return (student - full_precision(teacher.detach())).square().sum(1)
 
 
 def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_sum
@@ -34,9 +35,9 @@ NUMBERS = {
 """By form and kind of detector: of copies of the published code, and of the paper as issue 5 of its
 repository quotes it. They exchange the first two weights' roles, and the kinds' temperatures."""
 
-BLOCKS = [(4, 8), (4, 4), (2, 2)]
-"""By level, finest first: channels of the map per channel of the block, and the pooling window.
-Levels after the last are as the last."""
+SHARES = (4, 4, 2)
+"""Channels of the map per channel of the non-local block, by level, finest first. Levels after the
+last have the last value."""
 
 
 class FeatureDistillation(Method):
@@ -71,6 +72,11 @@ class FeatureDistillation(Method):
     """Whether features are masked by channel too; the two-stage code does not."""
     levels: PositiveInt | None = None
     """How many levels of the neck, from the finest; None for all."""
+    windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 4, 2)
+    """Cells along a side of the windows that the non-local blocks' phi and g are pooled over, by
+    level, finest first; levels after the last have the last value. Copies of the published code
+    have 8, 4, 2, 2, 2. The block that mmrazor 90c7af1f builds on (mmcv's ``NonLocal2d``) pools
+    over 2 cells before, so its windows are 16, 8, 4, 4. Form ``code`` alone pools."""
     images: PositiveInt | None = 2
     """Over how many images a norm is taken; norms are then averaged. 2 is what mmdet's
     configurations, which the published code follows, put on a GPU; None for the whole batch."""
@@ -112,8 +118,8 @@ class FeatureDistillation(Method):
 
         code, layers = self.form == "code", dict[str, "nn.Module"]()
         if self.nonlocal_weight:
-            share, pool = BLOCKS[min(rank, len(BLOCKS) - 1)]
-            inner, pool = max(width // share, 1), pool if code else 1
+            share, window = (each[min(rank, len(each) - 1)] for each in (SHARES, self.windows))
+            inner, pool = max(width // share, 1), window if code else 1
             for side in ("student", "teacher"):
                 layers[side] = NonLocalBlock(width, inner, pool, residual=code)
         if code and self.nonlocal_weight:
@@ -148,7 +154,8 @@ class FeatureDistillation(Method):
             return adapters[key](value) if key in adapters else value
 
         terms = {}
-        student, teacher = adapted("align", student.float()), teacher.detach().float()
+        student, teacher = full_precision(student), full_precision(teacher.detach())
+        student = adapted("align", student)
         if self.transfer_weight:
             found, wanted = (m.abs() if self.form == "paper" else m for m in (student, teacher))
             channel = adapted("channel", found.mean((2, 3))), wanted.mean((2, 3))
@@ -181,7 +188,7 @@ class FeatureDistillation(Method):
         """Return the spatial mask at each level."""
         found = {}
         for level in self._chosen(student.strides):
-            maps = (model.neck[level][:1].float() for model in (student, teacher))
+            maps = (full_precision(model.neck[level][:1]) for model in (student, teacher))
             mask = self._attention_mask(spatial_attention, *maps)
             found[f"stride {student.strides[level]}"] = mask[0]
         return Focus(found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from kd.boxes import shares_inside
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
@@ -82,6 +83,10 @@ class GeneralInstanceDistillation(Method):
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
     a point responds inside a region."""
+    best_anchors: bool = True
+    """Let the anchors of the highest IoU with a region respond too, however low that IoU is. The
+    paper assigns regions as the detector assigns objects, and RetinaNet's assigner has such
+    low-quality matches, in mmdet as in the rewrite (``anchor_matcher`` of detectron2)."""
 
     @property
     def needs(self) -> Needs:
@@ -162,16 +167,17 @@ class GeneralInstanceDistillation(Method):
         self, student: DenseObservation, teacher: DenseObservation, rois: Tensor, adapters: Any
     ) -> list[Tensor]:
         """Return (R, C, 10, 10) of the teacher's maps, and of the student's as adapted."""
-        found = [level.float() for level in student.neck]
+        found = [full_precision(level) for level in student.neck]
         if "shared" in adapters:
             found = [adapters["shared"](level) for level in found]
-        wanted = [level.detach().float() for level in teacher.neck]
+        wanted = [full_precision(level.detach()) for level in teacher.neck]
         return pool([wanted, found], student.strides, rois)
 
     def _response(
         self, student: DenseObservation, teacher: DenseObservation, regions: list[Tensor]
     ) -> Losses:
-        mask = torch.stack([responding(student.priors, own, self.anchor_iou) for own in regions])
+        rule = self.anchor_iou, self.best_anchors
+        mask = torch.stack([responding(student.priors, boxes, *rule) for boxes in regions])
         at = mask.nonzero(as_tuple=True)
         count = shared_count(len(at[0]))
         losses: Losses = {}
@@ -254,7 +260,7 @@ def pool(models: list[list[Tensor]], strides: list[int], rois: Tensor) -> list[T
     Each region's come from the level that fits its size.
     """
     order = sorted(range(len(strides)), key=strides.__getitem__)
-    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides))
+    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides), added=0)
     ranks = torch.arange(len(order), device=own.device)[:, None]
     counts = (own == ranks).sum(1).tolist()
     by_level = own.argsort(stable=True)
@@ -298,15 +304,19 @@ def relative_distances(features: Tensor) -> Tensor:
     return distances / (distances.sum() / max(len(distances), 1)).clamp(min=1e-12)
 
 
-def responding(priors: Tensor, regions: Tensor, iou: float) -> Tensor:
-    """Return M (N,): which priors respond in regions (R, 4), both xyxy in pixels.
+def responding(priors: Tensor, regions: Tensor, iou: float, best: bool = True) -> Tensor:
+    """Return M (N,): which priors (N, 4) respond in regions (R, 4), both xyxy in pixels.
 
-    An anchor by its IoU with one, a point (equal corners) if it lies inside one.
+    An anchor responds by its IoU with a region. ``best``: or because no anchor has a higher IoU
+    with that region, ties included. A point (equal corners) responds if it lies inside a region.
     """
     after, before = priors[:, None, :2] > regions[:, :2], priors[:, None, 2:] < regions[:, 2:]
     inside = (after & before).all(2).any(1)
-    overlaps = (ops.box_iou(priors, regions) >= iou).any(1)
-    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, overlaps)
+    overlaps = ops.box_iou(priors, regions)
+    matched = overlaps >= iou
+    if best and len(priors):
+        matched = matched | ((overlaps == overlaps.amax(0)) & (overlaps > 0))
+    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, matched.any(1))
 
 
 def class_response(teacher: Tensor, student: Tensor, softmax: bool) -> Tensor:

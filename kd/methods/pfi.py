@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
+from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
@@ -59,7 +60,8 @@ class PredictionGuidedImitation(Method):
         for level, feature in enumerate(student.neck):
             gap = self._gap(student, teacher, level)
             gap = gap.detach() if self.detach_prediction else gap
-            difference = adapted(adapters, level, feature) - teacher.neck[level].float()
+            teacher_map = full_precision(teacher.neck[level].detach())
+            difference = adapted(adapters, level, feature) - teacher_map
             distance = difference.square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
@@ -91,11 +93,12 @@ def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
-    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: ||P F||_2 / (H W) by image.
+    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: mean over images of
+    ||P F||_2 / (B H W), which divides by the process's B images twice (mmrazor d5c36191).
     """
     product = gap * distance
     if reduction == "squared":
         return product.square().mean()
     if reduction == "linear":
         return product.mean()
-    return product.flatten(1).norm(dim=1).mean() / product[0].numel()
+    return product.flatten(1).norm(dim=1).mean() / product.numel()
