@@ -283,7 +283,7 @@ def feature_loss(teacher: Tensor, student: Tensor, norm: str) -> Tensor:
     if norm == "euclidean":
         each = difference.norm(dim=1)
     else:
-        each = difference.square().sum(1) / teacher[0, 0].numel()
+        each = difference.square().sum(1) / teacher.shape[2:].numel()
     return each.sum() / shared_count(len(each))
 
 

@@ -10,6 +10,7 @@ from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.reduction import shared_sum
 
 if TYPE_CHECKING:
     import torch.nn.functional as F
@@ -94,11 +95,13 @@ def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
     ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: mean over images of
-    ||P F||_2 / (B H W), which divides by the process's B images twice (mmrazor d5c36191).
+    ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
+    of all processes.
     """
     product = gap * distance
     if reduction == "squared":
         return product.square().mean()
     if reduction == "linear":
         return product.mean()
-    return product.flatten(1).norm(dim=1).mean() / product.numel()
+    images = shared_sum(product.new_full((), len(product)))
+    return product.flatten(1).norm(dim=1).mean() / (images * product.shape[1:].numel())

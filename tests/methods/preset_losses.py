@@ -66,8 +66,7 @@ def split_weights(weights: Tensor, shapes: dict[str, torch.Size]) -> dict[str, T
     """Return the parameters that a vector of weights holds, one after another."""
     parts = weights.split([shape.numel() for shape in shapes.values()])
     return {
-        name: part.view(shape)
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
     }
 
 
