@@ -37,10 +37,11 @@ SHOWN = 16
 class Dicod(Method):
     """Equation 12 of the NeurIPS paper (arXiv 2106.05209), over the positive candidates.
 
-    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), whose
-    lambda_kc = 0.4 at T = 2 the paper takes for the other detectors too. The other weights for
-    those are in a supplement that was not found, so they have SSD300's. A weight of 0 leaves a
-    term out, and without the classifier's two no classifier is needed.
+    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), but for the
+    divisor of the class term (``count_empty_images``). Its lambda_kc = 0.4 at T = 2 the paper takes
+    for the other detectors too. The other weights for those are in a supplement that was not found,
+    so they have SSD300's. A weight of 0 leaves a term out, and without the classifier's two no
+    classifier is needed.
     """
 
     title = "DICOD"
@@ -65,7 +66,8 @@ class Dicod(Method):
     """Cells along a side to which pixels are averaged. Table 1's ``loc`` equals the row of 8 in
     Table 4, but the released configuration has 4."""
     stage_pools: tuple[PositiveInt, ...] = (8,)
-    """The same, of each stage; the code doubles it from layer to layer."""
+    """The same, of each stage. The code starts from gap_size (4) at the first of its layers, the
+    pixels if they are one, and doubles it from layer to layer."""
     count_empty_images: bool = False
     """Let an image without positive candidates count as one box in the divisor of the class term.
     The paper divides by the K positive boxes; the released code divides by the sum over images of

@@ -43,7 +43,7 @@ last have the last value."""
 class FeatureDistillation(Method):
     """Attention transfer, masked feature imitation and non-local relations, summed over levels.
 
-    ``form`` says what the terms are. ``code``: signed means through learned layers, the mean of
+    ``form`` is the form of the terms. ``code``: signed means through learned layers, the mean of
     both models' masks, non-local blocks that add to the map. ``paper``: means of absolute values
     as they are, one mask from the sum of both attentions, relations alone without pooling; the
     layers within a relation are not known, here they are the code's. Masks have no gradient; the
@@ -51,8 +51,8 @@ class FeatureDistillation(Method):
     epochs), hence the default of what was run.
 
     Every term is an unsquared norm over the images of one GPU in the published code, so it would
-    grow with the root of their number; ``images`` keeps it as it was. A student with fewer channels
-    than its teacher gets a 1x1 convolution, and what it returns stands for the map.
+    grow with the root of their number; ``images`` keeps it as it was. A student of another
+    width than its teacher gets a 1x1 convolution, and what it returns stands for the map.
     """
 
     title = "FKD"

@@ -43,13 +43,15 @@ class GeneralInstanceDistillation(Method):
 
     The defaults are the paper's equations with the weights of the author's rewrite
     (daixinghome/Distill_GID_detectron2 9118c542), whose accuracy was never aligned with the
-    original; preset ``gid_rewrite`` is what that code computes. The paper's sum over pairs is their
-    mean here as in the rewrite, or a weight of 40 would drown the detection loss. On Faster R-CNN
-    scores, boxes and responses are the RPN's. Features need a pyramid of one width, since regions
-    of different levels are compared.
+    original. Preset ``gid_rewrite`` equals that code in values and gradients on RetinaNet's
+    anchors. The defaults differ from it in ``score``, ``norm``, ``relation_over`` and ``adapter``.
+    The paper's sum over pairs is their mean here as in the rewrite, or a weight of 40 would drown
+    the detection loss. On Faster R-CNN scores, boxes and responses are the RPN's. Features need a
+    pyramid of one width, since regions of different levels are compared.
     """
 
     title = "GID"
+    version = 2
 
     feature: NonNegativeFloat = 5e-4
     """Weight of the feature term, lambda_1."""

@@ -26,13 +26,16 @@ class PredictionGuidedImitation(Method):
 
     There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
     draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
-    (d5c36191). A 1x1 convolution on the student is added only where channel counts differ.
+    (d5c36191), which are presets ``pfi_mmrazor`` and ``pfi_mmrazor_norm``; neither has a layer for
+    unequal widths. SparseML's form, ``pfi_linear``, always has a projection without bias. Here a
+    1x1 convolution on the student is added only where channel counts differ.
 
     Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
     """
 
     title = "PFI"
+    version = 2
 
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "probability"

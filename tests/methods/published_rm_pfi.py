@@ -35,28 +35,30 @@ def class_rank(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def imitation(
-    preset: str, settings: dict[str, Any], inputs: dict[str, Tensor]
+    preset: str, settings: dict[str, Any], given: str, inputs: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return PFI's term.
 
-    ``student0``, ...: neck maps; ``student_class0``, ...: class maps, of logits or, where
-    ``settings`` ask for them, of probabilities; ``weights``: of 1x1 convolutions where widths
-    differ.
+    ``student0``, ...: neck maps; ``student_class0``, ...: class maps of what is ``given``, logits
+    or probabilities; ``weights``: of 1x1 convolutions where widths differ.
     """
     views, channels = [], []
     for side in ("student", "teacher"):
         classes, neck = levels(inputs, f"{side}_class"), levels(inputs, side)
         strides = STRIDES[: len(neck)]
-        maps = {"class_maps": classes, "probability_maps": classes}
+        probabilities = classes if given == "probability" else [maps.sigmoid() for maps in classes]
+        maps = {"class_maps": classes, "probability_maps": probabilities}
         views.append(SimpleNamespace(neck=neck, strides=strides, **maps))
         channels.append(widths(neck, strides))
     method = preset_method(preset, **settings)
     return {"loss": losses(method, *views, None, channels, inputs.get("weights"))["loss_pfi"]}
 
 
+SQUARED = {"input": "probability", "reduction": "squared"}
 PORTS: dict[str, Port] = {
     "rm_logit": class_rank,
-    "pfi_mmrazor": partial(imitation, "pfi_mmrazor", {}),
-    "pfi_mmrazor_norm": partial(imitation, "pfi_mmrazor_norm", {}),
-    "pfi_squared": partial(imitation, "pfi", {"input": "probability", "reduction": "squared"}),
+    "pfi_mmrazor": partial(imitation, "pfi_mmrazor", {}, "logit"),
+    "pfi_mmrazor_norm": partial(imitation, "pfi_mmrazor_norm", {}, "logit"),
+    "pfi_linear": partial(imitation, "pfi_linear", {"input": "probability"}, "logit"),
+    "pfi_squared": partial(imitation, "pfi", SQUARED, "probability"),
 }
