@@ -18,8 +18,8 @@ LIBRARY = Library(CONFIGS)
 
 def preset_method(preset: str, detector: str = "retinanet", **settings: Any) -> Method:
     """Return the method that a shipped preset configures, with some settings overridden."""
-    (found,) = resolve(preset, {preset: settings}, detector, LIBRARY, "published").values()
-    return method_of(found)
+    (resolved,) = resolve(preset, {preset: settings}, detector, LIBRARY, "published").values()
+    return method_of(resolved)
 
 
 def widths(maps: list[Tensor], strides: list[int]) -> Channels:

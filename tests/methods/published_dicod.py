@@ -78,13 +78,14 @@ def terms(
     teacher = None
     if method.needs.teacher:
         teacher = NarrowTeacher(narrow_resnet(inputs["weights"], channels, classes), side)
-    settings_of_crops = method.model_copy(update={"crop_size": side})
-    losses = settings_of_crops.losses(student_of(inputs, softmax), teacher, batch, nn.ModuleDict())
+    losses = method.model_copy(update={"crop_size": side}).losses(
+        student_of(inputs, softmax), teacher, batch, nn.ModuleDict()
+    )
     located = [total(losses[name]) for name in losses if name != "loss_dicod_cls"]
-    found = {"loc": torch.stack(located).sum()} if located else {}
+    values = {"loc": torch.stack(located).sum()} if located else {}
     if "loss_dicod_cls" in losses:
-        found["cls"] = total(losses["loss_dicod_cls"])
-    return found
+        values["cls"] = total(losses["loss_dicod_cls"])
+    return values
 
 
 CODE = {"count_empty_images": True}

@@ -25,7 +25,7 @@ def by_term(preset: str, detector: str, inputs: dict[str, Tensor]) -> dict[str, 
     channels = [widths(neck, strides) for neck in necks]
     method = preset_method(preset, detector)
     terms = losses(method, *views, None, channels, inputs["weights"])
-    return {name: terms[own] for name, own in NAMES.items()}
+    return {published: terms[ours] for published, ours in NAMES.items()}
 
 
 def in_all(preset: str, detector: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

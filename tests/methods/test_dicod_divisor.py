@@ -45,8 +45,8 @@ def test_the_paper_divides_by_the_positive_boxes(positives):
 @pytest.mark.parametrize(("positives", "divisor"), [((3, 3), 6), ((6, 0), 7), ((0, 1), 2)])
 def test_an_image_without_positive_boxes_counts_as_one_on_request(positives, divisor):
     share = sum(positives) / divisor
-    found = class_term(positives, count_empty_images=True)
-    assert found == pytest.approx(share * ONE_BOX, rel=1e-5)
+    term = class_term(positives, count_empty_images=True)
+    assert term == pytest.approx(share * ONE_BOX, rel=1e-5)
 
 
 def test_without_any_positive_box_the_term_is_zero():
