@@ -206,14 +206,14 @@ def test_voc_splits_are_joined() -> None:
     config = row_of(planned(), "retinanet", "baseline").runs[0].config
     training = config["train_dataloader"]["dataset"]["dataset"]
     assert training["type"] == "ConcatDataset"
-    assert [part["type"] for part in training["datasets"]] == ["XMLDataset"] * 2
+    assert [part["type"] for part in training["datasets"]] == ["VocImages"] * 2
     assert [part["data_root"] for part in training["datasets"]] == [
         "data/VOCdevkit/VOC2007",
         "data/VOCdevkit/VOC2012",
     ]
     assert {part["ann_file"] for part in training["datasets"]} == {"ImageSets/Main/trainval.txt"}
     test = config["test_dataloader"]["dataset"]
-    assert (test["type"], test["ann_file"]) == ("XMLDataset", "ImageSets/Main/test.txt")
+    assert (test["type"], test["ann_file"]) == ("VocImages", "ImageSets/Main/test.txt")
     assert test["metainfo"]["classes"][:2] == ["aeroplane", "bicycle"]
     assert config["model"]["bbox_head"]["num_classes"] == 20
 
