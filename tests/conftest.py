@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from kd import grammar
 from kd.settings.compose import WEIGHTS, detector_model
@@ -29,6 +30,12 @@ NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16,
 }  # fmt: skip
+
+# Each data set is written to disk, decoded and trained on: time says nothing about a fault.
+UNTIMED = {"deadline": None, "suppress_health_check": [*HealthCheck]}
+settings.register_profile("suite", max_examples=40, derandomize=True, database=None, **UNTIMED)
+settings.register_profile("nightly", max_examples=500, print_blob=True, **UNTIMED)
+settings.load_profile("suite")  # unless `--hypothesis-profile` names another
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -39,6 +39,8 @@ class Counts:
     """VOC boxes marked difficult: not trained on, counted by AP, not by the VOC figures."""
     ignored: int
     """COCO boxes with ``ignore: 1``: treated as difficult ones are."""
+    left_out: int
+    """Boxes that are in the files and in none of these counts."""
     thin: int
     """Boxes of which less than a pixel lies in the image: not trained on, counted."""
     trainable: int
@@ -205,6 +207,7 @@ def _count(split: str, found: Scan) -> Counts:
         crowd=crowd,
         difficult=_flagged(annotations, "difficult"),
         ignored=sum(bool(one.get("ignore")) and "difficult" not in one for one in annotations),
+        left_out=len(found.dropped) - len(found.unlisted) + found.unlisted.total(),
         thin=len(found.thin),
         trainable=sum(map(found.is_trainable, annotations)),
         counted=len(areas) - crowd,

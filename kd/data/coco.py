@@ -98,9 +98,7 @@ def roots(
     return [one for one in candidates if one["id"] not in used]
 
 
-def _categories(
-    scan: Scan, path: Path, content: Record, classes: list[str] | None
-) -> list[Record]:
+def _categories(scan: Scan, path: Path, content: Record, classes: list[str] | None) -> list[Record]:
     """Return the categories of a file but the root, which is noted."""
     categories = list(_records(scan, path, content, "categories", CATEGORY))
     annotations = content.get("annotations")

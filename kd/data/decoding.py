@@ -8,10 +8,13 @@ an image an attack, is lifted here so that both accept the same files.
 
 import io
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from kd.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,10 +55,16 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
         return None
 
 
-def decode_rgb(data: bytes) -> "NDArray[np.uint8] | None":
-    """Return an image (H, W, 3) in RGB, or None where OpenCV cannot decode the bytes."""
+def load(path: Path) -> "NDArray[np.uint8]":
+    """Return the image of a file (H, W, 3) in RGB; UserError where it cannot be loaded."""
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the image cannot be read: {error}") from None
     image = decode(data)
-    return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
+    if image is None:
+        raise UserError(f"{path}: {explain_failure(data)}")
+    return np.ascontiguousarray(image[:, :, ::-1])
 
 
 def read_header(data: bytes) -> Header | None:
@@ -81,11 +90,14 @@ def explain_failure(data: bytes) -> str:
         with Image.open(io.BytesIO(data)) as image:
             kind, mode = image.format, image.mode
             image.load()
+    except UnidentifiedImageError:
+        return "the image cannot be read: its bytes are of no image format that is known here"
     except Exception as error:  # Pillow's decoders raise many kinds
         return f"the image cannot be read: {str(error) or type(error).__name__}"
     return (
-        f"OpenCV, which loads images for training, cannot decode this {kind} file (mode {mode}); "
-        "save it as JPEG or as PNG of 8 bits"
+        f"OpenCV, which loads images for training, cannot decode this {kind} file (mode {mode}): "
+        "it is damaged, or of a kind that OpenCV does not know; save it anew as JPEG or as PNG of "
+        "8 bits"
     )
 
 

@@ -21,9 +21,8 @@ class GroundTruth:
 
     ``coco``: a COCO dict. Label i is ``categories[i]``; ``bbox`` is xywh in pixels. Only boxes with
     an area that meet the image are in it, as they were written: one that sticks out is not clipped.
-    For VOC, images have ids 1..n in listing order and ``img_id``, the name by which mmdet identifies
-    them; boxes carry ``difficult`` and, the same, ``ignore``. For COCO mmdet identifies an image by
-    its ``id``.
+    For VOC, images have ids 1..n in listing order and ``img_id``, the name by which mmdet knows
+    them; boxes carry ``difficult`` and, the same, ``ignore``. COCO images mmdet knows by ``id``.
     ``dropped``: what was left out, and why.
     ``fingerprint``: SHA-256 of annotation bytes and image names and sizes (``Scan.fingerprint``).
     """

@@ -22,7 +22,7 @@ class CheckReport(NamedTuple):
     splits: dict[str, SplitSize]
     fingerprint: str
     left_out: int
-    """Number of problems listed under ``dirt``: boxes that are left out of the data set."""
+    """Boxes that are left out of the data set."""
 
 
 def read_report(path: Path) -> CheckReport:
@@ -32,7 +32,7 @@ def read_report(path: Path) -> CheckReport:
         return CheckReport(
             {name: _size(content["splits"][name]) for name in ("train", "test")},
             _text(content["fingerprint"]),
-            len(_list(content["dirt"])),
+            sum(_left_out(content["splits"][name], content["dirt"]) for name in ("train", "test")),
         )
     except (KeyError, TypeError, ValueError):
         raise UserError(
@@ -55,7 +55,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
+def _left_out(counts: Any, dirt: Any) -> int:
+    if not isinstance(dirt, list):
         raise ValueError
-    return value
+    return int(counts.get("left_out", 0))

@@ -29,9 +29,7 @@ class _Annotations(COCO):
         self.createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
-    def get_cat_ids(
-        self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()
-    ) -> list[int]:
+    def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
         """Return the ids of the categories of these names, in this order, without a root."""
         unused = roots(self.dataset["categories"], self.dataset["annotations"], cat_names)
         ids = {one["name"]: one["id"] for one in self.dataset["categories"] if one not in unused}

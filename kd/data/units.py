@@ -16,9 +16,9 @@ FEWEST = 5
 """Boxes that must contradict the stated form: fewer may be mistakes of their own."""
 CONTRADICTING = 0.25
 AGREEING = 0.99
-"""Shares of all boxes. Of boxes (x1, y1, x2, y2) read as (x, y, width, height) those in the right or
-lower half of an image stick out of it, three quarters of evenly spread ones; correct boxes stick
-out rarely and hardly ever all have their width above x and their height above y."""
+"""Shares of all boxes. Boxes (x1, y1, x2, y2) read as (x, y, width, height) stick out of their
+image where they lie in its right or lower half, as three quarters of evenly spread ones do. Correct
+boxes stick out rarely, and hardly ever have all of them a width above x and a height above y."""
 
 
 class Suspects:
@@ -82,8 +82,8 @@ def suspect_corners(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") 
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     as_corners = (high > low) & (high <= sizes + 1) & (low >= -1)
-    sticking_out = (low + high > sizes + 1).any(1)
-    return _suspect(as_corners.all(1), sticking_out)
+    sticking_out = np.any(low + high > sizes + 1, axis=1)
+    return _suspect(np.all(as_corners, axis=1), sticking_out)
 
 
 def suspect_sides(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") -> bool:
@@ -93,8 +93,7 @@ def suspect_sides(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") ->
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     as_sides = (high > 0) & (low >= -1) & (low + high <= sizes + 2)
-    reversed_ = (high < low).any(1)
-    return _suspect(as_sides.all(1), reversed_)
+    return _suspect(np.all(as_sides, axis=1), np.any(high < low, axis=1))
 
 
 def _suspect(agrees: "NDArray[np.bool_]", contradicts: "NDArray[np.bool_]") -> bool:

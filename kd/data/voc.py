@@ -218,7 +218,8 @@ def _size_of_image(path: Path) -> tuple[int, int]:
     header = read_header(data)
     if header is None:
         reason = explain_failure(data) if data else "no such image"
-        raise MalformedError(f"has no 'size', and the image cannot be read: {reason}")
+        short = reason.removeprefix("the image cannot be read: ")
+        raise MalformedError(f"has no 'size', and the image cannot be read: {short}")
     return header.loaded_size
 
 
