@@ -35,7 +35,6 @@ NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
 UNTIMED = {"deadline": None, "suppress_health_check": [*HealthCheck]}
 settings.register_profile("suite", max_examples=40, derandomize=True, database=None, **UNTIMED)
 settings.register_profile("nightly", max_examples=500, print_blob=True, **UNTIMED)
-settings.load_profile("suite")  # unless `--hypothesis-profile` names another
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A shell's background job cannot be.
     """
+    settings.load_profile(config.getoption("--hypothesis-profile") or "suite")
     grammar.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

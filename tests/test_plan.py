@@ -279,6 +279,22 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
     assert "SHA-256" in json.loads((teacher.directory / "failure.json").read_text())["reason"]
 
 
+def test_a_checkpoint_of_classes_in_another_order_is_refused(checkpoint: Path) -> None:
+    from kd import weights
+    from kd.train import train
+
+    classes = row_of(planned(), "retinanet", "teacher").runs[0].config["test_dataloader"]
+    names = classes["dataset"]["metainfo"]["classes"]
+    content = weights.read(checkpoint)
+    weights.save(checkpoint, content | {"meta": {"dataset_meta": {"classes": names[::-1]}}})
+    teach_by(str(checkpoint), sha256(checkpoint))
+    teacher = row_of(planned(), "retinanet", "teacher").runs[0]
+    teacher.write()
+    with pytest.raises(UserError, match="the same classes in another order: label 0 is"):
+        train(teacher.directory)
+    assert not (teacher.directory / "weights.pth").exists()
+
+
 def test_another_checkpoint_makes_new_students() -> None:
     teach_by("a.pth", "0" * 64)
     before = planned().runs

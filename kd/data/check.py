@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.data.images import check_images, shared_images
+from kd.data.images import check_images, fitted_size, shared_images
 from kd.data.readers import scan
 from kd.data.scan import Problem, Record, Scan, absence
 from kd.errors import suggest
 from kd.settings.datasets import Dataset
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's upper bounds of a box's area, square pixels
+STRIDE = 32  # of the last map of the backbones that detectors use
 SHOWN = 10  # problems of a kind in the text; the JSON has all
 SHOWN_CLASSES = 20
 TOLERATED_OVERLAP = 0.01  # of the test images: published benchmarks hold a few copies too
@@ -111,7 +112,7 @@ def check(name: str, dataset: Dataset) -> Report:
         bad, turned = check_images(found, dataset.image_size, f"checking {name}/{split}")
         errors += bad
         notes += turned
-    errors += _stale(name, dataset)
+    errors += [*_stale(name, dataset), *_single_cells(dataset, scans)]
     shared = list(shared_images(train, scans["test"]))
     tolerated = len(shared) <= TOLERATED_OVERLAP * len(scans["test"].images)
     (notes if tolerated else errors).extend(shared)
@@ -126,6 +127,23 @@ def check(name: str, dataset: Dataset) -> Report:
         {split: _count(split, found) for split, found in scans.items()},
         _fingerprint(scans),
     )
+
+
+def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]:
+    """Yield an error where a training image becomes one cell of a backbone's last map.
+
+    BatchNorm in training mode raises in a batch of one such image.
+    """
+    sizes = {(one["width"], one["height"]) for one in scans["train"].images}
+    resized = {fitted_size(size, dataset.image_size) for size in sizes}
+    smallest = min(resized, key=max, default=(STRIDE + 1, 0))
+    if max(smallest) <= STRIDE:
+        yield Problem(
+            dataset.root,
+            f"images resized into 'image_size' of the entry have {smallest[0]} x {smallest[1]} "
+            f"pixels, a single cell of a backbone's last map (stride {STRIDE}), of which "
+            f"BatchNorm has no variance; make 'image_size' larger than {STRIDE} pixels",
+        )
 
 
 def _fingerprint(scans: dict[str, Scan]) -> str:

@@ -8,11 +8,13 @@ an image an attack, is lifted here so that both accept the same files.
 
 import io
 import os
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from kd.errors import UserError
 
@@ -71,11 +73,38 @@ def read_header(data: bytes) -> Header | None:
     """Return what the header of an image file states, or None where Pillow cannot read it."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            stated = image.getexif().get(ORIENTATION, 1)
-            turned = image.format in TURNED_FORMATS and stated in range(2, 9)
-            return Header(*image.size, stated if turned else 1)
+            return Header(*image.size, _orientation(image, data))
     except Exception:  # Pillow's decoders raise many kinds
         return None
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """Return the orientation that OpenCV applies to an image opened, not decoded, by Pillow.
+
+    Pillow's ``getexif`` would decode a PNG whole, and reads XMP, too, which OpenCV does not.
+    """
+    if image.format not in TURNED_FORMATS:
+        return 1
+    if isinstance(image, TiffImageFile):
+        stated = image.tag_v2.get(ORIENTATION, 1)
+    else:
+        exif = Image.Exif()
+        exif.load(_png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
+        stated = exif.get(ORIENTATION, 1)
+    return stated if stated in range(2, 9) else 1
+
+
+def _png_exif(data: bytes) -> bytes:
+    """Return the EXIF of a PNG file, also where it follows the pixels, which Pillow decodes then.
+
+    A chunk is its length, its name, its content and the CRC of the last two.
+    """
+    name = data.find(b"eXIf")
+    if name < 4:
+        return b""
+    end = name + 4 + int.from_bytes(data[name - 4 : name], "big")
+    whole = zlib.crc32(data[name:end]) == int.from_bytes(data[end : end + 4], "big")
+    return data[name + 4 : end] if whole else b""
 
 
 def explain_failure(data: bytes) -> str:

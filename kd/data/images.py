@@ -96,13 +96,18 @@ def _fault_of_size(loaded: tuple[int, int], record: Record, header: Header) -> s
 
 def _fault_of_resizing(loaded: tuple[int, int], image_size: tuple[int, int]) -> str | None:
     """Name an image so long that its short side becomes 0 pixels, which OpenCV refuses."""
-    factor = min(max(image_size) / max(loaded), min(image_size) / min(loaded))
-    if int(min(loaded) * factor + 0.5) >= 1:
+    if min(fitted_size(loaded, image_size)) >= 1:
         return None
     return (
         f"the image of {_sides(loaded)} pixels has no pixel left on its short side when it is "
         f"resized into {_sides(image_size)}; leave it out, or make 'image_size' larger"
     )
+
+
+def fitted_size(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
+    """Return width and height of an image resized into others, as mmcv's ``rescale_size`` does."""
+    factor = min(max(into) / max(size), min(into) / min(size))
+    return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
 
 
 def _sides(size: tuple[int, int]) -> str:

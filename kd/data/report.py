@@ -27,14 +27,16 @@ class CheckReport(NamedTuple):
 
 def read_report(path: Path) -> CheckReport:
     """Return the report of a data set's check; UserError where the file is absent or another."""
-    content = read_json(path)
     try:
+        content = read_json(path)
         return CheckReport(
             {name: _size(content["splits"][name]) for name in ("train", "test")},
             _text(content["fingerprint"]),
             sum(_left_out(content["splits"][name], content["dirt"]) for name in ("train", "test")),
         )
-    except (KeyError, TypeError, ValueError):
+    except (UserError, KeyError, TypeError, ValueError):
+        if not path.exists():
+            raise
         raise UserError(
             f"{path}: not a report of `kd check`; delete it, and write it again with "
             f"`kd check {path.stem} --report {path}`"
@@ -43,7 +45,7 @@ def read_report(path: Path) -> CheckReport:
 
 def _size(counts: Any) -> SplitSize:
     # Reports of earlier versions do not count the images that are loaded.
-    values = (counts["images"], counts["boxes"], counts.get("loaded", counts["images"]))
+    values = (counts["images"], counts["boxes"], dict(counts).get("loaded", counts["images"]))
     if not all(type(value) is int and value >= 0 for value in values):
         raise ValueError
     return SplitSize(*values)
@@ -58,4 +60,4 @@ def _text(value: Any) -> str:
 def _left_out(counts: Any, dirt: Any) -> int:
     if not isinstance(dirt, list):
         raise ValueError
-    return int(counts.get("left_out", 0))
+    return int(counts.get("left_out", 0))  # absent from reports of earlier versions
