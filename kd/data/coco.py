@@ -238,8 +238,10 @@ def _take(scan: Scan, path: Path, record: Record, image: Record, what: str) -> N
         return
     if verdict == "thin":
         scan.thin.add(record["id"])
+    # Other keys, such as 'difficult', mean nothing to mmdet and pycocotools.
     flags = {"ignore": int(bool(record["ignore"]))} if "ignore" in record else {}
-    scan.annotations.append({**record, "iscrowd": int(record.get("iscrowd", 0)), **flags})
+    known = {key: record[key] for key in ANNOTATION}
+    scan.annotations.append({**known, "iscrowd": int(record.get("iscrowd", 0)), **flags})
 
 
 def _note_ignored(scan: Scan, path: Path) -> None:

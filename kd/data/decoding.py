@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from kd.errors import UserError
 
@@ -73,9 +73,16 @@ def read_header(data: bytes) -> Header | None:
     """Return what the header of an image file states, or None where Pillow cannot read it."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return Header(*image.size, _orientation(image, data))
+            return Header(*_stored_size(image), _orientation(image, data))
     except Exception:  # Pillow's decoders raise many kinds
         return None
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height before any turn; of a TIFF Pillow states those after it."""
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+    return image.size
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:

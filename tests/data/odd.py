@@ -203,7 +203,7 @@ def _draw_marks(draw: DrawFn, form: str) -> dict[str, Any]:
             [
                 *({}, {}, {}, {}, {"iscrowd": 1}, {"iscrowd": True}, {"ignore": 1}, {"ignore": 0}),
                 *({"ignore": None}, {"ignore": True, "iscrowd": 1}, {"area": 0}, {"area": 1e8}),
-                *({"segmentation": []}, {"segmentation": [[0, 0, 9, 0, 9, 9]]}, {"name": "x"}),
+                *({"segmentation": []}, {"segmentation": [[0, 0, 9, 0, 9, 9]]}, {"difficult": 1}),
             ]
         )
     )

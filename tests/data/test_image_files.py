@@ -88,6 +88,18 @@ def test_images_are_decoded_as_the_loader_decodes_them(
         assert np.array_equal(loader({"img_path": str(path)})["img"], decoded)
 
 
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_the_size_of_a_turned_picture_is_known(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = orientation
+    data = saved(Image.new("RGB", (WIDTH, HEIGHT)), kind, exif=exif)
+    decoded, header = decoding.decode(data), decoding.read_header(data)
+    assert decoded is not None and header is not None
+    assert (header.width, header.height) == (WIDTH, HEIGHT)
+    assert header.loaded_size == decoded.shape[1::-1]
+
+
 @pytest.mark.parametrize("orientation", [2, 3, 4, 6])
 @pytest.mark.parametrize("kind", FORMS)
 def test_the_orientation_that_opencv_applies_is_known(kind: str, orientation: int) -> None:

@@ -96,7 +96,8 @@ def expected_labels(drawn: odd.OddDataset, classes: list[str]) -> Counter[str]:
         width, height = odd.stated_size(image)
         for name, (x, y, w, h), marks in image.boxes:
             visible = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
-            marked = any(marks.get(key) for key in ("iscrowd", "ignore", "difficult"))
+            keys = ["iscrowd", "ignore"] if drawn.form == "coco" else ["difficult"]
+            marked = any(marks.get(key) for key in keys)
             if name in classes and min(w, h, *visible) >= 1 and not marked:
                 counts[name] += marks.get("area", 1) > 0
     return +counts
