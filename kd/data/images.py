@@ -57,9 +57,9 @@ def _note_turned(paths: list[Path]) -> Iterator[Problem]:
     if paths:
         yield Problem(
             str(paths[0]),
-            f"{len(paths)} images, this the first, are turned or mirrored by their EXIF "
-            "orientation when training loads them, and boxes stay as annotated; where boxes were "
-            "drawn on pictures as stored, remove the tag",
+            f"images that loading turns or mirrors by their EXIF orientation: {len(paths)}, this "
+            "the first; boxes stay as annotated, so remove the tag where they were drawn on "
+            "pictures as stored",
         )
 
 
