@@ -1,16 +1,20 @@
 # Two commands: `make demo` and `make test`. Both set up what they need, once.
+# `make test-nightly` tries 500 odd data sets, drawn anew each time, where `make test` tries 40.
 # `make test-slurm` is the whole matrix of failures on a small real Slurm, which it installs (root).
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slurm setup check
+.PHONY: demo test test-nightly test-slurm setup check
 
 demo: setup
 	$(BIN)/snakemake
 
 test: setup check
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
+
+test-nightly: setup
+	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/test_odd_data_sets.py
 
 test-slurm: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm

@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from PIL import Image, ImageOps
 
 from analysis import overlay
 from analysis.matching import Detections, Matches, Objects, Pairing, match
 from analysis.sheets import MINUS
 from analysis.style import QUIET, STYLE, WIDTH
-from kd.errors import UserError
+from kd.data import decoding
 
 Choice = Literal["gain", "loss", "random"]
 TITLES: dict[Choice, str] = {"gain": "Largest gain", "loss": "Largest loss", "random": "At random"}
@@ -218,11 +217,7 @@ def _boxes(
 
 def load(path: Path) -> np.ndarray:
     """Return an image (H, W, 3), 0 to 1, turned as detectors see it; UserError without one."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB")) / 255
-    except OSError as error:
-        raise UserError(f"{path}: the image cannot be read: {error}") from None
+    return decoding.load(path) / 255
 
 
 def plot(frame: pd.DataFrame, drawn: pd.DataFrame, pictures: Mapping[Any, np.ndarray]) -> Figure:

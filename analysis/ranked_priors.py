@@ -1,6 +1,7 @@
 """The best positive priors of chosen objects over the image, and the scores of all."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
 from analysis.dots import note
 from analysis.overlay import FOUND, TRUTH, outline, show
 from analysis.rank_agreement import Drawn
 from analysis.style import STYLE, WIDTH, Look, legend
+from kd.data import decoding
 
 TEACHER = "Teacher"
 COMPARED = 3
@@ -90,8 +92,7 @@ def _around(each: Drawn, best: Mapping[str, pd.DataFrame]) -> np.ndarray:
 
 def _crop(axes: Axes, each: Drawn, best: pd.DataFrame, region: np.ndarray) -> None:
     """Draw the region of the image with the object, and a run's best priors with their numbers."""
-    with Image.open(each.image.path) as file:
-        picture = ImageOps.exif_transpose(file).convert("RGB")
+    picture = Image.fromarray(decoding.load(Path(each.image.path)))
     left, top, right, bottom = region
     part = np.maximum([left, top], 0), np.minimum([right, bottom], picture.size)
     pixels = np.asarray(picture.crop((*part[0], *part[1]))) / 255

@@ -119,7 +119,7 @@ def composed(folder: Path, batch: int) -> dict[str, Any]:
     """Return what a composed configuration says of loading."""
     pipeline = pipelines.training("general", SIZE, [123.675, 116.28, 103.53])
     reader = {
-        "type": "CocoDataset",
+        "type": "CocoImages",
         "data_root": str(folder),
         "ann_file": "annotations.json",
         "data_prefix": {"img": ""},

@@ -19,7 +19,7 @@ from kd.settings.classifiers import crop_settings
 from kd.settings.compose import WEIGHTS, classes_of, split_config
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library
-from kd.settings.repeatable import readers
+from kd.settings.nested import readers
 
 Inputs = dict[str, Any]
 Step = Literal["training", "prediction", "evaluation", "resampling"]

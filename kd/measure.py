@@ -65,8 +65,12 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
 
 
 def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
-    """Return records of ``kd predict`` with the ground truth's ids of images and categories."""
-    images = {image.get("name", image["id"]): image["id"] for image in truth["images"]}
+    """Return records of ``kd predict`` with the ground truth's ids of images and categories.
+
+    A record names an image as mmdet does: by ``img_id`` (VOC), else by ``id`` (COCO, whose images
+    may have a ``name`` that means something else).
+    """
+    images = {image.get("img_id", image["id"]): image["id"] for image in truth["images"]}
     categories = dict(enumerate(category["id"] for category in truth["categories"]))
     return [
         {

@@ -22,6 +22,7 @@ from kd.data.loading import build
 from kd.data.progress import progress
 from kd.errors import UserError
 from kd.observation import Batch
+from kd.settings import nested
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 
@@ -104,17 +105,12 @@ def _with_objects(config: dict[str, Any], split: SplitName, directory: Path) -> 
     """Return a split's data set with the test pipeline, which is told to load boxes too."""
     if split == "train" and "train_dataloader" not in config:
         raise UserError(f"{directory}: its weights are published ones, without a training set")
-    tested = config["test_dataloader"]["dataset"]
-    wanted = config["train_dataloader"]["dataset"]["dataset"] if split == "train" else tested
-    loading, *rest = _parts(tested)[0]["pipeline"]
+    tested = nested.readers(config["test_dataloader"]["dataset"])
+    parts = nested.readers(config["train_dataloader"]["dataset"]) if split == "train" else tested
+    loading, *rest = tested[0]["pipeline"]
     pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
-    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(_parts(wanted))]
+    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(parts)]
     return build(parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts})
-
-
-def _parts(dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the data sets that one is made of, or itself."""
-    return dataset.get("datasets", [dataset])
 
 
 def _has_objects(sample: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ import kd.classifiers.dataset  # noqa: E402
 import kd.classifiers.model  # noqa: E402
 import kd.data.handover  # noqa: E402
 import kd.data.loading  # noqa: E402
+import kd.data.splits  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402
 import kd.heads  # noqa: E402

@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from torch import distributed
 import kd.runtime  # noqa: F401
 from kd import inputs, launch, provenance, weights
 from kd.data.handover import quick
+from kd.data.report import read_report
 from kd.engine import bare
 from kd.errors import UserError
 from kd.fetch import fetch
-from kd.files import read_json, sha256, write_json
+from kd.files import sha256, write_json
 from kd.launch import per_process
 from kd.optim import fastest
+from kd.settings import nested
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
 from kd.settings.run import read_config
@@ -182,7 +185,7 @@ def _check_precision(config: dict[str, Any], directory: Path) -> None:
     """
     if torch.cuda.is_available() or config["optim_wrapper"].get("precision") != "bfloat16":
         return
-    for step in config["train_dataloader"]["dataset"]["dataset"].get("pipeline", ()):
+    for step in chain(*nested.pipelines(config["train_dataloader"]["dataset"])):
         width, height = step.get("width", NARROWEST), step.get("height", NARROWEST)
         if width < NARROWEST:
             raise UserError(
@@ -278,12 +281,7 @@ def _cost(runner: Runner) -> dict[str, Any]:
 
 def _dropped(report: Path | None) -> dict[str, Any]:
     """Return how many boxes the check of the data set left out, none without its report."""
-    if report is None:
-        return {}
-    try:
-        return {"dropped_boxes": len(read_json(report)["dirt"])}
-    except (KeyError, TypeError):
-        raise UserError(f"{report}: not a report of `kd check`") from None
+    return {"dropped_boxes": read_report(report).left_out} if report else {}
 
 
 def _teachers(config: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +294,7 @@ def _import(config: dict[str, Any], directory: Path) -> None:
     """Check published weights against the architecture and store them as the run's own."""
     published = config["published_checkpoint"]
     path = fetch(published["source"], published["sha256"])
+    weights.check_classes(path, nested.class_names(config["test_dataloader"]["dataset"]))
     depends = inputs.of_training(config, directory, Library())
     detector = weights.load_detector(config["model"], path)
     inputs.record(directory, "training", depends)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import OrderedDict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,31 @@ def load_strictly(model: nn.Module, path: Path) -> None:
         hint = " (another number of classes?)" if any("_cls" in shape for shape in shapes) else ""
         raise UserError(f"{path}: does not match the architecture{hint}: {listed}")
     model.load_state_dict(state)
+
+
+def check_classes(path: Path, classes: list[str]) -> None:
+    """Compare a checkpoint's own class names, where it has some, with those of the data.
+
+    mmdet 3 writes them into ``meta.dataset_meta.classes``, earlier versions into ``meta.CLASSES``.
+    UserError where they differ, in their order alone, too: label i means class i in both.
+    """
+    meta = read(path).get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    data_meta = meta.get("dataset_meta")
+    data_meta = data_meta if isinstance(data_meta, dict) else {}
+    listed = data_meta.get("classes") or data_meta.get("CLASSES") or meta.get("CLASSES")
+    named = [listed] if isinstance(listed, str) else listed
+    if not isinstance(named, list | tuple) or list(named) == classes:
+        return
+    differ = "the same classes in another order" if sorted(named) == sorted(classes) else "others"
+    index, theirs, ours = next(
+        (i, a, b) for i, (a, b) in enumerate(zip_longest(named, classes)) if a != b
+    )
+    raise UserError(
+        f"{path}: was trained on {len(named)} classes, and the data set has {len(classes)}, "
+        f"{differ}: label {index} is {theirs!r} in the checkpoint and {ours!r} in the data; "
+        "list 'classes' of the data set's entry as the checkpoint does, or use another checkpoint"
+    )
 
 
 def load_detector(config: dict[str, Any], checkpoint: str | Path) -> Any:

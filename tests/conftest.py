@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from kd import grammar
 from kd.settings.compose import WEIGHTS, detector_model
@@ -30,12 +31,18 @@ NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16,
 }  # fmt: skip
 
+# Each data set is written to disk, decoded and trained on: time says nothing about a fault.
+UNTIMED = {"deadline": None, "suppress_health_check": [*HealthCheck]}
+settings.register_profile("suite", max_examples=40, derandomize=True, database=None, **UNTIMED)
+settings.register_profile("nightly", max_examples=500, print_blob=True, **UNTIMED)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Import what several workers cannot at once, and let what tests start be interrupted.
 
     A shell's background job cannot be.
     """
+    settings.load_profile(config.getoption("--hypothesis-profile") or "suite")
     grammar.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

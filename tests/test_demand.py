@@ -157,8 +157,9 @@ def test_published_weights_take_no_gpu() -> None:
 
 
 def test_the_check_of_a_data_set_tells_how_many_images_it_has() -> None:
-    splits = {"train": {"images": 10, "boxes": 30}, "test": {"images": 5}}
-    write_json(Path("results/checks/coco2017.json"), {"splits": splits})
+    splits = {"train": {"images": 10, "boxes": 30}, "test": {"images": 5, "boxes": 9}}
+    report = {"splits": splits, "fingerprint": "", "dirt": []}
+    write_json(Path("results/checks/coco2017.json"), report)
     assert demand(TEACHER).runtime == 11
 
 

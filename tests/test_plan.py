@@ -206,14 +206,14 @@ def test_voc_splits_are_joined() -> None:
     config = row_of(planned(), "retinanet", "baseline").runs[0].config
     training = config["train_dataloader"]["dataset"]["dataset"]
     assert training["type"] == "ConcatDataset"
-    assert [part["type"] for part in training["datasets"]] == ["XMLDataset"] * 2
+    assert [part["type"] for part in training["datasets"]] == ["VocImages"] * 2
     assert [part["data_root"] for part in training["datasets"]] == [
         "data/VOCdevkit/VOC2007",
         "data/VOCdevkit/VOC2012",
     ]
     assert {part["ann_file"] for part in training["datasets"]} == {"ImageSets/Main/trainval.txt"}
     test = config["test_dataloader"]["dataset"]
-    assert (test["type"], test["ann_file"]) == ("XMLDataset", "ImageSets/Main/test.txt")
+    assert (test["type"], test["ann_file"]) == ("VocImages", "ImageSets/Main/test.txt")
     assert test["metainfo"]["classes"][:2] == ["aeroplane", "bicycle"]
     assert config["model"]["bbox_head"]["num_classes"] == 20
 
@@ -277,6 +277,22 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
         train(teacher.directory)
     assert not (teacher.directory / "weights.pth").exists()
     assert "SHA-256" in json.loads((teacher.directory / "failure.json").read_text())["reason"]
+
+
+def test_a_checkpoint_of_classes_in_another_order_is_refused(checkpoint: Path) -> None:
+    from kd import weights
+    from kd.train import train
+
+    classes = row_of(planned(), "retinanet", "teacher").runs[0].config["test_dataloader"]
+    names = classes["dataset"]["metainfo"]["classes"]
+    content = weights.read(checkpoint)
+    weights.save(checkpoint, content | {"meta": {"dataset_meta": {"classes": names[::-1]}}})
+    teach_by(str(checkpoint), sha256(checkpoint))
+    teacher = row_of(planned(), "retinanet", "teacher").runs[0]
+    teacher.write()
+    with pytest.raises(UserError, match="the same classes in another order: label 0 is"):
+        train(teacher.directory)
+    assert not (teacher.directory / "weights.pth").exists()
 
 
 def test_another_checkpoint_makes_new_students() -> None:

@@ -141,3 +141,29 @@ def test_a_detector_is_built_frozen_without_a_runner_before_it(
     assert changed(weights.read_state(path), detector.state_dict()) == []
     assert not any(module.training for module in detector.modules())
     assert not any(parameter.requires_grad for parameter in detector.parameters())
+
+
+CLASSES = ["disc", "bar"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "problem"),
+    [
+        ({"dataset_meta": {"classes": ("bar", "disc")}}, "the same classes in another order"),
+        ({"dataset_meta": {"CLASSES": ["disc", "pole"]}}, "label 1 is 'pole' in the checkpoint"),
+        ({"CLASSES": ("disc",)}, "1 classes, and the data set has 2"),
+        ({"dataset_meta": {"classes": "disc"}}, "1 classes, and the data set has 2"),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_refused(checkpoint, meta, problem):
+    path = checkpoint({"state_dict": Detector().state_dict(), "meta": meta})
+    with pytest.raises(UserError, match=problem) as caught:
+        weights.check_classes(path, CLASSES)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "meta", [{"dataset_meta": {"classes": ("disc", "bar")}}, {"CLASSES": None}, {"epoch": 3}, 7]
+)
+def test_a_checkpoint_of_these_classes_or_of_none_is_taken(checkpoint, meta):
+    weights.check_classes(checkpoint({"state_dict": {}, "meta": meta}), CLASSES)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis.report.records import Record, hardware
-from kd.look import content
+from kd.data.report import read_report
+from kd.errors import UserError
 from kd.settings.run import RESULTS
 
 
@@ -70,6 +71,13 @@ def data(records: Sequence[Record]) -> list[Data]:
 
 def _data(name: str, records: Sequence[Record]) -> Data:
     prints = _counted(record.provenance.get("inputs", {}).get("data") for record in records)
-    splits = content(RESULTS / "checks" / f"{name}.json").get("splits", {})
-    sizes = [(split, int(each["images"]), int(each["boxes"])) for split, each in splits.items()]
-    return Data(name, list(prints), sizes)
+    return Data(name, list(prints), split_sizes(name))
+
+
+def split_sizes(name: str) -> list[tuple[str, int, int]]:
+    """Return name, images and boxes of the splits, none where the check left no report."""
+    try:
+        splits = read_report(RESULTS / "checks" / f"{name}.json").splits
+    except UserError:
+        return []
+    return [(split, size.images, size.boxes) for split, size in splits.items()]

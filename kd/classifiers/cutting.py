@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from kd.classifiers.pack import Crop, read_facts, write_pack
+from kd.data import decoding
 from kd.data.progress import progress
 from kd.data.readers import GroundTruth, image_path, read_split
 from kd.data.scan import Record, SplitName
@@ -127,7 +128,7 @@ def _by_image(kept: list[Record], paths: dict[int, Path]) -> list[Job]:
 
 
 def _cut_all(jobs: list[Job], margin: float, threads: int) -> Iterator[list[Crop]]:
-    # Threads: Pillow decodes and encodes outside the interpreter's lock.
+    # Threads: OpenCV decodes and Pillow encodes outside the interpreter's lock.
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(jobs), AHEAD):
             chunk = jobs[start : start + AHEAD]
@@ -136,12 +137,9 @@ def _cut_all(jobs: list[Job], margin: float, threads: int) -> Iterator[list[Crop
 
 def _cut(job: Job, margin: float) -> list[Crop]:
     """Return the crops of one image."""
-    try:
-        with Image.open(job.path) as file:
-            lossy = file.format in ("JPEG", "MPO")
-            image = ImageOps.exif_transpose(file).convert("RGB")
-    except Exception as error:  # Pillow's decoders raise many kinds
-        raise UserError(f"{job.path}: the image cannot be read: {error}") from None
+    image = Image.fromarray(decoding.load(job.path))
+    with open(job.path, "rb") as file:
+        lossy = file.read(3) == decoding.JPEG_START
     found = []
     for record in job.objects:
         x1, y1, x2, y2 = window(record["bbox"], margin, *image.size)

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.data.scan import Problem, Record, Scan, SplitName, absence
+from kd.data.units import Suspects
 from kd.errors import suggest
 from kd.settings.datasets import CocoSplit, Dataset
 
@@ -27,7 +28,8 @@ BOX: Kind = (
     lambda v: isinstance(v, list) and len(v) == 4 and all(map(NUMBER[0], v)),
     "four numbers [x, y, width, height]",
 )
-FLAG: Kind = (lambda v: v in (0, 1) and isinstance(v, int), "0 or 1")
+FLAG: Kind = (lambda v: isinstance(v, int) and v in (0, 1), "0 or 1")
+IGNORE: Kind = (lambda v: v is None or FLAG[0](v), "0 or 1")
 
 IMAGE = {"id": WHOLE, "width": POSITIVE, "height": POSITIVE, "file_name": NAME}
 CATEGORY = {"id": WHOLE, "name": NAME}
@@ -35,7 +37,7 @@ ANNOTATION = {"id": WHOLE, "image_id": WHOLE, "category_id": WHOLE, "bbox": BOX,
 
 
 def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
-    """Read a split; ``classes`` None takes every category of the file."""
+    """Read a split; ``classes`` None takes every category of the file but a root category."""
     scan = Scan()
     entry = getattr(dataset, split)
     assert isinstance(entry, CocoSplit)
@@ -44,16 +46,72 @@ def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> 
     content = _load(scan, path, dataset)
     if content is None:
         return scan
-    categories = list(_records(scan, path, content, "categories", CATEGORY))
-    scan.images = list(_records(scan, path, content, "images", IMAGE))
+    categories = _categories(scan, path, content, classes)
+    images = list(_records(scan, path, content, "images", IMAGE))
+    # Other keys of a record, such as 'name', mean nothing to the loader.
+    scan.images = [{key: image[key] for key in IMAGE} for image in images]
     scan.paths = [folder / image["file_name"] for image in scan.images]
     _report_twins(scan, path, "images", "file_name", scan.images)
     _report_twins(scan, path, "categories", "name", categories)
     scan.categories = _listed(scan, path, categories, classes)
+    scan.order = [one["name"] for one in categories if one in scan.categories]
     _take_annotations(scan, path, content, categories)
     if scan.images and not folder.is_dir():
         scan.error(folder, absence(dataset, folder, "image folder"))
     return scan
+
+
+def category_names(scan: Scan, dataset: Dataset) -> list[str]:
+    """Return the names of the training file's categories, without a root category.
+
+    Nothing but the categories is checked; faults are noted in ``scan``.
+    """
+    assert isinstance(dataset.train, CocoSplit)
+    path = Path(dataset.root) / dataset.train.annotations
+    content = _load(scan, path, dataset)
+    if content is None:
+        return []
+    categories = _categories(scan, path, content, None)
+    _report_twins(scan, path, "categories", "name", categories)
+    return [category["name"] for category in categories]
+
+
+def roots(
+    categories: list[Record], annotations: list[Any], classes: Sequence[str] | None
+) -> list[Record]:
+    """Return the categories that stand for a whole project and never for an object.
+
+    Roboflow writes one with ``supercategory: none`` whose name is the supercategory of all others,
+    sometimes that of a class, too. A category that ``classes`` names and no other bears is none.
+    """
+    names = Counter(category["name"] for category in categories)
+    candidates = [
+        one
+        for one in categories
+        if one.get("supercategory") == "none"
+        and any(each.get("supercategory") == one["name"] for each in categories if each is not one)
+        and (classes is None or one["name"] not in classes or names[one["name"]] > 1)
+    ]
+    if not candidates:
+        return []
+    used = {one.get("category_id") for one in annotations if isinstance(one, dict)}
+    return [one for one in candidates if one["id"] not in used]
+
+
+def _categories(scan: Scan, path: Path, content: Record, classes: list[str] | None) -> list[Record]:
+    """Return the categories of a file but the root, which is noted."""
+    categories = list(_records(scan, path, content, "categories", CATEGORY))
+    annotations = content.get("annotations")
+    unused = roots(categories, annotations if isinstance(annotations, list) else [], classes)
+    for root in unused:
+        scan.notes.append(
+            Problem(
+                str(path),
+                f"category {root['id']}, {root['name']!r}, is the supercategory of others and has "
+                "no box; it is left out of the classes",
+            )
+        )
+    return [category for category in categories if category not in unused]
 
 
 def _load(scan: Scan, path: Path, dataset: Dataset) -> Record | None:
@@ -117,20 +175,15 @@ def _report_twins(scan: Scan, path: Path, what: str, key: str, records: list[Rec
 def _listed(
     scan: Scan, path: Path, categories: list[Record], classes: list[str] | None
 ) -> list[Record]:
-    """Return the categories of ``classes`` in label order, which for mmdet is the file's order."""
-    names = [category["name"] for category in categories]
+    """Return the categories of ``classes`` in label order."""
     if classes is None:
         return categories
+    named = {category["name"]: category for category in categories}
     for name in classes:
-        if name not in names:
-            hint = suggest(name, names)
+        if name not in named:
+            hint = suggest(name, named)
             scan.error(path, f"class '{name}' of the entry is no category here; {hint}")
-    listed = [category for category in categories if category["name"] in classes]
-    in_file = [category["name"] for category in listed]
-    if in_file != [name for name in classes if name in names]:
-        order = "mmdet numbers labels in the file's order; write 'classes' as"
-        scan.error(path, f"the entry lists the classes in another order; {order} {in_file}")
-    return listed
+    return [named[name] for name in classes if name in named]
 
 
 def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[Record]) -> None:
@@ -144,6 +197,7 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
     # A record that is wrong in itself was reported; its annotations need not be.
     broken_images = _ids(content, "images") - images.keys()
     broken_categories = _ids(content, "categories") - names.keys()
+    suspect = Suspects()
     for record in _records(scan, path, content, "annotations", ANNOTATION):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
         what = f"annotation {record['id']}"
@@ -155,10 +209,16 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
             scan.error(path, f"{what}: category_id {record['category_id']} is no category")
         elif not FLAG[0](record.get("iscrowd", 0)):
             scan.error(path, f"{what}: 'iscrowd' must be 0 or 1, not {_shown(record['iscrowd'])}")
+        elif not IGNORE[0](record.get("ignore")):
+            scan.error(path, f"{what}: 'ignore' must be 0 or 1, not {_shown(record['ignore'])}")
         elif record["category_id"] not in listed:
             scan.unlisted[name] += 1
-        elif _usable(scan, path, record, image, f"{what}, image {image['file_name']!r}"):
-            scan.annotations.append({**record, "iscrowd": int(record.get("iscrowd", 0))})
+        else:
+            scan.loaded.add(image["id"])  # mmdet keeps an image whose boxes are all left out
+            suspect.add(record["bbox"], image)
+            _take(scan, path, record, image, f"{what}, image {image['file_name']!r}")
+    suspect.report(scan, path)
+    _note_ignored(scan, path)
     for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of category {name!r}, which 'classes' of the entry does not list"
         scan.dropped.append(Problem(str(path), reason))
@@ -169,10 +229,27 @@ def _ids(content: Record, key: str) -> set[Any]:
     return set(filter(WHOLE[0], (one.get("id") for one in content[key] if isinstance(one, dict))))
 
 
-def _usable(scan: Scan, path: Path, record: Record, image: Record, what: str) -> bool:
-    if not scan.judge_box(record["bbox"], image, path, what):
-        return False
+def _take(scan: Scan, path: Path, record: Record, image: Record, what: str) -> None:
+    verdict = scan.judge_box(record["bbox"], image, path, what)
+    if verdict == "useless":
+        return
     if record["area"] <= 0:
         scan.dropped.append(Problem(str(path), f"{what}: 'area' is {record['area']:g}"))
-        return False
-    return True
+        return
+    if verdict == "thin":
+        scan.thin.add(record["id"])
+    # Other keys, such as 'difficult', mean nothing to mmdet and pycocotools.
+    flags = {"ignore": int(bool(record["ignore"]))} if "ignore" in record else {}
+    known = {key: record[key] for key in ANNOTATION}
+    scan.annotations.append({**known, "iscrowd": int(record.get("iscrowd", 0)), **flags})
+
+
+def _note_ignored(scan: Scan, path: Path) -> None:
+    count = sum(bool(one.get("ignore")) for one in scan.annotations)
+    if count:
+        reason = (
+            f"{count} of {len(scan.annotations)} boxes have 'ignore': 1; training leaves them out, "
+            "AP counts them as pycocotools does, and the VOC figures do not count them; "
+            "set 'iscrowd': 1 to leave them out of AP too, or remove the key to learn from them"
+        )
+        scan.notes.append(Problem(str(path), reason))

@@ -7,7 +7,7 @@ collation, and what comes out is theirs to the bit.
 import io
 import mmap
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -19,6 +19,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import FUNCTIONS
 from torch import Tensor
 from torch.utils.data import get_worker_info
+
+from kd.settings import nested
 
 PREFETCHED = 2
 """Batches that a worker is asked for before the first of them is taken, torch's default."""
@@ -42,7 +44,7 @@ class PackPixels(PackDetInputs):
 
 def quick(loader: Settings, workers: int) -> Settings:
     """Return a composed training loader's settings with ``workers`` and what is fastest here."""
-    dataset = _packed(loader["dataset"])
+    dataset = nested.changed(loader["dataset"], _packed)
     settings = {
         **loader,
         "dataset": dataset,
@@ -50,7 +52,7 @@ def quick(loader: Settings, workers: int) -> Settings:
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
     }
-    largest = max(map(_pixels, _pipelines(dataset)), default=0)
+    largest = max(map(_pixels, nested.pipelines(dataset)), default=0)
     if workers and largest and "collate_fn" not in loader:
         size = 3 * largest * loader["batch_size"]
         collate = {"type": hand_over.__name__, "memory": _reserve(workers, size)}
@@ -59,26 +61,14 @@ def quick(loader: Settings, workers: int) -> Settings:
 
 
 def _packed(dataset: Settings) -> Settings:
-    """Return a data set's settings with the faster packing."""
-    found = dict(dataset)
-    if "dataset" in found:
-        found["dataset"] = _packed(found["dataset"])
-    if "datasets" in found:
-        found["datasets"] = [_packed(each) for each in found["datasets"]]
-    if "pipeline" in found:
-        faster = {"PackDetInputs": PackPixels.__name__}
-        found["pipeline"] = [
-            {**step, "type": faster.get(step["type"], step["type"])} for step in found["pipeline"]
-        ]
-    return found
-
-
-def _pipelines(dataset: Settings) -> Iterator[list[Settings]]:
-    if "pipeline" in dataset:
-        yield dataset["pipeline"]
-    for inner in (dataset.get("dataset"), *dataset.get("datasets", ())):
-        if inner:
-            yield from _pipelines(inner)
+    """Return settings of one data set with the faster packing."""
+    if "pipeline" not in dataset:
+        return dataset
+    faster = {"PackDetInputs": PackPixels.__name__}
+    steps = [
+        {**step, "type": faster.get(step["type"], step["type"])} for step in dataset["pipeline"]
+    ]
+    return {**dataset, "pipeline": steps}
 
 
 def _pixels(pipeline: list[Settings]) -> int:

@@ -12,6 +12,7 @@ from kd.settings.datasets import Dataset
 
 SplitName = Literal["train", "test"]
 Record = dict[str, Any]
+Verdict = Literal["usable", "thin", "useless"]
 
 HASHED_WHOLE = 64 * 2**20  # image bytes of a split up to which they enter the fingerprint
 
@@ -33,7 +34,10 @@ class Scan:
 
     ``errors`` make the split unusable, ``dropped`` says what was left out of it, and ``notes``
     what was kept although it looks odd. ``unlisted`` counts the boxes of classes that the entry
-    does not list. ``paths`` are the image files, in the order of ``images``.
+    does not list. ``paths`` are the image files, in the order of ``images``. ``thin``: ids of the
+    annotations that training leaves out because less than a pixel of them lies in the image.
+    ``loaded``: ids of the images that the training loader yields. ``order``: names of the listed
+    categories as the file orders them.
     """
 
     images: list[Record] = field(default_factory=list)
@@ -44,6 +48,9 @@ class Scan:
     dropped: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
     unlisted: Counter[str] = field(default_factory=Counter)
+    thin: set[int] = field(default_factory=set)
+    loaded: set[int] = field(default_factory=set)
+    order: list[str] = field(default_factory=list)
     content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def error(self, file: Path | str, reason: str) -> None:
@@ -78,36 +85,66 @@ class Scan:
                 digest.update(bytes_of(path))
         return digest.hexdigest()
 
-    def judge_box(self, box: list[float], image: Record, file: Path | str, what: str) -> bool:
-        """Tell whether a box (xywh pixels) can be used; note what is odd about it.
+    def judge_box(self, box: list[float], image: Record, file: Path | str, what: str) -> Verdict:
+        """Return whether a box (xywh pixels) can be used; note what is odd about it.
 
-        As mmdet's CocoDataset does: a box without area or wholly outside is left out, and one that
-        sticks out is kept as it stands (training clips it when it resizes the image).
+        As in mmdet's CocoDataset a box without area or wholly outside is left out, and one that
+        sticks out is kept as written (training clips it when it resizes the image).
         """
-        useless = _useless(box, image)
+        useless, thin = _useless(box, image), is_thin(box, image)
         odd = None if useless else _odd(box, image)
         for reason, problems in ((useless, self.dropped), (odd, self.notes)):
             if reason:
                 shown = ", ".join(f"{value:g}" for value in box)
                 problems.append(Problem(str(file), f"box [{shown}] (xywh) of {what} {reason}"))
-        return useless is None
+        return "useless" if useless else "thin" if thin else "usable"
+
+    def is_trainable(self, annotation: Record) -> bool:
+        """Tell whether training learns from an annotation, which AP may count all the same."""
+        return annotation["id"] not in self.thin and not any(
+            annotation.get(flag) for flag in ("iscrowd", "ignore", "difficult")
+        )
+
+
+def is_useless(box: list[float], image: Record) -> bool:
+    """Tell whether a box (xywh pixels) has no area or lies outside the image."""
+    return _useless(box, image) is not None
+
+
+def is_thin(box: list[float], image: Record) -> bool:
+    """Tell whether a box (xywh pixels), or its part in the image, is thinner than a pixel.
+
+    mmdet's CocoDataset leaves out of training only boxes that are thin themselves. One that sticks
+    out by nearly all of itself would be clipped to no area, whose regression target is infinite.
+    """
+    return min(*box[2:], *_visible(box, image)) < 1
+
+
+def _visible(box: list[float], image: Record) -> tuple[float, float]:
+    """Return width and height in pixels of the part of a box that lies in the image."""
+    x, y, width, height = box
+    return (
+        min(x + width, image["width"]) - max(x, 0),
+        min(y + height, image["height"]) - max(y, 0),
+    )
 
 
 def _useless(box: list[float], image: Record) -> str | None:
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
+    if box[2] <= 0 or box[3] <= 0:
         return "has no area"
-    meets = x < image["width"] and y < image["height"] and x + width > 0 and y + height > 0
-    return None if meets else "lies outside the image"
+    across, down = _visible(box, image)
+    return None if across > 0 and down > 0 else "lies outside the image"
 
 
 def _odd(box: list[float], image: Record) -> str | None:
     x, y, width, height = box
+    if width < 1 or height < 1:
+        return "is thinner than a pixel: evaluation counts it, training does not"
+    if min(_visible(box, image)) < 1:
+        return "shows less than a pixel in the image: evaluation counts it, training does not"
     beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
     if beyond > 1:  # a pixel more is a matter of rounding, or of counting from 0 or 1
         return f"sticks out of the image by {beyond:g} px"
-    if width < 1 or height < 1:
-        return "is thinner than a pixel: evaluation counts it, training does not"
     return None
 
 

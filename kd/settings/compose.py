@@ -307,7 +307,7 @@ def _reader(
     }
     if isinstance(source, CocoSplit):
         return {
-            "type": "CocoDataset",
+            "type": "CocoImages",
             "data_root": dataset.root,
             "ann_file": source.annotations,
             "data_prefix": {"img": source.images},
@@ -318,7 +318,7 @@ def _reader(
     # mmdet keeps VOC boxes without area unless told, and refuses to be told in test mode.
     smallest = {"bbox_min_size": 1} if training else {}
     return {
-        "type": "XMLDataset",
+        "type": "VocImages",
         "data_root": str(Path(dataset.root) / folder),
         "ann_file": f"ImageSets/Main/{name}.txt",
         "data_prefix": {"sub_data_root": ""},

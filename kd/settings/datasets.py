@@ -47,7 +47,7 @@ class Dataset(Part):
     train: Split
     test: Split
     classes: list[str] | None = None
-    """Names in label order; a COCO data set has them in the order of its ``categories``."""
+    """Names in label order, whatever the order of a COCO file's ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]
     """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
     metric: Literal["coco", "voc"] = "coco"

@@ -1,7 +1,8 @@
 """Which runs show a teacher the same images again, so that what it makes of them can be kept."""
 
-from collections.abc import Iterator
 from typing import Any
+
+from kd.settings import nested
 
 _REPEATED = frozenset(
     {"LoadImageFromFile", "LoadAnnotations", "FitInto", "Resize", "PackDetInputs"}
@@ -11,7 +12,7 @@ _REPEATED = frozenset(
 
 def pipelines(config: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """Return the transforms of each data set that a composed configuration trains on."""
-    return [part["pipeline"] for part in readers(config["train_dataloader"]["dataset"])]
+    return nested.pipelines(config["train_dataloader"]["dataset"])
 
 
 def random_transforms(config: dict[str, Any]) -> list[str]:
@@ -37,12 +38,3 @@ def is_repeated(config: dict[str, Any]) -> bool:
 
 def _is_last_flip(step: dict[str, Any]) -> bool:
     return step["type"] == "RandomFlip" and step.keys() <= {"type", "prob"}
-
-
-def readers(dataset: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the readers of a composed data set, which others may wrap or join."""
-    inner = dataset.get("datasets") or [dataset[key] for key in ("dataset",) if key in dataset]
-    if not inner:
-        yield dataset
-    for each in inner:
-        yield from readers(each)

@@ -4,8 +4,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from kd.data.readers import read_split
+from kd.data.report import read_report
 from kd.errors import UserError
-from kd.files import read_json
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import merge
 from kd.settings.library import Library
@@ -113,9 +113,8 @@ class Work:
     def _counts(self, dataset: str) -> Counts | None:
         report = RESULTS / "checks" / f"{dataset}.json"
         if report.exists():
-            splits = read_json(report)["splits"]
-            train, test = splits["train"], splits["test"]
-            return Counts(train["images"], test["images"], train["boxes"])
+            splits = read_report(report).splits
+            return Counts(splits["train"].loaded, splits["test"].images, splits["train"].boxes)
         entry = self.library.dataset(dataset, WHERE)
         if entry.generate:
             drawn = entry.generate

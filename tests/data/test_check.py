@@ -64,7 +64,10 @@ BAD_IMAGES: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (turn, "has 30 x 40 pixels (turned by its EXIF orientation), its annotation says 40 x 30"),
     (lambda path: (path.unlink(), path.mkdir()), "2.png: no such image"),
-    (lambda path: Image.new("L", (40, 30)).save(path, "GIF"), "cannot read images of the format"),
+    (
+        lambda path: Image.new("L", (40, 30)).save(path, "PCX"),
+        "2.png: OpenCV, which loads images for training, cannot decode this PCX file",
+    ),
 ]
 
 

@@ -1,0 +1,46 @@
+"""Data sets within data sets, in a composed configuration.
+
+mmengine and mmdet wrap a data set in another one under the key ``dataset`` (repeating, seeding,
+mixing images) and join several under ``datasets``.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+def walk(dataset: Settings) -> Iterator[Settings]:
+    """Yield a data set's settings and those of all data sets in it, outer ones first."""
+    yield dataset
+    for inner in _inner(dataset):
+        yield from walk(inner)
+
+
+def readers(dataset: Settings) -> list[Settings]:
+    """Return the settings of the data sets that read files, which hold no other ones."""
+    return [each for each in walk(dataset) if not _inner(each)]
+
+
+def pipelines(dataset: Settings) -> list[list[Settings]]:
+    """Return the transforms of all data sets that have some, outer ones first."""
+    return [each["pipeline"] for each in walk(dataset) if each.get("pipeline")]
+
+
+def changed(dataset: Settings, change: Callable[[Settings], Settings]) -> Settings:
+    """Return a copy of a data set's settings with ``change`` applied to each data set in it."""
+    copy = dict(dataset)
+    if copy.get("dataset"):
+        copy["dataset"] = changed(copy["dataset"], change)
+    if "datasets" in copy:
+        copy["datasets"] = [changed(each, change) for each in copy["datasets"]]
+    return change(copy)
+
+
+def class_names(dataset: Settings) -> list[str]:
+    """Return the classes that a data set's readers give labels to, in label order."""
+    return list(readers(dataset)[0]["metainfo"]["classes"])
+
+
+def _inner(dataset: Settings) -> list[Settings]:
+    return [*filter(None, [dataset.get("dataset")]), *dataset.get("datasets", ())]
