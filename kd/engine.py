@@ -45,6 +45,11 @@ def run_directory(runner: Runner) -> Path:
     return Path(runner.work_dir).parent
 
 
+def inputs_of(runner: Runner) -> inputs.Inputs:
+    """Return what the run depends on; nothing where a runner of mmengine's own trains."""
+    return getattr(runner, "inputs", {})
+
+
 def bare(model: nn.Module) -> Any:
     """Return the model without a distributed wrapper."""
     return model.module if is_model_wrapper(model) else model
@@ -265,7 +270,7 @@ class Checkpoints(Hook):
             return
         content = {
             "step": step,
-            "inputs": runner.inputs,
+            "inputs": inputs_of(runner),
             **runner.train_loop.meter.spent._asdict(),
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
@@ -294,7 +299,7 @@ def _resumable(runner: Runner) -> dict[str, Any] | None:
     """
     folder = _folder(runner)
     saved = _newest(folder) if is_main_process() else None
-    if saved and (problem := inputs.changes(saved.get("inputs", {}), runner.inputs)):
+    if saved and (problem := inputs.changes(saved.get("inputs", {}), inputs_of(runner))):
         replaced = folder.with_name(f"{folder.name}-replaced")
         print(f"{folder}: {problem}; training starts anew, they are now in {replaced}", flush=True)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -64,7 +64,7 @@ def record_file(directory: Path, step: Step) -> Path:
 
 def changes(old: Inputs, new: Inputs) -> str:
     """Return in words which inputs changed, empty if none did."""
-    if not old:
+    if new and not old:
         return "no inputs were recorded with it"
     differing = [f"the {NAMES[name]}" for name in NAMES if old.get(name) != new.get(name)]
     return f"{' and '.join(differing)} changed since" if differing else ""
