@@ -112,7 +112,6 @@ def _kind(identity: dict[str, Any], directory: Path) -> str:
     return json.dumps([parts, seedless(read_config(directory))], sort_keys=True)
 
 
-
 def _subject(
     row: list[tuple[Path, dict[str, Any]]], taught: set[str | None], library: Library
 ) -> Subject:

@@ -158,12 +158,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _classifier(options: argparse.Namespace) -> None:
     from kd.settings.classifiers import classifier_run
+    from kd.settings.stand_ins import stand_in
 
-    library = Library()
-    library.scale(options.scale, "--scale")
-    run = classifier_run(
-        options.classifier, options.scale, options.dataset, options.seed, library, "kd classifier"
-    )
+    library, where = Library(), "kd classifier"
+    scale = library.scale(options.scale, "--scale")
+    library.classifier(options.classifier, where)
+    library.dataset(options.dataset, where)
+    name = stand_in("classifiers", options.classifier, scale, options.scale, where)
+    dataset = stand_in("datasets", options.dataset, scale, options.scale, where)
+    run = classifier_run(name, options.scale, dataset, options.seed, library, where)
     run.write()
     print(run.directory)
 

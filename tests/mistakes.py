@@ -273,10 +273,10 @@ IN_OTHER_PARTS = {
         PLAN,
         (DETECTOR, "'modle'", "'model'?"),
     ),
-    "an unknown observer": Case(
-        change(DETECTOR, observer="anchors"),
+    "a method that reads predictions of a head unknown to it": Case(
+        change(DETECTOR, model__bbox_head__type="VFNetHead"),
         PLAN,
-        (DETECTOR, "'observer'", "'anchor'?"),
+        (STUDY, "'rm'", "'retinanet'", "VFNetHead", "RetinaHead, ATSSHead, GFLHead"),
     ),
     "a preset of an unknown method": Case(
         both(change(PRESET, method="mr"), table(methods=["rm_loc"])),
