@@ -82,7 +82,19 @@ ON_THE_COMMAND_LINE = {
     "an unknown step": Case(nothing, "plam tiny", ("'plam'", "plan")),
     "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
     "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
-    "no seeds": Case(nothing, f"{PLAN} --seeds 0", ("seeds", "at least one")),
+    **{
+        f"no seeds of {step}": Case(nothing, f"{step} --seeds 0", ("--seeds", "1 or more"))
+        for step in (
+            "plan tiny",
+            "status tiny",
+            "status",
+            "table tiny",
+            "report tiny",
+            "compose tiny",
+        )
+    },
+    "no threads": Case(nothing, "crops x --threads 0", ("--threads", "1 or more")),
+    "no seconds": Case(nothing, "status --watch 0", ("--watch", "1 or more")),
     "minus one worker": Case(nothing, "train x --workers -1", ("--workers", "'-1'")),
     "an unknown study": Case(nothing, "plan tinny", ("configs/studies", "'tinny'", "'tiny'?")),
     "a study named as a folder of results": Case(

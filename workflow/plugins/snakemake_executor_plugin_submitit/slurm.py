@@ -76,7 +76,10 @@ def queue() -> dict[str, Queued]:
 
 
 def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
-    """Return what accounting knows of jobs; empty where there is none. One call for 100 jobs."""
+    """Return what accounting knows of jobs; empty where there is none. One call for 100 jobs.
+
+    Once a call fails, jobs of the calls before have their answers and the others none.
+    """
     found: dict[str, list[list[str]]] = {}
     for chunk in _chunks(ids):
         command = [
@@ -91,7 +94,7 @@ def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
         try:
             lines = _run(*command)
         except SlurmError:
-            return {}
+            break
         for line in lines:
             fields = line.split("|")
             if len(fields) == 4:
