@@ -188,7 +188,7 @@ def _first_told(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
     """
     assert step.stderr is not None
     found = None
-    for line in io.TextIOWrapper(step.stderr, errors="replace"):
+    for line in io.TextIOWrapper(step.stderr, encoding="utf-8", errors="replace"):
         print(line, end="", file=sys.stderr, flush=True)
         found = found or TOLD.match(line)
     if found is None:

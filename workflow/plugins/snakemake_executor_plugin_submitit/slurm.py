@@ -153,7 +153,7 @@ def _run(*command: str) -> list[str]:
     calls[command[0]] += 1
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, errors="replace"
+            command, capture_output=True, timeout=SECONDS, encoding="utf-8", errors="replace"
         )
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: not found; is this a node of a Slurm cluster?") from None
