@@ -102,6 +102,30 @@ ON_THE_COMMAND_LINE = {
         "plan runs --scale tiny",
         ("configs/studies/runs.yaml", "another name", "results/runs"),
     ),
+    "a scale with a space in its name": Case(
+        lambda: Path(SCALE).rename("configs/scales/my scale.yaml"),
+        "plan tiny --scale 'my scale'",
+        ("configs/scales/my scale.yaml", "cannot be a name", "rename the file"),
+    ),
+    "a data set with a space in its name": Case(
+        lambda: Path(DATASET).rename("configs/datasets/my data.yaml"),
+        "check 'my data'",
+        ("configs/datasets/my data.yaml", "cannot be a name"),
+    ),
+    "a study with a plus in its name": Case(
+        lambda: Path(STUDY).rename("configs/studies/a+b.yaml"),
+        "plan a+b --scale tiny",
+        ("configs/studies/a+b.yaml", "cannot be a name"),
+    ),
+    "a detector with a letter beyond ASCII": Case(
+        both(
+            lambda: Path(DETECTOR).rename("configs/detectors/rétina.yaml"),
+            table(detectors=["rétina"]),
+            change(SCALE, detectors={}),
+        ),
+        PLAN,
+        ("configs/detectors/rétina.yaml", "cannot be a name"),
+    ),
     "an unknown scale": Case(
         nothing, "plan tiny --scale smok", ("configs/scales", "'smok'", "'smoke'?")
     ),
