@@ -77,9 +77,9 @@ def write_report():
     for watcher in WATCHING:  # else it could have the last word
         watcher.terminate()
         watcher.wait()
-    for report in REPORTS:
+    for command in REPORTS:
         written = subprocess.run(
-            report,
+            command,
             check=False,
             capture_output=True,
             encoding="utf-8",
