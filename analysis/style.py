@@ -9,11 +9,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.lettering import families, legible
 from analysis.method_looks import place
 from kd.files import replacing
 
 QUIET = "0.45"
 STYLE: Any = {
+    "font.family": families(),
+    "text.parse_math": False,  # a name with dollars is a name
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
@@ -99,11 +102,18 @@ LEGEND_LENGTH = 110
 def legend(figure: Figure, looks: Mapping[str, Look], *, lines: bool = True) -> None:
     """Name rows above a figure's panels, in as many columns as fit the page's width."""
     handles = [
-        Line2D([], [], label=run, markersize=3.5, **(look.line if lines else {"linestyle": "none"}))
+        Line2D(
+            [],
+            [],
+            label=legible(run, LEGEND_LENGTH),
+            markersize=3.5,
+            **(look.line if lines else {"linestyle": "none"}),
+        )
         for run, look in looks.items()
     ]
-    for handle, look in zip(handles, looks.values(), strict=True):
-        handle.set(marker=look.marker, color=look.colour)
+    for handle, (run, look) in zip(handles, looks.items(), strict=True):
+        label = legible(run, LEGEND_LENGTH)
+        handle.set(marker=look.marker, color=look.colour, label=label)
     if handles:
         columns = _legend_columns(looks)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
