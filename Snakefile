@@ -39,6 +39,7 @@ include: "workflow/rules/figures.smk"
 
 onstart:
     require_data()
+    WORKFLOW.remember()
     write_runs()
     write_report()
     watch_report()

@@ -1,7 +1,6 @@
 """Ablations: a figure over the values of a swept setting, with intervals over seeds."""
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from analysis.lettering import legible
 from analysis.names import method_name
 from analysis.statistics import POINTS, Metric, interval, summary
 from analysis.style import STYLE, WIDTH, Look, legend, legend_height
@@ -222,7 +222,7 @@ def _panel(axes: Axes, lines: pd.DataFrame, fixed: pd.DataFrame, looks: Mapping[
 def _axis(axes: Axes, values: list[float | str]) -> dict[float | str, float]:
     """Scale the axis for the values of a setting; return the place of each on it."""
     if not _numeric(values):
-        labels = [textwrap.shorten(str(value), LONGEST, placeholder="...") for value in values]
+        labels = [legible(str(value), LONGEST) for value in values]
         turned = 30 if sum(map(len, labels)) > SIDE_BY_SIDE else 0
         axes.set_xticks(range(len(values)), labels, rotation=turned)
         axes.set_xlim(-0.5, len(values) - 0.5)
@@ -234,6 +234,7 @@ def _axis(axes: Axes, values: list[float | str]) -> dict[float | str, float]:
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=positive[0])
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_locator(NullLocator())
     _ticks(axes, numbers)
     return {value: float(value) for value in values}

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.coco_errors import CURVES, OVERALL, PARTS
+from analysis.lettering import legible
 from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 
 Looks = Mapping[str, Look]
@@ -179,7 +180,7 @@ def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
                 axes.set_title(_wrapped(run, TITLES_LENGTH // most), fontsize=8, loc="left")
             for axes in strip[:: len(grid[0])]:
                 axes.set_ylabel(
-                    _wrapped(f"{category}\nprecision" if categories[1:] else "precision")
+                    _wrapped(f"{legible(category)}\nprecision" if categories[1:] else "precision")
                 )
             for axes in strip[len(runs) :]:
                 axes.remove()
@@ -230,7 +231,7 @@ def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
                         of_run["recall"], of_run[curve], label=run, linewidth=1, marker=look.marker,
                         markersize=3.5, markevery=list(marked), clip_on=False, **look.line,
                     )  # fmt: skip
-                axes.set_title(_wrapped(f"{category}, IoU {iou}"), fontsize=8, loc="left")
+                axes.set_title(_wrapped(f"{legible(category)}, IoU {iou}"), fontsize=8, loc="left")
                 _unit_square(axes)
             strip[0].set_ylabel("precision")
         figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
@@ -268,7 +269,7 @@ def plot_categories(
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
-        grid[0].set_yticks(range(len(order)), order, fontsize=size)
+        grid[0].set_yticks(range(len(order)), map(legible, order), fontsize=size)
         grid[0].set_ylim(len(order) - 0.5, -0.5)
         figure.supxlabel(f"AP points ({AREA_NAMES[area].lower()})", fontsize=8)
         legend(figure, looks, lines=False)

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from analysis import overlay
+from analysis.lettering import legible
 from analysis.matching import Detections, Matches, Objects, Pairing, match
 from analysis.sheets import MINUS
 from analysis.style import QUIET, STYLE, WIDTH
@@ -244,7 +245,7 @@ def plot(frame: pd.DataFrame, drawn: pd.DataFrame, pictures: Mapping[Any, np.nda
             for axes, run in zip(line, ["", *runs], strict=True):
                 overlay.show(axes, image)
                 _mark(axes, of_image[of_image["run"] == run], image.shape[:2], height)
-                title = _f1(values[run]) if run else Path(row["file"]).name
+                title = _f1(values[run]) if run else legible(Path(row["file"]).name)
                 axes.set_title(title, fontsize=6, fontweight="normal", pad=2)
             line[0].annotate(_reason(row), (0, 0.5), xytext=(-4, 0), **LEFT)
         for axes, name in zip(grid[0], ["Objects", *runs], strict=True):
@@ -291,7 +292,7 @@ def _mark(axes: Axes, drawn: pd.DataFrame, image: tuple[int, int], height: float
         overlay.outline(axes, np.array([box]), colour, dash)
         axes.patches[-1].set_path_effects([withStroke(**CASING)])
         score = "" if np.isnan(line["score"]) else f" {line['score']:.2f}"
-        name = textwrap.shorten(line["class"], LONGEST, placeholder="...") + score
+        name = legible(line["class"], LONGEST) + score
         place = _free(
             (left, top, right, bottom), len(name) * 0.64 * pixels, 1.4 * pixels, image, taken
         )

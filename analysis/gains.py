@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import tables
+from analysis.lettering import legible
 from analysis.sheets import distinct, name_of, stand_ins
 from analysis.style import QUIET, STYLE, WIDTH
 
@@ -58,7 +59,7 @@ def plot(frame: pd.DataFrame) -> Figure:
             len(heights), across, squeeze=False, sharex=True, height_ratios=heights
         )
         for axes, (group, members) in zip(grid.flat, panels.items(), strict=False):
-            _panel(axes, textwrap.fill(group, TITLE_LENGTH), members)
+            _panel(axes, textwrap.fill(legible(group, 3 * TITLE_LENGTH), TITLE_LENGTH), members)
         for strip in grid:
             _share_labels(strip)
         for axes in grid.flat[len(panels) :]:

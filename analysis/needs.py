@@ -6,9 +6,8 @@ from pathlib import Path
 from analysis.subjects import Subject
 from kd.errors import UserError
 from kd.files import read_json
-from kd.observation import OBSERVABLE
+from kd.observation.heads import offered
 from kd.settings.library import Library
-from kd.settings.methods import observer
 
 
 def check(
@@ -18,7 +17,7 @@ def check(
     taught_by = read_json(teacher / "run.json")["detector"]
     where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in subjects}
     for directory, detector in where.items():
-        lacking = needs - OBSERVABLE[observer(detector, library, str(directory))]
+        lacking = needs - offered(library.detector(detector, str(directory)).model)
         if lacking:
             listed = " and ".join(sorted(lacking))
             raise UserError(
@@ -29,4 +28,4 @@ def check(
 
 def _offering(needs: frozenset[str], library: Library) -> list[str]:
     names = library.names("detectors")
-    return [name for name in names if needs <= OBSERVABLE[observer(name, library, "detectors")]]
+    return [name for name in names if needs <= offered(library.detector(name, "detectors").model)]

@@ -83,7 +83,7 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 of_level = frame[frame["level"] == level]
                 points(axes, of_level, measure, looks)
                 reference(axes, of_level[measure].iloc[0])
-                axes.set_xlabel(title)
+                axes.set_xlabel(title, parse_math=True)
         for axes, (level, stride) in zip(grid[0], levels, strict=True):
             axes.set_title(f"level {level}\n(stride {stride})", fontsize=8)
     return figure
@@ -115,7 +115,7 @@ def plot_maps(images: Sequence[GapImage], runs: Sequence[str], level: int) -> Fi
             for axes, name in ((upper[1], "P_dif"), (lower[1], "F_dif")):
                 axes.annotate(
                     f"${name[0]}_{{{name[2:]}}}$", (-0.04, 0.5), xycoords="axes fraction",
-                    rotation=90, ha="right", va="center", annotation_clip=False,
+                    rotation=90, ha="right", va="center", annotation_clip=False, parse_math=True,
                 )  # fmt: skip
     return figure
 

@@ -190,6 +190,7 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color=QUIET)
         # The last one's values are small.
         grid[0, -1].ticklabel_format(axis="x", scilimits=(-2, 3), useMathText=True)
+        grid[0, -1].xaxis.get_offset_text().set_parse_math(True)
         figure.legend(handles=_legend(), loc="outside upper right", ncols=3, frameon=False)
     return figure
 

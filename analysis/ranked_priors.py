@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.dots import note
+from analysis.lettering import legible
 from analysis.overlay import FOUND, TRUTH, outline, show
 from analysis.rank_agreement import Drawn
 from analysis.style import STYLE, WIDTH, Look, legend
@@ -77,7 +78,7 @@ def plot(
                 axes.set_title(run, fontsize=8)
             _curves(strip[-1], mine[mine["run"].isin(runs)], looks)
             strip[-1].set_ylabel(what)
-            strip[-1].set_title(classes[int(each.image.labels[each.index])], fontsize=8)
+            strip[-1].set_title(legible(classes[int(each.image.labels[each.index])]), fontsize=8)
         legend(figure, {run: looks[run] for run in runs})
     return figure
 

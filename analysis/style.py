@@ -2,20 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from kd import methods
+from analysis.lettering import families, legible
+from analysis.method_looks import place
 from kd.files import replacing
-from kd.settings.library import Library
 
 QUIET = "0.45"
 STYLE: Any = {
+    "font.family": families(),
+    "text.parse_math": False,  # a name with dollars is a name
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
@@ -29,10 +30,11 @@ WIDTH = 7.0
 """Inches: the text width of a two-column page."""
 
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#805900", "#0080FF",
     "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
 )  # fmt: skip
-"""Of Okabe and Ito, and of Tol's muted scheme: told apart by colour-blind eyes."""
+"""Of Okabe and Ito, and of Tol's muted scheme, but for their orange and sky blue, whose contrast to
+white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes as well."""
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
@@ -83,38 +85,14 @@ def look(role: str, method: str, variant: int = 0) -> Look:
         return TEACHER
     if not method:
         return BASELINE
-    first, *others = map(_place, method.split("+"))
-    shift = first.preset + sum(1 + other.method + other.preset for other in others) + variant
-    colour, mark = first.method + shift, first.method + 5 * shift
+    color, mark = place(method, len(COLOURS), len(MARKERS))
+    plain = not set("_+") & set(method)
     return Look(
-        COLOURS[colour % len(COLOURS)],
-        DASHES[shift % len(DASHES)],
-        MARKERS[mark % len(MARKERS)],
-        HATCHES[mark % len(HATCHES)],
+        COLOURS[(color + variant) % len(COLOURS)],
+        DASHES[variant % len(DASHES) if plain else 1 + (mark + variant) % (len(DASHES) - 1)],
+        MARKERS[(mark + 5 * variant) % len(MARKERS)],
+        HATCHES[(mark + 5 * variant) % len(HATCHES)],
     )
-
-
-@cache
-def _methods_of_presets(project: Path) -> dict[str, str]:
-    """Return the method of each preset of the project in a folder, read once."""
-    library = Library(project / "configs")
-    presets = {name: library.preset(name) for name in library.names("methods")}
-    return {name: preset.method for name, preset in presets.items() if preset}
-
-
-class _Place(NamedTuple):
-    """The place of a term's method among all, and of a preset among those of its method."""
-
-    method: int
-    preset: int
-
-
-def _place(term: str) -> _Place:
-    kinds, known = _methods_of_presets(Path.cwd()), methods.names()
-    method = kinds.get(term, term)
-    variants = [name for name in kinds if kinds[name] == method]
-    family = known.index(method) if method in known else len(known)
-    return _Place(family, variants.index(term) + 1 if term in variants else 0)
 
 
 LEGEND_LENGTH = 110
@@ -124,11 +102,18 @@ LEGEND_LENGTH = 110
 def legend(figure: Figure, looks: Mapping[str, Look], *, lines: bool = True) -> None:
     """Name rows above a figure's panels, in as many columns as fit the page's width."""
     handles = [
-        Line2D([], [], label=run, markersize=3.5, **(look.line if lines else {"linestyle": "none"}))
+        Line2D(
+            [],
+            [],
+            label=legible(run, LEGEND_LENGTH),
+            markersize=3.5,
+            **(look.line if lines else {"linestyle": "none"}),
+        )
         for run, look in looks.items()
     ]
-    for handle, look in zip(handles, looks.values(), strict=True):
-        handle.set(marker=look.marker, color=look.colour)
+    for handle, (run, look) in zip(handles, looks.items(), strict=True):
+        label = legible(run, LEGEND_LENGTH)
+        handle.set(marker=look.marker, color=look.colour, label=label)
     if handles:
         columns = _legend_columns(looks)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)

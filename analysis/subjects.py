@@ -14,7 +14,7 @@ from kd.data.readers import GroundTruth
 from kd.errors import UserError
 from kd.files import read_json
 from kd.settings.library import Library
-from kd.settings.run import RESULTS, read_config
+from kd.settings.run import RESULTS, read_config, seedless
 
 Role = Literal["teacher", "baseline", "distilled"]
 ROLES = {"teacher": "Teacher", "baseline": "Student"}
@@ -109,13 +109,7 @@ def _identity(directory: Path) -> dict[str, Any]:
 def _kind(identity: dict[str, Any], directory: Path) -> str:
     """Return what runs of one row share: their parts and settings, the seed aside."""
     parts = {key: value for key, value in identity.items() if key != "seed"}
-    return json.dumps([parts, _seedless(read_config(directory))], sort_keys=True)
-
-
-def _seedless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _seedless(each) for key, each in value.items() if key != "seed"}
-    return [_seedless(each) for each in value] if isinstance(value, list) else value
+    return json.dumps([parts, seedless(read_config(directory))], sort_keys=True)
 
 
 def _subject(

@@ -211,6 +211,7 @@ def _curves(axes: Axes, lines: pd.DataFrame, looks: dict[str, Look], smooth: int
     values = lines["value"]
     if len(values) and values.min() > 0 and values.max() > WIDE * values.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     _rule(axes)
 

@@ -139,7 +139,9 @@ def _generated(images: int) -> tuple[Truth, list[Detection]]:
 def _run(name: str, images: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--images", str(images), "--part", name]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env=one_thread, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

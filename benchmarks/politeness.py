@@ -93,7 +93,7 @@ def _measure(lab: Lab, folder: Path, options: argparse.Namespace) -> str:
     assert flow.wait(0) == 0, flow.output[-3000:]
     assert not eye.duplicates, f"two jobs for one output: {eye.duplicates[:3]}"
     assert eye.most <= options.jobs, f"{eye.most} jobs in the queue, --jobs is {options.jobs}"
-    return _table(options, seconds, calls.read_text().splitlines(), eye, flow)
+    return _table(options, seconds, calls.read_text(encoding="utf-8").splitlines(), eye, flow)
 
 
 def _wrappers(folder: Path, calls: Path) -> Path:
@@ -102,7 +102,9 @@ def _wrappers(folder: Path, calls: Path) -> Path:
     for command in COMMANDS:
         wrapper = folder / command
         note = f'echo "{command} ${{SLURM_JOB_ID:+job}}" >> {calls}'
-        wrapper.write_text(f'#!/bin/sh\n{note}\nexec {shutil.which(command)} "$@"\n')
+        wrapper.write_text(
+            f'#!/bin/sh\n{note}\nexec {shutil.which(command)} "$@"\n', encoding="utf-8"
+        )
         wrapper.chmod(0o755)
     return folder
 

@@ -108,7 +108,9 @@ def alone(run: Path) -> dict[str, float]:
     """Return the seconds of each part of a process that trains for one step."""
     command = [sys.executable, __file__, "--inside", str(run)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "STARTED": repr(time.time())}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -217,7 +219,7 @@ def _processes(workflow: Any, log: Path) -> dict[str, float]:
     """Wait for the first step; return how long before it each process of the job was there."""
     import psutil
 
-    while not (log.exists() and ENOUGH in log.read_text()):
+    while not (log.exists() and ENOUGH in log.read_text(encoding="utf-8")):
         if workflow.poll() is not None:
             raise SystemExit(f"the workflow ended before {log} told of a first step")
         time.sleep(0.02)

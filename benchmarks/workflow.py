@@ -131,7 +131,7 @@ def run(command: Sequence[str]) -> Told:
                 [sys.executable, "-c", LAST + ENTRANCE[program], *rest],
                 env={**os.environ, "PYTHONPATH": path},
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 check=False,
             )
         )

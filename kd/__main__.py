@@ -1,8 +1,11 @@
 """The command line: every step of the pipeline, alone. ``kd --help`` imports no torch."""
 
 import argparse
+import io
 import json
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +15,33 @@ from kd.arguments import parser
 from kd.errors import UserError
 from kd.settings.library import Library
 
+UNREAD = 128 + signal.SIGPIPE
+"""Exit status where the output's reader is gone: that of a program that SIGPIPE ends."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; return the exit status.
 
-    0, 1 for bad data, 2 for a user's mistake, 75 for a training that stopped on request.
+    0, 1 for bad data, 2 for a user's mistake, 75 for a training that stopped on request, 141 where
+    nobody reads the output any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that a locale lacks is no failure
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        if _is_unread():
+            return UNREAD
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run one step; return the exit status. BrokenPipeError where nobody reads the output."""
     try:
         options = parser(__doc__).parse_args(arguments)
         options.arguments = sys.argv[1:] if arguments is None else arguments
@@ -25,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:  # an absent or unreadable file, a full disk
         from kd.provenance import reason
 
@@ -34,6 +60,20 @@ def main(arguments: list[str] | None = None) -> int:
         if not launch.launched():
             print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _is_unread() -> bool:
+    """Return True if nobody reads what is printed any more, as behind ``| head``.
+
+    What is left of it then goes nowhere, since Python would complain of it at its end.
+    """
+    stdout = sys.stdout.fileno()
+    polled = select.poll()
+    polled.register(stdout, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in polled.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
 
 
 def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -158,12 +198,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _classifier(options: argparse.Namespace) -> None:
     from kd.settings.classifiers import classifier_run
+    from kd.settings.stand_ins import stand_in
 
-    library = Library()
-    library.scale(options.scale, "--scale")
-    run = classifier_run(
-        options.classifier, options.scale, options.dataset, options.seed, library, "kd classifier"
-    )
+    library, where = Library(), "kd classifier"
+    scale = library.scale(options.scale, "--scale")
+    library.classifier(options.classifier, where)
+    library.dataset(options.dataset, where)
+    name = stand_in("classifiers", options.classifier, scale, options.scale, where)
+    dataset = stand_in("datasets", options.dataset, scale, options.scale, where)
+    run = classifier_run(name, options.scale, dataset, options.seed, library, where)
     run.write()
     print(run.directory)
 

@@ -61,7 +61,7 @@ def _looking(steps: Any) -> None:
     step.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the analysis"
     )
-    step.add_argument("--threads", type=_count, help="CPU threads of torch")
+    step.add_argument("--threads", type=_positive, help="CPU threads of torch")
 
 
 def _preparing(steps: Any) -> None:
@@ -78,7 +78,7 @@ def _preparing(steps: Any) -> None:
     step.add_argument("--seed", type=_count, default=0, help="seed of the training (default: 0)")
     step = steps.add_parser("crops", help="cut out the objects that a classifier learns from")
     step.add_argument("crops", type=Path, help="a folder of crops, or a classifier's run")
-    step.add_argument("--threads", type=_count, default=1, help="threads that cut")
+    step.add_argument("--threads", type=_positive, default=1, help="threads that cut")
 
 
 def _running(steps: Any) -> None:
@@ -92,7 +92,7 @@ def _running(steps: Any) -> None:
         step.add_argument("run", type=Path, help="the run's directory, with its config.json")
         if name in ("train", "predict"):
             step.add_argument("--workers", type=_count, default=0, help="data loading processes")
-            step.add_argument("--threads", type=_count, help="CPU threads of torch")
+            step.add_argument("--threads", type=_positive, help="CPU threads of torch")
         if name == "train":
             step.add_argument("--report", type=Path, help="check report of the data set")
             step.add_argument(
@@ -123,7 +123,7 @@ def _running(steps: Any) -> None:
     step.add_argument("--steps", type=_positive, default=10, help="of which medians are taken (10)")
     step.add_argument("--batch", type=_positive, help="images of a step (default: the run's)")
     step.add_argument("--workers", type=_count, default=0, help="data loading processes")
-    step.add_argument("--threads", type=_count, help="CPU threads of torch")
+    step.add_argument("--threads", type=_positive, help="CPU threads of torch")
     step.add_argument("--to", type=Path, help="folder of what it writes (default: RUN/profile)")
 
 
@@ -133,13 +133,13 @@ def _monitoring(steps: Any) -> None:
         "study", nargs="?", help="a name in configs/studies (default: the workflow's)"
     )
     step.add_argument("--scale", help="a name in configs/scales (default: the workflow's)")
-    step.add_argument("--seeds", type=int, help="number of seeds")
+    step.add_argument("--seeds", type=_positive, help="number of seeds")
     step.add_argument("--tables", nargs="+", help="only these tables of the study")
     step.add_argument("--all", action="store_true", help="every run there is under results, too")
     step.add_argument("--json", action="store_true", help="print JSON, for scripts")
     step.add_argument(
         "--watch",
-        type=_count,
+        type=_positive,
         nargs="?",
         const=10,
         metavar="SECONDS",
@@ -168,5 +168,5 @@ def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale", default="smoke", help="a name in configs/scales (default: smoke)"
     )
-    parser.add_argument("--seeds", type=int, help="number of seeds (default: the study's)")
+    parser.add_argument("--seeds", type=_positive, help="number of seeds (default: the study's)")
     parser.add_argument("--tables", nargs="+", help="only these tables of the study")

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def printable(text: str) -> str:
+    """Return text with a question mark for each character that the output cannot encode."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def write_text(path: Path, text: str) -> None:

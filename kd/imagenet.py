@@ -1,6 +1,5 @@
 """ImageNet weights of torchvision for mmdet's backbones, sliced for narrower ones."""
 
-import hashlib
 from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
@@ -13,6 +12,8 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from kd.errors import UserError
+from kd.fetch import download
+from kd.files import sha256
 from kd.settings.compose import PREPROCESSOR
 from kd.weights import read_state
 
@@ -99,9 +100,7 @@ def find(name: str) -> Path:
     if cached.is_file():
         raise UserError(f"{cached}: its content does not have the digest of its name; delete it")
     try:
-        torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", check_hash=True, weights_only=True
-        )
+        download(url, cached, _verified)
     except OSError as error:
         raise UserError(
             f"ImageNet weights of {name}: {url} cannot be reached ({error}); "
@@ -125,9 +124,17 @@ def _packaged(file: str) -> Path | None:
     return Path(folders[0]) / "weights" / file if folders else None
 
 
-def _matches(path: Path) -> bool:
-    """Whether a file named ``<model>-<digest>.pth`` begins with that SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rsplit("-", 1)[-1])
+def _matches(path: Path, name: str = "") -> bool:
+    """Return True if the SHA-256 of a file begins as its name says (``<model>-<digest>.pth``)."""
+    stem = Path(name or path.name).stem
+    return sha256(path).startswith(stem.rsplit("-", 1)[-1])
+
+
+def _verified(path: Path) -> None:
+    """Raise UserError for an unfinished file that is not the one of its name."""
+    name = path.name.removeprefix(".").partition(".pth")[0] + ".pth"
+    if not _matches(path, name):
+        raise UserError(f"{name}: the download does not have the digest of its name; try again")
 
 
 def _is_body(key: str) -> bool:

@@ -1,6 +1,7 @@
 """Several processes for one training: started on this machine, or by srun. Imports no torch."""
 
 import ctypes
+import hashlib
 import io
 import os
 import re
@@ -25,6 +26,9 @@ STOPPED = os.EX_TEMPFAIL
 GROUP = "KD_GROUP"
 """Set in processes that ``launch`` started, to who started them: ``here`` or ``srun``."""
 FAILURE, CLAIM = "failure.json", ".failed"
+START = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT",
+         "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")  # fmt: skip
+"""Variables of the environment by which the processes of one start know each other."""
 TOLD = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<number>[\d,-]+): (?P<end>.*\S)")
 POLL, PATIENCE = 0.1, 10.0
 """Seconds between looks at processes, and until those that ignore SIGTERM are killed."""
@@ -65,6 +69,26 @@ def launched() -> bool:
     return GROUP in os.environ
 
 
+def claim(directory: Path) -> Path:
+    """Return the file that the first failing process of this start creates, in any place of it."""
+    start = "\n".join(os.environ.get(name, "") for name in START)
+    return directory / f"{CLAIM}-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
+
+
+def forget_failures(directory: Path) -> None:
+    """Delete what earlier starts left of their failures, and nothing of this one.
+
+    A process of the group may have failed before the first one comes here.
+    """
+    own = claim(directory)
+    failed = world() > 1 and own.exists()
+    for path in directory.glob(f"{CLAIM}*"):
+        if path != own or not failed:
+            path.unlink(missing_ok=True)
+    if not failed:
+        (directory / FAILURE).unlink(missing_ok=True)
+
+
 def take_place() -> None:
     """Take the place in the group that srun gave this process."""
     if os.environ.get(GROUP) == "srun" and "RANK" not in os.environ:
@@ -78,6 +102,8 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
     Of a process that failed the status is passed on; one that was killed is told in a line. A
     process that stops on request ends with 0, for srun ends the others at any other status.
     """
+    from kd import run_lock
+
     config = read_config(directory)
     if "train_dataloader" in config:
         batch_size = config["train_dataloader"]["batch_size"]
@@ -85,8 +111,8 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
             per_process(batch_size, processes)
         except UserError as error:
             raise UserError(f"{directory / 'config.json'}: {error}; change --processes") from None
-    for name in (FAILURE, CLAIM):
-        (directory / name).unlink(missing_ok=True)
+    run_lock.check(directory)
+    forget_failures(directory)
     trained = _stamp(directory / "provenance.json")
     command = [sys.executable, "-m", "kd", *arguments]
     with _ended_by_sigterm():
@@ -162,7 +188,7 @@ def _first_told(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
     """
     assert step.stderr is not None
     found = None
-    for line in io.TextIOWrapper(step.stderr, errors="replace"):
+    for line in io.TextIOWrapper(step.stderr, encoding="utf-8", errors="replace"):
         print(line, end="", file=sys.stderr, flush=True)
         found = found or TOLD.match(line)
     if found is None:

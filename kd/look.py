@@ -9,10 +9,11 @@ from typing import Any
 from snakemake_executor_plugin_submitit import slurm
 from snakemake_executor_plugin_submitit.ledger import Entry, entries
 
+from kd.settings.base import read_yaml
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import RESULTS
-from kd.settings.workflow import Request
+from kd.settings.workflow import ASKED, Request
 
 DEFAULTS = Path("configs/default.yaml")
 FOLDERS = tuple((RESULTS.name, kind) for kind in ("runs", "classifiers"))
@@ -77,7 +78,7 @@ class Asked:
 
 def targets(asked: Asked, seen: Look) -> list[Target]:
     """Return the runs of a plan, classifiers first; without a study those with jobs as well."""
-    request, library = Request.read(DEFAULTS), Library()
+    request, library = requested(), Library()
     studies = [asked.study] if asked.study else request.studies(library)
     same = asked.study in (None, request.study)
     plans = [
@@ -99,6 +100,12 @@ def targets(asked: Asked, seen: Look) -> list[Target]:
         if directory not in found and directory.parts[:2] in FOLDERS:
             found[directory] = target_of(directory)
     return list(found.values())
+
+
+def requested() -> Request:
+    """Return what the workflow that began last was asked for or, before any, the defaults."""
+    values = read_yaml(DEFAULTS)
+    return Request.parse(values | content(ASKED), f"{DEFAULTS} and {ASKED}")
 
 
 def on_disk() -> list[Path]:

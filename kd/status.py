@@ -11,13 +11,14 @@ from snakemake_executor_plugin_submitit.ledger import Entry
 from snakemake_executor_plugin_submitit.slurm import Queued
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from kd import reasons
+from kd import reasons, run_lock
 from kd.look import FOLDERS, Look, Target, content
 from kd.reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.settings.compose import WEIGHTS
 
 FRESH = 120
-"""Seconds without a word after which a training outside Slurm is taken for interrupted."""
+"""Seconds without a word or a sign of life after which a training outside Slurm is taken for
+interrupted."""
 
 DONE, FAILED, TRAINED, EVALUATING = "done", "failed", "trained", "evaluating"
 INTERRUPTED, WAITING, UNSTARTED = "interrupted", "waiting", "not started"
@@ -212,8 +213,11 @@ def _called(directory: Path) -> str:
 
 
 def _fresh(target: Target) -> bool:
-    files = (target.directory / name for name in ("log.jsonl", "train.log"))
-    return not (target.directory / WEIGHTS).exists() and min(map(_changed, files)) < FRESH
+    directory = target.directory
+    if (directory / WEIGHTS).exists():
+        return False
+    ages = [_changed(directory / name) for name in ("log.jsonl", "train.log")]
+    return min(*ages, run_lock.sign_of_life(directory)) < FRESH
 
 
 def _changed(path: Path) -> float:

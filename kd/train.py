@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import inputs, launch, provenance, weights
+from kd import inputs, launch, provenance, run_lock, weights
 from kd.data.handover import quick
 from kd.data.report import read_report
 from kd.engine import bare
@@ -44,6 +44,7 @@ sent, not beside it. Its graph is not static: a term may have none where there i
 NARROWEST = 128
 
 
+@run_lock.exclusive
 def train(
     directory: Path,
     workers: int = 0,
@@ -58,11 +59,11 @@ def train(
     epochs AP is measured each time, 0 for never, which changes no weight; ``teacher_cache_mb``: how
     much of a teacher's outputs is kept, which changes none either. A run that fails leaves
     ``failure.json`` and raises what it failed of; one that is asked to stop, StopRequested.
+    TakenError where another process trains the run.
     """
     config = read_config(directory)
     if launch.rank() == 0:
-        for name in (launch.FAILURE, launch.CLAIM):
-            (directory / name).unlink(missing_ok=True)
+        launch.forget_failures(directory)
     try:
         if "published_checkpoint" in config:
             _import(config, directory)
@@ -89,7 +90,7 @@ def _recorded(directory: Path, error: Exception) -> BaseException:
                 f"{provenance.reason(error)}"
             )
         try:
-            (directory / launch.CLAIM).touch(exist_ok=False)
+            launch.claim(directory).touch(exist_ok=False)
         except FileExistsError:  # told by another process
             return SystemExit(0 if launch.launched() else 1)
         except OSError:  # better told twice than never
@@ -142,6 +143,11 @@ def build_runner(
         _join()
         _check_normalisation(config, directory)
     _check_precision(config, directory)
+    if val_interval and config["model"]["type"] == "ObjectClassifier":
+        raise UserError(
+            f"{directory / 'config.json'}: a classifier has no AP to measure between epochs; leave "
+            "out --val-interval (`kd evaluate` gives its accuracy after the last)"
+        )
     settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger

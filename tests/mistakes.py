@@ -82,13 +82,49 @@ ON_THE_COMMAND_LINE = {
     "an unknown step": Case(nothing, "plam tiny", ("'plam'", "plan")),
     "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
     "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
-    "no seeds": Case(nothing, f"{PLAN} --seeds 0", ("seeds", "at least one")),
+    **{
+        f"no seeds of {step}": Case(nothing, f"{step} --seeds 0", ("--seeds", "1 or more"))
+        for step in (
+            "plan tiny",
+            "status tiny",
+            "status",
+            "table tiny",
+            "report tiny",
+            "compose tiny",
+        )
+    },
+    "no threads": Case(nothing, "crops x --threads 0", ("--threads", "1 or more")),
+    "no seconds": Case(nothing, "status --watch 0", ("--watch", "1 or more")),
     "minus one worker": Case(nothing, "train x --workers -1", ("--workers", "'-1'")),
     "an unknown study": Case(nothing, "plan tinny", ("configs/studies", "'tinny'", "'tiny'?")),
     "a study named as a folder of results": Case(
         lambda: Path(STUDY).rename("configs/studies/runs.yaml"),
         "plan runs --scale tiny",
         ("configs/studies/runs.yaml", "another name", "results/runs"),
+    ),
+    "a scale with a space in its name": Case(
+        lambda: Path(SCALE).rename("configs/scales/my scale.yaml"),
+        "plan tiny --scale 'my scale'",
+        ("configs/scales/my scale.yaml", "cannot be a name", "rename the file"),
+    ),
+    "a data set with a space in its name": Case(
+        lambda: Path(DATASET).rename("configs/datasets/my data.yaml"),
+        "check 'my data'",
+        ("configs/datasets/my data.yaml", "cannot be a name"),
+    ),
+    "a study with a plus in its name": Case(
+        lambda: Path(STUDY).rename("configs/studies/a+b.yaml"),
+        "plan a+b --scale tiny",
+        ("configs/studies/a+b.yaml", "cannot be a name"),
+    ),
+    "a detector with a letter beyond ASCII": Case(
+        both(
+            lambda: Path(DETECTOR).rename("configs/detectors/rétina.yaml"),
+            table(detectors=["rétina"]),
+            change(SCALE, detectors={}),
+        ),
+        PLAN,
+        ("configs/detectors/rétina.yaml", "cannot be a name"),
     ),
     "an unknown scale": Case(
         nothing, "plan tiny --scale smok", ("configs/scales", "'smok'", "'smoke'?")
@@ -273,10 +309,10 @@ IN_OTHER_PARTS = {
         PLAN,
         (DETECTOR, "'modle'", "'model'?"),
     ),
-    "an unknown observer": Case(
-        change(DETECTOR, observer="anchors"),
+    "a method that reads predictions of a head unknown to it": Case(
+        change(DETECTOR, model__bbox_head__type="VFNetHead"),
         PLAN,
-        (DETECTOR, "'observer'", "'anchor'?"),
+        (STUDY, "'rm'", "'retinanet'", "VFNetHead", "RetinaHead, ATSSHead, GFLHead"),
     ),
     "a preset of an unknown method": Case(
         both(change(PRESET, method="mr"), table(methods=["rm_loc"])),

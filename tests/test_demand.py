@@ -156,6 +156,40 @@ def test_published_weights_take_no_gpu() -> None:
     assert (asked.gpu, asked.tasks, asked.runtime) == (0, 1, 10)
 
 
+def test_published_weights_beside_a_trained_teacher_of_the_same_name() -> None:
+    """Both pairs name one teacher; only one of the two is trained, and takes a GPU and hours."""
+    pair = {"teacher": "r50", "student": "r18"}
+    published = pair | {"checkpoint": {"source": "weights.pth", "sha256": "0" * 64}}
+    for pairs in ([published, pair], [pair, published]):
+        edit("configs/studies/demo.yaml", tables__table1__pairs=pairs)
+        found = workflow()
+        imported, trained = sorted(
+            (run for run in found.runs.values() if run.model == "retinanet-r50"),
+            key=lambda run: "published_checkpoint" not in run.config,
+        )
+        assert imported != trained and len({imported, trained}) == 2
+        asked = [found.training(run.name) for run in (imported, trained)]
+        assert [(each.gpu, each.runtime) for each in asked] == [(0, 10), (1, minutes(
+            IMAGES * 3 * R50 / 5000 / 3600))]  # fmt: skip
+
+
+def test_one_setting_of_a_sweep_says_nothing_measured_of_another() -> None:
+    changes = {
+        "tables__table1__sweep": {"rm": {"weight": [1, 2]}},
+        "tables__table1__methods": ["rm"],
+    }
+    edit("configs/studies/demo.yaml", **changes)
+    found = workflow(seeds=2)
+    runs = [run for name, run in found.runs.items() if DISTILLED in name]
+    light, heavy = runs[:2], runs[2:]
+    assert light[0].teacher
+    light[0].teacher.write()
+    finished(light[1], images_per_second=1.0)
+    demands = workflow(seeds=2).demands
+    bases = [demands.expected(run)[1] for run in (*light, *heavy)]  # type: ignore[index]
+    assert bases == ["measured", "measured", "corrected", "corrected"]
+
+
 def test_the_check_of_a_data_set_tells_how_many_images_it_has() -> None:
     splits = {"train": {"images": 10, "boxes": 30}, "test": {"images": 5, "boxes": 9}}
     report = {"splits": splits, "fingerprint": "", "dirt": []}

@@ -232,7 +232,7 @@ def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleN
     def unreachable(*_: Any, **__: Any) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(imagenet, "download", unreachable)
     (tmp_path / "checkpoints").mkdir()
     return SimpleNamespace(file=file, cached=tmp_path / "checkpoints" / file.name)
 
@@ -262,17 +262,19 @@ def test_a_packages_file_is_found_in_its_weights_folder(hub, monkeypatch, tmp_pa
 
 
 def test_a_download_goes_to_the_cache_and_is_checked(hub, monkeypatch):
-    asked = {}
+    content = [hub.file.read_bytes()[:-100], hub.file.read_bytes()]
 
-    def download(url: str, **options: Any) -> None:
-        asked.update(options, url=url)
-        hub.cached.write_bytes(hub.file.read_bytes())
+    def serve(url: str, path: Path, verify: Any) -> None:
+        assert url.endswith(hub.file.name)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(content.pop(0))
+        verify(part)
+        part.rename(path)
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+    monkeypatch.setattr(imagenet, "download", serve)
+    with pytest.raises(UserError, match=f"{hub.file.name}: the download does not have the digest"):
+        imagenet.find("resnet18")
     assert imagenet.find("resnet18") == hub.cached
-    assert asked["url"].endswith(hub.file.name)
-    assert asked["check_hash"]
-    assert asked["weights_only"]
 
 
 def test_without_a_network_the_remedies_are_named(hub):

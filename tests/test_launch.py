@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd.__main__ import main
+from kd.launch import FAILURE, forget_failures
 from tests.test_resume import change, logged
 from tests.tiny import STUDENT, copy_run, kd, make_project, write_run
 
@@ -130,6 +131,27 @@ def test_a_failure_of_all_processes_is_told_once_and_can_be_mended(run: Path) ->
     (run / "config.json").write_text(config)
     assert kd("train", run, "--processes", "2").wait() == 0
     assert not (run / "failure.json").exists()
+
+
+@pytest.mark.parametrize("port", ["1", "2"])
+def test_what_a_process_of_this_start_failed_of_outlives_the_first_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    """A process that is faster than the first one has failed before that begins."""
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    from kd.train import _recorded
+
+    assert isinstance(_recorded(tmp_path, ValueError("no GPU")), ValueError)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_PORT", port)
+    forget_failures(tmp_path)
+    same = port == "1"
+    assert (tmp_path / FAILURE).exists() == same
+    later = _recorded(tmp_path, RuntimeError("lost the others"))
+    assert isinstance(later, SystemExit if same else RuntimeError)
+    reason = json.loads((tmp_path / FAILURE).read_text(encoding="utf-8"))["reason"]
+    assert reason == ("no GPU" if same else "lost the others")
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])

@@ -9,9 +9,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from kd.observation import OBSERVABLE, observe, observer_of
-from kd.settings.library import Library
-from tests.conftest import CLASSES, CONFIGS
+from kd.observation import observe
+from tests.conftest import CLASSES
 
 torch.set_num_threads(1)
 
@@ -31,13 +30,6 @@ def observed(detector: Any, data: Any) -> Any:
     torch.manual_seed(0)
     observation.losses()
     return observation
-
-
-@pytest.mark.parametrize("name", Library(CONFIGS).names("detectors"))
-def test_a_detectors_file_names_the_observer_that_its_model_gets(build, name):
-    declared = Library(CONFIGS).detector(name, "tests").observer
-    assert declared in OBSERVABLE
-    assert observer_of(build(name)) == declared
 
 
 # --- Detection losses and the assignment behind them ---------------------------------------

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+from kd.__main__ import main
 from kd.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.conftest import CONFIGS
-from tests.tiny import make_project
+from tests.tiny import edit, make_project
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def without_paths(model: dict[str, Any]) -> dict[str, Any]:
 def test_mini_has_the_networks_of_smoke():
     smoke, mini = (Library(CONFIGS).scale(name, "test") for name in ("smoke", "mini"))
     assert (mini.detectors, mini.backbones) == (smoke.detectors, smoke.backbones)
-    assert set(mini.datasets.values()) == {"shapes-mini"}
+    assert set(mini.datasets.values()) == {"shapes-mini", "bccd"}
     assert not {"smoke"} & set(mini.schedules.values())
 
 
@@ -63,3 +64,116 @@ def test_an_unknown_base_is_refused_by_name():
     write("longer", base="tinny")
     with pytest.raises(UserError, match=r"longer.yaml: key 'base': no 'tinny'.*'tiny'"):
         Library().scale("longer", "test")
+
+
+# --- Parts that a scale has no stand-in for --------------------------------------------------
+
+
+def study(**changes: Any) -> None:
+    edit("configs/studies/tiny.yaml", **{f"tables__pair__{key}": v for key, v in changes.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale", "told"),
+    [
+        (
+            {"schedule": "mini-bf16"},
+            "smoke",
+            ["no stand-in for schedule 'mini-bf16'", "configs/scales/smoke.yaml",
+             "'mini-bf16: smoke-bf16' (the stand-in of '1x-bf16')", "'mini-bf16: mini-bf16'"],
+        ),
+        (
+            {"pairs": [{"teacher": "r50", "student": "mbv2-w0.75"}]},
+            "smoke",
+            ["no stand-in for backbone 'mbv2-w0.75'", "(the stand-in of 'mbv2-w0.5')"],
+        ),
+        (
+            {"pairs": [{"teacher": "r50-w2", "student": "r18"}]},
+            "mini",
+            ["no stand-in for backbone 'r50-w2'", "configs/scales/mini.yaml"],
+        ),
+        (
+            {"pairs": [{"teacher": "r50", "student": "r18", "teacher_schedule": "classifier"}]},
+            "smoke",
+            ["no stand-in for schedule 'classifier'"],
+        ),
+        ({"dataset": "mine"}, "smoke", ["no stand-in for data set 'mine'", "'mine: mine'"]),
+        (
+            {"methods": ["dicod"], "classifiers": {"general": "r99"}},
+            "smoke",
+            ["no stand-in for classifier 'r99'", "'r99: smoke' (the stand-in of 'r"],
+        ),
+        ({"detectors": ["fcos"]}, "tiny", ["no settings for detector 'fcos'", "'fcos: {}'"]),
+        (
+            {"detectors": ["retinanet"], "pairs": [
+                {"teacher": "r50", "student": "r18", "teacher_detector": "fcos"}]},
+            "tiny",
+            ["no settings for detector 'fcos'"],
+        ),
+        ({"detectors": ["ssd400"]}, "laptop", ["no settings for detector 'ssd400'"]),
+    ],
+)  # fmt: skip
+def test_a_part_without_a_stand_in_is_refused_with_the_nearest(
+    changes: dict[str, Any], scale: str, told: list[str]
+):
+    for folder, name, copy in (
+        ("datasets", "voc0712", "mine"), ("classifiers", "r18", "r99"),
+        ("detectors", "ssd300", "ssd400"),
+    ):  # fmt: skip
+        content = Path(f"configs/{folder}/{name}.yaml").read_text(encoding="utf-8")
+        Path(f"configs/{folder}/{copy}.yaml").write_text(content, encoding="utf-8")
+    study(**changes)
+    with pytest.raises(UserError) as refused:
+        plan("tiny", scale, Library())
+    for text in ("configs/studies/tiny.yaml: table 'pair'", *told):
+        assert text in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_input_size_without_a_stand_in_is_refused():
+    sizes = yaml.safe_load(Path("configs/scales/smoke.yaml").read_text())["input_sizes"]
+    del sizes["yolov3"]
+    edit("configs/scales/smoke.yaml", input_sizes=sizes)
+    study(detectors=["yolov3"], methods=["fitnets"])
+    with pytest.raises(UserError, match=r"no input size for detector 'yolov3'.* 416 pixels.*ssd"):
+        plan("tiny", "smoke", Library())
+
+
+@pytest.mark.parametrize(("part", "kept"), [("1x-bf16", "smoke-bf16"), ("1x", "smoke")])
+def test_a_part_is_mapped_by_name(part: str, kept: str):
+    study(schedule=part)
+    assert {run.schedule for run in plan("tiny", "smoke", Library()).runs.values()} == {kept}
+
+
+def test_every_shipped_part_has_a_stand_in_at_smoke_and_mini():
+    library = Library(CONFIGS)
+    left_out = {
+        "schedules": {"classifier", "classifier-smoke", "mini", "mini-3x", "mini-bf16", "smoke",
+                      "smoke-bf16"},
+        "datasets": {"example", "shapes-mini", "shapes-smoke"},
+        "backbones": set(), "detectors": set(), "classifiers": {"smoke", "smoke-ssd"},
+    }  # fmt: skip
+    for scale in ("smoke", "mini"):
+        whole = library.scale(scale, "test")
+        for kind, names in left_out.items():
+            assert set(library.names(kind)) - names <= getattr(whole, kind).keys(), (scale, kind)
+
+
+def test_a_stand_in_and_a_part_of_a_scale_that_maps_none_are_themselves():
+    study(schedule="tiny", dataset="shapes-tiny")
+    assert {run.schedule for run in plan("tiny", "tiny", Library()).runs.values()} == {"tiny"}
+    study(schedule="mini", dataset="voc0712")
+    assert {run.schedule for run in plan("tiny", "laptop", Library()).runs.values()} == {"mini"}
+
+
+def test_a_classifier_composed_by_hand_has_the_stand_ins_of_its_scale(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main(["classifier", "r50", "coco2017", "--scale", "smoke"]) == 0
+    assert capsys.readouterr().out.startswith("results/classifiers/smoke/shapes-smoke/")
+    assert main(["classifier", "smoke", "coco2017", "--scale", "smoke"]) == 0
+    Path("configs/classifiers/r99.yaml").write_text(
+        Path("configs/classifiers/r18.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    assert main(["classifier", "r99", "coco2017", "--scale", "smoke"]) == 2
+    assert "no stand-in for classifier 'r99'" in capsys.readouterr().err

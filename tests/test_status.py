@@ -14,6 +14,7 @@ from snakemake_executor_plugin_submitit.ledger import Entry, new_batch
 from kd.__main__ import main
 from kd.failures import record_failures
 from kd.reasons import duration, seconds, why_pending
+from kd.run_lock import FILE, held
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.test_imports import COMMAND_LINE, heavy_modules
@@ -154,6 +155,20 @@ def test_a_run_goes_through_its_states(state: Callable[..., dict[str, Any]]) -> 
     write(run / "metrics.json", {"AP": 0.3612})
     found = state(run)
     assert (found["state"], found["figure"]) == ("done", 0.3612)
+
+
+def test_a_training_that_is_silent_for_long_is_running_while_it_lives(
+    state: Callable[..., dict[str, Any]],
+) -> None:
+    run = run_of(TEACHER)
+    log(run, RECORD, age=1000)
+    assert state(run)["state"] == "interrupted"
+    with held(run):
+        assert state(run)["state"] == "running"
+    assert state(run)["state"] == "interrupted"
+    with held(run):
+        os.utime(run / FILE, (time.time() - 1000,) * 2)  # it was killed long ago
+        assert state(run)["state"] == "interrupted"
 
 
 def test_a_log_that_is_being_written_is_read_to_its_last_whole_record(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kd.__main__ import main
 from tests.tiny import REPOSITORY, edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
@@ -250,3 +251,24 @@ def test_missing_data_is_one_clear_message(tmp_path: Path) -> None:
     assert "workflow/scripts/download_coco.sh" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (project / "results" / "runs").exists()
+
+
+def test_the_last_rule_ends_well_under_a_locale_without_the_tables_characters(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, value in poor.items():
+        monkeypatch.setenv(name, value)
+    result = snakemake(finished, "--forcerun", "publish")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "UnicodeEncodeError" not in result.stdout + result.stderr
+
+
+def test_kd_status_shows_what_the_last_workflow_was_asked_for(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The configuration's default is the demo; the workflow was called with another study."""
+    monkeypatch.chdir(finished)
+    assert main(["status", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert len(runs) == 4 and all("/tiny/shapes-tiny/" in run["run"] for run in runs)

@@ -40,7 +40,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "title": "seconds on one CPU core",
         "datasets": {"coco2017": "shapes-tiny"},
         "schedules": {"1x": "tiny"},
-        "backbones": {"r18": "r18-w0.125", "r50": "r18-w0.1875"},
+        "backbones": {"r18": "r18-w0.125", "r50": "r18-w0.1875", "r18-w0.25": "r18-w0.25"},
         "detectors": {
             name: {
                 "neck": {"out_channels": width},

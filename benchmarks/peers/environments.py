@@ -46,7 +46,7 @@ def prepare(folder: Path, peer: str) -> None:
     write_text(Path(packages) / "shared.pth", shared)
     pip = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps"]
     installed = subprocess.run(
-        [*pip, *requirements(peer)], stderr=subprocess.PIPE, text=True, check=False
+        [*pip, *requirements(peer)], stderr=subprocess.PIPE, encoding="utf-8", check=False
     )
     if installed.returncode:
         last = (installed.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -19,7 +19,7 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self.answers = os.fdopen(os.dup(1), "w", buffering=1)
+        self.answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         os.dup2(2, 1)
         self.started = _clock()
 

@@ -29,7 +29,7 @@ class System:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
+                encoding="utf-8",
             )
 
     def __enter__(self) -> Self:

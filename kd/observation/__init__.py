@@ -6,13 +6,22 @@ the maps and the label assignment that its own detection loss was computed from.
 
 from typing import Any
 
-from kd.observation.base import Batch, Candidates, Channels, Observation, Progress, channels_of
+from kd.observation.base import (
+    Batch,
+    Candidates,
+    Channels,
+    MapsObservation,
+    Observation,
+    Progress,
+    channels_of,
+)
 from kd.observation.dense import (
     DenseObservation,
     DistributionObservation,
     GridObservation,
     PointObservation,
 )
+from kd.observation.heads import OBSERVABLE, SHARED, TWO_STAGE, observer_of_types, offered
 from kd.observation.two_stage import ProposalObservation, TwoStageObservation
 
 __all__ = [
@@ -23,56 +32,26 @@ __all__ = [
     "Candidates",
     "Channels",
     "DenseObservation",
+    "MapsObservation",
     "Observation",
     "Progress",
     "ProposalObservation",
     "TwoStageObservation",
     "channels_of",
     "observe",
+    "observer_of",
+    "offered",
 ]
-
-_MAPS = frozenset({"neck", "stages"})
-_DENSE = _MAPS | {"class_maps", "priors", "candidates"}
-
-OBSERVABLE: dict[str, frozenset[str]] = {
-    "anchor": _DENSE | {"pyramid", "anchors", "rankings"},
-    "gfl": _DENSE | {"pyramid", "anchors", "rankings"},
-    "point": _DENSE | {"pyramid", "rankings"},
-    "ssd": _DENSE | {"anchors", "rankings"},
-    "yolo": _DENSE | {"anchors"},
-    "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
-    "cascade": _MAPS | {"pyramid", "anchors"},
-}
-"""What each observer offers to methods.
-
-neck: maps by level; pyramid: these have one width; stages: the backbone's maps; class_maps: class
-outputs on the neck's cells; priors: logits, boxes and assignment of every prior; anchors: priors
-with a width and a height; rankings: several positive priors per object; candidates: the boxes that
-are finally classified, all priors or the sampled RoIs; rois: proposals and the features pooled from
-them.
-"""
-
-SHARED = _MAPS
-"""What two different detectors have in common where their pyramids are alike."""
-
-TWO_STAGE = frozenset({"two_stage", "cascade"})
-"""Observers of detectors with a second stage."""
 
 
 def observer_of(detector: Any) -> str:
     """Return which key of OBSERVABLE describes a detector."""
-    from mmdet.models.dense_heads import FCOSHead, SSDHead, YOLOV3Head
-    from mmdet.models.roi_heads import CascadeRoIHead
-
-    if hasattr(detector, "roi_head"):
-        return "cascade" if isinstance(detector.roi_head, CascadeRoIHead) else "two_stage"
-    head = detector.bbox_head
-    kinds = {"point": FCOSHead, "yolo": YOLOV3Head, "ssd": SSDHead}
-    known = [name for name, kind in kinds.items() if isinstance(head, kind)]
-    return known[0] if known else "gfl" if hasattr(head, "integral") else "anchor"
+    roi = getattr(detector, "roi_head", None)
+    dense = detector.bbox_head if roi is None else detector.rpn_head
+    return observer_of_types(type(dense).__name__, None if roi is None else type(roi).__name__)
 
 
-_OBSERVERS: dict[str, type[DenseObservation]] = {
+_OBSERVERS: dict[str, type[Observation]] = {
     "anchor": DenseObservation,
     "gfl": DistributionObservation,
     "point": PointObservation,
@@ -80,6 +59,7 @@ _OBSERVERS: dict[str, type[DenseObservation]] = {
     "yolo": GridObservation,
     "two_stage": TwoStageObservation,
     "cascade": ProposalObservation,
+    "maps": MapsObservation,
 }
 
 

@@ -191,6 +191,23 @@ class Observation:
             yield
 
 
+class MapsObservation(Observation):
+    """A detector whose predictions no observer reads: backbone and neck alone.
+
+    Its losses are its own, computed by mmdet from the maps that methods read.
+    """
+
+    @property
+    def head(self) -> Any:
+        return getattr(self.detector, "rpn_head", None) or self.detector.bbox_head
+
+    def losses(self) -> dict[str, Any]:
+        from kd.observation.recording import wrapped
+
+        with wrapped(self.detector, "extract_feat", lambda _: lambda _: tuple(self.neck)):
+            return self.detector.loss(self.batch.inputs, self.batch.samples)
+
+
 def strides_of(head: Any) -> list[int]:
     """Return the pixels per cell of each level that a head predicts on."""
     strides = head.prior_generator.strides

@@ -53,7 +53,7 @@ class Crops:
             write_json(path, self.settings)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassifierRun(Composed):
     """One training of a classifier: its parts by name and its composed configuration."""
 
@@ -64,7 +64,7 @@ class ClassifierRun(Composed):
     schedule: str
     classifier: str
     seed: int
-    config: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> str:

@@ -13,6 +13,8 @@ from kd.settings.run import FOLDERS
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""What a part may be called: its name is a part of paths, rules and shell commands."""
 
 
 class Library:
@@ -92,4 +94,9 @@ class Library:
         valid = self.names(folder)
         if name not in valid:
             raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{self.root / folder / name}.yaml: '{name}' cannot be a name: use letters a to z, "
+                "digits, '.', '_' and '-' alone, '.' and '-' not at the beginning; rename the file"
+            )
         return kind.read(self.root / folder / f"{name}.yaml")

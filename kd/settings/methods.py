@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 from kd import methods
 from kd.errors import UserError, suggest
 from kd.methods.base import Method
-from kd.observation import OBSERVABLE, SHARED, TWO_STAGE
+from kd.observation.heads import (
+    DENSE_HEADS,
+    ROI_HEADS,
+    SHARED,
+    head_types,
+    observer_of_model,
+    offered,
+)
 from kd.settings.library import Library
 from kd.settings.parts import Detector
 
@@ -23,7 +30,7 @@ def resolve(
     terms = name.split("+")
     if len(set(terms)) != len(terms):
         raise UserError(f"{where}: method '{name}' names a term twice")
-    two_stage = observer(detector, library, where) in TWO_STAGE
+    two_stage = "roi_head" in library.detector(detector, where).model
     settings = {
         term: settings_of(term, overrides.get(term, {}), two_stage, library, where)
         for term in terms
@@ -64,18 +71,19 @@ def refusals(
 ) -> Iterator[str]:
     """Yield the reasons why a method does not apply to a student and its teacher's detector."""
     needs = method.needs
-    lacking = (needs.both | needs.student) - OBSERVABLE[observer(student, library, where)]
+    own = library.detector(student, where)
+    lacking = (needs.both | needs.student) - offered(own.model)
     if lacking:
-        yield f"reads {_listed(lacking)}, which detector '{student}' does not offer"
+        yield _lacking(lacking, student, own)
         return
     if needs.teacher != "detector" or teacher is None:
         return
-    layouts = [_layout(library.detector(name, where)) for name in (student, teacher)]
+    other = library.detector(teacher, where)
+    layouts = [_layout(name, part) for name, part in ((student, own), (teacher, other))]
     if layouts[0] == layouts[1]:
         return
-    offered = OBSERVABLE[observer(teacher, library, where)]
-    if needs.both - offered:
-        yield f"reads {_listed(needs.both - offered)}, which detector '{teacher}' does not offer"
+    if needs.both - offered(other.model):
+        yield _lacking(needs.both - offered(other.model), teacher, other)
     elif needs.both - SHARED:
         yield (
             f"compares {_listed(needs.both - SHARED)} row for row, "
@@ -88,15 +96,17 @@ def refusals(
         )
 
 
-def observer(detector: str, library: Library, where: str) -> str:
-    """Return a detector's key in OBSERVABLE; UserError where it names another."""
-    found = library.detector(detector, where).observer
-    if found not in OBSERVABLE:
-        raise UserError(
-            f"configs/detectors/{detector}.yaml: key 'observer': no observer '{found}'; "
-            f"{suggest(found, OBSERVABLE)}"
-        )
-    return found
+def _lacking(names: frozenset[str], detector: str, part: Detector) -> str:
+    """Return in words that a detector does not offer something and, of an unknown head, why."""
+    text = f"reads {_listed(names)}, which detector '{detector}' does not offer"
+    if observer_of_model(part.model) != "maps":
+        return text
+    types = " and ".join(filter(None, head_types(part.model)))
+    readable = ", ".join([*DENSE_HEADS, *(f"{name} behind RPNHead" for name in ROI_HEADS)])
+    return (
+        f"{text}: of its {types} methods read the neck's and backbone's maps alone; "
+        f"predictions are read of {readable}"
+    )
 
 
 def known(library: Library) -> list[str]:
@@ -149,10 +159,16 @@ class _Layout(NamedTuple):
     priors: dict[str, Any]
 
 
-def _layout(detector: Detector) -> _Layout:
-    head = detector.model.get("rpn_head") or detector.model["bbox_head"]
+def _layout(name: str, part: Detector) -> _Layout:
+    head = part.model.get("rpn_head") or part.model.get("bbox_head") or {}
     priors = head.get("anchor_generator", {})
-    return _Layout(detector.observer, priors.get("strides") or head["strides"], priors)
+    strides = priors.get("strides") or head.get("strides")
+    if not strides:
+        raise UserError(
+            f"configs/detectors/{name}.yaml: its head states no strides, by which methods compare "
+            "maps; give 'strides' or those of its 'anchor_generator'"
+        )
+    return _Layout(observer_of_model(part.model), strides, priors)
 
 
 def _listed(values: Any) -> str:

@@ -30,8 +30,6 @@ class Detector(Part):
     """A detector without its backbone, in mmdet's own terms."""
 
     title: str
-    observer: str
-    """How methods see its head: a key of kd.observation.OBSERVABLE."""
     augmentation: Augmentation = "general"
     """How training images are changed: flipped, or as SSD or YOLOv3 do (settings/pipelines.py)."""
     input_size: PositiveInt | None = None

@@ -1,11 +1,12 @@
 """From a study to its rows and runs; nothing here imports torch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
 from kd.errors import UserError, suggest
+from kd.settings import stand_ins
 from kd.settings.classifiers import ClassifierRun, classifier_run
 from kd.settings.compose import compose, imported, merge
 from kd.settings.library import Library
@@ -13,6 +14,7 @@ from kd.settings.methods import check_overrides, check_readable, resolve, teache
 from kd.settings.parts import Pair, Scale, Study, Table
 from kd.settings.published import find, read_published
 from kd.settings.run import Run
+from kd.settings.stand_ins import check_detector
 
 Kind = Literal["teacher", "baseline", "distilled"]
 
@@ -113,6 +115,14 @@ def plan(
     planner = _Planner(name, study, scale, library, seeds)
     rows = [row for key in tables or study.tables for row in planner.table(key)]
     return Plan(study, planner.scale, rows)
+
+
+_READERS: dict[str, Callable[[Library, str, str], Any]] = {
+    "datasets": Library.dataset,
+    "schedules": Library.schedule,
+    "backbones": Library.backbone,
+    "classifiers": Library.classifier,
+}
 
 
 class _Planner:
@@ -225,9 +235,8 @@ class _Planner:
         return name
 
     def _classifier(self, cell: _Cell) -> ClassifierRun:
-        name = self._classifier_name(cell)
-        name = self.scale.classifiers.get(name, name)
-        dataset = self.scale.datasets.get(cell.table.dataset, cell.table.dataset)
+        name = self._stand_in("classifiers", self._classifier_name(cell), cell.where)
+        dataset = self._stand_in("datasets", cell.table.dataset, cell.where)
         return classifier_run(name, self.scale_name, dataset, 0, self.library, cell.where)
 
     def _alone(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
@@ -260,15 +269,21 @@ class _Planner:
         return self._composed(run, terms, where)
 
     def _named(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
-        scale, dataset = self.scale, cell.table.dataset
+        where = cell.where
+        check_detector(detector, self.scale, self.scale_name, self.library, where)
         return Run(
             scale=self.scale_name,
-            dataset=scale.datasets.get(dataset, dataset),
-            schedule=scale.schedules.get(cell.schedule, cell.schedule),
+            dataset=self._stand_in("datasets", cell.table.dataset, where),
+            schedule=self._stand_in("schedules", cell.schedule, where),
             detector=detector,
-            student=scale.backbones.get(backbone, backbone),
+            student=self._stand_in("backbones", backbone, where),
             seed=seed,
         )
+
+    def _stand_in(self, kind: stand_ins.Kind, name: str, where: str) -> str:
+        """Return the part that trains in place of one that the study names, which must exist."""
+        _READERS[kind](self.library, name, where)
+        return stand_ins.stand_in(kind, name, self.scale, self.scale_name, where)
 
     def _composed(self, run: Run, terms: dict[str, Any], where: str) -> Run:
         return replace(run, config=compose(run, terms, self.scale, self.library, where))

@@ -66,7 +66,7 @@ class Rates:
         same = [
             other.rate / max(other.gpus, 1)
             for other in finished
-            if other.directory.parent == run.directory.parent and bool(other.gpus) == bool(gpus)
+            if bool(other.gpus) == bool(gpus) and _same_but_for_seed(run, other)
         ]
         if same:
             return Rate(median(same) * max(gpus, 1), "measured")
@@ -106,6 +106,17 @@ class Rates:
             if modelled:
                 ratios.append(other.rate / modelled)
         return median(ratios) if ratios else None
+
+
+def _same_but_for_seed(run: Training, other: Finished) -> bool:
+    """Return True if two trainings differ in their seed alone.
+
+    The folder does not tell: rows of a sweep share it.
+    """
+    return (
+        other.directory.parent == run.directory.parent
+        and other.run.seedless_digest == run.seedless_digest
+    )
 
 
 def read_run(directory: Path) -> Run:

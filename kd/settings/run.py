@@ -44,6 +44,20 @@ class Composed:
         """Eight hex digits of the SHA-256 of the composed configuration."""
         return digest_of(self.config)
 
+    @cached_property
+    def seedless_digest(self) -> str:
+        """The digest without any seed: equal for the runs of one setting."""
+        return digest_of(seedless(self.config))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare name and configuration: parts of equal names may be composed differently."""
+        if not isinstance(other, Composed):
+            return NotImplemented
+        return self.name == other.name and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def write(self) -> None:
         """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
 
@@ -59,7 +73,7 @@ def study_folder(study: str, scale: str) -> Path:
     return RESULTS / study / scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run(Composed):
     """One training: its parts by name, its composed configuration, and the run that teaches it."""
 
@@ -74,7 +88,7 @@ class Run(Composed):
     method: str | None = None
     teacher: "Run | None" = None
     classifier: "ClassifierRun | None" = None
-    config: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> str:
@@ -104,6 +118,13 @@ def digest_of(settings: Any) -> str:
     """Return eight hex digits of the SHA-256 of settings that are plain data."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def seedless(settings: Any) -> Any:
+    """Return settings without the key ``seed``, however deep it lies."""
+    if isinstance(settings, dict):
+        return {key: seedless(value) for key, value in settings.items() if key != "seed"}
+    return [seedless(value) for value in settings] if isinstance(settings, list) else settings
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from kd.data.fingerprint import content_of
 from kd.data.shapes import MARKER
 from kd.errors import UserError
+from kd.files import write_json
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import WEIGHTS
 from kd.settings.datasets import CocoSplit, Dataset
@@ -24,6 +25,8 @@ STUDIES = "studies"
 """The folder of ``configs`` that has them."""
 EVERY = "all"
 """The name that stands for all of them."""
+ASKED = RESULTS / "workflow.json"
+"""The studies, scale, seeds and tables of the workflow that began last."""
 Planned = TypeVar("Planned", Run, ClassifierRun)
 
 
@@ -34,7 +37,7 @@ class Request(Site):
     """Its name, several with commas between, or ``all``."""
     scale: str
     seeds: PositiveInt | None
-    tables: list[str] | None
+    tables: Annotated[list[str], Field(min_length=1)] | None
     val_interval: NonNegativeInt = 1
 
     def studies(self, library: Library) -> list[str]:
@@ -109,9 +112,19 @@ class Workflow:
         plans = [each.plan for each in self.publications]
         self.runs: dict[str, Run] = _joined(made.runs for made in plans)
         self.classifiers: dict[str, ClassifierRun] = _joined(made.classifiers for made in plans)
+        for name in self.generated:
+            if Path(self._dataset(name).root) != Path("data", name):
+                raise UserError(
+                    f"configs/datasets/{name}.yaml: key 'root' is {self._dataset(name).root}; the "
+                    f"workflow draws a generated data set at data/{name}"
+                )
         self.demands = Demands(request, plans[0].scale, library)
         self.demands.check([*self.classifiers.values(), *self.runs.values()])
         self._contents: dict[str, str] = {}
+
+    def remember(self) -> None:
+        """Write down what this workflow is asked for, for ``kd status``."""
+        write_json(ASKED, self.asked.model_dump(include={"study", "scale", "seeds", "tables"}))
 
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Workflow":
@@ -188,6 +201,12 @@ class Workflow:
         """Return the crops that a classifier learns from."""
         crops = self._classifier(classifier).crops
         return [str(crops.directory / f"{split}.json") for split in ("train", "test")]
+
+    @property
+    def generated(self) -> list[str]:
+        """The data sets of the plan that the workflow draws itself."""
+        names = sorted({run.dataset for run in self.runs.values()})
+        return [name for name in names if self._dataset(name).generate]
 
     def require_data(self) -> None:
         """Raise UserError for the first data set of the plan that is not on this machine."""

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.style import BASELINE, TEACHER, look
+from analysis.style import BASELINE, COLOURS, MARKERS, TEACHER, look
 from analysis.subjects import Subject, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import plan
+from tests.conftest import CONFIGS
 from tests.tiny import edit, make_project
 
 TABLE = "configs/studies/tiny.yaml"
@@ -119,3 +120,31 @@ def test_every_method_and_preset_has_a_look_of_its_own() -> None:
         assert len({getattr(each, part) for each in alone}) == len(alone)
     for one, other in itertools.combinations([*methods.names(), "rm+pfi"], 2):
         assert (looks[one].colour, looks[one].marker) != (looks[other].colour, looks[other].marker)
+
+
+def test_a_look_depends_on_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new method and a new preset leave the looks of the others."""
+    names = [*methods.names(), *Library().names("methods"), "rm+pfi", "rm+dicod", "mine"]
+    before = {name: look("distilled", name) for name in names}
+    monkeypatch.setattr(methods, "names", lambda: ["aaa", *names])
+    (Path("configs/methods") / "aaa_new.yaml").write_text("method: rm\n", encoding="utf-8")
+    assert {name: look("distilled", name) for name in names} == before
+    assert (before["rm"].colour, before["rm"].marker) == (COLOURS[8], MARKERS[8])
+
+
+def test_rows_of_a_shipped_table_have_colours_of_their_own() -> None:
+    library = Library(CONFIGS)
+    for name in library.names("studies"):
+        for table in library.study(name, "test").tables.values():
+            listed = dict.fromkeys(table.methods)
+            colours = {look("distilled", method).colour for method in listed}
+            assert len(colours) == len(listed), (name, table.title)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_colour_stands_out_on_white(colour: str) -> None:
+    """Contrast of 3:1 at least, as WCAG 2.1 (1.4.11) asks of graphics."""
+    values = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    luminance = sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    assert 1.05 / (luminance + 0.05) >= 3

@@ -188,6 +188,17 @@ def test_composing_and_cutting_import_no_torch(cut: ClassifierRun) -> None:
 # Training
 
 
+def test_ap_between_epochs_of_a_classifier_is_refused_before_the_first(
+    cut: ClassifierRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(cut.directory), "--val-interval", "1"]) == 2
+    error = capsys.readouterr().err
+    assert f"{cut.directory}/config.json: a classifier has no AP" in error
+    assert "leave out --val-interval" in error and error.count("\n") == 1
+    assert not (cut.directory / "log.jsonl").exists()
+    (cut.directory / "failure.json").unlink()
+
+
 @pytest.fixture(scope="module")
 def trained(cut: ClassifierRun) -> Path:
     """The tiny run, trained without interruption."""

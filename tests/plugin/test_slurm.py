@@ -107,6 +107,16 @@ def test_many_jobs_are_asked_for_a_hundred_at_a_time(command: Command) -> None:
     assert sorted(int(id) for ids in asked for id in ids) == list(range(250))
 
 
+def test_answers_before_a_failed_call_are_kept(command: Command, folder: Path) -> None:
+    """Of 150 jobs the first 100 have an answer; the call for the others fails."""
+    command("sacct")
+    script = "#!/bin/sh\n[ -e asked ] && { echo 'sacct: error' >&2; exit 1; }\n: > asked\n"
+    answers = "".join(f"echo '{number}|COMPLETED|0:0|lab1'\n" for number in range(100, 200))
+    (folder / "bin" / "sacct").write_text(script + answers, encoding="utf-8")
+    found = slurm.accounted([str(number) for number in range(100, 250)])
+    assert sorted(found) == [str(number) for number in range(100, 200)]
+
+
 def test_all_jobs_are_cancelled(command: Command) -> None:
     calls = command("scancel")
     slurm.cancel([f"57_{number}" for number in range(150)])

@@ -1,4 +1,6 @@
 # What the rules ask of the plan. Nothing here imports torch.
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from analysis.planning import figures
 from kd.errors import UserError
+from kd.files import printable
 from kd.inputs import VERSIONS
 from kd.settings.workflow import Workflow
 
@@ -48,7 +51,7 @@ def print_table():
     for publication in WORKFLOW.publications:
         table = publication.folder / "table.md"
         if table.exists():  # not so after --until an earlier step
-            print(table.read_text())
+            print(printable(table.read_text(encoding="utf-8")))
 
 
 def print_partial_table():
@@ -74,10 +77,16 @@ def write_report():
     for watcher in WATCHING:  # else it could have the last word
         watcher.terminate()
         watcher.wait()
-    for report in REPORTS:
-        written = subprocess.run(report, check=False, capture_output=True, text=True)
+    for command in REPORTS:
+        written = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )
         told = (written.stderr if written.returncode else written.stdout).splitlines()
-        print(*told[-1:])
+        print(*map(printable, told[-1:]))
 
 
 def watch_report():

@@ -7,7 +7,7 @@ rule generate_data:
     output:
         "data/{dataset}/generated.json",
     wildcard_constraints:
-        dataset=r"shapes-\w+",
+        dataset="|".join(map(re.escape, WORKFLOW.generated)) or "(?!)",
     params:
         settings=lambda wildcards: WORKFLOW.generator_settings(wildcards.dataset),
     shell:

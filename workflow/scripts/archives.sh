@@ -35,7 +35,9 @@ fetch() {
         return
     fi
     echo "${url##*/}: fetching"
-    if ! curl --fail --location --retry 5 --continue-at - --output "$file" "$url"; then
+    # A connection that is not made in 30 seconds, or that sends less than 1 kB/s for a minute, is given up.
+    if ! curl --fail --location --connect-timeout 30 --speed-time 60 --speed-limit 1000 \
+        --retry 5 --continue-at - --output "$file" "$url"; then
         echo "error: fetching stopped; start again to go on, or delete $file to begin anew" >&2
         exit 1
     fi

@@ -225,7 +225,13 @@ def visible_gpus() -> list[str]:
     if visible is not None:
         return _names(visible)
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"],
+            capture_output=True,
+            timeout=30,
+            encoding="utf-8",
+            errors="replace",
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     count = sum(line.startswith("GPU ") for line in listing.stdout.splitlines())

@@ -76,7 +76,10 @@ def queue() -> dict[str, Queued]:
 
 
 def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
-    """Return what accounting knows of jobs; empty where there is none. One call for 100 jobs."""
+    """Return what accounting knows of jobs; empty where there is none. One call for 100 jobs.
+
+    Once a call fails, jobs of the calls before have their answers and the others none.
+    """
     found: dict[str, list[list[str]]] = {}
     for chunk in _chunks(ids):
         command = [
@@ -91,7 +94,7 @@ def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
         try:
             lines = _run(*command)
         except SlurmError:
-            return {}
+            break
         for line in lines:
             fields = line.split("|")
             if len(fields) == 4:
@@ -150,7 +153,7 @@ def _run(*command: str) -> list[str]:
     calls[command[0]] += 1
     try:
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, errors="replace"
+            command, capture_output=True, timeout=SECONDS, encoding="utf-8", errors="replace"
         )
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: not found; is this a node of a Slurm cluster?") from None

@@ -1,0 +1,88 @@
+"""Which parts of a detector methods can read, decided by the types of its heads in mmdet's terms.
+
+The planner asks with a composed model dict, a training with the detector built of it; both get one
+answer from one table. Nothing here imports torch.
+"""
+
+from typing import Any
+
+_MAPS = frozenset({"neck", "stages"})
+_DENSE = _MAPS | {"class_maps", "priors", "candidates"}
+
+OBSERVABLE: dict[str, frozenset[str]] = {
+    "anchor": _DENSE | {"pyramid", "anchors", "rankings"},
+    "gfl": _DENSE | {"pyramid", "anchors", "rankings"},
+    "point": _DENSE | {"pyramid", "rankings"},
+    "ssd": _DENSE | {"anchors", "rankings"},
+    "yolo": _DENSE | {"anchors"},
+    "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
+    "cascade": _MAPS | {"pyramid", "anchors"},
+    "maps": _MAPS,
+}
+"""What each observer offers to methods.
+
+neck: maps by level; pyramid: these have one width; stages: the backbone's maps; class_maps: class
+outputs on the neck's cells; priors: logits, boxes and assignment of every prior; anchors: priors
+with a width and a height; rankings: several positive priors per object; candidates: the boxes that
+are finally classified, all priors or the sampled RoIs; rois: proposals and the features pooled from
+them.
+"""
+
+SHARED = _MAPS
+"""What two different detectors have in common where their pyramids are alike."""
+
+TWO_STAGE = frozenset({"two_stage", "cascade"})
+"""Observers of detectors with a second stage."""
+
+DENSE_HEADS = {
+    "RetinaHead": "anchor",
+    "ATSSHead": "anchor",
+    "GFLHead": "gfl",
+    "FCOSHead": "point",
+    "CompleteSSDHead": "ssd",
+    "YOLOV3Head": "yolo",
+}
+"""Observers by the type of a one-stage head.
+
+A type that derives from one of these is another type: VFNetHead is an ATSSHead whose loss assigns
+in its own way.
+"""
+ROI_HEADS = {"StandardRoIHead": "two_stage", "CascadeRoIHead": "cascade"}
+"""Observers by the type of a second stage, behind an ``RPNHead``."""
+
+
+def observer_of_types(dense: str, roi: str | None = None) -> str:
+    """Return the observer of a detector, ``maps`` where methods read no prediction of its head.
+
+    ``dense``: the type of its one-stage head or RPN; ``roi``: that of its second stage, if any.
+    """
+    if roi is None:
+        return DENSE_HEADS.get(dense, "maps")
+    return ROI_HEADS.get(roi, "maps") if dense == "RPNHead" else "maps"
+
+
+def observer_of_model(model: dict[str, Any]) -> str:
+    """Return the observer of mmdet's model dict."""
+    return observer_of_types(*head_types(model))
+
+
+def head_types(model: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the types of the head that predicts at every prior and of the second stage, if any."""
+    dense = model.get("rpn_head") or model.get("bbox_head") or {}
+    roi = model.get("roi_head")
+    return _type(dense), _type(roi) if roi else None
+
+
+def offered(model: dict[str, Any]) -> frozenset[str]:
+    """Return what the detector of a model dict offers: keys of OBSERVABLE's values.
+
+    The width of a neck that no observer vouches for is read from its settings.
+    """
+    observer = observer_of_model(model)
+    one_width = isinstance(model.get("neck", {}).get("out_channels"), int)
+    return OBSERVABLE[observer] | ({"pyramid"} if observer == "maps" and one_width else set())
+
+
+def _type(part: dict[str, Any]) -> str:
+    """Return a part's type without its registry (``mmdet.RPNHead``)."""
+    return str(part.get("type", "")).rpartition(".")[2]

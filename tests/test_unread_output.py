@@ -1,0 +1,33 @@
+"""A reader that leaves early, such as ``head``, ends a command without a word."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd.__main__ import UNREAD
+from tests.tiny import REPOSITORY, make_project
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    ["methods", "methods fkd", "plan demo", "status demo", "compose demo", "analyse", "--help"],
+)
+def test_an_unread_output_is_no_error(tmp_path: Path, command: str, unbuffered: str) -> None:
+    project = make_project(tmp_path, data=False)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "kd", *command.split()],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == b""
+    assert done.returncode in (0, UNREAD)
