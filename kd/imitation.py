@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd.lazy import LazyModule
-from kd.reduction import shared_count
+from kd.reduction import shared_count, shared_sum
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 else:
+    torch = LazyModule("torch")
     nn = LazyModule("torch.nn")
 
 Adaptation = Literal["none", "1x1", "3x3", "3x3_relu"]
@@ -33,15 +35,20 @@ def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dic
     }
 
 
+def full_precision(maps: Tensor) -> Tensor:
+    """Return maps of half precision in float32, and others as they are."""
+    return maps.to(torch.promote_types(maps.dtype, torch.float32))
+
+
 def adapted(adapters: Any, level: int, feature: Tensor) -> Tensor:
-    """Return a student's map in float32, through its level's layer if there is one."""
-    name = f"level{level}"
-    return adapters[name](feature.float()) if name in adapters else feature.float()
+    """Return a student's map in full precision, through its level's layer if there is one."""
+    name, feature = f"level{level}", full_precision(feature)
+    return adapters[name](feature) if name in adapters else feature
 
 
 def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return (B, H, W): the squared difference of maps (B, C, H, W), summed over channels."""
-    return (student - teacher.detach().float()).square().sum(1)
+    return (student - full_precision(teacher.detach())).square().sum(1)
 
 
 def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -53,6 +60,18 @@ def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.sum() / shared_count(values.numel())
     return (values * mask).sum() / shared_count(mask.sum())
+
+
+def levels_with_positives(student: Any) -> Tensor:
+    """Return (L,): 1 for a level with a positive prior in the batch, else 0.
+
+    ``student``: an observation with ``assignment`` and ``level_priors``. LD's code
+    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on other levels.
+    """
+    positive = (student.assignment >= 0).sum(0)
+    counts = [len(priors) for priors in student.level_priors]
+    by_level = torch.stack([each.sum() for each in positive.split(counts)])
+    return (shared_sum(by_level.float()) > 0).float()
 
 
 def _layer(narrow: int, wide: int, kind: Adaptation) -> nn.Module:
