@@ -7,8 +7,9 @@ import importlib
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
-from tests.methods.published import FOLDER, Port, read, relative_differences
+from tests.methods.published import FOLDER, Port, largest, read, relative_differences
 
 TOLERANCE = 1e-6
 FEWEST_CASES = 20
@@ -35,13 +36,26 @@ def test_values_and_gradients_equal_the_published_code(preset: str):
         assert value < TOLERANCE and gradient < TOLERANCE, case.name
 
 
+@pytest.mark.parametrize("preset", sorted(ports()))
+def test_golden_data_would_show_a_difference(preset: str):
+    """A term that is a thousandth too large differs in its value and in a gradient."""
+    golden, port = read(preset), ports()[preset]
+
+    def enlarged(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: 1.001 * term for name, term in port(inputs).items()}
+
+    pairs = [relative_differences(case, enlarged) for case in golden.cases]
+    value, gradient = (largest(column) for column in zip(*pairs, strict=True))
+    assert value > TOLERANCE and gradient > TOLERANCE
+
+
 def table() -> str:
     """Return a Markdown table of presets, sources, cases and largest relative differences."""
     lines = ["| preset | source | cases | value | gradient |", "|---|---|---:|---:|---:|"]
     for preset, port in sorted(ports().items()):
         golden = read(preset)
         pairs = [relative_differences(case, port) for case in golden.cases]
-        value, gradient = (max(column) for column in zip(*pairs, strict=True))
+        value, gradient = (largest(column) for column in zip(*pairs, strict=True))
         numbers = f"{len(pairs)} | {value:.0e} | {gradient:.0e}"
         lines.append(f"| `{preset}` | {golden.source} | {numbers} |")
     return "\n".join(lines)
