@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.reduction import shared_count, shared_sum
 
@@ -33,11 +34,6 @@ def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dic
         for level, (narrow, wide) in pairs
         if kind != "none" or narrow != wide
     }
-
-
-def full_precision(maps: Tensor) -> Tensor:
-    """Return maps of half precision in float32, and others as they are."""
-    return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 def adapted(adapters: Any, level: int, feature: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from kd.imitation import adaptations, adapted, full_precision, mean_over, squared_distance
+from kd.full_precision import full_precision
+from kd.imitation import adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import categorical_divergence

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeFloat, model_validator
 
+from kd.full_precision import full_precision
 from kd.imitation import (
     Adaptation,
     adaptations,
     adapted,
-    full_precision,
     levels_with_positives,
     mean_over,
     squared_distance,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from kd.imitation import full_precision
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_sum
@@ -151,7 +151,7 @@ class FeatureDistillation(Method):
             return adapters[key](value) if key in adapters else value
 
         terms = {}
-        student, teacher = (full_precision(maps) for maps in (student, teacher.detach()))
+        student, teacher = full_precision(student), full_precision(teacher.detach())
         student = adapted("align", student)
         if self.transfer_weight:
             found, wanted = (m.abs() if self.form == "paper" else m for m in (student, teacher))
