@@ -153,6 +153,7 @@ def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
     config = {
         "type": "Distiller",
         "student": student,
+        "seed": 0,
         "teacher": teacher,
         "checkpoint": str(checkpoint),
         "methods": terms,
