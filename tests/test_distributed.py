@@ -53,6 +53,7 @@ def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[s
         found[method] = {
             "type": "Distiller",
             "student": student,
+            "seed": 0,
             "teacher": teacher,
             "checkpoint": str(path),
             "methods": terms,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
 from kd.observation import Candidates, Channels, Progress, channels_of, observe
 from kd.settings.library import Library
-from kd.settings.methods import resolve
+from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
@@ -385,8 +385,8 @@ READ = {
 @pytest.mark.parametrize("preset", READ)
 def test_presets_read_what_their_terms_need(preset):
     (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
-    assert settings.pop("method") == "defeat"
-    assert DeFeat(**settings).needs.both == READ[preset]
+    assert settings["method"] == "defeat"
+    assert method_of(settings).needs.both == READ[preset]
 
 
 def test_every_preset_is_tested():

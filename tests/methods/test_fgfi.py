@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
 from kd.observation import Channels, DenseObservation, Progress
 from kd.settings.library import Library
-from kd.settings.methods import resolve
+from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, STRIDES, batch_of, maps, total, view
 
@@ -23,7 +23,9 @@ CHANNELS = 5
 
 def variant(name: str, **settings: object) -> FineGrainedImitation:
     (found,) = resolve(name, {name: settings}, "retinanet", Library(CONFIGS), "tests").values()
-    return FineGrainedImitation(**{k: v for k, v in found.items() if k != "method"})
+    term = method_of(found)
+    assert isinstance(term, FineGrainedImitation)
+    return term
 
 
 def square_anchors() -> list[Tensor]:

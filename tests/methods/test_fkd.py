@@ -347,6 +347,7 @@ def test_the_composed_settings_show_the_numbers_of_form_and_kind(form, detector,
 def test_presets_compute_their_terms_with_no_layer_to_spare(preset, terms):
     (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
     assert settings.pop("method") == "fkd"
+    del settings["version"]
     pair = models()
     layers = learned(pair, **settings)
     found = losses(pair, layers, **settings)
