@@ -14,6 +14,8 @@ from torch import Tensor
 from analysis.readme import insert
 from kd.files import write_text
 from kd.methods import names
+from kd.settings.library import Library
+from kd.settings.methods import known
 from tests.conftest import CONFIGS
 from tests.methods.published import FOLDER, Port, largest, read, relative_differences
 
@@ -67,11 +69,12 @@ def test_the_page_lists_the_same_presets():
     ]
 
 
-def test_the_page_describes_every_golden_preset_and_every_preset_of_a_published_form():
+def test_the_page_describes_every_method_and_every_preset_of_a_published_form():
     text = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[0]
     described = set(re.findall(r"`(\w+)`", text))
     ports_of = {path.stem for path in (CONFIGS / "methods").glob("*.yaml") if _names_code(path)}
-    assert {*ports(), *ports_of, *names()} <= described
+    recorded = ports().keys() & set(known(Library(CONFIGS)))
+    assert {*recorded, *ports_of, *names()} <= described
 
 
 def _names_code(preset: Path) -> bool:
