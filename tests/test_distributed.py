@@ -27,6 +27,8 @@ from tests.tiny import (
 )
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
+OF_A_PROCESS = {"defeat_voc", "fgfi_defeat"}
+"""Their groups of 8 and 4 images are larger than the 2 that each of the processes has."""
 SAME = 1e-3
 """How far weights may differ, of how far training moved them."""
 
@@ -77,7 +79,7 @@ def detectors(quiet_mmdet: None, model_config: Any) -> dict[str, dict[str, Any]]
 def test_gradients_of_methods_are_those_of_the_joined_batch(jobs, images, tmp_path):
     alone, shared = both_ways(jobs, images, tmp_path)
     assert alone.keys() == shared.keys() == dict(ON_ONE).keys()
-    assert different(alone, shared) == set()
+    assert {each.split(":")[0] for each in different(alone, shared)} == OF_A_PROCESS
 
 
 def test_gradients_of_detectors_are_those_of_the_joined_batch(detectors, images, tmp_path):

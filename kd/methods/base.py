@@ -60,7 +60,8 @@ class Method(Part):
     """Number of consecutive images whose losses are computed together; the mean over groups is
     trained on. None: all images of a step, in all processes, are one group, so that a result does
     not depend on the number of processes. Published code counts objects and cells on each GPU,
-    mostly of 2 images: 2 restores its losses. A group lies in one process."""
+    mostly of 2 images: 2 restores its losses. A group lies in one process; a process with fewer
+    images is one group."""
 
     @property
     def needs(self) -> Needs:
