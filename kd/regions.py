@@ -27,13 +27,14 @@ VALUES = 2**22
 """How many numbers are held at once where values of several boxes are compared."""
 
 
-def level_of(boxes: Tensor, levels: int, finest: float = FINEST) -> Tensor:
+def level_of(boxes: Tensor, levels: int, finest: float = FINEST, added: float = 1) -> Tensor:
     """Return the pyramid level (...) of boxes (..., 4), xyxy in pixels: 0 is the finest.
 
-    Below a side of twice ``finest`` pixels it is 0; each doubling goes up one level. Sides are
-    x2 - x1 + 1, as in DeFeat's code (ggjy/DeFeat.pytorch c46a793d), also in United-Perception.
+    Below a side of twice ``finest`` pixels it is 0; each doubling goes up one level. ``added``:
+    pixels added to a side. It is 1 in DeFeat's code (ggjy/DeFeat.pytorch c46a793d) and in
+    United-Perception, and 0 where regions are pooled (FPN's rule; detectron2, mmdet).
     """
-    width, height = (boxes[..., 2:] - boxes[..., :2] + 1).unbind(-1)
+    width, height = (boxes[..., 2:] - boxes[..., :2] + added).unbind(-1)
     level = torch.log2((width * height).sqrt() / finest + 1e-6).floor()
     return level.clamp(0, levels - 1).long()
 

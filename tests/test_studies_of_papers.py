@@ -235,7 +235,7 @@ def test_dicods_layers() -> None:
         found[row.published["AP"]] = (pixels, stages)
     assert found == {
         27.1: ([8], []),
-        26.8: ([], [(0, 8)]),
+        26.8: ([], [(0, 4)]),
         27.2: ([4], [(0, 8)]),
         26.9: ([4], [(0, 8), (1, 16)]),
     }

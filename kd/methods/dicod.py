@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from kd.crops import crops, crops_by_image
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch
+    from kd.observation import Batch, Candidates
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
@@ -36,10 +37,11 @@ SHOWN = 16
 class Dicod(Method):
     """Equation 12 of the NeurIPS paper (arXiv 2106.05209), over the positive candidates.
 
-    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), whose
-    lambda_kc = 0.4 at T = 2 the paper takes for the other detectors too. The other weights for
-    those are in a supplement that was not found, so they have SSD300's. A weight of 0 leaves a
-    term out, and without the classifier's two no classifier is needed.
+    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), but for the
+    divisor of the class term (``count_empty_images``). Its lambda_kc = 0.4 at T = 2 the paper takes
+    for the other detectors too. The other weights for those are in a supplement that was not found,
+    so they have SSD300's. A weight of 0 leaves a term out, and without the classifier's two no
+    classifier is needed.
     """
 
     title = "DICOD"
@@ -64,7 +66,13 @@ class Dicod(Method):
     """Cells along a side to which pixels are averaged. Table 1's ``loc`` equals the row of 8 in
     Table 4, but the released configuration has 4."""
     stage_pools: tuple[PositiveInt, ...] = (8,)
-    """The same, of each stage; the code doubles it from layer to layer."""
+    """The same, of each stage. The code starts from gap_size (4) at the first of its layers, the
+    pixels if they are one, and doubles it from layer to layer."""
+    count_empty_images: bool = False
+    """Let an image without positive candidates count as one box in the divisor of the class term.
+    The paper divides by the K positive boxes; the released code divides by the sum over images of
+    max(1, positives), so 6 positives beside an empty image cost 1/7 each. Its localization term
+    divides by K in either case."""
     average: Literal["stages", "layers"] = "stages"
     """Whether stages alone are averaged (the code, and the submission's equations), or the pixels
     count as one more layer (as notes on the final version have it)."""
@@ -88,7 +96,8 @@ class Dicod(Method):
         losses: Losses = {}
         if self.lambda_kc:
             total = self._class_divergence(student, teacher, batch, objects).sum()
-            losses["loss_dicod_cls"] = self.lambda_kc * total / count
+            divisor = self._class_divisor(positive, len(batch.samples))
+            losses["loss_dicod_cls"] = self.lambda_kc * total / divisor
         if self.lambda_l or self.lambda_kl:
             distances = self._distances(student, teacher, batch, objects)
             joined = self.average == "layers"
@@ -100,6 +109,13 @@ class Dicod(Method):
                 losses["loss_dicod_kd_loc"] = self.lambda_kl * distances[-1] / layers / count
         return losses
 
+    def _class_divisor(self, positive: Candidates, images: int) -> Any:
+        """Return the count that the class term is divided by."""
+        if not self.count_empty_images:
+            return shared_count(len(positive))
+        occupied = positive.image.new_zeros(images).index_fill(0, positive.image, 1)
+        return shared_count(len(positive) + images - occupied.sum())
+
     def _class_divergence(
         self, student: Any, teacher: Any, batch: Batch, objects: Tensor
     ) -> Tensor:
@@ -107,7 +123,7 @@ class Dicod(Method):
         positive = student.candidates.positive
         with torch.no_grad():
             parts = [teacher.logits(_seen(part, teacher, batch)) for part in objects.split(CHUNK)]
-        wanted = torch.cat(parts).float()[positive.instance]
+        wanted = full_precision(torch.cat(parts))[positive.instance]
         found = student.candidate_logits(positive)
         if student.candidate_softmax:
             return foreground_divergence(wanted, found, self.temperature)
@@ -151,7 +167,7 @@ class Dicod(Method):
         if self.lambda_kl:
             stages = teacher.stages(_seen(objects, teacher, batch), max(self.stages))
             found += [
-                F.adaptive_avg_pool2d(stages[stage].float(), cells)
+                F.adaptive_avg_pool2d(full_precision(stages[stage]), cells)
                 for stage, cells in zip(self.stages, self.stage_pools, strict=True)
             ]
         return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from kd.full_precision import full_precision
 from kd.lazy import LazyModule
@@ -35,15 +35,15 @@ NUMBERS = {
 """By form and kind of detector: of copies of the published code, and of the paper as issue 5 of its
 repository quotes it. They exchange the first two weights' roles, and the kinds' temperatures."""
 
-BLOCKS = [(4, 8), (4, 4), (2, 2)]
-"""By level, finest first: channels of the map per channel of the block, and the pooling window.
-Levels after the last are as the last."""
+SHARES = (4, 4, 2)
+"""Channels of the map per channel of the non-local block, by level, finest first. Levels after the
+last have the last value."""
 
 
 class FeatureDistillation(Method):
     """Attention transfer, masked feature imitation and non-local relations, summed over levels.
 
-    ``form`` says what the terms are. ``code``: signed means through learned layers, the mean of
+    ``form`` is the form of the terms. ``code``: signed means through learned layers, the mean of
     both models' masks, non-local blocks that add to the map. ``paper``: means of absolute values
     as they are, one mask from the sum of both attentions, relations alone without pooling; the
     layers within a relation are not known, here they are the code's. Masks have no gradient; the
@@ -52,8 +52,8 @@ class FeatureDistillation(Method):
 
     Every term is an unsquared norm over the images of one GPU in the published code, so it would
     grow with the root of their number, and the blocks' batch normalization is of one GPU, too;
-    ``images_per_group`` keeps both as they were. A student with fewer channels
-    than its teacher gets a 1x1 convolution, and what it returns stands for the map.
+    ``images_per_group`` keeps both as they were. A student of another
+    width than its teacher gets a 1x1 convolution, and what it returns stands for the map.
     """
 
     title = "FKD"
@@ -73,6 +73,11 @@ class FeatureDistillation(Method):
     """Whether features are masked by channel too; the two-stage code does not."""
     levels: PositiveInt | None = None
     """How many levels of the neck, from the finest; None for all."""
+    windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8, 4, 2)
+    """Cells along a side of the windows that the non-local blocks' phi and g are pooled over, by
+    level, finest first; levels after the last have the last value. Copies of the published code
+    have 8, 4, 2, 2, 2. The block that mmrazor 90c7af1f builds on (mmcv's ``NonLocal2d``) pools
+    over 2 cells before, so its windows are 16, 8, 4, 4. Form ``code`` alone pools."""
     images_per_group: PositiveInt | None = 2
     """Number of images over which a norm and a block's batch normalization are taken; the terms
     of the groups are then averaged. 2 is the number on a GPU in mmdet's configurations, which the
@@ -115,8 +120,8 @@ class FeatureDistillation(Method):
 
         code, layers = self.form == "code", dict[str, "nn.Module"]()
         if self.nonlocal_weight:
-            share, pool = BLOCKS[min(rank, len(BLOCKS) - 1)]
-            inner, pool = max(width // share, 1), pool if code else 1
+            share, window = (each[min(rank, len(each) - 1)] for each in (SHARES, self.windows))
+            inner, pool = max(width // share, 1), window if code else 1
             for side in ("student", "teacher"):
                 layers[side] = NonLocalBlock(width, inner, pool, residual=code)
         if code and self.nonlocal_weight:

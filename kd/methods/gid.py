@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from kd.boxes import shares_inside
+from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
@@ -42,13 +43,15 @@ class GeneralInstanceDistillation(Method):
 
     The defaults are the paper's equations with the weights of the author's rewrite
     (daixinghome/Distill_GID_detectron2 9118c542), whose accuracy was never aligned with the
-    original; preset ``gid_rewrite`` is what that code computes. The paper's sum over pairs is their
-    mean here as in the rewrite, or a weight of 40 would drown the detection loss. On Faster R-CNN
-    scores, boxes and responses are the RPN's. Features need a pyramid of one width, since regions
-    of different levels are compared.
+    original. Preset ``gid_rewrite`` equals that code in values and gradients on RetinaNet's
+    anchors. The defaults differ from it in ``score``, ``norm``, ``relation_over`` and ``adapter``.
+    The paper's sum over pairs is their mean here as in the rewrite, or a weight of 40 would drown
+    the detection loss. On Faster R-CNN scores, boxes and responses are the RPN's. Features need a
+    pyramid of one width, since regions of different levels are compared.
     """
 
     title = "GID"
+    version = 2
 
     feature: NonNegativeFloat = 5e-4
     """Weight of the feature term, lambda_1."""
@@ -82,6 +85,10 @@ class GeneralInstanceDistillation(Method):
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
     a point responds inside a region."""
+    best_anchors: bool = True
+    """Let the anchors of the highest IoU with a region respond too, however low that IoU is. The
+    paper assigns regions as the detector assigns objects, and RetinaNet's assigner has such
+    low-quality matches, in mmdet as in the rewrite (``anchor_matcher`` of detectron2)."""
 
     @property
     def needs(self) -> Needs:
@@ -162,16 +169,17 @@ class GeneralInstanceDistillation(Method):
         self, student: DenseObservation, teacher: DenseObservation, rois: Tensor, adapters: Any
     ) -> list[Tensor]:
         """Return (R, C, 10, 10) of the teacher's maps, and of the student's as adapted."""
-        found = [level.float() for level in student.neck]
+        found = [full_precision(level) for level in student.neck]
         if "shared" in adapters:
             found = [adapters["shared"](level) for level in found]
-        wanted = [level.detach().float() for level in teacher.neck]
+        wanted = [full_precision(level.detach()) for level in teacher.neck]
         return pool([wanted, found], student.strides, rois)
 
     def _response(
         self, student: DenseObservation, teacher: DenseObservation, regions: list[Tensor]
     ) -> Losses:
-        mask = torch.stack([responding(student.priors, own, self.anchor_iou) for own in regions])
+        rule = self.anchor_iou, self.best_anchors
+        mask = torch.stack([responding(student.priors, boxes, *rule) for boxes in regions])
         at = mask.nonzero(as_tuple=True)
         count = shared_count(len(at[0]))
         losses: Losses = {}
@@ -254,7 +262,7 @@ def pool(models: list[list[Tensor]], strides: list[int], rois: Tensor) -> list[T
     Each region's come from the level that fits its size.
     """
     order = sorted(range(len(strides)), key=strides.__getitem__)
-    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides))
+    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides), added=0)
     ranks = torch.arange(len(order), device=own.device)[:, None]
     counts = (own == ranks).sum(1).tolist()
     by_level = own.argsort(stable=True)
@@ -277,7 +285,7 @@ def feature_loss(teacher: Tensor, student: Tensor, norm: str) -> Tensor:
     if norm == "euclidean":
         each = difference.norm(dim=1)
     else:
-        each = difference.square().sum(1) / teacher[0, 0].numel()
+        each = difference.square().sum(1) / teacher.shape[2:].numel()
     return each.sum() / shared_count(len(each))
 
 
@@ -298,15 +306,19 @@ def relative_distances(features: Tensor) -> Tensor:
     return distances / (distances.sum() / max(len(distances), 1)).clamp(min=1e-12)
 
 
-def responding(priors: Tensor, regions: Tensor, iou: float) -> Tensor:
-    """Return M (N,): which priors respond in regions (R, 4), both xyxy in pixels.
+def responding(priors: Tensor, regions: Tensor, iou: float, best: bool = True) -> Tensor:
+    """Return M (N,): which priors (N, 4) respond in regions (R, 4), both xyxy in pixels.
 
-    An anchor by its IoU with one, a point (equal corners) if it lies inside one.
+    An anchor responds by its IoU with a region. ``best``: or because no anchor has a higher IoU
+    with that region, ties included. A point (equal corners) responds if it lies inside a region.
     """
     after, before = priors[:, None, :2] > regions[:, :2], priors[:, None, 2:] < regions[:, 2:]
     inside = (after & before).all(2).any(1)
-    overlaps = (ops.box_iou(priors, regions) >= iou).any(1)
-    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, overlaps)
+    overlaps = ops.box_iou(priors, regions)
+    matched = overlaps >= iou
+    if best and len(priors):
+        matched = matched | ((overlaps == overlaps.amax(0)) & (overlaps > 0))
+    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, matched.any(1))
 
 
 def class_response(teacher: Tensor, student: Tensor, softmax: bool) -> Tensor:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
+from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.reduction import shared_sum
 
 if TYPE_CHECKING:
     import torch.nn.functional as F
@@ -24,13 +26,16 @@ class PredictionGuidedImitation(Method):
 
     There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
     draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
-    (d5c36191). A 1x1 convolution on the student is added only where channel counts differ.
+    (d5c36191), which are presets ``pfi_mmrazor`` and ``pfi_mmrazor_norm``; neither has a layer for
+    unequal widths. SparseML's form, ``pfi_linear``, always has a projection without bias. Here a
+    1x1 convolution on the student is added only where channel counts differ.
 
     Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
     """
 
     title = "PFI"
+    version = 2
 
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "probability"
@@ -59,7 +64,8 @@ class PredictionGuidedImitation(Method):
         for level, feature in enumerate(student.neck):
             gap = self._gap(student, teacher, level)
             gap = gap.detach() if self.detach_prediction else gap
-            difference = adapted(adapters, level, feature) - teacher.neck[level].float()
+            teacher_map = full_precision(teacher.neck[level].detach())
+            difference = adapted(adapters, level, feature) - teacher_map
             distance = difference.square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
@@ -91,11 +97,14 @@ def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
-    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: ||P F||_2 / (H W) by image.
+    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: mean over images of
+    ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
+    of all processes.
     """
     product = gap * distance
     if reduction == "squared":
         return product.square().mean()
     if reduction == "linear":
         return product.mean()
-    return product.flatten(1).norm(dim=1).mean() / product[0].numel()
+    images = shared_sum(product.new_full((), len(product)))
+    return product.flatten(1).norm(dim=1).mean() / (images * product.shape[1:].numel())

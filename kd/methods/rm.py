@@ -25,8 +25,9 @@ class RankMimicking(Method):
 
     There is no official code. The paper speaks of classification scores, hence the default of
     ``score``; an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the
-    paper's alpha.
-    Every object of the batch counts in M, one without a positive prior as zero.
+    paper's alpha. Every object of the batch counts in M, one without a positive prior as zero. The
+    draft averages objects within an image and then over images, has no localization rank, and fails
+    on an image without objects; its later versions sort the scores first.
 
     The score is that of the class output alone: the sigmoid of FCOS and ATSS without centerness,
     GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.

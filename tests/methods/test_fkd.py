@@ -19,7 +19,7 @@ from kd.methods.fkd import (
 from kd.nonlocal_block import NonLocalBlock, ZeroBatchNorm
 from kd.observation import Channels
 from kd.settings.library import Library
-from kd.settings.methods import resolve
+from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
@@ -189,6 +189,19 @@ def test_a_block_is_the_sum_over_all_pairs_of_cells():
     torch.testing.assert_close(block(maps), maps + norm(block.out(relation)))
 
 
+@pytest.mark.parametrize(
+    ("preset", "sides"), [("fkd_mmrazor", (4, 4, 4, 2)), ("fkd", (8, 8, 8, 4, 2))]
+)
+def test_maps_are_pooled_over_the_windows_of_their_level(preset, sides):
+    """Of maps of 64, 32, ... cells a side: mmrazor's block pools by 2 before its own windows."""
+    (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
+    method = method_of(settings)
+    widths = Channels([4] * 5, [], (4, 8, 16, 32, 64))
+    layers = method.adapters(widths, widths)
+    windows = [layer.pool for name, layer in sorted(layers.items()) if "student" in name]
+    assert tuple(64 // 2**level // window for level, window in enumerate(windows)) == sides
+
+
 def test_a_window_is_no_larger_than_the_map_and_one_value_is_normalised():
     block = NonLocalBlock(6, 3, 8)
     nn.init.ones_(block.norm.weight)
@@ -346,8 +359,7 @@ def test_the_composed_settings_show_the_numbers_of_form_and_kind(form, detector,
 )
 def test_presets_compute_their_terms_with_no_layer_to_spare(preset, terms):
     (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
-    assert settings.pop("method") == "fkd"
-    del settings["version"]
+    settings = method_of(settings).model_dump()
     pair = models()
     layers = learned(pair, **settings)
     found = losses(pair, layers, **settings)

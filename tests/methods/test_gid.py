@@ -42,6 +42,14 @@ def test_each_region_is_pooled_from_the_level_of_its_size():
     assert found.mean((1, 2, 3)).tolist() == pytest.approx([16, 8, 17, 17])
 
 
+@pytest.mark.parametrize(("side", "stride"), [(223, 8), (223.9, 8), (224, 16)])
+def test_no_pixel_is_added_to_a_pooled_region(side, stride):
+    """A square of 224 px is the first of stride 16, as in detectron2's pooler."""
+    maps = [torch.full((1, 1, 30, 30), float(each)) for each in STRIDES]
+    (pooled,) = pool([maps], STRIDES, join([torch.tensor([[0.0, 0, side, side]])]))
+    assert pooled.unique().tolist() == [stride]
+
+
 def test_a_region_of_a_ramp_has_its_columns():
     ramp = torch.arange(12.0).expand(1, 1, 8, 12)
     ((found,),) = pool([[ramp]], [8], join([torch.tensor([[20.0, 8, 60, 40]])]))
@@ -168,9 +176,10 @@ def test_gradients_reach_the_student_where_it_is_chosen_and_no_teacher():
     assert all(each.grad is None for each in (*teacher.neck, teacher.logits, teacher.encoded))
 
 
-def test_without_regions_every_term_is_zero_and_the_adapter_has_a_gradient():
+@pytest.mark.parametrize("norm", ["euclidean", "squared"])
+def test_without_regions_every_term_is_zero_and_the_adapter_has_a_gradient(norm):
     student, teacher = view(0, gradients=True), view(1, channels=6)
-    term = GeneralInstanceDistillation(instances="positive")
+    term = GeneralInstanceDistillation(instances="positive", norm=norm)
     adapters = nn.ModuleDict(term.adapters(Channels([4, 4], []), Channels([6, 6], [])))
     found = term.losses(student, teacher, batch_of(), adapters)
     assert found.keys() == TERMS

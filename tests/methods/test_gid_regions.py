@@ -5,7 +5,13 @@ import torch
 from torchvision.ops import box_iou
 
 from kd.boxes import shares_inside
-from kd.methods.gid import GeneralInstanceDistillation, gi_score, inside_image, instance_kinds
+from kd.methods.gid import (
+    GeneralInstanceDistillation,
+    gi_score,
+    inside_image,
+    instance_kinds,
+    responding,
+)
 from tests.methods.gid_scene import View, batch_of, regions, view
 
 torch.set_num_threads(1)
@@ -38,6 +44,40 @@ def test_kinds_worked_out_by_hand():
     }
     nothing = instance_kinds(boxes, torch.zeros(6, dtype=torch.bool), truth[:0])
     assert nothing["negative"].all() and not nothing["semi_positive"].any()
+
+
+@pytest.fixture
+def anchors(quiet_mmdet: None) -> torch.Tensor:
+    """RetinaNet's anchors of an image of 160 x 128 pixels."""
+    from mmdet.models.task_modules.prior_generators import AnchorGenerator
+
+    strides = [8, 16, 32, 64, 128]
+    octaves = {"octave_base_scale": 4, "scales_per_octave": 3}
+    generator = AnchorGenerator(strides=strides, ratios=[0.5, 1.0, 2.0], **octaves)
+    sizes = [(-(-128 // stride), -(-160 // stride)) for stride in strides]
+    return torch.cat(generator.grid_priors(sizes, device="cpu"))
+
+
+def test_the_best_anchors_of_a_small_region_respond(anchors):
+    region = torch.tensor([[60.0, 60, 76, 76]])
+    assert responding(anchors, region, 0.5).sum() == 4
+    assert not responding(anchors, region, 0.5, best=False).any()
+
+
+def test_anchors_respond_to_regions_that_retinanets_assigner_gives_them(anchors):
+    """As to objects: by an IoU of 0.5, or as the best of one, however low."""
+    from mmdet.models.task_modules.assigners import MaxIoUAssigner
+    from mmengine.structures import InstanceData
+
+    generator = torch.Generator().manual_seed(0)
+    assigner = MaxIoUAssigner(pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1)
+    for _ in range(20):
+        corners = torch.rand(5, 2, generator=generator) * torch.tensor([140, 110])
+        sides = torch.rand(5, 2, generator=generator) * 40 + 2
+        regions = torch.cat([corners, corners + sides], 1)
+        objects = InstanceData(bboxes=regions, labels=torch.zeros(5, dtype=torch.long))
+        assigned = assigner.assign(InstanceData(priors=anchors), objects).gt_inds > 0
+        assert torch.equal(responding(anchors, regions, 0.5), assigned)
 
 
 def test_the_surer_model_gives_the_box():

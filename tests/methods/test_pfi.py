@@ -86,9 +86,16 @@ def test_reductions_of_two_cells_and_two_images_worked_out_by_hand():
     by_hand = {
         "squared": (9 + 16 + 0 + 1) / 4,
         "linear": (3 + 4 + 0 + 1) / 4,
-        "norm": (math.sqrt(9 + 16) / 2 + math.sqrt(0 + 1) / 2) / 2,
+        "norm": (math.sqrt(9 + 16) + math.sqrt(0 + 1)) / 2 / (2 * 1 * 2),
     }
     assert found == pytest.approx(by_hand)
+
+
+def test_the_norm_divides_by_the_images_of_a_batch_twice():
+    """As mmrazor d5c36191 does: an image's norm by N H W, then the mean over images."""
+    ones = torch.ones(2, 1, 1)
+    assert guided_distance(ones, ones, "norm").item() == 0.5
+    assert guided_distance(ones[:1], ones[:1], "norm").item() == 1
 
 
 def test_logits_instead_of_probabilities():

@@ -1,0 +1,61 @@
+"""GID: inputs are neck maps and, of every prior, logits, box codes and decoded boxes.
+
+``strides`` by level; ``sizes`` (B, 2): each image without padding; ``boxes`` (G, 4): ground truth,
+``objects`` (B,) in each image. Where a term reads them: maps ``student0``, ..., ``weights`` of the
+adapter; ``priors`` (N, 4), ``student_logits`` (B, N, C), ``student_codes`` and ``student_boxes``
+(B, N, 4), and the teacher's.
+"""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from kd.observation import Channels
+from tests.methods.preset_losses import batch_of, levels, losses, preset_method, widths
+from tests.methods.published import Port
+
+
+class View(SimpleNamespace):
+    """What GID reads of a detector."""
+
+    softmax = False
+
+    def boxes(self, image: Tensor, prior: Tensor) -> Tensor:
+        return self.decoded[image, prior]
+
+    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        return self.encoded[image, prior]
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.logits.sigmoid()
+
+
+def terms(preset: str, settings: dict[str, Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the terms that the preset has on."""
+    strides = inputs["strides"].tolist()
+    views = []
+    for side in ("student", "teacher"):
+        names = {"logits": "logits", "encoded": "codes", "decoded": "boxes"}
+        read = {name: inputs.get(f"{side}_{key}") for name, key in names.items()}
+        maps = {"strides": strides, "neck": levels(inputs, side)}
+        views.append(View(**maps, **read, priors=inputs.get("priors")))
+    boxes = list(inputs["boxes"].split(inputs["objects"].tolist()))
+    labels = [box[:, 0].long() for box in boxes]
+    sizes = inputs["sizes"]
+    images = sizes.new_zeros(len(sizes), 3, *sizes.amax(0).tolist())
+    batch = batch_of(images, boxes, labels, sizes.tolist())
+    channels = [widths(view.neck, strides) if view.neck else Channels([1], []) for view in views]
+    method = preset_method(preset, **settings)
+    return losses(method, *views, batch, channels, inputs.get("weights"))
+
+
+TRUTH = {"instances": "truth"}
+PORTS: dict[str, Port] = {
+    "gid_rewrite": partial(terms, "gid_rewrite", {}),
+    "gid_feature": partial(terms, "gid_feature", {**TRUTH, "norm": "squared"}),
+    "gid_relation": partial(terms, "gid_relation", TRUTH),
+    "gid_response": partial(terms, "gid_response", TRUTH),
+}
