@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.data.loading import mix
+from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.settings.methods import method_of
@@ -112,7 +113,8 @@ class Distiller(BaseModel):
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
                 adapters = cast(nn.ModuleDict, self.adapters[name])
-                losses |= term.losses(student, teachers[term.needs.teacher], batch, adapters)
+                teacher = teachers[term.needs.teacher]
+                losses |= grouped_losses(term, student, teacher, batch, adapters)
         return losses
 
     def _adapters(self) -> nn.ModuleDict:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kd.full_precision import full_precision
 from kd.lazy import LazyModule
-from kd.reduction import shared_count
+from kd.reduction import shared_count, shared_sum
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 else:
+    torch = LazyModule("torch")
     nn = LazyModule("torch.nn")
 
 Adaptation = Literal["none", "1x1", "3x3", "3x3_relu"]
@@ -54,6 +56,18 @@ def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.sum() / shared_count(values.numel())
     return (values * mask).sum() / shared_count(mask.sum())
+
+
+def levels_with_positives(student: Any) -> Tensor:
+    """Return (L,): 1 for a level with a positive prior in the batch, else 0.
+
+    ``student``: an observation with ``assignment`` and ``level_priors``. LD's code
+    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on other levels.
+    """
+    positive = (student.assignment >= 0).sum(0)
+    counts = [len(priors) for priors in student.level_priors]
+    by_level = torch.stack([each.sum() for each in positive.split(counts)])
+    return (shared_sum(by_level.float()) > 0).float()
 
 
 def _layer(narrow: int, wide: int, kind: Adaptation) -> nn.Module:

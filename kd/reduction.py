@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from kd.lazy import LazyModule
@@ -11,6 +14,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 else:
     torch = LazyModule("torch")
+
+
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Restrict sums and counts to this process, as if no other one existed.
+
+    ``kd.image_groups`` computes the losses of a group of images so.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def shared_count(count: float | Tensor) -> float | Tensor:
@@ -41,7 +60,9 @@ def shared_sum(value: Tensor) -> Tensor:
 
 def _world() -> int:
     distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    if _alone.get() or not distributed.is_initialized():
+        return 1
+    return distributed.get_world_size()
 
 
 def _device() -> str:

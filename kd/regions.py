@@ -75,6 +75,23 @@ def object_mask(batch: Batch, stride: float, size: tuple[int, int]) -> Tensor:
     return _mask(*_padded(batch.gt_boxes), stride, size, None)
 
 
+def center_masks(batch: Batch, priors: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
+    """Return, per level (B, H, W), 1 for cells with a prior whose center is inside an object.
+
+    ``priors``: by level (N, 4), xyxy in pixels, ordered by row, column and anchor. A center on a
+    box's border is outside, and every level counts for every box: mode ``fitnet`` of LD's code
+    (HikariTJU/LD 4287990c, ``ld_head.py``, get_im_region).
+    """
+    boxes, real = _padded(batch.gt_boxes)
+    near, far = boxes[:, :, None, :2], boxes[:, :, None, 2:]
+    masks = []
+    for level, size in zip(priors, sizes, strict=True):
+        center = (level[:, :2] + level[:, 2:]) / 2
+        inside = ((center > near) & (center < far)).all(-1) & real[..., None]
+        masks.append(inside.any(1).reshape(len(boxes), *size, -1).any(-1).float())
+    return masks
+
+
 def _padded(by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the boxes of all images (B, G, 4), and which of them are boxes at all (B, G)."""
     real = [boxes.new_ones(len(boxes)) for boxes in by_image]
@@ -100,6 +117,7 @@ def _mask(
     for start in range(0, boxes.shape[1], at_once):
         part = slice(start, start + at_once)
         y, x = ((row - top)[:, part, :, None], (column - left)[:, part, None])
+        y, x = y.to(boxes.dtype), x.to(boxes.dtype)
         sides = ((bottom - top)[:, part, None], (right - left)[:, part, None])
         inside = rows[:, part, :, None] & columns[:, part, None]
         drawn_values = fill(y, x, *sides).where(inside, 0)

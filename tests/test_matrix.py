@@ -63,6 +63,7 @@ def cell(
         config = {
             "type": "Distiller",
             "student": student,
+            "seed": 0,
             "teacher": teacher,
             "checkpoint": str(taught / WEIGHTS),
             "methods": terms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PositiveInt
 
 from kd.settings.base import Part
 
@@ -56,6 +56,13 @@ class Method(Part):
     version: ClassVar[int] = 1
     """Raise it when the same settings compute other losses: the runs of the method are then new."""
 
+    images_per_group: PositiveInt | None = None
+    """Number of consecutive images whose losses are computed together; the mean over groups is
+    trained on. None: all images of a step, in all processes, are one group, so that a result does
+    not depend on the number of processes. Published code counts objects and cells on each GPU,
+    mostly of 2 images: 2 restores its losses. A group lies in one process; a process with fewer
+    images is one group."""
+
     @property
     def needs(self) -> Needs:
         """What it takes with these settings."""
@@ -79,7 +86,7 @@ class Method(Part):
 
         ``student``: its kd.observation.Observation, after its own losses were computed;
         ``teacher``: an observation, a kd.classifiers.teacher.ClassifierTeacher, or None, as
-        ``needs`` says.
+        ``needs`` says. ``kd.image_groups`` calls it for a batch, or for each group of images.
         """
         raise NotImplementedError
 

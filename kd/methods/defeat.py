@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
@@ -66,10 +67,15 @@ class DeFeat(Method):
     """T_bg."""
     rois: Literal["teacher", "student"] = "teacher"
     """Whose proposals are sampled; the code's default branch is the teacher's."""
+    backbone: Literal["decoupled", "whole"] = "decoupled"
+    """Objects and background apart, or whole maps by ``backbone_object_weight``
+    (United-Perception)."""
     backbone_object_weight: NonNegativeFloat = 0.0
     backbone_background_weight: NonNegativeFloat = 0.0
     backbone_stages: PositiveInt = 2
     """How many stages, from the last: the author names stages 3 and 4 of a ResNet."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which all weights rise in proportion to the step, from 0 (United-Perception)."""
 
     @property
     def needs(self) -> Needs:
@@ -90,7 +96,8 @@ class DeFeat(Method):
 
     @property
     def _backbone(self) -> bool:
-        return any((self.backbone_object_weight, self.backbone_background_weight))
+        background = self.backbone_background_weight * (self.backbone == "decoupled")
+        return any((self.backbone_object_weight, background))
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a 3x3 convolution per neck level, and one with a ReLU per backbone stage."""
@@ -106,7 +113,7 @@ class DeFeat(Method):
 
         ``loss_defeat_object`` and ``_background`` of the neck (``_neck`` of whole maps),
         ``_positive`` and ``_negative`` of RoIs (``_rois`` of all), ``_stage_object`` and
-        ``_stage_background`` of the backbone.
+        ``_stage_background`` of the backbone (``_stage`` of whole maps).
         """
         losses: Losses = {}
         if self._neck:
@@ -114,11 +121,14 @@ class DeFeat(Method):
             losses |= imitation(maps, teacher.neck, self._neck_regions(student, batch))
         if self._backbone:
             stages, wanted = (each.stages[-self.backbone_stages :] for each in (student, teacher))
-            maps = [adapters[f"stage{stage}"](each.float()) for stage, each in enumerate(stages)]
+            maps = [
+                adapters[f"stage{stage}"](full_precision(each)) for stage, each in enumerate(stages)
+            ]
             losses |= imitation(maps, wanted, self._backbone_regions(stages, batch))
         if self._head:
             losses |= self._head_losses(student, teacher)
-        return {f"loss_defeat_{name}": value for name, value in losses.items()}
+        rate = min(batch.progress.step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        return {f"loss_defeat_{name}": _scaled(value, rate) for name, value in losses.items()}
 
     def _neck_regions(self, student: Any, batch: Batch) -> list[Region]:
         if self.neck == "whole":
@@ -134,6 +144,8 @@ class DeFeat(Method):
         return object_masks(batch, student.strides, sizes)
 
     def _backbone_regions(self, stages: list[Tensor], batch: Batch) -> list[Region]:
+        if self.backbone == "whole":
+            return [("stage", self.backbone_object_weight, [None] * len(stages))]
         mask = backbone_mask(batch)[:, None]
         objects = [F.interpolate(mask, stage.shape[-2:])[:, 0] for stage in stages]
         return [
@@ -169,7 +181,7 @@ class DeFeat(Method):
         if self._neck and self.neck == "decoupled":
             strides = (f"stride {stride}" for stride in student.strides)
             masks = dict(zip(strides, self._object_masks(student, batch), strict=True))
-        if self._backbone:
+        if self._backbone and self.backbone == "decoupled":
             masks["backbone"] = backbone_mask(batch)
         if self._head:
             rois = self._shared_rois(student, teacher).positive
@@ -193,6 +205,11 @@ def imitation(students: list[Tensor], teachers: list[Tensor], regions: list[Regi
         for name, weight, masks in regions
         if weight
     }
+
+
+def _scaled(value: Any, rate: float) -> Any:
+    """Return a term times a rate, by level where the term is."""
+    return [rate * each for each in value] if isinstance(value, list) else rate * value
 
 
 def mean_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
-from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
+from kd.imitation import (
+    Adaptation,
+    adaptations,
+    adapted,
+    levels_with_positives,
+    mean_over,
+    squared_distance,
+)
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.regions import level_of
@@ -41,6 +48,8 @@ class FineGrainedImitation(Method):
     match: Literal["all", "assigned"] = "all"
     """An object's best anchor is that of all levels (LD), or of the one level that the object's
     size assigns it to, where alone it has cells (DeFeat). One map has no such choice."""
+    levels: Literal["all", "positive"] = "all"
+    """Levels that have a term: all, or those with a positive prior in the batch (LD)."""
     divisor: Literal["cells", "elements"] = "cells"
     """2 N_p as in the paper, or that times the number of channels as in ports to pyramids."""
     adaptation: Adaptation = "3x3_relu"
@@ -50,7 +59,8 @@ class FineGrainedImitation(Method):
 
     @property
     def needs(self) -> Needs:
-        return Needs(both=frozenset({"neck"}), student=frozenset({"anchors"}))
+        assigned = {"priors"} if self.levels == "positive" else set()
+        return Needs(both=frozenset({"neck"}), student=frozenset({"anchors"} | assigned))
 
     def reads(self, progress: Progress) -> frozenset[str]:
         """Return nothing before the warm-up's end."""
@@ -73,6 +83,9 @@ class FineGrainedImitation(Method):
             divisor = 2 * (wanted.shape[1] if self.divisor == "elements" else 1)
             scale = self.weight / len(student.neck) / divisor
             terms.append(scale * mean_over(distance, mask))
+        if self.levels == "positive":
+            taught = levels_with_positives(student)
+            terms = [term * has for term, has in zip(terms, taught, strict=True)]
         return {"loss_fgfi": terms}
 
     def _masks(self, student: Any, batch: Batch) -> list[Tensor]:

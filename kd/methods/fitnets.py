@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import NonNegativeFloat, model_validator
 
-from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
+from kd.full_precision import full_precision
+from kd.imitation import (
+    Adaptation,
+    adaptations,
+    adapted,
+    levels_with_positives,
+    mean_over,
+    squared_distance,
+)
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
-from kd.regions import object_masks
+from kd.regions import center_masks, object_masks
 
 if TYPE_CHECKING:
     import torch.nn.functional as F
@@ -34,8 +42,11 @@ class FitNets(Method):
     title = "FitNets"
 
     weight: NonNegativeFloat = 1.0
-    region: Literal["whole", "positive", "negative", "object"] = "whole"
-    """All cells, those of positive priors, all others, or those of ground-truth boxes by level."""
+    region: Literal["whole", "positive", "negative", "object", "center"] = "whole"
+    """All cells, those of positive priors, all others, those of ground-truth boxes by level, or
+    those with a prior whose center lies inside a ground-truth box, on every level (LD)."""
+    levels: Literal["all", "positive"] = "all"
+    """Levels that have a term: all, or those with a positive prior in the batch (LD)."""
     divisor: Literal["region", "map"] = "region"
     """Whose cells the mean of a region is over."""
     form: Literal["mse", "normalised"] = "mse"
@@ -51,7 +62,7 @@ class FitNets(Method):
 
     @property
     def needs(self) -> Needs:
-        assigned = self.region in ("positive", "negative")
+        assigned = self.region in ("positive", "negative") or self.levels == "positive"
         return Needs(both=frozenset({"neck"}), student=frozenset({"priors"} if assigned else ()))
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
@@ -65,12 +76,15 @@ class FitNets(Method):
         terms = []
         for level, region in enumerate(regions):
             found = adapted(adapters, level, student.neck[level])
-            wanted = teacher.neck[level].float()
+            wanted = full_precision(teacher.neck[level])
             if self.form == "normalised":
                 terms.append(scale * normalised_distance(found, wanted))
             else:
                 distance = squared_distance(found, wanted) / wanted.shape[1]
                 terms.append(scale * self._mean(distance, region))
+        if self.levels == "positive":
+            taught = levels_with_positives(student)
+            terms = [term * has for term, has in zip(terms, taught, strict=True)]
         return {"loss_fitnets": terms}
 
     def _mean(self, distance: Tensor, region: Tensor | None) -> Tensor:
@@ -85,6 +99,8 @@ class FitNets(Method):
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
         if self.region == "object":
             return object_masks(batch, student.strides, sizes)
+        if self.region == "center":
+            return center_masks(batch, student.level_priors, sizes)
         counts = [len(priors) for priors in student.level_priors]
         positive = positive_cells(student.assignment, counts, sizes)
         return positive if self.region == "positive" else [1 - cells for cells in positive]
@@ -93,7 +109,7 @@ class FitNets(Method):
         """Return the cells of the region by level, of all cells the norm of the teacher's map."""
         shown = self._regions(student, batch)
         maps = [
-            teacher.neck[level][0].float().norm(dim=0) if region is None else region[0]
+            full_precision(teacher.neck[level][0]).norm(dim=0) if region is None else region[0]
             for level, region in enumerate(shown)
         ]
         names = (f"stride {stride}" for stride in student.strides)

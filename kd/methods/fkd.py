@@ -51,7 +51,8 @@ class FeatureDistillation(Method):
     epochs), hence the default of what was run.
 
     Every term is an unsquared norm over the images of one GPU in the published code, so it would
-    grow with the root of their number; ``images`` keeps it as it was. A student of another
+    grow with the root of their number, and the blocks' batch normalization is of one GPU, too;
+    ``images_per_group`` keeps both as they were. A student of another
     width than its teacher gets a 1x1 convolution, and what it returns stands for the map.
     """
 
@@ -77,9 +78,10 @@ class FeatureDistillation(Method):
     level, finest first; levels after the last have the last value. Copies of the published code
     have 8, 4, 2, 2, 2. The block that mmrazor 90c7af1f builds on (mmcv's ``NonLocal2d``) pools
     over 2 cells before, so its windows are 16, 8, 4, 4. Form ``code`` alone pools."""
-    images: PositiveInt | None = 2
-    """Over how many images a norm is taken; norms are then averaged. 2 is what mmdet's
-    configurations, which the published code follows, put on a GPU; None for the whole batch."""
+    images_per_group: PositiveInt | None = 2
+    """Number of images over which a norm and a block's batch normalization are taken; the terms
+    of the groups are then averaged. 2 is the number on a GPU in mmdet's configurations, which the
+    published code follows; None for the whole batch."""
 
     @model_validator(mode="before")
     @classmethod
@@ -160,14 +162,14 @@ class FeatureDistillation(Method):
             found, wanted = (m.abs() if self.form == "paper" else m for m in (student, teacher))
             channel = adapted("channel", found.mean((2, 3))), wanted.mean((2, 3))
             spatial = adapted("spatial", found.mean(1, keepdim=True)), wanted.mean(1, keepdim=True)
-            terms["channel"] = self.transfer_weight * distance(*channel, self.images)
-            terms["spatial"] = self.transfer_weight * distance(*spatial, self.images)
+            terms["channel"] = self.transfer_weight * distance(*channel)
+            terms["spatial"] = self.transfer_weight * distance(*spatial)
         if self.feature_weight:
             pair, mask = (adapted("feature", student), teacher), self._mask(student, teacher)
-            terms["feature"] = self.feature_weight * distance(*pair, self.images, mask)
+            terms["feature"] = self.feature_weight * distance(*pair, mask)
         if self.nonlocal_weight:
             pair = adapted("relation", adapted("student", student)), adapted("teacher", teacher)
-            terms["nonlocal"] = self.nonlocal_weight * distance(*pair, self.images)
+            terms["nonlocal"] = self.nonlocal_weight * distance(*pair)
         return terms
 
     def _mask(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -216,15 +218,11 @@ def attention_mask(student: Tensor, teacher: Tensor, temperature: float, summed:
     return mask.view_as(student) * mask.shape[1]
 
 
-def distance(
-    student: Tensor, teacher: Tensor, images: int | None = None, mask: Tensor | None = None
-) -> Tensor:
+def distance(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the L2 norm of a difference (B, ...), its squares times the mask.
 
-    Over the batches of all processes, or over as many ``images`` at a time and then averaged.
+    Over the batches of all processes, or the images of a group.
     """
     square = (student - teacher).square()
     square = square if mask is None else square * mask
-    if images is None:
-        return (shared_sum(square.sum()) + EPSILON).sqrt()
-    return torch.stack([(part.sum() + EPSILON).sqrt() for part in square.split(images)]).mean()
+    return (shared_sum(square.sum()) + EPSILON).sqrt()

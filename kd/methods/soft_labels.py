@@ -48,10 +48,14 @@ class SoftLabels(Method):
     """
     over_classes: Literal["sum", "mean"] | None = None
     """Of a candidate's terms; none: the mean of Bernoulli terms, the sum of categorical ones."""
+    over_levels: Literal["mean", "sum_of_means"] = "mean"
+    """One mean over all candidates, or the sum of the means over each level's (LD)."""
 
     @property
     def needs(self) -> Needs:
-        return Needs(both=frozenset({"candidates"}))
+        # Regions of a second stage belong to no level.
+        by_level = {"class_maps"} if self.over_levels == "sum_of_means" else set()
+        return Needs(both=frozenset({"candidates"} | by_level))
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_soft_labels``, a scalar."""
@@ -64,7 +68,12 @@ class SoftLabels(Method):
             each = each / wanted.shape[1]
         elif self.over_classes == "sum" and not categorical:
             each = each * wanted.shape[1]
-        return {"loss_soft_labels": self.weight * each.sum() / shared_count(len(each))}
+        if self.over_levels == "mean":
+            return {"loss_soft_labels": self.weight * each.sum() / shared_count(len(each))}
+        level = levels_of(chosen, student)
+        totals = each.new_zeros(len(student.level_priors)).index_add(0, level, each)
+        counts = torch.bincount(level, minlength=len(totals))
+        return {"loss_soft_labels": self.weight * (totals / shared_count(counts)).sum()}
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the student's boxes at the positives among the chosen candidates."""
@@ -87,6 +96,12 @@ def labels_of(candidates: Candidates, batch: Batch, background: int) -> Tensor:
     labels = torch.full_like(candidates.index, background)
     labels[candidates.instance >= 0] = candidates.positive.labels(batch)
     return labels
+
+
+def levels_of(candidates: Candidates, student: Any) -> Tensor:
+    """Return the neck level (P,) of candidates that are priors."""
+    ends = torch.tensor([len(priors) for priors in student.level_priors]).cumsum(0)
+    return torch.bucketize(candidates.index, ends.to(candidates.index.device), right=True)
 
 
 def bernoulli_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

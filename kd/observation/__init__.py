@@ -65,4 +65,9 @@ _OBSERVERS: dict[str, type[Observation]] = {
 
 def observe(detector: Any, batch: Batch, *, frozen: bool) -> Any:
     """Return the observation that fits a detector's head."""
-    return _OBSERVERS[observer_of(detector)](detector, batch, frozen=frozen)
+    return observer_class(detector)(detector, batch, frozen=frozen)
+
+
+def observer_class(detector: Any) -> type[DenseObservation]:
+    """Return the class of a detector's observations."""
+    return _OBSERVERS[observer_of(detector)]

@@ -52,6 +52,10 @@ class Batch:
     std: Tensor | None = None
     """(3,), what they were then divided by."""
 
+    def part(self, images: slice) -> Batch:
+        """Return the batch of some of the images."""
+        return replace(self, inputs=self.inputs[images], samples=self.samples[images])
+
     @cached_property
     def gt_boxes(self) -> list[Tensor]:
         """Per image (G, 4)."""
@@ -175,6 +179,12 @@ class Observation:
     def softmax(self) -> bool:
         """Whether the class outputs share one softmax, background last, or have a sigmoid each."""
         return not self.head.use_sigmoid_cls
+
+    def part(self, images: slice) -> Any:
+        """Return the observation of some of the batch's images, with this one's values."""
+        from kd.observation.parts import part_of
+
+        return part_of(self, images)
 
     def losses(self) -> dict[str, Any]:
         """Return mmdet's detection losses, and keep the label assignment they were made with."""

@@ -17,6 +17,10 @@ else:
     torch = LazyModule("torch")
 
 
+OUTPUTS = ("bbox_feats", "cls_score", "bbox_pred")
+"""Outputs of a second stage, in mmdet's terms: pooled features, class logits, encoded boxes."""
+
+
 class ProposalObservation(DenseObservation):
     """The first stage: ``logits``, ``boxes`` and ``assignment`` are those of the RPN (K = 1)."""
 
@@ -112,6 +116,15 @@ class TwoStageObservation(ProposalObservation):
         coder = self.detector.roi_head.bbox_head.bbox_coder
         return coder.encode(candidates.rois[candidates.index, 1:], candidates.truth(self.batch))
 
+    def region_outputs(self, rois: Tensor) -> dict[str, Tensor]:
+        """Return the outputs (R, ...) of the second stage that are known of RoIs (R, 5)."""
+        known = self._regions[id(rois)][1]
+        return {name: known[name] for name in OUTPUTS if name in known}
+
+    def add_region_outputs(self, rois: Tensor, outputs: dict[str, Tensor]) -> None:
+        """Store outputs of the second stage for RoIs (R, 5)."""
+        self._regions[id(rois)] = rois, outputs
+
     def _region(self, rois: Tensor) -> dict[str, Tensor]:
         """Return the second stage's outputs on RoIs, computed once for each set of them."""
         outputs = self._pooled(rois)
@@ -139,7 +152,7 @@ class TwoStageObservation(ProposalObservation):
                 outputs = method(neck, sampled)
                 self.candidates = self._candidates(sampled)
                 assert self.candidates.rois is not None
-                self._regions[id(self.candidates.rois)] = self.candidates.rois, outputs
+                self.add_region_outputs(self.candidates.rois, outputs)
                 return outputs
 
             return recorded

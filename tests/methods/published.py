@@ -10,7 +10,7 @@ A file ``golden/<preset>.npz`` holds the cases of one published loss. Keys:
 ``PORTS`` of the modules ``published_*`` compute the same terms with this project's code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def read(preset: str) -> Golden:
 
 
 def relative_differences(case: Case, port: Port) -> tuple[float, float]:
-    """Return the largest relative difference of a term and of a gradient.
+    """Return the largest relative difference of a term and of a gradient; NaN if one is NaN.
 
     Relative to the largest published value of that term or gradient; absolute where it is zero.
     """
@@ -69,7 +69,7 @@ def relative_differences(case: Case, port: Port) -> tuple[float, float]:
     }
     terms = port(inputs)
     assert terms.keys() == case.values.keys()
-    value = max(_relative(terms[name].detach(), case.values[name]) for name in terms)
+    value = largest([_relative(terms[name].detach(), case.values[name]) for name in terms])
     total = torch.stack([term.sum() for term in terms.values()]).sum()
     names = list(case.gradients)
     gradients = (
@@ -83,7 +83,12 @@ def relative_differences(case: Case, port: Port) -> tuple[float, float]:
         )
         for name, gradient in zip(names, gradients, strict=True)
     ]
-    return value, max(differences, default=0.0)
+    return value, largest(differences)
+
+
+def largest(numbers: Iterable[float]) -> float:
+    """Return the largest of some numbers, 0 without any, NaN if one is NaN."""
+    return torch.tensor([0.0, *numbers], dtype=torch.float64).max().item()
 
 
 def _relative(ours: Tensor, published: Tensor) -> float:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
-from kd.observation import Candidates, Channels, channels_of, observe
+from kd.observation import Candidates, Channels, Progress, channels_of, observe
 from kd.settings.library import Library
-from kd.settings.methods import resolve
+from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
@@ -340,6 +340,28 @@ def test_equal_logits_cost_nothing_one_class_included(stages):
     assert same.item() == pytest.approx(0, abs=1e-6)
 
 
+def test_whole_maps_of_the_backbone_have_one_term():
+    """Squares of 9 and of 4: 9 / 2 / 2 and 4 / 2 / 2 on two stages, wherever objects lie."""
+    layers = nn.ModuleDict({"stage0": nn.Identity(), "stage1": nn.Identity()})
+    student = staged([torch.full((1, 2, n, n), v) for n, v in ((8, 3.0), (4, 2.0))])
+    teacher = staged([torch.zeros_like(each) for each in student.stages])
+    found = losses((student, teacher), batch_of([ONE_CELL]), layers, **BACKBONE, backbone="whole")
+    assert {name: [x.item() for x in each] for name, each in found.items()} == {
+        "loss_defeat_stage": [2.25, 1]
+    }
+    only_background = OFF | {"backbone_background_weight": 1}
+    assert DeFeat(**only_background).needs.both == {"stages"}
+    assert DeFeat(**only_background, backbone="whole").needs.both == set()
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0), (500, 0.25), (2000, 1), (9000, 1)])
+def test_weights_rise_over_the_warm_up(step, rate):
+    batch = batch_of([ONE_CELL])
+    batch.progress = Progress(step)
+    found = losses(golden(), batch, warmup_steps=2000)
+    assert found["loss_defeat_object"][0].item() == pytest.approx(5 * rate)
+
+
 # --- Settings ------------------------------------------------------------------------------
 
 READ = {
@@ -363,8 +385,8 @@ READ = {
 @pytest.mark.parametrize("preset", READ)
 def test_presets_read_what_their_terms_need(preset):
     (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
-    assert settings.pop("method") == "defeat"
-    assert DeFeat(**settings).needs.both == READ[preset]
+    assert settings["method"] == "defeat"
+    assert method_of(settings).needs.both == READ[preset]
 
 
 def test_every_preset_is_tested():

@@ -11,7 +11,7 @@ from kd.errors import UserError
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
 from kd.observation import Channels, DenseObservation, Progress
 from kd.settings.library import Library
-from kd.settings.methods import resolve
+from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, STRIDES, batch_of, maps, total, view
 
@@ -23,7 +23,9 @@ CHANNELS = 5
 
 def variant(name: str, **settings: object) -> FineGrainedImitation:
     (found,) = resolve(name, {name: settings}, "retinanet", Library(CONFIGS), "tests").values()
-    return FineGrainedImitation(**{k: v for k, v in found.items() if k != "method"})
+    term = method_of(found)
+    assert isinstance(term, FineGrainedImitation)
+    return term
 
 
 def square_anchors() -> list[Tensor]:
@@ -45,7 +47,9 @@ EQUAL = batch_of([[16, 16, 32, 32]], [])
 
 @pytest.fixture
 def models() -> tuple[SimpleNamespace, SimpleNamespace]:
-    student = view(maps(0), gradients=True, level_priors=square_anchors())
+    anchors = square_anchors()
+    assignment = torch.zeros(2, sum(map(len, anchors)), dtype=torch.long)
+    student = view(maps(0), gradients=True, level_priors=anchors, assignment=assignment)
     return student, view(maps(1))
 
 
@@ -244,6 +248,14 @@ def test_the_port_of_ld_is_twice_the_sum_over_levels_of_the_mean_square(models):
         pairs = [each.neck[level].permute(0, 2, 3, 1)[mask.bool()] for each in models]
         wanted += nn.functional.mse_loss(*pairs) if len(pairs[0]) else 0
     torch.testing.assert_close(found, 5 * wanted)
+
+
+def test_the_port_of_ld_has_no_term_on_a_level_without_a_positive_prior(models):
+    models[0].assignment[:, : len(models[0].level_priors[0])] = -1
+    batch = batch_of([[24, 16, 40, 32], [0, 0, 60, 60]], [])
+    fine, coarse = losses(models, batch, variant("fgfi_ld"))["loss_fgfi"]
+    assert fine.item() == 0 and coarse.item() > 0
+    assert FineGrainedImitation(levels="positive").needs.student == {"anchors", "priors"}
 
 
 @pytest.mark.parametrize("psi", [-0.1, 1.1])

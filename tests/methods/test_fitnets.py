@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from kd.errors import UserError
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
 from kd.observation import Channels
+from kd.regions import center_masks
+from kd.settings.library import Library
+from kd.settings.methods import method_of, resolve
+from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, batch_of, maps, total, view
 
 torch.set_num_threads(1)
@@ -126,6 +130,52 @@ def test_objects_reach_the_cells_of_their_level_alone(models):
     fine, coarse = reached(models, region="object", batch=batch)
     assert torch.nonzero(fine).tolist() == [[0, 0, 0], [0, 0, 1]]
     assert not coarse.any()
+
+
+def anchors_of_gfl(height: int, width: int) -> tuple[list[Tensor], list[tuple[int, int]]]:
+    """One square anchor a cell of strides 8 to 128, with its center at the cell's corner."""
+    strides = [8, 16, 32, 64, 128]
+    sizes = [(-(-height // stride), -(-width // stride)) for stride in strides]
+    levels = []
+    for stride, (rows, columns) in zip(strides, sizes, strict=True):
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        center = torch.stack([x, y], -1).reshape(-1, 2) * stride
+        levels.append(torch.cat([center - 4 * stride, center + 4 * stride], 1).float())
+    return levels, sizes
+
+
+@pytest.mark.parametrize(
+    ("box", "cells"),
+    [
+        ([0, 0, 64, 64], [49, 9, 1, 0, 0]),
+        ([0, 0, 65, 65], [64, 16, 4, 1, 0]),
+        ([9, 9, 15, 15], [0, 0, 0, 0, 0]),
+    ],
+)
+def test_centers_strictly_inside_an_object_on_every_level(box, cells):
+    """The first is LD's own count on 256 x 192 pixels; a center on the border is outside."""
+    priors, sizes = anchors_of_gfl(192, 256)
+    masks = center_masks(batch_of([box]), priors, sizes)
+    assert [int(mask.sum()) for mask in masks] == cells
+
+
+def test_the_preset_of_ld_takes_centers_on_levels_with_a_positive_prior():
+    (settings,) = resolve("fitnets_object_ld", {}, "gfl", Library(CONFIGS), "tests").values()
+    priors, sizes = anchors_of_gfl(192, 256)
+    assignment = torch.full((1, sum(map(len, priors))), -1)
+    assignment[0, len(priors[0])] = 0  # a prior of the second level
+    neck = [torch.ones(1, 2, *size, requires_grad=True) for size in sizes]
+    student = SimpleNamespace(neck=neck, level_priors=priors, assignment=assignment)
+    teacher = SimpleNamespace(neck=[torch.zeros_like(level) for level in neck])
+    found = method_of(settings).losses(student, teacher, batch_of([[0, 0, 64, 64]]), ())
+    assert [each.item() for each in found["loss_fitnets"]] == [0, 2, 0, 0, 0]
+    total(found).backward()
+    assert [int(level.grad.ne(0).any(1).sum()) for level in neck] == [0, 9, 0, 0, 0]
+
+
+def test_levels_with_a_positive_prior_need_an_assignment():
+    assert FitNets(levels="positive").needs.student == {"priors"}
+    assert FitNets(region="center").needs.student == frozenset()
 
 
 def test_an_object_smaller_than_a_cell_has_one(models):

@@ -1,17 +1,27 @@
 """Losses that name a published form are equal to the published code on the same tensors.
 
-``python -m tests.methods.test_published`` prints the table of all of them.
+``python -m tests.methods.test_published`` prints the table of all of them, and writes it into
+``docs/methods/reductions.md``.
 """
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
-from tests.methods.published import FOLDER, Port, read, relative_differences
+from analysis.readme import insert
+from kd.files import write_text
+from kd.methods import names
+from kd.settings.library import Library
+from kd.settings.methods import known
+from tests.conftest import CONFIGS
+from tests.methods.published import FOLDER, Port, largest, read, relative_differences
 
 TOLERANCE = 1e-6
 FEWEST_CASES = 20
+PAGE = Path(__file__).parents[2] / "docs" / "methods" / "reductions.md"
 
 
 def ports() -> dict[str, Port]:
@@ -35,17 +45,54 @@ def test_values_and_gradients_equal_the_published_code(preset: str):
         assert value < TOLERANCE and gradient < TOLERANCE, case.name
 
 
+@pytest.mark.parametrize("preset", sorted(ports()))
+def test_golden_data_would_show_a_difference(preset: str):
+    """A term that is a thousandth too large differs in its value and in a gradient."""
+    golden, port = read(preset), ports()[preset]
+
+    def enlarged(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: 1.001 * term for name, term in port(inputs).items()}
+
+    pairs = [relative_differences(case, enlarged) for case in golden.cases]
+    value, gradient = (largest(column) for column in zip(*pairs, strict=True))
+    assert value > TOLERANCE and gradient > TOLERANCE
+
+
+def test_the_page_lists_the_same_presets():
+    """Digits depend on the processor, so they are not compared."""
+    shown = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\d+) \|", shown, re.MULTILINE)
+    recorded = {preset: read(preset) for preset in ports()}
+    assert rows == [
+        (preset, golden.source, str(len(golden.cases)))
+        for preset, golden in sorted(recorded.items())
+    ]
+
+
+def test_the_page_describes_every_method_and_every_preset_of_a_published_form():
+    text = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[0]
+    described = set(re.findall(r"`(\w+)`", text))
+    ports_of = {path.stem for path in (CONFIGS / "methods").glob("*.yaml") if _names_code(path)}
+    recorded = ports().keys() & set(known(Library(CONFIGS)))
+    assert {*recorded, *ports_of, *names()} <= described
+
+
+def _names_code(preset: Path) -> bool:
+    return preset.stem.endswith(("_up", "_ld", "_defeat", "_mmrazor", "_norm", "_rewrite", "_voc"))
+
+
 def table() -> str:
     """Return a Markdown table of presets, sources, cases and largest relative differences."""
     lines = ["| preset | source | cases | value | gradient |", "|---|---|---:|---:|---:|"]
     for preset, port in sorted(ports().items()):
         golden = read(preset)
         pairs = [relative_differences(case, port) for case in golden.cases]
-        value, gradient = (max(column) for column in zip(*pairs, strict=True))
+        value, gradient = (largest(column) for column in zip(*pairs, strict=True))
         numbers = f"{len(pairs)} | {value:.0e} | {gradient:.0e}"
         lines.append(f"| `{preset}` | {golden.source} | {numbers} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
+    write_text(PAGE, insert(PAGE.read_text(encoding="utf-8"), "golden", table(), PAGE))
     print(table())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from kd.errors import UserError
 from kd.methods.soft_labels import (
     SoftLabels,
     bernoulli_divergence,
@@ -16,6 +17,7 @@ from kd.methods.soft_labels import (
 )
 from kd.observation import Batch, Candidates
 from kd.settings.library import Library
+from kd.settings.methods import check_readable, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
@@ -149,6 +151,7 @@ def view(logits: Tensor, softmax: bool = False, instance: Tensor = INSTANCE) -> 
         logits=logits,
         candidates=Candidates(IMAGE, torch.arange(8), instance),
         candidate_softmax=softmax,
+        level_priors=[torch.zeros(8, 4)],
         candidate_logits=lambda candidates: logits[candidates.index],
         candidate_boxes=lambda candidates: candidates.index,
     )
@@ -248,6 +251,22 @@ def test_the_preset_of_ld_is_its_loss(models, quiet_mmdet):
     reference = KnowledgeDistillationKLDivLoss(loss_weight=10, T=2)
     student, teacher = (each.logits[POSITIVE] for each in models)
     torch.testing.assert_close(loss_of(models, **settings), reference(student, teacher))
+
+
+def test_means_of_levels_add_up(models):
+    """Positives 0 and 2 belong to the first level, 7 to the third; the second has none."""
+    for each in models:
+        each.level_priors = [torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(3, 4)]
+    student, teacher = (each.logits[POSITIVE] for each in models)
+    divergence = bernoulli_divergence(teacher, student, 1)
+    wanted = divergence[:2].mean() + divergence[2]
+    torch.testing.assert_close(loss_of(models, over_levels="sum_of_means"), wanted)
+
+
+def test_regions_of_a_second_stage_have_no_levels():
+    settings = resolve("soft_labels_ld", {}, "faster_rcnn", Library(CONFIGS), "tests")
+    with pytest.raises(UserError, match="reads class_maps, which detector 'faster_rcnn' does not"):
+        check_readable(settings, "faster_rcnn", "faster_rcnn", Library(CONFIGS), "tests")
 
 
 def test_a_softmax_over_one_class_knows_nothing():

@@ -1,0 +1,59 @@
+"""Losses of a method over groups of images, as each GPU of published code computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kd.lazy import LazyModule
+from kd.reduction import alone, shared_count
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kd.methods.base import Losses, Method
+    from kd.observation import Batch
+else:
+    torch = LazyModule("torch")
+
+
+def grouped_losses(
+    method: Method, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict
+) -> Losses:
+    """Return a method's losses of the joined batch, or their mean over groups of images.
+
+    ``method.images_per_group`` is the size of a group; the last one of a process may be smaller.
+    Within a group every count, norm and batch normalization covers its images alone. The mean is
+    over the groups of all processes. Arguments as for ``Method.losses``.
+    """
+    if method.images_per_group is None:
+        return method.losses(student, teacher, batch, adapters)
+    with alone():
+        parts = [
+            method.losses(*group, adapters) for group in _groups(method, student, teacher, batch)
+        ]
+    divisor = shared_count(len(parts))
+    return {name: _mean([part[name] for part in parts], divisor) for name in parts[0]}
+
+
+def _groups(
+    method: Method, student: Any, teacher: Any, batch: Batch
+) -> Iterator[tuple[Any, Any, Batch]]:
+    """Yield student, teacher and batch of each group."""
+    images, size = len(batch.inputs), method.images_per_group
+    assert size is not None
+    if images <= size:
+        yield student, teacher, batch
+        return
+    for start in range(0, images, size):
+        group = slice(start, min(start + size, images))
+        taught = method.needs.teacher == "detector"
+        yield student.part(group), teacher.part(group) if taught else teacher, batch.part(group)
+
+
+def _mean(values: list[Any], divisor: float | Tensor) -> Tensor | list[Tensor]:
+    """Return the sum of a term over groups, divided; by level where the term is."""
+    if isinstance(values[0], list):
+        return [torch.stack(level).sum(0) / divisor for level in zip(*values, strict=True)]
+    return torch.stack(values).sum(0) / divisor
