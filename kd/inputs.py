@@ -155,6 +155,10 @@ def entry_of(
     if "crops" in config:
         crops = config["crops"]
         same = crop_settings(name, dataset, crops["margin"], crops["min_side"]) == crops
+    elif f"{split}_dataloader" not in config:
+        raise UserError(
+            f"{directory / 'config.json'}: has no '{split}_dataloader'; compose the run again"
+        )
     else:
         current = split_config(dataset, split, classes_of(name, dataset), [])
         same = _locations(config[f"{split}_dataloader"]["dataset"]) == _locations(current)

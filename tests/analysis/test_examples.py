@@ -10,7 +10,8 @@ from analysis.examples import CORNERS, best_score, boxes, choose, compare, count
 from analysis.figures.examples import Examples
 from analysis.matching import pair
 from kd.errors import UserError
-from kd.files import write_json
+from kd.files import read_json, write_json
+from kd.settings.compose import split_config
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 
@@ -188,6 +189,9 @@ def project(tmp_path, monkeypatch):
 
     def make(name, found, methods=None, seed=0):
         run = write_run(tmp_path / name, methods, seed, dataset="pets")
+        split = split_config(Library().dataset("pets", "test"), "test", ["cat", "dog"], [])
+        config = read_json(run / "config.json") | {"test_dataloader": {"dataset": split}}
+        write_json(run / "config.json", config)
         write_detections(run, found)
         return run
 
