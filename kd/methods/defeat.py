@@ -11,6 +11,7 @@ from kd.imitation import adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import categorical_divergence
+from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count
 from kd.regions import object_mask, object_masks
 
@@ -70,6 +71,15 @@ class DeFeat(Method):
     backbone_background_weight: NonNegativeFloat = 0.0
     backbone_stages: PositiveInt = 2
     """How many stages, from the last: the author names stages 3 and 4 of a ResNet."""
+    level_sides: LevelSides = "scaled"
+    """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
+    ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
+    image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
+    its anchors state (``kd.pyramid``)."""
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self._neck and self.neck == "decoupled"
 
     @property
     def needs(self) -> Needs:
@@ -131,7 +141,7 @@ class DeFeat(Method):
 
     def _object_masks(self, student: Any, batch: Batch) -> list[Tensor]:
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
-        return object_masks(batch, student.strides, sizes)
+        return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
 
     def _backbone_regions(self, stages: list[Tensor], batch: Batch) -> list[Region]:
         mask = backbone_mask(batch)[:, None]

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.pyramid import LevelSides, sides_of
 from kd.regions import level_of
 
 if TYPE_CHECKING:
@@ -45,8 +46,17 @@ class FineGrainedImitation(Method):
     """2 N_p as in the paper, or that times the number of channels as in ports to pyramids."""
     adaptation: Adaptation = "3x3_relu"
     """Of the student's maps: the ports have no ReLU, LD's no layer."""
+    level_sides: LevelSides = "scaled"
+    """Of match ``assigned``: sides of a square object, in pixels, at which the second level begins,
+    the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
+    ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
+    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
     warmup_steps: NonNegativeInt = 400
     """Steps from the start of training for which the term is 0."""
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self.match == "assigned"
 
     @property
     def needs(self) -> Needs:
@@ -96,7 +106,8 @@ class FineGrainedImitation(Method):
             near = near_anchors(torch.cat(anchors), boxes, self.psi).any(1)
             by_level = near.split([len(priors) for priors in anchors])
         else:
-            own, finest_first = level_of(boxes, len(strides)), sorted(strides)
+            own = level_of(boxes, len(strides), sides_of(self.level_sides))
+            finest_first = sorted(strides)
             by_level = [
                 (near_anchors(priors, boxes, self.psi) & (own == finest_first.index(stride))).any(1)
                 for priors, stride in zip(anchors, strides, strict=True)

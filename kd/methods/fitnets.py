@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat, model_validator
 from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count
 from kd.regions import object_masks
 
@@ -42,12 +43,21 @@ class FitNets(Method):
     """``normalised``: United-Perception's, each image's map divided by its L2 norm."""
     adaptation: Adaptation = "none"
     """Of the student's maps."""
+    level_sides: LevelSides = "scaled"
+    """Of region ``object``: sides of a square object, in pixels, at which the second level begins,
+    the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
+    ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
+    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
 
     @model_validator(mode="after")
     def _whole_if_normalised(self) -> FitNets:
         if self.form == "normalised" and self.region != "whole":
             raise ValueError("the form 'normalised' is one of whole maps, not of a region")
         return self
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self.region == "object"
 
     @property
     def needs(self) -> Needs:
@@ -84,7 +94,7 @@ class FitNets(Method):
             return [None] * len(student.neck)
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
         if self.region == "object":
-            return object_masks(batch, student.strides, sizes)
+            return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
         counts = [len(priors) for priors in student.level_priors]
         positive = positive_cells(student.assignment, counts, sizes)
         return positive if self.region == "positive" else [1 - cells for cells in positive]
