@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -56,6 +57,8 @@ class Method(Part):
     """Its name in tables."""
     version: ClassVar[int] = 1
     """Raise it when the same settings compute other losses: the runs of the method are then new."""
+    weights: ClassVar[Mapping[str, str]] = {}
+    """The setting that weighs each term, by the term's name, for messages."""
     sides_per_stride: ClassVar[bool] = False
     """Read the setting ``level_sides``, of a method that has it, in strides of the finest level."""
 

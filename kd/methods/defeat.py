@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -48,6 +48,14 @@ class DeFeat(Method):
     """
 
     title = "DeFeat"
+    weights: ClassVar = {
+        "loss_defeat_object": "object_weight",
+        "loss_defeat_background": "background_weight",
+        "loss_defeat_neck": "object_weight",
+        "loss_defeat_positive": "positive_weight",
+        "loss_defeat_negative": "negative_weight",
+        "loss_defeat_rois": "positive_weight",
+    }
 
     neck: Literal["decoupled", "whole"] = "decoupled"
     """Objects and background apart, or the whole map at once, by ``object_weight``."""

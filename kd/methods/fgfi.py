@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
@@ -34,6 +34,9 @@ class FineGrainedImitation(Method):
     """
 
     title = "FGFI"
+    weights: ClassVar = {
+        "loss_fgfi": "weight",
+    }
 
     weight: NonNegativeFloat = 0.01
     """lambda; per channel, 0.01 is about 2.56 of 256 channels."""

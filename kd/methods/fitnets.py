@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, model_validator
 
@@ -33,6 +33,9 @@ class FitNets(Method):
     """
 
     title = "FitNets"
+    weights: ClassVar = {
+        "loss_fitnets": "weight",
+    }
 
     weight: NonNegativeFloat = 1.0
     region: Literal["whole", "positive", "negative", "object"] = "whole"

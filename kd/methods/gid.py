@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -51,6 +51,12 @@ class GeneralInstanceDistillation(Method):
 
     title = "GID"
     version = 2
+    weights: ClassVar = {
+        "loss_gid_feature": "feature",
+        "loss_gid_relation": "relation",
+        "loss_gid_cls": "alpha",
+        "loss_gid_reg": "beta",
+    }
     sides_per_stride = True
 
     feature: NonNegativeFloat = 5e-4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -36,6 +36,9 @@ class PredictionGuidedImitation(Method):
 
     title = "PFI"
     version = 2
+    weights: ClassVar = {
+        "loss_pfi": "weight",
+    }
 
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "probability"

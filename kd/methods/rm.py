@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -34,6 +34,10 @@ class RankMimicking(Method):
     """
 
     title = "RM"
+    weights: ClassVar = {
+        "loss_rm_cls": "weight",
+        "loss_rm_loc": "weight",
+    }
 
     weight: NonNegativeFloat = 4.0
     classification: bool = True

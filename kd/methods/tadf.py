@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -37,6 +37,11 @@ class TaskAdaptive(Method):
     """
 
     title = "TADF"
+    weights: ClassVar = {
+        "loss_tadf_neck": "feature_weight",
+        "loss_tadf_cls": "classification_weight",
+        "loss_tadf_reg": "regression_weight",
+    }
 
     feature_weight: NonNegativeFloat = 0.01
     """Of L_fea, 1 / (2 N_p) of squares summed over channels as in FGFI, whose weight it is."""

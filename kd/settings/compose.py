@@ -73,7 +73,7 @@ def fitted(
                 "because the detector's head states no strides"
             )
         chosen = method.fitted(pyramid) if pyramid else method
-        resolved[name] = {"method": settings["method"], **chosen.model_dump(mode="json")}
+        resolved[name] = {**settings, **chosen.model_dump(mode="json")}
     return resolved
 
 
