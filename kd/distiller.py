@@ -55,8 +55,6 @@ class Distiller(BaseModel):
         """Answers for the detector that teaches: kd.teacher_cache.TeacherCache."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
-        self.sources: dict[str, str] = {}
-        """The method, as the run names it, that each distillation loss comes from."""
         self.probed: dict[str, list[float]] | None = None
         self.probing = False
 
@@ -114,9 +112,7 @@ class Distiller(BaseModel):
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
                 adapters = cast(nn.ModuleDict, self.adapters[name])
-                computed = term.losses(student, teachers[term.needs.teacher], batch, adapters)
-                self.sources |= dict.fromkeys(computed, name)
-                losses |= computed
+                losses |= term.losses(student, teachers[term.needs.teacher], batch, adapters)
         return losses
 
     def _adapters(self) -> nn.ModuleDict:

@@ -75,7 +75,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
         model = bare(self.runner.model)
         for index, batch in enumerate(self.dataloader, start=done):
-            model.progress = Progress(self._iter, self._epoch, self.max_epochs)
+            model.progress = Progress(self._iter, self._epoch, self.max_epochs, self.max_iters)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -182,8 +182,7 @@ class StepLog(Hook):
         model = bare(runner.model)
         ended = self.end_of_epoch(runner.train_dataloader, batch_idx)
         for verdict in self.scale.add(step, model.probed, ended):
-            name = model.sources[verdict.term]
-            print(warning(verdict, name, model.terms[name]), file=sys.stderr, flush=True)
+            print(warning(verdict, model.terms), file=sys.stderr, flush=True)
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
         values = torch.stack([value.detach() for value in outputs.values()]).tolist()  # waits once

@@ -73,13 +73,16 @@ class TermScale:
         return Verdict(term, statistics.median(later), len(later), step)
 
 
-def warning(verdict: Verdict, name: str, method: Method) -> str:
-    """Return what is wrong with a term of a method and which setting changes it, in one line."""
+def warning(verdict: Verdict, methods: Mapping[str, Method]) -> str:
+    """Return what is wrong with a term and which setting of which method changes it, in one line.
+
+    ``methods``: those of the run, by name.
+    """
     weak = verdict.ratio < LOW
-    setting = method.weights.get(verdict.term)
-    remedy = f"raise '{setting}'" if weak else f"lower '{setting}'"
-    if setting is None:
-        remedy = "change its weight"
+    weights = {name: method.weights.get(verdict.term) for name, method in methods.items()}
+    owners = [(name, setting) for name, setting in weights.items() if setting]
+    name, setting = owners[0] if owners else ("+".join(methods), "its weight")
+    remedy = f"{'raise' if weak else 'lower'} {setting}"
     extent = f"below {LOW:g}: it teaches next to nothing"
     if not weak:
         extent = f"above {HIGH:g}: it outweighs the detection loss"

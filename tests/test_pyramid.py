@@ -236,5 +236,16 @@ def test_a_composed_term_states_its_sides(name: str) -> None:
     assert resolved["level_sides"] == ([28, 56] if method.sides_per_stride else [14, 28])
 
 
+@pytest.mark.parametrize(
+    ("size", "least"), [((1333, 800), 10), ((1000, 600), 10), ((256, 192), 2.5), ((128, 128), 1.25)]
+)
+def test_the_smallest_region_follows_the_images(size: tuple[int, int], least: float) -> None:
+    model = {"bbox_head": {"anchor_generator": {"strides": [8, 16, 32]}}}
+    for name, expected in (("gid", least), ("gid_rewrite", 10)):
+        terms = {name: settings_of(name, {}, False, LIBRARY, "test")}
+        (resolved,) = fitted(terms, model, size, "test").values()
+        assert resolved["least_side"] == expected
+
+
 def test_published_sides_double() -> None:
     assert published_sides(5) == PUBLISHED

@@ -99,13 +99,18 @@ def test_a_resumed_run_does_not_name_a_term_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "words"), [(0.0008, ["below 0.01", "raise 'weight'"]), (31.0, ["above 10", "lower"])]
+    ("ratio", "words"), [(0.0008, ["below 0.01", "raise weight"]), (31.0, ["above 10", "lower"])]
 )
 def test_the_message_has_method_term_ratio_and_setting(ratio: float, words: list[str]) -> None:
-    text = warning(Verdict("loss_pfi", ratio, 3, 200), "pfi_linear", PredictionGuidedImitation())
+    text = warning(Verdict("loss_pfi", ratio, 3, 200), {"pfi_linear": PredictionGuidedImitation()})
     assert "\n" not in text and text.startswith("warning: ")
     for word in [*words, "pfi_linear", "loss_pfi", f"{ratio:.2g}", "step 200", "kd methods"]:
         assert word in text
+
+
+def test_a_term_of_an_unknown_method_is_named_with_all_of_them() -> None:
+    text = warning(Verdict("loss_new", 0.001, 1, 5), {"new": PredictionGuidedImitation()})
+    assert "method 'new': the gradient of loss_new" in text and "raise its weight" in text
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -117,7 +122,7 @@ def test_every_weight_named_in_a_message_is_a_setting(name: str) -> None:
 # --- A run --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("weight", "word"), [(1e-7, "raise 'weight'"), (3.0, "lower 'weight'")])
+@pytest.mark.parametrize(("weight", "word"), [(1e-7, "raise weight"), (3.0, "lower weight")])
 def test_a_run_warns_once_of_a_term_out_of_scale(
     study: Callable[..., Any], capsys: pytest.CaptureFixture[str], weight: float, word: str
 ) -> None:
@@ -146,7 +151,6 @@ def test_every_loss_of_a_run_has_a_weight(study: Callable[..., Any]) -> None:
             model(**model.data_preprocessor(data, True), mode="loss")
             method = model.terms[run.method]
             assert set(model.distilled) <= set(method.weights), run.method
-            assert set(model.sources.values()) == {run.method}
 
 
 def test_a_profile_has_each_terms_ratio(study: Callable[..., Any]) -> None:

@@ -55,7 +55,10 @@ class FineGrainedImitation(Method):
     ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
     scale; SSD's are those that its anchors state (``kd.pyramid``)."""
     warmup_steps: NonNegativeInt = 400
-    """Steps from the start of training for which the term is 0."""
+    """Steps from the start of training for which the term is 0 (official code)."""
+    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the whole training that the warm-up takes at most. 400 steps are less than it in
+    every schedule of the papers, and most of a training of the small scales."""
 
     @property
     def assigns_levels(self) -> bool:
@@ -67,7 +70,12 @@ class FineGrainedImitation(Method):
 
     def reads(self, progress: Progress) -> frozenset[str]:
         """Return nothing before the warm-up's end."""
-        return frozenset() if progress.step < self.warmup_steps else self.needs.both
+        return frozenset() if self._warming_up(progress) else self.needs.both
+
+    def _warming_up(self, progress: Progress) -> bool:
+        """Return whether the term is still 0; of a training of unknown length by steps alone."""
+        longest = self.warmup_share * progress.steps if progress.steps else self.warmup_steps
+        return progress.step < min(self.warmup_steps, longest)
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a convolution per level, as ``adaptation`` says."""
@@ -75,7 +83,7 @@ class FineGrainedImitation(Method):
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_fgfi``, one term per level."""
-        if batch.progress.step < self.warmup_steps:
+        if self._warming_up(batch.progress):
             # No images: 0 whatever the maps hold, and a gradient for each adapter.
             idle = [adapted(adapters, i, maps[:0]).sum() for i, maps in enumerate(student.neck)]
             return {"loss_fgfi": idle}

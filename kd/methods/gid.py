@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -11,7 +11,7 @@ from kd.boxes import shares_inside
 from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.pyramid import SECOND_PER_STRIDE, LevelSides, published_sides, sides_of
+from kd.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
 from kd.reduction import shared_count
 from kd.regions import level_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torchvision import ops
 
     from kd.observation import Batch, Channels, DenseObservation
+    from kd.pyramid import Pyramid
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
@@ -32,6 +33,8 @@ CONSIDERED = 3000
 """Priors of an image, best first, that go into non-maximum suppression (author's code)."""
 CELLS, SAMPLES = 10, 2
 """Cells along a side of a pooled region, and samples along a side of each (author's code)."""
+LEAST_SIDE = 10.0
+"""Pixels that a side of a region exceeds in images of the published size (author's code)."""
 SEMI, NEGATIVE = 0.7, 0.3
 """Share of a region's area inside an object: at least in a semi-positive one, and what a negative
 one stays below (author's code)."""
@@ -77,8 +80,9 @@ class GeneralInstanceDistillation(Method):
     """Regions per image, K."""
     overlap: PositiveFloat = 0.3
     """IoU above which the lower score of two regions is left out."""
-    least_side: NonNegativeFloat = 10.0
-    """Pixels; a region with a side that is no longer is left out (rewrite)."""
+    least_side: NonNegativeFloat | Literal["scaled"] = "scaled"
+    """Pixels; a region with a side that is no longer is left out. ``scaled``: the rewrite's 10, by
+    the image size in whole octaves, which is 10 at the papers' scale (``kd.pyramid``)."""
     score: Literal["difference", "maxima"] = "difference"
     """The largest difference of a class, or the difference of the largest (rewrite)."""
     norm: Literal["euclidean", "squared"] = "euclidean"
@@ -118,6 +122,14 @@ class GeneralInstanceDistillation(Method):
     @property
     def _responding(self) -> bool:
         return bool(self.response and (self.alpha or self.beta))
+
+    def fitted(self, pyramid: Pyramid) -> Self:
+        """Return the settings with the sides of levels and of the smallest region in pixels."""
+        own = super().fitted(pyramid)
+        if own.least_side != "scaled":
+            return own
+        least = LEAST_SIDE * 2.0 ** octaves(pyramid.image_size)
+        return own.model_copy(update={"least_side": least})
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a 3x3 convolution for all levels; the student's widths are equal."""
@@ -171,7 +183,8 @@ class GeneralInstanceDistillation(Method):
         sizes = [sample.img_shape[:2] for sample in batch.samples]
         inside = [inside_image(own, *size) for own, size in zip(boxes, sizes, strict=True)]
         boxes = torch.stack(inside)
-        kept = (boxes[..., 2:] - boxes[..., :2] > self.least_side).all(2)
+        least = LEAST_SIDE if self.least_side == "scaled" else self.least_side
+        kept = (boxes[..., 2:] - boxes[..., :2] > least).all(2)
         if self.instances != "all":
             assert student.assignment is not None
             positive = student.assignment.gather(1, prior) >= 0

@@ -24,11 +24,14 @@ else:
 class PredictionGuidedImitation(Method):
     """Equations 7 to 9. No mask and no threshold; the weight is the paper's beta.
 
-    There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
-    draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
-    (d5c36191), which are presets ``pfi_mmrazor`` and ``pfi_mmrazor_norm``; neither has a layer for
-    unequal widths. SparseML's form, ``pfi_linear``, always has a projection without bias. Here a
-    1x1 convolution on the student is added only where channel counts differ.
+    There is no official code. Literally (preset ``pfi_literal``) the paper has probabilities and a
+    squared norm, with which the loss is a thousandth of detection, although its beta is to bring
+    both to the same scale. An unofficial draft in mmrazor takes raw logits with a linear form
+    (commit 4a47267d) and later with a norm (d5c36191), which are presets ``pfi_mmrazor`` and
+    ``pfi_mmrazor_norm``; neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
+    always has a projection without bias. Logits and the norm of an image, not squared, are the
+    default by the rule in docs/methods/README.md. Here a 1x1 convolution on the student is added
+    only where channel counts differ.
 
     Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
@@ -41,8 +44,10 @@ class PredictionGuidedImitation(Method):
     }
 
     weight: NonNegativeFloat = 1.5
-    input: Literal["probability", "logit"] = "probability"
-    reduction: Literal["squared", "linear", "norm"] = "squared"
+    input: Literal["probability", "logit"] = "logit"
+    """Class output whose difference guides; no source settles which."""
+    reduction: Literal["squared", "linear", "norm"] = "norm"
+    """Reduction of the products of both differences; see ``guided_distance``."""
     detach_prediction: bool = False
     """Whether the prediction difference only weights, without a gradient of its own."""
 
