@@ -167,7 +167,7 @@ def test_settings_of_a_table_go_over_those_of_a_preset() -> None:
             "method": "pfi",
             "weight": 1.5,
             "input": "logit",
-            "reduction": "norm",
+            "reduction": "image_norm",
             "detach_prediction": True,
         },
     }

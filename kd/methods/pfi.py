@@ -46,8 +46,9 @@ class PredictionGuidedImitation(Method):
     weight: NonNegativeFloat = 1.5
     input: Literal["probability", "logit"] = "logit"
     """Class output whose difference guides; no source settles which."""
-    reduction: Literal["squared", "linear", "norm"] = "norm"
-    """Reduction of the products of both differences; see ``guided_distance``."""
+    reduction: Literal["squared", "linear", "norm", "image_norm"] = "image_norm"
+    """Reduction of the products of both differences; see ``guided_distance``. ``image_norm`` does
+    not depend on the number of images."""
     detach_prediction: bool = False
     """Whether the prediction difference only weights, without a gradient of its own."""
 
@@ -105,11 +106,13 @@ def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
-    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: mean over images of
-    ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
+    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``image_norm``: mean over images of
+    ||P F||_2 / (H W); ``norm``: mean over images of ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
     of all processes.
     """
     product = gap * distance
+    if reduction == "image_norm":
+        return product.flatten(1).norm(dim=1).mean() / product[0].numel()
     if reduction == "squared":
         return product.square().mean()
     if reduction == "linear":

@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 LITERAL = {"input": "probability", "reduction": "squared"}
 """The paper's form, which the tests take unless they name another."""
-REDUCTIONS = ["squared", "linear", "norm"]
+REDUCTIONS = ["squared", "linear", "norm", "image_norm"]
 SIZES = [(4, 6), (2, 3), (1, 1)]
 """Rows and columns of the levels of the random maps."""
 
@@ -90,6 +90,7 @@ def test_reductions_of_two_cells_and_two_images_worked_out_by_hand():
         "squared": (9 + 16 + 0 + 1) / 4,
         "linear": (3 + 4 + 0 + 1) / 4,
         "norm": (math.sqrt(9 + 16) + math.sqrt(0 + 1)) / 2 / (2 * 1 * 2),
+        "image_norm": (math.sqrt(9 + 16) / 2 + math.sqrt(0 + 1) / 2) / 2,
     }
     assert found == pytest.approx(by_hand)
 
@@ -112,7 +113,7 @@ def test_logits_instead_of_probabilities():
     assert probable.item() == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_the_default_is_the_norm_of_products_over_logits(models):
+def test_the_default_is_the_norm_of_an_images_products_over_logits(models):
     student, teacher = models
     found = PredictionGuidedImitation().losses(student, teacher, None, ())["loss_pfi"]
     gap = (teacher.class_maps[0] - student.class_maps[0]).square().mean(1)
