@@ -107,8 +107,8 @@ def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
     ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``image_norm``: mean over images of
-    ||P F||_2 / (H W); ``norm``: mean over images of ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
-    of all processes.
+    ||P F||_2 / (H W); ``norm``: mean over images of ||P F||_2 / (B H W), which divides by the B
+    images twice (mmrazor d5c36191). B counts the images of all processes.
     """
     product = gap * distance
     if reduction == "image_norm":
