@@ -147,13 +147,13 @@ def augmented(root: Path, dataset: str, family: Any) -> list[torch.Tensor]:
     from mmdet.registry import DATASETS
     from mmengine.registry import DefaultScope
 
-    from kd.settings.compose import _split, classes_of
+    from kd.settings.compose import classes_of, split_config
 
     DefaultScope.get_instance("pyramid", scope_name="mmdet")
     entry = LIBRARY.dataset(dataset, "test").model_copy(update={"root": str(root)})
     steps = pipelines.training(family, (100, 100), [124.0, 116.0, 104.0])
     steps = [step for step in steps if step["type"] != "PhotoMetricDistortion"]
-    made = DATASETS.build(_split(entry, "train", classes_of(dataset, entry), steps))
+    made = DATASETS.build(split_config(entry, "train", classes_of(dataset, entry), steps))
     torch.manual_seed(0)
     np.random.seed(0)
     samples = (made[index]["data_samples"] for index in range(len(made)))
