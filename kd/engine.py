@@ -30,6 +30,8 @@ from kd.files import write_text
 from kd.launch import STOP_FILE, StopRequested
 from kd.meter import Meter, Spent, gpus_in_use
 from kd.observation import Progress
+from kd.term_scale import STEPS as PROBE_STEPS
+from kd.term_scale import TermScale, warning
 
 KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
@@ -78,7 +80,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
         model = bare(self.runner.model)
         for index, batch in enumerate(self.dataloader, start=done):
-            model.progress = Progress(self._iter, self._epoch, self.max_epochs)
+            model.progress = Progress(self._iter, self._epoch, self.max_epochs, self.max_iters)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -127,20 +129,25 @@ class StepLog(Hook):
     """Writes ``log.jsonl`` (one record per ``interval`` steps) and a progress line now and then.
 
     A record has every loss term, the share of each distillation term in the loss, the learning
-    rate and the rate in images per second. Those of the first ``probes`` steps and of each epoch's
-    last also have ``gradient_norm``: that of each distillation term, and of the student's own loss,
-    at the neck maps, by level.
+    rate and the rate in images per second. Those of the first ``probes`` steps, of a few later ones
+    and of each epoch's last also have ``gradient_norm``: that of each distillation term, and of the
+    student's own loss, at the neck maps, by level. A term whose gradient there is far below or
+    above that of detection is named on stderr once.
     """
 
     def __init__(self, interval: int = 10, probes: int = 3, every_seconds: float = 10.0) -> None:
         self.interval, self.probes, self.every_seconds = interval, probes, every_seconds
         self.times: deque[float] = deque(maxlen=50)
+        self.scale = TermScale()
 
     def before_train(self, runner: Runner) -> None:
         self.path = run_directory(runner) / "log.jsonl"
         self.title = " ".join(run_directory(runner).parts[-3:])
         if is_main_process():
             truncate(self.path, runner.iter)
+            if runner.iter and self.path.exists():
+                lines = self.path.read_text(encoding="utf-8").splitlines()
+                self.scale.restore(map(json.loads, lines), len(runner.train_dataloader))
         self.printed = time.monotonic()
         self.times.append(self.printed)
 
@@ -152,7 +159,8 @@ class StepLog(Hook):
         model = bare(runner.model)
         if hasattr(model, "probing"):
             last = self.end_of_epoch(runner.train_dataloader, batch_idx)
-            model.probing = bool(self.probes) and (runner.iter < self.probes or last)
+            due = runner.iter < self.probes or runner.iter + 1 in PROBE_STEPS or last
+            model.probing = bool(self.probes) and due
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -166,12 +174,20 @@ class StepLog(Hook):
             record = self._record(runner, outputs, step)
             if probing:
                 record["gradient_norm"] = model.probed
+                self._judge(runner, step, batch_idx)
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
         due = self.times[-1] - self.printed >= self.every_seconds
         if due or step in (1, runner.max_iters):
             self.printed = self.times[-1]
             print(self._line(runner, outputs, step), flush=True)
+
+    def _judge(self, runner: Runner, step: int, batch_idx: int) -> None:
+        """Name the terms on stderr that are far weaker or stronger than detection, each once."""
+        model = bare(runner.model)
+        ended = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        for verdict in self.scale.add(step, model.probed, ended):
+            print(warning(verdict, model.terms), file=sys.stderr, flush=True)
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
         values = torch.stack([value.detach() for value in outputs.values()]).tolist()  # waits once

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kd.lazy import LazyModule
+from kd.pyramid import published_sides
 
 if TYPE_CHECKING:
     import torch
@@ -21,22 +22,30 @@ else:
     torch = LazyModule("torch")
     rnn = LazyModule("torch.nn.utils.rnn")
 
-FINEST = 56.0
-"""Side of a square box, in pixels, at which levels begin to be told apart."""
 VALUES = 2**22
 """How many numbers are held at once where values of several boxes are compared."""
 
 
-def level_of(boxes: Tensor, levels: int, finest: float = FINEST, added: float = 1) -> Tensor:
+def level_of(
+    boxes: Tensor, levels: int, sides: Sequence[float] | None = None, added: float = 1
+) -> Tensor:
     """Return the pyramid level (...) of boxes (..., 4), xyxy in pixels: 0 is the finest.
 
-    Below a side of twice ``finest`` pixels it is 0; each doubling goes up one level. ``added``:
-    pixels added to a side. It is 1 in DeFeat's code (ggjy/DeFeat.pytorch c46a793d) and in
-    United-Perception, and 0 where regions are pooled (FPN's rule; detectron2, mmdet).
+    ``sides``: the sides of a square box, in pixels, at which the second level begins, the third,
+    and so on; None for the published ones. Levels beyond the last stay empty. A box's side is the
+    square root of its area. ``added``: pixels added to width and height. It is 1 in DeFeat's code
+    (ggjy/DeFeat.pytorch c46a793d) and in United-Perception, and 0 where regions are pooled (FPN's
+    rule; detectron2, mmdet).
     """
+    sides = published_sides(levels) if sides is None else sides[: levels - 1]
     width, height = (boxes[..., 2:] - boxes[..., :2] + added).unbind(-1)
-    level = torch.log2((width * height).sqrt() / finest + 1e-6).floor()
-    return level.clamp(0, levels - 1).long()
+    side = (width * height).sqrt()
+    # DeFeat adds 1e-6 to the ratio of the side to half of the first threshold.
+    slack = 1e-6 * sides[0] / 2 if sides else 0.0
+    level = torch.zeros_like(side, dtype=torch.long)
+    for begin in sides:
+        level += side + slack >= begin
+    return level
 
 
 def cells_of(boxes: Tensor, stride: float, height: int, width: int) -> Tensor:
@@ -54,15 +63,19 @@ def cells_of(boxes: Tensor, stride: float, height: int, width: int) -> Tensor:
 
 
 def object_masks(
-    batch: Batch, strides: list[int], sizes: list[tuple[int, int]], fill: Fill | None = None
+    batch: Batch,
+    strides: list[int],
+    sizes: list[tuple[int, int]],
+    fill: Fill | None = None,
+    sides: Sequence[float] | None = None,
 ) -> list[Tensor]:
     """Return, per level (B, H, W), the cells of the objects that belong to the level.
 
     ``sizes``: (H, W) of each level; ``fill``: what a cell of a box gets, 1 if None. Where boxes
-    overlap the larger value stays. ``level_of`` tells levels apart.
+    overlap the larger value stays. ``level_of`` assigns boxes to levels, by ``sides``.
     """
     boxes, real = _padded(batch.gt_boxes)
-    own = level_of(boxes, len(strides))
+    own = level_of(boxes, len(strides), sides)
     order = sorted(range(len(strides)), key=strides.__getitem__)
     return [
         _mask(boxes, real & (own == order.index(level)), strides[level], size, fill)

@@ -12,8 +12,9 @@ from torchvision import ops
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.crops import affine
 from kd.methods.dicod import Dicod, distance, object_crops
-from kd.methods.gid import CELLS, FINEST_PER_STRIDE, SAMPLES
+from kd.methods.gid import CELLS, SAMPLES
 from kd.observation import Batch
+from kd.pyramid import SECOND_PER_STRIDE
 
 # --- Masks ---------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ def pool(maps: list[Tensor], strides: list[int], rois: Tensor) -> Tensor:
     found = [maps[0].new_zeros(0, maps[0].shape[1], CELLS, CELLS)]
     for roi in rois:
         side = math.sqrt((roi[3] - roi[1] + 1) * (roi[4] - roi[2] + 1))
-        rank = math.floor(math.log2(side / (FINEST_PER_STRIDE * min(strides)) + 1e-6))
+        rank = math.floor(math.log2(side / (SECOND_PER_STRIDE / 2 * min(strides)) + 1e-6))
         stride = finest_first[min(max(rank, 0), len(strides) - 1)]
         level = maps[strides.index(stride)]
         found.append(ops.roi_align(level, roi[None], CELLS, 1 / stride, SAMPLES, True))

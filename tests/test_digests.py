@@ -133,7 +133,7 @@ EFFECTIVE: dict[str, tuple[Callable[[], None], Callable[..., bool]]] = {
         uses("rm"),
     ),
     "a setting of pfi": (
-        setting(EDITED, tables__pair__settings={"pfi": {"reduction": "norm"}}),
+        setting(EDITED, tables__pair__settings={"pfi": {"reduction": "linear"}}),
         uses("pfi"),
     ),
     "the learning rate": (setting("configs/schedules/tiny.yaml", lr=0.005), everything),

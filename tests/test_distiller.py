@@ -232,9 +232,7 @@ def test_a_distiller_refuses_a_teacher_that_does_not_fit(study):
 
 
 def test_adapters_are_trained_and_saved_but_are_no_part_of_the_detector(study):
-    run = last_run(
-        study, "pfi", teacher_detector="retinanet-wide", settings={"pfi": {"weight": 1e4}}
-    )
+    run = last_run(study, "pfi", teacher_detector="retinanet-wide", settings={"pfi": {"weight": 1}})
     runner = build_runner(run.config, run.directory)
     adapters = runner.model.adapters["pfi"]
     before = copied(adapters)

@@ -161,13 +161,13 @@ def test_settings_of_a_table_go_over_those_of_a_preset() -> None:
             "weight": 2.5,
             "classification": True,
             "localisation": True,
-            "score": "probability",
+            "score": "logit",
         },
         "pfi": {
             "method": "pfi",
             "weight": 1.5,
-            "input": "probability",
-            "reduction": "squared",
+            "input": "logit",
+            "reduction": "image_norm",
             "detach_prediction": True,
         },
     }

@@ -238,7 +238,8 @@ def test_scores_of_positives_are_those_of_all_priors(build, batch, family, boxes
     image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
     instance = data.gt_offsets[image] + student.assignment[image, prior]
     arguments = student, image, prior, torch.cat(data.gt_labels)[instance]
-    found, wanted = RankMimicking()._class_scores(*arguments), plain_forms.class_scores(*arguments)
+    term = RankMimicking(score="probability")
+    found, wanted = term._class_scores(*arguments), plain_forms.class_scores(*arguments)
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
     pair = [slopes(each.square().sum(), *student.class_maps) for each in (found, wanted)]
     torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-8)

@@ -17,6 +17,7 @@ from kd.files import read_json, write_text
 from kd.methods.base import DETECTION
 from kd.settings.plan import Plan, Row
 from kd.settings.run import Run, study_folder
+from kd.term_scale import STEPS as PROBE_STEPS
 
 FOLDER = Path("docs/evidence")
 ORIGIN = (
@@ -152,7 +153,11 @@ def _distilled(plan: Plan) -> Iterator[tuple[Row, Run]]:
 def _terms(row: Row, run: Run) -> Iterator[dict[str, Any]]:
     """Yield how much each term weighs in a run: share of the loss, gradients beside detection's."""
     found = logged(run.directory / "log.jsonl").records
-    probes = [record["gradient_norm"] for record in found if "gradient_norm" in record]
+    probes = [
+        record["gradient_norm"]
+        for record in found
+        if "gradient_norm" in record and record["step"] not in PROBE_STEPS
+    ]
     for term in found[-1]["share"]:
         share = fmean(record["share"][term] for record in found)
         ratios = [_norm(probe[term]) / _norm(probe[DETECTION]) for probe in probes]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, PositiveInt
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kd.observation import Batch, Channels, Progress
+    from kd.pyramid import LevelSides, Pyramid
 
 Losses = dict[str, "Tensor | list[Tensor]"]
 DETECTION = "detection"
@@ -55,6 +57,10 @@ class Method(Part):
     """Its name in tables."""
     version: ClassVar[int] = 1
     """Raise it when the same settings compute other losses: the runs of the method are then new."""
+    weights: ClassVar[Mapping[str, str]] = {}
+    """The setting that weighs each term, by the term's name, for messages."""
+    sides_per_stride: ClassVar[bool] = False
+    """Read the setting ``level_sides``, of a method that has it, in strides of the finest level."""
 
     images_per_group: PositiveInt | None = None
     """Number of consecutive images whose losses are computed together; the mean over groups is
@@ -76,6 +82,19 @@ class Method(Part):
     def defaults(cls, two_stage: bool) -> dict[str, Any]:
         """Return settings that depend on the kind of detector, over the fields' defaults."""
         return {}
+
+    @property
+    def assigns_levels(self) -> bool:
+        """Return whether boxes are assigned to levels, by a setting ``level_sides``."""
+        return False
+
+    def fitted(self, pyramid: Pyramid) -> Self:
+        """Return the settings with those resolved that depend on levels and image size."""
+        if not self.assigns_levels:
+            return self
+        rule: LevelSides = self.level_sides  # type: ignore[attr-defined]
+        sides = pyramid.sides(rule, self.sides_per_stride)
+        return self.model_copy(update={"level_sides": sides})
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return the learned layers it needs, given the widths of both detectors' maps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
@@ -42,6 +42,13 @@ class Chen(Method):
     """
 
     title = "Chen 2017"
+    weights: ClassVar = {
+        "loss_chen_hint": "gamma",
+        "loss_chen_cls": "mu",
+        "loss_chen_reg": "lambda_",
+        "loss_chen_rpn_cls": "mu",
+        "loss_chen_rpn_reg": "lambda_",
+    }
 
     gamma: NonNegativeFloat = 0.5
     """Of the hint; published."""

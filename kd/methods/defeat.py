@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -12,6 +12,7 @@ from kd.imitation import adaptations, adapted, mean_over, squared_distance
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import categorical_divergence
+from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count
 from kd.regions import object_mask, object_masks
 
@@ -48,6 +49,14 @@ class DeFeat(Method):
     """
 
     title = "DeFeat"
+    weights: ClassVar = {
+        "loss_defeat_object": "object_weight",
+        "loss_defeat_background": "background_weight",
+        "loss_defeat_neck": "object_weight",
+        "loss_defeat_positive": "positive_weight",
+        "loss_defeat_negative": "negative_weight",
+        "loss_defeat_rois": "positive_weight",
+    }
 
     neck: Literal["decoupled", "whole"] = "decoupled"
     """Objects and background apart, or the whole map at once, by ``object_weight``."""
@@ -76,6 +85,15 @@ class DeFeat(Method):
     """How many stages, from the last: the author names stages 3 and 4 of a ResNet."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which all weights rise in proportion to the step, from 0 (United-Perception)."""
+    level_sides: LevelSides = "scaled"
+    """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
+    ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
+    image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
+    its anchors state (``kd.pyramid``)."""
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self._neck and self.neck == "decoupled"
 
     @property
     def needs(self) -> Needs:
@@ -141,7 +159,7 @@ class DeFeat(Method):
 
     def _object_masks(self, student: Any, batch: Batch) -> list[Tensor]:
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
-        return object_masks(batch, student.strides, sizes)
+        return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
 
     def _backbone_regions(self, stages: list[Tensor], batch: Batch) -> list[Region]:
         if self.backbone == "whole":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -45,14 +45,23 @@ class Dicod(Method):
     """
 
     title = "DICOD"
+    weights: ClassVar = {
+        "loss_dicod_cls": "lambda_kc",
+        "loss_dicod_loc": "lambda_l",
+        "loss_dicod_kd_loc": "lambda_kl",
+    }
 
     lambda_kc: NonNegativeFloat = 0.4
     """Weight of the classification distillation (equation 1)."""
     lambda_kl: NonNegativeFloat = 0.15
     """Weight of the localisation distillation in the classifier's stages (equation 10)."""
     lambda_l: NonNegativeFloat = 0.15
-    """Weight of the same distance in pixels (equation 11), as the detector normalises them: SSD's
-    are grey levels, those of the others are divided by about 58."""
+    """Weight of the same distance in pixels (equation 11), in the unit of ``pixel_unit``."""
+    pixel_unit: Literal["gray_level", "normalized"] = "gray_level"
+    """Unit of the distance in pixels. ``gray_level``: levels from 0 to 255 for every detector,
+    which is what the released configuration has, because SSD300 divides its images by 1.
+    ``normalized``: as the detector normalizes its images, so 0.15 weighs 57 times less with
+    detectors that divide by about 57. No source states the unit for those."""
     temperature: PositiveFloat = 2.0
     sigmoid: Literal["kl-bce", "kl-ce"] = "kl-bce"
     """Of a sigmoid head: a divergence per class (equations 5 to 7), or, in the code only, one of
@@ -163,7 +172,10 @@ class Dicod(Method):
         """Return what is compared of crops: their pixels, then stages, each averaged to cells."""
         found = []
         if self.lambda_l:
-            found.append(F.adaptive_avg_pool2d(objects, self.pixel_pool))
+            pixels = F.adaptive_avg_pool2d(objects, self.pixel_pool)
+            if self.pixel_unit == "gray_level" and batch.std is not None:
+                pixels = pixels * batch.std[:, None, None]
+            found.append(pixels)
         if self.lambda_kl:
             stages = teacher.stages(_seen(objects, teacher, batch), max(self.stages))
             found += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
@@ -16,6 +16,7 @@ from kd.imitation import (
 )
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.pyramid import LevelSides, sides_of
 from kd.regions import level_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class FineGrainedImitation(Method):
     """
 
     title = "FGFI"
+    weights: ClassVar = {
+        "loss_fgfi": "weight",
+    }
 
     weight: NonNegativeFloat = 0.01
     """lambda; per channel, 0.01 is about 2.56 of 256 channels."""
@@ -54,8 +58,20 @@ class FineGrainedImitation(Method):
     """2 N_p as in the paper, or that times the number of channels as in ports to pyramids."""
     adaptation: Adaptation = "3x3_relu"
     """Of the student's maps: the ports have no ReLU, LD's no layer."""
+    level_sides: LevelSides = "scaled"
+    """Of match ``assigned``: sides of a square object, in pixels, at which the second level begins,
+    the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
+    ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
+    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
     warmup_steps: NonNegativeInt = 400
-    """Steps from the start of training for which the term is 0."""
+    """Steps from the start of training for which the term is 0 (official code)."""
+    warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of the whole training that the warm-up takes at most. 400 steps are less than it in
+    every schedule of the papers, and most of a training of the small scales."""
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self.match == "assigned"
 
     @property
     def needs(self) -> Needs:
@@ -64,7 +80,12 @@ class FineGrainedImitation(Method):
 
     def reads(self, progress: Progress) -> frozenset[str]:
         """Return nothing before the warm-up's end."""
-        return frozenset() if progress.step < self.warmup_steps else self.needs.both
+        return frozenset() if self._warming_up(progress) else self.needs.both
+
+    def _warming_up(self, progress: Progress) -> bool:
+        """Return whether the term is still 0; of a training of unknown length by steps alone."""
+        longest = self.warmup_share * progress.steps if progress.steps else self.warmup_steps
+        return progress.step < min(self.warmup_steps, longest)
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a convolution per level, as ``adaptation`` says."""
@@ -72,7 +93,7 @@ class FineGrainedImitation(Method):
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_fgfi``, one term per level."""
-        if batch.progress.step < self.warmup_steps:
+        if self._warming_up(batch.progress):
             # No images: 0 whatever the maps hold, and a gradient for each adapter.
             idle = [adapted(adapters, i, maps[:0]).sum() for i, maps in enumerate(student.neck)]
             return {"loss_fgfi": idle}
@@ -109,7 +130,8 @@ class FineGrainedImitation(Method):
             near = near_anchors(torch.cat(anchors), boxes, self.psi).any(1)
             by_level = near.split([len(priors) for priors in anchors])
         else:
-            own, finest_first = level_of(boxes, len(strides)), sorted(strides)
+            own = level_of(boxes, len(strides), sides_of(self.level_sides))
+            finest_first = sorted(strides)
             by_level = [
                 (near_anchors(priors, boxes, self.psi) & (own == finest_first.index(stride))).any(1)
                 for priors, stride in zip(anchors, strides, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, model_validator
 
@@ -17,6 +17,7 @@ from kd.imitation import (
 )
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count
 from kd.regions import center_masks, object_masks
 
@@ -40,6 +41,9 @@ class FitNets(Method):
     """
 
     title = "FitNets"
+    weights: ClassVar = {
+        "loss_fitnets": "weight",
+    }
 
     weight: NonNegativeFloat = 1.0
     region: Literal["whole", "positive", "negative", "object", "center"] = "whole"
@@ -53,12 +57,21 @@ class FitNets(Method):
     """``normalised``: United-Perception's, each image's map divided by its L2 norm."""
     adaptation: Adaptation = "none"
     """Of the student's maps."""
+    level_sides: LevelSides = "scaled"
+    """Of region ``object``: sides of a square object, in pixels, at which the second level begins,
+    the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
+    ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
+    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
 
     @model_validator(mode="after")
     def _whole_if_normalised(self) -> FitNets:
         if self.form == "normalised" and self.region != "whole":
             raise ValueError("the form 'normalised' is one of whole maps, not of a region")
         return self
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self.region == "object"
 
     @property
     def needs(self) -> Needs:
@@ -98,7 +111,7 @@ class FitNets(Method):
             return [None] * len(student.neck)
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
         if self.region == "object":
-            return object_masks(batch, student.strides, sizes)
+            return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
         if self.region == "center":
             return center_masks(batch, student.level_priors, sizes)
         counts = [len(priors) for priors in student.level_priors]

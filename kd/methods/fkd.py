@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -57,6 +57,12 @@ class FeatureDistillation(Method):
     """
 
     title = "FKD"
+    weights: ClassVar = {
+        "loss_fkd_channel": "transfer_weight",
+        "loss_fkd_spatial": "transfer_weight",
+        "loss_fkd_feature": "feature_weight",
+        "loss_fkd_nonlocal": "nonlocal_weight",
+    }
 
     kind: Literal["one_stage", "two_stage"] = "one_stage"
     """The kind of detector, for the numbers below that are not given."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -10,6 +11,7 @@ from kd.boxes import shares_inside
 from kd.full_precision import full_precision
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
 from kd.reduction import shared_count
 from kd.regions import level_of
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torchvision import ops
 
     from kd.observation import Batch, Channels, DenseObservation
+    from kd.pyramid import Pyramid
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
@@ -30,9 +33,8 @@ CONSIDERED = 3000
 """Priors of an image, best first, that go into non-maximum suppression (author's code)."""
 CELLS, SAMPLES = 10, 2
 """Cells along a side of a pooled region, and samples along a side of each (author's code)."""
-FINEST_PER_STRIDE = 14.0
-"""Pixels per stride of the finest level at which levels begin to be told apart: a square of 224
-pixels belongs to stride 16 (FPN's rule, and that of the author's code)."""
+LEAST_SIDE = 10.0
+"""Pixels that a side of a region exceeds in images of the published size (author's code)."""
 SEMI, NEGATIVE = 0.7, 0.3
 """Share of a region's area inside an object: at least in a semi-positive one, and what a negative
 one stays below (author's code)."""
@@ -52,6 +54,13 @@ class GeneralInstanceDistillation(Method):
 
     title = "GID"
     version = 2
+    weights: ClassVar = {
+        "loss_gid_feature": "feature",
+        "loss_gid_relation": "relation",
+        "loss_gid_cls": "alpha",
+        "loss_gid_reg": "beta",
+    }
+    sides_per_stride = True
 
     feature: NonNegativeFloat = 5e-4
     """Weight of the feature term, lambda_1."""
@@ -71,8 +80,9 @@ class GeneralInstanceDistillation(Method):
     """Regions per image, K."""
     overlap: PositiveFloat = 0.3
     """IoU above which the lower score of two regions is left out."""
-    least_side: NonNegativeFloat = 10.0
-    """Pixels; a region with a side that is no longer is left out (rewrite)."""
+    least_side: NonNegativeFloat | Literal["scaled"] = "scaled"
+    """Pixels; a region with a side that is no longer is left out. ``scaled``: the rewrite's 10, by
+    the image size in whole octaves, which is 10 at the papers' scale (``kd.pyramid``)."""
     score: Literal["difference", "maxima"] = "difference"
     """The largest difference of a class, or the difference of the largest (rewrite)."""
     norm: Literal["euclidean", "squared"] = "euclidean"
@@ -82,6 +92,11 @@ class GeneralInstanceDistillation(Method):
     adapter: Literal["always", "where_widths_differ"] = "always"
     """When a 3x3 convolution, shared over levels, is put on the student's maps; the rewrite makes
     one and never applies it."""
+    level_sides: LevelSides = "scaled"
+    """Sides of a square region, in pixels, at which the second level begins, the third, and so on.
+    ``published``: 28 strides of the finest level and its doubles, so that a square of 224 pixels
+    belongs to stride 16 (FPN's rule, and that of the author's code). ``scaled``: these by the image
+    size, in whole octaves, which is ``published`` at the papers' scale (``kd.pyramid``)."""
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
     a point responds inside a region."""
@@ -89,6 +104,10 @@ class GeneralInstanceDistillation(Method):
     """Let the anchors of the highest IoU with a region respond too, however low that IoU is. The
     paper assigns regions as the detector assigns objects, and RetinaNet's assigner has such
     low-quality matches, in mmdet as in the rewrite (``anchor_matcher`` of detectron2)."""
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self._pooled
 
     @property
     def needs(self) -> Needs:
@@ -103,6 +122,14 @@ class GeneralInstanceDistillation(Method):
     @property
     def _responding(self) -> bool:
         return bool(self.response and (self.alpha or self.beta))
+
+    def fitted(self, pyramid: Pyramid) -> Self:
+        """Return the settings with the sides of levels and of the smallest region in pixels."""
+        own = super().fitted(pyramid)
+        if own.least_side != "scaled":
+            return own
+        least = LEAST_SIDE * 2.0 ** octaves(pyramid.image_size)
+        return own.model_copy(update={"least_side": least})
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a 3x3 convolution for all levels; the student's widths are equal."""
@@ -156,7 +183,8 @@ class GeneralInstanceDistillation(Method):
         sizes = [sample.img_shape[:2] for sample in batch.samples]
         inside = [inside_image(own, *size) for own, size in zip(boxes, sizes, strict=True)]
         boxes = torch.stack(inside)
-        kept = (boxes[..., 2:] - boxes[..., :2] > self.least_side).all(2)
+        least = LEAST_SIDE if self.least_side == "scaled" else self.least_side
+        kept = (boxes[..., 2:] - boxes[..., :2] > least).all(2)
         if self.instances != "all":
             assert student.assignment is not None
             positive = student.assignment.gather(1, prior) >= 0
@@ -173,7 +201,7 @@ class GeneralInstanceDistillation(Method):
         if "shared" in adapters:
             found = [adapters["shared"](level) for level in found]
         wanted = [full_precision(level.detach()) for level in teacher.neck]
-        return pool([wanted, found], student.strides, rois)
+        return pool([wanted, found], student.strides, rois, sides_of(self.level_sides))
 
     def _response(
         self, student: DenseObservation, teacher: DenseObservation, regions: list[Tensor]
@@ -256,13 +284,21 @@ def join(regions: list[Tensor]) -> Tensor:
     return torch.cat(rows)
 
 
-def pool(models: list[list[Tensor]], strides: list[int], rois: Tensor) -> list[Tensor]:
+def pool(
+    models: list[list[Tensor]],
+    strides: list[int],
+    rois: Tensor,
+    sides: Sequence[float] | None = None,
+) -> list[Tensor]:
     """Return RoIAlign features (R, C, 10, 10) of each model's maps by level.
 
-    Each region's come from the level that fits its size.
+    Each region's come from the level that fits its size, by ``sides``: those at which the second
+    level begins, the third, and so on, or None for the published ones.
     """
     order = sorted(range(len(strides)), key=strides.__getitem__)
-    own = level_of(rois[:, 1:], len(order), FINEST_PER_STRIDE * min(strides), added=0)
+    if sides is None:
+        sides = published_sides(len(order), SECOND_PER_STRIDE * min(strides))
+    own = level_of(rois[:, 1:], len(order), sides, added=0)
     ranks = torch.arange(len(order), device=own.device)[:, None]
     counts = (own == ranks).sum(1).tolist()
     by_level = own.argsort(stable=True)

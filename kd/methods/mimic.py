@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -29,6 +29,9 @@ class Mimic(Method):
     """
 
     title = "Mimic"
+    weights: ClassVar = {
+        "loss_mimic": "weight",
+    }
 
     weight: NonNegativeFloat = 1.0
     form: Literal["paper", "united_perception"] = "paper"

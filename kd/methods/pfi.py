@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -24,11 +24,14 @@ else:
 class PredictionGuidedImitation(Method):
     """Equations 7 to 9. No mask and no threshold; the weight is the paper's beta.
 
-    There is no official code. The paper's norm is squared (``reduction: squared``); an unofficial
-    draft in mmrazor takes raw logits with a linear form (commit 4a47267d) and later with a norm
-    (d5c36191), which are presets ``pfi_mmrazor`` and ``pfi_mmrazor_norm``; neither has a layer for
-    unequal widths. SparseML's form, ``pfi_linear``, always has a projection without bias. Here a
-    1x1 convolution on the student is added only where channel counts differ.
+    There is no official code. Literally (preset ``pfi_literal``) the paper has probabilities and a
+    squared norm, with which the loss is a thousandth of detection, although its beta is to bring
+    both to the same scale. An unofficial draft in mmrazor takes raw logits with a linear form
+    (commit 4a47267d) and later with a norm (d5c36191), which are presets ``pfi_mmrazor`` and
+    ``pfi_mmrazor_norm``; neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
+    always has a projection without bias. Logits and the norm of an image, not squared, are the
+    default by the rule in docs/methods/README.md. Here a 1x1 convolution on the student is added
+    only where channel counts differ.
 
     Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
@@ -36,10 +39,16 @@ class PredictionGuidedImitation(Method):
 
     title = "PFI"
     version = 2
+    weights: ClassVar = {
+        "loss_pfi": "weight",
+    }
 
     weight: NonNegativeFloat = 1.5
-    input: Literal["probability", "logit"] = "probability"
-    reduction: Literal["squared", "linear", "norm"] = "squared"
+    input: Literal["probability", "logit"] = "logit"
+    """Class output whose difference guides; no source settles which."""
+    reduction: Literal["squared", "linear", "norm", "image_norm"] = "image_norm"
+    """Reduction of the products of both differences; see ``guided_distance``. ``image_norm`` does
+    not depend on the number of images."""
     detach_prediction: bool = False
     """Whether the prediction difference only weights, without a gradient of its own."""
 
@@ -97,11 +106,13 @@ def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
     """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
-    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``norm``: mean over images of
-    ||P F||_2 / (B H W), which divides by the B images twice (mmrazor d5c36191). B counts the images
-    of all processes.
+    ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``image_norm``: mean over images of
+    ||P F||_2 / (H W); ``norm``: mean over images of ||P F||_2 / (B H W), which divides by the B
+    images twice (mmrazor d5c36191). B counts the images of all processes.
     """
     product = gap * distance
+    if reduction == "image_norm":
+        return product.flatten(1).norm(dim=1).mean() / product[0].numel()
     if reduction == "squared":
         return product.square().mean()
     if reduction == "linear":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
@@ -23,23 +23,29 @@ else:
 class RankMimicking(Method):
     """Equations 5 and 6, summed over the class rank and the localisation rank (Table 4).
 
-    There is no official code. The paper speaks of classification scores, hence the default of
-    ``score``; an unofficial draft (mmrazor commit 4a47267d) used logits. The weight is the
-    paper's alpha. Every object of the batch counts in M, one without a positive prior as zero. The
-    draft averages objects within an image and then over images, has no localization rank, and fails
-    on an image without objects; its later versions sort the scores first.
+    There is no official code. The weight is the paper's alpha, which is to bring the loss to the
+    scale of detection. The paper speaks of classification scores (preset ``rm_score``), but does
+    not say whether these are probabilities, with which the loss stays far below that scale. An
+    unofficial draft (mmrazor commit 4a47267d) used logits, which are the default by the rule in
+    docs/methods/README.md. Every object of the batch counts in M, one without a positive prior as
+    zero. The draft averages objects within an image and then over images, has no localization rank,
+    and fails on an image without objects; its later versions sort the scores first.
 
     The score is that of the class output alone: the sigmoid of FCOS and ATSS without centerness,
     GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.
     """
 
     title = "RM"
+    weights: ClassVar = {
+        "loss_rm_cls": "weight",
+        "loss_rm_loc": "weight",
+    }
 
     weight: NonNegativeFloat = 4.0
     classification: bool = True
     localisation: bool = True
-    score: Literal["probability", "logit"] = "probability"
-    """What of the target class enters the softmax over priors."""
+    score: Literal["probability", "logit"] = "logit"
+    """Output of the target class that enters the softmax over priors."""
 
     @property
     def needs(self) -> Needs:

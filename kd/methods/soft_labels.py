@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -31,6 +31,9 @@ class SoftLabels(Method):
     """
 
     title = "Soft labels"
+    weights: ClassVar = {
+        "loss_soft_labels": "weight",
+    }
 
     weight: NonNegativeFloat = 1.0
     temperature: PositiveFloat = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -12,6 +12,7 @@ from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_di
 from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import labels_of
+from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count
 from kd.regions import object_masks
 
@@ -36,6 +37,11 @@ class TaskAdaptive(Method):
     """
 
     title = "TADF"
+    weights: ClassVar = {
+        "loss_tadf_neck": "feature_weight",
+        "loss_tadf_cls": "classification_weight",
+        "loss_tadf_reg": "regression_weight",
+    }
 
     feature_weight: NonNegativeFloat = 0.01
     """Of L_fea, 1 / (2 N_p) of squares summed over channels as in FGFI, whose weight it is."""
@@ -52,6 +58,11 @@ class TaskAdaptive(Method):
     regression: Literal["l1", "l2", "nearest"] = "l1"
     """Absolute or squared differences from the teacher, or the absolute ones from teacher or ground
     truth, whichever is nearer to the student's box."""
+    level_sides: LevelSides = "scaled"
+    """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
+    ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
+    image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
+    its anchors state (``kd.pyramid``)."""
     decay: bool = True
     """Whether every term is multiplied by 1 - (t - 1) / t_max in epoch t of t_max."""
 
@@ -59,6 +70,10 @@ class TaskAdaptive(Method):
     def defaults(cls, two_stage: bool) -> dict[str, Any]:
         """Return no weight for regions where there are none."""
         return {} if two_stage else {"classification_weight": 0.0, "regression_weight": 0.0}
+
+    @property
+    def assigns_levels(self) -> bool:
+        return self.feature_weight > 0
 
     @property
     def needs(self) -> Needs:
@@ -104,7 +119,7 @@ class TaskAdaptive(Method):
         """Return M by level (B, H, W)."""
         sizes = [tuple(level.shape[-2:]) for level in student.neck]
         fill = partial(gaussian, sigma_squared=self.sigma_squared)
-        return object_masks(batch, student.strides, sizes, fill)
+        return object_masks(batch, student.strides, sizes, fill, sides_of(self.level_sides))
 
     def _classification(self, student: Any, teacher: Any, batch: Batch) -> Tensor:
         chosen = student.candidates

@@ -68,6 +68,6 @@ def observe(detector: Any, batch: Batch, *, frozen: bool) -> Any:
     return observer_class(detector)(detector, batch, frozen=frozen)
 
 
-def observer_class(detector: Any) -> type[DenseObservation]:
+def observer_class(detector: Any) -> type[Observation]:
     """Return the class of a detector's observations."""
     return _OBSERVERS[observer_of(detector)]

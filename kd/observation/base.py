@@ -24,6 +24,8 @@ class Progress(NamedTuple):
     step: int = 0
     epoch: int = 0
     epochs: int = 1
+    steps: int = 0
+    """Steps of the whole training; 0 if they are not known."""
 
 
 START = Progress()

@@ -15,6 +15,7 @@ from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
+from kd.term_scale import ratios
 from kd.timing import spread
 
 Profile = dict[str, Any]
@@ -49,6 +50,7 @@ def profile(directory: Path, extent: Extent) -> Profile:
     return {
         **_about(trainee, data, directory, extent),
         **found,
+        "terms": _terms(trainee, data) if taught else {},
         "data": spread(measure.waits(trainee, extent.steps))._asdict(),
     }
 
@@ -75,6 +77,14 @@ def _about(trainee: Trainee, data: Any, directory: Path, extent: Extent) -> Prof
         "steps": extent.steps,
         "workers": extent.workers,
     }
+
+
+def _terms(trainee: Trainee, data: Any) -> dict[str, float]:
+    """Return each term's gradient at the neck over that of detection, with the run's weights."""
+    trainee.model.probing = True
+    trainee.losses(data)
+    trainee.model.probing = False
+    return ratios(trainee.model.probed)
 
 
 def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Extent) -> Profile:

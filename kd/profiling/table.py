@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.profiling.parts import DATA, in_order
+from kd.term_scale import HIGH, LOW
 
 Profile = dict[str, Any]
 
@@ -52,7 +53,15 @@ def summary(profile: Profile) -> list[str]:
         f"waiting for {DATA}: {1000 * wait:.1f} ms a step with {profile['workers']} loading "
         f"processes, {100 * wait / (wait + step):.0f} % of the two"
     )
-    return lines
+    return lines + [_scale(term, ratio) for term, ratio in profile.get("terms", {}).items()]
+
+
+def _scale(term: str, ratio: float) -> str:
+    """Return a term's gradient beside that of detection, and the bound that it is outside of."""
+    text = f"gradient of {term} at the neck: {ratio:.2g} times that of detection"
+    if ratio < LOW:
+        return f"{text}, below {LOW:g}"
+    return f"{text}, above {HIGH:g}" if ratio > HIGH else text
 
 
 def waits(profile: Profile, case: str, part: str) -> int:

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import UserError, suggest
+from kd.pyramid import Pyramid
 from kd.settings import pipelines
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
+from kd.settings.methods import method_of
 from kd.settings.parts import Checkpoint, Detector, Scale, Schedule
 from kd.settings.run import Run
 
@@ -40,6 +42,7 @@ def compose(
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
     test = pipelines.testing(family, size)
     if terms:
+        terms = fitted(terms, model, size, where)
         distiller = {"type": "Distiller", "student": model, "seed": run.seed}
         model = {**distiller, **_teachers(run), "methods": terms}
     return {
@@ -55,6 +58,23 @@ def compose(
         **training(schedule),
         "randomness": {"seed": run.seed},
     }
+
+
+def fitted(
+    terms: dict[str, Any], model: dict[str, Any], size: tuple[int, int], where: str
+) -> dict[str, Any]:
+    """Return the settings of terms, those resolved that depend on levels and image size."""
+    pyramid, resolved = Pyramid.of(model, size), {}
+    for name, settings in terms.items():
+        method = method_of(settings)
+        if pyramid is None and method.assigns_levels and isinstance(settings["level_sides"], str):
+            raise UserError(
+                f"{where}: term '{name}': key 'level_sides' must be a list of sides in pixels, "
+                "because the detector's head states no strides"
+            )
+        chosen = method.fitted(pyramid) if pyramid else method
+        resolved[name] = {**settings, **chosen.model_dump(mode="json")}
+    return resolved
 
 
 def imported(

@@ -398,3 +398,36 @@ def test_what_is_drawn(data, student):
     assert {name: each.shape for name, each in focus.crops.items()} == {
         "predicted": (3, 3, SIDE, SIDE), "object": (3, 3, SIDE, SIDE)
     }  # fmt: skip
+
+
+# --- The unit of pixels ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("std", [(57.0, 57.0, 57.0), (255.0, 255.0, 255.0), (58.4, 57.1, 57.4)])
+def test_the_pixel_term_is_the_same_for_every_normalization_of_the_images(data, student, std):
+    """SSD300 divides its images by 1: its gray levels are the published unit."""
+    gray = Batch(100 * data.inputs, data.samples, mean=torch.zeros(3), std=torch.ones(3))
+    scale = torch.tensor(std)
+    other = Batch(gray.inputs / scale[:, None, None], data.samples, mean=torch.zeros(3), std=scale)
+    settings = {"lambda_kc": 0, "lambda_kl": 0}
+    wanted = losses(student, gray, **settings)["loss_dicod_loc"]
+    found = losses(student, other, **settings)["loss_dicod_loc"]
+    assert wanted > 0
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+
+
+def test_images_divided_by_one_have_the_same_term_in_either_unit(data, student):
+    gray = Batch(100 * data.inputs, data.samples, mean=torch.zeros(3), std=torch.ones(3))
+    settings = {"lambda_kc": 0, "lambda_kl": 0}
+    units = "gray_level", "normalized"
+    pair = [losses(student, gray, pixel_unit=unit, **settings) for unit in units]
+    assert all(torch.equal(value, pair[1][term]) for term, value in pair[0].items())
+
+
+def test_in_the_unit_of_normalized_images_the_term_depends_on_the_detector(data, student):
+    settings = {"lambda_kc": 0, "lambda_kl": 0, "pixel_unit": "normalized"}
+    pair = [
+        losses(student, Batch(100 * data.inputs / std, data.samples), **settings)["loss_dicod_loc"]
+        for std in (1, 57)
+    ]
+    torch.testing.assert_close(pair[0], 57 * pair[1], rtol=1e-5, atol=0)

@@ -230,6 +230,19 @@ def test_warm_up_ends_after_its_steps(models, step, on):
     assert (total(losses(models, batch, term)) > 0).item() == on
 
 
+@pytest.mark.parametrize(
+    ("steps", "begin"), [(450, 23), (1500, 75), (12_413, 400), (88_716, 400), (0, 400)]
+)
+def test_warm_up_takes_at_most_a_twentieth_of_a_training(models, steps, begin):
+    """The papers' schedules, of 12,413 steps and more, have the 400 steps of the official code."""
+    batch, term = batch_of([[24, 16, 40, 32]], []), variant("fgfi", adaptation="none")
+    for step, on in ((begin - 1, False), (begin, True)):
+        progress = Progress(step, steps=steps)
+        object.__setattr__(batch, "progress", progress)
+        assert (total(losses(models, batch, term)) > 0).item() == on
+        assert bool(term.reads(progress)) == on
+
+
 def test_official_and_ported_settings():
     official, defeat, ld = map(variant, VARIANTS)
     assert (official.weight, official.divisor, official.warmup_steps) == (0.01, "cells", 400)

@@ -12,7 +12,9 @@ from kd.observation import Channels
 
 torch.set_num_threads(1)
 
-REDUCTIONS = ["squared", "linear", "norm"]
+LITERAL = {"input": "probability", "reduction": "squared"}
+"""The paper's form, which the tests take unless they name another."""
+REDUCTIONS = ["squared", "linear", "norm", "image_norm"]
 SIZES = [(4, 6), (2, 3), (1, 1)]
 """Rows and columns of the levels of the random maps."""
 
@@ -44,7 +46,8 @@ def models() -> tuple[View, View]:
 
 
 def losses(models: tuple[View, View], adapters: object = (), **settings: object) -> list[Tensor]:
-    terms = PredictionGuidedImitation(**settings).losses(*models, None, adapters)
+    term = PredictionGuidedImitation(**{**LITERAL, **settings})
+    terms = term.losses(*models, None, adapters)
     assert set(terms) == {"loss_pfi"}
     return terms["loss_pfi"]
 
@@ -87,6 +90,7 @@ def test_reductions_of_two_cells_and_two_images_worked_out_by_hand():
         "squared": (9 + 16 + 0 + 1) / 4,
         "linear": (3 + 4 + 0 + 1) / 4,
         "norm": (math.sqrt(9 + 16) + math.sqrt(0 + 1)) / 2 / (2 * 1 * 2),
+        "image_norm": (math.sqrt(9 + 16) / 2 + math.sqrt(0 + 1) / 2) / 2,
     }
     assert found == pytest.approx(by_hand)
 
@@ -107,6 +111,15 @@ def test_logits_instead_of_probabilities():
     sigmoids = [1 / (1 + math.exp(-z)) for z in (1, 3, 0, 1)]
     by_hand = ((sigmoids[0] - sigmoids[2]) ** 2 + (sigmoids[1] - sigmoids[3]) ** 2) / 2
     assert probable.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_default_is_the_norm_of_an_images_products_over_logits(models):
+    student, teacher = models
+    found = PredictionGuidedImitation().losses(student, teacher, None, ())["loss_pfi"]
+    gap = (teacher.class_maps[0] - student.class_maps[0]).square().mean(1)
+    distance = (teacher.neck[0] - student.neck[0]).square().mean(1)
+    norms = (gap * distance).flatten(1).norm(dim=1) / 24
+    torch.testing.assert_close(found[0], 1.5 / 3 * norms.mean())
 
 
 def test_each_level_and_image_counts_the_same_whatever_its_size(models):
@@ -240,7 +253,9 @@ def test_gradcheck(reduction):
 def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(
     distil_random_maps, channels, reduction
 ):
-    full, rounded = distil_random_maps(PredictionGuidedImitation(reduction=reduction), channels)
+    full, rounded = distil_random_maps(
+        PredictionGuidedImitation(input="probability", reduction=reduction), channels
+    )
     for wanted, found in zip(full["loss_pfi"], rounded["loss_pfi"], strict=True):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)

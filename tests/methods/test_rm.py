@@ -220,7 +220,8 @@ def models() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def losses(models: tuple[Tensor, ...], batch: Batch = BATCH, **settings: object) -> dict:
     teacher_logits, teacher_boxes, logits, boxes = models
     teacher, student = view(teacher_logits, teacher_boxes), view(logits, boxes)
-    return RankMimicking(**settings).losses(student, teacher, batch, {})
+    chosen = {"score": "probability", **settings}
+    return RankMimicking(**chosen).losses(student, teacher, batch, {})
 
 
 def by_loop(teacher: Tensor, student: Tensor) -> float:
@@ -307,7 +308,7 @@ def test_permuting_priors_in_both_models_changes_nothing(models):
     order = torch.randperm(8, generator=torch.Generator().manual_seed(3))
     batch_first = [each[:, order] for each in models]
     student = view(batch_first[2], batch_first[3], ASSIGNMENT[:, order])
-    found = RankMimicking().losses(student, view(*batch_first[:2]), BATCH, {})
+    found = RankMimicking(score="probability").losses(student, view(*batch_first[:2]), BATCH, {})
     for name, value in losses(models).items():
         torch.testing.assert_close(found[name], value)
 
@@ -326,7 +327,9 @@ def test_an_object_without_a_prior_counts_as_zero(models):
 def test_without_positive_priors_the_loss_is_zero_and_finite(models, batch):
     teacher, wide, logits, boxes = models
     nothing = torch.full_like(ASSIGNMENT, -1)
-    found = RankMimicking().losses(view(logits, boxes, nothing), view(teacher, wide), batch, {})
+    found = RankMimicking(score="probability").losses(
+        view(logits, boxes, nothing), view(teacher, wide), batch, {}
+    )
     sum(found.values()).backward()
     assert [value.item() for value in found.values()] == [0, 0]
     assert logits.grad.eq(0).all()
@@ -346,7 +349,7 @@ def test_the_weight_is_the_papers_alpha(models):
 
 
 def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(distil_random_maps):
-    full, rounded = distil_random_maps(RankMimicking())
+    full, rounded = distil_random_maps(RankMimicking(score="probability"))
     for name, value in rounded.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, full[name], rtol=0.01, atol=0)

@@ -43,11 +43,13 @@ def pair(build: Any, batch: Any) -> Any:
 
 
 def ranked(pair: SimpleNamespace, **settings: Any) -> dict[str, Tensor]:
-    return RankMimicking(**settings).losses(pair.student, pair.teacher, pair.batch, {})
+    chosen = {"score": "probability", **settings}
+    return RankMimicking(**chosen).losses(pair.student, pair.teacher, pair.batch, {})
 
 
 def imitated(pair: SimpleNamespace, **settings: Any) -> list[Tensor]:
-    term = PredictionGuidedImitation(**settings)
+    literal = {"input": "probability", "reduction": "squared"}
+    term = PredictionGuidedImitation(**{**literal, **settings})
     return term.losses(pair.student, pair.teacher, pair.batch, {})["loss_pfi"]
 
 

@@ -1,0 +1,267 @@
+"""Page of constants in pixels and steps: ``python -m analysis.constants_page``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd.classifiers.cutting import LEAST_MARGIN
+from kd.data.check import MEDIUM, SMALL
+from kd.files import write_text
+from kd.methods import get
+from kd.methods.defeat import BACKBONE_STRIDE
+from kd.pyramid import Pyramid
+from kd.settings import compose
+from kd.settings.datasets import Dataset
+from kd.settings.library import Library
+from kd.settings.methods import method_of, settings_of
+from kd.settings.parts import Scale, Schedule
+
+PAGE = Path("docs/constants.md")
+WHERE = "constants"
+IMAGES = {"coco2017": 117_266, "voc0712": 16_551, "bccd": 292}
+"""Training images with an object, of the data sets that are not drawn."""
+INTRODUCTION = """# Constants in pixels and steps
+
+Every constant with a unit of pixels, cells or training steps, with its value at each scale. The
+page is written by `python -m analysis.constants_page` from the composed configurations; a test
+keeps it current. Scale `smoke` and `mini` have the built-in images, `laptop` has BCCD, `paper` has
+COCO and Pascal VOC.
+
+## Rule
+
+A constant that was published for images of 800 px follows the images, in whole octaves of their
+shorter side, because the levels of a pyramid are octaves (`kd/pyramid.py`). Images of 800 px (COCO)
+and of 600 px (VOC) have the published values, since both were published with them. At 256 x 192 px
+the constant is a quarter of it, at 128 px an eighth. A preset that is named after published code
+keeps the published value. `tests/test_pyramid.py` checks that each level has objects at every
+scale, detector and data set."""
+EXCEPTIONS = """## Levels without objects
+
+- VOC at scale `paper`, pyramids of five levels: the coarsest begins at 896 px and images have at
+  most 1000 x 600. The published code has the same constant there.
+- GID at scale `paper` with strides 8 to 128: pooled regions reach the coarsest level from 1792 px
+  on, by FPN's rule, which the author's code has.
+- RoIAlign of the second stage has its own rule, `finest_scale`, the choice of a detector and no
+  mask. At the small scales its coarsest level gets proposals that are larger than any object, and
+  no object: lowered by one more octave it would pool 7 x 7 samples from less than 4 cells."""
+
+
+class Place(NamedTuple):
+    """A column: a scale, and a data set that it is used with."""
+
+    title: str
+    scale: str
+    dataset: str
+
+
+PLACES = (
+    Place("smoke", "smoke", "coco2017"),
+    Place("mini", "mini", "coco2017"),
+    Place("laptop", "laptop", "bccd"),
+    Place("paper, COCO", "paper", "coco2017"),
+    Place("paper, VOC", "paper", "voc0712"),
+)
+
+
+class Setup(NamedTuple):
+    """A detector at a place, composed."""
+
+    model: dict[str, Any]
+    pyramid: Pyramid
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Return the head that predicts at every prior."""
+        head: dict[str, Any] = self.model.get("rpn_head") or self.model["bbox_head"]
+        return head
+
+
+def main() -> None:
+    """Write the page."""
+    write_text(PAGE, page(Library()))
+
+
+def page(library: Library) -> str:
+    """Return the page: the rule, constants by detector, by method and by schedule, exceptions."""
+    parts = [INTRODUCTION, EXCEPTIONS, "## By detector"]
+    for detector in library.names("detectors"):
+        setups = [setup(detector, place, library) for place in PLACES]
+        title = library.detector(detector, WHERE).title
+        parts += [f"### {title}", _grid(["", *_titles()], _detector_rows(setups))]
+    parts += ["## By method", _grid(["setting", *_titles()], _method_rows(library))]
+    parts += ["## By schedule", _grid(["", *_titles()], _schedule_rows(library))]
+    parts += ["## The same at every scale", _grid(["constant", "value", "reason"], _fixed_rows())]
+    return "\n\n".join(parts) + "\n"
+
+
+def setup(detector: str, place: Place, library: Library) -> Setup:
+    """Return a detector's model and pyramid at a place."""
+    scale = library.scale(place.scale, WHERE)
+    dataset = _dataset(place, library)
+    model = compose.detector_model(detector, "r18", 8, "scratch", scale, library, WHERE)
+    size = compose._input_size(detector, dataset, scale, library, WHERE)
+    pyramid = Pyramid.of(model, size)
+    assert pyramid is not None
+    return Setup(model, pyramid)
+
+
+def _dataset(place: Place, library: Library) -> Dataset:
+    scale = library.scale(place.scale, WHERE)
+    return library.dataset(scale.datasets.get(place.dataset, place.dataset), WHERE)
+
+
+def _titles() -> list[str]:
+    return [place.title for place in PLACES]
+
+
+# --- Detectors ----------------------------------------------------------------------------------
+
+
+def _detector_rows(setups: list[Setup]) -> Iterator[list[str]]:
+    rows: dict[str, Callable[[Setup], str]] = {
+        "images, px": lambda each: "{} x {}".format(*each.pyramid.image_size),
+        "strides": lambda each: _listed(each.pyramid.strides),
+        "sides of priors by level, px": _priors,
+        "ranges of regression, px": _ranges,
+        "`level_sides` of masks, px": lambda each: _listed(each.pyramid.sides("scaled")),
+        "`level_sides` of pooled regions (GID), px": _pooled,
+        "`finest_scale` of RoIAlign, px": _finest_scale,
+        "least side of a predicted box, px": lambda each: _test(each, "min_bbox_size"),
+        "candidates before suppression": lambda each: _test(each, "nms_pre"),
+        "score threshold": lambda each: _test(each, "score_thr"),
+        "RoIs sampled for training": _sampled,
+    }
+    for title, cell in rows.items():
+        cells = [cell(each) for each in setups]
+        if any(cells):
+            yield [title, *cells]
+
+
+def _priors(each: Setup) -> str:
+    """Return the sides of square priors: of a level's smallest, or of all of YOLO's as w x h."""
+    priors = each.head.get("anchor_generator", {})
+    if "octave_base_scale" in priors:
+        return _listed(priors["octave_base_scale"] * s for s in each.pyramid.strides)
+    if "scales" in priors:
+        return _listed(scale * s for s in each.pyramid.strides for scale in priors["scales"])
+    if "min_sizes" in priors:
+        return _listed(priors["min_sizes"])
+    levels = reversed(priors.get("base_sizes", ()))
+    return "; ".join(", ".join(f"{w}x{h}" for w, h in level) for level in levels)
+
+
+def _ranges(each: Setup) -> str:
+    ranges = each.head.get("regress_ranges", ())
+    return _listed(high for _, high in ranges[:-1])
+
+
+def _pooled(each: Setup) -> str:
+    widths = each.head["in_channels"]
+    one_width = isinstance(widths, int) or len(set(widths)) == 1
+    return _listed(each.pyramid.sides("scaled", per_stride=True)) if one_width else ""
+
+
+def _finest_scale(each: Setup) -> str:
+    extractor = each.model.get("roi_head", {}).get("bbox_roi_extractor", {})
+    return _listed([extractor["finest_scale"]]) if extractor else ""
+
+
+def _test(each: Setup, key: str) -> str:
+    settings = each.model["test_cfg"]
+    stages = (
+        [settings.get("rpn", {}), settings.get("rcnn", {})] if "rpn" in settings else [settings]
+    )
+    return _listed(stage[key] for stage in stages if key in stage)
+
+
+def _sampled(each: Setup) -> str:
+    stages = each.model.get("train_cfg", {}).get("rcnn", [])
+    stages = stages if isinstance(stages, list) else [stages]
+    return _listed(stage["sampler"]["num"] for stage in stages[:1])
+
+
+# --- Methods and schedules ----------------------------------------------------------------------
+
+
+def _method_rows(library: Library) -> Iterator[list[str]]:
+    for name, detector, key in (
+        ("defeat", "retinanet", "level_sides"),
+        ("tadf", "faster_rcnn", "level_sides"),
+        ("gid", "retinanet", "level_sides"),
+        ("gid", "retinanet", "least_side"),
+        ("gid_rewrite", "retinanet", "level_sides"),
+        ("gid_rewrite", "retinanet", "least_side"),
+        ("defeat_voc", "faster_rcnn", "level_sides"),
+    ):
+        cells = [_resolved(name, detector, key, place, library) for place in PLACES]
+        yield [f"`{name}` on {library.detector(detector, WHERE).title}: `{key}`, px", *cells]
+    for name, key, unit in (("r50", "size", "px"), ("r50", "min_side", "px")):
+        cells = [_classifier(name, key, place, library) for place in PLACES]
+        yield [f"DICOD's classifier `{name}`: `{key}`, {unit}", *cells]
+
+
+def _resolved(name: str, detector: str, key: str, place: Place, library: Library) -> str:
+    """Return a setting of a method as a composed configuration states it."""
+    method = method_of(settings_of(name, {}, "rcnn" in detector, library, WHERE))
+    value = getattr(method.fitted(setup(detector, place, library).pyramid), key)
+    return _listed(value if isinstance(value, tuple) else [value])
+
+
+def _classifier(name: str, key: str, place: Place, library: Library) -> str:
+    scale: Scale = library.scale(place.scale, WHERE)
+    part = library.classifier(scale.classifiers.get(name, name), WHERE)
+    return str(getattr(part, key))
+
+
+def _schedule_rows(library: Library) -> Iterator[list[str]]:
+    used = [_schedule(place, library) for place in PLACES]
+    steps = [_steps(*each) for each in zip(used, PLACES, [library] * len(PLACES), strict=True)]
+    yield ["schedule", *(f"`{name}`" for name in used)]
+    yield ["steps", *(f"{count:,}" for count in steps)]
+    parts = [library.schedule(name, WHERE) for name in used]
+    yield ["warm-up of the learning rate, steps", *(str(each.warmup_iters) for each in parts)]
+    fgfi: Any = get("fgfi").model_validate({})
+    waits = [min(fgfi.warmup_steps, round(fgfi.warmup_share * count)) for count in steps]
+    yield ["warm-up of FGFI, steps", *map(str, waits)]
+
+
+def _schedule(place: Place, library: Library) -> str:
+    name = {"bccd": "bccd", "voc0712": "voc18"}.get(place.dataset, "1x")
+    scale: Scale = library.scale(place.scale, WHERE)
+    return scale.schedules.get(name, name)
+
+
+def _steps(name: str, place: Place, library: Library) -> int:
+    schedule: Schedule = library.schedule(name, WHERE)
+    dataset = _dataset(place, library)
+    images = dataset.generate.train if dataset.generate else IMAGES[place.dataset]
+    return schedule.epochs * -(-images // schedule.batch_size)
+
+
+def _fixed_rows() -> Iterator[list[str]]:
+    dicod: Any = get("dicod").model_validate({})
+    areas = f"{SMALL**0.5:.0f}², {MEDIUM**0.5:.0f}²"
+    yield ["areas of small, medium and large objects, px", areas, "COCO's definition, in pixels of "
+           "the image file; the built-in images have no large object"]  # fmt: skip
+    yield ["stride of DeFeat's backbone mask, px", str(BACKBONE_STRIDE), "resized to each stage"]
+    yield ["`pixel_pool` and `stage_pools` of DICOD, cells",
+           f"{dicod.pixel_pool}, {_listed(dicod.stage_pools)}", "relative to a box"]  # fmt: skip
+    yield ["least margin of an object's crop, px", str(LEAST_MARGIN), "room for shifts when a "
+           "classifier is trained; more than a tenth only of objects below 40 px"]  # fmt: skip
+    yield ["least side of a training box, px", "1", "mmdet's"]
+    yield ["samples along a side of a pooled region of GID, cells", "10", "relative to a region"]
+    yield ["output of RoIAlign, cells", "7", "relative to a region"]
+    yield ["largest stride of an FPN in bfloat16 on CPUs, px", "128", "a limit of the library"]
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _grid(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

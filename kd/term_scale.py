@@ -1,0 +1,94 @@
+"""Gradients of distillation terms at the neck beside that of detection, and a warning."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kd.methods.base import DETECTION, Method
+
+LOW, HIGH = 0.01, 10.0
+"""Bounds of the ratio outside of which a run warns (docs/methods/README.md states the rule)."""
+STEPS = (50, 100, 200)
+"""Steps with a probe, beside the first ones, where weights are as they were drawn."""
+FIRST = 3
+"""Steps whose probes do not count where there are later ones."""
+
+Norms = Mapping[str, list[float]]
+"""L2 norms of gradients at each neck level, by term and for ``DETECTION``."""
+
+
+class Verdict(NamedTuple):
+    """A term outside of the bounds."""
+
+    term: str
+    ratio: float
+    """Median over probes of its gradient over that of detection."""
+    probes: int
+    step: int
+
+
+def ratios(norms: Norms) -> dict[str, float]:
+    """Return each term's gradient norm over all levels, divided by that of detection.
+
+    Terms without a gradient are left out: those that act on the backbone alone, those that have not
+    begun, and those of a batch without objects.
+    """
+    lengths = {name: sum(level**2 for level in levels) ** 0.5 for name, levels in norms.items()}
+    detection = lengths.pop(DETECTION)
+    return {name: length / detection for name, length in lengths.items() if length and detection}
+
+
+class TermScale:
+    """Probes of a run's terms. Each term is judged once."""
+
+    def __init__(self) -> None:
+        self.probes: dict[str, list[tuple[int, float]]] = {}
+        self.judged: set[str] = set()
+
+    def restore(self, records: Iterable[Mapping[str, Any]], epoch_steps: int) -> None:
+        """Take over the probes of a run that is resumed, from the records of its log."""
+        for record in records:
+            if "gradient_norm" in record:
+                ended = record["step"] % epoch_steps == 0
+                self.add(record["step"], record["gradient_norm"], ended)
+
+    def add(self, step: int, norms: Norms, epoch_ended: bool) -> list[Verdict]:
+        """Add a probe; return the terms that are judged by it and lie outside of the bounds.
+
+        A term is judged at the last of ``STEPS`` or at the end of an epoch, whichever comes first.
+        """
+        for term, ratio in ratios(norms).items():
+            self.probes.setdefault(term, []).append((step, ratio))
+        if step < STEPS[-1] and not epoch_ended:
+            return []
+        verdicts = [self._verdict(term, step) for term in self.probes if term not in self.judged]
+        self.judged |= self.probes.keys()
+        return [verdict for verdict in verdicts if not LOW <= verdict.ratio <= HIGH]
+
+    def _verdict(self, term: str, step: int) -> Verdict:
+        probes = self.probes[term]
+        later = [ratio for at, ratio in probes if at > FIRST] or [ratio for _, ratio in probes]
+        return Verdict(term, statistics.median(later), len(later), step)
+
+
+def warning(verdict: Verdict, methods: Mapping[str, Method]) -> str:
+    """Return what is wrong with a term and which setting of which method changes it, in one line.
+
+    ``methods``: those of the run, by name.
+    """
+    weak = verdict.ratio < LOW
+    weights = {name: method.weights.get(verdict.term) for name, method in methods.items()}
+    owners = [(name, setting) for name, setting in weights.items() if setting]
+    name, setting = owners[0] if owners else ("+".join(methods), "its weight")
+    remedy = f"{'raise' if weak else 'lower'} {setting}"
+    extent = f"below {LOW:g}: it teaches next to nothing"
+    if not weak:
+        extent = f"above {HIGH:g}: it outweighs the detection loss"
+    return (
+        f"warning: method '{name}': the gradient of {verdict.term} at the neck is "
+        f"{verdict.ratio:.2g} times that of detection (median of {verdict.probes} "
+        f"probe{'s' * (verdict.probes > 1)} up to step {verdict.step}), {extent}; {remedy}, "
+        f"or choose another form (kd methods {name})"
+    )

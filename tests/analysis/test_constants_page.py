@@ -1,0 +1,37 @@
+"""The page of constants in pixels and steps."""
+
+import re
+
+from analysis.constants_page import PAGE, page
+from kd.settings.library import Library
+from tests.conftest import CONFIGS
+
+LIBRARY = Library(CONFIGS)
+TEXT = page(LIBRARY)
+
+
+def row(start: str) -> list[str]:
+    """Return the cells of the first row whose title begins so, without the title."""
+    (line, *_) = [each for each in TEXT.splitlines() if each.startswith(f"| {start}")]
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def test_the_page_is_current() -> None:
+    assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m analysis.constants_page`"
+
+
+def test_every_detector_and_scale_is_listed() -> None:
+    titles = {LIBRARY.detector(name, "test").title for name in LIBRARY.names("detectors")}
+    assert titles <= {*re.findall(r"^### (.*)$", TEXT, re.MULTILINE)}
+    header = next(line for line in TEXT.splitlines() if line.startswith("|  |"))
+    assert all(
+        any(scale in cell for cell in header.split("|")) for scale in LIBRARY.names("scales")
+    )
+
+
+def test_constants_are_published_ones_at_the_scale_of_the_papers_and_smaller_below() -> None:
+    assert row("`defeat` on RetinaNet") == [
+        *["14, 28"] * 2, "28, 56, 112", *["112, 224, 448, 896"] * 2,
+    ]  # fmt: skip
+    assert row("`gid` on RetinaNet: `least_side`") == ["1.25", "1.25", "2.5", "10", "10"]
+    assert row("warm-up of FGFI") == ["22", "75", "44", "400", "400"]
