@@ -21,6 +21,7 @@ from kd.settings.datasets import Shapes
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.plan import Plan, plan
+from tests import machine
 from tests.slurm import matrix
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -327,7 +328,7 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how much of each matrix was run: methods and detectors, failures on a cluster."""
+    """Print how much of each matrix was run, and why tests were skipped."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     trained = sum("test_matrix.py::test_trains" in name for name in passed)
     refused = sum("test_matrix.py::test_refused" in name for name in passed)
@@ -338,4 +339,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for number, line in enumerate(matrix.lines(terminalreporter.stats)):
         if number == 0:
             terminalreporter.write_line("failures on a Slurm cluster:")
+        terminalreporter.write_line(line)
+    for line in machine.skipped(terminalreporter.stats):
         terminalreporter.write_line(line)

@@ -27,7 +27,7 @@ PAGES = 10 * 8 * 2**24 // 4096
 """Of all tensors of all steps, more of a step than glibc ever keeps by itself."""
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc; run on a Linux with it")
 def test_what_builds_networks_keeps_freed_memory() -> None:
     """Without it most pages are mapped anew, unless the system happens to join them."""
     done = subprocess.run([sys.executable, "-c", STEPS], check=True, capture_output=True, text=True)

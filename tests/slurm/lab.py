@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 
 import pytest
 
+from tests.machine import NO_SLURM
 from tests.tiny import REPOSITORY
 
 CLUSTER = Path(__file__).parent / "cluster"
@@ -59,7 +60,7 @@ class Lab:
 
     def __init__(self, flavour: str, first_port: int = FIRST_PORT) -> None:
         if os.geteuid() != 0:
-            cannot(f"a Slurm cluster to test with needs root, this is user {os.geteuid()}")
+            cannot(NO_SLURM)
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-lab-"))
         self.folder.chmod(0o755)
         port, self.lock = reserve_ports(first_port)
@@ -68,7 +69,8 @@ class Lab:
             said = started.stderr.strip()
             self.stop()
             if started.returncode == CANNOT:
-                cannot(said)
+                reason = " ".join(said.split()).replace(f", see {self.folder}/apt.log", "")
+                cannot(f"Slurm's test cluster cannot start ({reason}); mend this as root")
             raise AssertionError(f"the cluster did not start:\n{said}")
 
     def environment(self, **more: str) -> dict[str, str]:
