@@ -4,6 +4,7 @@ torch and mmdet are imported when a fixture first needs them: many tests need ne
 """
 
 import gc
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -23,6 +24,10 @@ from kd.settings.parts import Scale
 from kd.settings.plan import Plan, plan
 from tests import machine
 from tests.slurm import matrix
+
+# Sums, and so digests of weights, depend on the number of threads. Processes that tests start
+# inherit it; several threads of each would also wait for each other on a machine with other work.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 8

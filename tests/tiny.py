@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
-
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ["triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross"]
 CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalises groups of 32 channels
