@@ -247,6 +247,29 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     return both
 
 
+@pytest.fixture
+def ballast(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make every step of distillation hold a block of 64 MB; return its bytes.
+
+    The other tensors of a tiny step take about 2 MB, of which a convolution's workspace depends on
+    the processor. The block makes the step's peak a property of the step alone.
+    """
+    import torch
+
+    from kd.distiller import Distiller
+
+    size, distillation = 2**26, Distiller.distillation
+
+    def loaded(self: Distiller, *arguments: Any) -> Any:
+        block = torch.empty(size, dtype=torch.uint8)
+        losses = distillation(self, *arguments)
+        del block
+        return losses
+
+    monkeypatch.setattr(Distiller, "distillation", loaded)
+    return size
+
+
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten training images of 64 x 64 pixels, generated."""

@@ -283,19 +283,21 @@ def test_each_part_has_the_most_there_was_while_it_ran():
     assert times.switched is None
 
 
-def test_a_longer_step_takes_more(trainee, data):
+def test_the_peak_of_a_step_is_that_of_its_tensors(trainee, data, ballast):
     distilled, alone = trainee("pfi"), trainee("pfi", alone=True)
     for each in (distilled, alone):
         each.step(data)
-    assert measure.peak_of(distilled, data) > measure.peak_of(alone, data) > 0
+    assert 1.1 * ballast > measure.peak_of(distilled, data) > ballast
+    assert ballast / 10 > measure.peak_of(alone, data) > 0
 
 
-def test_the_peaks_of_parts_are_those_of_a_step(trainee, data):
+def test_the_peaks_of_parts_are_those_of_a_step(trainee, data, ballast):
     distilled = trainee("pfi")
     with by_part(distilled) as charged:
         parts = charged.step(data)
         found = charged.peaks(data)
     assert found.keys() == parts.keys()
+    assert max(found.values()) == found["KD pfi"] > ballast
     assert max(found.values()) == pytest.approx(measure.peak_of(distilled, data), rel=0.1)
 
 
