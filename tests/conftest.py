@@ -294,25 +294,30 @@ def study(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CONFIGS, "configs")
     write_tiny_parts(shapes_root)
+    return plan_study
 
-    def planned(
-        methods: list[str],
-        settings: dict[str, Any] | None = None,
-        detectors: tuple[str, ...] = ("retinanet",),
-        teacher_detector: str | None = None,
-    ) -> Plan:
-        pair = {"teacher": "r18-w0.25", "student": BACKBONE, "teacher_detector": teacher_detector}
-        table = {
-            "title": "tiny", "dataset": "tiny", "schedule": "tiny", "detectors": list(detectors),
-            "pairs": [pair], "methods": methods, "settings": settings or {},
-        }  # fmt: skip
-        write("studies/tiny", title="tiny", source="none", tables={"only": table})
-        made = plan("tiny", "tiny", Library(Path("configs")))
-        for teacher in {run.teacher.name: run.teacher for run in made.runs.values() if run.teacher}:
-            save_random_weights(made.runs[teacher].config["model"], made.runs[teacher].directory)
-        return made
 
-    return planned
+def plan_study(
+    methods: list[str],
+    settings: dict[str, Any] | None = None,
+    detectors: tuple[str, ...] = ("retinanet",),
+    teacher_detector: str | None = None,
+    classifier: str | None = None,
+) -> Plan:
+    """Plan a study of the tiny parts in ``configs``; save random weights of its teachers."""
+    pair = {
+        "teacher": "r18-w0.25", "student": BACKBONE,
+        "teacher_detector": teacher_detector, "classifier": classifier,
+    }  # fmt: skip
+    table = {
+        "title": "tiny", "dataset": "tiny", "schedule": "tiny", "detectors": list(detectors),
+        "pairs": [pair], "methods": methods, "settings": settings or {},
+    }  # fmt: skip
+    write("studies/tiny", title="tiny", source="none", tables={"only": table})
+    made = plan("tiny", "tiny", Library(Path("configs")))
+    for teacher in {run.teacher.name: run.teacher for run in made.runs.values() if run.teacher}:
+        save_random_weights(made.runs[teacher].config["model"], made.runs[teacher].directory)
+    return made
 
 
 def write_tiny_parts(shapes_root: Path) -> None:
