@@ -5,8 +5,10 @@ torch and mmdet are imported when a fixture first needs them: many tests need ne
 
 import gc
 import os
+import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,6 +54,16 @@ def pytest_configure(config: pytest.Config) -> None:
     grammar.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed all generators before a test and its fixtures, so that no test depends on others."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
