@@ -1,7 +1,6 @@
 """A small study in every state, with figures counted by hand; and a browser that shows its page."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +105,9 @@ def written(request: Request = TINY) -> Page:
 def browser() -> Iterator[Browser]:
     """Return Chromium without a window."""
     path = machine.chromium()
-    # Its sandbox refuses to be started by root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    # Root cannot start its sandbox, nor can any user where the kernel denies user namespaces. The
+    # pages are this project's own. Containers may have a /dev/shm of 64 MB.
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=arguments)
         yield started
