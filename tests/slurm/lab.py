@@ -23,6 +23,9 @@ CLUSTER = Path(__file__).parent / "cluster"
 CANNOT = 77
 """Exit status of ``start.sh`` on a machine where it cannot work."""
 
+SLOWNESS = 5
+"""How many times slower than an idle machine one may be that has other work."""
+
 PORTS = 20
 FIRST_PORT, LAST_PORT = 18000, 30000
 FLAVOURS = {
@@ -46,11 +49,14 @@ class Queued:
 
 
 def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Ask again until the answer is true, and return it; fail when the time is up."""
-    deadline = time.monotonic() + seconds
+    """Ask again until the answer is true, and return it; fail when the time is up.
+
+    ``seconds``: what an idle machine may take; a loaded one is given ``SLOWNESS`` times as long.
+    """
+    deadline = time.monotonic() + SLOWNESS * seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
+            raise AssertionError(f"waited {SLOWNESS * seconds:g} s for {what}")
         time.sleep(0.1)
     return found
 
