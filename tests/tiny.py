@@ -123,8 +123,13 @@ def copy_run(run: Path, name: str) -> Path:
 
 def kd(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a process of its own, in the current folder."""
+    return python("kd", *arguments, **environment)
+
+
+def python(module: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a module with arguments in a process of its own, in the current folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "kd", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
