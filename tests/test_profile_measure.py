@@ -185,8 +185,10 @@ def test_proposals_are_part_of_the_bound_where_they_are_read(trainee, data):
 def test_crops_are_replayed_through_the_classifier(study, data, tmp_path):
     config = list(study(["rm"]).runs.values())[-1].config
     terms = resolve("dicod", {}, "retinanet", Library(), "tests")
-    model = {"type": "Distiller", "student": config["model"]["student"], "methods": terms}
-    taught = Trainee.build({**config, "model": model | classifier(terms, tmp_path)})
+    model = config["model"] | {"methods": terms} | classifier(terms, tmp_path)
+    for key in ("teacher", "checkpoint"):
+        del model[key]
+    taught = Trainee.build({**config, "model": model})
     replay = replay_of(taught, data)
     assert {call.part for call in replay.calls} == {"teacher classifier"}
     size = taught.model._teachers["classifier"].size
