@@ -250,6 +250,8 @@ def dicod(step: Step, term: Any) -> dict[str, Any]:
         stages = [teacher.stages(each, 0)[0] for each in seen]
     wanted, found = (each / term.temperature for each in (logits, step.student.logits[at]))
     divergence = sigmoid_kl(wanted, found).mean(1) * term.temperature**2
+    unit = std if getattr(term, "pixel_unit", "normalized") == "gray_level" else 1
+    predicted, real = predicted * unit, real * unit
     distances = [
         (F.adaptive_avg_pool2d(first, cells) - F.adaptive_avg_pool2d(second, cells)).abs().mean()
         for (first, second), cells in zip(((predicted, real), stages), (4, 8), strict=True)
