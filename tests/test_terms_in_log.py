@@ -21,7 +21,7 @@ ONE_STAGE: dict[str, dict[str, Any]] = {
     "fitnets": {"region": "positive", "adaptation": "3x3"},
     "soft_labels": {"boxes": "positive", "temperature": 2.0},
     "fgfi": {"warmup_steps": 0},
-    "fkd": {"form": "code", "images": 2},
+    "fkd": {"form": "code"},
     "gid": {"least_side": 4.0},
     "chen": {"margin": 0.1},
     "dicod": {"crop_size": 32},
