@@ -54,7 +54,6 @@ def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[s
         terms = resolve(method, {}, detector, LIBRARY, "distributed")
         found[method] = {
             "type": "Distiller",
-            "seed": 0,
             "student": student,
             "seed": 0,
             "teacher": teacher,

@@ -62,7 +62,6 @@ def cell(
             save_random_weights(teacher, taught)
         config = {
             "type": "Distiller",
-            "seed": 0,
             "student": student,
             "seed": 0,
             "teacher": teacher,
