@@ -133,7 +133,8 @@ def _models(scene: Scene, library: Library, folder: Path) -> dict[str, Any]:
         taught = {"teacher": teacher, "checkpoint": str(folder / "teacher.pth")}
         if "classifier" in teachers(terms):
             taught = {"classifier": classifier, "classifier_checkpoint": str(folder / "c.pth")}
-        models[name] = _built({"type": "Distiller", "student": student, "methods": terms, **taught})
+        model = {"type": "Distiller", "student": student, "seed": 0, "methods": terms, **taught}
+        models[name] = _built(model)
     return models
 
 

@@ -136,7 +136,8 @@ class _Pair:
     def distilled(self, method: str) -> dict[str, Any]:
         """Return the configuration of the student taught by a method."""
         terms = resolve(method, {}, self.detector, self.library, "benchmark")
-        model = {"type": "Distiller", "student": self.alone["model"], "methods": terms}
+        model = {"type": "Distiller", "student": self.alone["model"], "seed": 0}
+        model |= {"methods": terms}
         if "classifier" in teachers(terms):
             name = self.scale.classifiers.get("r50", "r50")
             config = compose_classifier(name, self.dataset, 0, self.library, "benchmark")["model"]

@@ -4,8 +4,11 @@ torch and mmdet are imported when a fixture first needs them: many tests need ne
 """
 
 import gc
+import os
+import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +24,12 @@ from kd.settings.datasets import Shapes
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.plan import Plan, plan
+from tests import machine
 from tests.slurm import matrix
+
+# Sums, and so digests of weights, depend on the number of threads. Processes that tests start
+# inherit it; several threads of each would also wait for each other on a machine with other work.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 8
@@ -46,6 +54,16 @@ def pytest_configure(config: pytest.Config) -> None:
     grammar.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed all generators before a test and its fixtures, so that no test depends on others."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -241,6 +259,29 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     return both
 
 
+@pytest.fixture
+def ballast(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Make every step of distillation hold a block of 64 MB; return its bytes.
+
+    The other tensors of a tiny step take about 2 MB, of which a convolution's workspace depends on
+    the processor. The block makes the step's peak a property of the step alone.
+    """
+    import torch
+
+    from kd.distiller import Distiller
+
+    size, distillation = 2**26, Distiller.distillation
+
+    def loaded(self: Distiller, *arguments: Any) -> Any:
+        block = torch.empty(size, dtype=torch.uint8)
+        losses = distillation(self, *arguments)
+        del block
+        return losses
+
+    monkeypatch.setattr(Distiller, "distillation", loaded)
+    return size
+
+
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten training images of 64 x 64 pixels, generated."""
@@ -265,25 +306,30 @@ def study(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CONFIGS, "configs")
     write_tiny_parts(shapes_root)
+    return plan_study
 
-    def planned(
-        methods: list[str],
-        settings: dict[str, Any] | None = None,
-        detectors: tuple[str, ...] = ("retinanet",),
-        teacher_detector: str | None = None,
-    ) -> Plan:
-        pair = {"teacher": "r18-w0.25", "student": BACKBONE, "teacher_detector": teacher_detector}
-        table = {
-            "title": "tiny", "dataset": "tiny", "schedule": "tiny", "detectors": list(detectors),
-            "pairs": [pair], "methods": methods, "settings": settings or {},
-        }  # fmt: skip
-        write("studies/tiny", title="tiny", source="none", tables={"only": table})
-        made = plan("tiny", "tiny", Library(Path("configs")))
-        for teacher in {run.teacher.name: run.teacher for run in made.runs.values() if run.teacher}:
-            save_random_weights(made.runs[teacher].config["model"], made.runs[teacher].directory)
-        return made
 
-    return planned
+def plan_study(
+    methods: list[str],
+    settings: dict[str, Any] | None = None,
+    detectors: tuple[str, ...] = ("retinanet",),
+    teacher_detector: str | None = None,
+    classifier: str | None = None,
+) -> Plan:
+    """Plan a study of the tiny parts in ``configs``; save random weights of its teachers."""
+    pair = {
+        "teacher": "r18-w0.25", "student": BACKBONE,
+        "teacher_detector": teacher_detector, "classifier": classifier,
+    }  # fmt: skip
+    table = {
+        "title": "tiny", "dataset": "tiny", "schedule": "tiny", "detectors": list(detectors),
+        "pairs": [pair], "methods": methods, "settings": settings or {},
+    }  # fmt: skip
+    write("studies/tiny", title="tiny", source="none", tables={"only": table})
+    made = plan("tiny", "tiny", Library(Path("configs")))
+    for teacher in {run.teacher.name: run.teacher for run in made.runs.values() if run.teacher}:
+        save_random_weights(made.runs[teacher].config["model"], made.runs[teacher].directory)
+    return made
 
 
 def write_tiny_parts(shapes_root: Path) -> None:
@@ -327,7 +373,7 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how much of each matrix was run: methods and detectors, failures on a cluster."""
+    """Print how much of each matrix was run, and why tests were skipped."""
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     trained = sum("test_matrix.py::test_trains" in name for name in passed)
     refused = sum("test_matrix.py::test_refused" in name for name in passed)
@@ -338,4 +384,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for number, line in enumerate(matrix.lines(terminalreporter.stats)):
         if number == 0:
             terminalreporter.write_line("failures on a Slurm cluster:")
+        terminalreporter.write_line(line)
+    for line in machine.skipped(terminalreporter.stats):
         terminalreporter.write_line(line)

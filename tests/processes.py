@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 import psutil
 
+PATIENCE = 600.0
+"""Seconds after which a test gives up: many times what a loaded machine takes."""
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+
+def until(condition: Callable[[], object]) -> None:
     """Wait for a condition; fail where it does not come to pass."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.02)

@@ -6,19 +6,18 @@ import pytest
 
 from kd.settings.library import Library
 from kd.settings.plan import plan
+from tests import machine
 
 ROOT = Path(__file__).parent.parent
-BCCD = ROOT.parent / "shared" / "data" / "bccd"
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """The composed configuration of the BCCD study's teacher, with the data linked in place."""
-    if not BCCD.is_dir():
-        pytest.skip(f"no BCCD data at {BCCD}")
+    data = machine.bccd()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "bccd").symlink_to(BCCD)
+    (tmp_path / "data" / "bccd").symlink_to(data)
     monkeypatch.chdir(tmp_path)
     return next(iter(plan("bccd", "laptop", Library()).runs.values())).config
 

@@ -3,14 +3,14 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kd.__main__ import main
 from kd.launch import FAILURE, forget_failures
+from tests.processes import until
 from tests.test_resume import change, logged
 from tests.tiny import STUDENT, copy_run, kd, make_project, write_run
 
@@ -34,13 +34,6 @@ def long(run: Path) -> Path:
     """Return a run that does not end by itself."""
     change(run, lambda config: config["train_cfg"].update(max_epochs=1000))
     return run
-
-
-def wait_until(reached: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def process_of(parent: int, rank: int) -> int:
@@ -107,7 +100,7 @@ def test_a_number_of_processes_that_is_none(
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_others_and_is_named(long: Path, rank: int) -> None:
     process = kd("train", long, "--processes", "2")
-    wait_until(lambda: logged(long) > 0)
+    until(lambda: logged(long) > 0)
     group = children(process.pid)
     os.kill(process_of(process.pid, rank), signal.SIGKILL)
     _, errors = process.communicate()
@@ -157,12 +150,12 @@ def test_what_a_process_of_this_start_failed_of_outlives_the_first_process(
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_ending_the_command_ends_its_processes(long: Path, sign: signal.Signals) -> None:
     process = kd("train", long, "--processes", "2")
-    wait_until(lambda: logged(long) > 0)
+    until(lambda: logged(long) > 0)
     group = children(process.pid)
     assert len(group) == 2
     process.send_signal(sign)
     _, errors = process.communicate()
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9, signal.SIGINT: 130}[sign]
     assert "Traceback" not in errors
-    wait_until(lambda: all(map(gone, group)))
+    until(lambda: all(map(gone, group)))
     assert not (long / "failure.json").exists()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from kd.__main__ import main
+from tests.processes import PATIENCE
 from tests.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
 
 RECORD = {"step": 30, "steps": 120, "epoch": 1, "images_per_second": 8.0}
-SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_what_is_added_is_printed_until_the_run_ends(
     assert process.stdout.readline() == "step 31\n"
     append(run / "train.log", "the end\n")
     finish(run)
-    rest, said = process.communicate(timeout=SECONDS)
+    rest, said = process.communicate(timeout=PATIENCE)
     assert (rest, process.returncode) == ("the end\n", 0)
     assert said.endswith("state:          trained\n")
 
@@ -107,7 +107,7 @@ def test_ctrl_c_ends_it_well(following: Callable[..., subprocess.Popen[str]]) ->
     process = following("--lines", "1")
     assert process.stdout and process.stdout.readline() == "line 99\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(SECONDS) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_watching_ends_at_ctrl_c(run: Path) -> None:
@@ -117,7 +117,7 @@ def test_watching_ends_at_ctrl_c(run: Path) -> None:
         while "4 runs:" not in process.stdout.readline():
             assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(SECONDS) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_run_without_a_log(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def profile_of(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "detector"), [("rm+pfi", "retinanet"), ("defeat", "faster_rcnn")]
 )
-def test_a_run_that_is_only_composed(written, capsys, method, detector):
+def test_a_run_that_is_only_composed(written, ballast, capsys, method, detector):
     run = written(method, detectors=(detector,))
     assert main(["profile", str(run.directory), *QUICK]) == 0
     printed, folder = capsys.readouterr(), run.directory / "profile"
@@ -47,7 +47,10 @@ def test_a_run_that_is_only_composed(written, capsys, method, detector):
     found = profile_of(folder)
     assert found["shape"][0] == 2 and found["ratio"]["rounds"] == 2
     assert {"teacher backbone", "backward"} < found["parts"]["bound"].keys()
-    assert found["memory"]["step"] > found["memory"]["student"] > found["memory"]["teacher"] > 0
+    memory = found["memory"]
+    assert memory["step"] > ballast > memory["student"] > memory["teacher"] > 0
+    both = memory["student"] + memory["teacher"]
+    assert memory["extra"] == pytest.approx(memory["step"] / both - 1)
     assert {path.name for path in run.directory.iterdir()} == {"run.json", "config.json", "profile"}
 
 

@@ -30,7 +30,7 @@ def test_a_reason_is_a_line() -> None:
     assert reason(RuntimeError(told)) == "ValueError: it"
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="processors are read on Linux")
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo; run on Linux")
 def test_the_record_names_the_processor_and_its_instructions() -> None:
     """What decides whether another machine gives the same digits."""
     record = environment()

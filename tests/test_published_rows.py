@@ -15,6 +15,10 @@ PUBLISHED = CONFIGS / "published"
 ABSENT = PUBLISHED / "not_reproduced.csv"
 ANSWERED = sorted(set(PUBLISHED.glob("*.csv")) - {ABSENT})
 REFERENCE = CONFIGS.parents[1] / "shared" / "reference_results.csv"
+NO_REFERENCE = (
+    "the reference of published results is not beside the repository; put it at "
+    "../shared/reference_results.csv"
+)
 ALL = 294
 LIBRARY = Library(CONFIGS)
 COCO_FIGURES = FIGURES[:6]
@@ -133,7 +137,7 @@ def _told_there(line: dict[str, str]) -> tuple[Any, ...]:
     return line["source"], line["table_id"], detector, student, figures(numbers)
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason=f"{REFERENCE} is not beside this checkout")
+@pytest.mark.skipif(not REFERENCE.exists(), reason=NO_REFERENCE)
 def test_every_line_of_the_reference_is_there_once_with_its_numbers() -> None:
     reference = Counter(_kept(line) for line in lines(REFERENCE, REFERENCE_COLUMNS))
     assert reference.total() == ALL

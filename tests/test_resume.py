@@ -20,7 +20,7 @@ from kd import weights
 from kd.__main__ import main
 from kd.engine import ResumableEpochLoop
 from kd.train import train
-from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, write_run
+from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, python, write_run
 
 STEPS_PER_EPOCH, STEPS = 6, 12
 INTERRUPTED = "interrupted; the same command goes on from the last checkpoint"
@@ -237,6 +237,12 @@ def saving(run: Path) -> int:
     )
 
 
+def start(run: Path, held: int = 0) -> subprocess.Popen[str]:
+    """Train in a process that saves every step; one that writes step ``held`` waits there."""
+    module = ["tests.held", f"step{held:08d}.pth"] if held else ["kd"]
+    return python(*module, "train", run, KD_SAVE_EVERY="1")
+
+
 def stop_when(process: subprocess.Popen[str], reached: Callable[[], bool], sign: int) -> str:
     """Send a signal as soon as ``reached`` says so; return what the process printed."""
     while not reached() and process.poll() is None:
@@ -251,26 +257,26 @@ def test_killed_five_times_it_ends_in_the_weights_of_an_uninterrupted_run(
 ) -> None:
     uninterrupted, killed = (copy_run(whole[DISTILLED], name) for name in ("unkilled", "killed"))
     for run in (uninterrupted, killed):
-        change(run, lambda config: config["train_cfg"].update(max_epochs=6))
+        change(run, lambda config: config["train_cfg"].update(max_epochs=8))
     train(uninterrupted)
     chance = random.Random(2112)
     for progress in (logged, saved, saving, logged, saving):
-        start = saved(killed)
-        step = max(start, logged(killed)) + chance.randint(1, 4)
-        process = kd("train", killed, KD_SAVE_EVERY="1")
+        began = saved(killed)
+        step = max(began, logged(killed)) + chance.randint(1, 4)
+        process = start(killed, held=step if progress is saving else 0)
         printed = stop_when(process, lambda: progress(killed) >= step, signal.SIGKILL)  # noqa: B023
         assert process.returncode == -signal.SIGKILL, printed
-        assert (f"resuming at step {start} of 36" in printed) == (start > 0)
+        assert (f"resuming at step {began} of 48" in printed) == (began > 0)
         print(
-            f"started at step {start}, killed when step {step} was {progress.__name__};",
+            f"started at step {began}, killed when step {step} was {progress.__name__};",
             f"checkpoints that can be read: {load_checkpoints(killed)} of {checkpoints(killed)}",
         )
-    last = kd("train", killed, KD_SAVE_EVERY="1")
+    last = start(killed)
     _, errors = last.communicate()
     assert last.returncode == 0, errors
     print(f"weights {digest(killed)[:16]}, uninterrupted {digest(uninterrupted)[:16]}")
     assert_same(killed, uninterrupted)
-    assert checkpoints(killed) == ["step00000035.pth", "step00000036.pth"]
+    assert checkpoints(killed) == ["step00000047.pth", "step00000048.pth"]
 
 
 def test_an_interrupt_ends_in_one_line_and_status_130(whole: dict[str, Path], run: Path) -> None:

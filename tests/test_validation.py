@@ -15,6 +15,7 @@ from kd.__main__ import main
 from kd.evaluation import Metrics
 from kd.launch import StopRequested
 from kd.train import train
+from tests.processes import PATIENCE
 from tests.test_resume import assert_same
 from tests.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
 from tests.tiny import kd as started
@@ -111,7 +112,7 @@ def test_the_last_epoch_is_left_to_the_evaluation(run: Path, epochs: int) -> Non
 def test_two_processes_share_the_images(run: Path) -> None:
     options = ("--processes", "2", "--val-interval", "1", "--threads", "1")
     process = started("train", run, *options)
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     (record,) = records(run)
     assert record["images"] == 8

@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
-
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = ["triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross"]
 CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalises groups of 32 channels
@@ -125,8 +123,13 @@ def copy_run(run: Path, name: str) -> Path:
 
 def kd(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a process of its own, in the current folder."""
+    return python("kd", *arguments, **environment)
+
+
+def python(module: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a module with arguments in a process of its own, in the current folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "kd", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

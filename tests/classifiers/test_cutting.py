@@ -21,9 +21,8 @@ from kd.errors import UserError
 from kd.settings.classifiers import ClassifierRun, Crops, crop_settings
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library
+from tests import machine
 from tests.tiny import REPOSITORY, edit
-
-BCCD = REPOSITORY.parent / "shared" / "data" / "bccd"
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -128,11 +127,10 @@ def test_pixels_and_boxes_are_those_of_the_image(cut: ClassifierRun) -> None:
 
 
 def test_crops_of_a_data_set_in_voc_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not BCCD.is_dir():
-        pytest.skip(f"no BCCD data at {BCCD}")
+    bccd = machine.bccd()
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "bccd").symlink_to(BCCD)
+    (tmp_path / "data" / "bccd").symlink_to(bccd)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cutting, "SPLITS", ("test",))
     dataset = Library().dataset("bccd", "tests")
@@ -140,8 +138,8 @@ def test_crops_of_a_data_set_in_voc_format(tmp_path: Path, monkeypatch: pytest.M
     facts = build(Crops(settings), Library())["test"]
 
     wanted, small = Counter(), 0
-    for name in (BCCD / "ImageSets" / "Main" / "test.txt").read_text().split():
-        for one in ElementTree.parse(BCCD / "Annotations" / f"{name}.xml").iter("object"):
+    for name in (bccd / "ImageSets" / "Main" / "test.txt").read_text().split():
+        for one in ElementTree.parse(bccd / "Annotations" / f"{name}.xml").iter("object"):
             x1, y1, x2, y2 = (int(one.find(f"bndbox/{k}").text) for k in CORNERS)
             if min(x2, 640) - max(x1, 1) < 30 or min(y2, 480) - max(y1, 1) < 30:
                 small += x2 > x1 and y2 > y1

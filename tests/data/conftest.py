@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from kd.settings.datasets import Dataset
+from tests import machine
+from tests.tiny import REPOSITORY
 
 WIDTH, HEIGHT = 40, 30
 VOC_OBJECT = (
@@ -114,9 +116,5 @@ def edit(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], Any]], None]:
 @pytest.fixture
 def bccd() -> Dataset:
     """The blood cells as published; skips the test where they are not beside the repository."""
-    repository = Path(__file__).parents[2]
-    root = repository.parent / "shared/data/bccd"
-    if not root.is_dir():
-        pytest.skip("the BCCD images are not at ../shared/data/bccd")
-    entry = Dataset.read(repository / "configs/datasets/bccd.yaml")
-    return entry.model_copy(update={"root": str(root)})
+    entry = Dataset.read(REPOSITORY / "configs/datasets/bccd.yaml")
+    return entry.model_copy(update={"root": str(machine.bccd())})

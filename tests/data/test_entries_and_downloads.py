@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd.settings.datasets import Dataset
+from tests import machine
 
 REPOSITORY = Path(__file__).parents[2]
 ENTRIES = sorted((REPOSITORY / "configs/datasets").glob("*.yaml"))
@@ -39,7 +40,7 @@ def test_scripts_parse(name: str) -> None:
 def unpack(folder: Path, archive: Path, md5: str) -> "subprocess.CompletedProcess[str]":
     for tool in ("curl", "unzip", "md5sum"):
         if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+            machine.skip(f"{tool} is not installed", f"install {tool}")
     program = 'set -euo pipefail; source "$1"; unpack "$2" "file://$3" "$4"'
     command = ["bash", "-c", program, "bash", SCRIPTS / "archives.sh", folder, archive, md5]
     return subprocess.run(command, capture_output=True, text=True)

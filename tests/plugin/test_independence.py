@@ -53,7 +53,7 @@ def test_every_snakemake_that_starts_imports_little() -> None:
 @pytest.fixture
 def built(tmp_path: Path) -> Callable[[str], ZipFile]:
     """Return what pip would install, of a plain or an editable installation."""
-    pytest.importorskip("hatchling", reason="nothing here to build a wheel with")
+    pytest.importorskip("hatchling", reason="hatchling is not installed; install requirements.lock")
 
     def build(way: str) -> ZipFile:
         program = f"from hatchling.build import build_{way}; print(build_{way}({str(tmp_path)!r}))"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from snakemake_executor_plugin_submitit.payload import STOP_FILE, CommandError, Payload
 
-from tests.processes import gone, until
+from tests.processes import PATIENCE, gone, until
 
 JOB = """
 import pickle, signal, sys
@@ -71,7 +71,7 @@ class Started:
     def signal(self, number: int) -> tuple[int, str]:
         """Return exit status and output after a signal."""
         self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, output.strip()
 
 
@@ -117,7 +117,7 @@ def test_a_warning_may_reach_any_thread() -> None:
     started = Started(OBEDIENT, job=ANOTHER_THREAD_IS_WARNED + JOB)
     until(lambda: written("pid"))
     Path("now").touch()
-    output, _ = started.process.communicate(timeout=30)
+    output, _ = started.process.communicate(timeout=PATIENCE)
     assert (started.process.returncode, output.strip()) == (3, "to run again")
 
 

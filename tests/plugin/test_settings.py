@@ -60,6 +60,12 @@ def test_an_unknown_choice_is_one_line(
     assert "--submitit-gpu-flag: invalid choice: 'gress'" in said and "'gres'" in said
 
 
+def install(command: Path) -> None:
+    """Write a command that does nothing."""
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+
+
 def refusal(**settings: object) -> str:
     with pytest.raises(RequestError) as refused:
         Submitter(ExecutorSettings(**settings), None)  # type: ignore[arg-type]
@@ -69,7 +75,7 @@ def refusal(**settings: object) -> str:
 def test_slurm_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     said = refusal(cluster="slurm")
-    assert "no sbatch" in said and "login node" in said and "'local'" in said
+    assert "no sbatch and no srun" in said and "login node" in said and "'local'" in said
 
 
 @pytest.mark.parametrize("name", ["array_size", "poll_seconds"])
@@ -82,8 +88,10 @@ def test_without_slurm_jobs_are_processes_of_this_machine(
 ) -> None:
     monkeypatch.setenv("PATH", str(folder))
     assert backends.choose(ExecutorSettings()).name == "local"
-    (folder / "sbatch").write_text("#!/bin/sh\n")
-    (folder / "sbatch").chmod(0o755)
+    install(folder / "sbatch")
+    assert backends.choose(ExecutorSettings()).name == "local"
+    assert "no srun" in refusal(cluster="slurm")
+    install(folder / "srun")
     assert backends.choose(ExecutorSettings()).name == "slurm"
     assert backends.choose(ExecutorSettings(cluster="local")).name == "local"
     assert backends.choose(ExecutorSettings(cluster="debug")).name == "debug"

@@ -1,4 +1,4 @@
-"""What is given to sbatch and left for the job, with a script in the place of sbatch."""
+"""What is given to sbatch and left for the job, with scripts in the place of Slurm's commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +19,15 @@ sbatch: error: Batch job submission failed: Invalid partition name specified"""
 
 @pytest.fixture
 def sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Install an sbatch that answers so; return the file with the script it was given last."""
+    """Install an sbatch that answers so; return the file with the script it was given last.
+
+    An srun that is never called lies beside it: submitit refuses a machine without one.
+    """
     (folder / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{folder}/bin:/usr/bin:/bin")
     given = folder / "given.sh"
+    (folder / "bin/srun").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "bin/srun").chmod(0o755)
 
     def install(answer: str = "Submitted batch job 57", complaint: str = "") -> Path:
         script = f'#!/bin/bash\ncp "${{@: -1}}" {given}\n'

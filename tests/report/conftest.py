@@ -1,9 +1,6 @@
 """A small study in every state, with figures counted by hand; and a browser that shows its page."""
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from analysis.report.page import Page, Request, write
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.published import COLUMNS
+from tests import machine
 from tests.tables.conftest import metrics
 from tests.tiny import edit, make_project
 
@@ -103,27 +101,13 @@ def written(request: Request = TINY) -> Page:
     return write(request, planned, Library())
 
 
-def chromium() -> str:
-    """Return the path of Debian's Chromium, installed where this is root's Debian; else skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("no Chromium here, and only root on Debian or Ubuntu can install it")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(["apt-get", "-qq", *command], env=quiet, capture_output=True)
-        if done.returncode:
-            pytest.skip(f"apt-get cannot install chromium: {done.stderr.decode()[-200:]}")
-    return shutil.which("chromium") or pytest.skip("apt-get has left no chromium")
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Return Chromium without a window."""
-    path = chromium()
-    # Its sandbox refuses to be started by root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    path = machine.chromium()
+    # Root cannot start its sandbox, nor can any user where the kernel denies user namespaces. The
+    # pages are this project's own. Containers may have a /dev/shm of 64 MB.
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=arguments)
         yield started

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 
-from tests.slurm.lab import Lab, Queued, wait_for
+from tests.slurm.lab import SLOWNESS, Lab, Queued, wait_for
 
 LIVE = {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_HOLD"}
 QUICK = ["--executor", "submitit", "--jobs", "20", "--latency-wait", "5", "--keep-going"]
@@ -50,11 +50,12 @@ class Flow:
         return [line for line in self.output.splitlines() if re.search(pattern, line)]
 
     def wait(self, seconds: float = 120) -> int:
-        """Return the exit status."""
+        """Return the exit status; ``seconds`` as in ``wait_for``."""
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(SLOWNESS * seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not over after {seconds:g} s:\n{self.output}") from None
+            limit = f"{SLOWNESS * seconds:g} s"
+            raise AssertionError(f"not over after {limit}:\n{self.output}") from None
 
     def wait_for(self, pattern: str, seconds: float = 60) -> str:
         """Wait until a line has been printed in which a pattern is found; return the first."""

@@ -16,11 +16,15 @@ from typing import IO, Any, TypeVar
 
 import pytest
 
+from tests.machine import NO_SLURM
 from tests.tiny import REPOSITORY
 
 CLUSTER = Path(__file__).parent / "cluster"
 CANNOT = 77
 """Exit status of ``start.sh`` on a machine where it cannot work."""
+
+SLOWNESS = 5
+"""How many times slower than an idle machine one may be that has other work."""
 
 PORTS = 20
 FIRST_PORT, LAST_PORT = 18000, 30000
@@ -45,11 +49,14 @@ class Queued:
 
 
 def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Ask again until the answer is true, and return it; fail when the time is up."""
-    deadline = time.monotonic() + seconds
+    """Ask again until the answer is true, and return it; fail when the time is up.
+
+    ``seconds``: what an idle machine may take; a loaded one is given ``SLOWNESS`` times as long.
+    """
+    deadline = time.monotonic() + SLOWNESS * seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
+            raise AssertionError(f"waited {SLOWNESS * seconds:g} s for {what}")
         time.sleep(0.1)
     return found
 
@@ -59,7 +66,7 @@ class Lab:
 
     def __init__(self, flavour: str, first_port: int = FIRST_PORT) -> None:
         if os.geteuid() != 0:
-            cannot(f"a Slurm cluster to test with needs root, this is user {os.geteuid()}")
+            cannot(NO_SLURM)
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-lab-"))
         self.folder.chmod(0o755)
         port, self.lock = reserve_ports(first_port)
@@ -68,7 +75,8 @@ class Lab:
             said = started.stderr.strip()
             self.stop()
             if started.returncode == CANNOT:
-                cannot(said)
+                reason = " ".join(said.split()).replace(f", see {self.folder}/apt.log", "")
+                cannot(f"Slurm's test cluster cannot start ({reason}); mend this as root")
             raise AssertionError(f"the cluster did not start:\n{said}")
 
     def environment(self, **more: str) -> dict[str, str]:

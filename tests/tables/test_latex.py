@@ -12,6 +12,7 @@ from analysis.publish import results
 from analysis.tables import RowSpec, build
 from kd.settings.library import Library
 from kd.settings.plan import plan
+from tests import machine
 from tests.tables.conftest import REASON
 from tests.tiny import REPOSITORY
 
@@ -21,7 +22,7 @@ PDFLATEX = shutil.which("pdflatex")
 def compiled(text: str, folder: Path) -> str:
     """Set a document with nothing but ``text`` and the packages that it names; return the log."""
     if PDFLATEX is None:
-        pytest.skip("no pdflatex here; Debian has it in texlive-latex-recommended")
+        machine.skip("pdflatex is not installed", "Debian has it in texlive-latex-recommended")
     packages = [line.removeprefix("% ") for line in text.splitlines() if line.startswith("% \\")]
     document = ["\\documentclass{article}", *packages, "\\begin{document}", text, "\\end{document}"]
     (folder / "t.tex").write_text("\n".join(document))

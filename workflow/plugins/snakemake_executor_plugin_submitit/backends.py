@@ -21,6 +21,8 @@ from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 FOREVER_MINUTES = 60 * 24 * 365
 REQUEUES = 1_000_000
+SUBMITTING = ("sbatch", "srun")
+"""Commands that submitit needs: it refuses a machine without srun."""
 
 
 class Backend(Protocol):
@@ -207,12 +209,12 @@ class NoFreeGpuError(Exception):
 
 def choose(settings: ExecutorSettings) -> Backend:
     """Return the backend that is asked for, or the one that is there; RequestError if it is not."""
-    there = shutil.which("sbatch") is not None
-    name = settings.cluster if settings.cluster != "auto" else ("slurm" if there else "local")
-    if name == "slurm" and not there:
+    missing = [command for command in SUBMITTING if shutil.which(command) is None]
+    name = settings.cluster if settings.cluster != "auto" else ("local" if missing else "slurm")
+    if name == "slurm" and missing:
         raise RequestError(
-            "--submitit-cluster is 'slurm', and there is no sbatch on this machine; run on a login "
-            "node of the cluster, or use 'local'"
+            f"--submitit-cluster is 'slurm', and there is no {' and no '.join(missing)} on this "
+            "machine; run on a login node of the cluster, or use 'local'"
         )
     if name == "slurm":
         return SlurmBackend(settings)

@@ -1,0 +1,276 @@
+"""Terms of the methods that learn from RetinaNet, written out from the papers.
+
+The formulas go through objects, images and pairs one at a time. They read a method's settings and
+the layers of its adapters, but nothing of ``kd.observation`` or ``kd.methods``.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision import ops
+
+from tests import plain_forms
+from tests.formulas.hooked import Step
+from tests.formulas.parts import (
+    decoded,
+    level_of,
+    masked_mean,
+    objects,
+    priors_of,
+    sides_of,
+    sigmoid_kl,
+    softmax_kl,
+)  # fmt: skip
+
+
+def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:
+    """Equations 5 and 6 of the RM/PFI paper: KL of softmaxes over each object's anchors."""
+    totals = {"loss_rm_cls": 0.0, "loss_rm_loc": 0.0}
+    for image, index, box, label in objects(step):
+        priors, ranks = priors_of(step, image, index), []
+        for model in (step.teacher, step.student):
+            scores = model.logits[image, priors, label]
+            boxes = decoded(step, model.codes[image, priors], priors)
+            ranks.append((scores, ops.box_iou(boxes, box[None])[:, 0]))
+        for name, teacher, student in zip(totals, *ranks, strict=True):
+            totals[name] += float(softmax_kl(teacher[None], student[None], 1)[0])
+    count = sum(map(len, step.boxes))
+    return {name: term.weight * total / count for name, total in totals.items()}
+
+
+def prediction_guided(step: Step, term: Any) -> dict[str, Any]:
+    """Equations 7 to 9 of the RM/PFI paper, of logits, with squared norms."""
+    terms = []
+    for level, student in enumerate(step.student.neck):
+        maps = (each.class_maps[level].double() for each in (step.teacher, step.student))
+        wanted, found = maps
+        gap = (wanted - found).square().mean(1)
+        distance = (student.double() - step.teacher.neck[level].double()).square().mean(1)
+        terms.append((gap * distance).square().mean())
+    return {"loss_pfi": term.weight * torch.stack(terms).mean()}
+
+
+def positive_cells(step: Step) -> list[Tensor]:
+    """Return per level (B, H, W), 1 for cells with the anchor of an object."""
+    positive = (step.assignment >= 0).split([len(each) for each in step.level_anchors], 1)
+    pairs = zip(positive, step.sizes, strict=True)
+    return [level.reshape(len(level), *size, -1).any(-1).float() for level, size in pairs]
+
+
+def fitnets(step: Step, term: Any) -> dict[str, Any]:
+    """Mean squared difference over the cells of positive anchors, mean over levels."""
+    total = 0.0
+    for level, cells in enumerate(positive_cells(step)):
+        found = step.adapters["fitnets"][f"level{level}"](step.student.neck[level])
+        total += masked_mean((found - step.teacher.neck[level]).square().mean(1), cells)
+    return {"loss_fitnets": term.weight * total / len(step.sizes)}
+
+
+def soft_labels(step: Step, term: Any) -> dict[str, Any]:
+    """Equation 3 of the RM/PFI paper at the positive anchors, a Bernoulli divergence per class."""
+    at = (step.assignment >= 0).nonzero(as_tuple=True)
+    wanted, found = (each.logits[at] / term.temperature for each in (step.teacher, step.student))
+    each = sigmoid_kl(wanted, found).mean(1) * term.temperature**2
+    return {"loss_soft_labels": term.weight * each.mean()}
+
+
+def fine_grained(step: Step, term: Any) -> dict[str, Any]:
+    """L_im of FGFI: cells with an anchor whose IoU exceeds psi times the best one's."""
+    counts = [len(anchors) for anchors in step.level_anchors]
+    masks = [torch.zeros(len(step.boxes), *size) for size in step.sizes]
+    for image, _, box, _ in objects(step):
+        overlap = ops.box_iou(step.anchors, box[None])[:, 0]
+        near = (overlap > term.psi * overlap.max()).split(counts)
+        for mask, level, size in zip(masks, near, step.sizes, strict=True):
+            mask[image] = torch.maximum(mask[image], level.reshape(*size, -1).any(-1).float())
+    total = 0.0
+    for level, mask in enumerate(masks):
+        found = step.adapters["fgfi"][f"level{level}"](step.student.neck[level])
+        total += masked_mean((found - step.teacher.neck[level]).square().sum(1) / 2, mask)
+    return {"loss_fgfi": term.weight * total / len(masks)}
+
+
+def nonlocal_block(block: Any, maps: Tensor) -> Tensor:
+    """Return maps plus the normalized relation, from the affinities of all pairs of cells."""
+    window = [min(block.pool, side) for side in maps.shape[-2:]]
+    theta = block.theta(maps).flatten(2)
+    phi, g = (F.max_pool2d(layer(maps), window).flatten(2) for layer in (block.phi, block.g))
+    affinity = torch.einsum("bci,bcj->bij", theta, phi) / phi.shape[2]
+    relation = block.out(torch.einsum("bij,bcj->bci", affinity, g).unflatten(2, maps.shape[-2:]))
+    scale, shift = block.norm.weight, block.norm.bias
+    return maps + F.batch_norm(relation, None, None, scale, shift, training=True)
+
+
+def attention(maps: Tensor, places: tuple[int, ...], temperature: float) -> Tensor:
+    """Return the softmax (B, n) over places of the mean magnitude over the other dimensions."""
+    return (maps.abs().mean(places).flatten(1) / temperature).softmax(1)
+
+
+def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
+    """FKD as its published code has it, on a batch of two images."""
+    sums = dict.fromkeys(("channel", "spatial", "feature", "nonlocal"), 0.0)
+    for level, (student, teacher) in enumerate(
+        zip(step.student.neck, step.teacher.neck, strict=True)
+    ):
+        layers = {name.rstrip("0123456789"): layer for name, layer in step.adapters["fkd"].items()
+                  if name.endswith(str(level))}  # fmt: skip
+        cells, channels = teacher[0, 0].numel(), teacher.shape[1]
+        mask = [attention(maps, (1,), term.temperature) for maps in (student, teacher)]
+        spatial = (sum(mask) / 2 * cells).view(len(teacher), 1, *teacher.shape[-2:])
+        mask = [attention(maps, (2, 3), term.temperature) for maps in (student, teacher)]
+        channel = (sum(mask) / 2 * channels)[..., None, None]
+        pairs = {
+            "channel": layers["channel"](student.mean((2, 3))) - teacher.mean((2, 3)),
+            "spatial": layers["spatial"](student.mean(1, True)) - teacher.mean(1, True),
+            "feature": (layers["feature"](student) - teacher) * (spatial * channel).sqrt(),
+            "nonlocal": layers["relation"](nonlocal_block(layers["student"], student))
+            - nonlocal_block(layers["teacher"], teacher),
+        }
+        for name, difference in pairs.items():
+            sums[name] += float(difference.norm())
+    factors = [term.transfer_weight] * 2 + [term.feature_weight, term.nonlocal_weight]
+    terms = zip(sums.items(), factors, strict=True)
+    return {f"loss_fkd_{name}": factor * total for (name, total), factor in terms}
+
+
+def general_instances(step: Step, term: Any, image: int) -> Tensor:
+    """Return GID's regions (R, 4): where class scores differ most, after suppression."""
+    wanted, found = (each.logits[image].sigmoid() for each in (step.teacher, step.student))
+    score, prior = (wanted - found).abs().amax(1).topk(min(3000, len(found)))
+    surer = wanted[prior].amax(1) > found[prior].amax(1)
+    pair = [decoded(step, each.codes[image, prior], prior) for each in (step.teacher, step.student)]
+    boxes = torch.where(surer[:, None], *pair)
+    height, width = step.samples[image].img_shape[:2]
+    boxes = ops.clip_boxes_to_image(boxes, (height, width))
+    large = (boxes[:, 2:] - boxes[:, :2] > term.least_side).all(1)
+    boxes, score = boxes[large], score[large]
+    return boxes[ops.nms(boxes, score, term.overlap)[: term.count]]
+
+
+def region_features(step: Step, term: Any, rois: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the pooled maps (R, C, 10, 10) of the teacher and of the adapted student."""
+    sides, pooled = sides_of(term, step, 14 * step.strides[0]), []
+    adapted = [step.adapters["gid"]["shared"](maps) for maps in step.student.neck]
+    for maps in (step.teacher.neck, adapted):
+        rows = []
+        for roi in rois:
+            rank = level_of(roi[1:], sides, added=0)
+            scale = 1 / step.strides[rank]
+            rows.append(ops.roi_align(maps[rank], roi[None], 10, scale, 2, True))
+        pooled.append(torch.cat(rows))
+    return pooled[0], pooled[1]
+
+
+def relation(features: Tensor) -> Tensor:
+    """Return the distances of all pairs of (R, ...), divided by their mean."""
+    rows = features.flatten(1).double()
+    distances = torch.stack(
+        [(rows[i] - rows[j]).norm() for i in range(len(rows)) for j in range(i + 1, len(rows))]
+    )
+    return distances / distances.mean()
+
+
+def general_instance(step: Step, term: Any) -> dict[str, Any]:
+    """GID: features and relations of regions, responses of the anchors that match them."""
+    features, relations, count = [], 0.0, 0
+    answers = {"cls": 0.0, "reg": 0.0}
+    for image in range(len(step.boxes)):
+        regions = general_instances(step, term, image)
+        rois = torch.cat([torch.full((len(regions), 1), float(image)), regions], 1)
+        wanted, found = region_features(step, term, rois)
+        features += (wanted - found).flatten(1).norm(dim=1).tolist()
+        relations += float(F.smooth_l1_loss(relation(found), relation(wanted)))
+        overlap = ops.box_iou(step.anchors, regions)
+        matched = overlap >= term.anchor_iou
+        if getattr(term, "best_anchors", False):
+            matched |= (overlap == overlap.amax(0)) & (overlap > 0)
+        at = image, matched.any(1)
+        count += int(matched.any(1).sum())
+        target, logits = step.teacher.logits[at].sigmoid(), step.student.logits[at]
+        answers["cls"] += float(F.binary_cross_entropy_with_logits(logits, target, reduction="sum"))
+        answers["reg"] += float((step.student.codes[at] - step.teacher.codes[at]).abs().sum())
+    response = term.response / count
+    return {
+        "loss_gid_feature": term.feature * sum(features) / len(features),
+        "loss_gid_relation": term.relation * relations / len(step.boxes),
+        "loss_gid_cls": response * term.alpha * answers["cls"],
+        "loss_gid_reg": response * term.beta * answers["reg"],
+    }
+
+
+def chen(step: Step, term: Any) -> dict[str, Any]:
+    """Chen et al.: hint, entropy of classes and background, bounded regression."""
+    found = step.adapters["chen"]["hint"](step.student.stages[-1])
+    hint = (found - step.teacher.stages[-1]).square().mean()
+    entropy, bounded, count = 0.0, 0.0, 0
+    for image, own in enumerate(step.assignment):
+        positive, logits = (own >= 0).nonzero().flatten(), step.student.logits[image]
+        cost = F.softplus(logits).sum(1).masked_fill(own != -1, -math.inf)
+        mined = cost.topk(min(int(term.negatives * len(positive)), int((own == -1).sum()))).indices
+        chosen = torch.cat([positive, mined])
+        p = step.teacher.logits[image, chosen].double().sigmoid()
+        q = logits[chosen].double().sigmoid()
+        weighted = p * q.log() + term.background_weight * (1 - p) * (1 - q).log()
+        entropy -= float(weighted.sum())
+        coder = step.student.model.bbox_head.bbox_coder
+        target = coder.encode(step.anchors[positive], step.boxes[image][own[positive]])
+        errors = [
+            (each.codes[image, positive] - target).square().sum(1)
+            for each in (step.student, step.teacher)
+        ]
+        bounded += float(errors[0][errors[0] + term.margin > errors[1]].sum())
+        count += len(chosen)
+    return {
+        "loss_chen_hint": term.gamma * hint,
+        "loss_chen_cls": (1 - term.mu) * entropy / count,
+        "loss_chen_reg": term.lambda_ * term.nu * bounded / count,
+    }
+
+
+def dicod(step: Step, term: Any) -> dict[str, Any]:
+    """Equations 5 to 7, 10 and 11 of DICOD, each predicted box cropped on its own."""
+    mean, std = (getattr(step.distiller.data_preprocessor, name) for name in ("mean", "std"))
+    teacher = plain_forms.PlainClassifier(step.distiller._teachers["classifier"])
+    at = (step.assignment >= 0).nonzero(as_tuple=True)
+    truth = torch.stack([step.boxes[i][step.assignment[i, n]] for i, n in zip(*at, strict=True)])
+    own = decoded(step, step.student.codes[at], at[1])
+    predicted, real = (
+        plain_forms.crops(step.inputs, at[0], boxes, term.crop_size) for boxes in (own, truth)
+    )
+    seen = [
+        (each * std + mean - teacher.teacher.mean[:, None, None])
+        / teacher.teacher.std[:, None, None]
+        for each in (predicted, real)
+    ]
+    with torch.no_grad():
+        logits = teacher.logits(seen[1])
+        stages = [teacher.stages(each, 0)[0] for each in seen]
+    wanted, found = (each / term.temperature for each in (logits, step.student.logits[at]))
+    divergence = sigmoid_kl(wanted, found).mean(1) * term.temperature**2
+    unit = std if getattr(term, "pixel_unit", "normalized") == "gray_level" else 1
+    predicted, real = predicted * unit, real * unit
+    distances = [
+        (F.adaptive_avg_pool2d(first, cells) - F.adaptive_avg_pool2d(second, cells)).abs().mean()
+        for (first, second), cells in zip(((predicted, real), stages), (4, 8), strict=True)
+    ]
+    return {
+        "loss_dicod_cls": term.lambda_kc * divergence.mean(),
+        "loss_dicod_loc": term.lambda_l * distances[0],
+        "loss_dicod_kd_loc": term.lambda_kl * distances[1],
+    }
+
+
+FORMULAS = {
+    "rm": rank_mimicking,
+    "pfi": prediction_guided,
+    "fitnets": fitnets,
+    "soft_labels": soft_labels,
+    "fgfi": fine_grained,
+    "fkd": feature_distillation,
+    "gid": general_instance,
+    "chen": chen,
+    "dicod": dicod,
+}
