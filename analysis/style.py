@@ -33,8 +33,8 @@ COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#805900", "#0080FF",
     "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
 )  # fmt: skip
-"""Of Okabe and Ito, and of Tol's muted scheme, but for their orange and sky blue, whose contrast to
-white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes as well."""
+"""Colors of Okabe and Ito and of Tol's muted scheme, without their orange and sky blue, whose
+contrast to white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes as well."""
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),

@@ -19,7 +19,7 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"),
     *(".gif", ".jp2", ".avif", ".heic"),
 )
-"""Of image files, in any case of letters; some of them OpenCV may be unable to decode."""
+"""Suffixes of image files, in any case of letters; OpenCV may be unable to decode some of them."""
 
 
 class Listed(NamedTuple):

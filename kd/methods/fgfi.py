@@ -59,7 +59,7 @@ class FineGrainedImitation(Method):
     adaptation: Adaptation = "3x3_relu"
     """Of the student's maps: the ports have no ReLU, LD's no layer."""
     level_sides: LevelSides = "scaled"
-    """Of match ``assigned``: sides of a square object, in pixels, at which the second level begins,
+    """Match ``assigned``: sides of a square object, in pixels, at which the second level begins,
     the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
     ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
     scale; SSD's are those that its anchors state (``kd.pyramid``)."""

@@ -58,7 +58,7 @@ class FitNets(Method):
     adaptation: Adaptation = "none"
     """Of the student's maps."""
     level_sides: LevelSides = "scaled"
-    """Of region ``object``: sides of a square object, in pixels, at which the second level begins,
+    """Region ``object``: sides of a square object, in pixels, at which the second level begins,
     the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
     ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
     scale; SSD's are those that its anchors state (``kd.pyramid``)."""

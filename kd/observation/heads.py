@@ -1,4 +1,4 @@
-"""Which parts of a detector methods can read, decided by the types of its heads in mmdet's terms.
+"""Parts of a detector that methods can read, by the types of its heads in mmdet's terms.
 
 The planner asks with a composed model dict, a training with the detector built of it; both get one
 answer from one table. Nothing here imports torch.
@@ -19,7 +19,7 @@ OBSERVABLE: dict[str, frozenset[str]] = {
     "cascade": _MAPS | {"pyramid", "anchors"},
     "maps": _MAPS,
 }
-"""What each observer offers to methods.
+"""Features that each observer offers to methods.
 
 neck: maps by level; pyramid: these have one width; stages: the backbone's maps; class_maps: class
 outputs on the neck's cells; priors: logits, boxes and assignment of every prior; anchors: priors
@@ -29,7 +29,7 @@ them.
 """
 
 SHARED = _MAPS
-"""What two different detectors have in common where their pyramids are alike."""
+"""Features that two different detectors share if their pyramids are alike."""
 
 TWO_STAGE = frozenset({"two_stage", "cascade"})
 """Observers of detectors with a second stage."""

@@ -14,7 +14,7 @@ from kd.settings.run import FOLDERS
 AnyPart = TypeVar("AnyPart", bound=Part)
 WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-"""What a part may be called: its name is a part of paths, rules and shell commands."""
+"""Pattern of a part's name, which becomes a part of paths, rules and shell commands."""
 
 
 class Library:
