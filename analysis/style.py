@@ -34,7 +34,8 @@ COLOURS = (
     "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
 )  # fmt: skip
 """Colors of Okabe and Ito and of Tol's muted scheme, without their orange and sky blue, whose
-contrast to white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes as well."""
+contrast to white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes
+too."""
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
