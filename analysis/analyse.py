@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis import style
 from analysis.figures.base import Analysis, Findings
+from analysis.likeness import unlike
 from analysis.subjects import Subject, read
 from kd.errors import UserError
 from kd.files import write_text
@@ -40,15 +41,18 @@ def analyse(
 
 
 def caption(analysis: Analysis, found: Findings, subjects: Sequence[Subject]) -> str:
-    """Return the caption in Markdown: what is found and how it is defined, settings and runs."""
+    """Return the caption in Markdown: finding, definition, settings, and runs with their faults."""
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in analysis.model_dump().items())
     runs = [f"- {s.label}: `{path}`" for s in subjects for path in s.runs.values()]
+    paths = [path for s in subjects for path in s.runs.values()]
+    problems = [f"- {text}" for text in unlike(paths, [])]
     parts = [
         f"# {analysis.title}",
         found.caption,
         analysis.definition(),
         f"Settings: {settings}." if settings else "",
         "\n".join(["Runs:", "", *runs]),
+        "\n".join(["Not all of these runs can be compared:", "", *problems]) if problems else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from analysis import figures
+from analysis.likeness import OTHER_DATA
 from analysis.style import STYLE
 from kd.__main__ import main
+from kd.files import write_json
 from tests.analysis.fakes import write_metrics, write_run
 from tests.tiny import make_project
 
@@ -53,6 +55,17 @@ def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
     assert "metric AP50" in caption
     for run in runs:
         assert f"`{run}`" in caption
+
+
+def test_the_caption_says_which_runs_cannot_be_compared(runs: list[str]) -> None:
+    assert analyse("ablation", *runs) == 0
+    assert "compared" not in (TO / "caption.md").read_text()
+    for number, run in enumerate(runs):
+        record = {"data": f"fingerprint {number}"}
+        write_json(Path(run) / "provenance.json", {"inputs": record})
+    assert analyse("ablation", *runs) == 0
+    caption = (TO / "caption.md").read_text()
+    assert caption.endswith(f"Not all of these runs can be compared:\n\n- {OTHER_DATA}\n")
 
 
 def test_the_same_runs_make_the_same_bytes(runs: list[str]) -> None:
