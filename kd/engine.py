@@ -314,8 +314,8 @@ def _resumable(runner: Runner) -> dict[str, Any] | None:
     inputs changed.
     """
     folder = _folder(runner)
-    saved = _newest(folder) if is_main_process() else None
-    if saved and (problem := inputs.changes(saved.get("inputs", {}), inputs_of(runner))):
+    saved, depends = _newest(folder) if is_main_process() else None, inputs_of(runner)
+    if saved and depends and (problem := inputs.changes(saved.get("inputs", {}), depends)):
         replaced = folder.with_name(f"{folder.name}-replaced")
         print(f"{folder}: {problem}; training starts anew, they are now in {replaced}", flush=True)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -64,10 +64,11 @@ def record_file(directory: Path, step: Step) -> Path:
 
 def changes(old: Inputs, new: Inputs) -> str:
     """Return in words which inputs changed, empty if none did."""
-    if new and not old:
+    if not old:
         return "no inputs were recorded with it"
     differing = [f"the {NAMES[name]}" for name in NAMES if old.get(name) != new.get(name)]
-    return f"{' and '.join(differing)} changed since" if differing else ""
+    listed = " and ".join(filter(None, (", ".join(differing[:-1]), *differing[-1:])))
+    return f"{listed} changed since" if differing else ""
 
 
 def of_training(config: dict[str, Any], directory: Path, library: Library) -> Inputs:

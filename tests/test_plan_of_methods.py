@@ -133,6 +133,7 @@ def test_a_pair_is_refused(names: tuple[str, str, str], reason: str) -> None:
 def test_two_detectors_of_the_same_priors_share_them() -> None:
     text = Path("configs/detectors/retinanet.yaml").read_text()
     Path("configs/detectors/retinanet_wide.yaml").write_text(text.replace("256", "512"))
+    edit("configs/scales/tiny.yaml", detectors__retinanet_wide={})
     made = planned(pairs=pair(teacher="r50", teacher_detector="retinanet_wide"), methods=["rm+pfi"])
     assert run_of(made, "rm+pfi").teacher.detector == "retinanet_wide"
 

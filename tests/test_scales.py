@@ -122,6 +122,7 @@ def test_a_part_without_a_stand_in_is_refused_with_the_nearest(
     ):  # fmt: skip
         content = Path(f"configs/{folder}/{name}.yaml").read_text(encoding="utf-8")
         Path(f"configs/{folder}/{copy}.yaml").write_text(content, encoding="utf-8")
+    edit("configs/scales/tiny.yaml", detectors__fcos=None)
     study(**changes)
     with pytest.raises(UserError) as refused:
         plan("tiny", scale, Library())

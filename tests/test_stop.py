@@ -17,7 +17,16 @@ from kd.__main__ import main
 from kd.engine import ResumableEpochLoop
 from kd.train import train
 from tests.test_resume import STEPS, assert_same, checkpoints, digest
-from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, write_run
+from tests.tiny import (
+    DISTILLED,
+    STUDENT,
+    TEACHER,
+    copy_run,
+    kd,
+    make_project,
+    unexpected,
+    write_run,
+)
 
 STOPPED = 75
 NO_SMALL_DISK = "this user cannot mount a small disk; run `make test` as root, who may mount"
@@ -82,7 +91,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert output.endswith(
         f"\nstopped at step {step} of {STEPS} on request; the same command goes on from there\n"
     )
-    assert errors == ""
+    assert unexpected(errors) == []
     assert checkpoints(run)[-1] == f"step{step:08d}.pth"
     assert not (run / "failure.json").exists() and not (run / "weights.pth").exists()
     stop_file.unlink()

@@ -63,9 +63,10 @@ def test_the_figures_are_those_of_the_weights_at_that_step(run: Path) -> None:
     (record,) = records(run)
     assert (record.pop("epoch"), record.pop("step")) == (EPOCH, STEPS)
     copy = copy_run(run, "at_the_epoch")
-    saved = weights.read(run / "checkpoints" / f"step{STEPS:08d}.pth")["model"]
+    checkpoint = weights.read(run / "checkpoints" / f"step{STEPS:08d}.pth")
+    saved, depends = checkpoint["model"], checkpoint["inputs"]
     student = {k.removeprefix("student."): v for k, v in saved.items() if k.startswith("student.")}
-    weights.save(copy / "weights.pth", {"state_dict": student})
+    weights.save(copy / "weights.pth", {"state_dict": student, "inputs": depends})
     assert main(["predict", str(copy)]) == main(["evaluate", str(copy)]) == 0
     expected = Metrics.read(copy / "metrics.json").to_json()
     del expected["per_class"]

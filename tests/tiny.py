@@ -40,11 +40,14 @@ PARTS: dict[str, dict[str, Any]] = {
         "schedules": {"1x": "tiny"},
         "backbones": {"r18": "r18-w0.125", "r50": "r18-w0.1875", "r18-w0.25": "r18-w0.25"},
         "detectors": {
-            name: {
-                "neck": {"out_channels": width},
-                "bbox_head": {"in_channels": width, "feat_channels": width, "stacked_convs": 1},
-            }
-            for name, width in CHANNELS.items()
+            **{path.stem: {} for path in (REPOSITORY / "configs/detectors").glob("*.yaml")},
+            **{
+                name: {
+                    "neck": {"out_channels": width},
+                    "bbox_head": {"in_channels": width, "feat_channels": width, "stacked_convs": 1},
+                }
+                for name, width in CHANNELS.items()
+            },
         },
     },
     "studies/tiny": {
@@ -135,6 +138,14 @@ def python(module: str, *arguments: str | Path, **environment: str) -> subproces
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def unexpected(errors: str) -> list[str]:
+    """Return the lines of a training's stderr but for warnings of a term's scale.
+
+    Terms of networks that hardly learned anything are weak.
+    """
+    return [line for line in errors.splitlines() if not line.startswith("warning: method '")]
 
 
 @cache
