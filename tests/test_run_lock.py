@@ -80,13 +80,16 @@ def test_a_killed_process_leaves_the_run_to_the_next_one(tmp_path: Path) -> None
 def test_a_process_forked_from_the_holder_does_not_keep_the_run(tmp_path: Path) -> None:
     """A loader's process may outlive a training that was killed by some seconds."""
     read, write = os.pipe()
+    forked, begun = os.pipe()
     with held(tmp_path):
         child = os.fork()
         if not child:
             os.close(write)
+            os.write(begun, b"!")
             os.read(read, 1)
             os._exit(0)
     os.close(read)
+    os.read(forked, 1)
     try:
         with held(tmp_path):
             pass
