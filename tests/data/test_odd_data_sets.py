@@ -93,7 +93,8 @@ def expected_labels(drawn: odd.OddDataset, classes: list[str]) -> Counter[str]:
     """Return how many boxes of each class can be learned from, by the definition of the formats."""
     counts: Counter[str] = Counter()
     for image in drawn.train.images:
-        width, height = odd.stated_size(image)
+        is_stated = not drawn.train.options.get("no size")
+        width, height = odd.stated_size(image) if is_stated else odd.loaded_size(image)
         for name, (x, y, w, h), marks in image.boxes:
             visible = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
             keys = ["iscrowd", "ignore"] if drawn.form == "coco" else ["difficult"]
