@@ -44,7 +44,7 @@ def legible(name: str, longest: int = LONGEST) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """Return a text of at most so many letters, with an ellipsis in the middle of a longer one."""
+    """Return a text of limited length, with an ellipsis in the middle of a longer one."""
     if len(text) <= longest:
         return text
     end = (longest - 1) // 3

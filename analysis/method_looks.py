@@ -80,7 +80,7 @@ PLACES: dict[str, tuple[int, int]] = {
 
 
 def place(method: str, colors: int, marks: int) -> tuple[int, int]:
-    """Return the numbers of a method's color and mark, out of so many of each.
+    """Return the numbers of a method's color and mark, each below the given count.
 
     ``method``: as studies name it, such as ``rm+pfi``.
     """

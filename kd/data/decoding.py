@@ -25,7 +25,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 MOST_PIXELS = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", 2**30))
 ORIENTATION = 0x0112
-"""The EXIF tag: 1 as it is, 2 to 4 mirrored or upside down, 5 to 8 turned by a quarter."""
+"""The EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 turned by a quarter."""
 SWAPPED = frozenset({5, 6, 7, 8})
 TURNED_FORMATS = frozenset({"JPEG", "MPO", "PNG", "TIFF", "WEBP"})
 """Formats, as Pillow names them, whose orientation OpenCV 5 applies."""

@@ -213,7 +213,7 @@ def _parse(data: bytes, image: Path) -> tuple[int, int, list[Marked]]:
 
 
 def _size_of_image(path: Path) -> tuple[int, int]:
-    """Return width and height of an image as it is loaded, which its EXIF orientation may swap."""
+    """Return width and height of a loaded image, which its EXIF orientation may swap."""
     data = bytes_of(path)
     header = read_header(data)
     if header is None:
