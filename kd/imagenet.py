@@ -121,8 +121,8 @@ def weights_of(name: str) -> Any:
 
 
 def _packaged(file: str) -> Path | None:
-    found = util.find_spec(PACKAGE.replace("-", "_"))
-    folders = found.submodule_search_locations if found else None
+    package = util.find_spec(PACKAGE.replace("-", "_"))
+    folders = package.submodule_search_locations if package else None
     return Path(folders[0]) / "weights" / file if folders else None
 
 

@@ -148,10 +148,10 @@ def _write(file: Any, holder: dict[str, Any]) -> None:
 def _read(file: Any) -> dict[str, Any]:
     file.seek(0)
     try:
-        found = json.loads(file.read() or "{}")
+        holder = json.loads(file.read() or "{}")
     except ValueError:  # half of it is written
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _forget(file: Any) -> None:
