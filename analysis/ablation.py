@@ -20,7 +20,7 @@ from analysis.names import method_name
 from analysis.statistics import POINTS, Metric, interval, summary
 from analysis.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject, varying
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.evaluation import Metrics
 from kd.settings.library import Library
 

@@ -8,8 +8,8 @@ from analysis import style
 from analysis.figures.base import Analysis, Findings
 from analysis.likeness import unlike
 from analysis.subjects import Subject, read
-from kd.errors import UserError
-from kd.files import write_text
+from kd.common.errors import UserError
+from kd.common.files import write_text
 from kd.settings.library import Library
 
 SIGNIFICANT = "%.7g"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kd.classifiers.cutting import LEAST_MARGIN
+from kd.common.files import write_text
 from kd.data.check import MEDIUM, SMALL
-from kd.files import write_text
 from kd.methods import get
 from kd.methods.defeat import BACKBONE_STRIDE
 from kd.pyramid import Pyramid

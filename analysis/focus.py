@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis.overlay import FOUND, TRUTH, bar, lay, outline, show
 from analysis.style import STYLE
-from kd.errors import UserError
-from kd.files import replacing
+from kd.common.errors import UserError
+from kd.common.files import replacing
 from kd.focus import View, view
 from kd.settings.compose import WEIGHTS
 from kd.settings.plan import Plan

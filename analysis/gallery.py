@@ -11,7 +11,7 @@ from PIL import Image
 from analysis import figures
 from analysis.planning import Planned
 from analysis.planning import figures as planned_figures
-from kd.files import replacing, write_text
+from kd.common.files import replacing, write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kd import inputs
+from kd.common.files import read_json
 from kd.data.fingerprint import last_fingerprints
-from kd.files import read_json
 
 OTHER_DATA = "trained on other data than its baseline or its other seeds"
 OLD_DATA = "trained on other data than the data set holds now"

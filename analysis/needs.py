@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.subjects import Subject
-from kd.errors import UserError
-from kd.files import read_json
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.observation.heads import offered
 from kd.settings.library import Library
 

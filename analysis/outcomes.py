@@ -15,8 +15,8 @@ import numpy as np
 from analysis.matching import Pairing, match, pair, to_find
 from kd import inputs
 from kd.columns import by_class, read
-from kd.errors import UserError
-from kd.files import read_json, replacing
+from kd.common.errors import UserError
+from kd.common.files import read_json, replacing
 from kd.measure import DETECTIONS, read_detections, truth_of
 from kd.settings.library import Library
 from kd.voc_map import Flags, Floats, Integers, judge

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.figures import get
 from analysis.figures.base import Analysis
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.settings.parts import Figure
 from kd.settings.plan import Plan, Row
 from kd.settings.run import Run, study_folder

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.style import QUIET, STYLE, WIDTH, look, save
-from kd.files import write_json, write_text
+from kd.common.files import write_json, write_text
 from kd.profiling.parts import TERM, in_order
 from kd.profiling.table import about, describe
 

@@ -11,7 +11,7 @@ from analysis.latex import to_latex
 from analysis.markdown import to_markdown
 from analysis.names import backbone_name, method_name, teacher_name
 from analysis.subjects import ROLES
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row
 from kd.settings.run import Run, study_folder

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analysis.markdown import escaped
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 from kd.settings.published import COLUMNS, FIGURES, read_lines

@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from kd.errors import UserError
-from kd.files import write_text
+from kd.common.errors import UserError
+from kd.common.files import write_text
 from kd.settings.run import RESULTS, study_folder
 
 SHOWN = {"README.md": {"demo": "smoke"}}

@@ -11,8 +11,8 @@ from analysis.bootstrap import average_precision, interval, rank, resample, spre
 from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
 from analysis.statistics import POINTS
 from kd import inputs
-from kd.errors import UserError
-from kd.files import read_json
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.settings.library import Library
 from kd.voc_map import ELEVEN_RECALLS, Floats
 

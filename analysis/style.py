@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from analysis.lettering import families, legible
 from analysis.method_looks import place
-from kd.files import replacing
+from kd.common.files import replacing
 
 QUIET = "0.45"
 STYLE: Any = {

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from analysis.names import backbone_name, method_name
 from analysis.style import Look, look
 from kd import measure
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.data.readers import GroundTruth
-from kd.errors import UserError
-from kd.files import read_json
 from kd.settings.library import Library
 from kd.settings.run import RESULTS, read_config, seedless
 

@@ -23,9 +23,9 @@ from analysis.statistics import (
     t_test,
 )
 from analysis.verdicts import verdict
-from kd.errors import UserError
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.evaluation import Metrics
-from kd.files import read_json
 
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Figures of every table; ``VOC07`` joins them where it is the headline of a row."""

@@ -10,7 +10,7 @@ from analysis.bootstrap import interval
 from analysis.matching import read_pairing
 from analysis.subjects import Subject
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.voc_map import Floats, Integers
 
 QUANTITIES = ("AP", *ERRORS)

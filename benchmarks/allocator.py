@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from benchmarks.report import Line, arguments, publish
-from kd.timing import ratio, spread
+from kd.common.timing import ratio, spread
 
 CASES = {"scale smoke, 8 images of 128 x 128": ("smoke", 8, 128, "r18-w0.25")} | {
     "full width, 2 images of 256 x 256": ("paper", 2, 256, "r18")

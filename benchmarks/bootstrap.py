@@ -26,8 +26,8 @@ from analysis.resampled import FIGURES, RESAMPLES, SEED, figures
 from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
 from kd.columns import Detection
+from kd.common.files import write_text
 from kd.evaluation import evaluate
-from kd.files import write_text
 from kd.settings.run import RESULTS
 from kd.voc_map import Floats
 from tests.scenes import repeated

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.evaluation import generate, pycocotools
 from kd.columns import Detection
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.settings.run import RESULTS
 
 DETECTIONS_PER_IMAGE = 64

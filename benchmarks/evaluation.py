@@ -29,9 +29,9 @@ from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import columns
 from kd.columns import Detection
+from kd.common.files import write_json, write_predictions
+from kd.common.timing import in_turn, ratio, spread
 from kd.evaluation import COCO_FIGURES, Metrics, evaluate
-from kd.files import write_json, write_predictions
-from kd.timing import in_turn, ratio, spread
 
 CLASSES = 80
 BOXES_PER_IMAGE = 7.3

@@ -27,6 +27,7 @@ import kd.runtime  # noqa: F401
 from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import weights
+from kd.common.timing import in_turn, spread
 from kd.data.loading import seed_everything
 from kd.observation import Progress
 from kd.settings.classifiers import compose_classifier
@@ -34,7 +35,6 @@ from kd.settings.compose import detector_model
 from kd.settings.library import Library
 from kd.settings.matrix import matrix
 from kd.settings.methods import resolve, teachers
-from kd.timing import in_turn, spread
 
 KEPT = ["growth-steps.json", "growth-evaluation.json", "growth-workflow.json"]
 """Files of curves, the first one this benchmark's own."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from analysis.style import QUIET, STYLE, WIDTH, look
-from kd.files import read_json, replacing, write_json
+from kd.common.files import read_json, replacing, write_json
 
 COLUMNS = 4
 

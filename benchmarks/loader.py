@@ -24,11 +24,11 @@ from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
 from benchmarks import report
+from kd.common.files import write_json
+from kd.common.timing import Spread, ratio, spread
 from kd.data.handover import quick
 from kd.data.loading import build
-from kd.files import write_json
 from kd.settings import pipelines
-from kd.timing import Spread, ratio, spread
 
 LEAST = 0.85
 WIDTH, HEIGHT = 640, 480

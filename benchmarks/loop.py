@@ -27,12 +27,12 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from benchmarks import report
+from kd.common.timing import ratio, spread, synchronise
 from kd.data.loading import EpochSampler, build
 from kd.data.shapes import generate
 from kd.settings.compose import compose
 from kd.settings.library import Library
 from kd.settings.run import Run
-from kd.timing import ratio, spread, synchronise
 from kd.train import build_runner
 
 MOST = 1.03

@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.settings.run import RESULTS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

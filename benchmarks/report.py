@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd.files import read_json, write_json, write_text
+from kd.common.files import read_json, write_json, write_text
+from kd.common.timing import Spread
 from kd.provenance import environment, now
 from kd.settings.run import RESULTS
-from kd.timing import Spread
 
 FOLDER = RESULTS / "benchmarks"
 

@@ -24,6 +24,7 @@ import kd.runtime  # noqa: F401
 from benchmarks.report import Line, arguments, publish
 from kd import roi_align
 from kd.classifiers.teacher import ClassifierTeacher
+from kd.common.timing import in_turn, ratio, spread
 from kd.methods import dicod, gid, tadf
 from kd.methods.rm import RankMimicking
 from kd.observation import Batch, Candidates, observe
@@ -31,7 +32,6 @@ from kd.regions import object_masks
 from kd.settings.compose import detector_model
 from kd.settings.library import Library
 from kd.settings.parts import Scale
-from kd.timing import in_turn, ratio, spread
 from tests import plain_forms
 
 SIDE, IMAGES, OBJECTS, CLASSES, CROP = 256, 2, 20, 80, 64

@@ -32,7 +32,7 @@ def main() -> None:
         inside(sys.argv[2])
         return
     from benchmarks import report
-    from kd.timing import spread
+    from kd.common.timing import spread
 
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=5)
@@ -153,9 +153,9 @@ def inside(run: str) -> None:
     with ledger.of("the command line"):
         from kd import __main__ as command
     with ledger.of("yapf"):
-        from kd import grammar
+        from kd.common import yapf_cache
 
-        grammar.load()
+        yapf_cache.load()
     with ledger.of("torch"):
         import torch  # noqa: F401
     with ledger.of("mmengine"):

@@ -26,6 +26,7 @@ from mmengine.structures import InstanceData
 from benchmarks import report
 from benchmarks.report import Line
 from kd import weights
+from kd.common.timing import spread
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Times
 from kd.profiling.trainee import Trainee
@@ -36,7 +37,6 @@ from kd.settings.matrix import matrix
 from kd.settings.methods import resolve, teachers
 from kd.settings.parts import Scale
 from kd.settings.run import Run
-from kd.timing import spread
 
 MOST = 1.10
 CLOSE = {"pfi", "rm", "defeat", "fitnets"}

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.report import FOLDER, Line, publish
-from kd.timing import Spread
+from kd.common.timing import Spread
 
 ROOT = Path(__file__).resolve().parents[1]
 

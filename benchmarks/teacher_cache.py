@@ -25,6 +25,7 @@ import kd.runtime  # noqa: F401
 from benchmarks import report
 from benchmarks.report import Line
 from kd import weights
+from kd.common.timing import ratio, spread, timed
 from kd.data.loading import build
 from kd.data.shapes import generate
 from kd.profiling.trainee import Trainee, bare
@@ -34,7 +35,6 @@ from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import Run
 from kd.teacher_cache import Shown, TeacherCache
-from kd.timing import ratio, spread, timed
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}
 METHODS = ("rm", "pfi")

@@ -24,11 +24,11 @@ from mmengine.registry import HOOKS
 
 import kd.runtime  # noqa: F401
 from benchmarks.report import FOLDER, processor
+from kd.common.errors import UserError
+from kd.common.files import write_json
+from kd.common.schema import parse_assignments
 from kd.engine import bare
-from kd.errors import UserError
-from kd.files import write_json
 from kd.methods.base import DETECTION
-from kd.settings.base import parse_assignments
 from kd.settings.library import Library
 from kd.settings.parts import Study
 from kd.settings.plan import _Planner

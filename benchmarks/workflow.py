@@ -28,12 +28,12 @@ from analysis.outcomes import write_arrays
 from analysis.resampled import FIGURES, RESAMPLES
 from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
+from kd.common.files import write_json, write_text
+from kd.common.timing import Spread, results_in_turn, spread, timed
 from kd.evaluation import COCO_FIGURES
-from kd.files import write_json, write_text
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import Run
-from kd.timing import Spread, results_in_turn, spread, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3

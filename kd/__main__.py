@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kd import launch
 from kd.arguments import parser
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 
 UNREAD = 128 + signal.SIGPIPE
@@ -137,7 +137,7 @@ def _draw(options: argparse.Namespace) -> None:
 
 def _analyse(options: argparse.Namespace) -> None:
     from analysis import explain, figures
-    from kd.settings.base import parse_assignments
+    from kd.common.schema import parse_assignments
 
     if not options.runs:
         print(explain.one(options.analysis) if options.analysis else explain.every())
@@ -184,8 +184,8 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from kd.common.files import write_json
     from kd.data.check import check
-    from kd.files import write_json
 
     report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
     print(report.describe())
@@ -276,11 +276,11 @@ def _prepare(threads: int | None) -> None:
     """Make ready for networks."""
     import gc
 
-    from kd import grammar
-    from kd.files import uncollected
+    from kd.common import yapf_cache
+    from kd.common.files import uncollected
 
     with uncollected():
-        grammar.load()
+        yapf_cache.load()
         import kd.runtime  # noqa: F401
     gc.freeze()  # all of it stays, and every data set of mmengine has garbage collected
     if threads:

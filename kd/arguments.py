@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 
 class _Parser(argparse.ArgumentParser):

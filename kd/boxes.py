@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.imitation import adapted
 from kd.observation import Batch, Observation, observe
 from kd.probe import Probe

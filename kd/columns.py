@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.voc_map import Flags, Floats, Found, Integers, Truth
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 
 from kd.columns import Detection, Detections, Objects, by_class, read
-from kd.files import read_json
-from kd.settings.base import Part
+from kd.common.files import read_json
+from kd.common.schema import Part
 from kd.voc_map import Floats, Precision, average_precision
 
 

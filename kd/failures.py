@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kd.files import write_json
+from kd.common.files import write_json
 from kd.look import look
 from kd.provenance import now
 from kd.settings.compose import WEIGHTS

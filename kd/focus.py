@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 import kd.runtime  # noqa: F401
+from kd.common.errors import UserError
 from kd.data.loading import build
 from kd.distiller import Distiller
-from kd.errors import UserError
 from kd.methods.base import Focus
 from kd.observation import observe
 from kd.probe import Probe, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.reduction import alone, shared_count
 
 if TYPE_CHECKING:

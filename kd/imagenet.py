@@ -11,9 +11,9 @@ import torchvision
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from kd.errors import UserError
-from kd.fetch import download
-from kd.files import sha256
+from kd.common.errors import UserError
+from kd.common.fetch import download
+from kd.common.files import sha256
 from kd.settings.compose import PREPROCESSOR
 from kd.weights import read_state
 

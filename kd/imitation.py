@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from kd.common.modules import LazyModule
 from kd.full_precision import full_precision
-from kd.lazy import LazyModule
 from kd.reduction import shared_count, shared_sum
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.classifiers.pack import read_facts, remedy
+from kd.common.errors import UserError
+from kd.common.files import read_json, sha256, write_json
+from kd.common.nested import readers
 from kd.data.fingerprint import fingerprints
 from kd.data.scan import SplitName
-from kd.errors import UserError
-from kd.files import read_json, sha256, write_json
 from kd.settings.classifiers import crop_settings
 from kd.settings.compose import WEIGHTS, classes_of, split_config
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library
-from kd.settings.nested import readers
 
 Inputs = dict[str, Any]
 Step = Literal["training", "prediction", "evaluation", "resampling"]

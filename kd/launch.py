@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kd.errors import UserError
-from kd.files import read_json
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.settings.run import read_config
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"

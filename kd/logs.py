@@ -7,7 +7,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.look import Target, look, on_disk, target_of
 from kd.status import EVALUATING, LIVE, Status, status
 

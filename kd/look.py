@@ -9,7 +9,7 @@ from typing import Any
 from snakemake_executor_plugin_submitit import slurm
 from snakemake_executor_plugin_submitit.ledger import Entry, entries
 
-from kd.settings.base import read_yaml
+from kd.common.schema import read_yaml
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import RESULTS

@@ -6,10 +6,10 @@ from typing import Any
 from kd import inputs
 from kd.classifiers import evaluation as classifiers
 from kd.columns import Detection
+from kd.common.errors import UserError
+from kd.common.files import read_predictions, uncollected, write_json
 from kd.data.readers import GroundTruth, read_split
-from kd.errors import UserError
 from kd.evaluation import Metrics, evaluate
-from kd.files import read_predictions, uncollected, write_json
 from kd.settings.library import Library
 from kd.settings.run import read_config
 

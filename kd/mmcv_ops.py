@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd import roi_align
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 _NAME = "mmcv._ext"
 _MAX_POOL = 0

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Subset
 import kd.runtime  # noqa: F401
 from kd import inputs, weights
 from kd.classifiers import evaluation as classifiers
+from kd.common.files import sha256, write_predictions
 from kd.data.loading import build
-from kd.files import sha256, write_predictions
 from kd.measure import DETECTIONS
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.methods.pfi import prediction_gap
 from kd.observation import DenseObservation, observe
 from kd.probe import Probe, images, shown

@@ -18,11 +18,11 @@ from torch import nn
 
 import kd.runtime  # noqa: F401
 from kd import weights
+from kd.common import nested
+from kd.common.errors import UserError
+from kd.common.progress import progress
 from kd.data.loading import build
-from kd.data.progress import progress
-from kd.errors import UserError
 from kd.observation import Batch
-from kd.settings import nested
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 

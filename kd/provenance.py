@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd.files import write_json
+from kd.common.files import write_json
 
 PACKAGES = (
     "torch",

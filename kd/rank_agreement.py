@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from kd.boxes import aligned_iou
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.methods.rm import rank_divergence
 from kd.observation import Batch, DenseObservation, observe
 from kd.observation.recording import wrapped

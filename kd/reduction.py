@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 
 if TYPE_CHECKING:
     import torch

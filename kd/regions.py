@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.pyramid import published_sides
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from kd import launch
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 FILE = ".training"
 BEAT = 15.0

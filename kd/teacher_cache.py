@@ -21,9 +21,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from kd.common.errors import UserError
+from kd.common.files import sha256
 from kd.engine import bare
-from kd.errors import UserError
-from kd.files import sha256
 from kd.inputs import VERSIONS
 from kd.observation import Batch, observe
 from kd.settings import repeatable

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd.files import replacing, write_json
+from kd.common.files import replacing, write_json
 
 Maps = list[list[Tensor]]
 """What was made of one image: groups of maps (C, H, W), one group for each kind of output."""

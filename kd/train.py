@@ -17,15 +17,15 @@ from torch import distributed
 
 import kd.runtime  # noqa: F401
 from kd import inputs, launch, provenance, run_lock, weights
+from kd.common import nested
+from kd.common.errors import UserError
+from kd.common.fetch import fetch
+from kd.common.files import sha256, write_json
 from kd.data.handover import quick
 from kd.data.report import read_report
 from kd.engine import bare
-from kd.errors import UserError
-from kd.fetch import fetch
-from kd.files import sha256, write_json
 from kd.launch import per_process
 from kd.optim import fastest
-from kd.settings import nested
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
 from kd.settings.run import read_config

@@ -11,8 +11,8 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from kd.errors import UserError
-from kd.files import replacing
+from kd.common.errors import UserError
+from kd.common.files import replacing
 
 LISTED = 5
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
-from kd import grammar
+from kd.common import yapf_cache
 from kd.settings.compose import WEIGHTS, detector_model
 from kd.settings.datasets import Shapes
 from kd.settings.library import Library
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell's background job cannot be.
     """
     settings.load_profile(config.getoption("--hypothesis-profile") or "suite")
-    grammar.load()
+    yapf_cache.load()
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

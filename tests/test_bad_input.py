@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from kd.__main__ import main
-from kd.errors import UserError
-from kd.files import sha256
+from kd.common.errors import UserError
+from kd.common.files import sha256
 from kd.settings.workflow import Workflow
 from tests.mistakes import (
     IN_A_STUDY,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kd.__main__ import main
-from kd.files import write_json
+from kd.common.files import write_json
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from kd.settings.run import Run

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kd.columns import by_class, read
-from kd.errors import UserError
-from kd.files import read_predictions, uncollected, write_predictions
+from kd.common.errors import UserError
+from kd.common.files import read_predictions, uncollected, write_predictions
 from tests.scenes import coco, detection, random_input
 
 SQUARE = (10, 20, 40, 40)

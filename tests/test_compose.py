@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.compose import PREPROCESSOR, detector_model, merge
 from kd.settings.library import Library
 from kd.settings.parts import Detector, Scale

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kd.errors import UserError
-from kd.files import write_json
+from kd.common.errors import UserError
+from kd.common.files import write_json
 from kd.settings.cost import describe
 from kd.settings.demand import Demand, Demands
 from kd.settings.library import Library

@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
 from kd import weights
+from kd.common.errors import UserError
 from kd.distiller import Distiller, gradient_norms
 from kd.engine import NonFiniteLossError
-from kd.errors import UserError
 from kd.observation import Batch, Progress
 from kd.settings.run import Run
 from kd.train import build_runner

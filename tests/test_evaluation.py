@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.evaluation import COCO_FIGURES, Metrics, evaluate
 from tests.scenes import coco, detection, random_input, reference
 

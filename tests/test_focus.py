@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analysis.focus import draw, plot
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.focus import View, view
 from kd.methods.base import Focus
 from kd.train import train

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from kd import imagenet
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
 from kd.settings.matrix import matrix

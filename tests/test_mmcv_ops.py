@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kd import roi_align
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.mmcv_ops import UnservedOperatorError, install
 
 INSTALLED = install()

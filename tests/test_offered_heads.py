@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.observation import observe, observer_of
 from kd.observation.base import Channels, channels_of
 from kd.observation.heads import (

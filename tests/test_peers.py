@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.peers.environments import PEERS, python, requirements
 from benchmarks.peers.process import System
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 
 @pytest.mark.parametrize("peer", PEERS)

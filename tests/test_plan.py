@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.errors import UserError
-from kd.files import sha256
+from kd.common.errors import UserError
+from kd.common.files import sha256
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row, plan
 from kd.settings.published import FIGURES

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.publish import specification
 from kd.__main__ import main
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan

@@ -11,7 +11,7 @@ import torch
 
 import kd.runtime  # noqa: F401
 from kd import weights
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.optim import PreciseOptimWrapper, fastest
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve, teachers

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from kd.common.errors import UserError
 from kd.data.shapes import generate
-from kd.errors import UserError
 from kd.methods import get
 from kd.methods.base import Method
 from kd.observation import Batch

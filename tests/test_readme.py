@@ -7,7 +7,7 @@ import pytest
 
 from analysis.readme import MEASURED, SHOWN, insert, lowered
 from kd import methods
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,8 +16,8 @@ import torch
 
 from analysis import likeness, resampled
 from kd import inputs, weights
+from kd.common.errors import UserError
 from kd.data.fingerprint import fingerprints
-from kd.errors import UserError
 from kd.measure import measure
 from kd.predict import predict
 from kd.settings.library import Library

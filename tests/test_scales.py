@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kd.__main__ import main
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.conftest import CONFIGS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.classifiers import compose_classifier
 from kd.settings.library import Library
 from kd.settings.plan import plan

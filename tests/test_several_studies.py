@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.look import Asked, Look, targets
 from kd.settings.library import Library
 from kd.settings.plan import plan

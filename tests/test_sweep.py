@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 from tests.tiny import edit, make_project

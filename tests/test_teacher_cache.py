@@ -12,8 +12,8 @@ from mmdet.structures import DetDataSample
 
 import kd.runtime  # noqa: F401
 from kd import weights
+from kd.common.errors import UserError
 from kd.engine import ResumableEpochLoop
-from kd.errors import UserError
 from kd.observation import Batch, observe
 from kd.settings.run import Run
 from kd.teacher_cache import FOLDER, Shown, TeacherCache, amount

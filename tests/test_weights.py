@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from kd import weights
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.weights import load_strictly
 from tests.states import changed, copied
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from analysis.evidence import page, records
 from analysis.readme import insert
-from kd.errors import UserError
-from kd.files import write_text
+from kd.common.errors import UserError
+from kd.common.files import write_text
 from kd.settings.library import Library
 from kd.settings.plan import plan
 

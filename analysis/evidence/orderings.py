@@ -7,7 +7,7 @@ import pandas as pd
 from analysis import tables
 from analysis.evidence.records import FOLDER
 from analysis.statistics import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.published import read_published
 

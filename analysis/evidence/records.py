@@ -12,8 +12,8 @@ import pandas as pd
 from analysis import publish, sheets, tables
 from analysis.statistics import POINTS
 from analysis.training_curves import records as logged
+from kd.common.files import read_json, write_text
 from kd.evaluation import Metrics
-from kd.files import read_json, write_text
 from kd.methods.base import DETECTION
 from kd.settings.plan import Plan, Row
 from kd.settings.run import Run, study_folder

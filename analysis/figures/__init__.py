@@ -3,8 +3,8 @@
 from functools import cache
 
 from analysis.figures.base import Analysis
-from kd.errors import UserError, suggest
-from kd.lazy import class_in, modules_in
+from kd.common.errors import UserError, suggest
+from kd.common.modules import class_in, modules_in
 
 
 @cache

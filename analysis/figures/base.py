@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict
 
-from kd.settings.base import Part
+from kd.common.schema import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

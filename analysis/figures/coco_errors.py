@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from analysis.figures.base import Analysis, Findings
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from analysis.figures.base import Analysis, Findings
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 
 from analysis.figures.base import Analysis, Findings
 from analysis.statistics import Metric
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from analysis.report.records import Record, hardware
+from kd.common.errors import UserError
 from kd.data.report import read_report
-from kd.errors import UserError
 from kd.settings.run import RESULTS
 
 

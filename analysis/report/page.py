@@ -21,7 +21,7 @@ from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
 from kd.board import summary as in_words
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.provenance import commit, now
 from kd.reasons import duration
 from kd.settings.library import Library

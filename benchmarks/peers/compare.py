@@ -21,9 +21,9 @@ from benchmarks.peers.environments import PEERS, prepare, python, requirements
 from benchmarks.peers.process import System
 from benchmarks.peers.scenes import draw
 from benchmarks.report import Line, arguments, publish
-from kd.data.progress import progress
-from kd.errors import UserError
-from kd.timing import ratio, spread
+from kd.common.errors import UserError
+from kd.common.progress import progress
+from kd.common.timing import ratio, spread
 
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "kd-peers"
 PARTS = {"torchvision": ("student", "teacher"), "mmdet": ("student", "teacher")}

@@ -10,8 +10,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from kd.errors import UserError
-from kd.files import write_text
+from kd.common.errors import UserError
+from kd.common.files import write_text
 
 HERE = Path(__file__).resolve().parent
 READY = "installed.txt"

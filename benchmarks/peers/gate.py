@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kd.timing import synchronise
+from kd.common.timing import synchronise
 
 
 class Gate:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = 5

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kd.common.files import read_json
 from kd.data.shapes import CLASSES, generate
-from kd.files import read_json
 from kd.settings.datasets import Shapes
 
 IMAGES = 8

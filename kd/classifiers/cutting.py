@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from kd.classifiers.pack import Crop, read_facts, write_pack
+from kd.common.errors import UserError
+from kd.common.progress import progress
 from kd.data import decoding
-from kd.data.progress import progress
 from kd.data.readers import GroundTruth, image_path, read_split
 from kd.data.scan import Record, SplitName
-from kd.errors import UserError
 from kd.settings.classifiers import Crops, crop_settings
 from kd.settings.library import Library
 

@@ -12,9 +12,9 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 
 from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOUR
 from kd.classifiers.pack import Pack, remedy
+from kd.common.errors import UserError
 from kd.crops import crops
 from kd.data.loading import EpochSampler, mix
-from kd.errors import UserError
 
 
 @DATASETS.register_module()

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kd.data.progress import progress
-from kd.files import read_predictions, write_predictions
+from kd.common.files import read_predictions, write_predictions
+from kd.common.progress import progress
 
 PREDICTIONS = "predictions.json.gz"
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from kd import imagenet
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.weights import read_state
 
 AUXILIARY = {"googlenet", "inception_v3"}

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kd.errors import UserError
-from kd.files import read_json, replacing, write_json
+from kd.common.errors import UserError
+from kd.common.files import read_json, replacing, write_json
 
 
 class Crop(NamedTuple):

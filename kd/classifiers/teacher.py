@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models import ResNet
 
 from kd.classifiers import strided
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.weights import load_strictly
 
 LAYOUT = torch.channels_last

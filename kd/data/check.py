@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.common.errors import suggest
 from kd.data.images import check_images, fitted_size, shared_images
 from kd.data.readers import scan
 from kd.data.scan import Problem, Record, Scan, absence
-from kd.errors import suggest
 from kd.settings.datasets import Dataset
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's upper bounds of a box's area, square pixels

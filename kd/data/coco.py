@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd.common.errors import suggest
 from kd.data.scan import Problem, Record, Scan, SplitName, absence
 from kd.data.units import Suspects
-from kd.errors import suggest
 from kd.settings.datasets import CocoSplit, Dataset
 
 Kind = tuple[Callable[[Any], bool], str]

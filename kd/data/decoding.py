@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
 from kd.data.readers import read_split
 from kd.data.scan import SplitName
 from kd.data.shapes import MARKER, marker_of
-from kd.errors import UserError
-from kd.files import read_json, write_json
 from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.run import RESULTS
 

@@ -20,7 +20,7 @@ from mmengine.registry import FUNCTIONS
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from kd.settings import nested
+from kd.common import nested
 
 PREFETCHED = 2
 """Batches that a worker is asked for before the first of them is taken, torch's default."""

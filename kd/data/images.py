@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.common.progress import progress
 from kd.data.decoding import (
     SWAPPED,
     Header,
@@ -15,7 +16,6 @@ from kd.data.decoding import (
     read_header,
     silence_opencv,
 )
-from kd.data.progress import progress
 from kd.data.scan import Problem, Record, Scan, bytes_of, size_of
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from kd.common.errors import UserError
 from kd.data.coco import category_names, scan_coco
 from kd.data.scan import Problem, Record, Scan, SplitName
 from kd.data.voc import scan_voc
-from kd.errors import UserError
 from kd.settings.datasets import CocoSplit, Dataset
 
 SHOWN_ERRORS = 5

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json, write_text
+from kd.common.progress import progress
 from kd.data.drawing import CLASSES, Drawn, draw_scene
-from kd.data.progress import progress
-from kd.errors import UserError
-from kd.files import read_json, write_json, write_text
 from kd.settings.datasets import Shapes
 
 __all__ = ["CLASSES", "Scene", "draw", "generate", "is_generated"]

@@ -12,10 +12,10 @@ from mmdet.datasets import CocoDataset, XMLDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from kd.common.errors import UserError
 from kd.data.coco import roots
 from kd.data.scan import is_thin, is_useless
 from kd.data.voc import ImageFiles
-from kd.errors import UserError
 
 
 class _Annotations(COCO):

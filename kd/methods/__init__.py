@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from kd.lazy import class_in, modules_in
+from kd.common.modules import class_in, modules_in
 from kd.methods.base import Method
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, PositiveInt
 
-from kd.settings.base import Part
+from kd.common.schema import Part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

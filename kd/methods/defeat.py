@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from kd.common.modules import LazyModule
 from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted, mean_over, squared_distance
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import categorical_divergence
 from kd.pyramid import LevelSides, sides_of

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from kd.common.modules import LazyModule
 from kd.crops import crops, crops_by_image
 from kd.full_precision import full_precision
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
 from kd.reduction import shared_count

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
+from kd.common.modules import LazyModule
 from kd.imitation import (
     Adaptation,
     adaptations,
@@ -14,7 +15,6 @@ from kd.imitation import (
     mean_over,
     squared_distance,
 )
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.pyramid import LevelSides, sides_of
 from kd.regions import level_of

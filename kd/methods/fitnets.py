@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, model_validator
 
+from kd.common.modules import LazyModule
 from kd.full_precision import full_precision
 from kd.imitation import (
     Adaptation,
@@ -15,7 +16,6 @@ from kd.imitation import (
     mean_over,
     squared_distance,
 )
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.pyramid import LevelSides, sides_of
 from kd.reduction import shared_count

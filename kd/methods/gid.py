@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from kd.boxes import shares_inside
+from kd.common.modules import LazyModule
 from kd.full_precision import full_precision
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
 from kd.reduction import shared_count

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
+from kd.common.modules import LazyModule
 from kd.full_precision import full_precision
 from kd.imitation import adaptations, adapted
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_sum
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import NonNegativeFloat
 
 from kd.boxes import aligned_iou
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.reduction import shared_count
 

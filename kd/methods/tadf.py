@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.boxes import aligned_iou
+from kd.common.modules import LazyModule
 from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
-from kd.lazy import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.soft_labels import labels_of
 from kd.pyramid import LevelSides, sides_of

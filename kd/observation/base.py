@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.observation.base import Candidates
 from kd.observation.two_stage import TwoStageObservation
 

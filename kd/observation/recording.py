@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.observation.base import plain
 
 if TYPE_CHECKING:

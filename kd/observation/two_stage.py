@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from kd.lazy import LazyModule
+from kd.common.modules import LazyModule
 from kd.observation.base import Candidates, plain
 from kd.observation.dense import DenseObservation
 from kd.observation.recording import wrapped

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kd.timing import synchronise
+from kd.common.timing import synchronise
 
 
 class Clock:

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kd.data.progress import progress
+from kd.common.progress import progress
+from kd.common.timing import Spread, in_turn, ratio, spread, synchronise
 from kd.profiling import memory
 from kd.profiling.clock import Clock
 from kd.profiling.parts import OTHER, charged, in_order
 from kd.profiling.replay import Replay, recording
 from kd.profiling.synchronisations import watching
 from kd.profiling.trainee import Trainee
-from kd.timing import Spread, in_turn, ratio, spread, synchronise
 
 Parts = dict[str, float]
 """Seconds by part."""

@@ -9,8 +9,8 @@ from itertools import accumulate
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from kd.common.timing import synchronise
 from kd.profiling.clock import Clock
-from kd.timing import synchronise
 
 
 def peak(work: Callable[[], object]) -> int:

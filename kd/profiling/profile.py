@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from kd import provenance
-from kd.data.progress import progress
-from kd.errors import UserError
+from kd.common.errors import UserError
+from kd.common.progress import progress
+from kd.common.timing import spread
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 from kd.term_scale import ratios
-from kd.timing import spread
 
 Profile = dict[str, Any]
 """What ``profile.json`` holds; docs/profiling.md says what each entry is."""

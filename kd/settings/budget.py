@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.reasons import duration
 from kd.settings.cost import Costs, Item, costs
 from kd.settings.library import Library

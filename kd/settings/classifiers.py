@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
 from kd.settings.compose import classes_of, training
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library

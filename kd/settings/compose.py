@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.pyramid import Pyramid
 from kd.settings import pipelines
 from kd.settings.datasets import CocoSplit, Dataset

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 
-from kd.settings.base import Part
+from kd.common.schema import Part
 
 
 class CocoSplit(Part):

@@ -7,8 +7,8 @@ from functools import cache
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from kd.errors import UserError
-from kd.settings.base import Part
+from kd.common.errors import UserError
+from kd.common.schema import Part
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.rates import Basis, Rates, Speed

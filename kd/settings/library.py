@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from kd.errors import UserError, suggest
-from kd.settings.base import Part
+from kd.common.errors import UserError, suggest
+from kd.common.schema import Part
 from kd.settings.datasets import Dataset
 from kd.settings.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
 from kd.settings.run import FOLDERS

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kd import methods
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.methods.base import Method
 from kd.observation.heads import (
     DENSE_HEADS,

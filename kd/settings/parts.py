@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from kd.settings.base import Part
+from kd.common.schema import Part
 
 Augmentation = Literal["general", "ssd", "yolo"]
 

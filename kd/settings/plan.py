@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.settings import stand_ins
 from kd.settings.classifiers import ClassifierRun, classifier_run
 from kd.settings.compose import compose, imported, merge

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 from kd.settings.library import Library
 from kd.settings.methods import known
 from kd.settings.parts import Study

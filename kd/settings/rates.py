@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
-from kd.errors import UserError
-from kd.files import read_json
+from kd.common.errors import UserError
+from kd.common.files import read_json
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.library import Library
 from kd.settings.run import RESULTS, Run

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kd.settings import nested
+from kd.common import nested
 
 _REPEATED = frozenset(
     {"LoadImageFromFile", "LoadAnnotations", "FitInto", "Resize", "PackDetInputs"}

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
 
 if TYPE_CHECKING:
     from kd.settings.classifiers import ClassifierRun

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.errors import UserError
-from kd.files import read_json
+from kd.common.errors import UserError
+from kd.common.files import read_json
 
 JOULES = 3.6e6  # in a kWh
 

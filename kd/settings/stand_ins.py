@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 

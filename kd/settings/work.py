@@ -3,9 +3,9 @@
 from functools import cache
 from typing import Any, NamedTuple
 
+from kd.common.errors import UserError
 from kd.data.readers import read_split
 from kd.data.report import read_report
-from kd.errors import UserError
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import merge
 from kd.settings.library import Library

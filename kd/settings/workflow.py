@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from kd.common.errors import UserError
+from kd.common.files import write_json
 from kd.data.fingerprint import content_of
 from kd.data.shapes import MARKER
-from kd.errors import UserError
-from kd.files import write_json
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import WEIGHTS
 from kd.settings.datasets import CocoSplit, Dataset

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.subjects import Subject, read
+from kd.common.files import write_json, write_predictions
 from kd.evaluation import COCO_FIGURES
-from kd.files import write_json, write_predictions
 from kd.settings.library import Library
 
 Settings = dict[str, dict[str, Any]]

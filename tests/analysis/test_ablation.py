@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from analysis.ablation import plot
 from analysis.figures.ablation import Ablation
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_metrics, write_run
 

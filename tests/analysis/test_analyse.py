@@ -10,7 +10,7 @@ from analysis import figures
 from analysis.likeness import OTHER_DATA
 from analysis.style import STYLE
 from kd.__main__ import main
-from kd.files import write_json
+from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run
 from tests.tiny import make_project
 

@@ -17,7 +17,7 @@ from analysis.channel_distance import changes, means, plot, table
 from analysis.figures.channel_distance import ChannelDistance
 from analysis.style import BASELINE, look
 from kd.channel_distance import Distances, channel_distances, level_adapters
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.observation import Batch, observe
 from kd.probe import Probe, images
 from kd.settings.library import Library

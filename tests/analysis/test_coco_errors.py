@@ -34,8 +34,8 @@ from analysis.coco_errors import (
 from analysis.figures.coco_errors import CocoErrors
 from analysis.matching import AREAS, pair
 from analysis.style import look
+from kd.common.errors import UserError
 from kd.data.readers import GroundTruth
-from kd.errors import UserError
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 from tests.scenes import coco, detection, random_input, reference
@@ -216,8 +216,8 @@ def test_without_supercategories_sim_is_undefined(names):
 
 
 def test_supercategories_of_the_file_are_kept(tmp_path):
+    from kd.common.files import write_json
     from kd.data.coco import scan_coco
-    from kd.files import write_json
     from kd.settings.datasets import Dataset
 
     truth = scene()

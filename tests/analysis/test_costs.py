@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from analysis.costs import total
-from kd.errors import UserError
-from kd.files import write_json
+from kd.common.errors import UserError
+from kd.common.files import write_json
 from kd.settings.spent import Cost, cost
 
 

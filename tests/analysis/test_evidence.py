@@ -14,8 +14,8 @@ from analysis.evidence import __main__ as evidence
 from analysis.evidence import causes, claims, orderings, page, records, sweeps
 from analysis.evidence.orderings import Ordering, compared, stated
 from analysis.statistics import interval, summary
-from kd.errors import UserError
-from kd.files import write_json
+from kd.common.errors import UserError
+from kd.common.files import write_json
 from kd.settings.library import Library
 from kd.settings.plan import Plan, Row, plan
 from tests.analysis.fakes import write_lines, write_metrics

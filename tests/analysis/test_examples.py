@@ -9,8 +9,8 @@ from PIL import Image
 from analysis.examples import CORNERS, best_score, boxes, choose, compare, count, load, plot, see
 from analysis.figures.examples import Examples
 from analysis.matching import pair
-from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
 from kd.settings.compose import split_config
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run

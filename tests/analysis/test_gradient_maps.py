@@ -14,7 +14,7 @@ from analysis.analyse import analyse
 from analysis.figures.gradient_maps import GradientMaps
 from analysis.gradient_maps import Picture, maps, means, plot_maps, plot_means, sums, total_ratios
 from analysis.style import BASELINE
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.gradient_maps import SETTLED, Gradients, gradients
 from kd.observation import Batch
 from kd.probe import Probe, images

@@ -6,7 +6,7 @@ import pytest
 from analysis import matching
 from analysis.matching import AREAS, UNMATCHED, candidates, match, pair, read_pairing
 from analysis.precision import curves
-from kd.errors import UserError
+from kd.common.errors import UserError
 from tests.analysis.fakes import write_detections, write_run
 from tests.scenes import coco, detection, random_input, reference
 

@@ -8,7 +8,7 @@ import pytest
 from analysis import figures
 from analysis.planning import Planned
 from analysis.planning import figures as planned_figures
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.test_imports import heavy_modules

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.power import describe, detectable, spread
 from analysis.statistics import seeds_needed
+from kd.common.files import write_json
 from kd.evaluation import Metrics
-from kd.files import write_json
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan
 from tests.tiny import edit, make_project

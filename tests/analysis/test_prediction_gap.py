@@ -11,7 +11,7 @@ from analysis.analyse import analyse
 from analysis.figures.prediction_gap import PredictionGap
 from analysis.prediction_gap import caption, plot, plot_maps, summary, table
 from analysis.style import BASELINE
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.observation import observe
 from kd.prediction_gap import Gap, GapImage, gap_images, gaps, likeness
 from kd.settings.library import Library

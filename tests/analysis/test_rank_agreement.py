@@ -17,8 +17,8 @@ from analysis.ranked_priors import plot as plot_priors
 from analysis.ranked_priors import priors
 from analysis.resampled import mean
 from analysis.style import BASELINE, TEACHER
-from kd.errors import UserError
-from kd.files import read_json, write_json
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
 from kd.observation import observe
 from kd.rank_agreement import (
     Detections,

@@ -10,9 +10,9 @@ from analysis.outcomes import read_arrays
 from analysis.resampled import FIGURES, gain_interval
 from kd import inputs
 from kd.__main__ import main
+from kd.common.errors import UserError
+from kd.common.files import read_json, sha256, write_json
 from kd.data.fingerprint import fingerprints
-from kd.errors import UserError
-from kd.files import read_json, sha256, write_json
 from kd.measure import read_detections, truth_of
 from kd.settings.compose import split_config
 from kd.settings.library import Library

@@ -10,7 +10,7 @@ import pytest
 from analysis.style import BASELINE, COLOURS, MARKERS, TEACHER, look
 from analysis.subjects import Subject, read, students_of, teacher_of, truth_of, varying
 from kd import methods
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.conftest import CONFIGS

@@ -20,8 +20,8 @@ from analysis.tide_tables import (
     differences,
     measure,
 )  # fmt: skip
+from kd.common.errors import UserError
 from kd.data.readers import GroundTruth
-from kd.errors import UserError
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 from tests.scenes import coco

@@ -8,7 +8,7 @@ from tidecv import TIDE, datasets
 from analysis.bootstrap import resample
 from analysis.matching import pair
 from analysis.tide import MAIN, THRESHOLDS, errors, survey
-from kd.files import write_json
+from kd.common.files import write_json
 from tests.analysis.tidecv_reference import ground_truth, reference, results
 from tests.scenes import coco, detection, random_input
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.training_curves import TrainingCurves
 from analysis.training_curves import averaged, plot, read, records, total_share, width
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_lines, write_metrics, write_run
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import kd.runtime  # noqa: F401
 from kd import weights
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 torch.set_num_threads(1)
 

@@ -16,8 +16,8 @@ from kd.__main__ import main
 from kd.classifiers import cutting
 from kd.classifiers.cutting import build, choose, window
 from kd.classifiers.pack import Pack
+from kd.common.errors import UserError
 from kd.data.readers import GroundTruth
-from kd.errors import UserError
 from kd.settings.classifiers import ClassifierRun, Crops, crop_settings
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library

@@ -18,7 +18,7 @@ from kd import imagenet, weights
 from kd.__main__ import main
 from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.settings.classifiers import ClassifierRun, compose_classifier
 from kd.settings.library import Library
 from kd.train import train

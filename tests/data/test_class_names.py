@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kd.common.errors import UserError
 from kd.data.readers import class_names
-from kd.errors import UserError
 from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.plan import plan

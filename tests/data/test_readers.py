@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kd.common.errors import UserError
 from kd.data.readers import class_names, image_path, read_split
 from kd.data.shapes import generate
-from kd.errors import UserError
 from kd.settings.datasets import Dataset
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from kd.common.errors import UserError
+from kd.common.files import write_json
 from kd.data.check import check
 from kd.data.report import read_report
-from kd.errors import UserError
-from kd.files import write_json
 from kd.settings.datasets import Dataset
 
 OTHERS: list[Any] = [

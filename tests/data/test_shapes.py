@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.common.errors import UserError
 from kd.data import shapes
 from kd.data.drawing import CLASSES, LEAST_BOX, LEAST_VISIBLE, _coverage, _unit_outline
 from kd.data.shapes import draw, generate, is_generated
-from kd.errors import UserError
 from kd.settings.datasets import Dataset, Shapes
 
 SMALL = Shapes(train=6, test=26, size=64)

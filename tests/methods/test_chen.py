@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from kd.common.schema import UserError
 from kd.methods.chen import (
     Chen,
     background_cost,
@@ -19,7 +20,6 @@ from kd.methods.chen import (
     weighted_softmax_entropy,
 )
 from kd.observation import Channels
-from kd.settings.base import UserError
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
 from kd.observation import Channels, DenseObservation, Progress
 from kd.settings.library import Library

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
 from kd.observation import Channels
 from kd.regions import center_masks

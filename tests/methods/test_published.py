@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from analysis.readme import insert
-from kd.files import write_text
+from kd.common.files import write_text
 from kd.methods import names
 from kd.settings.library import Library
 from kd.settings.methods import known

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 from kd.methods.soft_labels import (
     SoftLabels,
     bernoulli_divergence,

@@ -190,7 +190,10 @@ def test_a_log_older_than_the_job_says_nothing_about_it() -> None:
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("  kd.errors.UserError: no such method", "kd.errors.UserError: no such method"),
+        (
+            "  kd.common.errors.UserError: no such method",
+            "kd.common.errors.UserError: no such method",
+        ),
         ("AssertionError", "AssertionError"),
         ("error: configs/a.yaml: 'lr' is no number", "error: configs/a.yaml: 'lr' is no number"),
         ("/bin/bash: line 1: nonsuch: command not found",) * 2,

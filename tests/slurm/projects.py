@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kd import weights
-from kd.files import write_json
+from kd.common.files import write_json
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.tiny import REPOSITORY, STUDENT, edit, make_project

@@ -8,7 +8,7 @@ import pytest
 from analysis.likeness import OTHER_DATA, OTHER_TEACHER
 from analysis.markdown import to_markdown
 from analysis.tables import RowSpec, build, to_csv
-from kd.errors import UserError
+from kd.common.errors import UserError
 from tests.tables.conftest import DIFFERS, REASON, REMARK
 
 CONTRACT = """

@@ -9,8 +9,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from analysis.planning import figures
-from kd.errors import UserError
-from kd.files import printable
+from kd.common.errors import UserError
+from kd.common.files import printable
 from kd.inputs import VERSIONS
 from kd.settings.workflow import Workflow
 

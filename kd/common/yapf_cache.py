@@ -8,7 +8,7 @@ import importlib
 import pickle
 import time
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 ATTEMPTS, PAUSE = 50, 0.1  # seconds; to write it takes one
 

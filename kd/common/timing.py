@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from kd.data.progress import progress
+from kd.common.progress import progress
 
 Result = TypeVar("Result")
 

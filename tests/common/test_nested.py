@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from kd.errors import UserError
-from kd.settings import nested, repeatable
+from kd.common import nested
+from kd.common.errors import UserError
+from kd.settings import repeatable
 
 STEP = {"type": "FitInto", "width": 64, "height": 64}
 

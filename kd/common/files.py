@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
+from kd.common.errors import UserError
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kd import grammar
+from kd.common import yapf_cache
 
 
 def test_half_a_grammar_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_half_a_grammar_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
             raise error
 
     monkeypatch.setattr(importlib, "import_module", read)
-    grammar.load()
+    yapf_cache.load()
     assert imported == ["yapf"] * 3
 
 
@@ -46,4 +46,4 @@ def test_only_half_a_file_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(ModuleNotFoundError):
-        grammar.load()
+        yapf_cache.load()

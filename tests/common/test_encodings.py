@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.files import printable
+from kd.common.files import printable
 from tests.tiny import REPOSITORY, make_project
 
 FOLDERS = ("kd", "analysis", "workflow", "benchmarks")

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kd.errors import UserError
-from kd.files import replacing, sha256
+from kd.common.errors import UserError
+from kd.common.files import replacing, sha256
 
 FOLDER = Path("checkpoints")
 PATIENCE = 30.0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kd import timing
-from kd.timing import Spread, in_turn, ratio, spread
+from kd.common import timing
+from kd.common.timing import Spread, in_turn, ratio, spread
 
 
 class Time:

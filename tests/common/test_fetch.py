@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kd import fetch as module
-from kd.errors import UserError
-from kd.fetch import FOLDER, download, fetch
+from kd.common import fetch as module
+from kd.common.errors import UserError
+from kd.common.fetch import FOLDER, download, fetch
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

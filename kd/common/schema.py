@@ -7,7 +7,7 @@ from typing import Any, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kd.errors import UserError, suggest
+from kd.common.errors import UserError, suggest
 
 
 class Part(BaseModel):
