@@ -14,7 +14,7 @@ test: setup check
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
 
 test-nightly: setup
-	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/test_odd_data_sets.py
+	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/odd/test_odd_data_sets.py
 
 test-slurm: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from kd.classifiers.cutting import LEAST_MARGIN
 from kd.common.files import write_text
 from kd.data.check import MEDIUM, SMALL
+from kd.data.entry import Dataset
 from kd.methods import get
 from kd.methods.defeat import BACKBONE_STRIDE
 from kd.pyramid import Pyramid
 from kd.settings import compose
-from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.methods import method_of, settings_of
 from kd.settings.parts import Scale, Schedule

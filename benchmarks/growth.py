@@ -28,7 +28,7 @@ from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import weights
 from kd.common.timing import in_turn, spread
-from kd.data.loading import seed_everything
+from kd.data.sampling import seed_everything
 from kd.observation import Progress
 from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import detector_model

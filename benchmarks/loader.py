@@ -26,8 +26,8 @@ import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.files import write_json
 from kd.common.timing import Spread, ratio, spread
-from kd.data.handover import quick
-from kd.data.loading import build
+from kd.data.loader import quick
+from kd.data.sampling import build
 from kd.settings import pipelines
 
 LEAST = 0.85

@@ -28,8 +28,8 @@ from torch.utils.data import DataLoader
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.timing import ratio, spread, synchronise
-from kd.data.loading import EpochSampler, build
-from kd.data.shapes import generate
+from kd.data.builtin.shapes import generate
+from kd.data.sampling import EpochSampler, build
 from kd.settings.compose import compose
 from kd.settings.library import Library
 from kd.settings.run import Run

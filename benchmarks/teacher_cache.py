@@ -26,8 +26,8 @@ from benchmarks import report
 from benchmarks.report import Line
 from kd import weights
 from kd.common.timing import ratio, spread, timed
-from kd.data.loading import build
-from kd.data.shapes import generate
+from kd.data.builtin.shapes import generate
+from kd.data.sampling import build
 from kd.profiling.trainee import Trainee, bare
 from kd.settings import repeatable
 from kd.settings.compose import WEIGHTS

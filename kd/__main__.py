@@ -175,7 +175,7 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from kd.data.shapes import generate
+    from kd.data.builtin.shapes import generate
 
     dataset = Library().dataset(options.dataset, "kd data")
     if dataset.generate is None:

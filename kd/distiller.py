@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.data.loading import mix
+from kd.data.sampling import mix
 from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
 from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe

@@ -26,7 +26,7 @@ from torch import Tensor, nn, tensor, uint8
 from kd import inputs, weights
 from kd.common.errors import UserError
 from kd.common.files import write_text
-from kd.data.loading import mix, seed_everything
+from kd.data.sampling import mix, seed_everything
 from kd.launch import STOP_FILE, StopRequested
 from kd.meter import Meter, Spent, gpus_in_use
 from kd.observation import Progress

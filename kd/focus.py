@@ -8,7 +8,7 @@ import torch
 
 import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
-from kd.data.loading import build
+from kd.data.sampling import build
 from kd.distiller import Distiller
 from kd.methods.base import Focus
 from kd.observation import observe

@@ -14,7 +14,7 @@ import kd.runtime  # noqa: F401
 from kd import inputs, weights
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
-from kd.data.loading import build
+from kd.data.sampling import build
 from kd.measure import DETECTIONS
 from kd.settings.compose import WEIGHTS
 from kd.settings.library import Library

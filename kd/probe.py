@@ -21,7 +21,7 @@ from kd import weights
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
-from kd.data.loading import build
+from kd.data.sampling import build
 from kd.observation import Batch
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config

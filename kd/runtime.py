@@ -20,9 +20,9 @@ for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
 import kd.backbones  # noqa: E402
 import kd.classifiers.dataset  # noqa: E402
 import kd.classifiers.model  # noqa: E402
-import kd.data.handover  # noqa: E402
-import kd.data.loading  # noqa: E402
-import kd.data.splits  # noqa: E402
+import kd.data.loader  # noqa: E402
+import kd.data.mmdet_datasets  # noqa: E402
+import kd.data.sampling  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402
 import kd.heads  # noqa: E402

@@ -21,8 +21,8 @@ from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
 from kd.common.files import sha256, write_json
-from kd.data.handover import quick
-from kd.data.report import read_report
+from kd.data.check_report import read_report
+from kd.data.loader import quick
 from kd.engine import bare
 from kd.launch import per_process
 from kd.optim import fastest

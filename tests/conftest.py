@@ -19,8 +19,8 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from kd.common import yapf_cache
+from kd.data.entry import Shapes
 from kd.settings.compose import WEIGHTS, detector_model
-from kd.settings.datasets import Shapes
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.plan import Plan, plan
@@ -285,7 +285,7 @@ def ballast(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.fixture(scope="session")
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten training images of 64 x 64 pixels, generated."""
-    from kd.data.shapes import generate
+    from kd.data.builtin.shapes import generate
 
     root = tmp_path_factory.mktemp("shapes") / "tiny"
     generate(Shapes(train=10, test=2, size=64), root)

@@ -151,7 +151,7 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
     from mmengine.logging import MMLogger
     from torch.nn.parallel import DistributedDataParallel
 
-    from kd.data.loading import seed_everything
+    from kd.data.sampling import seed_everything
     from kd.observation import Progress
 
     MMLogger.get_instance("distributed", log_level="ERROR")

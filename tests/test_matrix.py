@@ -108,7 +108,7 @@ def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> d
 
 def losses_of(cell: SimpleNamespace) -> tuple[Any, Any]:
     """Return the loss that trains the student, and the part of it that is distillation."""
-    from kd.data.loading import seed_everything
+    from kd.data.sampling import seed_everything
 
     seed_everything(0)
     losses = cell.model(**cell.data, mode="loss")

@@ -126,7 +126,7 @@ def test_weights_stay_in_float32(whole) -> None:
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_two_stages_are_near_float32_too(quiet_mmdet, build, batch, precision: str) -> None:
     """Matching and sampling are the same, so the losses of the second stage are comparable."""
-    from kd.data.loading import seed_everything
+    from kd.data.sampling import seed_everything
 
     model, data = build("faster_rcnn"), batch()
     found = {}

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from kd.common.errors import UserError
-from kd.data.shapes import generate
+from kd.data.builtin.shapes import generate
+from kd.data.entry import Shapes
 from kd.methods import get
 from kd.methods.base import Method
 from kd.observation import Batch
@@ -19,7 +20,6 @@ from kd.pyramid import Pyramid, octaves, published_sides
 from kd.regions import level_of, object_masks
 from kd.settings import pipelines
 from kd.settings.compose import detector_model, fitted
-from kd.settings.datasets import Shapes
 from kd.settings.library import Library
 from kd.settings.methods import settings_of
 from tests.conftest import CONFIGS

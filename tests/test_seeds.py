@@ -17,7 +17,7 @@ import kd.runtime  # noqa: F401
 from analysis.bootstrap import resample
 from kd import weights
 from kd.classifiers.dataset import BalancedSampler
-from kd.data.loading import EpochSampler
+from kd.data.sampling import EpochSampler
 from kd.engine import SeedEachStep
 from kd.settings.library import Library
 from kd.settings.plan import plan
@@ -138,7 +138,7 @@ RANDOM = re.compile(
     r"|torch\.rand\w*|np\.random\.\w+|random\.(random|choice|shuffle|uniform|seed))\("
 )
 ELSEWHERE = {
-    "kd/data/drawing.py": "called by kd/data/shapes.py with its generator",
+    "kd/data/builtin/drawing.py": "called by kd/data/builtin/shapes.py with its generator",
     "kd/profiling/trainee.py": "measures time and memory, not results",
 }
 

@@ -10,7 +10,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from kd.data.shapes import draw
+from kd.data.builtin.shapes import draw
 from kd.settings.compose import detector_model
 from kd.settings.library import Library
 from kd.settings.parts import Scale

@@ -153,8 +153,8 @@ def _images() -> dict[str, bytes]:
     """Draw the data set once; return its files by their path below ``data``."""
     from tempfile import TemporaryDirectory
 
-    from kd.data.shapes import generate
-    from kd.settings.datasets import Dataset
+    from kd.data.builtin.shapes import generate
+    from kd.data.entry import Dataset
 
     name = "datasets/shapes-tiny"
     with TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from analysis.report.records import Record, hardware
 from kd.common.errors import UserError
-from kd.data.report import read_report
+from kd.data.check_report import read_report
 from kd.settings.run import RESULTS
 
 

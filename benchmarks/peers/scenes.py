@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from kd.common.files import read_json
-from kd.data.shapes import CLASSES, generate
-from kd.settings.datasets import Shapes
+from kd.data.builtin.shapes import CLASSES, generate
+from kd.data.entry import Shapes
 
 IMAGES = 8
 REPEATED = 100_000

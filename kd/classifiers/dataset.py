@@ -14,7 +14,7 @@ from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOUR
 from kd.classifiers.pack import Pack, remedy
 from kd.common.errors import UserError
 from kd.crops import crops
-from kd.data.loading import EpochSampler, mix
+from kd.data.sampling import EpochSampler, mix
 
 
 @DATASETS.register_module()

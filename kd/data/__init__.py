@@ -1,1 +1,1 @@
-"""Data sets: the built-in one, the readers of COCO and VOC layouts, and their check."""
+"""Data sets: entries, readers of COCO and VOC, checks, fingerprints, and loading."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import suggest
-from kd.data.images import check_images, fitted_size, shared_images
+from kd.data.entry import Dataset
+from kd.data.image_files import check_images, fitted_size, shared_images
 from kd.data.readers import scan
 from kd.data.scan import Problem, Record, Scan, absence
-from kd.settings.datasets import Dataset
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's upper bounds of a box's area, square pixels
 STRIDE = 32  # of the last map of the backbones that detectors use
@@ -153,7 +153,7 @@ def _fingerprint(scans: dict[str, Scan]) -> str:
 
 def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
     if dataset.generate:
-        from kd.data.shapes import is_generated
+        from kd.data.builtin.shapes import is_generated
 
         if not is_generated(dataset.generate, Path(dataset.root)):
             reason = "the built-in data set is incomplete, or of other settings or another version"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import suggest
+from kd.data.box_units import Suspects
+from kd.data.entry import CocoSplit, Dataset
 from kd.data.scan import Problem, Record, Scan, SplitName, absence
-from kd.data.units import Suspects
-from kd.settings.datasets import CocoSplit, Dataset
 
 Kind = tuple[Callable[[Any], bool], str]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.data.coco import category_names, scan_coco
+from kd.data.entry import CocoSplit, Dataset
 from kd.data.scan import Problem, Record, Scan, SplitName
 from kd.data.voc import scan_voc
-from kd.settings.datasets import CocoSplit, Dataset
 
 SHOWN_ERRORS = 5
 

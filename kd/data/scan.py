@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kd.settings.datasets import Dataset
+from kd.data.entry import Dataset
 
 SplitName = Literal["train", "test"]
 Record = dict[str, Any]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from kd.data.box_units import Suspects
 from kd.data.decoding import explain_failure, read_header
+from kd.data.entry import Dataset
 from kd.data.scan import Problem, Record, Scan, SplitName, absence, bytes_of
-from kd.data.units import Suspects
-from kd.settings.datasets import Dataset
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 SUFFIXES = (

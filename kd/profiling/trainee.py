@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import kd.runtime  # noqa: F401
-from kd.data.loading import seed_everything
+from kd.data.sampling import seed_everything
 from kd.observation import Progress
 from kd.profiling.parts import student_of
 from kd.train import build_runner

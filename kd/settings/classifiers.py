@@ -6,8 +6,8 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
+from kd.data.entry import Dataset
 from kd.settings.compose import classes_of, training
-from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.parts import Classifier
 from kd.settings.run import RESULTS, Composed, digest_of, read_config

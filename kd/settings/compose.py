@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError, suggest
+from kd.data.entry import CocoSplit, Dataset
 from kd.pyramid import Pyramid
 from kd.settings import pipelines
-from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.library import Library
 from kd.settings.methods import method_of
 from kd.settings.parts import Checkpoint, Detector, Scale, Schedule

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from kd.common.errors import UserError, suggest
 from kd.common.schema import Part
-from kd.settings.datasets import Dataset
+from kd.data.entry import Dataset
 from kd.settings.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
 from kd.settings.run import FOLDERS
 

@@ -4,8 +4,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from kd.common.errors import UserError
+from kd.data.check_report import read_report
 from kd.data.readers import read_split
-from kd.data.report import read_report
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import merge
 from kd.settings.library import Library

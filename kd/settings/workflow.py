@@ -10,11 +10,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from kd.common.errors import UserError
 from kd.common.files import write_json
+from kd.data.builtin.shapes import MARKER
+from kd.data.entry import CocoSplit, Dataset
 from kd.data.fingerprint import content_of
-from kd.data.shapes import MARKER
 from kd.settings.classifiers import ClassifierRun
 from kd.settings.compose import WEIGHTS
-from kd.settings.datasets import CocoSplit, Dataset
 from kd.settings.demand import Demand, Demands, Site
 from kd.settings.library import Library
 from kd.settings.plan import Plan, plan

@@ -218,7 +218,7 @@ def test_without_supercategories_sim_is_undefined(names):
 def test_supercategories_of_the_file_are_kept(tmp_path):
     from kd.common.files import write_json
     from kd.data.coco import scan_coco
-    from kd.settings.datasets import Dataset
+    from kd.data.entry import Dataset
 
     truth = scene()
     for image in truth["images"]:

@@ -270,7 +270,7 @@ def test_accuracy_by_hand() -> None:
 def test_a_run_is_measured_on_the_test_split(trained: Path) -> None:
     from mmengine.registry import DefaultScope
 
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     (trained / PREDICTIONS).unlink(missing_ok=True)
     assert main(["evaluate", str(trained)]) == 2

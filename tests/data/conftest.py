@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.settings.datasets import Dataset
+from kd.data.entry import Dataset
 from tests import machine
 from tests.tiny import REPOSITORY
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from kd.data.builtin.shapes import generate
 from kd.data.check import Report, check
-from kd.data.shapes import generate
-from kd.settings.datasets import Dataset
+from kd.data.entry import Dataset
 
 REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
+from kd.data.entry import Dataset
 from kd.data.readers import class_names
-from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.plan import plan
 from tests.tiny import edit, make_project

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.settings.datasets import Dataset
+from kd.data.entry import Dataset
 from tests import machine
 
 REPOSITORY = Path(__file__).parents[2]

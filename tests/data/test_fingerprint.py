@@ -10,10 +10,10 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.data import fingerprint
+from kd.data.builtin.shapes import generate
 from kd.data.check import check
+from kd.data.entry import Dataset, Shapes
 from kd.data.fingerprint import cache_file, content_of, fingerprints, last_fingerprints
-from kd.data.shapes import generate
-from kd.settings.datasets import Dataset, Shapes
 from tests.data.conftest import save_image, voc_page
 
 

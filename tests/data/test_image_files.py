@@ -13,8 +13,8 @@ from PIL import Image
 
 from kd.data import decoding
 from kd.data.check import Report, check
+from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
-from kd.settings.datasets import Dataset
 from tests.data.conftest import HEIGHT, WIDTH, save_image
 
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]

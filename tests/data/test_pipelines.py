@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from kd.data.entry import Dataset
 from kd.settings import pipelines
 from kd.settings.compose import compose
-from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.run import Run
@@ -52,7 +52,7 @@ def composed(quiet_mmdet: None, coco: Dataset) -> Any:
 @pytest.fixture
 def samples(composed: Any) -> Any:
     """Return a detector's training samples of some epochs."""
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     def made(detector: str, seed: int = 0, epochs: int = EPOCHS) -> list[Any]:
         data = build(composed(detector, seed)["train_dataloader"]["dataset"])
@@ -118,7 +118,7 @@ def test_boxes_stay_in_images_of_the_size_that_the_detector_takes(samples, detec
     [("retinanet", (48, 64)), ("ssd300", (64, 64)), ("yolov3", (48, 64))],
 )
 def test_test_images_are_stretched_for_ssd_and_fitted_for_others(composed, detector, shape):
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     sample = build(composed(detector)["test_dataloader"]["dataset"])[0]["data_samples"]
     assert sample.metainfo["img_shape"] == shape
@@ -128,7 +128,7 @@ def test_test_images_are_stretched_for_ssd_and_fitted_for_others(composed, detec
 
 @pytest.mark.parametrize("detector", FAMILIES)
 def test_an_image_is_a_function_of_seed_epoch_and_sample(samples, composed, detector):
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     first = samples(detector, epochs=4)
     data = build(composed(detector)["train_dataloader"]["dataset"])

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
+from kd.data.builtin.shapes import generate
+from kd.data.entry import Dataset
 from kd.data.readers import class_names, image_path, read_split
-from kd.data.shapes import generate
-from kd.settings.datasets import Dataset
 
 REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]

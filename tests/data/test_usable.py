@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kd.data.check import Report, check
+from kd.data.entry import Dataset
 from kd.data.readers import class_names, read_split
 from kd.measure import coco_results, figures
-from kd.settings.datasets import Dataset
 from tests.data.conftest import HEIGHT, WIDTH, voc_page
 
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
@@ -216,7 +216,7 @@ def test_a_supercategory_with_boxes_or_in_the_entry_is_a_class(coco: Dataset, ed
 
 
 def test_the_loader_gives_labels_by_name(coco: Dataset, edit: Edit, quiet_mmdet: None) -> None:
-    from kd.data.splits import CocoImages
+    from kd.data.mmdet_datasets import CocoImages
 
     edit(add_root("cat"))
     edit(lambda content: content["categories"].reverse())

@@ -9,8 +9,7 @@ import yaml
 from kd.data.check import Report, check
 from kd.evaluation import Metrics
 from kd.settings.library import Library
-from tests.data import odd, odd_voc
-from tests.data.odd import OddDataset, OddImage, OddSplit
+from tests.data.odd.coco import OddDataset, OddImage, OddSplit, coco, voc
 from tests.tiny import STUDENT, make_project, write_run
 
 FORMS = ["jpg-cmyk", "png-16", "png-palette", "gif"]
@@ -72,7 +71,7 @@ def project(
     """Work in a tiny project whose data set is an odd one; return its check's report."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     form, _, free = request.param.partition(" ")
-    dataset = odd.write(
+    dataset = coco.write(
         described(form, None if free else ["dog", "cat"], form), Path("data/shapes-tiny")
     )
     entry = dataset.model_dump(mode="json", exclude_none=True)
@@ -98,12 +97,12 @@ def test_an_odd_data_set_trains_and_is_measured(project: Report, quiet_mmdet: No
 
 
 def test_a_set_that_is_empty_is_joined_to_another(tmp_path: Path, quiet_mmdet: None) -> None:
-    from kd.data.loading import build
-    from tests.data.test_odd_data_sets import composed
+    from kd.data.sampling import build
+    from tests.data.odd.test_odd_data_sets import composed
 
     drawn = described("voc", ["cat", "dog"], "voc")
-    dataset = odd.write(drawn, tmp_path)
-    assert dataset.train == odd_voc.image_sets(drawn.train, "train") == ["A/train", "B/train"]
+    dataset = coco.write(drawn, tmp_path)
+    assert dataset.train == voc.image_sets(drawn.train, "train") == ["A/train", "B/train"]
     report = check("voc", dataset)
     assert report.splits["train"].loaded == 2
     assert "B/ImageSets/Main/train.txt: lists no image with a box" in "\n".join(

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from PIL import Image
 
-from kd.settings.datasets import Dataset
-from tests.data import odd_voc
+from kd.data.entry import Dataset
+from tests.data.odd.coco import voc
 
 NAMES = ["cat", "dog", "Zürich $x$", "人", "a b", "none", "\u202eright", "n" * 40]
 FILES = ["", "ä ", "'q' ", "日本/", "sub dir/", "%s#?"]
@@ -172,7 +172,7 @@ def _draw_split(
     for index in range(count):
         size = draw(st.sampled_from([*SIZES, (2, 300)] if broken else SIZES))
         prefix = draw(st.sampled_from(FILES)) if form == "coco" else ""
-        name = f"{prefix}{index}" if form == "coco" else odd_voc.draw_name(draw, index)
+        name = f"{prefix}{index}" if form == "coco" else voc.draw_name(draw, index)
         kind = draw(st.sampled_from(SOUND))
         image = OddImage(name, kind, size, seed=1000 * (split == "test") + index)
         image.orientation = draw(st.sampled_from([1] * 6 + [*range(2, 9)]))
@@ -191,7 +191,7 @@ def _draw_split(
             box = [0.0, 0.0, float(max(width // 2, 1)), float(max(height // 2, 1))]
             image.boxes += [(name, box, {}) for name in names]
         images.append(image)
-    options = odd_voc.draw_options(draw) if form == "voc" else _draw_options(draw, names, broken)
+    options = voc.draw_options(draw) if form == "voc" else _draw_options(draw, names, broken)
     return OddSplit(images, options)
 
 
@@ -227,9 +227,9 @@ def _draw_options(draw: DrawFn, names: list[str], broken: bool) -> dict[str, Any
 def write(odd: OddDataset, root: Path) -> Dataset:
     """Write a data set below ``root`` and return its entry."""
     if odd.form == "voc":
-        odd_voc.write(odd, root)
+        voc.write(odd, root)
         splits: dict[str, Any] = {
-            split: odd_voc.image_sets(getattr(odd, split), split) for split in ("train", "test")
+            split: voc.image_sets(getattr(odd, split), split) for split in ("train", "test")
         }
     else:
         for split in ("train", "test"):

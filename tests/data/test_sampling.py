@@ -12,7 +12,7 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
-from kd.data.loading import EpochSampler, seed_everything
+from kd.data.sampling import EpochSampler, seed_everything
 from tests.tiny import STUDENT, make_project, write_run
 
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from kd.common.errors import UserError
-from kd.data import shapes
-from kd.data.drawing import CLASSES, LEAST_BOX, LEAST_VISIBLE, _coverage, _unit_outline
-from kd.data.shapes import draw, generate, is_generated
-from kd.settings.datasets import Dataset, Shapes
+from kd.data.builtin import shapes
+from kd.data.builtin.drawing import CLASSES, LEAST_BOX, LEAST_VISIBLE, _coverage, _unit_outline
+from kd.data.builtin.shapes import draw, generate, is_generated
+from kd.data.entry import Dataset, Shapes
 
 SMALL = Shapes(train=6, test=26, size=64)
 ENTRIES = Path(__file__).parents[2] / "configs" / "datasets"

@@ -25,7 +25,7 @@ Split = Annotated[
 
 
 class Shapes(Part):
-    """Settings of the built-in generated data set (kd/data/shapes.py)."""
+    """Settings of the built-in generated data set (kd/data/builtin/shapes.py)."""
 
     train: PositiveInt
     """Number of training images."""

@@ -12,8 +12,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
-from kd.data import handover
-from kd.data.handover import PackPixels, quick
+from kd.data import loader as handover
+from kd.data.loader import PackPixels, quick
 from tests.tiny import STUDENT, make_project, write_run
 
 

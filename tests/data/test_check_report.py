@@ -9,8 +9,8 @@ import pytest
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.data.check import check
-from kd.data.report import read_report
-from kd.settings.datasets import Dataset
+from kd.data.check_report import read_report
+from kd.data.entry import Dataset
 
 OTHERS: list[Any] = [
     *({}, [], None, 3, "report", {"splits": []}, {"splits": {"train": {}, "test": {}}}),

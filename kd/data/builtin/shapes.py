@@ -14,8 +14,8 @@ from PIL import Image
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json, write_text
 from kd.common.progress import progress
-from kd.data.drawing import CLASSES, Drawn, draw_scene
-from kd.settings.datasets import Shapes
+from kd.data.builtin.drawing import CLASSES, Drawn, draw_scene
+from kd.data.entry import Shapes
 
 __all__ = ["CLASSES", "Scene", "draw", "generate", "is_generated"]
 

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import event, given
 
 from kd.data.check import Counts, check
+from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
 from kd.measure import coco_results, figures
 from kd.settings.compose import compose
-from kd.settings.datasets import Dataset
 from kd.settings.library import Library
 from kd.settings.parts import Scale
 from kd.settings.run import Run
 from tests.conftest import CONFIGS, tiny
-from tests.data import odd
+from tests.data.odd.coco import coco
 
 SCALE = Scale(title="tiny", detectors={"retinanet": tiny("retinanet")})
 
@@ -50,10 +50,10 @@ def composed(dataset: Dataset) -> dict[str, Any]:
     return compose(run, {}, SCALE, OneDataset(dataset), "tests")
 
 
-@given(drawn=odd.datasets())
-def test_what_the_check_calls_usable_trains_and_evaluates(drawn: odd.OddDataset) -> None:
+@given(drawn=coco.datasets())
+def test_what_the_check_calls_usable_trains_and_evaluates(drawn: coco.OddDataset) -> None:
     with TemporaryDirectory() as folder:
-        dataset = odd.write(drawn, Path(folder))
+        dataset = coco.write(drawn, Path(folder))
         report = check("odd", dataset)
         assert report.describe() and json.dumps(report.to_json())
         event(f"{drawn.form}: {'usable' if report.usable else 'refused'}")
@@ -66,9 +66,9 @@ def test_what_the_check_calls_usable_trains_and_evaluates(drawn: odd.OddDataset)
             assert all(problem.file and problem.reason for problem in report.errors)
 
 
-def assert_trains(drawn: odd.OddDataset, config: dict[str, Any], counts: Counts) -> None:
+def assert_trains(drawn: coco.OddDataset, config: dict[str, Any], counts: Counts) -> None:
     """The composed loader yields the images and boxes that the check counts, of their classes."""
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     dataset = build(config["train_dataloader"]["dataset"])
     samples = [dataset[index] for index in range(len(dataset))]
@@ -89,12 +89,12 @@ def assert_trains(drawn: odd.OddDataset, config: dict[str, Any], counts: Counts)
     assert all(value.isfinite().all() for value in losses)
 
 
-def expected_labels(drawn: odd.OddDataset, classes: list[str]) -> Counter[str]:
+def expected_labels(drawn: coco.OddDataset, classes: list[str]) -> Counter[str]:
     """Return how many boxes of each class can be learned from, by the definition of the formats."""
     counts: Counter[str] = Counter()
     for image in drawn.train.images:
         is_stated = not drawn.train.options.get("no size")
-        width, height = odd.stated_size(image) if is_stated else odd.loaded_size(image)
+        width, height = coco.stated_size(image) if is_stated else coco.loaded_size(image)
         for name, (x, y, w, h), marks in image.boxes:
             visible = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
             keys = ["iscrowd", "ignore"] if drawn.form == "coco" else ["difficult"]
@@ -126,7 +126,7 @@ def loss_of(model: str, samples: list[Any]) -> list[Any]:
 
 def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: Counts) -> None:
     """Perfect detections of the boxes that the check counts have an AP of 1."""
-    from kd.data.loading import build
+    from kd.data.sampling import build
 
     tested = build(config["test_dataloader"]["dataset"])
     truth = read_split(dataset, "test").coco
