@@ -6,14 +6,14 @@ from pathlib import Path
 from analysis.subjects import Subject
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.observation.heads import offered
+from kd.observers.heads import offered
 from kd.settings.library import Library
 
 
 def check(
     needs: frozenset[str], subjects: Sequence[Subject], teacher: Path, library: Library
 ) -> None:
-    """Refuse detectors that do not offer ``needs``, keys of ``kd.observation.OBSERVABLE``."""
+    """Refuse detectors that do not offer ``needs``, keys of ``kd.observers.OBSERVABLE``."""
     taught_by = read_json(teacher / "run.json")["detector"]
     where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in subjects}
     for directory, detector in where.items():

@@ -29,7 +29,7 @@ from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import weights
 from kd.common.timing import in_turn, spread
 from kd.data.sampling import seed_everything
-from kd.observation import Progress
+from kd.observers import Progress
 from kd.settings.classifiers import compose_classifier
 from kd.settings.compose import detector_model
 from kd.settings.library import Library

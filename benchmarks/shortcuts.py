@@ -27,7 +27,7 @@ from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.timing import in_turn, ratio, spread
 from kd.methods import dicod, gid, tadf
 from kd.methods.rm import RankMimicking
-from kd.observation import Batch, Candidates, observe
+from kd.observers import Batch, Candidates, observe
 from kd.regions import object_masks
 from kd.settings.compose import detector_model
 from kd.settings.library import Library

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kd.common.errors import UserError
 from kd.imitation import adapted
-from kd.observation import Batch, Observation, observe
+from kd.observers import Batch, Observation, observe
 from kd.probe import Probe
 from kd.regions import object_mask
 

@@ -11,7 +11,7 @@ from kd.classifiers.teacher import ClassifierTeacher
 from kd.data.sampling import mix
 from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
-from kd.observation import Batch, Channels, Observation, Progress, channels_of, observe
+from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.settings.methods import method_of
 from kd.weights import load_detector
 

@@ -29,7 +29,7 @@ from kd.common.files import write_text
 from kd.data.sampling import mix, seed_everything
 from kd.launch import STOP_FILE, StopRequested
 from kd.meter import Meter, Spent, gpus_in_use
-from kd.observation import Progress
+from kd.observers import Progress
 from kd.term_scale import STEPS as PROBE_STEPS
 from kd.term_scale import TermScale, warning
 

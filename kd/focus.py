@@ -11,7 +11,7 @@ from kd.common.errors import UserError
 from kd.data.sampling import build
 from kd.distiller import Distiller
 from kd.methods.base import Focus
-from kd.observation import observe
+from kd.observers import observe
 from kd.probe import Probe, shown
 from kd.settings.run import read_config
 

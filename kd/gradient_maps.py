@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kd.distiller import Distiller
-from kd.observation import Batch, Observation, Progress, observe
+from kd.observers import Batch, Observation, Progress, observe
 from kd.probe import Probe
 from kd.regions import object_mask
 

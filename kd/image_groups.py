@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kd.methods.base import Losses, Method
-    from kd.observation import Batch
+    from kd.observers import Batch
 else:
     torch = LazyModule("torch")
 

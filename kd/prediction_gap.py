@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from kd.common.errors import UserError
 from kd.methods.pfi import prediction_gap
-from kd.observation import DenseObservation, observe
+from kd.observers import DenseObservation, observe
 from kd.probe import Probe, images, shown
 
 TOP = 0.1

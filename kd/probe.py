@@ -22,7 +22,7 @@ from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.data.sampling import build
-from kd.observation import Batch
+from kd.observers import Batch
 from kd.settings.compose import WEIGHTS
 from kd.settings.run import read_config
 

@@ -16,8 +16,8 @@ from torchvision.ops import box_iou
 from kd.boxes import aligned_iou
 from kd.common.errors import UserError
 from kd.methods.rm import rank_divergence
-from kd.observation import Batch, DenseObservation, observe
-from kd.observation.recording import wrapped
+from kd.observers import Batch, DenseObservation, observe
+from kd.observers.recording import wrapped
 from kd.probe import Probe, images
 
 Rank = Literal["classification", "localisation"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn.utils import rnn
 
-    from kd.observation import Batch
+    from kd.observers import Batch
 
     Fill = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     """From a cell's row and column in its box, and the box's height and width in cells, to its

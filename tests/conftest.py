@@ -202,8 +202,8 @@ def images(build: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def batch(images: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
-    """Return the images as a kd.observation.Batch."""
-    from kd.observation import Batch
+    """Return the images as a kd.observers.Batch."""
+    from kd.observers import Batch
 
     def made(boxes: tuple[int, int] = (3, 2), seed: int = 0) -> Batch:
         data = images(boxes, seed)
@@ -222,7 +222,7 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     from torch import nn
 
     from kd.distiller import Distiller
-    from kd.observation import Channels, DenseObservation
+    from kd.observers import Channels, DenseObservation
 
     detector, data = build(), batch()
     labelled = DenseObservation(detector, data, frozen=True)

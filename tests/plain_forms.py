@@ -13,7 +13,7 @@ from kd.classifiers.teacher import ClassifierTeacher
 from kd.crops import affine
 from kd.methods.dicod import Dicod, distance, object_crops
 from kd.methods.gid import CELLS, SAMPLES
-from kd.observation import Batch
+from kd.observers import Batch
 from kd.pyramid import SECOND_PER_STRIDE
 
 # --- Masks ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     from torch import nn
 
     from kd.distiller import Distiller
-    from kd.observation import Progress, channels_of, observe
+    from kd.observers import Progress, channels_of, observe
 
     terms = resolve(method, {}, detector, LIBRARY, "amp")
     model, data = build(detector), replace(batch(), progress=Progress(10_000, 0, 12))
@@ -65,7 +65,7 @@ def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
     """Return an observation of random maps in half precision, or the same ones in full."""
     import torch
 
-    from kd.observation import observe
+    from kd.observers import observe
 
     torch.manual_seed(seed)
 

@@ -14,7 +14,7 @@ from kd import weights
 from kd.common.errors import UserError
 from kd.distiller import Distiller, gradient_norms
 from kd.engine import NonFiniteLossError
-from kd.observation import Batch, Progress
+from kd.observers import Batch, Progress
 from kd.settings.run import Run
 from kd.train import build_runner
 from tests.states import State, changed, copied

@@ -152,7 +152,7 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
     from torch.nn.parallel import DistributedDataParallel
 
     from kd.data.sampling import seed_everything
-    from kd.observation import Progress
+    from kd.observers import Progress
 
     MMLogger.get_instance("distributed", log_level="ERROR")
     found = {}

@@ -12,7 +12,7 @@ from kd.image_groups import grouped_losses
 from kd.methods.base import Method
 from kd.methods.defeat import DeFeat
 from kd.methods.fkd import FeatureDistillation
-from kd.observation import Batch, Channels
+from kd.observers import Batch, Channels
 from kd.settings.methods import method_of, resolve
 from tests.conftest import save_random_weights
 from tests.test_matrix import LIBRARY, ON_ONE, PRESETS, classifier
@@ -179,7 +179,7 @@ def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
 
 def _terms(model: Any, name: str, settings: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
     """Return the terms of a method, as vectors of their levels."""
-    from kd.observation import observe
+    from kd.observers import observe
 
     method: Method = method_of(settings)
     batch = Batch(batch.inputs, batch.samples, batch.progress, *_statistics(model))

@@ -49,7 +49,7 @@ def cell(
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
 
-    from kd.observation import Progress
+    from kd.observers import Progress
 
     def made(
         method: str, detector: str, classes: int = CLASSES, boxes: tuple[int, int] = (3, 2)

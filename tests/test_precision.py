@@ -159,7 +159,7 @@ def test_terms_of_networks_that_run_in_bfloat16(method, detector, build, batch, 
 
     from kd.classifiers.teacher import ClassifierTeacher
     from kd.distiller import Distiller
-    from kd.observation import Progress, channels_of, observe
+    from kd.observers import Progress, channels_of, observe
 
     terms = resolve(method, {}, detector, LIBRARY, "precision")
     student, teacher = (

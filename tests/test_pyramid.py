@@ -15,7 +15,7 @@ from kd.data.builtin.shapes import generate
 from kd.data.entry import Shapes
 from kd.methods import get
 from kd.methods.base import Method
-from kd.observation import Batch
+from kd.observers import Batch
 from kd.pyramid import Pyramid, octaves, published_sides
 from kd.regions import level_of, object_masks
 from kd.settings import pipelines

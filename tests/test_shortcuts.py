@@ -10,7 +10,7 @@ from torch import Tensor
 from kd.crops import crops
 from kd.methods import dicod, gid, tadf
 from kd.methods.rm import RankMimicking
-from kd.observation import Batch, Candidates, observe
+from kd.observers import Batch, Candidates, observe
 from kd.regions import object_mask, object_masks
 from tests import plain_forms
 

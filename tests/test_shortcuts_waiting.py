@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.observation import channels_of, observe
+from kd.observers import channels_of, observe
 from kd.profiling.synchronisations import synchronisations
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve

@@ -14,7 +14,7 @@ import kd.runtime  # noqa: F401
 from kd import weights
 from kd.common.errors import UserError
 from kd.engine import ResumableEpochLoop
-from kd.observation import Batch, observe
+from kd.observers import Batch, observe
 from kd.settings.run import Run
 from kd.teacher_cache import FOLDER, Shown, TeacherCache, amount
 from kd.train import build_runner

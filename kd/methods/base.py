@@ -13,7 +13,7 @@ from kd.common.schema import Part
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels, Progress
+    from kd.observers import Batch, Channels, Progress
     from kd.pyramid import LevelSides, Pyramid
 
 Losses = dict[str, "Tensor | list[Tensor]"]
@@ -23,7 +23,7 @@ DETECTION = "detection"
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method learns from, and what it reads of it: keys of kd.observation.OBSERVABLE."""
+    """What a method learns from, and what it reads of it: keys of kd.observers.OBSERVABLE."""
 
     both: frozenset[str] = frozenset()
     """Read of the teacher and of the student, row for row."""
@@ -75,7 +75,7 @@ class Method(Part):
         raise NotImplementedError
 
     def reads(self, progress: Progress) -> frozenset[str]:
-        """Return what it reads of the teacher in a step: keys of kd.observation.OBSERVABLE."""
+        """Return what it reads of the teacher in a step: keys of kd.observers.OBSERVABLE."""
         return self.needs.both
 
     @classmethod
@@ -103,7 +103,7 @@ class Method(Part):
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return the weighted terms by name.
 
-        ``student``: its kd.observation.Observation, after its own losses were computed;
+        ``student``: its kd.observers.Observation, after its own losses were computed;
         ``teacher``: an observation, a kd.classifiers.teacher.ClassifierTeacher, or None, as
         ``needs`` says. ``kd.image_groups`` calls it for a batch, or for each group of images.
         """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Candidates, Channels
+    from kd.observers import Batch, Candidates, Channels
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torchvision.ops as ops
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels, Progress
+    from kd.observers import Batch, Channels, Progress
 else:
     torch = LazyModule("torch")
     ops = LazyModule("torchvision.ops")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels
+    from kd.observers import Batch, Channels
 else:
     F = LazyModule("torch.nn.functional")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels
+    from kd.observers import Batch, Channels
 else:
     torch = LazyModule("torch")
     nn = LazyModule("torch.nn")

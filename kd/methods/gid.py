@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchvision import ops
 
-    from kd.observation import Batch, Channels, DenseObservation
+    from kd.observers import Batch, Channels, DenseObservation
     from kd.pyramid import Pyramid
 else:
     torch = LazyModule("torch")

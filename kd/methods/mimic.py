@@ -13,7 +13,7 @@ from kd.reduction import shared_count
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels
+    from kd.observers import Batch, Channels
 else:
     nn = LazyModule("torch.nn")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Channels, DenseObservation
+    from kd.observers import Batch, Channels, DenseObservation
 else:
     F = LazyModule("torch.nn.functional")
 

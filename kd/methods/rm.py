@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kd.observation import Batch, DenseObservation
+    from kd.observers import Batch, DenseObservation
 else:
     torch = LazyModule("torch")
 

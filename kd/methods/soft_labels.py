@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Candidates
+    from kd.observers import Batch, Candidates
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")

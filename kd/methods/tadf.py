@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kd.observation import Batch, Candidates, Channels
+    from kd.observers import Batch, Candidates, Channels
 else:
     torch = LazyModule("torch")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from kd.observation.recording import wrapped
+from kd.observers.recording import wrapped
 from kd.profiling.clock import Clock
 
 DATA = "data"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from kd.observation.recording import wrapped
+from kd.observers.recording import wrapped
 from kd.profiling.parts import Asked, teacher_calls
 
 

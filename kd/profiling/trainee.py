@@ -14,7 +14,7 @@ import torch
 
 import kd.runtime  # noqa: F401
 from kd.data.sampling import seed_everything
-from kd.observation import Progress
+from kd.observers import Progress
 from kd.profiling.parts import student_of
 from kd.train import build_runner
 from kd.weights import load_strictly

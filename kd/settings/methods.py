@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from kd import methods
 from kd.common.errors import UserError, suggest
 from kd.methods.base import Method
-from kd.observation.heads import (
+from kd.observers.heads import (
     DENSE_HEADS,
     ROI_HEADS,
     SHARED,

@@ -18,7 +18,7 @@ from analysis.figures.channel_distance import ChannelDistance
 from analysis.style import BASELINE, look
 from kd.channel_distance import Distances, channel_distances, level_adapters
 from kd.common.errors import UserError
-from kd.observation import Batch, observe
+from kd.observers import Batch, observe
 from kd.probe import Probe, images
 from kd.settings.library import Library
 from tests.analysis.random_runs import write_runs

@@ -16,7 +16,7 @@ from analysis.gradient_maps import Picture, maps, means, plot_maps, plot_means, 
 from analysis.style import BASELINE
 from kd.common.errors import UserError
 from kd.gradient_maps import SETTLED, Gradients, gradients
-from kd.observation import Batch
+from kd.observers import Batch
 from kd.probe import Probe, images
 from kd.settings.library import Library
 from tests.analysis.random_runs import add_adapters, write_runs

@@ -12,7 +12,7 @@ from analysis.figures.prediction_gap import PredictionGap
 from analysis.prediction_gap import caption, plot, plot_maps, summary, table
 from analysis.style import BASELINE
 from kd.common.errors import UserError
-from kd.observation import observe
+from kd.observers import observe
 from kd.prediction_gap import Gap, GapImage, gap_images, gaps, likeness
 from kd.settings.library import Library
 from tests.analysis.random_runs import write_runs

@@ -19,7 +19,7 @@ from analysis.resampled import mean
 from analysis.style import BASELINE, TEACHER
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
-from kd.observation import observe
+from kd.observers import observe
 from kd.rank_agreement import (
     Detections,
     RankedImage,

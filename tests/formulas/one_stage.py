@@ -1,7 +1,7 @@
 """Terms of the methods that learn from RetinaNet, written out from the papers.
 
 The formulas go through objects, images and pairs one at a time. They read a method's settings and
-the layers of its adapters, but nothing of ``kd.observation`` or ``kd.methods``.
+the layers of its adapters, but nothing of ``kd.observers`` or ``kd.methods``.
 """
 
 import math

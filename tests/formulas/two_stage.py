@@ -1,6 +1,6 @@
 """Terms of the methods that learn from Faster R-CNN, written out from the papers.
 
-As in ``one_stage``, nothing of ``kd.observation`` or ``kd.methods`` is read.
+As in ``one_stage``, nothing of ``kd.observers`` or ``kd.methods`` is read.
 """
 
 from typing import Any

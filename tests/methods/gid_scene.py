@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.gid import GeneralInstanceDistillation
-from kd.observation import Batch
+from kd.observers import Batch
 
 
 class View(SimpleNamespace):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kd.methods.base import Losses, Method
-from kd.observation import Batch, Channels
+from kd.observers import Batch, Channels
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS

@@ -16,7 +16,7 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 from kd.classifiers.teacher import LAYOUT, ClassifierTeacher, _stages
-from kd.observation import Candidates
+from kd.observers import Candidates
 from tests.methods.preset_losses import batch_of, layer_shapes, preset_method, split_weights, total
 from tests.methods.published import Port
 

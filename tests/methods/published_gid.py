@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kd.observation import Channels
+from kd.observers import Channels
 from tests.methods.preset_losses import batch_of, levels, losses, preset_method, widths
 from tests.methods.published import Port
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kd.image_groups import grouped_losses
 from kd.methods.base import Method
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
-from kd.observation import Batch, Candidates, Progress
+from kd.observers import Batch, Candidates, Progress
 from kd.regions import object_masks
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve

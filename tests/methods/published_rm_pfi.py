@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kd.observation.dense import by_prior
+from kd.observers.dense import by_prior
 from tests.methods.preset_losses import batch_of, levels, losses, preset_method, widths
 from tests.methods.published import Port
 

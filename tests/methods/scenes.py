@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd.observation import Batch, Candidates, Progress
+from kd.observers import Batch, Candidates, Progress
 
 STRIDES = [8, 16]
 SIZES = [(8, 12), (4, 6)]

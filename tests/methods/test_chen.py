@@ -19,7 +19,7 @@ from kd.methods.chen import (
     weighted_sigmoid_entropy,
     weighted_softmax_entropy,
 )
-from kd.observation import Channels
+from kd.observers import Channels
 
 torch.set_num_threads(1)
 
@@ -218,7 +218,7 @@ def test_one_adapter_also_between_equal_widths():
 @pytest.fixture
 def scene(build: Any, batch: Any) -> Any:
     """Return student, teacher and batch of a family, and the terms of a setting."""
-    from kd.observation import channels_of, observe
+    from kd.observers import channels_of, observe
 
     def made(family: str, boxes: tuple[int, int] = (3, 2), **settings: Any) -> SimpleNamespace:
         detectors = build(family), build(family, seed=1)
@@ -331,7 +331,7 @@ def test_a_weight_of_zero_leaves_a_term_out(scene):
 
 def test_equal_models_cost_their_entropy_and_no_more(build, batch):
     """With an identity as adapter the hint is 0, and the strict bound is not active."""
-    from kd.observation import channels_of, observe
+    from kd.observers import channels_of, observe
 
     detector, data = build("faster_rcnn").eval(), batch()
     student = observe(detector, data, frozen=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
-from kd.observation import Candidates, Channels, Progress, channels_of, observe
+from kd.observers import Candidates, Channels, Progress, channels_of, observe
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS

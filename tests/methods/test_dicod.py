@@ -13,7 +13,7 @@ from kd import methods
 from kd.crops import crops
 from kd.methods import dicod
 from kd.methods.dicod import Dicod, distance, foreground_divergence, scaled_divergence
-from kd.observation import Batch, Candidates, observe
+from kd.observers import Batch, Candidates, observe
 from kd.settings.library import Library
 from tests.conftest import CONFIGS
 

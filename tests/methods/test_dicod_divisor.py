@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.dicod import Dicod
-from kd.observation import Candidates
+from kd.observers import Candidates
 from tests.methods.scenes import batch_of
 
 

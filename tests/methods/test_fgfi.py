@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
-from kd.observation import Channels, DenseObservation, Progress
+from kd.observers import Channels, DenseObservation, Progress
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS

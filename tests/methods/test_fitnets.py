@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
-from kd.observation import Channels
+from kd.observers import Channels
 from kd.regions import center_masks
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve

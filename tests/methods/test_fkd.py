@@ -17,7 +17,7 @@ from kd.methods.fkd import (
     spatial_attention,
 )
 from kd.nonlocal_block import NonLocalBlock, ZeroBatchNorm
-from kd.observation import Channels
+from kd.observers import Channels
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS

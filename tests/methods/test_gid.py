@@ -16,7 +16,7 @@ from kd.methods.gid import (
     relative_distances,
     responding,
 )
-from kd.observation import Channels, observe
+from kd.observers import Channels, observe
 from kd.settings.library import Library
 from tests.conftest import CONFIGS
 from tests.methods.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kd.methods.mimic import Mimic, region_distance
-from kd.observation import Channels, TwoStageObservation
+from kd.observers import Channels, TwoStageObservation
 
 torch.set_num_threads(1)
 

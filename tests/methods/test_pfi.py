@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.methods.pfi import PredictionGuidedImitation, guided_distance, prediction_gap
-from kd.observation import Channels
+from kd.observers import Channels
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 
 from kd.boxes import aligned_iou
 from kd.methods.rm import RankMimicking, rank_divergence
-from kd.observation import Batch
+from kd.observers import Batch
 
 torch.set_num_threads(1)
 

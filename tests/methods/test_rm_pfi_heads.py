@@ -11,7 +11,7 @@ from torchvision.ops import box_iou
 
 from kd.methods.pfi import PredictionGuidedImitation
 from kd.methods.rm import RankMimicking
-from kd.observation import OBSERVABLE
+from kd.observers import OBSERVABLE
 
 torch.set_num_threads(1)
 
@@ -23,7 +23,7 @@ CLASSES = 8
 @pytest.fixture
 def pair(build: Any, batch: Any) -> Any:
     """Return a student, a teacher that predicts otherwise, and the batch."""
-    from kd.observation import observe
+    from kd.observers import observe
 
     def made(family: str, boxes: tuple[int, int] = (3, 2), same: bool = False) -> SimpleNamespace:
         torch.manual_seed(1)

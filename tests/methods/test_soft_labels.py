@@ -15,7 +15,7 @@ from kd.methods.soft_labels import (
     categorical_divergence,
     labels_of,
 )
-from kd.observation import Batch, Candidates
+from kd.observers import Batch, Candidates
 from kd.settings.library import Library
 from kd.settings.methods import check_readable, resolve
 from tests.conftest import CONFIGS

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from kd.observation import Candidates, channels_of, observe
-from kd.observation.branches import branches_of
-from tests.test_observation import ONE_STAGE, TWO_STAGE, head_of, observed
+from kd.observers import Candidates, channels_of, observe
+from kd.observers.branches import branches_of
+from tests.observers.test_observation import ONE_STAGE, TWO_STAGE, head_of, observed
 
 torch.set_num_threads(1)
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
-from kd.observation.base import Candidates
-from kd.observation.two_stage import TwoStageObservation
+from kd.observers.base import Candidates
+from kd.observers.two_stage import TwoStageObservation
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class Part:
 
 def part_of(whole: Any, images: slice) -> Any:
     """Return the observation of some images; a student's is cut after its losses were computed."""
-    from kd.observation import observer_class
+    from kd.observers import observer_class
 
     kind: Any = observer_class(whole.detector)
     part = _part_class(kind)(whole, images)

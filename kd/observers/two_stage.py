@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
-from kd.observation.base import Candidates, plain
-from kd.observation.dense import DenseObservation
-from kd.observation.recording import wrapped
+from kd.observers.base import Candidates, plain
+from kd.observers.dense import DenseObservation
+from kd.observers.recording import wrapped
 
 if TYPE_CHECKING:
     import torch

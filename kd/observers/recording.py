@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.common.modules import LazyModule
-from kd.observation.base import plain
+from kd.observers.base import plain
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from kd.observation import observe
+from kd.observers import observe
 from tests.conftest import CLASSES
-from tests.test_observation import TWO_STAGE, observed
+from tests.observers.test_observation import TWO_STAGE, observed
 
 torch.set_num_threads(1)
 

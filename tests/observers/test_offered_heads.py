@@ -13,9 +13,9 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from kd.common.errors import UserError
-from kd.observation import observe, observer_of
-from kd.observation.base import Channels, channels_of
-from kd.observation.heads import (
+from kd.observers import observe, observer_of
+from kd.observers.base import Channels, channels_of
+from kd.observers.heads import (
     DENSE_HEADS,
     OBSERVABLE,
     ROI_HEADS,

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from kd.observation import observe
+from kd.observers import observe
 from tests.conftest import CLASSES
 
 torch.set_num_threads(1)
@@ -362,7 +362,7 @@ def test_priors_lie_at_their_cells_in_the_order_of_levels(build, batch, family):
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, *TWO_STAGE])
 def test_maps_of_probabilities_hold_those_of_the_priors(build, batch, family):
-    from kd.observation.dense import by_prior
+    from kd.observers.dense import by_prior
 
     observation = observe(build(family), batch(), frozen=False)
     outputs = observation.logits.shape[2]

@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
-from kd.observation.base import Candidates, Observation, plain
-from kd.observation.recording import anchor_assignment, grid_assignment, point_assignment
+from kd.observers.base import Candidates, Observation, plain
+from kd.observers.recording import anchor_assignment, grid_assignment, point_assignment
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class DenseObservation(Observation):
     @cached_property
     def class_outputs(self) -> list[Tensor]:
         """The class maps of ``outputs``, of a teacher without what only its boxes need."""
-        from kd.observation.branches import class_branch
+        from kd.observers.branches import class_branch
 
         if branches := self._branches():
             with self.gradients():
@@ -53,7 +53,7 @@ class DenseObservation(Observation):
     @cached_property
     def box_outputs(self) -> list[Tensor]:
         """The box maps of ``outputs``, of a teacher without what only its classes need."""
-        from kd.observation.branches import box_branch
+        from kd.observers.branches import box_branch
 
         if branches := self._branches():
             with self.gradients():
@@ -62,7 +62,7 @@ class DenseObservation(Observation):
 
     def _branches(self) -> Any:
         """Return the head's branches where they are worth running apart."""
-        from kd.observation.branches import branches_of
+        from kd.observers.branches import branches_of
 
         return branches_of(self.head) if self.frozen and "outputs" not in vars(self) else None
 

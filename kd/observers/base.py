@@ -184,7 +184,7 @@ class Observation:
 
     def part(self, images: slice) -> Any:
         """Return the observation of some of the batch's images, with this one's values."""
-        from kd.observation.parts import part_of
+        from kd.observers.subset import part_of
 
         return part_of(self, images)
 
@@ -214,7 +214,7 @@ class MapsObservation(Observation):
         return getattr(self.detector, "rpn_head", None) or self.detector.bbox_head
 
     def losses(self) -> dict[str, Any]:
-        from kd.observation.recording import wrapped
+        from kd.observers.recording import wrapped
 
         with wrapped(self.detector, "extract_feat", lambda _: lambda _: tuple(self.neck)):
             return self.detector.loss(self.batch.inputs, self.batch.samples)

@@ -6,7 +6,7 @@ the maps and the label assignment that its own detection loss was computed from.
 
 from typing import Any
 
-from kd.observation.base import (
+from kd.observers.base import (
     Batch,
     Candidates,
     Channels,
@@ -15,14 +15,14 @@ from kd.observation.base import (
     Progress,
     channels_of,
 )
-from kd.observation.dense import (
+from kd.observers.dense import (
     DenseObservation,
     DistributionObservation,
     GridObservation,
     PointObservation,
 )
-from kd.observation.heads import OBSERVABLE, SHARED, TWO_STAGE, observer_of_types, offered
-from kd.observation.two_stage import ProposalObservation, TwoStageObservation
+from kd.observers.heads import OBSERVABLE, SHARED, TWO_STAGE, observer_of_types, offered
+from kd.observers.two_stage import ProposalObservation, TwoStageObservation
 
 __all__ = [
     "OBSERVABLE",
