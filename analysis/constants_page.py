@@ -10,7 +10,7 @@ from kd.data.check import MEDIUM, SMALL
 from kd.data.entry import Dataset
 from kd.methods import get
 from kd.methods.defeat import BACKBONE_STRIDE
-from kd.pyramid import Pyramid
+from kd.methods.ops.pyramid import Pyramid
 from kd.settings import compose
 from kd.settings.library import Library
 from kd.settings.methods import method_of, settings_of
@@ -30,10 +30,10 @@ COCO and Pascal VOC.
 ## Rule
 
 A constant that was published for images of 800 px follows the images, in whole octaves of their
-shorter side, because the levels of a pyramid are octaves (`kd/pyramid.py`). Images of 800 px (COCO)
+shorter side, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`). Images of 800 px (COCO)
 and of 600 px (VOC) have the published values, since both were published with them. At 256 x 192 px
 the constant is a quarter of it, at 128 px an eighth. A preset that is named after published code
-keeps the published value. `tests/test_pyramid.py` checks that each level has objects at every
+keeps the published value. `tests/methods/ops/test_pyramid.py` checks that each level has objects at every
 scale, detector and data set."""
 EXCEPTIONS = """## Levels without objects
 

@@ -26,9 +26,9 @@ from kd import roi_align
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.timing import in_turn, ratio, spread
 from kd.methods import dicod, gid, tadf
+from kd.methods.ops.masks import object_masks
 from kd.methods.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
-from kd.regions import object_masks
 from kd.settings.compose import detector_model
 from kd.settings.library import Library
 from kd.settings.parts import Scale

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kd.common.errors import UserError
-from kd.imitation import adapted
+from kd.methods.ops.adapters import adapted
+from kd.methods.ops.masks import object_mask
 from kd.observers import Batch, Observation, observe
 from kd.probe import Probe
-from kd.regions import object_mask
 
 
 class Distances(NamedTuple):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from kd.distiller import Distiller
+from kd.methods.ops.masks import object_mask
 from kd.observers import Batch, Observation, Progress, observe
 from kd.probe import Probe
-from kd.regions import object_mask
 
 SETTLED = Progress(step=sys.maxsize)
 """When the warm-ups of methods are over, and their decays have not begun."""

@@ -14,7 +14,7 @@ from mmdet.utils import reduce_mean
 from mmengine.dist import get_world_size
 from torch import Tensor
 
-from kd.reduction import shared_count
+from kd.methods.ops.reduction import shared_count
 
 COUNT = 4
 """Place of the count in what an anchor head's ``get_targets`` returns."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
-from kd.reduction import alone, shared_count
+from kd.methods.ops.reduction import alone, shared_count
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from kd.boxes import aligned_iou
 from kd.common.errors import UserError
+from kd.methods.ops.boxes import aligned_iou
 from kd.methods.rm import rank_divergence
 from kd.observers import Batch, DenseObservation, observe
 from kd.observers.recording import wrapped

@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision import ops
 
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.crops import affine
 from kd.methods.dicod import Dicod, distance, object_crops
 from kd.methods.gid import CELLS, SAMPLES
+from kd.methods.ops.pyramid import SECOND_PER_STRIDE
+from kd.methods.ops.spatial_transformer import affine
 from kd.observers import Batch
-from kd.pyramid import SECOND_PER_STRIDE
 
 # --- Masks ---------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOUR
 from kd.classifiers.pack import Pack, remedy
 from kd.common.errors import UserError
-from kd.crops import crops
 from kd.data.sampling import EpochSampler, mix
+from kd.methods.ops.spatial_transformer import crops
 
 
 @DATASETS.register_module()

@@ -13,8 +13,8 @@ from kd.common.schema import Part
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from kd.methods.ops.pyramid import LevelSides, Pyramid
     from kd.observers import Batch, Channels, Progress
-    from kd.pyramid import LevelSides, Pyramid
 
 Losses = dict[str, "Tensor | list[Tensor]"]
 DETECTION = "detection"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
-from kd.imitation import adaptations, adapted, mean_over, squared_distance
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.adapters import adaptations, adapted, mean_over, squared_distance
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.masks import object_mask, object_masks
+from kd.methods.ops.pyramid import LevelSides, sides_of
+from kd.methods.ops.reduction import shared_count
 from kd.methods.soft_labels import categorical_divergence
-from kd.pyramid import LevelSides, sides_of
-from kd.reduction import shared_count
-from kd.regions import object_mask, object_masks
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class DeFeat(Method):
     """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
     ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
     image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
-    its anchors state (``kd.pyramid``)."""
+    its anchors state (``kd.methods.ops.pyramid``)."""
 
     @property
     def assigns_levels(self) -> bool:

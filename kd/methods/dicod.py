@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from kd.common.modules import LazyModule
-from kd.crops import crops, crops_by_image
-from kd.full_precision import full_precision
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.reduction import shared_count
+from kd.methods.ops.spatial_transformer import crops, crops_by_image
 from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
-from kd.reduction import shared_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

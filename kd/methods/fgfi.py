@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from kd.common.modules import LazyModule
-from kd.imitation import (
+from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.adapters import (
     Adaptation,
     adaptations,
     adapted,
@@ -15,9 +16,8 @@ from kd.imitation import (
     mean_over,
     squared_distance,
 )
-from kd.methods.base import Focus, Losses, Method, Needs
-from kd.pyramid import LevelSides, sides_of
-from kd.regions import level_of
+from kd.methods.ops.masks import level_of
+from kd.methods.ops.pyramid import LevelSides, sides_of
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class FineGrainedImitation(Method):
     """Match ``assigned``: sides of a square object, in pixels, at which the second level begins,
     the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
     ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
-    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
+    scale; SSD's are those that its anchors state (``kd.methods.ops.pyramid``)."""
     warmup_steps: NonNegativeInt = 400
     """Steps from the start of training for which the term is 0 (official code)."""
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05

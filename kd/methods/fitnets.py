@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeFloat, model_validator
 
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
-from kd.imitation import (
+from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.adapters import (
     Adaptation,
     adaptations,
     adapted,
@@ -16,10 +16,10 @@ from kd.imitation import (
     mean_over,
     squared_distance,
 )
-from kd.methods.base import Focus, Losses, Method, Needs
-from kd.pyramid import LevelSides, sides_of
-from kd.reduction import shared_count
-from kd.regions import center_masks, object_masks
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.masks import center_masks, object_masks
+from kd.methods.ops.pyramid import LevelSides, sides_of
+from kd.methods.ops.reduction import shared_count
 
 if TYPE_CHECKING:
     import torch.nn.functional as F
@@ -61,7 +61,7 @@ class FitNets(Method):
     """Region ``object``: sides of a square object, in pixels, at which the second level begins,
     the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
     ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
-    scale; SSD's are those that its anchors state (``kd.pyramid``)."""
+    scale; SSD's are those that its anchors state (``kd.methods.ops.pyramid``)."""
 
     @model_validator(mode="after")
     def _whole_if_normalised(self) -> FitNets:

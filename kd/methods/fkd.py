@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.reduction import shared_sum
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.reduction import shared_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -122,7 +122,7 @@ class FeatureDistillation(Method):
         return found
 
     def _layers(self, width: int, rank: int) -> dict[str, nn.Module]:
-        from kd.nonlocal_block import NonLocalBlock
+        from kd.methods.ops.nonlocal_block import NonLocalBlock
 
         code, layers = self.form == "code", dict[str, "nn.Module"]()
         if self.nonlocal_weight:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from kd.boxes import shares_inside
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
-from kd.reduction import shared_count
-from kd.regions import level_of
+from kd.methods.ops.boxes import shares_inside
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.masks import level_of
+from kd.methods.ops.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
+from kd.methods.ops.reduction import shared_count
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchvision import ops
 
+    from kd.methods.ops.pyramid import Pyramid
     from kd.observers import Batch, Channels, DenseObservation
-    from kd.pyramid import Pyramid
 else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
@@ -82,7 +82,7 @@ class GeneralInstanceDistillation(Method):
     """IoU above which the lower score of two regions is left out."""
     least_side: NonNegativeFloat | Literal["scaled"] = "scaled"
     """Pixels; a region with a side that is no longer is left out. ``scaled``: the rewrite's 10, by
-    the image size in whole octaves, which is 10 at the papers' scale (``kd.pyramid``)."""
+    the image size in whole octaves, which is 10 at the papers' scale (``kd.methods.ops.pyramid``)."""
     score: Literal["difference", "maxima"] = "difference"
     """The largest difference of a class, or the difference of the largest (rewrite)."""
     norm: Literal["euclidean", "squared"] = "euclidean"
@@ -96,7 +96,7 @@ class GeneralInstanceDistillation(Method):
     """Sides of a square region, in pixels, at which the second level begins, the third, and so on.
     ``published``: 28 strides of the finest level and its doubles, so that a square of 224 pixels
     belongs to stride 16 (FPN's rule, and that of the author's code). ``scaled``: these by the image
-    size, in whole octaves, which is ``published`` at the papers' scale (``kd.pyramid``)."""
+    size, in whole octaves, which is ``published`` at the papers' scale (``kd.methods.ops.pyramid``)."""
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
     a point responds inside a region."""

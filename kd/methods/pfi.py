@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import NonNegativeFloat
 
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
-from kd.imitation import adaptations, adapted
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.reduction import shared_sum
+from kd.methods.ops.adapters import adaptations, adapted
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.reduction import shared_sum
 
 if TYPE_CHECKING:
     import torch.nn.functional as F

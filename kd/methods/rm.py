@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
-from kd.boxes import aligned_iou
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.reduction import shared_count
+from kd.methods.ops.boxes import aligned_iou
+from kd.methods.ops.reduction import shared_count
 
 if TYPE_CHECKING:
     import torch

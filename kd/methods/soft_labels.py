@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.reduction import shared_count
+from kd.methods.ops.reduction import shared_count
 
 if TYPE_CHECKING:
     import torch

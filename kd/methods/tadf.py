@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from kd.boxes import aligned_iou
 from kd.common.modules import LazyModule
-from kd.imitation import Adaptation, adaptations, adapted, mean_over, squared_distance
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.adapters import Adaptation, adaptations, adapted, mean_over, squared_distance
+from kd.methods.ops.boxes import aligned_iou
+from kd.methods.ops.masks import object_masks
+from kd.methods.ops.pyramid import LevelSides, sides_of
+from kd.methods.ops.reduction import shared_count
 from kd.methods.soft_labels import labels_of
-from kd.pyramid import LevelSides, sides_of
-from kd.reduction import shared_count
-from kd.regions import object_masks
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class TaskAdaptive(Method):
     """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
     ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
     image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
-    its anchors state (``kd.pyramid``)."""
+    its anchors state (``kd.methods.ops.pyramid``)."""
     decay: bool = True
     """Whether every term is multiplied by 1 - (t - 1) / t_max in epoch t of t_max."""
 

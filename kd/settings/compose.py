@@ -5,7 +5,7 @@ from typing import Any
 
 from kd.common.errors import UserError, suggest
 from kd.data.entry import CocoSplit, Dataset
-from kd.pyramid import Pyramid
+from kd.methods.ops.pyramid import Pyramid
 from kd.settings import pipelines
 from kd.settings.library import Library
 from kd.settings.methods import method_of

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kd import methods
-from kd.crops import crops
 from kd.methods import dicod
 from kd.methods.dicod import Dicod, distance, foreground_divergence, scaled_divergence
+from kd.methods.ops.spatial_transformer import crops
 from kd.observers import Batch, Candidates, observe
 from kd.settings.library import Library
 from tests.conftest import CONFIGS

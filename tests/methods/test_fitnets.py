@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
+from kd.methods.ops.masks import center_masks
 from kd.observers import Channels
-from kd.regions import center_masks
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS

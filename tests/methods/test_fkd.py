@@ -16,7 +16,7 @@ from kd.methods.fkd import (
     distance,
     spatial_attention,
 )
-from kd.nonlocal_block import NonLocalBlock, ZeroBatchNorm
+from kd.methods.ops.nonlocal_block import NonLocalBlock, ZeroBatchNorm
 from kd.observers import Channels
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve

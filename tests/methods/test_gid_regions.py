@@ -4,7 +4,6 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from kd.boxes import shares_inside
 from kd.methods.gid import (
     GeneralInstanceDistillation,
     gi_score,
@@ -12,6 +11,7 @@ from kd.methods.gid import (
     instance_kinds,
     responding,
 )
+from kd.methods.ops.boxes import shares_inside
 from tests.methods.gid_scene import View, batch_of, regions, view
 
 torch.set_num_threads(1)

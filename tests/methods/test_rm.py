@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torchvision.ops import box_iou
 
-from kd.boxes import aligned_iou
+from kd.methods.ops.boxes import aligned_iou
 from kd.methods.rm import RankMimicking, rank_divergence
 from kd.observers import Batch
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.reduction import shared_sum
+from kd.methods.ops.reduction import shared_sum
 
 
 class NonLocalBlock(nn.Module):

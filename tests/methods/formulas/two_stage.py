@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision import ops
 
 from tests import plain_forms
-from tests.formulas.hooked import Step
-from tests.formulas.parts import level_masks, masked_mean, objects, softmax_kl
+from tests.methods.formulas.hooked import Step
+from tests.methods.formulas.parts import level_masks, masked_mean, objects, softmax_kl
 
 
 def positive_iou(step: Step) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd.common.modules import LazyModule
-from kd.full_precision import full_precision
-from kd.reduction import shared_count, shared_sum
+from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.reduction import shared_count, shared_sum
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean of values (B, H, W) weighted by a mask of that shape; 0 if it is empty.
 
-    Over all processes, as ``kd.reduction`` says. A mask of weights that sum to less than 1 is
+    Over all processes, as ``kd.methods.ops.reduction`` says. A mask of weights that sum to less than 1 is
     taken to sum to 1.
     """
     if mask is None:

@@ -10,8 +10,8 @@ import torch
 
 from kd import methods, weights
 from tests.conftest import CONFIGS, plan_study, write_tiny_parts
-from tests.formulas import hooked, one_stage, two_stage
-from tests.formulas.hooked import Step
+from tests.methods.formulas import hooked, one_stage, two_stage
+from tests.methods.formulas.hooked import Step
 
 torch.set_num_threads(1)
 

@@ -17,8 +17,14 @@ from torchvision.models.resnet import BasicBlock
 
 from kd.classifiers.teacher import LAYOUT, ClassifierTeacher, _stages
 from kd.observers import Candidates
-from tests.methods.preset_losses import batch_of, layer_shapes, preset_method, split_weights, total
-from tests.methods.published import Port
+from tests.methods.published.golden_data import Port
+from tests.methods.published.preset_losses import (
+    batch_of,
+    layer_shapes,
+    preset_method,
+    split_weights,
+    total,
+)
 
 
 class NarrowResNet(ResNet):

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from kd.observers import Channels
-from tests.methods.preset_losses import batch_of, levels, losses, preset_method, widths
-from tests.methods.published import Port
+from tests.methods.published.golden_data import Port
+from tests.methods.published.preset_losses import batch_of, levels, losses, preset_method, widths
 
 
 class View(SimpleNamespace):

@@ -1,6 +1,6 @@
 """Losses that name a published form are equal to the published code on the same tensors.
 
-``python -m tests.methods.test_published`` prints the table of all of them, and writes it into
+``python -m tests.methods.published.test_published`` prints the table of all of them, and writes it into
 ``docs/methods/reductions.md``.
 """
 
@@ -17,7 +17,7 @@ from kd.methods import names
 from kd.settings.library import Library
 from kd.settings.methods import known
 from tests.conftest import CONFIGS
-from tests.methods.published import FOLDER, Port, largest, read, relative_differences
+from tests.methods.published.golden_data import FOLDER, Port, largest, read, relative_differences
 
 TOLERANCE = 1e-6
 FEWEST_CASES = 20

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision import ops
 
 from tests import plain_forms
-from tests.formulas.hooked import Step
-from tests.formulas.parts import (
+from tests.methods.formulas.hooked import Step
+from tests.methods.formulas.parts import (
     decoded,
     level_of,
     masked_mean,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests import plain_forms
-from tests.formulas.hooked import Step
+from tests.methods.formulas.hooked import Step
 
 
 def sigmoid_kl(teacher: Tensor, student: Tensor) -> Tensor:

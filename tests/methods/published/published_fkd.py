@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
-from tests.methods.preset_losses import levels, losses, preset_method, widths
-from tests.methods.published import Port
+from tests.methods.published.golden_data import Port
+from tests.methods.published.preset_losses import levels, losses, preset_method, widths
 
 NAMES = {
     "kd_channel_loss": "loss_fkd_channel",

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from kd.image_groups import grouped_losses
 from kd.methods.base import Method
+from kd.methods.ops.masks import object_masks
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
-from kd.regions import object_masks
 from kd.settings.library import Library
 from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
-from tests.methods.published import Port
+from tests.methods.published.golden_data import Port
 
 Inputs = dict[str, Tensor]
 LIBRARY = Library(CONFIGS)

@@ -15,9 +15,9 @@ from kd.data.builtin.shapes import generate
 from kd.data.entry import Shapes
 from kd.methods import get
 from kd.methods.base import Method
+from kd.methods.ops.masks import level_of, object_masks
+from kd.methods.ops.pyramid import Pyramid, octaves, published_sides
 from kd.observers import Batch
-from kd.pyramid import Pyramid, octaves, published_sides
-from kd.regions import level_of, object_masks
 from kd.settings import pipelines
 from kd.settings.compose import detector_model, fitted
 from kd.settings.library import Library

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.imitation import SCALE, adaptations, adapted, mean_over, squared_distance
+from kd.methods.ops.adapters import SCALE, adaptations, adapted, mean_over, squared_distance
 
 torch.set_num_threads(1)
 

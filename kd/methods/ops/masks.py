@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kd.common.modules import LazyModule
-from kd.pyramid import published_sides
+from kd.methods.ops.pyramid import published_sides
 
 if TYPE_CHECKING:
     import torch

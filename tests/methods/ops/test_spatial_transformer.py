@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd.crops import affine, crops
+from kd.methods.ops.spatial_transformer import affine, crops
 
 torch.set_num_threads(1)
 

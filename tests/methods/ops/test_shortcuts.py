@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd.crops import crops
 from kd.methods import dicod, gid, tadf
+from kd.methods.ops.masks import object_mask, object_masks
+from kd.methods.ops.spatial_transformer import crops
 from kd.methods.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
-from kd.regions import object_mask, object_masks
 from tests import plain_forms
 
 torch.set_num_threads(1)
@@ -86,7 +86,7 @@ def test_masks_are_those_drawn_box_by_box(batch, order):
 @EVERY_SCENE
 @pytest.mark.parametrize("values", [2**22, 1], ids=["at once", "box after box"])
 def test_gaussians_are_those_drawn_box_by_box(batch, values, monkeypatch):
-    monkeypatch.setattr("kd.regions.VALUES", values)
+    monkeypatch.setattr("kd.methods.ops.masks.VALUES", values)
     student = SimpleNamespace(
         neck=[torch.zeros(len(batch.samples), 1, *size) for size in SIZES], strides=STRIDES
     )
