@@ -21,8 +21,8 @@ from analysis.statistics import POINTS, Metric, interval, summary
 from analysis.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject, varying
 from kd.common.errors import UserError, suggest
+from kd.config.library import Library
 from kd.evaluation import Metrics
-from kd.settings.library import Library
 
 COLUMNS = ("setting", "row", "value", "mean", "std", "n", "low", "high")
 FIGURES = dict.fromkeys(("mean", "std", "low", "high"), float)

@@ -10,7 +10,7 @@ from analysis.likeness import unlike
 from analysis.subjects import Subject, read
 from kd.common.errors import UserError
 from kd.common.files import write_text
-from kd.settings.library import Library
+from kd.config.library import Library
 
 SIGNIFICANT = "%.7g"
 

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 from kd.classifiers.cutting import LEAST_MARGIN
 from kd.common.files import write_text
+from kd.config import compose
+from kd.config.library import Library
+from kd.config.parts import Scale, Schedule
+from kd.config.terms import method_of, settings_of
 from kd.data.check import MEDIUM, SMALL
 from kd.data.entry import Dataset
 from kd.methods import get
 from kd.methods.defeat import BACKBONE_STRIDE
 from kd.methods.ops.pyramid import Pyramid
-from kd.settings import compose
-from kd.settings.library import Library
-from kd.settings.methods import method_of, settings_of
-from kd.settings.parts import Scale, Schedule
 
 PAGE = Path("docs/constants.md")
 WHERE = "constants"
@@ -30,11 +30,11 @@ COCO and Pascal VOC.
 ## Rule
 
 A constant that was published for images of 800 px follows the images, in whole octaves of their
-shorter side, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`). Images of 800 px (COCO)
-and of 600 px (VOC) have the published values, since both were published with them. At 256 x 192 px
-the constant is a quarter of it, at 128 px an eighth. A preset that is named after published code
-keeps the published value. `tests/methods/ops/test_pyramid.py` checks that each level has objects at every
-scale, detector and data set."""
+shorter side, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`).
+Images of 800 px (COCO) and of 600 px (VOC) have the published values, since both were published
+with them. At 256 x 192 px the constant is a quarter of it, at 128 px an eighth. A preset that is named after published code
+keeps the published value. `tests/methods/ops/test_pyramid.py` checks that each level has objects
+at every scale, detector and data set."""
 EXCEPTIONS = """## Levels without objects
 
 - VOC at scale `paper`, pyramids of five levels: the coarsest begins at 896 px and images have at

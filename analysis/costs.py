@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from kd.settings.spent import Cost, cost
+from kd.resources.usage import Cost, cost
 
 
 def total(runs: Iterable[Path]) -> Cost:

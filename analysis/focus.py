@@ -13,10 +13,10 @@ from analysis.overlay import FOUND, TRUTH, bar, lay, outline, show
 from analysis.style import STYLE
 from kd.common.errors import UserError
 from kd.common.files import replacing
+from kd.config.compose import WEIGHTS
+from kd.config.plan import Plan
+from kd.config.run import Run
 from kd.focus import View, view
-from kd.settings.compose import WEIGHTS
-from kd.settings.plan import Plan
-from kd.settings.run import Run
 
 ACROSS = 4
 """Panels in a row."""

@@ -12,8 +12,8 @@ from analysis import figures
 from analysis.planning import Planned
 from analysis.planning import figures as planned_figures
 from kd.common.files import replacing, write_text
-from kd.settings.library import Library
-from kd.settings.plan import Plan, plan
+from kd.config.library import Library
+from kd.config.plan import Plan, plan
 
 SHOWN = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""

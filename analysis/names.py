@@ -1,8 +1,8 @@
 """Names in print of what a run is made of."""
 
 from kd import methods
-from kd.settings.library import Library
-from kd.settings.plan import Row
+from kd.config.library import Library
+from kd.config.plan import Row
 
 
 def method_name(method: str, library: Library) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from analysis.subjects import Subject
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.config.library import Library
 from kd.observers.heads import offered
-from kd.settings.library import Library
 
 
 def check(

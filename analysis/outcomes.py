@@ -17,8 +17,8 @@ from kd import inputs
 from kd.columns import by_class, read
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
+from kd.config.library import Library
 from kd.measure import DETECTIONS, read_detections, truth_of
-from kd.settings.library import Library
 from kd.voc_map import Flags, Floats, Integers, judge
 
 IOUS: Floats = np.linspace(0.5, 0.95, 10)

@@ -7,9 +7,9 @@ from pathlib import Path
 from analysis.figures import get
 from analysis.figures.base import Analysis
 from kd.common.errors import UserError, suggest
-from kd.settings.parts import Figure
-from kd.settings.plan import Plan, Row
-from kd.settings.run import Run, study_folder
+from kd.config.parts import Figure
+from kd.config.plan import Plan, Row
+from kd.config.run import Run, study_folder
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from analysis.statistics import (
     seeds_needed,
     summary,
 )
-from kd.settings.plan import Plan
-from kd.settings.run import Run
+from kd.config.plan import Plan
+from kd.config.run import Run
 
 POWER = 0.8
 CONFIDENCE = 0.95

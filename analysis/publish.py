@@ -12,9 +12,9 @@ from analysis.markdown import to_markdown
 from analysis.names import backbone_name, method_name, teacher_name
 from analysis.subjects import ROLES
 from kd.common.files import write_text
-from kd.settings.library import Library
-from kd.settings.plan import Plan, Row
-from kd.settings.run import Run, study_folder
+from kd.config.library import Library
+from kd.config.plan import Plan, Row
+from kd.config.run import Run, study_folder
 
 PARTIAL = "partial"
 

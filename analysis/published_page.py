@@ -6,9 +6,9 @@ from pathlib import Path
 
 from analysis.markdown import escaped
 from kd.common.files import write_text
-from kd.settings.library import Library
-from kd.settings.plan import Plan, plan
-from kd.settings.published import COLUMNS, FIGURES, read_lines
+from kd.config.library import Library
+from kd.config.plan import Plan, plan
+from kd.config.published import COLUMNS, FIGURES, read_lines
 
 PAGE = Path("docs/published.md")
 NOT_REPRODUCED = "not_reproduced.csv"
@@ -18,7 +18,7 @@ INTRODUCTION = """# Published numbers
 `configs/published` has {all} rows of published tables. {answered} of them are answered by a cell
 of a study, which prints the number beside its own; {absent} are not reproduced here, for the
 reasons below. `python -m analysis.published_page` writes this page from the configuration, and
-`tests/test_published_rows.py` counts.
+`tests/config/test_published_rows.py` counts.
 
 A study runs at the papers' scale with `snakemake --config study=<study> scale=paper`."""
 DIFFERS = """## Other conditions than ours

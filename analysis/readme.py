@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import write_text
-from kd.settings.run import RESULTS, study_folder
+from kd.config.run import RESULTS, study_folder
 
 SHOWN = {"README.md": {"demo": "smoke"}}
 """Studies shown in each document, at the scale they were run at."""

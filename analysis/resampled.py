@@ -13,7 +13,7 @@ from analysis.statistics import POINTS
 from kd import inputs
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.settings.library import Library
+from kd.config.library import Library
 from kd.voc_map import ELEVEN_RECALLS, Floats
 
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0

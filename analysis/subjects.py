@@ -12,9 +12,9 @@ from analysis.style import Look, look
 from kd import measure
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.config.library import Library
+from kd.config.run import RESULTS, read_config, seedless
 from kd.data.readers import GroundTruth
-from kd.settings.library import Library
-from kd.settings.run import RESULTS, read_config, seedless
 
 Role = Literal["teacher", "baseline", "distilled"]
 ROLES = {"teacher": "Teacher", "baseline": "Student"}

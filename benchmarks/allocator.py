@@ -89,10 +89,10 @@ def _trained(scale: str, images: int, side: int, backbone: str):  # type: ignore
     from mmengine.registry import init_default_scope
 
     from benchmarks.step_time import random_batch
+    from kd.config.compose import compose
+    from kd.config.library import Library
+    from kd.config.run import Run
     from kd.profiling.trainee import Trainee
-    from kd.settings.compose import compose
-    from kd.settings.library import Library
-    from kd.settings.run import Run
 
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")

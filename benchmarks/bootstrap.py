@@ -27,8 +27,8 @@ from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
 from kd.columns import Detection
 from kd.common.files import write_text
+from kd.config.run import RESULTS
 from kd.evaluation import evaluate
-from kd.settings.run import RESULTS
 from kd.voc_map import Floats
 from tests.scenes import repeated
 

@@ -20,8 +20,8 @@ from mmengine.registry import init_default_scope
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.timing import Spread, in_turn, ratio, spread, synchronise
-from kd.settings.compose import detector_model
-from kd.settings.library import Library
+from kd.config.compose import detector_model
+from kd.config.library import Library
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from benchmarks.evaluation import generate, pycocotools
 from kd.columns import Detection
 from kd.common.files import write_text
-from kd.settings.run import RESULTS
+from kd.config.run import RESULTS
 
 DETECTIONS_PER_IMAGE = 64
 CLASSES_A_GROUP = 8

@@ -28,13 +28,13 @@ from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd import weights
 from kd.common.timing import in_turn, spread
+from kd.config.applicability import matrix
+from kd.config.classifiers import compose_classifier
+from kd.config.compose import detector_model
+from kd.config.library import Library
+from kd.config.terms import resolve, teachers
 from kd.data.sampling import seed_everything
 from kd.observers import Progress
-from kd.settings.classifiers import compose_classifier
-from kd.settings.compose import detector_model
-from kd.settings.library import Library
-from kd.settings.matrix import matrix
-from kd.settings.methods import resolve, teachers
 
 KEPT = ["growth-steps.json", "growth-evaluation.json", "growth-workflow.json"]
 """Files of curves, the first one this benchmark's own."""

@@ -26,9 +26,9 @@ import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.files import write_json
 from kd.common.timing import Spread, ratio, spread
+from kd.config import pipelines
 from kd.data.loader import quick
 from kd.data.sampling import build
-from kd.settings import pipelines
 
 LEAST = 0.85
 WIDTH, HEIGHT = 640, 480

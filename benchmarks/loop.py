@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.timing import ratio, spread, synchronise
+from kd.config.compose import compose
+from kd.config.library import Library
+from kd.config.run import Run
 from kd.data.builtin.shapes import generate
 from kd.data.sampling import EpochSampler, build
-from kd.settings.compose import compose
-from kd.settings.library import Library
-from kd.settings.run import Run
 from kd.train import build_runner
 
 MOST = 1.03

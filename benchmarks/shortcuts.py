@@ -25,13 +25,13 @@ from benchmarks.report import Line, arguments, publish
 from kd import roi_align
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.timing import in_turn, ratio, spread
+from kd.config.compose import detector_model
+from kd.config.library import Library
+from kd.config.parts import Scale
 from kd.methods import dicod, gid, tadf
 from kd.methods.ops.masks import object_masks
 from kd.methods.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
-from kd.settings.compose import detector_model
-from kd.settings.library import Library
-from kd.settings.parts import Scale
 from tests import plain_forms
 
 SIDE, IMAGES, OBJECTS, CLASSES, CROP = 256, 2, 20, 80, 64

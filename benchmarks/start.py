@@ -79,8 +79,8 @@ def project() -> Iterator[list[tuple[str, Path]]]:
 
 def _write(part: str) -> Path:
     """Write the demo's run whose name contains ``part``, and weights of its teacher."""
-    from kd.settings.library import Library
-    from kd.settings.plan import plan
+    from kd.config.library import Library
+    from kd.config.plan import plan
 
     runs = plan("demo", "smoke", Library()).runs
     run = next(run for name, run in runs.items() if part in name)

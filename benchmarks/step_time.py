@@ -27,16 +27,16 @@ from benchmarks import report
 from benchmarks.report import Line
 from kd import weights
 from kd.common.timing import spread
+from kd.config.applicability import matrix
+from kd.config.classifiers import compose_classifier
+from kd.config.compose import WEIGHTS, compose
+from kd.config.library import Library
+from kd.config.parts import Scale
+from kd.config.run import Run
+from kd.config.terms import resolve, teachers
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Times
 from kd.profiling.trainee import Trainee
-from kd.settings.classifiers import compose_classifier
-from kd.settings.compose import WEIGHTS, compose
-from kd.settings.library import Library
-from kd.settings.matrix import matrix
-from kd.settings.methods import resolve, teachers
-from kd.settings.parts import Scale
-from kd.settings.run import Run
 
 MOST = 1.10
 CLOSE = {"pfi", "rm", "defeat", "fitnets"}

@@ -26,14 +26,14 @@ from benchmarks import report
 from benchmarks.report import Line
 from kd import weights
 from kd.common.timing import ratio, spread, timed
+from kd.config import repeatable
+from kd.config.compose import WEIGHTS
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.run import Run
 from kd.data.builtin.shapes import generate
 from kd.data.sampling import build
 from kd.profiling.trainee import Trainee, bare
-from kd.settings import repeatable
-from kd.settings.compose import WEIGHTS
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.run import Run
 from kd.teacher_cache import Shown, TeacherCache
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}

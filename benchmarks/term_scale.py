@@ -27,12 +27,12 @@ from benchmarks.report import FOLDER, processor
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.schema import parse_assignments
+from kd.config.library import Library
+from kd.config.parts import Study
+from kd.config.plan import _Planner
+from kd.config.run import Run
 from kd.engine import bare
 from kd.methods.base import DETECTION
-from kd.settings.library import Library
-from kd.settings.parts import Study
-from kd.settings.plan import _Planner
-from kd.settings.run import Run
 from kd.train import build_runner
 
 STEPS = 25

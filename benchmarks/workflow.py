@@ -30,10 +30,10 @@ from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_text
 from kd.common.timing import Spread, results_in_turn, spread, timed
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.run import Run
 from kd.evaluation import COCO_FIGURES
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3

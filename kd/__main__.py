@@ -13,7 +13,7 @@ from pathlib import Path
 from kd import launch
 from kd.arguments import parser
 from kd.common.errors import UserError
-from kd.settings.library import Library
+from kd.config.library import Library
 
 UNREAD = 128 + signal.SIGPIPE
 """Exit status where the output's reader is gone: that of a program that SIGPIPE ends."""
@@ -77,14 +77,14 @@ def _is_unread() -> bool:
 
 
 def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from kd.settings.plan import plan
+    from kd.config.plan import plan
 
     return plan(options.study, options.scale, Library(), options.seeds, options.tables)
 
 
 def _plan(options: argparse.Namespace) -> None:
     from analysis import power
-    from kd.settings import budget, cost
+    from kd.workflow import budget, cost
 
     if options.gpus and not options.budget:
         raise UserError("--gpus says what a budget is for; give --budget as well")
@@ -169,7 +169,7 @@ def _logs(options: argparse.Namespace) -> None:
 
 
 def _methods(options: argparse.Namespace) -> None:
-    from kd.settings.matrix import describe, explain
+    from kd.config.applicability import describe, explain
 
     print(explain(options.name, Library()) if options.name else describe(Library()))
 
@@ -197,8 +197,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _classifier(options: argparse.Namespace) -> None:
-    from kd.settings.classifiers import classifier_run
-    from kd.settings.stand_ins import stand_in
+    from kd.config.classifiers import classifier_run
+    from kd.config.stand_ins import stand_in
 
     library, where = Library(), "kd classifier"
     scale = library.scale(options.scale, "--scale")
@@ -213,7 +213,7 @@ def _classifier(options: argparse.Namespace) -> None:
 
 def _crops(options: argparse.Namespace) -> None:
     from kd.classifiers.cutting import build, describe
-    from kd.settings.classifiers import Crops
+    from kd.config.classifiers import Crops
 
     print(describe(build(Crops.read(options.crops), Library(), max(options.threads, 1))))
 

@@ -8,11 +8,11 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from kd.classifiers.teacher import ClassifierTeacher
+from kd.config.terms import method_of
 from kd.data.sampling import mix
 from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
-from kd.settings.methods import method_of
 from kd.weights import load_detector
 
 

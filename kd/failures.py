@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from kd.common.files import write_json
+from kd.config.compose import WEIGHTS
 from kd.look import look
 from kd.provenance import now
-from kd.settings.compose import WEIGHTS
 
 TRAININGS = ("train", "train_classifier")
 

@@ -8,12 +8,12 @@ import torch
 
 import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
+from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.distiller import Distiller
 from kd.methods.base import Focus
 from kd.observers import observe
 from kd.probe import Probe, shown
-from kd.settings.run import read_config
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from kd.classifiers.pack import read_facts, remedy
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.common.nested import readers
+from kd.config.classifiers import crop_settings
+from kd.config.compose import WEIGHTS, classes_of, split_config
+from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.data.fingerprint import fingerprints
 from kd.data.scan import SplitName
-from kd.settings.classifiers import crop_settings
-from kd.settings.compose import WEIGHTS, classes_of, split_config
-from kd.settings.library import Library
 
 Inputs = dict[str, Any]
 Step = Literal["training", "prediction", "evaluation", "resampling"]

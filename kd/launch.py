@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.settings.run import read_config
+from kd.config.run import read_config
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"
 """Names the file that appears when a training is to stop; the executor plugin sets it."""

@@ -10,10 +10,10 @@ from snakemake_executor_plugin_submitit import slurm
 from snakemake_executor_plugin_submitit.ledger import Entry, entries
 
 from kd.common.schema import read_yaml
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.run import RESULTS
-from kd.settings.workflow import ASKED, Request
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.run import RESULTS
+from kd.workflow.workflow import ASKED, Request
 
 DEFAULTS = Path("configs/default.yaml")
 FOLDERS = tuple((RESULTS.name, kind) for kind in ("runs", "classifiers"))

@@ -8,10 +8,10 @@ from kd.classifiers import evaluation as classifiers
 from kd.columns import Detection
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_json
+from kd.config.library import Library
+from kd.config.run import read_config
 from kd.data.readers import GroundTruth, read_split
 from kd.evaluation import Metrics, evaluate
-from kd.settings.library import Library
-from kd.settings.run import read_config
 
 DETECTIONS = "detections.json.gz"
 

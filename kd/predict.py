@@ -14,11 +14,11 @@ import kd.runtime  # noqa: F401
 from kd import inputs, weights
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
+from kd.config.compose import WEIGHTS
+from kd.config.library import Library
+from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.measure import DETECTIONS
-from kd.settings.compose import WEIGHTS
-from kd.settings.library import Library
-from kd.settings.run import read_config
 
 PRINT_EVERY = 10.0
 

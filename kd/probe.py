@@ -21,10 +21,10 @@ from kd import weights
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
+from kd.config.compose import WEIGHTS
+from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.observers import Batch
-from kd.settings.compose import WEIGHTS
-from kd.settings.run import read_config
 
 SplitName = Literal["train", "test"]
 

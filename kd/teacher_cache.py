@@ -23,11 +23,11 @@ from torch import Tensor
 
 from kd.common.errors import UserError
 from kd.common.files import sha256
+from kd.config import repeatable
+from kd.config.run import RESULTS, digest_of
 from kd.engine import bare
 from kd.inputs import VERSIONS
 from kd.observers import Batch, observe
-from kd.settings import repeatable
-from kd.settings.run import RESULTS, digest_of
 from kd.teacher_store import Disk, Maps, Memory, Store, bytes_of
 
 FOLDER = RESULTS / "teacher_outputs"

@@ -21,14 +21,14 @@ from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
 from kd.common.files import sha256, write_json
+from kd.config.compose import WEIGHTS
+from kd.config.library import Library
+from kd.config.run import read_config
 from kd.data.check_report import read_report
 from kd.data.loader import quick
 from kd.engine import bare
 from kd.launch import per_process
 from kd.optim import fastest
-from kd.settings.compose import WEIGHTS
-from kd.settings.library import Library
-from kd.settings.run import read_config
 from kd.teacher_cache import TeacherCaching
 from kd.validation import Validation
 

@@ -11,11 +11,11 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
+from kd.config.library import Library
 from kd.engine import Checkpoints, agreed, bare, run_directory, truncate
 from kd.launch import StopRequested
 from kd.measure import coco_results, figures, truth_of
 from kd.predict import detections, split_batches
-from kd.settings.library import Library
 
 FILE = "validation.jsonl"
 

@@ -19,11 +19,11 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 from kd.common import yapf_cache
+from kd.config.compose import WEIGHTS, detector_model
+from kd.config.library import Library
+from kd.config.parts import Scale
+from kd.config.plan import Plan, plan
 from kd.data.entry import Shapes
-from kd.settings.compose import WEIGHTS, detector_model
-from kd.settings.library import Library
-from kd.settings.parts import Scale
-from kd.settings.plan import Plan, plan
 from tests import machine
 from tests.slurm import matrix
 

@@ -21,7 +21,7 @@ import yaml
 from kd.__main__ import main
 from kd.common.errors import UserError
 from kd.common.files import sha256
-from kd.settings.workflow import Workflow
+from kd.workflow.workflow import Workflow
 from tests.mistakes import (
     IN_A_STUDY,
     IN_OTHER_PARTS,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests import machine
 
 ROOT = Path(__file__).parent.parent

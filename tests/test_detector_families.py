@@ -27,9 +27,9 @@ from mmengine.optim import OptimWrapper  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torchvision.ops import box_iou  # noqa: E402
 
-from kd.settings.compose import detector_model  # noqa: E402
-from kd.settings.library import Library  # noqa: E402
-from kd.settings.parts import Scale  # noqa: E402
+from kd.config.compose import detector_model  # noqa: E402
+from kd.config.library import Library  # noqa: E402
+from kd.config.parts import Scale  # noqa: E402
 from tests.conftest import CONFIGS as OURS  # noqa: E402
 
 torch.set_num_threads(1)

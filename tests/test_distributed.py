@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kd.settings.methods import resolve
+from kd.config.terms import resolve
+from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.conftest import NECKS
-from tests.test_matrix import LIBRARY, ON_ONE, classifier
 from tests.test_resume import change
 from tests.tiny import (
     DISTILLED,

@@ -12,11 +12,11 @@ import torch
 import kd.runtime  # noqa: F401
 from kd import weights
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve, teachers
 from kd.optim import PreciseOptimWrapper, fastest
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve, teachers
 from kd.train import build_runner, train
-from tests.test_matrix import LIBRARY, ON_ONE, classifier
+from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.test_resume import assert_same, change, interrupted_before, log
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
 
@@ -82,7 +82,7 @@ def test_a_schedule_says_the_precision() -> None:
 
 
 def config_of(name: str) -> dict[str, Any]:
-    from kd.settings.plan import plan
+    from kd.config.plan import plan
 
     runs = plan("tiny", "tiny", Library()).runs
     (run,) = (run for key, run in runs.items() if name in key)

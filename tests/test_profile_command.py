@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kd.__main__ import main
-from kd.settings.run import Run
+from kd.config.run import Run
 from tests.conftest import save_random_weights
 
 QUICK = ["--steps", "2"]

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from kd.config.library import Library
+from kd.config.terms import resolve
 from kd.profiling import clock, measure, memory
 from kd.profiling.clock import Clock
 from kd.profiling.measure import Memory, Times, by_part, replay_of, replayed
 from kd.profiling.parts import in_order, teachers_of
 from kd.profiling.trainee import Trainee, bare
-from kd.settings.library import Library
-from kd.settings.methods import resolve
-from tests.test_matrix import classifier
+from tests.config.test_applicability import classifier
 
 MEGABYTE = 2**20
 PROPOSED: dict[str, Any] = {

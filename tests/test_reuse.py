@@ -17,10 +17,10 @@ import torch
 from analysis import likeness, resampled
 from kd import inputs, weights
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
 from kd.measure import measure
 from kd.predict import predict
-from kd.settings.library import Library
 from kd.train import train
 from tests.test_resume import interrupted_before
 from tests.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run

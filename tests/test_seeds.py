@@ -17,11 +17,11 @@ import kd.runtime  # noqa: F401
 from analysis.bootstrap import resample
 from kd import weights
 from kd.classifiers.dataset import BalancedSampler
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.run import Run
 from kd.data.sampling import EpochSampler
 from kd.engine import SeedEachStep
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.run import Run
 from kd.train import build_runner
 from tests.tiny import REPOSITORY, edit, make_project
 
@@ -156,7 +156,7 @@ def test_every_module_that_draws_at_random_is_in_the_list_of_what_a_seed_decides
     page = (REPOSITORY / "docs/statistics.md").read_text(encoding="utf-8")
     section = page.split("## What a seed decides")[1].split("\n## ")[0]
     listed = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
-    plans = {"kd/settings/plan.py"}  # the teacher's seed is chosen, not drawn
+    plans = {"kd/config/plan.py"}  # the teacher's seed is chosen, not drawn
     seeds = {"kd/engine.py"}  # seeds the draws of mmdet
     assert modules_that_draw() - ELSEWHERE.keys() == listed - plans - seeds
 

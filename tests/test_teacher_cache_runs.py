@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from kd.settings import repeatable
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.run import FOLDERS
+from kd.config import repeatable
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.run import FOLDERS
 from tests.states import changed
 from tests.tiny import (
     DISTILLED,

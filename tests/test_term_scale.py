@@ -10,10 +10,10 @@ import torch
 
 import kd.runtime  # noqa: F401
 from kd import methods
+from kd.config.run import Run
 from kd.methods.pfi import PredictionGuidedImitation
 from kd.profiling.profile import Extent, profile
 from kd.profiling.table import describe
-from kd.settings.run import Run
 from kd.term_scale import FIRST, STEPS, TermScale, Verdict, ratios, warning
 from kd.train import build_runner
 

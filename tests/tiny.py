@@ -100,8 +100,8 @@ def edit(path: str | Path, **changes: Any) -> None:
 
 def write_run(contains: str, study: str = "tiny", scale: str = "tiny", **options: Any) -> Path:
     """Write the one run whose name contains a text, logging every step; return its directory."""
-    from kd.settings.library import Library
-    from kd.settings.plan import plan
+    from kd.config.library import Library
+    from kd.config.plan import plan
 
     runs = plan(study, scale, Library(), **options).runs
     (run,) = (run for name, run in runs.items() if contains in name)

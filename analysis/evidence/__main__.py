@@ -12,8 +12,8 @@ from analysis.evidence import page, records
 from analysis.readme import insert
 from kd.common.errors import UserError
 from kd.common.files import write_text
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 
 PAGE = Path("docs/evidence.md")
 

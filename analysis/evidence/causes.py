@@ -9,7 +9,7 @@ from analysis.evidence import records
 from analysis.evidence.claims import ratio
 from analysis.names import method_name
 from analysis.sheets import ABSENT, amount, number
-from kd.settings.library import Library
+from kd.config.library import Library
 
 IOU = 0.5
 """At which errors are compared."""

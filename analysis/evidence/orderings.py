@@ -8,8 +8,8 @@ from analysis import tables
 from analysis.evidence.records import FOLDER
 from analysis.statistics import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
 from kd.common.errors import UserError
-from kd.settings.library import Library
-from kd.settings.published import read_published
+from kd.config.library import Library
+from kd.config.published import read_published
 
 FILE = FOLDER / "orderings.csv"
 COLUMNS = (

@@ -16,8 +16,8 @@ from analysis.names import method_name
 from analysis.power import detectable
 from analysis.sheets import Grid, Section, amount, number, sheets
 from analysis.statistics import SIGNIFICANT, summary
-from kd.settings.library import Library
-from kd.settings.plan import Plan
+from kd.config.library import Library
+from kd.config.plan import Plan
 
 PICTURES = Path("docs/figures/evidence")
 PILOTS = ("pilot", "pilot_two_stage")

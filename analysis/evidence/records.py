@@ -13,10 +13,10 @@ from analysis import publish, sheets, tables
 from analysis.statistics import POINTS
 from analysis.training_curves import records as logged
 from kd.common.files import read_json, write_text
+from kd.config.plan import Plan, Row
+from kd.config.run import Run, study_folder
 from kd.evaluation import Metrics
 from kd.methods.base import DETECTION
-from kd.settings.plan import Plan, Row
-from kd.settings.run import Run, study_folder
 from kd.term_scale import STEPS as PROBE_STEPS
 
 FOLDER = Path("docs/evidence")

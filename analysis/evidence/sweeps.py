@@ -15,8 +15,8 @@ from analysis.names import method_name
 from analysis.sheets import ABSENT, number
 from analysis.statistics import paired_gains, summary
 from analysis.style import QUIET, STYLE, WIDTH, look
-from kd.settings.library import Library
-from kd.settings.plan import Row
+from kd.config.library import Library
+from kd.config.plan import Row
 
 FACTORS = {"A quarter": "¼", "Default": "1", "Four times": "4"}
 """Of the weights of a method, in the order of its sweep: in the table, and on the figure's axis."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 
 class Ablation(Analysis):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from analysis.subjects import Subject
     from kd.channel_distance import Distances
+    from kd.config.library import Library
     from kd.probe import Probe
-    from kd.settings.library import Library
 
 
 class ChannelDistance(Analysis):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from analysis.examples import Choice, Seen
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 MOST = 4
 """Distilled students that fit beside each other."""

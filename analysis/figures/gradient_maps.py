@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from analysis.gradient_maps import Picture
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 
 class GradientMaps(Analysis):

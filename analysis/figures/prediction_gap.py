@@ -12,8 +12,8 @@ from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.subjects import Subject
+    from kd.config.library import Library
     from kd.prediction_gap import GapImage
-    from kd.settings.library import Library
 
 
 class PredictionGap(Analysis):

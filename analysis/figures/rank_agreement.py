@@ -11,7 +11,7 @@ from analysis.figures.base import Analysis, Findings
 
 if TYPE_CHECKING:
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 SCORES = {"classification": "class score", "localisation": "IoU"}
 """What ranks priors, as an axis names it."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.subjects import Subject
-    from kd.settings.library import Library
+    from kd.config.library import Library
 
 
 class Tide(Analysis):

@@ -7,7 +7,7 @@ from analysis.report.grids import RowView, TableView
 from analysis.report.intervals import has
 from analysis.report.records import Pool, Record, embedded
 from analysis.sheets import name_of, number
-from kd.settings.plan import Plan, Row
+from kd.config.plan import Plan, Row
 
 
 def data(

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from analysis.names import backbone_name, method_name
 from analysis.report.records import ORDER, Record, Training, teachers
-from kd.settings.classifiers import ClassifierRun
-from kd.settings.library import Library
-from kd.settings.plan import Plan
+from kd.config.classifiers import ClassifierRun
+from kd.config.library import Library
+from kd.config.plan import Plan
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from analysis.report.records import Record, hardware
 from kd.common.errors import UserError
+from kd.config.run import RESULTS
 from kd.data.check_report import read_report
-from kd.settings.run import RESULTS
 
 
 class Trouble(NamedTuple):

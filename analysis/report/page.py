@@ -22,11 +22,11 @@ from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
 from kd.board import summary as in_words
 from kd.common.files import write_text
+from kd.config.library import Library
+from kd.config.plan import Plan
+from kd.config.run import study_folder
 from kd.provenance import commit, now
 from kd.reasons import duration
-from kd.settings.library import Library
-from kd.settings.plan import Plan
-from kd.settings.run import study_folder
 
 LONG = 30
 """Rows from which a table that is wider than the window scrolls inside it."""

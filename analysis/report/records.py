@@ -8,12 +8,12 @@ from typing import Any, get_args
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
 from analysis.statistics import POINTS, Metric
+from kd.config.classifiers import ClassifierRun
+from kd.config.plan import Plan
+from kd.config.run import Run
 from kd.look import Target, content, look
 from kd.reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
-from kd.settings.classifiers import ClassifierRun
-from kd.settings.plan import Plan
-from kd.settings.run import Run
-from kd.settings.spent import JOULES
+from kd.resources.usage import JOULES
 from kd.status import DONE, FAILED, INTERRUPTED, SUBMITTED, UNSTARTED, WAITING, Status, survey
 
 LOG_LINES = 8

@@ -16,8 +16,8 @@ from analysis.report.intervals import has
 from analysis.sheets import ABSENT, Line, gain, name_of, number
 from analysis.tables import GAIN, WORDS, grouped
 from analysis.tables import lines as lines_of
-from kd.settings.library import Library
-from kd.settings.run import RESULTS, study_folder
+from kd.config.library import Library
+from kd.config.run import RESULTS, study_folder
 
 PAGE = "report.html"
 STATE = re.compile(r'<meta name="kd-state" content="([^"]*)">')

@@ -8,10 +8,10 @@ from mmengine.registry import init_default_scope
 from benchmarks.peers.mmdet_systems import Stop, built
 from benchmarks.peers.work import OPTIMISER, Work
 from kd import weights
-from kd.settings.compose import WEIGHTS, compose
-from kd.settings.library import Library
-from kd.settings.methods import resolve
-from kd.settings.run import Run
+from kd.config.compose import WEIGHTS, compose
+from kd.config.library import Library
+from kd.config.run import Run
+from kd.config.terms import resolve
 from kd.train import build_runner
 
 WHERE = "benchmarks/peers"

@@ -13,11 +13,11 @@ from PIL import Image
 from kd.classifiers.pack import Crop, read_facts, write_pack
 from kd.common.errors import UserError
 from kd.common.progress import progress
+from kd.config.classifiers import Crops, crop_settings
+from kd.config.library import Library
 from kd.data import decoding
 from kd.data.readers import GroundTruth, image_path, read_split
 from kd.data.scan import Record, SplitName
-from kd.settings.classifiers import Crops, crop_settings
-from kd.settings.library import Library
 
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 LEAST_MARGIN = 4

@@ -19,8 +19,8 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
     from mmengine.registry import init_default_scope
     from torch.utils.data import DataLoader
 
+    from kd.config.compose import WEIGHTS
     from kd.data.sampling import build
-    from kd.settings.compose import WEIGHTS
     from kd.weights import load_detector
 
     init_default_scope("mmdet")

@@ -17,8 +17,9 @@ class LazyModule(ModuleType):
 
 
 def modules_in(folders: Iterable[str]) -> list[str]:
-    """Return the names of a package's modules, sorted; ``base`` is what they share."""
-    return sorted(module.name for module in pkgutil.iter_modules(folders) if module.name != "base")
+    """Return the names of a package's modules, sorted, without its ``base`` and its packages."""
+    modules = (module for module in pkgutil.iter_modules(folders) if not module.ispkg)
+    return sorted(module.name for module in modules if module.name != "base")
 
 
 def class_in(module: str, kind: type[Kind]) -> type[Kind]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
+from kd.config.run import RESULTS
 from kd.data.builtin.shapes import MARKER, marker_of
 from kd.data.entry import CocoSplit, Dataset
 from kd.data.readers import read_split
 from kd.data.scan import SplitName
-from kd.settings.run import RESULTS
 
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 

@@ -82,7 +82,8 @@ class GeneralInstanceDistillation(Method):
     """IoU above which the lower score of two regions is left out."""
     least_side: NonNegativeFloat | Literal["scaled"] = "scaled"
     """Pixels; a region with a side that is no longer is left out. ``scaled``: the rewrite's 10, by
-    the image size in whole octaves, which is 10 at the papers' scale (``kd.methods.ops.pyramid``)."""
+    the image size in whole octaves, which is 10 at the papers' scale
+    (``kd.methods.ops.pyramid``)."""
     score: Literal["difference", "maxima"] = "difference"
     """The largest difference of a class, or the difference of the largest (rewrite)."""
     norm: Literal["euclidean", "squared"] = "euclidean"
@@ -96,7 +97,8 @@ class GeneralInstanceDistillation(Method):
     """Sides of a square region, in pixels, at which the second level begins, the third, and so on.
     ``published``: 28 strides of the finest level and its doubles, so that a square of 224 pixels
     belongs to stride 16 (FPN's rule, and that of the author's code). ``scaled``: these by the image
-    size, in whole octaves, which is ``published`` at the papers' scale (``kd.methods.ops.pyramid``)."""
+    size, in whole octaves, which is ``published`` at the papers' scale
+    (``kd.methods.ops.pyramid``)."""
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which it responds, RetinaNet's own for positive anchors;
     a point responds inside a region."""

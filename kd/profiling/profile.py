@@ -11,11 +11,11 @@ from kd import provenance
 from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.common.timing import spread
+from kd.config.compose import WEIGHTS
+from kd.config.run import read_config
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
-from kd.settings.compose import WEIGHTS
-from kd.settings.run import read_config
 from kd.term_scale import ratios
 
 Profile = dict[str, Any]

@@ -6,8 +6,8 @@ from typing import Any
 
 from analysis.subjects import Subject, read
 from kd.common.files import write_json, write_predictions
+from kd.config.library import Library
 from kd.evaluation import COCO_FIGURES
-from kd.settings.library import Library
 
 Settings = dict[str, dict[str, Any]]
 

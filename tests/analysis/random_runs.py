@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kd.settings.plan import Plan
+from kd.config.plan import Plan
 from tests.conftest import save_random_weights
 
 
@@ -26,8 +26,8 @@ def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
 def add_adapters(directory: Path) -> None:
     """Add to a run's weights the layers that its methods start with."""
     from kd import weights
+    from kd.config.compose import WEIGHTS
     from kd.probe import Probe
-    from kd.settings.compose import WEIGHTS
 
     path = directory / WEIGHTS
     model = Probe.load(directory).model

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from analysis.ablation import plot
 from analysis.figures.ablation import Ablation
 from kd.common.errors import UserError
-from kd.settings.library import Library
+from kd.config.library import Library
 from tests.analysis.fakes import subjects, write_metrics, write_run
 
 BASE = {"weight": 1.0, "temperature": 1.0}

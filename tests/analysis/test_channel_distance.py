@@ -18,9 +18,9 @@ from analysis.figures.channel_distance import ChannelDistance
 from analysis.style import BASELINE, look
 from kd.channel_distance import Distances, channel_distances, level_adapters
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.observers import Batch, observe
 from kd.probe import Probe, images
-from kd.settings.library import Library
 from tests.analysis.random_runs import write_runs
 
 FAMILIES = ["retinanet", "gfl", "fcos", "atss", "ssd300", "yolov3", "faster_rcnn", "cascade_rcnn"]

@@ -35,8 +35,8 @@ from analysis.figures.coco_errors import CocoErrors
 from analysis.matching import AREAS, pair
 from analysis.style import look
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.data.readers import GroundTruth
-from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 from tests.scenes import coco, detection, random_input, reference
 

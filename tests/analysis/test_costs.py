@@ -8,7 +8,7 @@ import pytest
 from analysis.costs import total
 from kd.common.errors import UserError
 from kd.common.files import write_json
-from kd.settings.spent import Cost, cost
+from kd.resources.usage import Cost, cost
 
 
 def run(folder: Path, **record: Any) -> Path:

@@ -16,8 +16,8 @@ from analysis.evidence.orderings import Ordering, compared, stated
 from analysis.statistics import interval, summary
 from kd.common.errors import UserError
 from kd.common.files import write_json
-from kd.settings.library import Library
-from kd.settings.plan import Plan, Row, plan
+from kd.config.library import Library
+from kd.config.plan import Plan, Row, plan
 from tests.analysis.fakes import write_lines, write_metrics
 from tests.conftest import CONFIGS
 from tests.tiny import edit, make_project

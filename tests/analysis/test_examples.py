@@ -11,8 +11,8 @@ from analysis.figures.examples import Examples
 from analysis.matching import pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
-from kd.settings.compose import split_config
-from kd.settings.library import Library
+from kd.config.compose import split_config
+from kd.config.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 
 SIDE = 64

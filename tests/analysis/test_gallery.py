@@ -8,8 +8,8 @@ from PIL import Image
 
 from analysis import figures, gallery, planning
 from kd.__main__ import main
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.analysis.fakes import write_metrics
 from tests.tiny import edit, make_project
 

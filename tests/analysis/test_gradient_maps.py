@@ -15,10 +15,10 @@ from analysis.figures.gradient_maps import GradientMaps
 from analysis.gradient_maps import Picture, maps, means, plot_maps, plot_means, sums, total_ratios
 from analysis.style import BASELINE
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.gradient_maps import SETTLED, Gradients, gradients
 from kd.observers import Batch
 from kd.probe import Probe, images
-from kd.settings.library import Library
 from tests.analysis.random_runs import add_adapters, write_runs
 
 # --- Gradients -----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from analysis import figures
 from analysis.planning import Planned
 from analysis.planning import figures as planned_figures
 from kd.common.errors import UserError
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.test_imports import heavy_modules
 from tests.tiny import edit, make_project
 

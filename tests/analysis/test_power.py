@@ -8,9 +8,9 @@ import pytest
 from analysis.power import describe, detectable, spread
 from analysis.statistics import seeds_needed
 from kd.common.files import write_json
+from kd.config.library import Library
+from kd.config.plan import Plan, plan
 from kd.evaluation import Metrics
-from kd.settings.library import Library
-from kd.settings.plan import Plan, plan
 from tests.tiny import edit, make_project
 
 

@@ -12,9 +12,9 @@ from analysis.figures.prediction_gap import PredictionGap
 from analysis.prediction_gap import caption, plot, plot_maps, summary, table
 from analysis.style import BASELINE
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.observers import observe
 from kd.prediction_gap import Gap, GapImage, gap_images, gaps, likeness
-from kd.settings.library import Library
 from tests.analysis.random_runs import write_runs
 
 RISING = [[0.1, 0.2], [0.3, 0.4]]

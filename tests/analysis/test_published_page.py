@@ -3,7 +3,7 @@
 import re
 
 from analysis.published_page import PAGE, page
-from kd.settings.library import Library
+from kd.config.library import Library
 from tests.conftest import CONFIGS
 
 TEXT = page(Library(CONFIGS))

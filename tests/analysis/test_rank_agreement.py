@@ -19,6 +19,7 @@ from analysis.resampled import mean
 from analysis.style import BASELINE, TEACHER
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
+from kd.config.library import Library
 from kd.observers import observe
 from kd.rank_agreement import (
     Detections,
@@ -31,7 +32,6 @@ from kd.rank_agreement import (
     ranked_images,
     ranking,
 )
-from kd.settings.library import Library
 from tests.analysis.fakes import subjects
 from tests.analysis.random_runs import write_runs
 from tests.conftest import CONFIGS

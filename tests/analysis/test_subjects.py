@@ -11,8 +11,8 @@ from analysis.style import BASELINE, COLOURS, MARKERS, TEACHER, look
 from analysis.subjects import Subject, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.common.errors import UserError
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.conftest import CONFIGS
 from tests.tiny import edit, make_project
 

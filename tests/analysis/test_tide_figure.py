@@ -21,8 +21,8 @@ from analysis.tide_tables import (
     measure,
 )  # fmt: skip
 from kd.common.errors import UserError
+from kd.config.library import Library
 from kd.data.readers import GroundTruth
-from kd.settings.library import Library
 from tests.analysis.fakes import subjects, write_detections, write_run
 from tests.scenes import coco
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from analysis.figures.training_curves import TrainingCurves
 from analysis.training_curves import averaged, plot, read, records, total_share, width
 from kd.common.errors import UserError
-from kd.settings.library import Library
+from kd.config.library import Library
 from tests.analysis.fakes import subjects, write_lines, write_metrics, write_run
 
 HALF = '{"step": 30, "los'

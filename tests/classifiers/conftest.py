@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd.settings.classifiers import ClassifierRun, classifier_run
-from kd.settings.library import Library
+from kd.config.classifiers import ClassifierRun, classifier_run
+from kd.config.library import Library
 from tests.tiny import make_project
 
 TINY = {

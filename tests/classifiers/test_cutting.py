@@ -17,10 +17,10 @@ from kd.classifiers import cutting
 from kd.classifiers.cutting import build, choose, window
 from kd.classifiers.pack import Pack
 from kd.common.errors import UserError
+from kd.config.classifiers import ClassifierRun, Crops, crop_settings
+from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.data.readers import GroundTruth
-from kd.settings.classifiers import ClassifierRun, Crops, crop_settings
-from kd.settings.library import Library
 from tests import machine
 from tests.tiny import REPOSITORY, edit
 

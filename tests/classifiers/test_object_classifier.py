@@ -19,13 +19,13 @@ from kd.__main__ import main
 from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
 from kd.common.errors import UserError
-from kd.settings.classifiers import ClassifierRun, compose_classifier
-from kd.settings.library import Library
+from kd.config.classifiers import ClassifierRun, compose_classifier
+from kd.config.library import Library
 from kd.train import train
 from tests.test_imports import COMMAND_LINE, heavy_modules
 from tests.test_resume import assert_same, interrupted_before
-from tests.test_workflow import snakemake
 from tests.tiny import CLASSES, REPOSITORY, copy_run, edit
+from tests.workflow.test_workflow import snakemake
 
 torch.set_num_threads(1)
 

@@ -14,8 +14,8 @@ from kd.classifiers.augment import AUGMENTATIONS
 from kd.classifiers.cutting import LEAST_MARGIN
 from kd.classifiers.dataset import BalancedSampler, ObjectCrops, cut_out
 from kd.common.errors import UserError
+from kd.config.classifiers import ClassifierRun
 from kd.data.sampling import SeededDataset, seed_everything
-from kd.settings.classifiers import ClassifierRun
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from kd.common import nested
 from kd.common.errors import UserError
-from kd.settings import repeatable
+from kd.config import repeatable
 
 STEP = {"type": "FitInto", "width": 64, "height": 64}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.conftest import CONFIGS
 
 PINNED = {

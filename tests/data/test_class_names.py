@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.plan import plan
 from kd.data.entry import Dataset
 from kd.data.readers import class_names
-from kd.settings.library import Library
-from kd.settings.plan import plan
 from tests.tiny import edit, make_project
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from kd.config import pipelines
+from kd.config.compose import compose
+from kd.config.library import Library
+from kd.config.parts import Scale
+from kd.config.run import Run
 from kd.data.entry import Dataset
-from kd.settings import pipelines
-from kd.settings.compose import compose
-from kd.settings.library import Library
-from kd.settings.parts import Scale
-from kd.settings.run import Run
 from tests.conftest import CONFIGS
 from tests.data.conftest import HEIGHT, WIDTH
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import kd.methods
-from kd.settings.library import Library
-from kd.settings.matrix import describe, matrix
+from kd.config.applicability import describe, matrix
+from kd.config.library import Library
 from kd.train import train
 from tests.conftest import CONFIGS
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kd.settings.methods import method_of, resolve, teachers
-from tests.test_matrix import LIBRARY, ON_ONE, classifier
+from kd.config.terms import method_of, resolve, teachers
+from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 
 MAGNITUDE = 100.0
 """Standard deviation of the features: their squares overflow fp16."""

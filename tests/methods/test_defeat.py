@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
 from kd.observers import Candidates, Channels, Progress, channels_of, observe
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

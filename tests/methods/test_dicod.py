@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kd import methods
+from kd.config.library import Library
 from kd.methods import dicod
 from kd.methods.dicod import Dicod, distance, foreground_divergence, scaled_divergence
 from kd.methods.ops.spatial_transformer import crops
 from kd.observers import Batch, Candidates, observe
-from kd.settings.library import Library
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
 from kd.observers import Channels, DenseObservation, Progress
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, STRIDES, batch_of, maps, total, view
 

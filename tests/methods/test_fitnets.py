@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
 from kd.methods.ops.masks import center_masks
 from kd.observers import Channels
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, batch_of, maps, total, view
 

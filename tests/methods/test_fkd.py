@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.methods.fkd import (
     FILLED,
     FeatureDistillation,
@@ -18,8 +20,6 @@ from kd.methods.fkd import (
 )
 from kd.methods.ops.nonlocal_block import NonLocalBlock, ZeroBatchNorm
 from kd.observers import Channels
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

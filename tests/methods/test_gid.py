@@ -6,6 +6,7 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from kd import methods
+from kd.config.library import Library
 from kd.methods.gid import (
     GeneralInstanceDistillation,
     class_response,
@@ -17,7 +18,6 @@ from kd.methods.gid import (
     responding,
 )
 from kd.observers import Channels, observe
-from kd.settings.library import Library
 from tests.conftest import CONFIGS
 from tests.methods.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
 

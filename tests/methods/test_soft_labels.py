@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.terms import check_readable, resolve
 from kd.methods.soft_labels import (
     SoftLabels,
     bernoulli_divergence,
@@ -16,8 +18,6 @@ from kd.methods.soft_labels import (
     labels_of,
 )
 from kd.observers import Batch, Candidates
-from kd.settings.library import Library
-from kd.settings.methods import check_readable, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

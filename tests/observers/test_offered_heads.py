@@ -13,6 +13,9 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from kd.common.errors import UserError
+from kd.config.applicability import matrix
+from kd.config.library import Library
+from kd.config.terms import check_readable, method_of, resolve
 from kd.observers import observe, observer_of
 from kd.observers.base import Channels, channels_of
 from kd.observers.heads import (
@@ -23,9 +26,6 @@ from kd.observers.heads import (
     observer_of_model,
     offered,
 )
-from kd.settings.library import Library
-from kd.settings.matrix import matrix
-from kd.settings.methods import check_readable, method_of, resolve
 from tests.conftest import CLASSES, CONFIGS
 from tests.tiny import make_project
 

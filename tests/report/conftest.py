@@ -11,9 +11,9 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from analysis.report.page import Page, Request, write
-from kd.settings.library import Library
-from kd.settings.plan import plan
-from kd.settings.published import COLUMNS
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.published import COLUMNS
 from tests import machine
 from tests.tables.conftest import metrics
 from tests.tiny import edit, make_project

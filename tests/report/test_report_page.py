@@ -14,8 +14,8 @@ from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
 from analysis.tables import to_csv
 from kd.__main__ import main
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.report.conftest import (
     HOSTILE,
     STUDY,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.processes import gone, until
-from tests.test_workflow import snakemake
 from tests.tiny import REPOSITORY, make_project
+from tests.workflow.test_workflow import snakemake
 
 PAGE = Path("results/tiny/tiny/report.html")
 CHECK = "results/checks/shapes-tiny.json"

@@ -11,8 +11,8 @@ import torch
 
 from kd import weights
 from kd.common.files import write_json
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests.tiny import REPOSITORY, STUDENT, edit, make_project
 
 PLAIN = Path(__file__).parent / "plain"

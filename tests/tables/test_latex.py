@@ -10,8 +10,8 @@ import pytest
 from analysis.latex import PREAMBLE, to_latex
 from analysis.publish import results
 from analysis.tables import RowSpec, build
-from kd.settings.library import Library
-from kd.settings.plan import plan
+from kd.config.library import Library
+from kd.config.plan import plan
 from tests import machine
 from tests.tables.conftest import REASON
 from tests.tiny import REPOSITORY

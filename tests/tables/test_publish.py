@@ -9,9 +9,9 @@ import pytest
 
 from analysis.publish import publish, specification
 from analysis.tables import RowSpec
-from kd.settings.library import Library
-from kd.settings.plan import Plan, plan
-from kd.settings.run import RESULTS
+from kd.config.library import Library
+from kd.config.plan import Plan, plan
+from kd.config.run import RESULTS
 from tests.tables.conftest import metrics
 from tests.tiny import edit, make_project
 

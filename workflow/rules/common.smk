@@ -12,7 +12,7 @@ from analysis.planning import figures
 from kd.common.errors import UserError
 from kd.common.files import printable
 from kd.inputs import VERSIONS
-from kd.settings.workflow import Workflow
+from kd.workflow.workflow import Workflow
 
 try:
     WORKFLOW = Workflow.read(config)

@@ -50,8 +50,8 @@ def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean of values (B, H, W) weighted by a mask of that shape; 0 if it is empty.
 
-    Over all processes, as ``kd.methods.ops.reduction`` says. A mask of weights that sum to less than 1 is
-    taken to sum to 1.
+    Over all processes, as ``kd.methods.ops.reduction`` says. A mask of weights that sum to less
+    than 1 is taken to sum to 1.
     """
     if mask is None:
         return values.sum() / shared_count(values.numel())

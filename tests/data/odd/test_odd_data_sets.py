@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import event, given
 
+from kd.config.compose import compose
+from kd.config.library import Library
+from kd.config.parts import Scale
+from kd.config.run import Run
 from kd.data.check import Counts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
 from kd.measure import coco_results, figures
-from kd.settings.compose import compose
-from kd.settings.library import Library
-from kd.settings.parts import Scale
-from kd.settings.run import Run
 from tests.conftest import CONFIGS, tiny
 from tests.data.odd.coco import coco
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from kd.config.library import Library
 from kd.data.check import Report, check
 from kd.evaluation import Metrics
-from kd.settings.library import Library
 from tests.data.odd.coco import OddDataset, OddImage, OddSplit, coco, voc
 from tests.tiny import STUDENT, make_project, write_run
 

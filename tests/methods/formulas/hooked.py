@@ -13,7 +13,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from kd.settings.run import Run
+from kd.config.run import Run
 from kd.train import build_runner
 
 EXTRACTOR = "roi_head.bbox_roi_extractor"

@@ -11,6 +11,10 @@ import pytest
 import torch
 
 from kd.common.errors import UserError
+from kd.config import pipelines
+from kd.config.compose import detector_model, fitted
+from kd.config.library import Library
+from kd.config.terms import settings_of
 from kd.data.builtin.shapes import generate
 from kd.data.entry import Shapes
 from kd.methods import get
@@ -18,10 +22,6 @@ from kd.methods.base import Method
 from kd.methods.ops.masks import level_of, object_masks
 from kd.methods.ops.pyramid import Pyramid, octaves, published_sides
 from kd.observers import Batch
-from kd.settings import pipelines
-from kd.settings.compose import detector_model, fitted
-from kd.settings.library import Library
-from kd.settings.methods import settings_of
 from tests.conftest import CONFIGS
 
 LIBRARY = Library(CONFIGS)
@@ -147,7 +147,7 @@ def augmented(root: Path, dataset: str, family: Any) -> list[torch.Tensor]:
     from mmdet.registry import DATASETS
     from mmengine.registry import DefaultScope
 
-    from kd.settings.compose import classes_of, split_config
+    from kd.config.compose import classes_of, split_config
 
     DefaultScope.get_instance("pyramid", scope_name="mmdet")
     entry = LIBRARY.dataset(dataset, "test").model_copy(update={"root": str(root)})

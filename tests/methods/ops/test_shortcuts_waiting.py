@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.observers import channels_of, observe
 from kd.profiling.synchronisations import synchronisations
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from kd.config.library import Library
+from kd.config.terms import method_of, resolve
 from kd.methods.base import Losses, Method
 from kd.observers import Batch, Channels
-from kd.settings.library import Library
-from kd.settings.methods import method_of, resolve
 from tests.conftest import CONFIGS
 
 LIBRARY = Library(CONFIGS)

@@ -1,7 +1,7 @@
 """Losses that name a published form are equal to the published code on the same tensors.
 
-``python -m tests.methods.published.test_published`` prints the table of all of them, and writes it into
-``docs/methods/reductions.md``.
+``python -m tests.methods.published.test_published`` prints the table of all of them, and writes
+it into ``docs/methods/reductions.md``.
 """
 
 import importlib
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from analysis.readme import insert
 from kd.common.files import write_text
+from kd.config.library import Library
+from kd.config.terms import known
 from kd.methods import names
-from kd.settings.library import Library
-from kd.settings.methods import known
 from tests.conftest import CONFIGS
 from tests.methods.published.golden_data import FOLDER, Port, largest, read, relative_differences
 

@@ -1,0 +1,181 @@
+"""Classifier teachers: parts -> the crops they learn from and their composed configuration."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
+from kd.config.compose import classes_of, training
+from kd.config.library import Library
+from kd.config.parts import Classifier
+from kd.config.run import RESULTS, Composed, digest_of, read_config
+from kd.data.entry import Dataset
+
+CUTTING = 1  # raise it when equal settings give other crops: every set is then cut anew
+NORMALISATION: dict[str, dict[str, list[float]]] = {
+    "general": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+    "ssd": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0]},
+}
+"""Per family, RGB of 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A classification data set: the objects of a detection data set, cut out.
+
+    ``settings``: all that the crops depend on but for the data itself.
+    """
+
+    settings: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Crops":
+        """Return the crops of a folder of crops, or those that a classifier's run learns from."""
+        path = directory / "crops.json"
+        found = read_json(path) if path.exists() else read_config(directory).get("crops")
+        if not isinstance(found, dict) or not {"dataset", "margin", "min_side"} <= found.keys():
+            raise UserError(f"{directory}: neither crops nor a classifier's run")
+        return cls(found)
+
+    @property
+    def name(self) -> str:
+        return f"{self.settings['dataset']}-{digest_of(self.settings)}"
+
+    @property
+    def directory(self) -> Path:
+        return RESULTS / "crops" / self.name
+
+    def write(self) -> None:
+        """Write ``crops.json``, from which ``kd crops`` makes the rest, once."""
+        path = self.directory / "crops.json"
+        if not path.exists():
+            write_json(path, self.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierRun(Composed):
+    """One training of a classifier: its parts by name and its composed configuration."""
+
+    folder = "classifiers"
+
+    scale: str
+    dataset: str
+    schedule: str
+    classifier: str
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> str:
+        return f"classifier-{self.classifier}"
+
+    @property
+    def name(self) -> str:
+        """The run spelled out; it ends in a digest of what the run consists of."""
+        parts = (self.scale, self.dataset, self.schedule, self.classifier)
+        return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The run's parts by name."""
+        names = ("scale", "dataset", "schedule", "classifier", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def crops(self) -> Crops:
+        """What it learns from."""
+        return Crops(self.config["crops"])
+
+    def write(self) -> None:
+        """Write the run's files and those of its crops, once."""
+        super().write()
+        self.crops.write()
+
+
+def classifier_run(
+    name: str, scale: str, dataset: str, seed: int, library: Library, where: str
+) -> ClassifierRun:
+    """Return the training of a classifier on the objects of a data set."""
+    return ClassifierRun(
+        scale=scale,
+        dataset=dataset,
+        schedule=library.classifier(name, where).schedule,
+        classifier=name,
+        seed=seed,
+        config=compose_classifier(name, dataset, seed, library, where),
+    )
+
+
+def compose_classifier(
+    name: str, dataset_name: str, seed: int, library: Library, where: str
+) -> dict[str, Any]:
+    """Return the configuration of a classifier's training as plain data, loadable by mmengine."""
+    part = library.classifier(name, where)
+    schedule = library.schedule(part.schedule, f"configs/classifiers/{name}.yaml: key 'schedule'")
+    if schedule.norm != "BN":
+        raise UserError(
+            f"configs/classifiers/{name}.yaml: schedule '{part.schedule}' has 'norm: "
+            f"{schedule.norm}', and classifiers are torchvision's, with BN"
+        )
+    dataset = library.dataset(dataset_name, where)
+    classes = classes_of(dataset_name, dataset)
+    crops = Crops(crop_settings(dataset_name, dataset, part.margin, part.min_side))
+    return {
+        "default_scope": "mmdet",
+        "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
+        "model": {
+            "type": "ObjectClassifier",
+            "architecture": part.architecture,
+            "classes": len(classes),
+            "size": part.size,
+            "loss": part.loss,
+            "init": schedule.init,
+            **NORMALISATION[part.family],
+        },
+        "crops": crops.settings,
+        "train_dataloader": {
+            "batch_size": schedule.batch_size,
+            "num_workers": 0,
+            "sampler": {"type": "BalancedSampler" if part.balanced else "EpochSampler"},
+            "dataset": {
+                "type": "SeededDataset",
+                "seed": seed,
+                "dataset": _objects(crops, "train", classes, part),
+            },
+            "collate_fn": {"type": "default_collate"},
+        },
+        "test_dataloader": {
+            "batch_size": schedule.batch_size,
+            "num_workers": 0,
+            "sampler": {"type": "EpochSampler", "shuffle": False},
+            "dataset": _objects(crops, "test", classes, part),
+            "collate_fn": {"type": "default_collate"},
+        },
+        "test_cfg": {"type": "TestLoop"},
+        "test_evaluator": [],
+        **training(schedule),
+        "randomness": {"seed": seed},
+    }
+
+
+def crop_settings(name: str, dataset: Dataset, margin: float, min_side: int) -> dict[str, Any]:
+    """Return what the crops of a data set depend on, but for the data itself."""
+    return {
+        "version": CUTTING,
+        "dataset": name,
+        "entry": dataset.model_dump(mode="json", exclude={"fetch", "metric", "image_size"}),
+        "margin": margin,
+        "min_side": min_side,
+    }
+
+
+def _objects(crops: Crops, split: str, classes: list[str], part: Classifier) -> dict[str, Any]:
+    return {
+        "type": "ObjectCrops",
+        "folder": str(crops.directory),
+        "split": split,
+        "classes": classes,
+        "size": part.size,
+        "augmentation": part.family if split == "train" else None,
+    }

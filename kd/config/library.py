@@ -1,0 +1,102 @@
+"""The parts on disk, found by name."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from kd.common.errors import UserError, suggest
+from kd.common.schema import Part
+from kd.config.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
+from kd.config.run import FOLDERS
+from kd.data.entry import Dataset
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""Pattern of a part's name, which becomes a part of paths, rules and shell commands."""
+
+
+class Library:
+    """Reads ``configs/<folder>/<name>.yaml``, each file and folder once."""
+
+    def __init__(self, root: Path = Path("configs")) -> None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; run from the root of the project")
+        self.root = root
+        self._read = cache(self._read_part)
+        self._listed = cache(self._list)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the parts in a folder, sorted."""
+        return list(self._listed(folder))
+
+    def dataset(self, name: str, where: str) -> Dataset:
+        return self._read(Dataset, "datasets", name, where)
+
+    def detector(self, name: str, where: str) -> Detector:
+        return self._read(Detector, "detectors", name, where)
+
+    def classifier(self, name: str, where: str) -> Classifier:
+        return self._read(Classifier, "classifiers", name, where)
+
+    def schedule(self, name: str, where: str) -> Schedule:
+        return self._read(Schedule, "schedules", name, where)
+
+    def scale(self, name: str, where: str, derived: tuple[str, ...] = ()) -> Scale:
+        """Return a scale, whole; ``derived``: the scales that have this one as their base."""
+        scale, file = self._read(Scale, "scales", name, where), f"{self.root}/scales/{name}.yaml"
+        if scale.base is not None:
+            key = f"{file}: key 'base'"
+            if scale.base in (name, *derived):
+                raise UserError(f"{key}: '{scale.base}' is itself made from this scale")
+            scale = scale.over(self.scale(scale.base, key, (*derived, name)))
+        key = f"{file}: key 'input_sizes'"
+        for detector in scale.input_sizes:
+            if self.detector(detector, key).input_size is None:
+                raise UserError(f"{key}: detector '{detector}' has no 'input_size' to replace")
+        return scale
+
+    def study(self, name: str, where: str) -> Study:
+        study = self._read(Study, "studies", name, where)
+        if name in FOLDERS:
+            raise UserError(
+                f"{self.root}/studies/{name}.yaml: give it another name: results/{name} is the "
+                f"folder of every study's {name}"
+            )
+        return study
+
+    def preset(self, name: str) -> Preset | None:
+        """Return the named variant of a method, or None where there is none."""
+        if name not in self.names("methods"):
+            return None
+        return self._read(Preset, "methods", name, "")
+
+    def backbone(self, name: str, where: str) -> tuple[Backbone, float]:
+        """Return a backbone and its width factor; ``r18-w0.5`` is (r18, 0.5)."""
+        match = WIDTH.fullmatch(name)
+        base, width = (match["base"], float(match["width"])) if match else (name, 1.0)
+        if not 0 < width <= 4:
+            raise UserError(f"{where}: backbone '{name}': the width must lie in (0, 4]")
+        part = self._read(Backbone, "backbones", base, where)
+        for key, value in part.scaled.items():
+            if isinstance(value, int) and value * width % 1:
+                raise UserError(
+                    f"{where}: backbone '{name}': {key} would be {value * width:g}; "
+                    f"the width must be a multiple of 1/{value}"
+                )
+        return part, width
+
+    def _list(self, folder: str) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in (self.root / folder).glob("*.yaml")))
+
+    def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
+        valid = self.names(folder)
+        if name not in valid:
+            raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{self.root / folder / name}.yaml: '{name}' cannot be a name: use letters a to z, "
+                "digits, '.', '_' and '-' alone, '.' and '-' not at the beginning; rename the file"
+            )
+        return kind.read(self.root / folder / f"{name}.yaml")

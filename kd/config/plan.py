@@ -1,0 +1,328 @@
+"""From a study to its rows and runs; nothing here imports torch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Literal
+
+from kd.common.errors import UserError, suggest
+from kd.config import stand_ins
+from kd.config.classifiers import ClassifierRun, classifier_run
+from kd.config.compose import compose, imported, merge
+from kd.config.library import Library
+from kd.config.parts import Pair, Scale, Study, Table
+from kd.config.published import find, read_published
+from kd.config.run import Run
+from kd.config.stand_ins import check_detector
+from kd.config.terms import check_overrides, check_readable, resolve, teachers
+
+Kind = Literal["teacher", "baseline", "distilled"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: its runs by seed, and what was published for it."""
+
+    table: str
+    schedule: str
+    """As the study names it, like ``detector``, ``student`` and the teachers."""
+    detector: str
+    teacher: str
+    """What teaches: a backbone, or the classifier of a row that no detector teaches, or ``""``."""
+    student: str
+    method: str
+    kind: Kind
+    metric: str
+    """The headline figure: ``AP``, or ``VOC07`` of a data set with ``metric: voc``."""
+    runs: dict[int, Run]
+    baselines: dict[int, Run]
+    published: dict[str, float]
+    published_baseline: dict[str, float]
+    setting: str = ""
+    """What tells it from other rows of the table, such as ``2x`` or ``weight 2``."""
+    classifier: str = ""
+    differs: str = ""
+    """Why a published number has other conditions than ours, even at paper scale."""
+    remark: str = ""
+    """Where a published number comes from, if not from the source itself."""
+    source: str = ""
+
+    @property
+    def teacher_backbone(self) -> str:
+        """The backbone of the detector that teaches or, in a teacher's row, is trained."""
+        taught = self.kind == "teacher" or any(run.teacher for run in self.runs.values())
+        return self.teacher if taught else ""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What the rows of a teacher, a student and all methods have in common."""
+
+    key: str
+    table: Table
+    schedule: str
+    detector: str
+    pair: Pair
+    seeds: range
+    where: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study at a scale: its rows in order, and every run they need, teachers first."""
+
+    study: Study
+    scale: Scale
+    rows: list[Row]
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """All runs by name."""
+        found: dict[str, Run] = {}
+        for row in self.rows:
+            for run in row.runs.values():
+                if run.teacher:
+                    found.setdefault(run.teacher.name, run.teacher)
+                found.setdefault(run.name, run)
+        return found
+
+    @property
+    def classifiers(self) -> dict[str, ClassifierRun]:
+        """The classifier teachers by name."""
+        taught = [run.classifier for run in self.runs.values() if run.classifier]
+        return {classifier.name: classifier for classifier in taught}
+
+
+def plan(
+    name: str,
+    scale: str,
+    library: Library,
+    seeds: int | None = None,
+    tables: list[str] | None = None,
+) -> Plan:
+    """Return the plan of a study; UserError on anything that could not run.
+
+    ``seeds``: how many, over the study's and its tables' own numbers; ``tables``: only these.
+    """
+    study = library.study(name, "study")
+    for table in tables or []:
+        if table not in study.tables:
+            raise UserError(
+                f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}"
+            )
+    if seeds is not None and seeds < 1:
+        raise UserError(f"seeds: {seeds}; at least one is needed")
+    planner = _Planner(name, study, scale, library, seeds)
+    rows = [row for key in tables or study.tables for row in planner.table(key)]
+    return Plan(study, planner.scale, rows)
+
+
+_READERS: dict[str, Callable[[Library, str, str], Any]] = {
+    "datasets": Library.dataset,
+    "schedules": Library.schedule,
+    "backbones": Library.backbone,
+    "classifiers": Library.classifier,
+}
+
+
+class _Planner:
+    def __init__(
+        self, name: str, study: Study, scale: str, library: Library, seeds: int | None
+    ) -> None:
+        self.where = f"configs/studies/{name}.yaml"
+        self.library, self.study = library, study
+        self.scale_name, self.scale = scale, library.scale(scale, "scale")
+        _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
+        self.seeds = seeds
+        self.published = read_published(library, study, self.where)
+
+    def table(self, key: str) -> list[Row]:
+        """Return the rows of a table, each once: pairs may share a teacher or a student."""
+        table, where = self.study.tables[key], f"{self.where}: table '{key}'"
+        for changes in (table.settings, table.sweep):
+            check_overrides(changes, table.methods, where)
+        count = self.seeds or table.seeds or self.study.seeds
+        seeds = range(table.first_seed, table.first_seed + count)
+        found: dict[tuple[Any, ...], Row] = {}
+        for detector in table.detectors:
+            for schedule in table.schedules:
+                for pair in table.pairs:
+                    cell = _Cell(key, table, schedule, detector, pair, seeds, where)
+                    for row in self._rows(cell):
+                        found.setdefault(_identity(row), row)
+        return list(found.values())
+
+    def _rows(self, cell: _Cell) -> Iterator[Row]:
+        teaching = replace(cell, schedule=cell.pair.teacher_schedule or cell.schedule)
+        teacher = self._teacher(teaching)
+        baselines = {
+            seed: self._alone(cell, cell.detector, cell.pair.student, seed) for seed in cell.seeds
+        }
+        if teacher:
+            yield self._row(teaching, "teacher", {0: teacher})
+        baseline = self._row(cell, "baseline", baselines)
+        yield baseline
+        for method in cell.table.methods:
+            for setting, settings in _swept(cell.table, method):
+                runs = {
+                    seed: self._distilled(cell, method, settings, teacher, seed)
+                    for seed in cell.seeds
+                }
+                row = self._row(cell, method, runs, setting)
+                yield replace(row, baselines=baselines, published_baseline=baseline.published)
+
+    def _row(self, cell: _Cell, method: str, runs: dict[int, Run], setting: str = "") -> Row:
+        kind: Kind = "distilled"
+        teacher, student, classifier = "", cell.pair.student, ""
+        run = next(iter(runs.values()))
+        if method == "teacher":
+            kind, teacher, student = "teacher", cell.pair.teacher or "", ""
+        elif method == "baseline":
+            kind = "baseline"
+        else:
+            classifier = self._classifier_name(cell) if run.classifier else ""
+            teacher = (cell.pair.teacher or "") if run.teacher else classifier
+        row = (cell.schedule, cell.detector, teacher, student, method, setting)
+        line = find(self.published, cell.table.dataset, cell.table.published or "", row)
+        voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
+        several = len(cell.table.schedules) > 1
+        return Row(
+            table=cell.key,
+            schedule=cell.schedule,
+            detector=cell.detector,
+            teacher=teacher,
+            student=student,
+            method=method,
+            kind=kind,
+            metric="VOC07" if voc else "AP",
+            runs=runs,
+            baselines={},
+            published=dict(line.figures),
+            published_baseline={},
+            setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
+            classifier=classifier,
+            differs=line.differs,
+            remark=line.note,
+            source=line.source,
+        )
+
+    def _teacher(self, cell: _Cell) -> Run | None:
+        pair = cell.pair
+        if pair.teacher is None:
+            return None
+        run = self._alone(cell, pair.teacher_detector or cell.detector, pair.teacher, 0)
+        if pair.checkpoint is None:
+            return run
+        config = imported(run, pair.checkpoint, self.scale, self.library, cell.where)
+        return replace(run, config=config)
+
+    def _classifier_name(self, cell: _Cell) -> str:
+        """Return the classifier that teaches a pair: its own, or that of the detector's family."""
+        family = self.library.detector(cell.detector, cell.where).augmentation
+        name = cell.pair.classifier or cell.table.classifiers.get(family)
+        if name is None:
+            raise UserError(
+                f"{cell.where}: key 'classifiers' names none for '{family}', the family of "
+                f"detector '{cell.detector}'; "
+                f"{suggest(family, self.library.names('classifiers'))}"
+            )
+        key = "classifier" if cell.pair.classifier else "classifiers"
+        if (own := self.library.classifier(name, f"{cell.where}: key '{key}'").family) != family:
+            raise UserError(
+                f"{cell.where}: key '{key}': '{name}' is of family '{own}', "
+                f"detector '{cell.detector}' of '{family}'"
+            )
+        return name
+
+    def _classifier(self, cell: _Cell) -> ClassifierRun:
+        name = self._stand_in("classifiers", self._classifier_name(cell), cell.where)
+        dataset = self._stand_in("datasets", cell.table.dataset, cell.where)
+        return classifier_run(name, self.scale_name, dataset, 0, self.library, cell.where)
+
+    def _alone(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+        return self._composed(self._named(cell, detector, backbone, seed), {}, cell.where)
+
+    def _distilled(
+        self,
+        cell: _Cell,
+        method: str,
+        settings: dict[str, dict[str, Any]],
+        teacher: Run | None,
+        seed: int,
+    ) -> Run:
+        detector, pair, where = cell.detector, cell.pair, cell.where
+        terms = resolve(method, settings, detector, self.library, where)
+        other = (pair.teacher_detector or detector) if teacher else None
+        check_readable(terms, detector, other, self.library, where)
+        kinds = teachers(terms)
+        if "detector" in kinds and teacher is None:
+            raise UserError(
+                f"{where}: method '{method}' learns from a detector, and the pair with student "
+                f"'{pair.student}' names no teacher"
+            )
+        run = replace(
+            self._named(cell, detector, pair.student, seed),
+            method=method,
+            teacher=teacher if "detector" in kinds else None,
+            classifier=self._classifier(cell) if "classifier" in kinds else None,
+        )
+        return self._composed(run, terms, where)
+
+    def _named(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+        where = cell.where
+        check_detector(detector, self.scale, self.scale_name, self.library, where)
+        return Run(
+            scale=self.scale_name,
+            dataset=self._stand_in("datasets", cell.table.dataset, where),
+            schedule=self._stand_in("schedules", cell.schedule, where),
+            detector=detector,
+            student=self._stand_in("backbones", backbone, where),
+            seed=seed,
+        )
+
+    def _stand_in(self, kind: stand_ins.Kind, name: str, where: str) -> str:
+        """Return the part that trains in place of one that the study names, which must exist."""
+        _READERS[kind](self.library, name, where)
+        return stand_ins.stand_in(kind, name, self.scale, self.scale_name, where)
+
+    def _composed(self, run: Run, terms: dict[str, Any], where: str) -> Run:
+        return replace(run, config=compose(run, terms, self.scale, self.library, where))
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    """Return what makes a row another one: what it names, and its runs."""
+    names = (row.schedule, row.detector, row.teacher, row.student, row.method, row.setting)
+    return (*names, row.classifier, *(run.name for run in row.runs.values()))
+
+
+def _swept(table: Table, method: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """Yield a method's rows: what each sets, in words, and the settings by term."""
+    swept = {term: table.sweep[term] for term in method.split("+") if term in table.sweep}
+    if not swept:
+        yield "", table.settings
+    for term, values in swept.items():
+        for chosen in _joint(values):
+            text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in chosen.items())
+            yield text, {**table.settings, term: {**table.settings.get(term, {}), **chosen}}
+
+
+def _joint(values: Any) -> list[dict[str, Any]]:
+    """Return a sweep's settings row by row."""
+    if isinstance(values, list):
+        return values
+    return [{name: value} for name, listed in values.items() for value in listed]
+
+
+def _check_scale(scale: Scale, library: Library, where: str) -> None:
+    """Refuse a scale that names, for itself or for a stand-in, what does not exist."""
+    for dataset in chain(*scale.datasets.items()):
+        library.dataset(dataset, f"{where}: key 'datasets'")
+    for schedule in chain(*scale.schedules.items()):
+        library.schedule(schedule, f"{where}: key 'schedules'")
+    for classifier in chain(*scale.classifiers.items()):
+        library.classifier(classifier, f"{where}: key 'classifiers'")
+    for backbone in chain(*scale.backbones.items()):
+        library.backbone(backbone, f"{where}: key 'backbones'")
+    for detector, changes in scale.detectors.items():
+        part = library.detector(detector, f"{where}: key 'detectors'")
+        merge(part.model, changes, f"{where}: detectors.{detector}")

@@ -1,0 +1,146 @@
+"""Published numbers: ``configs/published/*.csv``, one row of a paper's table per line."""
+
+import csv
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from kd.common.errors import UserError, suggest
+from kd.config.library import Library
+from kd.config.parts import Study
+from kd.config.terms import known
+
+ROW = ("table", "schedule", "detector", "teacher", "student", "method", "setting")
+FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "VOC07")
+WORDS = ("source", "framework", "differs", "note")
+COLUMNS = ("table", "dataset", *ROW[1:], *FIGURES, *WORDS)
+
+
+class Line(NamedTuple):
+    """What was published for a row: figures in AP points, absent ones left out."""
+
+    figures: Mapping[str, float] = MappingProxyType({})
+    source: str = ""
+    differs: str = ""
+    """Why the conditions are not ours even at paper scale; empty where they are."""
+    note: str = ""
+    """Where the number comes from, if not from the source itself."""
+    dataset: str = ""
+
+
+Published = dict[tuple[str, ...], Line]
+"""By the columns of ``ROW``; ``setting`` is that of a sweep."""
+
+
+def read_published(library: Library, study: Study, where: str) -> Published:
+    """Read a study's published numbers; UserError where its tables name what is not there.
+
+    A study may take some of a file's tables and rows, as one that a user shortened does.
+    """
+    numbers = _read(library, study.published, where) if study.published else {}
+    tables = {row[0] for row in numbers}
+    for key, table in study.tables.items():
+        if table.published and table.published not in tables:
+            file = study.published or "the study, which has no key 'published'"
+            raise UserError(
+                f"{where}: table '{key}': key 'published': no table '{table.published}' in {file}; "
+                f"{suggest(table.published, tables)}"
+            )
+    return numbers
+
+
+def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> Line:
+    """Return what was published for a row of a table; an empty line where nothing was.
+
+    An ablation often leaves out the student alone, which another table of the same paper has: a
+    baseline is taken from there if all of the file that have it say the same.
+    """
+    found = numbers.get((table, *row))
+    if found or not table or row[ROW.index("method") - 1] != "baseline":
+        return found or Line()
+    sources = {line.source for key, line in numbers.items() if key[0] == table}
+    others = [
+        line
+        for key, line in numbers.items()
+        if key[1:] == row and line.dataset == dataset and line.source in sources
+    ]
+    figures = dict(item for line in others for item in line.figures.items())
+    agreed = all(line.figures.items() <= figures.items() for line in others)
+    return others[0]._replace(figures=figures) if others and agreed else Line()
+
+
+def _read(library: Library, name: str, where: str) -> Published:
+    path = library.root / "published" / name
+    if not path.is_file():
+        valid = [each.name for each in path.parent.glob("*.csv")]
+        raise UserError(f"{where}: key 'published': no {path}; {suggest(name, valid)}")
+    found: Published = {}
+    check = _names(library)
+    for place, line in read_lines(path, COLUMNS):
+        for column in ("dataset", *ROW[1:-1]):
+            check(column, line[column], f"{place}: column '{column}'")
+        row = tuple(line[column] for column in ROW)
+        figures = {key: number(line[key], key, place) for key in FIGURES if line[key]}
+        published = Line(figures, line["source"], line["differs"], line["note"], line["dataset"])
+        if found.setdefault(row, published).figures != figures:
+            raise UserError(f"{place}: other figures for a row that an earlier line has, {row}")
+    return found
+
+
+def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    """Return the lines of a table, each with its place; UserError where a column is missing."""
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            lines = csv.DictReader(stream, restval="")
+            names = lines.fieldnames or ()
+            for column in columns:
+                if column not in names:
+                    raise UserError(f"{path}: no column '{column}'; {suggest(column, names)}")
+            return [(f"{path}: line {lines.line_num}", line) for line in lines]
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+
+
+def _names(library: Library) -> Callable[[str, str, str], None]:
+    """Return a check that a cell names a part that exists."""
+    valid = {
+        "dataset": library.names("datasets"),
+        "schedule": library.names("schedules"),
+        "detector": library.names("detectors"),
+        "method": ["teacher", "baseline", *known(library)],
+    }
+
+    @cache
+    def wrong(column: str, name: str) -> str:
+        """Return what is wrong with a name, or nothing."""
+        if column in valid:
+            terms = name.split("+") if column == "method" else [name]
+            unknown = [term for term in terms if term not in valid[column]]
+            return f"no '{unknown[0]}'; {suggest(unknown[0], valid[column])}" if unknown else ""
+        if not name or (column == "teacher" and name in library.names("classifiers")):
+            return ""
+        try:
+            library.backbone(name, column)
+        except UserError as error:
+            return str(error).removeprefix(f"{column}: ")
+        return ""
+
+    def check(column: str, name: str, where: str) -> None:
+        if found := wrong(column, name):
+            raise UserError(f"{where}: {found}")
+
+    return check
+
+
+def number(text: str, column: str, where: str) -> float:
+    """Return a cell as a number; UserError where it is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: column '{column}': '{text}' is not a number such as 36.1")
+    return found

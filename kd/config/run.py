@@ -1,0 +1,136 @@
+"""A run and its directory."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kd.common.errors import UserError
+from kd.common.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from kd.config.classifiers import ClassifierRun
+
+RESULTS = Path("results")
+FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
+"""What lies in ``results`` beside the folders of studies."""
+
+
+class Composed:
+    """Something trained from a composed configuration, in a directory named after it."""
+
+    folder: ClassVar[str]
+    """Where its kind lies below ``results``."""
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is, spelled out; it ends in ``digest``."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its parts by name."""
+        raise NotImplementedError
+
+    @property
+    def directory(self) -> Path:
+        return RESULTS / self.folder / self.name
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight hex digits of the SHA-256 of the composed configuration."""
+        return digest_of(self.config)
+
+    @cached_property
+    def seedless_digest(self) -> str:
+        """The digest without any seed: equal for the runs of one setting."""
+        return digest_of(seedless(self.config))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare name and configuration: parts of equal names may be composed differently."""
+        if not isinstance(other, Composed):
+            return NotImplemented
+        return self.name == other.name and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def write(self) -> None:
+        """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
+
+        The directory ends in the configuration's digest, so files that exist are right.
+        """
+        if not (self.directory / "config.json").exists():
+            write_json(self.directory / "run.json", self.identity)
+            write_json(self.directory / "config.json", self.config)
+
+
+def study_folder(study: str, scale: str) -> Path:
+    """Return the folder of what a study's readers look at: tables, figures, report."""
+    return RESULTS / study / scale
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Composed):
+    """One training: its parts by name, its composed configuration, and the run that teaches it."""
+
+    folder = "runs"
+
+    scale: str
+    dataset: str
+    schedule: str
+    detector: str
+    student: str
+    seed: int
+    method: str | None = None
+    teacher: "Run | None" = None
+    classifier: "ClassifierRun | None" = None
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> str:
+        return f"{self.detector}-{self.student}"
+
+    @property
+    def name(self) -> str:
+        """The run spelled out; it ends in a digest of what the run consists of."""
+        teachers = "+".join(each.model for each in (self.teacher, self.classifier) if each)
+        training = (self.method or "alone") + (f"_from_{teachers}" if teachers else "")
+        parts = (self.scale, self.dataset, self.schedule, self.model, training)
+        return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The run's parts by name."""
+        names = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("teacher", "classifier", "config")
+        }
+        teachers = {"teacher": self.teacher, "classifier": self.classifier}
+        return names | {kind: each.name if each else None for kind, each in teachers.items()}
+
+
+def digest_of(settings: Any) -> str:
+    """Return eight hex digits of the SHA-256 of settings that are plain data."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def seedless(settings: Any) -> Any:
+    """Return settings without the key ``seed``, however deep it lies."""
+    if isinstance(settings, dict):
+        return {key: seedless(value) for key, value in settings.items() if key != "seed"}
+    return [seedless(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return a run's composed configuration; UserError where the directory holds none."""
+    path = directory / "config.json"
+    config = read_json(path)
+    if not isinstance(config, dict) or "model" not in config:
+        raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
+    return config

@@ -1,0 +1,1 @@
+"""Resources of a run: FLOPs, throughput, requests to the scheduler, and usage."""

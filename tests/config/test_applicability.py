@@ -1,0 +1,213 @@
+"""Every method on every detector that it applies to, and a refusal with a reason on the others."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kd.common.errors import UserError
+from kd.config.applicability import matrix
+from kd.config.compose import WEIGHTS
+from kd.config.library import Library
+from kd.config.terms import check_readable, resolve
+from tests.conftest import CLASSES, CONFIGS, save_random_weights
+
+LIBRARY = Library(CONFIGS)
+MATRIX = matrix(LIBRARY)
+CELLS = [(method, detector) for method, row in MATRIX.items() for detector in row]
+PREFERRED = ("retinanet", "faster_rcnn")
+
+
+def on_one(method: str) -> tuple[str, str]:
+    """Return a detector that a method applies to."""
+    row = MATRIX[method]
+    return method, next(name for name in (*PREFERRED, *row) if not row.get(name, "absent"))
+
+
+ON_ONE = [on_one(method) for method in MATRIX]
+PRESETS = LIBRARY.names("methods")
+DECLARED = [cell for cell in CELLS if not MATRIX[cell[0]][cell[1]] and cell[0] not in PRESETS]
+DECLARED += [on_one(preset) for preset in PRESETS]
+"""Methods on every detector, and their presets on one."""
+REFUSED = [cell for cell in CELLS if MATRIX[cell[0]][cell[1]]]
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture
+def cell(
+    quiet_mmdet: None, folder: Path, model_config: Callable[..., Any], images: Callable[..., Any]
+) -> Callable[[str, str], SimpleNamespace]:
+    """Return a distiller of tiny detectors, far enough for any warm-up to be over, and a batch."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    from kd.observers import Progress
+
+    def made(
+        method: str, detector: str, classes: int = CLASSES, boxes: tuple[int, int] = (3, 2)
+    ) -> SimpleNamespace:
+        terms = resolve(method, {}, detector, LIBRARY, "matrix")
+        student = of_classes(model_config(detector), classes)
+        teacher = of_classes(model_config(detector, backbone="r18-w0.25"), classes)
+        taught = folder / f"{detector}-{classes}"
+        if not (taught / WEIGHTS).exists():
+            save_random_weights(teacher, taught)
+        config = {
+            "type": "Distiller",
+            "student": student,
+            "seed": 0,
+            "teacher": teacher,
+            "checkpoint": str(taught / WEIGHTS),
+            "methods": terms,
+            **classifier(terms, folder, classes),
+        }
+        torch.manual_seed(0)
+        model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+        model.init_weights()
+        model.progress = Progress(step=10_000, epoch=0, epochs=12)
+        return SimpleNamespace(model=model.train(), student=student, data=images(boxes))
+
+    return made
+
+
+def of_classes(config: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Return a detector's model dict with another number of classes."""
+    heads = config.get("roi_head", config)["bbox_head"]
+    for head in heads if isinstance(heads, list) else [heads]:
+        head["num_classes"] = classes
+    return config
+
+
+def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> dict[str, Any]:
+    """Return a classifier teacher of random weights, where a term learns from one."""
+    import torch
+    from mmdet.registry import MODELS
+
+    from kd import weights
+    from kd.config.classifiers import compose_classifier
+    from kd.config.terms import teachers
+
+    if "classifier" not in teachers(terms):
+        return {}
+    config = compose_classifier("smoke", "shapes-smoke", 0, LIBRARY, "matrix")["model"]
+    config["classes"] = classes
+    path = folder / f"classifier-{classes}.pth"
+    if not path.exists():
+        torch.manual_seed(7)
+        weights.save(path, {"state_dict": MODELS.build(config).state_dict()})
+    return {"classifier": config, "classifier_checkpoint": str(path)}
+
+
+def losses_of(cell: SimpleNamespace) -> tuple[Any, Any]:
+    """Return the loss that trains the student, and the part of it that is distillation."""
+    from kd.data.sampling import seed_everything
+
+    seed_everything(0)
+    losses = cell.model(**cell.data, mode="loss")
+    total, logged = cell.model.parse_losses(losses)
+    distilled = sum(logged[name] for name in cell.model.distilled)
+    assert total.isfinite()
+    return total, distilled
+
+
+@pytest.mark.parametrize(("method", "detector"), DECLARED)
+def test_trains_lowers_its_term_and_is_saved_without_teacher(cell, method, detector, tmp_path):
+    import torch
+
+    made = cell(method, detector)
+    optimiser = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
+    for _ in range(2):
+        step(optimiser, losses_of(made)[0])
+    trained = [name for name, each in made.model.named_parameters() if each.requires_grad]
+    untouched = [name for name in trained if made.model.get_parameter(name).grad is None]
+    assert not untouched
+
+    values, optimiser = [], torch.optim.Adam(made.model.parameters(), lr=3e-4)
+    for _ in range(STEPS):
+        distilled = losses_of(made)[1]
+        values.append(distilled.item())
+        step(optimiser, distilled / values[0])
+    # Other RoIs may become positive on the way, so the last value need not be the lowest.
+    assert min([*values[1:], losses_of(made)[1].item()]) < values[0]
+
+    assert_saved_and_predicts(made, tmp_path / "weights.pth")
+
+
+def step(optimiser: Any, loss: Any) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
+    import torch
+
+    from kd import weights
+
+    state = weights.detector_state(made.model)
+    assert not any(key.startswith(("adapters", "teacher", "_teachers")) for key in state)
+    weights.save(path, {"state_dict": state})
+    alone = weights.load_detector(made.student, path)
+    with torch.no_grad():
+        wanted = made.model.student.eval()(**made.data, mode="predict")
+        found = alone(**made.data, mode="predict")
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours.pred_instances.bboxes, theirs.pred_instances.bboxes)
+        assert torch.equal(ours.pred_instances.scores, theirs.pred_instances.scores)
+
+
+def shrink(data: dict[str, Any]) -> None:
+    """Make every object smaller than a cell of the finest map."""
+    for sample in data["data_samples"]:
+        boxes = sample.gt_instances.bboxes
+        boxes[:, 2:] = boxes[:, :2] + 1.5
+
+
+def rename(data: dict[str, Any]) -> None:
+    """Give every object the only class."""
+    for sample in data["data_samples"]:
+        sample.gt_instances.labels.zero_()
+
+
+EDGES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], None] | None]] = {
+    "no object": ({"boxes": (0, 0)}, None),
+    "an image without": ({"boxes": (0, 2)}, None),
+    "one object": ({"boxes": (1, 0)}, None),
+    "objects smaller than a cell": ({}, shrink),
+    "one class": ({"classes": 1}, rename),
+}
+ON_EDGE = [each for each in DECLARED if each[0] not in PRESETS and each[1] in PREFERRED]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize(("method", "detector"), ON_EDGE)
+def test_the_rare_cases_are_finite_and_reach_every_adapter(cell, method, detector, edge):
+    settings, change = EDGES[edge]
+    made = cell(method, detector, **settings)
+    if change:
+        change(made.data)
+    losses_of(made)[0].backward()
+    gradients = {name: each.grad for name, each in made.model.named_parameters()}
+    assert all(each is None or each.isfinite().all() for each in gradients.values())
+    assert all(gradients[name] is not None for name in gradients if name.startswith("adapters"))
+
+
+@pytest.mark.parametrize(("method", "detector"), REFUSED)
+def test_refused_with_the_reason(method, detector):
+    terms = resolve(method, {}, detector, LIBRARY, "matrix")
+    with pytest.raises(UserError, match=rf"method '{method}' reads [\w ]+, which detector"):
+        check_readable(terms, detector, detector, LIBRARY, "matrix")
+
+
+def test_every_method_applies_somewhere_and_every_detector_is_taught():
+    assert all(any(not reason for reason in row.values()) for row in MATRIX.values())
+    detectors = next(iter(MATRIX.values()))
+    assert all(any(not row[detector] for row in MATRIX.values()) for detector in detectors)

@@ -1,0 +1,225 @@
+"""What a detector is told of its backbone, its classes and its images, and what a scale changes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.common.errors import UserError
+from kd.config.compose import PREPROCESSOR, detector_model, merge
+from kd.config.library import Library
+from kd.config.parts import Detector, Scale
+from tests.conftest import CONFIGS
+from tests.tiny import edit, make_project
+
+DETECTORS = Library(CONFIGS).names("detectors")
+
+
+def model(detector: str, backbone: str = "r50", init: str = "scratch", **scale: Any) -> Any:
+    """Return mmdet's model dict of a detector for 7 classes."""
+    made = Scale(title="test", **scale)
+    return detector_model(detector, backbone, 7, init, made, Library(CONFIGS), "test")
+
+
+# --- Composition ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_head_that_names_classes_is_told_their_number(detector):
+    made = model(detector)
+    heads = made["roi_head"]["bbox_head"] if "roi_head" in made else made["bbox_head"]
+    for head in heads if isinstance(heads, list) else [heads]:
+        assert head["num_classes"] == 7
+    assert "num_classes" not in made.get("rpn_head", {})
+
+
+def test_a_cascade_has_three_heads_of_its_own_deviations():
+    heads = model("cascade_rcnn")["roi_head"]["bbox_head"]
+    deviations = [head["bbox_coder"]["target_stds"][0] for head in heads]
+    assert deviations == [0.1, 0.05, 0.033]
+
+
+@pytest.mark.parametrize(
+    ("detector", "backbone", "handed_over", "channels"),
+    [
+        ("fcos", "r50", [0, 1, 2, 3], [256, 512, 1024, 2048]),
+        ("yolov3", "r50", [1, 2, 3], [2048, 1024, 512]),
+        ("yolov3", "darknet53-w0.5", [3, 4, 5], [512, 256, 128]),
+        ("ssd300", "r50-w0.25", [1, 2], [128, 256]),
+        ("ssd300", "mbv2", [2, 4], [32, 96]),
+        ("ssd512", "vgg16-fc7", [22, 34], [512, 1024]),
+    ],
+)
+def test_a_neck_takes_the_maps_that_its_detector_names(detector, backbone, handed_over, channels):
+    made = model(detector, backbone)
+    assert made["backbone"]["out_indices"] == handed_over
+    assert made["neck"]["in_channels"] == channels
+
+
+def test_ssds_head_sees_the_backbones_maps_and_then_the_necks():
+    made = model("ssd300", "vgg16-fc7-w0.5")
+    assert made["neck"]["out_channels"] == [256, 512, 512, 256, 256, 256]
+    assert made["bbox_head"]["in_channels"] == made["neck"]["out_channels"]
+
+
+def test_a_detectors_own_normalisation_is_kept_and_told_to_the_imagenet_weights():
+    assert model("retinanet")["data_preprocessor"] == PREPROCESSOR
+    assert "mean" not in model("retinanet", init="imagenet")["backbone"]["init_cfg"]
+    ssd, yolo = (model(name, init="imagenet") for name in ("ssd300", "yolov3"))
+    assert ssd["data_preprocessor"] == {**PREPROCESSOR, "std": [1.0] * 3, "pad_size_divisor": 1}
+    assert ssd["backbone"]["init_cfg"]["std"] == [1.0] * 3
+    assert "mean" not in ssd["backbone"]["init_cfg"]
+    assert yolo["data_preprocessor"] == {**PREPROCESSOR, "mean": [0.0] * 3, "std": [255.0] * 3}
+    assert yolo["backbone"]["init_cfg"]["mean"] == [0.0] * 3
+
+
+def test_darknet_has_no_imagenet_weights():
+    with pytest.raises(UserError, match=r"'darknet53' has no ImageNet weights; use 'init: scr"):
+        model("yolov3", "darknet53", init="imagenet")
+
+
+def test_a_block_for_a_list_of_blocks_changes_each():
+    changes = {"roi_head": {"bbox_head": {"fc_out_channels": 32}}}
+    heads = model("cascade_rcnn", detectors={"cascade_rcnn": changes})["roi_head"]["bbox_head"]
+    assert [head["fc_out_channels"] for head in heads] == [32, 32, 32]
+    assert [head["bbox_coder"]["target_stds"][0] for head in heads] == [0.1, 0.05, 0.033]
+
+
+def test_a_block_takes_the_place_of_a_list_of_numbers():
+    assert merge({"sizes": [1, 2]}, {"sizes": {"a": 1}}) == {"sizes": {"a": 1}}
+
+
+def test_an_unknown_key_within_a_list_of_blocks_is_refused():
+    with pytest.raises(UserError, match=r"scale\.heads: no setting 'wdith'.*'width'\?"):
+        merge({"heads": [{"width": 1}, {"width": 2}]}, {"heads": {"wdith": 3}}, "scale")
+
+
+# --- Scales --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "laptop", "paper"])
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_levels_are_as_large_as_their_strides_say(quiet_mmdet, detector, scale):
+    """At every scale: a map of n cells of a stride covers the image, a cell more or less."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    library = Library(CONFIGS)
+    part, chosen = library.detector(detector, "test"), library.scale(scale, "test")
+    made = detector_model(detector, "r18-w0.125", 8, "scratch", chosen, library, "test")
+    network = MODELS.build(ConfigDict(made, _scope_="mmdet"))
+    network.eval()
+    side = chosen.input_sizes.get(detector, part.input_size) or 128
+    divisor = made["data_preprocessor"]["pad_size_divisor"]
+    side = -(-side // divisor) * divisor
+    with torch.no_grad():
+        maps = network.extract_feat(torch.zeros(1, 3, side, side))
+    head = getattr(network, "rpn_head", None) or network.bbox_head
+    strides = [stride[0] for stride in head.prior_generator.strides]
+    assert len(maps) == len(strides)
+    for found, stride in zip(maps, strides, strict=True):
+        assert abs(found.shape[2] * stride - side) < stride
+    if detector.startswith("ssd"):
+        assert maps[-1].shape[2] == 1
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini"])
+def test_small_scales_have_heads_of_few_weights(quiet_mmdet, scale):
+    """So that a backbone and the rest of its detector are small together."""
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    library = Library(CONFIGS)
+    for detector in DETECTORS:
+        made = detector_model(
+            detector, "r18-w0.125", 8, "scratch", library.scale(scale, "test"), library, "test"
+        )
+        network = MODELS.build(ConfigDict(made, _scope_="mmdet"))
+        assert sum(each.numel() for each in network.parameters()) < 5e6
+
+
+# --- Mistakes ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    return tmp_path
+
+
+def composed(detector: str, scale: str = "tiny") -> Any:
+    library = Library(Path("configs"))
+    return detector_model(
+        detector, "r18", 8, "scratch", library.scale(scale, "test"), library, "test"
+    )
+
+
+YOLO, SSD = "configs/detectors/yolov3.yaml", "configs/detectors/ssd300.yaml"
+TINY = "configs/scales/tiny.yaml"
+MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
+    "a map beyond the last": (
+        lambda: edit(YOLO, maps=[4, 3, 2]),
+        "yolov3",
+        rf"^{YOLO}: key 'maps': no map 4 of backbone 'r18'; valid: 0 to 3$",
+    ),
+    "a map before the first": (
+        lambda: edit(YOLO, maps=[2, 1, -1]),
+        "yolov3",
+        rf"^{YOLO}: key 'maps.2': .*greater than or equal to 0$",
+    ),
+    "a map twice": (
+        lambda: edit(YOLO, maps=[2, 1, 2]),
+        "yolov3",
+        rf"^{YOLO}: maps \[2, 1, 2\] names a map twice$",
+    ),
+    "no map": (lambda: edit(YOLO, maps=[]), "yolov3", rf"^{YOLO}: key 'maps': .*at least 1"),
+    "an unknown augmentation": (
+        lambda: edit(YOLO, augmentation="yolov3"),
+        "yolov3",
+        rf"^{YOLO}: key 'augmentation': .*'general', 'ssd' or 'yolo'$",
+    ),
+    "no size to stretch images to": (
+        lambda: edit(SSD, input_size=None),
+        "ssd300",
+        rf"^{SSD}: augmentation 'ssd' .*'input_size' must be given$",
+    ),
+    "a misspelt key": (
+        lambda: edit(SSD, input_sise=300),
+        "ssd300",
+        rf"^{SSD}: unknown key 'input_sise'; did you mean 'input_size'\?",
+    ),
+    "a scale's size for an unknown detector": (
+        lambda: edit(TINY, input_sizes={"ssd30": 64}),
+        "ssd300",
+        rf"^{TINY}: key 'input_sizes': no 'ssd30' in configs/detectors; did you mean 'ssd300'\?",
+    ),
+    "a scale's size for a detector without": (
+        lambda: edit(TINY, input_sizes={"gfl": 64}),
+        "gfl",
+        rf"^{TINY}: key 'input_sizes': detector 'gfl' has no 'input_size' to replace$",
+    ),
+    "a scale's size of nothing": (
+        lambda: edit(TINY, input_sizes={"ssd300": 0}),
+        "ssd300",
+        rf"^{TINY}: key 'input_sizes.ssd300': .*greater than 0$",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_in_one_line(project, mistake):
+    spoil, detector, message = MISTAKES[mistake]
+    spoil()
+    with pytest.raises(UserError, match=message) as caught:
+        composed(detector)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_detector_of_another_name_needs_no_change_elsewhere(project):
+    content = yaml.safe_load(Path(SSD).read_text())
+    Detector.parse({**content, "input_size": 320}, "test")
+    Path("configs/detectors/ssd320.yaml").write_text(yaml.safe_dump(content))
+    assert composed("ssd320")["bbox_head"]["num_classes"] == 8

@@ -1,0 +1,182 @@
+"""Which teachers a method gets, and which pairs of detectors it is refused on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.publish import specification
+from kd.__main__ import main
+from kd.common.errors import UserError
+from kd.config.compose import WEIGHTS
+from kd.config.library import Library
+from kd.config.plan import Plan, plan
+from kd.config.run import Run
+from kd.workflow.workflow import Request, Workflow
+from tests.tiny import edit, make_project
+
+STUDY = "configs/studies/tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    edit("configs/scales/tiny.yaml", classifiers={"r50": "smoke"})
+
+
+def planned(**table: Any) -> Plan:
+    edit(STUDY, **{f"tables__pair__{key}": value for key, value in table.items()})
+    return plan("tiny", "tiny", Library())
+
+
+def run_of(made: Plan, method: str) -> Run:
+    (found,) = [run for run in made.runs.values() if run.method == method]
+    return found
+
+
+def pair(**settings: Any) -> list[dict[str, Any]]:
+    return [{"student": "r18", **settings}]
+
+
+# --- Teachers ------------------------------------------------------------------------------
+
+
+def test_a_student_of_two_teachers_names_both_and_waits_for_both() -> None:
+    made = planned(methods=["rm+dicod"], classifiers={"general": "r50"})
+    run = run_of(made, "rm+dicod")
+    assert "/rm+dicod_from_retinanet-r18-w0.1875+classifier-smoke/" in run.name
+    (classifier,) = made.classifiers.values()
+    model = run.config["model"]
+    assert model["checkpoint"] == str(run.teacher.directory / WEIGHTS)
+    assert model["classifier_checkpoint"] == str(classifier.directory / WEIGHTS)
+    assert model["classifier"] == classifier.config["model"]
+    request = Request(study="tiny", scale="tiny", seeds=None, tables=None, threads=1, workers=0)
+    waits_for = Workflow(request, Library()).teacher_weights(run.name)
+    assert waits_for == [model["checkpoint"], model["classifier_checkpoint"]]
+
+
+def test_one_classifier_teaches_every_student_of_its_family() -> None:
+    made = planned(
+        methods=["dicod", "dicod_cls"],
+        detectors=["retinanet", "faster_rcnn"],
+        classifiers={"general": "r50"},
+    )
+    assert len(made.classifiers) == 1
+    assert sum(run.classifier is not None for run in made.runs.values()) == 4
+
+
+def test_a_method_of_a_classifier_needs_no_detector_and_one_of_none_neither() -> None:
+    made = planned(pairs=pair(), methods=["dicod_cls", "dicod_loc"], classifiers={"general": "r50"})
+    assert [row.kind for row in made.rows] == ["baseline", "distilled", "distilled"]
+    assert run_of(made, "dicod_cls").name.split("/")[-2] == "dicod_cls_from_classifier-smoke"
+    alone = run_of(made, "dicod_loc")
+    assert alone.name.split("/")[-2] == "dicod_loc"
+    assert {"teacher", "classifier"}.isdisjoint(alone.config["model"])
+
+
+def test_a_method_of_a_detector_is_refused_without_one() -> None:
+    with pytest.raises(UserError, match="'rm' learns from a detector, and the pair with student"):
+        planned(pairs=pair(), methods=["rm"])
+
+
+def test_a_table_without_the_familys_classifier_is_refused() -> None:
+    wanted = "table 'pair': key 'classifiers' names none for 'ssd', the family of detector 'ssd300'"
+    with pytest.raises(UserError, match=wanted):
+        planned(methods=["dicod"], detectors=["ssd300"], classifiers={"general": "r50"})
+
+
+def test_an_unknown_classifier_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match="no 'r51' in configs/classifiers; did you mean 'r50'"):
+        planned(methods=["dicod"], classifiers={"general": "r51"})
+
+
+# --- Pairs of detectors --------------------------------------------------------------------
+
+
+def test_a_cascade_teaches_faster_rcnn_by_its_neck() -> None:
+    made = planned(
+        detectors=["faster_rcnn"],
+        pairs=pair(teacher="r50", teacher_detector="cascade_rcnn"),
+        methods=["fitnets", "defeat", "fkd", "fgfi"],
+    )
+    types = [run.config["model"]["teacher"]["type"] for run in made.runs.values() if run.teacher]
+    assert types == ["CascadeRCNN"] * 4
+
+
+REFUSED = {
+    "what the teacher does not offer": (
+        ("faster_rcnn", "cascade_rcnn", "mimic"),
+        "'mimic' reads rois, which detector 'cascade_rcnn' does not offer",
+    ),
+    "other priors": (
+        ("retinanet", "gfl", "rm"),
+        "'rm' compares rankings row for row, which 'gfl' and 'retinanet' do not share",
+    ),
+    "another pyramid": (
+        ("retinanet", "faster_rcnn", "fitnets"),
+        "'retinanet' has strides 8 and 16 .* and 'faster_rcnn' 4 and 8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_pair_is_refused(names: tuple[str, str, str], reason: str) -> None:
+    student, teacher, method = names
+    with pytest.raises(UserError, match=reason):
+        planned(
+            detectors=[student],
+            pairs=pair(teacher="r50", teacher_detector=teacher),
+            methods=[method],
+        )
+
+
+def test_two_detectors_of_the_same_priors_share_them() -> None:
+    text = Path("configs/detectors/retinanet.yaml").read_text()
+    Path("configs/detectors/retinanet_wide.yaml").write_text(text.replace("256", "512"))
+    edit("configs/scales/tiny.yaml", detectors__retinanet_wide={})
+    made = planned(pairs=pair(teacher="r50", teacher_detector="retinanet_wide"), methods=["rm+pfi"])
+    assert run_of(made, "rm+pfi").teacher.detector == "retinanet_wide"
+
+
+def test_defaults_follow_the_number_of_stages_and_the_study_has_the_last_word() -> None:
+    detectors = ["retinanet", "faster_rcnn"]
+    made = planned(detectors=detectors, methods=["fkd"], settings={"fkd": {"temperature": 3}})
+    terms = {
+        run.detector: run.config["model"]["methods"]["fkd"]
+        for run in made.runs.values()
+        if run.method
+    }
+    assert [terms[name]["kind"] for name in detectors] == ["one_stage", "two_stage"]
+    assert [terms[name]["transfer_weight"] for name in detectors] == [2.4e-2, 4e-3]
+    assert [terms[name]["temperature"] for name in detectors] == [3, 3]
+
+
+# --- kd methods ----------------------------------------------------------------------------
+
+
+def test_methods_prints_the_matrix_and_what_is_lacking(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods"]) == 0
+    printed = capsys.readouterr().out
+    names, *rows = printed.splitlines()
+    row = next(line for line in rows if line.startswith("mimic "))
+    offered = dict(zip(names.split(), row.split()[1:], strict=True))
+    assert [name for name, mark in offered.items() if mark == "x"] == ["faster_rcnn"]
+    assert "rm reads rankings: not cascade_rcnn, faster_rcnn, yolov3" in printed
+
+
+def test_methods_explains_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "fkd"]) == 0
+    printed = capsys.readouterr().out
+    assert "transfer_weight: 0.024; with two stages 0.004" in printed
+    assert "presets: fkd_am, fkd_at" in printed
+
+
+def test_methods_refuses_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "fkdd"]) == 2
+    assert "no method 'fkdd'; did you mean 'fkd'?" in capsys.readouterr().err
+
+
+def test_tables_name_methods_as_their_papers_do() -> None:
+    made = planned(methods=["defeat_object+rm", "fkd"])
+    labels = [specification(row, made, Library()).label for row in made.rows]
+    assert labels == ["Teacher", "Student", "DeFeat (object) + RM", "FKD"]

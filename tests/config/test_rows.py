@@ -1,0 +1,170 @@
+"""Rows of a table: several schedules, seeds of its own, classifiers, and what teaches each."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.names import teacher_name
+from kd.config.library import Library
+from kd.config.plan import Plan, Row, plan
+from tests.tiny import edit, make_project
+
+STUDY = "configs/studies/tiny.yaml"
+PAIR = {"teacher": "r50", "student": "r18"}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a copy of the configuration, without data."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+
+
+def table(**changes: Any) -> None:
+    edit(STUDY, **{f"tables__pair__{key}": value for key, value in changes.items()})
+
+
+def planned(scale: str = "tiny", **options: Any) -> Plan:
+    return plan("tiny", scale, Library(), **options)
+
+
+def row_of(made: Plan, method: str, **named: str) -> Row:
+    (row,) = (
+        row
+        for row in made.rows
+        if row.method == method and all(getattr(row, key) == named[key] for key in named)
+    )
+    return row
+
+
+def test_several_schedules_have_their_rows_in_order() -> None:
+    table(schedule=["2x", "1x"], methods=["rm"])
+    rows = planned("paper").rows
+    assert [(row.schedule, row.setting, row.method) for row in rows] == [
+        (schedule, schedule, method)
+        for schedule in ("2x", "1x")
+        for method in ("teacher", "baseline", "rm")
+    ]
+    for row in rows:
+        assert {run.schedule for run in row.runs.values()} == {row.schedule}
+        assert {run.schedule for run in row.baselines.values()} <= {row.schedule}
+    taught = row_of(planned("paper"), "rm", schedule="2x").runs[0].teacher
+    assert taught is not None
+    assert taught.schedule == "2x"
+
+
+def test_rows_of_two_schedules_stay_apart_where_a_scale_has_one_for_both() -> None:
+    table(schedule=["2x", "1x"], methods=["rm"])
+    edit("configs/scales/tiny.yaml", schedules__2x="tiny")
+    made = planned()
+    assert len(made.rows) == 6
+    assert len(made.runs) == 3
+
+
+def test_one_schedule_is_no_setting() -> None:
+    assert {row.setting for row in planned().rows} == {""}
+
+
+def test_a_sweep_and_several_schedules_are_both_named() -> None:
+    table(schedule=["1x", "2x"], methods=["rm"], sweep={"rm": {"weight": [2]}})
+    assert [row.setting for row in planned("paper").rows if row.method == "rm"] == [
+        "1x, weight 2",
+        "2x, weight 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("study", "own", "asked", "expected"), [(3, None, None, 3), (3, 2, None, 2), (3, 2, 1, 1)]
+)
+def test_the_command_line_goes_over_a_tables_seeds_and_these_over_the_studys(
+    study: int, own: int | None, asked: int | None, expected: int
+) -> None:
+    edit(STUDY, seeds=study)
+    if own:
+        table(seeds=own)
+    made = planned(seeds=asked)
+    assert list(row_of(made, "baseline").runs) == list(range(expected))
+    assert list(row_of(made, "teacher").runs) == [0]
+
+
+def test_a_teacher_may_have_a_schedule_of_its_own() -> None:
+    table(pairs=[{**PAIR, "teacher_schedule": "2x"}], methods=["rm"])
+    made = planned("paper")
+    assert (row_of(made, "teacher").schedule, row_of(made, "rm").schedule) == ("2x", "1x")
+    assert row_of(made, "teacher").runs[0].schedule == "2x"
+    assert row_of(made, "rm").runs[0].teacher == row_of(made, "teacher").runs[0]
+
+
+def test_a_row_names_what_teaches_it() -> None:
+    table(methods=["rm", "dicod", "dicod_loc", "dicod+fkd"], classifiers={"general": "r18"})
+    made = planned("paper")
+    named = {row.method: (row.teacher, row.classifier) for row in made.rows}
+    assert named == {
+        "teacher": ("r50", ""),
+        "baseline": ("", ""),
+        "rm": ("r50", ""),
+        "dicod": ("r18", "r18"),
+        "dicod_loc": ("", ""),
+        "dicod+fkd": ("r50", "r18"),
+    }
+    library = Library()
+    printed = {row.method: teacher_name(row, library) for row in made.rows}
+    assert printed["rm"] == "ResNet-50"
+    assert printed["dicod"] == "classifier ResNet-18"
+    assert printed["dicod_loc"] == ""
+    assert printed["dicod+fkd"] == "ResNet-50 + classifier ResNet-18"
+
+
+def test_pairs_of_a_student_with_several_classifiers_share_what_these_do_not_teach() -> None:
+    pairs = [{"student": "r18", "classifier": name} for name in ("r18", "r50")]
+    table(pairs=pairs, methods=["dicod_loc", "dicod"])
+    made = planned("paper")
+    assert [(row.method, row.teacher) for row in made.rows] == [
+        ("baseline", ""),
+        ("dicod_loc", ""),
+        ("dicod", "r18"),
+        ("dicod", "r50"),
+    ]
+    assert len(made.classifiers) == 2
+    for row in made.rows[1:]:
+        assert row.baselines == made.rows[0].runs
+
+
+def test_a_teacher_of_two_students_stands_in_the_table_once() -> None:
+    table(pairs=[PAIR, {**PAIR, "student": "r34"}], methods=["rm"])
+    rows = [(row.kind, row.student) for row in planned("paper").rows]
+    assert rows == [
+        ("teacher", ""),
+        ("baseline", "r18"),
+        ("distilled", "r18"),
+        ("baseline", "r34"),
+        ("distilled", "r34"),
+    ]
+
+
+def test_the_headline_figure_is_that_of_the_data_that_the_study_names() -> None:
+    assert {row.metric for row in planned().rows} == {"AP"}
+    table(dataset="voc0712")
+    edit("configs/scales/tiny.yaml", datasets__voc0712="shapes-tiny")
+    assert {row.metric for row in planned().rows} == {"VOC07"}
+
+
+def test_a_paper_says_once_what_its_student_has_alone() -> None:
+    """An ablation without a baseline takes that of another table, of the same source and data."""
+    head = "table,dataset,schedule,detector,teacher,student,method,setting,AP,AP50,AP75,APS,APM,APL"
+    lines = [
+        f"{head},VOC07,source,framework,differs,note",
+        "T1,coco2017,1x,retinanet,,r18,baseline,,31.9,50.4,,,,,,paper,,,",
+        "T2,coco2017,1x,retinanet,,r18,baseline,,31.9,,33.8,,,,,paper,,,",
+        "T9,voc0712,1x,retinanet,,r18,baseline,,44.0,,,,,,,paper,,,",
+        "T8,coco2017,1x,retinanet,,r18,baseline,,33.0,,,,,,,another,,,",
+        "T4,coco2017,1x,retinanet,r50,r18,rm,,33.3,,,,,,,paper,,,",
+    ]
+    numbers = Path("configs/published/rm_pfi.csv")
+    edit(STUDY, published=numbers.name)
+    table(published="T4", methods=["rm"])
+    numbers.write_text("\n".join(lines))
+    rm = row_of(planned("paper"), "rm")
+    assert rm.published_baseline == {"AP": 31.9, "AP50": 50.4, "AP75": 33.8}
+    numbers.write_text("\n".join([*lines, lines[1].replace("T1", "T3").replace("31.9", "32.0")]))
+    assert row_of(planned("paper"), "rm").published_baseline == {}  # which of the two is not said

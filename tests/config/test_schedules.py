@@ -1,0 +1,156 @@
+"""Schedules: the numbers of papers, and normalisation that is trained on the whole batch."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd.common.errors import UserError
+from kd.config.classifiers import compose_classifier
+from kd.config.library import Library
+from kd.config.plan import plan
+from tests.conftest import CONFIGS
+from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, kd, make_project, write_run
+
+SCHEDULE = "configs/schedules/tiny.yaml"
+
+FACTS: dict[str, tuple[Any, ...]] = {
+    # epochs, milestones, warm-up, batch, rate, weight decay, clipping, normalisation
+    "1x": (12, [8, 11], 500, 16, 0.02, 1e-4, None, "BN"),
+    "1x-lr0.01": (12, [8, 11], 500, 16, 0.01, 1e-4, None, "BN"),
+    "2x": (24, [16, 22], 500, 16, 0.02, 1e-4, None, "BN"),
+    "2x-lr0.01": (24, [16, 22], 500, 16, 0.01, 1e-4, None, "BN"),
+    "ssd": (5 * 24, [5 * 16, 5 * 22], 500, 8 * 8, 2e-3, 5e-4, None, "BN"),
+    "voc12": (3 * 4, [3 * 3], 200, 8 * 2, 0.01, 1e-4, None, "BN"),
+    "voc12-clip": (3 * 4, [3 * 3], 200, 8 * 2, 0.01, 1e-4, 35, "BN"),
+    "voc12-lr0.02": (3 * 4, [3 * 3], 200, 8 * 2, 0.02, 1e-4, None, "BN"),
+    "voc12-lr0.02-clip": (3 * 4, [3 * 3], 200, 8 * 2, 0.02, 1e-4, 35, "BN"),
+    "voc12-syncbn-clip": (3 * 4, [3 * 3], 200, 8 * 2, 0.01, 1e-4, 35, "SyncBN"),
+    "voc12-syncbn-lr0.02": (3 * 4, [3 * 3], 200, 8 * 2, 0.02, 1e-4, None, "SyncBN"),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_numbers_of_a_schedule(name: str) -> None:
+    found = Library(CONFIGS).schedule(name, "tests")
+    assert FACTS[name] == (
+        found.epochs,
+        found.milestones,
+        found.warmup_iters,
+        found.batch_size,
+        found.lr,
+        found.weight_decay,
+        found.clip_grad,
+        found.norm,
+    )
+    assert (found.optimiser, found.momentum, found.init) == ("SGD", 0.9, "imagenet")
+
+
+# --- Normalisation that is trained ---------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+
+
+def backbones(schedule: str, student: str = "r50") -> dict[str, Any]:
+    """Return what the plan of a schedule at paper scale tells mmdet of each backbone."""
+    edit("configs/studies/tiny.yaml", tables__pair__schedule=schedule, tables__pair__methods=[])
+    edit("configs/studies/tiny.yaml", tables__pair__pairs=[{"teacher": "r101", "student": student}])
+    runs = plan("tiny", "paper", Library()).runs.values()
+    return {run.student: run.config["model"]["backbone"] for run in runs}
+
+
+def test_plain_normalisation_rests_at_that_of_imagenet(project: None) -> None:
+    for backbone in backbones("voc12").values():
+        assert backbone["norm_cfg"] == {"type": "BN", "requires_grad": True}
+        assert (backbone["frozen_stages"], backbone["norm_eval"]) == (1, True)
+
+
+def test_syncbn_is_trained_in_all_but_the_frozen_stages(project: None) -> None:
+    for name, backbone in backbones("voc12-syncbn-clip").items():
+        assert backbone["norm_cfg"] == {"type": "SyncBN", "requires_grad": True}
+        assert (backbone["frozen_stages"], backbone["norm_eval"]) == (1, False)
+        plain = backbones("voc12-clip")[name]
+        changed = {key for key in plain if plain[key] != backbone[key]}
+        assert changed == {"norm_cfg", "norm_eval"}
+
+
+def test_saying_the_default_makes_no_new_run(project: None) -> None:
+    before = set(plan("tiny", "tiny", Library()).runs)
+    edit(SCHEDULE, norm="BN")
+    assert set(plan("tiny", "tiny", Library()).runs) == before
+    edit(SCHEDULE, norm="SyncBN")
+    assert before.isdisjoint(plan("tiny", "tiny", Library()).runs)
+
+
+def test_a_backbone_without_normalisation_is_refused(project: None) -> None:
+    wanted = (
+        "^configs/studies/tiny.yaml: table 'pair': schedule 'voc12-syncbn-clip' has 'norm: SyncBN',"
+        " and backbone 'vgg16' has no normalisation; use 'norm: BN'$"
+    )
+    with pytest.raises(UserError, match=wanted):
+        backbones("voc12-syncbn-clip", student="vgg16")
+
+
+def test_a_classifiers_schedule_has_no_syncbn(project: None) -> None:
+    edit("configs/schedules/classifier-smoke.yaml", norm="SyncBN")
+    wanted = "^configs/classifiers/smoke.yaml: schedule 'classifier-smoke' has 'norm: SyncBN'"
+    with pytest.raises(UserError, match=wanted):
+        compose_classifier("smoke", "shapes-smoke", 0, Library(), "tests")
+
+
+def test_an_unknown_normalisation_is_refused(project: None) -> None:
+    edit(SCHEDULE, norm="syncbn")
+    with pytest.raises(UserError, match=rf"^{SCHEDULE}: key 'norm': .*'BN' or 'SyncBN'") as caught:
+        plan("tiny", "tiny", Library())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Path]]]:
+    """Return teacher, student and distilled student by normalisation, trained in one process."""
+    import torch
+
+    from kd.train import train
+
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, Path]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(tmp_path_factory.mktemp("norm")))
+        for norm in ("BN", "SyncBN"):
+            edit(SCHEDULE, norm=norm)
+            found[norm] = {name: write_run(name) for name in (TEACHER, STUDENT, DISTILLED)}
+            for run in found[norm].values():
+                train(run)
+        yield found
+
+
+@pytest.mark.parametrize("name", [TEACHER, STUDENT, DISTILLED])
+def test_one_process_has_the_whole_batch(trained: dict[str, dict[str, Path]], name: str) -> None:
+    """Its statistics are those of the batch, which is what SyncBN is; the weights are the same."""
+    from kd.weights import read_state
+
+    plain, synced = (read_state(trained[norm][name] / "weights.pth") for norm in trained)
+    assert plain.keys() == synced.keys()
+    assert all(plain[key].equal(synced[key]) for key in plain)
+    assert synced["backbone.bn1.num_batches_tracked"] == 12
+    config = json.loads((trained["SyncBN"][name] / "config.json").read_text())["model"]
+    assert config.get("student", config)["backbone"]["norm_cfg"]["type"] == "SyncBN"
+    if name == DISTILLED:
+        assert config["teacher"]["backbone"]["norm_cfg"]["type"] == "SyncBN"
+
+
+def test_processes_without_gpus_cannot_share_it(trained: dict[str, dict[str, Path]]) -> None:
+    run = copy_run(trained["SyncBN"][STUDENT], "shared")
+    process = kd("train", run, "--processes", "2", CUDA_VISIBLE_DEVICES="")
+    error = process.communicate()[1].strip()
+    assert process.returncode == 2
+    assert error == (
+        f"error: {run / 'config.json'}: SyncBN in a group of processes needs GPUs; "
+        "without them train in one process, which has the whole batch"
+    )
+    assert json.loads((run / "failure.json").read_text())["kind"] == "UserError"

@@ -1,0 +1,115 @@
+"""Several studies in one workflow: what they share is run once, each has its own tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.look import Asked, Look, targets
+from kd.workflow.workflow import Workflow
+from tests.tiny import edit, make_project
+from tests.workflow.test_workflow import jobs, snakemake
+
+BOTH = "study=tiny,other"
+RUN = ("train", "predict", "evaluate", "resample")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny study, and one that shares its teacher, its baseline and a student."""
+    made = make_project(tmp_path)
+    study = yaml.safe_load((made / "configs/studies/tiny.yaml").read_text())
+    study["tables"]["pair"]["methods"] = ["rm", "pfi"]
+    study["figures"] = {"curves": {"analysis": "training_curves"}}
+    (made / "configs/studies/other.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.chdir(made)
+    return made
+
+
+def asked(**values: Any) -> dict[str, Any]:
+    return {"study": "tiny", "scale": "tiny", "seeds": None, "tables": None, **values}
+
+
+def test_what_studies_share_is_run_once(project: Path) -> None:
+    each = dict.fromkeys(RUN, 5)
+    data = {"generate_data": 1, "check_data": 1}
+    published = {"publish_tiny": 1, "publish_other": 1}
+    alone = jobs(project)
+    assert {rule: count for rule, count in alone.items() if rule not in data} == {
+        **dict.fromkeys(RUN, 4),
+        "publish": 1,
+    }
+    found = jobs(project, config=BOTH)
+    assert {rule: count for rule, count in found.items() if rule not in data} == each | published
+
+
+def test_runs_are_those_of_each_study_alone(project: Path) -> None:
+    plans = [plan(name, "tiny", Library()) for name in ("tiny", "other")]
+    found = Workflow.read(asked(study="tiny,other,tiny"))
+    assert found.runs.keys() == plans[0].runs.keys() | plans[1].runs.keys()
+    assert [each.study for each in found.publications] == ["tiny", "other"]
+    for each, single in zip(found.publications, plans, strict=True):
+        assert each.plan.runs.keys() == single.runs.keys()
+        assert each.request == [each.study, "--scale", "tiny"]
+
+
+def test_all_is_every_study(project: Path) -> None:
+    for path in (project / "configs" / "studies").glob("*.yaml"):
+        if path.stem not in ("tiny", "other"):
+            path.unlink()
+    assert [each.study for each in Workflow.read(asked(study="all")).publications] == [
+        "other",
+        "tiny",
+    ]
+
+
+def test_a_study_that_was_run_alone_is_done(project: Path) -> None:
+    """Its tables are made by a rule of another name, and made of the same."""
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    left = dict.fromkeys(RUN, 1) | {"publish_other": 1}
+    assert jobs(project, config=BOTH) == left
+    done = snakemake(project, config=BOTH)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for study in ("tiny", "other"):
+        folder = project / "results" / study / "tiny"
+        assert (folder / "table.md").read_text() in done.stdout
+        assert f"{folder.relative_to(project)}/report.html: 4 runs: 4 done" in done.stdout
+    assert jobs(project, config=BOTH) == jobs(project) == {}
+
+
+def test_figures_are_named_after_their_study(project: Path) -> None:
+    edit(project / "configs/studies/tiny.yaml", figures={"curves": {"analysis": "training_curves"}})
+    assert jobs(project, "figures")["figure_curves"] == 1
+    found = jobs(project, "figures", config=BOTH)
+    assert (found["figure_tiny_curves"], found["figure_other_curves"]) == (1, 1)
+    only = jobs(project, "figure_other_curves", config=BOTH)
+    assert "figure_tiny_curves" not in only and only["figure_other_curves"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"study": "tiny,othr"}, "no 'othr' in configs/studies; did you mean 'other'"),
+        ({"study": "tiny,"}, "no '' in configs/studies"),
+        (
+            {"study": "tiny,other", "tables": ["pair"]},
+            "'tables' .* are of one study, and 'study' names 2: tiny, other",
+        ),
+    ],
+)
+def test_a_mistake_is_named(project: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Workflow.read(asked(**values))
+
+
+def test_status_is_of_all_studies_of_the_workflow(project: Path) -> None:
+    edit(project / "configs/default.yaml", study="tiny,other", scale="tiny")
+    found = {target.directory for target in targets(Asked(), Look())}
+    assert found == {
+        run.directory for run in Workflow.read(asked(study="tiny,other")).runs.values()
+    }
