@@ -26,7 +26,6 @@ from mmengine.structures import InstanceData
 import kd.runtime  # noqa: F401
 from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
-from kd import weights
 from kd.common.timing import in_turn, spread
 from kd.config.applicability import matrix
 from kd.config.classifiers import compose_classifier
@@ -34,6 +33,7 @@ from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.terms import resolve, teachers
 from kd.data.sampling import seed_everything
+from kd.models import weights
 from kd.observers import Progress
 
 KEPT = ["growth-steps.json", "growth-evaluation.json", "growth-workflow.json"]

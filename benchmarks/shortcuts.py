@@ -22,7 +22,6 @@ from torchvision.models import resnet18
 
 import kd.runtime  # noqa: F401
 from benchmarks.report import Line, arguments, publish
-from kd import roi_align
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.timing import in_turn, ratio, spread
 from kd.config.compose import detector_model
@@ -31,6 +30,7 @@ from kd.config.parts import Scale
 from kd.methods import dicod, gid, tadf
 from kd.methods.ops.masks import object_masks
 from kd.methods.rm import RankMimicking
+from kd.models import roi_align
 from kd.observers import Batch, Candidates, observe
 from tests import plain_forms
 
@@ -215,7 +215,7 @@ def classifier() -> ClassifierTeacher:
     import tempfile
     from pathlib import Path
 
-    from kd import weights
+    from kd.models import weights
 
     config = {"type": "ObjectClassifier", "architecture": "resnet18", "classes": CLASSES}
     config |= {"size": CROP, "loss": "focal", "init": "scratch"}

@@ -95,7 +95,7 @@ def _random_weights(teacher: Any) -> None:
     from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
-    from kd import weights
+    from kd.models import weights
 
     detector = MODELS.build(ConfigDict(teacher.config["model"], _scope_="mmdet"))
     weights.save(teacher.directory / "weights.pth", {"state_dict": detector.state_dict()})

@@ -25,7 +25,6 @@ from mmengine.structures import InstanceData
 
 from benchmarks import report
 from benchmarks.report import Line
-from kd import weights
 from kd.common.timing import spread
 from kd.config.applicability import matrix
 from kd.config.classifiers import compose_classifier
@@ -34,6 +33,7 @@ from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.run import Run
 from kd.config.terms import resolve, teachers
+from kd.models import weights
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Times
 from kd.profiling.trainee import Trainee

@@ -24,7 +24,6 @@ from mmengine.registry import init_default_scope
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from benchmarks.report import Line
-from kd import weights
 from kd.common.timing import ratio, spread, timed
 from kd.config import repeatable
 from kd.config.compose import WEIGHTS
@@ -33,6 +32,7 @@ from kd.config.plan import plan
 from kd.config.run import Run
 from kd.data.builtin.shapes import generate
 from kd.data.sampling import build
+from kd.models import weights
 from kd.profiling.trainee import Trainee, bare
 from kd.teacher_cache import Shown, TeacherCache
 

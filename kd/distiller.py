@@ -12,8 +12,8 @@ from kd.config.terms import method_of
 from kd.data.sampling import mix
 from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
+from kd.models.weights import load_detector
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
-from kd.weights import load_detector
 
 
 @MODELS.register_module()

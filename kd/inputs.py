@@ -213,6 +213,6 @@ def _imagenet_file(model: dict[str, Any]) -> str | None:
         source = student.get("backbone", {}).get("init_cfg", {}).get("checkpoint")
     if source is None:
         return None
-    from kd.imagenet import weights_of
+    from kd.models.imagenet import weights_of
 
     return weights_of(source.removeprefix("torchvision://")).url.rsplit("/", 1)[-1]

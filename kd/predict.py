@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Subset
 
 import kd.runtime  # noqa: F401
-from kd import inputs, weights
+from kd import inputs
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
 from kd.config.compose import WEIGHTS
@@ -19,6 +19,7 @@ from kd.config.library import Library
 from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.measure import DETECTIONS
+from kd.models import weights
 
 PRINT_EVERY = 10.0
 

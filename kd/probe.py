@@ -17,13 +17,13 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import kd.runtime  # noqa: F401
-from kd import weights
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.config.compose import WEIGHTS
 from kd.config.run import read_config
 from kd.data.sampling import build
+from kd.models import weights
 from kd.observers import Batch
 
 SplitName = Literal["train", "test"]

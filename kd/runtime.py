@@ -3,7 +3,8 @@
 import sys
 import warnings
 
-from kd import allocator, mmcv_ops
+from kd import allocator
+from kd.models import mmcv_ops
 
 allocator.keep_freed_memory()
 mmcv_ops.install()
@@ -17,7 +18,6 @@ for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
     warnings.filterwarnings("ignore", message=f".*{text}.*")
 
 
-import kd.backbones  # noqa: E402
 import kd.classifiers.dataset  # noqa: E402
 import kd.classifiers.model  # noqa: E402
 import kd.data.loader  # noqa: E402
@@ -25,6 +25,7 @@ import kd.data.mmdet_datasets  # noqa: E402
 import kd.data.sampling  # noqa: E402
 import kd.distiller  # noqa: E402
 import kd.engine  # noqa: E402
-import kd.heads  # noqa: E402
-import kd.imagenet  # noqa: E402
-import kd.optim  # noqa: E402, F401
+import kd.models.backbones  # noqa: E402
+import kd.models.heads  # noqa: E402
+import kd.models.imagenet  # noqa: E402
+import kd.models.optimizers  # noqa: E402, F401

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import inputs, launch, provenance, run_lock, weights
+from kd import inputs, launch, provenance, run_lock
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
@@ -28,7 +28,8 @@ from kd.data.check_report import read_report
 from kd.data.loader import quick
 from kd.engine import bare
 from kd.launch import per_process
-from kd.optim import fastest
+from kd.models import weights
+from kd.models.optimizers import fastest
 from kd.teacher_cache import TeacherCaching
 from kd.validation import Validation
 

@@ -358,7 +358,7 @@ def save_random_weights(model: dict[str, Any], directory: Path) -> None:
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
 
-    from kd import weights
+    from kd.models import weights
 
     torch.manual_seed(123)
     detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))

@@ -54,7 +54,7 @@ def random_weights(config: dict[str, Any], path: Path) -> None:
     from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
-    from kd import weights
+    from kd.models import weights
 
     torch.manual_seed(0)
     model = MODELS.build(ConfigDict(config, _scope_="mmdet"))

@@ -196,8 +196,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
 def test_two_processes_train_to_the_weights_of_one(name: str, project: None) -> None:
+    from kd.models.weights import read_state
     from kd.train import train
-    from kd.weights import read_state
 
     start, alone, shared = (copy_run(write_run(name), each) for each in ("start", "one", "two"))
     for run in (start, alone, shared):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import kd.runtime  # noqa: F401
-from kd import weights
 from kd.engine import ResumableEpochLoop
 from kd.meter import Meter, Spent
+from kd.models import weights
 from kd.train import train
 from tests.test_resume import assert_same, interrupted_before
 from tests.tiny import STUDENT, copy_run, make_project, write_run

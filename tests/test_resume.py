@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import kd.runtime
-from kd import weights
 from kd.__main__ import main
 from kd.engine import ResumableEpochLoop
+from kd.models import weights
 from kd.train import train
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, python, write_run
 

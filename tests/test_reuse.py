@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from analysis import likeness, resampled
-from kd import inputs, weights
+from kd import inputs
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
 from kd.measure import measure
+from kd.models import weights
 from kd.predict import predict
 from kd.train import train
 from tests.test_resume import interrupted_before

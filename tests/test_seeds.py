@@ -15,13 +15,13 @@ from torch import Tensor
 
 import kd.runtime  # noqa: F401
 from analysis.bootstrap import resample
-from kd import weights
 from kd.classifiers.dataset import BalancedSampler
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
 from kd.data.sampling import EpochSampler
 from kd.engine import SeedEachStep
+from kd.models import weights
 from kd.train import build_runner
 from tests.tiny import REPOSITORY, edit, make_project
 

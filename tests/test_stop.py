@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import kd.runtime
-from kd import weights
 from kd.__main__ import main
 from kd.engine import ResumableEpochLoop
+from kd.models import weights
 from kd.train import train
 from tests.test_resume import STEPS, assert_same, checkpoints, digest
 from tests.tiny import (

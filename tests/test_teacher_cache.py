@@ -11,10 +11,10 @@ import torch
 from mmdet.structures import DetDataSample
 
 import kd.runtime  # noqa: F401
-from kd import weights
 from kd.common.errors import UserError
 from kd.config.run import Run
 from kd.engine import ResumableEpochLoop
+from kd.models import weights
 from kd.observers import Batch, observe
 from kd.teacher_cache import FOLDER, Shown, TeacherCache, amount
 from kd.train import build_runner

@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, quiet_mmdet: None) -> Iter
 
 
 def test_two_processes_train_to_the_same_weights_with_it(project: None) -> None:
-    from kd.weights import read_state
+    from kd.models.weights import read_state
 
     run = write_run(DISTILLED)
     plain, cached = copy_run(run, "plain"), copy_run(run, "cached")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import kd.validation
-from kd import weights
 from kd.__main__ import main
 from kd.evaluation import Metrics
 from kd.launch import StopRequested
+from kd.models import weights
 from kd.train import train
 from tests.processes import PATIENCE
 from tests.test_resume import assert_same

@@ -150,11 +150,11 @@ def columns(predicted, annotations, label):
 @pytest.fixture(scope="module")
 def eval_map():
     try:
-        import kd.mmcv_ops
+        import kd.models.mmcv_ops
     except ImportError:
         pass
     else:
-        kd.mmcv_ops.install()
+        kd.models.mmcv_ops.install()
     from mmdet.evaluation.functional import eval_map
 
     return eval_map

@@ -7,11 +7,11 @@ from mmengine.registry import init_default_scope
 
 from benchmarks.peers.mmdet_systems import Stop, built
 from benchmarks.peers.work import OPTIMISER, Work
-from kd import weights
 from kd.config.compose import WEIGHTS, compose
 from kd.config.library import Library
 from kd.config.run import Run
 from kd.config.terms import resolve
+from kd.models import weights
 from kd.train import build_runner
 
 WHERE = "benchmarks/peers"

@@ -21,7 +21,7 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
 
     from kd.config.compose import WEIGHTS
     from kd.data.sampling import build
-    from kd.weights import load_detector
+    from kd.models.weights import load_detector
 
     init_default_scope("mmdet")
     classifier = load_detector(config["model"], directory / WEIGHTS).to(get_device())

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from kd import imagenet
 from kd.common.errors import UserError, suggest
-from kd.weights import read_state
+from kd.models import imagenet
+from kd.models.weights import read_state
 
 AUXILIARY = {"googlenet", "inception_v3"}
 """Return the outputs of further heads in training, which no loss here would train."""

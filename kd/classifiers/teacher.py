@@ -13,7 +13,7 @@ from torchvision.models import ResNet
 
 from kd.classifiers import strided
 from kd.common.errors import UserError
-from kd.weights import load_strictly
+from kd.models.weights import load_strictly
 
 LAYOUT = torch.channels_last
 

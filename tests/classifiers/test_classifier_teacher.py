@@ -10,9 +10,9 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 import kd.runtime  # noqa: F401
-from kd import weights
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.errors import UserError
+from kd.models import weights
 
 torch.set_num_threads(1)
 

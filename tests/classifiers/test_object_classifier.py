@@ -14,13 +14,13 @@ from mmdet.registry import MODELS
 from torch import nn
 
 import kd.runtime  # noqa: F401
-from kd import imagenet, weights
 from kd.__main__ import main
 from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
 from kd.common.errors import UserError
 from kd.config.classifiers import ClassifierRun, compose_classifier
 from kd.config.library import Library
+from kd.models import imagenet, weights
 from kd.train import train
 from tests.test_imports import COMMAND_LINE, heavy_modules
 from tests.test_resume import assert_same, interrupted_before

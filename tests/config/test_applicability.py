@@ -91,9 +91,9 @@ def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> d
     import torch
     from mmdet.registry import MODELS
 
-    from kd import weights
     from kd.config.classifiers import compose_classifier
     from kd.config.terms import teachers
+    from kd.models import weights
 
     if "classifier" not in teachers(terms):
         return {}
@@ -150,7 +150,7 @@ def step(optimiser: Any, loss: Any) -> None:
 def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
     import torch
 
-    from kd import weights
+    from kd.models import weights
 
     state = weights.detector_state(made.model)
     assert not any(key.startswith(("adapters", "teacher", "_teachers")) for key in state)

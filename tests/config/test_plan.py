@@ -237,7 +237,7 @@ def checkpoint() -> Iterator[Path]:
     from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
-    from kd import weights
+    from kd.models import weights
 
     teacher = row_of(planned(), "retinanet", "teacher").runs[0]
     torch.manual_seed(0)
@@ -248,7 +248,7 @@ def checkpoint() -> Iterator[Path]:
 
 
 def test_a_published_checkpoint_takes_the_place_of_training(checkpoint: Path) -> None:
-    from kd import weights
+    from kd.models import weights
     from kd.train import train
 
     trained = row_of(planned(), "retinanet", "teacher").runs[0]
@@ -283,7 +283,7 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
 
 
 def test_a_checkpoint_of_classes_in_another_order_is_refused(checkpoint: Path) -> None:
-    from kd import weights
+    from kd.models import weights
     from kd.train import train
 
     classes = row_of(planned(), "retinanet", "teacher").runs[0].config["test_dataloader"]

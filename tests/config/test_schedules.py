@@ -132,7 +132,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
 @pytest.mark.parametrize("name", [TEACHER, STUDENT, DISTILLED])
 def test_one_process_has_the_whole_batch(trained: dict[str, dict[str, Path]], name: str) -> None:
     """Its statistics are those of the batch, which is what SyncBN is; the weights are the same."""
-    from kd.weights import read_state
+    from kd.models.weights import read_state
 
     plain, synced = (read_state(trained[norm][name] / "weights.pth") for norm in trained)
     assert plain.keys() == synced.keys()

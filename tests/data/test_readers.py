@@ -336,7 +336,7 @@ def test_bccd_has_its_published_counts(bccd: Dataset) -> None:
 
 
 def test_voc_is_read_as_mmdet_reads_it(bccd: Dataset, voc: Dataset) -> None:
-    mmcv_ops = pytest.importorskip("kd.mmcv_ops")
+    mmcv_ops = pytest.importorskip("kd.models.mmcv_ops")
     mmcv_ops.install()
     datasets = pytest.importorskip("mmdet.datasets")
     for dataset, image_set in ((bccd, "test"), (voc, "A/trainval")):

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from kd import weights
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.models import weights
 from tests.tiny import REPOSITORY, STUDENT, edit, make_project
 
 PLAIN = Path(__file__).parent / "plain"

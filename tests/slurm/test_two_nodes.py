@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.models.weights import read_state
 from kd.train import train
-from kd.weights import read_state
 from tests.slurm.conftest import Case
 from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for

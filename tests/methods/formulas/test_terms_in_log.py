@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kd import methods, weights
+from kd import methods
+from kd.models import weights
 from tests.conftest import CONFIGS, plan_study, write_tiny_parts
 from tests.methods.formulas import hooked, one_stage, two_stage
 from tests.methods.formulas.hooked import Step

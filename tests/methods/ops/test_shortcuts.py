@@ -154,8 +154,8 @@ def test_crops_are_those_of_single_boxes(batch):
 def classifier(quiet_mmdet: None, tmp_path: Any) -> Any:
     from mmdet.registry import MODELS
 
-    from kd import weights
     from kd.classifiers.teacher import ClassifierTeacher
+    from kd.models import weights
 
     config = {"type": "ObjectClassifier", "architecture": "resnet18", "classes": 8, "size": 33}
     config |= {"loss": "focal", "init": "scratch", "mean": [0.4] * 3, "std": [0.3] * 3}

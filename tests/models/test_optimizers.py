@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import kd.runtime  # noqa: F401
-from kd import weights
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve, teachers
-from kd.optim import PreciseOptimWrapper, fastest
+from kd.models import weights
+from kd.models.optimizers import PreciseOptimWrapper, fastest
 from kd.train import build_runner, train
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.test_resume import assert_same, change, interrupted_before, log

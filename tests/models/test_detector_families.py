@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from kd.mmcv_ops import install
+from kd.models.mmcv_ops import install
 
 install()
 

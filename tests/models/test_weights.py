@@ -11,9 +11,9 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from kd import weights
 from kd.common.errors import UserError
-from kd.weights import load_strictly
+from kd.models import weights
+from kd.models.weights import load_strictly
 from tests.states import changed, copied
 
 torch.set_num_threads(1)

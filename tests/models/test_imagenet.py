@@ -12,8 +12,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kd import imagenet
 from kd.common.errors import UserError
+from kd.models import imagenet
 
 torch.set_num_threads(1)
 

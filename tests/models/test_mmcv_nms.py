@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.mmcv_ops import install
+from kd.models.mmcv_ops import install
 
 INSTALLED = install()
 

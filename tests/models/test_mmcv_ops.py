@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd import roi_align
 from kd.common.errors import UserError
-from kd.mmcv_ops import UnservedOperatorError, install
+from kd.models import roi_align
+from kd.models.mmcv_ops import UnservedOperatorError, install
 
 INSTALLED = install()
 

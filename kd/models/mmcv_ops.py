@@ -18,8 +18,8 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional
 
-from kd import roi_align
 from kd.common.errors import UserError
+from kd.models import roi_align
 
 _NAME = "mmcv._ext"
 _MAX_POOL = 0

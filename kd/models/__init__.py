@@ -1,0 +1,1 @@
+"""Networks: what is built on mmdet or changed in it, its operators, optimizers and weights."""
