@@ -22,7 +22,7 @@ from analysis.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject, varying
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 
 COLUMNS = ("setting", "row", "value", "mean", "std", "n", "low", "high")
 FIGURES = dict.fromkeys(("mean", "std", "low", "high"), float)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from kd.voc_map import Flags, Floats, Integers
+from kd.evaluation.voc import Flags, Floats, Integers
 
 COCO_RECALLS: Floats = np.linspace(0, 1, 101)
 """Where precision is read, to the bit as pycocotools has it: ten of these, such as 0.35, are a

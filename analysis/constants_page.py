@@ -32,9 +32,9 @@ COCO and Pascal VOC.
 A constant that was published for images of 800 px follows the images, in whole octaves of their
 shorter side, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`).
 Images of 800 px (COCO) and of 600 px (VOC) have the published values, since both were published
-with them. At 256 x 192 px the constant is a quarter of it, at 128 px an eighth. A preset that is named after published code
-keeps the published value. `tests/methods/ops/test_pyramid.py` checks that each level has objects
-at every scale, detector and data set."""
+with them. At 256 x 192 px the constant is a quarter of it, at 128 px an eighth. A preset that is
+named after published code keeps the published value. `tests/methods/ops/test_pyramid.py` checks
+that each level has objects at every scale, detector and data set."""
 EXCEPTIONS = """## Levels without objects
 
 - VOC at scale `paper`, pyramids of five levels: the coarsest begins at 896 px and images have at

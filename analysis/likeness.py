@@ -5,9 +5,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from kd import inputs
 from kd.common.files import read_json
 from kd.data.fingerprint import last_fingerprints
+from kd.records import inputs
 
 OTHER_DATA = "trained on other data than its baseline or its other seeds"
 OLD_DATA = "trained on other data than the data set holds now"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.columns import Detection, read
-from kd.measure import read_detections
-from kd.voc_map import Flags, Floats, Integers
+from kd.evaluation.detections import Detection, read
+from kd.evaluation.evaluate import read_detections
+from kd.evaluation.voc import Flags, Floats, Integers
 
 LEAST_OVERLAP = 0.1
 """The smallest IoU at which anything is matched here: that of COCO's analysis and of TIDE."""
@@ -148,7 +148,7 @@ def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pa
     """Return the columns of COCO results and what overlaps, over all categories of the file.
 
     At most the 100 first of an image and class count; equal scores rank by image id, then by the
-    order of the list. UserError as ``kd.columns.read``.
+    order of the list. UserError as ``kd.evaluation.detections.read``.
     """
     classes = [category["name"] for category in ground_truth["categories"]]
     images, truth, found = read(ground_truth, detections, classes)

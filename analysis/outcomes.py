@@ -13,13 +13,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from analysis.matching import Pairing, match, pair, to_find
-from kd import inputs
-from kd.columns import by_class, read
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
 from kd.config.library import Library
-from kd.measure import DETECTIONS, read_detections, truth_of
-from kd.voc_map import Flags, Floats, Integers, judge
+from kd.evaluation.detections import by_class, read
+from kd.evaluation.evaluate import DETECTIONS, read_detections, truth_of
+from kd.evaluation.voc import Flags, Floats, Integers, judge
+from kd.records import inputs
 
 IOUS: Floats = np.linspace(0.5, 0.95, 10)
 """Of COCO's AP, to the bit as pycocotools has them."""
@@ -56,7 +56,7 @@ class Matched:
 
     @classmethod
     def of(cls, ground_truth: Mapping[str, Any], detections: list[Any]) -> Self:
-        """Match COCO results to a COCO dict; UserError as ``kd.columns.read``."""
+        """Match COCO results to a COCO dict; UserError as ``kd.evaluation.detections.read``."""
         pairing = pair(ground_truth, detections)
         voc = _voc(ground_truth, detections, pairing.classes)
         return cls(_coco(pairing), voc, len(pairing.images), len(pairing.classes))

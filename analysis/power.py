@@ -64,7 +64,7 @@ def spread(plan: Plan, metric: str) -> Spread | None:
 
 def _figures(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
     """Return the points of each seed whose run has been measured."""
-    from kd.evaluation import Metrics
+    from kd.evaluation.metrics import Metrics
 
     paths = {seed: run.directory / "metrics.json" for seed, run in runs.items()}
     found = {seed: getattr(Metrics.read(path), metric) for seed, path in paths.items()

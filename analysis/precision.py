@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.matching import Matches, Pairing
-from kd.voc_map import Flags, Floats
+from kd.evaluation.voc import Flags, Floats
 
 RECALLS = np.linspace(0, 1, 101)
 """At which precision is read."""

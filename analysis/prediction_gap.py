@@ -14,8 +14,8 @@ from analysis.dots import note, panels, points, reference
 from analysis.overlay import TRUTH, lay, outline, show
 from analysis.resampled import RESAMPLES, mean
 from analysis.style import STYLE, WIDTH, Look
+from kd.evaluation.voc import Floats
 from kd.prediction_gap import Gap, GapImage, likeness
-from kd.voc_map import Floats
 
 MEASURES = {
     "pearson": "Pearson's r",

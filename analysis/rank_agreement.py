@@ -15,8 +15,8 @@ from analysis.dots import panels, points, reference
 from analysis.matching import AREAS
 from analysis.resampled import RESAMPLES, mean
 from analysis.style import QUIET, STYLE, Look
+from kd.evaluation.voc import Floats
 from kd.rank_agreement import RankedImage, Ranking, compare
-from kd.voc_map import Floats
 
 SMALL, MEDIUM = (AREAS[name][1] for name in ("small", "medium"))
 """Square pixels: where COCO's sizes end."""

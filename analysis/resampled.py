@@ -10,11 +10,11 @@ import pandas as pd
 from analysis.bootstrap import average_precision, interval, rank, resample, spread_ties, tally
 from analysis.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
 from analysis.statistics import POINTS
-from kd import inputs
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library
-from kd.voc_map import ELEVEN_RECALLS, Floats
+from kd.evaluation.voc import ELEVEN_RECALLS, Floats
+from kd.records import inputs
 
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 FIGURES = ("AP", "AP50", "VOC07")
@@ -42,8 +42,8 @@ def write(directory: Path, library: Library) -> None:
 def figures(matched: Matched, weights: Floats) -> dict[str, Floats]:
     """Return each of ``FIGURES``, (R,), 0 to 1, of images weighted in R ways (I, R).
 
-    They are pycocotools' and ``kd.voc_map``'s of a data set that has each image as often as it
-    weighs, its copies beside each other in the order of ids; NaN where nothing is to be found.
+    They are pycocotools' and ``kd.evaluation.voc``'s of a data set that has each image as often as
+    it weighs, its copies beside each other in the order of ids; NaN where nothing is to be found.
     """
     coco = precisions(matched.coco, weights, matched.classes)
     (voc,) = precisions(matched.voc, weights, matched.classes, ELEVEN_RECALLS)

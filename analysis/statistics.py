@@ -9,7 +9,8 @@ Metric = Literal[
     "AP", "AP50", "AP75", "APS", "APM", "APL",
     "AR1", "AR10", "AR100", "ARS", "ARM", "ARL", "VOC07", "VOC12",
 ]  # fmt: skip
-"""The figures of ``metrics.json``, named here because ``kd.evaluation`` is slow to import."""
+"""The figures of ``metrics.json``, named here because ``kd.evaluation.metrics`` is slow to
+import."""
 POINTS = 100
 """A figure is stored as a fraction of 1 and printed in AP points."""
 SIGNIFICANT = 0.05

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from analysis.names import backbone_name, method_name
 from analysis.style import Look, look
-from kd import measure
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library
 from kd.config.run import RESULTS, read_config, seedless
 from kd.data.readers import GroundTruth
+from kd.evaluation import evaluate
 
 Role = Literal["teacher", "baseline", "distilled"]
 ROLES = {"teacher": "Teacher", "baseline": "Student"}
@@ -96,7 +96,7 @@ def check_one_dataset(subjects: Sequence[Subject]) -> None:
 def truth_of(subjects: Sequence[Subject], library: Library) -> GroundTruth:
     """Return the test split that all subjects were measured on; UserError where they differ."""
     check_one_dataset(subjects)
-    return measure.truth_of(subjects[0].directory, library)
+    return evaluate.truth_of(subjects[0].directory, library)
 
 
 def _identity(directory: Path) -> dict[str, Any]:

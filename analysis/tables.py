@@ -25,7 +25,7 @@ from analysis.statistics import (
 from analysis.verdicts import verdict
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Figures of every table; ``VOC07`` joins them where it is the headline of a row."""

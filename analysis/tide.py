@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.bootstrap import average_precision, rank, tally
 from analysis.matching import UNMATCHED, Pairing, choose
-from kd.voc_map import Flags, Floats, Integers
+from kd.evaluation.voc import Flags, Floats, Integers
 
 MAIN = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 SPECIAL = ("FP", "FN")

@@ -11,7 +11,7 @@ from analysis.matching import read_pairing
 from analysis.subjects import Subject
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
 from kd.common.errors import UserError, suggest
-from kd.voc_map import Floats, Integers
+from kd.evaluation.voc import Floats, Integers
 
 QUANTITIES = ("AP", *ERRORS)
 IOU50, AVERAGED = "0.50", "0.50:0.95"

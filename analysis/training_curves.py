@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 from analysis.statistics import POINTS
 from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 from analysis.subjects import Subject
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 
 COLUMNS = ("run", "seed", "quantity", "term", "step", "epoch", "value")
 POINTS_A_CURVE = 50

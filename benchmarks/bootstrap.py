@@ -3,8 +3,9 @@
 python benchmarks/bootstrap.py        5,000 images, 80 classes, 36,000 boxes, 320,000 detections
 
 A few of the resamples are also made the naive way: a data set with each image as often as it was
-drawn, evaluated by pycocotools and kd.evaluation. If they differ, no time is printed. Times are of
-the processor, in one process with one thread; the table is written to results/benchmarks.
+drawn, evaluated by pycocotools and kd.evaluation.metrics. If they differ, no time is printed.
+Times are of the processor, in one process with one thread; the table is written to
+results/benchmarks.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from analysis.outcomes import Matched, write_arrays
 from analysis.resampled import FIGURES, RESAMPLES, SEED, figures
 from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
-from kd.columns import Detection
 from kd.common.files import write_text
 from kd.config.run import RESULTS
-from kd.evaluation import evaluate
-from kd.voc_map import Floats
+from kd.evaluation.detections import Detection
+from kd.evaluation.metrics import evaluate
+from kd.evaluation.voc import Floats
 from tests.scenes import repeated
 
 MOST = "10"

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks.evaluation import generate, pycocotools
-from kd.columns import Detection
 from kd.common.files import write_text
 from kd.config.run import RESULTS
+from kd.evaluation.detections import Detection
 
 DETECTIONS_PER_IMAGE = 64
 CLASSES_A_GROUP = 8

@@ -27,11 +27,11 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
-from kd import columns
-from kd.columns import Detection
 from kd.common.files import write_json, write_predictions
 from kd.common.timing import in_turn, ratio, spread
-from kd.evaluation import COCO_FIGURES, Metrics, evaluate
+from kd.evaluation import detections as columns
+from kd.evaluation.detections import Detection
+from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
 
 CLASSES = 80
 BOXES_PER_IMAGE = 7.3

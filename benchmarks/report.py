@@ -14,7 +14,7 @@ from typing import Any
 from kd.common.files import read_json, write_json, write_text
 from kd.common.timing import Spread
 from kd.config.run import RESULTS
-from kd.provenance import environment, now
+from kd.records.provenance import environment, now
 
 FOLDER = RESULTS / "benchmarks"
 

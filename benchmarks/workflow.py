@@ -33,7 +33,7 @@ from kd.common.timing import Spread, results_in_turn, spread, timed
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
-from kd.evaluation import COCO_FIGURES
+from kd.evaluation.metrics import COCO_FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3

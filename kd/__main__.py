@@ -52,7 +52,7 @@ def _run(arguments: list[str] | None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:  # an absent or unreadable file, a full disk
-        from kd.provenance import reason
+        from kd.records.provenance import reason
 
         print(f"error: {reason(error)}", file=sys.stderr)
         return 2
@@ -242,7 +242,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare(options.threads)
-    from kd.predict import predict
+    from kd.evaluation.predict import predict
 
     predict(options.run, options.workers)
 
@@ -261,7 +261,7 @@ def _profile(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from kd.measure import measure
+    from kd.evaluation.evaluate import measure
 
     measure(options.run, Library())
 

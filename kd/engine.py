@@ -23,7 +23,6 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn, tensor, uint8
 
-from kd import inputs
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.data.sampling import mix, seed_everything
@@ -31,6 +30,7 @@ from kd.launch import STOP_FILE, StopRequested
 from kd.meter import Meter, Spent, gpus_in_use
 from kd.models import weights
 from kd.observers import Progress
+from kd.records import inputs
 from kd.term_scale import STEPS as PROBE_STEPS
 from kd.term_scale import TermScale, warning
 

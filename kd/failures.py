@@ -5,7 +5,7 @@ from pathlib import Path
 from kd.common.files import write_json
 from kd.config.compose import WEIGHTS
 from kd.look import look
-from kd.provenance import now
+from kd.records.provenance import now
 
 TRAININGS = ("train", "train_classifier")
 

@@ -225,7 +225,7 @@ def _tell(directory: Path, problem: str, number: int | None) -> None:
 
     SIGTERM is no failure of the run: somebody, or a preempting job, ended it.
     """
-    from kd.provenance import write_failure
+    from kd.records.provenance import write_failure
 
     print(f"error: {problem}", file=sys.stderr, flush=True)
     if number != signal.SIGTERM:

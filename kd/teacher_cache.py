@@ -26,8 +26,8 @@ from kd.common.files import sha256
 from kd.config import repeatable
 from kd.config.run import RESULTS, digest_of
 from kd.engine import bare
-from kd.inputs import VERSIONS
 from kd.observers import Batch, observe
+from kd.records.inputs import VERSIONS
 from kd.teacher_store import Disk, Maps, Memory, Store, bytes_of
 
 FOLDER = RESULTS / "teacher_outputs"

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import inputs, launch, provenance, run_lock
+from kd import launch, run_lock
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
@@ -30,6 +30,7 @@ from kd.engine import bare
 from kd.launch import per_process
 from kd.models import weights
 from kd.models.optimizers import fastest
+from kd.records import inputs, provenance
 from kd.teacher_cache import TeacherCaching
 from kd.validation import Validation
 

@@ -115,7 +115,7 @@ def test_the_record_has_the_code_that_a_training_began_with(
 ) -> None:
     """A pull in the middle changes nothing of what this process trains with."""
     commits = ["begun"]
-    monkeypatch.setattr("kd.provenance.commit", lambda: commits[-1])
+    monkeypatch.setattr("kd.records.provenance.commit", lambda: commits[-1])
     make_step = ResumableEpochLoop.run_iter
 
     def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:

@@ -16,7 +16,7 @@ from analysis.statistics import (
     summary,
     t_test,
 )
-from kd.evaluation import COCO_FIGURES
+from kd.evaluation.metrics import COCO_FIGURES
 from tests.tiny import REPOSITORY
 
 

@@ -11,7 +11,7 @@ import torch
 
 import kd.validation
 from kd.__main__ import main
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 from kd.launch import StopRequested
 from kd.models import weights
 from kd.train import train

@@ -15,7 +15,7 @@ from analysis.training_curves import records as logged
 from kd.common.files import read_json, write_text
 from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 from kd.methods.base import DETECTION
 from kd.term_scale import STEPS as PROBE_STEPS
 

@@ -25,8 +25,8 @@ from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
-from kd.provenance import commit, now
 from kd.reasons import duration
+from kd.records.provenance import commit, now
 
 LONG = 30
 """Rows from which a table that is wider than the window scrolls inside it."""

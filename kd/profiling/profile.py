@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd import provenance
 from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.common.timing import spread
@@ -16,6 +15,7 @@ from kd.config.run import read_config
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
+from kd.records import provenance
 from kd.term_scale import ratios
 
 Profile = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.subjects import Subject, read
 from kd.common.files import write_json, write_predictions
 from kd.config.library import Library
-from kd.evaluation import COCO_FIGURES
+from kd.evaluation.metrics import COCO_FIGURES
 
 Settings = dict[str, dict[str, Any]]
 

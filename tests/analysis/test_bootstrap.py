@@ -6,7 +6,7 @@ import pytest
 from analysis import bootstrap
 from analysis.bootstrap import average_precision, interval, rank, resample, tally
 from analysis.matching import match, pair
-from kd.evaluation import evaluate
+from kd.evaluation.metrics import evaluate
 from tests.scenes import coco, detection, random_input, repeated
 
 CAT = 3

@@ -10,7 +10,7 @@ from analysis.statistics import seeds_needed
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 from tests.tiny import edit, make_project
 
 

@@ -8,14 +8,14 @@ import pytest
 from analysis import outcomes
 from analysis.outcomes import read_arrays
 from analysis.resampled import FIGURES, gain_interval
-from kd import inputs
 from kd.__main__ import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.config.compose import split_config
 from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
-from kd.measure import read_detections, truth_of
+from kd.evaluation.evaluate import read_detections, truth_of
+from kd.records import inputs
 from tests.analysis.fakes import write_detections, write_run
 from tests.scenes import reference, repeated
 from tests.tiny import CLASSES, make_project

@@ -6,7 +6,7 @@ import pytest
 from analysis.bootstrap import COCO_RECALLS, resample
 from analysis.outcomes import Matched
 from analysis.resampled import FIGURES, figures
-from kd.evaluation import evaluate
+from kd.evaluation.metrics import evaluate
 from tests.scenes import coco, detection, random_input, reference, repeated
 
 CAT, DOG = 3, 6
@@ -14,7 +14,8 @@ SQUARE, FAR = (0, 0, 10, 10), (50, 50, 10, 10)
 
 
 def naive(truth, found, counts):
-    """Return AP and AP50 by pycocotools and VOC07 by ``kd.evaluation`` of repeated images."""
+    """Return AP and AP50 by pycocotools and VOC07 by ``kd.evaluation.metrics`` of repeated
+    images."""
     scene, results = repeated(truth, found, counts)
     names = [category["name"] for category in truth["categories"]]
     stats = reference(scene, results, names).stats

@@ -11,7 +11,7 @@ import pytest
 from kd.data.check import Report, check
 from kd.data.entry import Dataset
 from kd.data.readers import class_names, read_split
-from kd.measure import coco_results, figures
+from kd.evaluation.evaluate import coco_results, figures
 from tests.data.conftest import HEIGHT, WIDTH, voc_page
 
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]

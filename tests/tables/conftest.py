@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.tables import RowSpec, build
-from kd.evaluation import COCO_FIGURES
+from kd.evaluation.metrics import COCO_FIGURES
 
 DIFFERS = "2x schedule & a trained student (50% of its layers)"
 REMARK = "quoted from Table 6 of another paper"

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from analysis.planning import figures
 from kd.common.errors import UserError
 from kd.common.files import printable
-from kd.inputs import VERSIONS
+from kd.records.inputs import VERSIONS
 from kd.workflow.workflow import Workflow
 
 try:

@@ -20,7 +20,7 @@ from kd.config.run import Run
 from kd.data.check import Counts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
-from kd.measure import coco_results, figures
+from kd.evaluation.evaluate import coco_results, figures
 from tests.conftest import CONFIGS, tiny
 from tests.data.odd.coco import coco
 

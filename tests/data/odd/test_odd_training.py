@@ -8,7 +8,7 @@ import yaml
 
 from kd.config.library import Library
 from kd.data.check import Report, check
-from kd.evaluation import Metrics
+from kd.evaluation.metrics import Metrics
 from tests.data.odd.coco import OddDataset, OddImage, OddSplit, coco, voc
 from tests.tiny import STUDENT, make_project, write_run
 
@@ -80,8 +80,8 @@ def project(
 
 
 def test_an_odd_data_set_trains_and_is_measured(project: Report, quiet_mmdet: None) -> None:
-    from kd.measure import measure
-    from kd.predict import predict
+    from kd.evaluation.evaluate import measure
+    from kd.evaluation.predict import predict
     from kd.train import train
 
     assert project.usable, project.describe()

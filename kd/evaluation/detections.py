@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from kd.common.errors import UserError, suggest
-from kd.voc_map import Flags, Floats, Found, Integers, Truth
+from kd.evaluation.voc import Flags, Floats, Found, Integers, Truth
 
 
 class Detection(TypedDict):
@@ -84,7 +84,8 @@ def read(
 def by_class(
     objects: Objects, found: Detections, classes: int
 ) -> Iterator[tuple[Truth, Found, Integers]]:
-    """Yield each class as ``kd.voc_map`` takes it, and its detections' positions in the list."""
+    """Yield each class as ``kd.evaluation.voc`` takes it, and its detections' positions in the
+    list."""
     ignored, true_box, found_box = objects.voc_ignored, objects.xyxy, found.xyxy
     for wanted, given in zip(_groups(objects, classes), _groups(found, classes), strict=True):
         truth = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])

@@ -11,15 +11,15 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Subset
 
 import kd.runtime  # noqa: F401
-from kd import inputs
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.run import read_config
 from kd.data.sampling import build
-from kd.measure import DETECTIONS
+from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
+from kd.records import inputs
 
 PRINT_EVERY = 10.0
 

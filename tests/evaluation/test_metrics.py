@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kd.common.errors import UserError
-from kd.evaluation import COCO_FIGURES, Metrics, evaluate
+from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
 from tests.scenes import coco, detection, random_input, reference
 
 TOLERANCE = 1e-12
@@ -238,7 +238,7 @@ def test_metrics_survive_json(tmp_path):
 
 def test_nothing_is_printed_and_nothing_heavy_is_imported():
     code = (
-        "import sys, kd.evaluation as e\n"
+        "import sys, kd.evaluation.metrics as e\n"
         "t = {'images': [{'id': 1}], 'categories': [{'id': 1, 'name': 'a'}], 'annotations': []}\n"
         "e.evaluate(t, [], ['a'])\n"
         "assert not {'torch', 'pycocotools', 'pandas', 'mmdet'} & set(sys.modules)\n"

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from analysis import likeness, resampled
-from kd import inputs
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
-from kd.measure import measure
+from kd.evaluation.evaluate import measure
+from kd.evaluation.predict import predict
 from kd.models import weights
-from kd.predict import predict
+from kd.records import inputs
 from kd.train import train
 from tests.test_resume import interrupted_before
 from tests.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run

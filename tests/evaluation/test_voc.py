@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd.voc_map import Found, Truth, average_precision, judge, pairwise_iou
+from kd.evaluation.voc import Found, Truth, average_precision, judge, pairwise_iou
 
 BOX = [10.0, 10.0, 29.0, 29.0]
 FAR = [100.0, 100.0, 119.0, 119.0]

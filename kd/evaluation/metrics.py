@@ -18,10 +18,10 @@ from typing import Any, Self
 import numpy as np
 from hotcoco import COCO, COCOeval
 
-from kd.columns import Detection, Detections, Objects, by_class, read
 from kd.common.files import read_json
 from kd.common.schema import Part
-from kd.voc_map import Floats, Precision, average_precision
+from kd.evaluation.detections import Detection, Detections, Objects, by_class, read
+from kd.evaluation.voc import Floats, Precision, average_precision
 
 
 class ClassMetrics(Part):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd.provenance import environment, reason
+from kd.records.provenance import environment, reason
 
 
 def test_a_reason_names_a_file_as_seen_from_here(

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from kd import inputs
 from kd.classifiers import evaluation as classifiers
-from kd.columns import Detection
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_json
 from kd.config.library import Library
 from kd.config.run import read_config
 from kd.data.readers import GroundTruth, read_split
-from kd.evaluation import Metrics, evaluate
+from kd.evaluation.detections import Detection
+from kd.evaluation.metrics import Metrics, evaluate
+from kd.records import inputs
 
 DETECTIONS = "detections.json.gz"
 

@@ -1,0 +1,1 @@
+"""Evaluation: predictions, detections as columns, COCO and VOC metrics."""
