@@ -67,7 +67,7 @@ def _asked(process: Connection) -> Step:
 
 
 def _serve(pipe: Connection, case: tuple[str, int, int, str], keeps: bool) -> None:
-    from kd import allocator
+    from kd.training import allocator
 
     if not keeps:
         allocator.keep_freed_memory = lambda: False

@@ -33,7 +33,7 @@ from kd.config.library import Library
 from kd.config.run import Run
 from kd.data.builtin.shapes import generate
 from kd.data.sampling import EpochSampler, build
-from kd.train import build_runner
+from kd.training.train import build_runner
 
 MOST = 1.03
 STAGES = ("before_train_iter", "after_train_iter")

@@ -162,13 +162,13 @@ def inside(run: str) -> None:
         import mmengine.runner
     with ledger.of("mmdet, mmcv, torchvision"):
         import kd.runtime
-    import kd.train
-    from kd.distiller import Distiller
-    from kd.engine import ResumableEpochLoop
+    import kd.training.train
+    from kd.training.distiller import Distiller
+    from kd.training.loop import ResumableEpochLoop
 
-    ledger.watch(kd.train, "build_runner", "runner and student")
+    ledger.watch(kd.training.train, "build_runner", "runner and student")
     ledger.watch(Distiller, "__init__", "runner and student")
-    ledger.watch(sys.modules["kd.distiller"], "load_detector", "teacher and its weights")
+    ledger.watch(sys.modules["kd.training.distiller"], "load_detector", "teacher and its weights")
     runner = mmengine.runner.Runner
     ledger.watch(runner, "build_train_loop", "annotations")
     ledger.watch(runner, "build_optim_wrapper", "optimiser")

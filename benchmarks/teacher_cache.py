@@ -34,7 +34,7 @@ from kd.data.builtin.shapes import generate
 from kd.data.sampling import build
 from kd.models import weights
 from kd.profiling.trainee import Trainee, bare
-from kd.teacher_cache import Shown, TeacherCache
+from kd.training.teacher_cache import Shown, TeacherCache
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}
 METHODS = ("rm", "pfi")

@@ -31,9 +31,9 @@ from kd.config.library import Library
 from kd.config.parts import Study
 from kd.config.plan import _Planner
 from kd.config.run import Run
-from kd.engine import bare
 from kd.methods.base import DETECTION
-from kd.train import build_runner
+from kd.training.loop import bare
+from kd.training.train import build_runner
 
 STEPS = 25
 """Steps from one probe to the next."""

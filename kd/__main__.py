@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kd import launch
 from kd.arguments import parser
 from kd.common.errors import UserError
 from kd.config.library import Library
+from kd.training import launch
 
 UNREAD = 128 + signal.SIGPIPE
 """Exit status where the output's reader is gone: that of a program that SIGPIPE ends."""
@@ -223,7 +223,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.processes > 1 and "RANK" not in os.environ:
         return launch.launch(options.run, options.processes, options.arguments)
     _prepare(options.threads)
-    from kd.train import train
+    from kd.training.train import train
 
     try:
         train(

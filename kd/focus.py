@@ -10,10 +10,10 @@ import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
 from kd.config.run import read_config
 from kd.data.sampling import build
-from kd.distiller import Distiller
 from kd.methods.base import Focus
 from kd.observers import observe
 from kd.probe import Probe, shown
+from kd.training.distiller import Distiller
 
 
 @dataclass(frozen=True)

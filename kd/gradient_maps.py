@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd.distiller import Distiller
 from kd.methods.ops.masks import object_mask
 from kd.observers import Batch, Observation, Progress, observe
 from kd.probe import Probe
+from kd.training.distiller import Distiller
 
 SETTLED = Progress(step=sys.maxsize)
 """When the warm-ups of methods are over, and their decays have not begun."""

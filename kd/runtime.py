@@ -3,8 +3,8 @@
 import sys
 import warnings
 
-from kd import allocator
 from kd.models import mmcv_ops
+from kd.training import allocator
 
 allocator.keep_freed_memory()
 mmcv_ops.install()
@@ -23,9 +23,9 @@ import kd.classifiers.model  # noqa: E402
 import kd.data.loader  # noqa: E402
 import kd.data.mmdet_datasets  # noqa: E402
 import kd.data.sampling  # noqa: E402
-import kd.distiller  # noqa: E402
-import kd.engine  # noqa: E402
 import kd.models.backbones  # noqa: E402
 import kd.models.heads  # noqa: E402
 import kd.models.imagenet  # noqa: E402
 import kd.models.optimizers  # noqa: E402, F401
+import kd.training.distiller  # noqa: E402
+import kd.training.loop  # noqa: E402

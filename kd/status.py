@@ -11,10 +11,11 @@ from snakemake_executor_plugin_submitit.ledger import Entry
 from snakemake_executor_plugin_submitit.slurm import Queued
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from kd import reasons, run_lock
+from kd import reasons
 from kd.config.compose import WEIGHTS
 from kd.look import FOLDERS, Look, Target, content
 from kd.reasons import ENDED, PENDING, REQUEUED, RUNNING
+from kd.training import run_lock
 
 FRESH = 120
 """Seconds without a word or a sign of life after which a training outside Slurm is taken for

@@ -221,8 +221,8 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     import torch
     from torch import nn
 
-    from kd.distiller import Distiller
     from kd.observers import Channels, DenseObservation
+    from kd.training.distiller import Distiller
 
     detector, data = build(), batch()
     labelled = DenseObservation(detector, data, frozen=True)
@@ -268,7 +268,7 @@ def ballast(monkeypatch: pytest.MonkeyPatch) -> int:
     """
     import torch
 
-    from kd.distiller import Distiller
+    from kd.training.distiller import Distiller
 
     size, distillation = 2**26, Distiller.distillation
 

@@ -10,7 +10,7 @@ from analysis.focus import draw, plot
 from kd.common.errors import UserError
 from kd.focus import View, view
 from kd.methods.base import Focus
-from kd.train import train
+from kd.training.train import train
 
 MEAN, STD = np.array([120.0, 110.0, 100.0]), np.array([50.0, 60.0, 70.0])
 

@@ -16,7 +16,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.failures import record_failures
 from kd.reasons import duration, seconds, why_pending
-from kd.run_lock import FILE, held
+from kd.training.run_lock import FILE, held
 from tests.test_imports import COMMAND_LINE, heavy_modules
 from tests.tiny import DISTILLED, STUDENT, TEACHER, make_project
 

@@ -17,7 +17,7 @@ from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder
 from kd.evaluation.metrics import Metrics
 from kd.methods.base import DETECTION
-from kd.term_scale import STEPS as PROBE_STEPS
+from kd.training.term_scale import STEPS as PROBE_STEPS
 
 FOLDER = Path("docs/evidence")
 ORIGIN = (

@@ -12,7 +12,7 @@ from kd.config.library import Library
 from kd.config.run import Run
 from kd.config.terms import resolve
 from kd.models import weights
-from kd.train import build_runner
+from kd.training.train import build_runner
 
 WHERE = "benchmarks/peers"
 STUDENT = Run(

@@ -105,7 +105,8 @@ class Method(Part):
 
         ``student``: its kd.observers.Observation, after its own losses were computed;
         ``teacher``: an observation, a kd.classifiers.teacher.ClassifierTeacher, or None, as
-        ``needs`` says. ``kd.image_groups`` calls it for a batch, or for each group of images.
+        ``needs`` says. ``kd.training.image_groups`` calls it for a batch, or for each group of
+        images.
         """
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ from kd.profiling import memory
 from kd.profiling.clock import Clock
 from kd.profiling.parts import OTHER, charged, in_order
 from kd.profiling.replay import Replay, recording
-from kd.profiling.synchronisations import watching
+from kd.profiling.synchronizations import watching
 from kd.profiling.trainee import Trainee
 
 Parts = dict[str, float]

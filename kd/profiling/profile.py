@@ -16,7 +16,7 @@ from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee, bare
 from kd.records import provenance
-from kd.term_scale import ratios
+from kd.training.term_scale import ratios
 
 Profile = dict[str, Any]
 """What ``profile.json`` holds; docs/profiling.md says what each entry is."""

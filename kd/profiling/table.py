@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.profiling.parts import DATA, in_order
-from kd.term_scale import HIGH, LOW
+from kd.training.term_scale import HIGH, LOW
 
 Profile = dict[str, Any]
 

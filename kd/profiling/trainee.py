@@ -17,7 +17,7 @@ from kd.data.sampling import seed_everything
 from kd.models.weights import load_strictly
 from kd.observers import Progress
 from kd.profiling.parts import student_of
-from kd.train import build_runner
+from kd.training.train import build_runner
 
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
 RATE = 1e-6

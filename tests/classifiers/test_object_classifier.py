@@ -21,10 +21,10 @@ from kd.common.errors import UserError
 from kd.config.classifiers import ClassifierRun, compose_classifier
 from kd.config.library import Library
 from kd.models import imagenet, weights
-from kd.train import train
+from kd.training.train import train
 from tests.test_imports import COMMAND_LINE, heavy_modules
-from tests.test_resume import assert_same, interrupted_before
 from tests.tiny import CLASSES, REPOSITORY, copy_run, edit
+from tests.training.test_resume import assert_same, interrupted_before
 from tests.workflow.test_workflow import snakemake
 
 torch.set_num_threads(1)

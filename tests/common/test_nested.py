@@ -51,7 +51,7 @@ def test_narrow_images_in_half_precision_are_refused_at_any_depth(tmp_path: Path
     """VOC 2007 and 2012 are joined: their pipelines lie two levels down."""
     import torch
 
-    from kd.train import _check_precision
+    from kd.training.train import _check_precision
 
     if torch.cuda.is_available():
         pytest.skip("a GPU computes them well")

@@ -249,7 +249,7 @@ def checkpoint() -> Iterator[Path]:
 
 def test_a_published_checkpoint_takes_the_place_of_training(checkpoint: Path) -> None:
     from kd.models import weights
-    from kd.train import train
+    from kd.training.train import train
 
     trained = row_of(planned(), "retinanet", "teacher").runs[0]
     teach_by(str(checkpoint), sha256(checkpoint))
@@ -271,7 +271,7 @@ def test_a_published_checkpoint_takes_the_place_of_training(checkpoint: Path) ->
 
 
 def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
-    from kd.train import train
+    from kd.training.train import train
 
     teach_by(str(checkpoint), "0" * 64)
     teacher = row_of(planned(), "retinanet", "teacher").runs[0]
@@ -284,7 +284,7 @@ def test_a_checkpoint_of_another_content_is_refused(checkpoint: Path) -> None:
 
 def test_a_checkpoint_of_classes_in_another_order_is_refused(checkpoint: Path) -> None:
     from kd.models import weights
-    from kd.train import train
+    from kd.training.train import train
 
     classes = row_of(planned(), "retinanet", "teacher").runs[0].config["test_dataloader"]
     names = classes["dataset"]["metainfo"]["classes"]

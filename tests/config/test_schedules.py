@@ -115,7 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict
     """Return teacher, student and distilled student by normalisation, trained in one process."""
     import torch
 
-    from kd.train import train
+    from kd.training.train import train
 
     torch.set_num_threads(1)
     found: dict[str, dict[str, Path]] = {}

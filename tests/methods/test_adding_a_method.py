@@ -10,7 +10,7 @@ import yaml
 import kd.methods
 from kd.config.applicability import describe, matrix
 from kd.config.library import Library
-from kd.train import train
+from kd.training.train import train
 from tests.conftest import CONFIGS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-method.md").read_text()

@@ -24,8 +24,8 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     import torch
     from torch import nn
 
-    from kd.distiller import Distiller
     from kd.observers import Progress, channels_of, observe
+    from kd.training.distiller import Distiller
 
     terms = resolve(method, {}, detector, LIBRARY, "amp")
     model, data = build(detector), replace(batch(), progress=Progress(10_000, 0, 12))

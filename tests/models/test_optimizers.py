@@ -15,10 +15,10 @@ from kd.config.library import Library
 from kd.config.terms import method_of, resolve, teachers
 from kd.models import weights
 from kd.models.optimizers import PreciseOptimWrapper, fastest
-from kd.train import build_runner, train
+from kd.training.train import build_runner, train
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
-from tests.test_resume import assert_same, change, interrupted_before, log
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
+from tests.training.test_resume import assert_same, change, interrupted_before, log
 
 TOLERANCE = {"bfloat16": 0.1, "float16": 0.05}
 """How far losses may be from those of float32 after twelve steps, relative."""
@@ -158,8 +158,8 @@ def test_terms_of_networks_that_run_in_bfloat16(method, detector, build, batch, 
     from torch import nn
 
     from kd.classifiers.teacher import ClassifierTeacher
-    from kd.distiller import Distiller
     from kd.observers import Progress, channels_of, observe
+    from kd.training.distiller import Distiller
 
     terms = resolve(method, {}, detector, LIBRARY, "precision")
     student, teacher = (

@@ -22,9 +22,9 @@ from kd.evaluation.evaluate import measure
 from kd.evaluation.predict import predict
 from kd.models import weights
 from kd.records import inputs
-from kd.train import train
-from tests.test_resume import interrupted_before
+from kd.training.train import train
 from tests.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run
+from tests.training.test_resume import interrupted_before
 
 DATASET = "configs/datasets/shapes-tiny.yaml"
 ANNOTATIONS = Path("data/shapes-tiny/annotations")

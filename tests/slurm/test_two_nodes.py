@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from kd.models.weights import read_state
-from kd.train import train
+from kd.training.train import train
 from tests.slurm.conftest import Case
 from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY
-from tests.test_distributed import SAME, freeze_statistics
-from tests.test_resume import assert_same, change, logged
 from tests.tiny import DISTILLED, STUDENT, copy_run, edit, make_project, write_run
+from tests.training.test_distributed import SAME, freeze_statistics
+from tests.training.test_resume import assert_same, change, logged
 
 pytestmark = [pytest.mark.slurm_full, pytest.mark.usefixtures("quiet_mmdet")]
 EPOCHS, STEPS, MIDDLE = 10, 60, 15

@@ -23,7 +23,7 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 def alone() -> Iterator[None]:
     """Restrict sums and counts to this process, as if no other one existed.
 
-    ``kd.image_groups`` computes the losses of a group of images so.
+    ``kd.training.image_groups`` computes the losses of a group of images so.
     """
     token = _alone.set(True)
     try:

@@ -82,7 +82,7 @@ def project(
 def test_an_odd_data_set_trains_and_is_measured(project: Report, quiet_mmdet: None) -> None:
     from kd.evaluation.evaluate import measure
     from kd.evaluation.predict import predict
-    from kd.train import train
+    from kd.training.train import train
 
     assert project.usable, project.describe()
     run = write_run(STUDENT)

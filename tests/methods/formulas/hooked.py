@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from kd.config.run import Run
-from kd.train import build_runner
+from kd.training.train import build_runner
 
 EXTRACTOR = "roi_head.bbox_roi_extractor"
 DENSE = ("backbone", "neck", "bbox_head.retina_cls", "bbox_head.retina_reg")

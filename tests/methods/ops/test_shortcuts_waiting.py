@@ -9,7 +9,7 @@ from torch import nn
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.observers import channels_of, observe
-from kd.profiling.synchronisations import synchronisations
+from kd.profiling.synchronizations import synchronisations
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)

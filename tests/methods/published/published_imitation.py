@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.image_groups import grouped_losses
 from kd.methods.base import Method
 from kd.methods.ops.masks import object_masks
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
+from kd.training.image_groups import grouped_losses
 from tests.conftest import CONFIGS
 from tests.methods.published.golden_data import Port
 

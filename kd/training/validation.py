@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
 from kd.config.library import Library
-from kd.engine import Checkpoints, agreed, bare, run_directory, truncate
 from kd.evaluation.evaluate import coco_results, figures, truth_of
 from kd.evaluation.predict import detections, split_batches
-from kd.launch import StopRequested
+from kd.training.launch import StopRequested
+from kd.training.loop import Checkpoints, agreed, bare, run_directory, truncate
 
 FILE = "validation.jsonl"
 

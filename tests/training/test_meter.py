@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import kd.runtime  # noqa: F401
-from kd.engine import ResumableEpochLoop
-from kd.meter import Meter, Spent
 from kd.models import weights
-from kd.train import train
-from tests.test_resume import assert_same, interrupted_before
+from kd.training.loop import ResumableEpochLoop
+from kd.training.meter import Meter, Spent
+from kd.training.train import train
 from tests.tiny import STUDENT, copy_run, make_project, write_run
+from tests.training.test_resume import assert_same, interrupted_before
 
 STEPS = 12
 
@@ -43,7 +43,7 @@ class Driver:
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Return the time that the meter sees."""
     shown = {"now": 100.0}
-    monkeypatch.setattr("kd.meter.time.monotonic", lambda: shown["now"])
+    monkeypatch.setattr("kd.training.meter.time.monotonic", lambda: shown["now"])
     return shown
 
 
@@ -126,7 +126,7 @@ def on_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
         make_step(loop, *arguments)
 
     monkeypatch.setattr(ResumableEpochLoop, "run_iter", run_iter)
-    monkeypatch.setattr("kd.engine.gpus_in_use", lambda: ["a"])
+    monkeypatch.setattr("kd.training.loop.gpus_in_use", lambda: ["a"])
     return driver
 
 
@@ -184,7 +184,7 @@ def test_looking_at_ap_takes_no_energy_of_the_training(
     whole: Path, on_gpu: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copy_run(whole, "looking")
-    look = "kd.validation.Validation._detections"
+    look = "kd.training.validation.Validation._detections"
 
     def detections(self: Any, runner: Any, step: int) -> list[Any]:
         on_gpu.counters["a"] += 900_000

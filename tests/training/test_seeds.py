@@ -20,9 +20,9 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
 from kd.data.sampling import EpochSampler
-from kd.engine import SeedEachStep
 from kd.models import weights
-from kd.train import build_runner
+from kd.training.loop import SeedEachStep
+from kd.training.train import build_runner
 from tests.tiny import REPOSITORY, edit, make_project
 
 METHODS = ["fgfi", "fkd", "defeat"]
@@ -157,7 +157,7 @@ def test_every_module_that_draws_at_random_is_in_the_list_of_what_a_seed_decides
     section = page.split("## What a seed decides")[1].split("\n## ")[0]
     listed = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
     plans = {"kd/config/plan.py"}  # the teacher's seed is chosen, not drawn
-    seeds = {"kd/engine.py"}  # seeds the draws of mmdet
+    seeds = {"kd/training/loop.py"}  # seeds the draws of mmdet
     assert modules_that_draw() - ELSEWHERE.keys() == listed - plans - seeds
 
 

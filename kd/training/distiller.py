@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.config.terms import method_of
 from kd.data.sampling import mix
-from kd.image_groups import grouped_losses
 from kd.methods.base import DETECTION, Losses
 from kd.models.weights import load_detector
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
+from kd.training.image_groups import grouped_losses
 
 
 @MODELS.register_module()
@@ -53,7 +53,7 @@ class Distiller(BaseModel):
             torch.manual_seed(mix(seed, 0))  # later numbers are those of steps
             self.adapters = self._adapters()
         self.teacher_cache: Any = None
-        """Answers for the detector that teaches: kd.teacher_cache.TeacherCache."""
+        """Answers for the detector that teaches: kd.training.teacher_cache.TeacherCache."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         self.probed: dict[str, list[float]] | None = None

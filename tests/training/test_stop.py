@@ -13,10 +13,9 @@ import torch
 
 import kd.runtime
 from kd.__main__ import main
-from kd.engine import ResumableEpochLoop
 from kd.models import weights
-from kd.train import train
-from tests.test_resume import STEPS, assert_same, checkpoints, digest
+from kd.training.loop import ResumableEpochLoop
+from kd.training.train import train
 from tests.tiny import (
     DISTILLED,
     STUDENT,
@@ -27,6 +26,7 @@ from tests.tiny import (
     unexpected,
     write_run,
 )
+from tests.training.test_resume import STEPS, assert_same, checkpoints, digest
 
 STOPPED = 75
 NO_SMALL_DISK = "this user cannot mount a small disk; run `make test` as root, who may mount"

@@ -16,7 +16,6 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.runtime  # noqa: F401
-from kd import launch, run_lock
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
@@ -26,13 +25,14 @@ from kd.config.library import Library
 from kd.config.run import read_config
 from kd.data.check_report import read_report
 from kd.data.loader import quick
-from kd.engine import bare
-from kd.launch import per_process
 from kd.models import weights
 from kd.models.optimizers import fastest
 from kd.records import inputs, provenance
-from kd.teacher_cache import TeacherCaching
-from kd.validation import Validation
+from kd.training import launch, run_lock
+from kd.training.launch import per_process
+from kd.training.loop import bare
+from kd.training.teacher_cache import TeacherCaching
+from kd.training.validation import Validation
 
 WRAPPER = {
     "type": "MMDistributedDataParallel",

@@ -25,10 +25,10 @@ from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.config import repeatable
 from kd.config.run import RESULTS, digest_of
-from kd.engine import bare
 from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
-from kd.teacher_store import Disk, Maps, Memory, Store, bytes_of
+from kd.training.loop import bare
+from kd.training.teacher_store import Disk, Maps, Memory, Store, bytes_of
 
 FOLDER = RESULTS / "teacher_outputs"
 MEGABYTE = 1_000_000

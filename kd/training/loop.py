@@ -26,13 +26,13 @@ from torch import Tensor, nn, tensor, uint8
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.data.sampling import mix, seed_everything
-from kd.launch import STOP_FILE, StopRequested
-from kd.meter import Meter, Spent, gpus_in_use
 from kd.models import weights
 from kd.observers import Progress
 from kd.records import inputs
-from kd.term_scale import STEPS as PROBE_STEPS
-from kd.term_scale import TermScale, warning
+from kd.training.launch import STOP_FILE, StopRequested
+from kd.training.meter import Meter, Spent, gpus_in_use
+from kd.training.term_scale import STEPS as PROBE_STEPS
+from kd.training.term_scale import TermScale, warning
 
 KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}

@@ -29,7 +29,7 @@ from tests.tiny import (
 def project(tmp_path_factory: pytest.TempPathFactory, quiet_mmdet: None) -> Iterator[None]:
     """Work in a tiny project that has a trained teacher."""
     import kd.runtime  # noqa: F401
-    from kd.train import train
+    from kd.training.train import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))

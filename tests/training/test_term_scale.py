@@ -14,8 +14,8 @@ from kd.config.run import Run
 from kd.methods.pfi import PredictionGuidedImitation
 from kd.profiling.profile import Extent, profile
 from kd.profiling.table import describe
-from kd.term_scale import FIRST, STEPS, TermScale, Verdict, ratios, warning
-from kd.train import build_runner
+from kd.training.term_scale import FIRST, STEPS, TermScale, Verdict, ratios, warning
+from kd.training.train import build_runner
 
 torch.set_num_threads(1)
 

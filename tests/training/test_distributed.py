@@ -13,7 +13,6 @@ import pytest
 from kd.config.terms import resolve
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.conftest import NECKS
-from tests.test_resume import change
 from tests.tiny import (
     DISTILLED,
     REPOSITORY,
@@ -26,6 +25,7 @@ from tests.tiny import (
     unexpected,
     write_run,
 )
+from tests.training.test_resume import change
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
 OF_A_PROCESS = {"defeat_voc", "fgfi_defeat"}
@@ -185,7 +185,7 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Work in a tiny project that has a trained teacher."""
     import kd.runtime  # noqa: F401
-    from kd.train import train
+    from kd.training.train import train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
@@ -197,7 +197,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
 def test_two_processes_train_to_the_weights_of_one(name: str, project: None) -> None:
     from kd.models.weights import read_state
-    from kd.train import train
+    from kd.training.train import train
 
     start, alone, shared = (copy_run(write_run(name), each) for each in ("start", "one", "two"))
     for run in (start, alone, shared):

@@ -12,11 +12,11 @@ from mmengine.runner import Runner
 import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
 from kd.config.run import Run
-from kd.distiller import Distiller, gradient_norms
-from kd.engine import NonFiniteLossError
 from kd.models import weights
 from kd.observers import Batch, Progress
-from kd.train import build_runner
+from kd.training.distiller import Distiller, gradient_norms
+from kd.training.loop import NonFiniteLossError
+from kd.training.train import build_runner
 from tests.states import State, changed, copied
 
 torch.set_num_threads(1)

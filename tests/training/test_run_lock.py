@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from kd import run_lock
-from kd.launch import FAILURE
-from kd.run_lock import FILE, TakenError, held, sign_of_life
+from kd.training import run_lock
+from kd.training.launch import FAILURE
+from kd.training.run_lock import FILE, TakenError, held, sign_of_life
 from tests.tiny import REPOSITORY, STUDENT, kd, make_project, write_run
 
 HOLD = """
 import sys
 from pathlib import Path
-from kd.run_lock import held
+from kd.training.run_lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

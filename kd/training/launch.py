@@ -102,7 +102,7 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
     Of a process that failed the status is passed on; one that was killed is told in a line. A
     process that stops on request ends with 0, for srun ends the others at any other status.
     """
-    from kd import run_lock
+    from kd.training import run_lock
 
     config = read_config(directory)
     if "train_dataloader" in config:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kd.__main__ import main
-from kd.launch import FAILURE, forget_failures
+from kd.training.launch import FAILURE, forget_failures
 from tests.processes import until
-from tests.test_resume import change, logged
 from tests.tiny import STUDENT, copy_run, kd, make_project, write_run
+from tests.training.test_resume import change, logged
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,7 +133,7 @@ def test_what_a_process_of_this_start_failed_of_outlives_the_first_process(
     """A process that is faster than the first one has failed before that begins."""
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    from kd.train import _recorded
+    from kd.training.train import _recorded
 
     assert isinstance(_recorded(tmp_path, ValueError("no GPU")), ValueError)
     monkeypatch.setenv("RANK", "0")

@@ -13,11 +13,11 @@ from mmdet.structures import DetDataSample
 import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
 from kd.config.run import Run
-from kd.engine import ResumableEpochLoop
 from kd.models import weights
 from kd.observers import Batch, observe
-from kd.teacher_cache import FOLDER, Shown, TeacherCache, amount
-from kd.train import build_runner
+from kd.training.loop import ResumableEpochLoop
+from kd.training.teacher_cache import FOLDER, Shown, TeacherCache, amount
+from kd.training.train import build_runner
 from tests.states import changed
 from tests.tiny import edit
 

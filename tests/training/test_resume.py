@@ -17,9 +17,9 @@ import torch
 
 import kd.runtime
 from kd.__main__ import main
-from kd.engine import ResumableEpochLoop
 from kd.models import weights
-from kd.train import train
+from kd.training.loop import ResumableEpochLoop
+from kd.training.train import train
 from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, python, write_run
 
 STEPS_PER_EPOCH, STEPS = 6, 12

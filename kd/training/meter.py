@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from mmengine.dist import all_gather_object
 
-from kd.energy import counters
+from kd.training.energy import counters
 
 
 class Spent(NamedTuple):

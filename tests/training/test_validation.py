@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-import kd.validation
+import kd.training.validation
 from kd.__main__ import main
 from kd.evaluation.metrics import Metrics
-from kd.launch import StopRequested
 from kd.models import weights
-from kd.train import train
+from kd.training.launch import StopRequested
+from kd.training.train import train
 from tests.processes import PATIENCE
-from tests.test_resume import assert_same
 from tests.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
 from tests.tiny import kd as started
+from tests.training.test_resume import assert_same
 
 EPOCH, STEPS = 1, 6
 """The last epoch but one of the tiny schedule, and its last step."""
@@ -79,7 +79,7 @@ def test_a_stop_meanwhile_loses_no_step_and_no_figure(
     plain: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = tmp_path / "stop"
-    detect = kd.validation.detections
+    detect = kd.training.validation.detections
 
     def asked_to_stop(detector: Any, batch: Any) -> list[dict[str, Any]]:
         stop.touch()
@@ -87,7 +87,7 @@ def test_a_stop_meanwhile_loses_no_step_and_no_figure(
 
     with monkeypatch.context() as patch:
         patch.setenv("SNAKEMAKE_STOP_FILE", str(stop))
-        patch.setattr(kd.validation, "detections", asked_to_stop)
+        patch.setattr(kd.training.validation, "detections", asked_to_stop)
         with pytest.raises(StopRequested, match=f"step {STEPS} of"):
             train(run, val_interval=1)
     assert not (run / "validation.jsonl").exists()

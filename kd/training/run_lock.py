@@ -17,8 +17,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from kd import launch
 from kd.common.errors import UserError
+from kd.training import launch
 
 FILE = ".training"
 BEAT = 15.0

@@ -1,0 +1,1 @@
+"""Training: the distiller, the loop and its hooks, launching, resuming, validation."""
