@@ -181,7 +181,7 @@ def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], dete
 
 
 def _count(charged: measure.Charged, data: Any) -> int:
-    return sum(each.total() for each in charged.synchronisations(data).values())
+    return sum(each.total() for each in charged.synchronizations(data).values())
 
 
 def _threads(options: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from kd.arguments import parser
+from kd.cli.arguments import parser
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.training import launch
@@ -155,15 +155,15 @@ def _analyse(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from kd.board import show
-    from kd.look import Asked
+    from kd.monitoring.queue import Asked
+    from kd.monitoring.table import show
 
     asked = Asked(options.study, options.scale, options.seeds, options.tables, options.all)
     show(asked, options.json, options.watch)
 
 
 def _logs(options: argparse.Namespace) -> None:
-    from kd.logs import follow
+    from kd.monitoring.logs import follow
 
     follow(options.run, options.lines, not options.no_follow)
 

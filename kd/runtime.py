@@ -26,6 +26,6 @@ import kd.data.sampling  # noqa: E402
 import kd.models.backbones  # noqa: E402
 import kd.models.heads  # noqa: E402
 import kd.models.imagenet  # noqa: E402
-import kd.models.optimizers  # noqa: E402, F401
+import kd.models.optimizers  # noqa: E402
 import kd.training.distiller  # noqa: E402
-import kd.training.loop  # noqa: E402
+import kd.training.loop  # noqa: E402, F401

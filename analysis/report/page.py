@@ -20,12 +20,12 @@ from analysis.publish import PARTIAL, results
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
-from kd.board import summary as in_words
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
-from kd.reasons import duration
+from kd.monitoring.slurm_reasons import duration
+from kd.monitoring.table import summary as in_words
 from kd.records.provenance import commit, now
 
 LONG = 30

@@ -11,10 +11,19 @@ from analysis.statistics import POINTS, Metric
 from kd.config.classifiers import ClassifierRun
 from kd.config.plan import Plan
 from kd.config.run import Run
-from kd.look import Target, content, look
-from kd.reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
+from kd.monitoring.queue import Target, content, look
+from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
+from kd.monitoring.status import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    SUBMITTED,
+    UNSTARTED,
+    WAITING,
+    Status,
+    survey,
+)
 from kd.resources.usage import JOULES
-from kd.status import DONE, FAILED, INTERRUPTED, SUBMITTED, UNSTARTED, WAITING, Status, survey
 
 LOG_LINES = 8
 LINE_LENGTH = 400

@@ -36,7 +36,7 @@ def compose(
         run.detector, run.student, len(classes), schedule.init, scale, library, where
     )
     if schedule.norm == "SyncBN":
-        model["backbone"] = _synchronised(model["backbone"], run, where)
+        model["backbone"] = _synchronized(model["backbone"], run, where)
     family = library.detector(run.detector, where).augmentation
     size = _input_size(run.detector, dataset, scale, library, where)
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
@@ -188,7 +188,7 @@ def _backbone(
     return model, channels
 
 
-def _synchronised(backbone: dict[str, Any], run: Run, where: str) -> dict[str, Any]:
+def _synchronized(backbone: dict[str, Any], run: Run, where: str) -> dict[str, Any]:
     """Return a backbone that trains its normalisation, as mmdet's configurations with SyncBN do."""
     if "norm_cfg" not in backbone:
         raise UserError(

@@ -1,5 +1,5 @@
 """What a training step costs: by part, against its bound, in memory and in waiting for the host."""
 
-from kd.profiling.synchronizations import synchronisations
+from kd.profiling.synchronizations import synchronizations
 
-__all__ = ["synchronisations"]
+__all__ = ["synchronizations"]

@@ -105,8 +105,8 @@ class Charged:
         """
         return memory.peaks(lambda: self.step(data), self.clock)
 
-    def synchronisations(self, data: Any) -> dict[str, Counter[str]]:
-        """Make a step; return its synchronisations by part and operator."""
+    def synchronizations(self, data: Any) -> dict[str, Counter[str]]:
+        """Make a step; return its synchronizations by part and operator."""
         found: dict[str, Counter[str]] = {}
 
         def report(operator: str) -> None:

@@ -100,7 +100,7 @@ def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Exten
             if number:  # the first is for caches and allocators
                 for kept, part in zip((bounds, steps), parts, strict=True):
                     kept.append(part)
-        waiting = {"bound": alone.synchronisations(data), "step": taught.synchronisations(data)}
+        waiting = {"bound": alone.synchronizations(data), "step": taught.synchronizations(data)}
         peaks = taught.peaks(data)
     peak, alone_peak = (measure.peak_of(each, data) for each in (distilled, student))
     memory = Memory(peak, alone_peak, replay.read_bytes)
@@ -109,7 +109,7 @@ def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Exten
         "seconds": _seconds(times),
         "parts": {"bound": _spreads(bounds), "step": _spreads(steps)},
         "memory": {**memory._asdict(), "extra": memory.extra, "parts": peaks},
-        "synchronisations": waiting,
+        "synchronizations": waiting,
     }
 
 
@@ -120,14 +120,14 @@ def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
             charged.step(data)
             for _ in progress(range(extent.steps + 1), extent.steps + 1, "steps by part")
         ][1:]
-        waiting = charged.synchronisations(data)
+        waiting = charged.synchronizations(data)
         peaks = charged.peaks(data)
     return {
         "ratio": None,
         "seconds": {"step": spread([sum(step.values()) for step in steps])._asdict()},
         "parts": {"step": _spreads(steps)},
         "memory": {"step": measure.peak_of(trainee, data), "parts": peaks},
-        "synchronisations": {"step": waiting},
+        "synchronizations": {"step": waiting},
     }
 
 

@@ -40,8 +40,8 @@ TO_DEVICE = frozenset({"tensor", "as_tensor", "new_tensor"})
 
 
 @contextmanager
-def synchronisations() -> Iterator[Counter[str]]:
-    """Count the synchronisations of a block by operator, as ``{"aten.nonzero": 2}``."""
+def synchronizations() -> Iterator[Counter[str]]:
+    """Count the synchronizations of a block by operator, as ``{"aten.nonzero": 2}``."""
     counted: Counter[str] = Counter()
     with watching(lambda operator: counted.update([operator])):
         yield counted
@@ -49,7 +49,7 @@ def synchronisations() -> Iterator[Counter[str]]:
 
 @contextmanager
 def watching(report: Callable[[str], None]) -> Iterator[None]:
-    """Call ``report`` with the operator's name at each synchronisation of a block."""
+    """Call ``report`` with the operator's name at each synchronization of a block."""
     calls = _Calls(report)
     with calls, _Operators(report, calls):
         yield

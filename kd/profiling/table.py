@@ -66,7 +66,7 @@ def _scale(term: str, ratio: float) -> str:
 
 def waits(profile: Profile, case: str, part: str) -> int:
     """Return how often the host waits in a part of a case, ``bound`` or ``step``."""
-    return sum(profile["synchronisations"].get(case, {}).get(part, {}).values())
+    return sum(profile["synchronizations"].get(case, {}).get(part, {}).values())
 
 
 def _parts(profile: Profile) -> list[str]:

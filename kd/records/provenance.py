@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import kd
 from kd.common.files import write_json
 
 PACKAGES = (
@@ -73,7 +74,7 @@ def reason(error: BaseException) -> str:
 def commit() -> str | None:
     """Return the checkout's commit, with ``+changes`` where tracked files differ from it."""
     try:
-        root = Path(__file__).resolve().parent.parent
+        root = Path(kd.__file__).resolve().parent.parent
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

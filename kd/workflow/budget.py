@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
-from kd.reasons import duration
+from kd.monitoring.slurm_reasons import duration
 from kd.resources.throughput import Basis
 from kd.workflow.cost import Costs, Item, costs
 from kd.workflow.workflow import Request

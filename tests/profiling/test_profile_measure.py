@@ -312,7 +312,7 @@ def test_extra_memory_is_what_lies_beyond_student_and_teacher():
 
 def test_host_waits_are_told_by_part(trainee, data):
     with by_part(trainee("fitnets")) as charged:
-        found = charged.synchronisations(data)
+        found = charged.synchronizations(data)
     assert found["label assignment"].total() > 0
     assert "teacher backbone" not in found
     assert "KD fitnets" not in found

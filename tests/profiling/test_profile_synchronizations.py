@@ -39,7 +39,7 @@ def put(values: torch.Tensor, value: object) -> None:
     ],
 )
 def test_each_kind_is_counted_once(work: Callable[[], object], operator: str) -> None:
-    with synchronisations() as counted:
+    with synchronizations() as counted:
         work()
     assert counted == {operator: 1}
 
@@ -47,7 +47,7 @@ def test_each_kind_is_counted_once(work: Callable[[], object], operator: str) ->
 def test_arithmetic_never_waits() -> None:
     weights = VALUES.clone().requires_grad_()
     index = torch.tensor([0, 2])
-    with synchronisations() as counted:
+    with synchronizations() as counted:
         put(VALUES.clone(), 0.0)
         picked = torch.where(MASK, weights, weights.new_zeros(())).softmax(1)[index]
         torch.full((2,), 3.0, device=VALUES.device)
@@ -58,7 +58,7 @@ def test_arithmetic_never_waits() -> None:
 
 def test_a_mask_in_the_forward_makes_its_backward_wait_too() -> None:
     weights = VALUES.clone().requires_grad_()
-    with synchronisations() as counted:
+    with synchronizations() as counted:
         weights[MASK].sum().backward()
     assert counted["aten.index"] == 1
     assert sum(counted.values()) == 2

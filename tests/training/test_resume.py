@@ -239,7 +239,7 @@ def saving(run: Path) -> int:
 
 def start(run: Path, held: int = 0) -> subprocess.Popen[str]:
     """Train in a process that saves every step; one that writes step ``held`` waits there."""
-    module = ["tests.held", f"step{held:08d}.pth"] if held else ["kd"]
+    module = ["tests.cli.held", f"step{held:08d}.pth"] if held else ["kd"]
     return python(*module, "train", run, KD_SAVE_EVERY="1")
 
 

@@ -9,7 +9,7 @@ import yaml
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.look import Asked, Look, targets
+from kd.monitoring.queue import Asked, Look, targets
 from kd.workflow.workflow import Workflow
 from tests.tiny import edit, make_project
 from tests.workflow.test_workflow import jobs, snakemake

@@ -56,7 +56,7 @@ def print_table():
 
 def print_partial_table():
     """Show what there is: finished rows, failed ones with their reason, rows not run."""
-    from kd.failures import record_failures
+    from kd.monitoring.failures import record_failures
 
     record_failures()
     for publication in WORKFLOW.publications:

@@ -9,7 +9,7 @@ from torch import nn
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.observers import channels_of, observe
-from kd.profiling.synchronizations import synchronisations
+from kd.profiling.synchronizations import synchronizations
 from tests.conftest import CONFIGS
 
 torch.set_num_threads(1)
@@ -39,7 +39,7 @@ def test_the_terms_of_a_step_wait_no_more_than_they_must(build: Any, batch: Any,
     student = observe(detectors[0], data, frozen=False)
     student.losses()
     teacher = observe(detectors[1], data, frozen=True)
-    with synchronisations() as counted:
+    with synchronizations() as counted:
         for term, adapters in zip(terms, layers, strict=True):
             taught = teacher if term.needs.teacher else None
             losses = term.losses(student, taught, data, adapters).values()

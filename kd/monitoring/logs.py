@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from kd.common.errors import UserError
-from kd.look import Target, look, on_disk, target_of
-from kd.status import EVALUATING, LIVE, Status, status
+from kd.monitoring.queue import Target, look, on_disk, target_of
+from kd.monitoring.status import EVALUATING, LIVE, Status, status
 
 POLL = 0.5
 ASK = 15

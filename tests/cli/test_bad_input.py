@@ -1,6 +1,6 @@
 """Mistakes that users make, each answered in one line that names the place and the remedy.
 
-``python -m tests.test_bad_input`` prints every case with its message.
+``python -m tests.cli.test_bad_input`` prints every case with its message.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from kd.__main__ import main
 from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.workflow.workflow import Workflow
-from tests.mistakes import (
+from tests.cli.mistakes import (
     IN_A_STUDY,
     IN_OTHER_PARTS,
     ON_THE_COMMAND_LINE,

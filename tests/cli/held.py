@@ -1,4 +1,4 @@
-"""``python -m tests.held NAME ...``: ``kd ...``, which stops before it renames a file to NAME.
+"""``python -m tests.cli.held NAME ...``: ``kd ...``, which stops before it renames a file to NAME.
 
 It waits for a signal beside the temporary file, which a poll could miss otherwise: it exists for
 milliseconds.

@@ -13,9 +13,17 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from kd.look import Asked, Look, look, targets
-from kd.reasons import ENDED, PENDING, REQUEUED, RUNNING, STARTING, SUSPENDED, duration
-from kd.status import (
+from kd.monitoring.queue import Asked, Look, look, targets
+from kd.monitoring.slurm_reasons import (
+    ENDED,
+    PENDING,
+    REQUEUED,
+    RUNNING,
+    STARTING,
+    SUSPENDED,
+    duration,
+)
+from kd.monitoring.status import (
     DONE,
     EVALUATING,
     FAILED,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kd.common.files import write_json
 from kd.config.compose import WEIGHTS
-from kd.look import look
+from kd.monitoring.queue import look
 from kd.records.provenance import now
 
 TRAININGS = ("train", "train_classifier")

@@ -11,10 +11,10 @@ from snakemake_executor_plugin_submitit.ledger import Entry
 from snakemake_executor_plugin_submitit.slurm import Queued
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from kd import reasons
 from kd.config.compose import WEIGHTS
-from kd.look import FOLDERS, Look, Target, content
-from kd.reasons import ENDED, PENDING, REQUEUED, RUNNING
+from kd.monitoring import slurm_reasons
+from kd.monitoring.queue import FOLDERS, Look, Target, content
+from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.training import run_lock
 
 FRESH = 120
@@ -25,7 +25,15 @@ DONE, FAILED, TRAINED, EVALUATING = "done", "failed", "trained", "evaluating"
 INTERRUPTED, WAITING, UNSTARTED = "interrupted", "waiting", "not started"
 SUBMITTED = "submitted"
 LIVE = frozenset(
-    [RUNNING, PENDING, REQUEUED, EVALUATING, SUBMITTED, reasons.STARTING, reasons.SUSPENDED]
+    [
+        RUNNING,
+        PENDING,
+        REQUEUED,
+        EVALUATING,
+        SUBMITTED,
+        slurm_reasons.STARTING,
+        slurm_reasons.SUSPENDED,
+    ]
 )
 """States of a run at which something is at work, or will be without a further command."""
 
@@ -88,8 +96,8 @@ def _other(job: Entry, seen: Look) -> Status:
         found.state, found.note = FAILED, _cause(job.verdict)
     elif queued and queued.live:
         found.node = queued.node or None
-        found.state = reasons.STATES.get(queued.state, RUNNING)
-        found.note = reasons.why_pending(queued.reason) if found.state == PENDING else ""
+        found.state = slurm_reasons.STATES.get(queued.state, RUNNING)
+        found.note = slurm_reasons.why_pending(queued.reason) if found.state == PENDING else ""
     elif job.cluster != "slurm" and _process_lives(job):
         found.state = RUNNING
     elif queued or seen.queue is not None:
@@ -140,24 +148,24 @@ def _queued(found: Status, job: Entry, queued: Queued) -> tuple[str, str] | None
     if queued.state == "COMPLETED":
         return None
     if not queued.live:
-        how = reasons.ENDINGS.get(queued.state, queued.state)
+        how = slurm_reasons.ENDINGS.get(queued.state, queued.state)
         return ENDED, f"{how} (Slurm says {queued.state}); Snakemake has not looked at it yet"
-    state = reasons.STATES.get(queued.state, _at_work(job))
+    state = slurm_reasons.STATES.get(queued.state, _at_work(job))
     if state == PENDING:
         again = queued.reason == "BeginTime" or (found.step and job.rule.startswith("train"))
-        return REQUEUED if again else PENDING, reasons.why_pending(queued.reason)
+        return REQUEUED if again else PENDING, slurm_reasons.why_pending(queued.reason)
     return state, _cut_short(found, queued) if state == RUNNING else ""
 
 
 def _cut_short(found: Status, queued: Queued) -> str:
     """Say so where the time limit comes before the end of the training."""
-    limit, elapsed = reasons.seconds(queued.limit), reasons.seconds(queued.elapsed)
+    limit, elapsed = slurm_reasons.seconds(queued.limit), slurm_reasons.seconds(queued.elapsed)
     if not found.seconds_left or limit is None or elapsed is None:
         return ""
     rest = max(limit - elapsed, 0)
     if rest >= found.seconds_left:
         return ""
-    return f"time limit in {reasons.duration(rest)}: it is saved, requeued and goes on"
+    return f"time limit in {slurm_reasons.duration(rest)}: it is saved, requeued and goes on"
 
 
 def _process_lives(job: Entry) -> bool:

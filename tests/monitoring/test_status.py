@@ -14,8 +14,8 @@ from snakemake_executor_plugin_submitit.ledger import Entry, new_batch
 from kd.__main__ import main
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.failures import record_failures
-from kd.reasons import duration, seconds, why_pending
+from kd.monitoring.failures import record_failures
+from kd.monitoring.slurm_reasons import duration, seconds, why_pending
 from kd.training.run_lock import FILE, held
 from tests.test_imports import COMMAND_LINE, heavy_modules
 from tests.tiny import DISTILLED, STUDENT, TEACHER, make_project

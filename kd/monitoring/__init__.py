@@ -1,0 +1,1 @@
+"""Monitoring: the status of runs and jobs, the queue, logs and failures."""
