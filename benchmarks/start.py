@@ -61,7 +61,7 @@ def project() -> Iterator[list[tuple[str, Path]]]:
 
     The teacher has random weights.
     """
-    from kd.__main__ import main as kd
+    from kd.cli.commands import main as kd
 
     kd(["data", "shapes-smoke"])
     with tempfile.TemporaryDirectory() as name:
@@ -151,7 +151,7 @@ def inside(run: str) -> None:
     """Do what ``python -m kd train RUN`` does, up to the first step; print seconds by part."""
     ledger = Ledger(float(os.environ["STARTED"]), "Python")
     with ledger.of("the command line"):
-        from kd import __main__ as command
+        from kd.cli import commands as command
     with ledger.of("yapf"):
         from kd.common import yapf_cache
 

@@ -9,7 +9,7 @@ from PIL import Image
 from analysis import figures
 from analysis.likeness import OTHER_DATA
 from analysis.style import STYLE
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run
 from tests.tiny import make_project

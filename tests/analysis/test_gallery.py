@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis import figures, gallery, planning
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from tests.analysis.fakes import write_metrics

@@ -8,7 +8,7 @@ import pytest
 from analysis import outcomes
 from analysis.outcomes import read_arrays
 from analysis.resampled import FIGURES, gain_interval
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.config.compose import split_config

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.__main__ import main
 from kd.classifiers import cutting
 from kd.classifiers.cutting import build, choose, window
 from kd.classifiers.pack import Pack
+from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.config.classifiers import ClassifierRun, Crops, crop_settings
 from kd.config.library import Library

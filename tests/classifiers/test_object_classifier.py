@@ -14,9 +14,9 @@ from mmdet.registry import MODELS
 from torch import nn
 
 import kd.runtime  # noqa: F401
-from kd.__main__ import main
 from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
+from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.config.classifiers import ClassifierRun, compose_classifier
 from kd.config.library import Library

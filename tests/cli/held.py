@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from kd.__main__ import main
+from kd.cli.commands import main
 
 rename, held = os.replace, sys.argv.pop(1)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.__main__ import UNREAD
+from kd.cli.commands import UNREAD
 from tests.tiny import REPOSITORY, make_project
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.publish import specification
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library

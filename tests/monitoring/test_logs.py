@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.__main__ import main
+from kd.cli.commands import main
 from tests.processes import PATIENCE
 from tests.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
 

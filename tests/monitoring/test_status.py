@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from snakemake_executor_plugin_submitit.ledger import Entry, new_batch
 
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.failures import record_failures

@@ -13,7 +13,7 @@ from analysis.report.page import Request
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
 from analysis.tables import to_csv
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from tests.report.conftest import (

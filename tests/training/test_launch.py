@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.__main__ import main
+from kd.cli.commands import main
 from kd.training.launch import FAILURE, forget_failures
 from tests.processes import until
 from tests.tiny import STUDENT, copy_run, kd, make_project, write_run

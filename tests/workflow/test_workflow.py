@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.__main__ import main
+from kd.cli.commands import main
 from tests.tiny import REPOSITORY, edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
