@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.lettering import legible
-from analysis.names import method_name
+from analysis.plotting.lettering import legible
+from analysis.plotting.style import STYLE, WIDTH, Look, legend, legend_height
+from analysis.runs.groups import Subject, varying
+from analysis.runs.titles import method_name
 from analysis.statistics import POINTS, Metric, interval, summary
-from analysis.style import STYLE, WIDTH, Look, legend, legend_height
-from analysis.subjects import Subject, varying
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.evaluation.metrics import Metrics

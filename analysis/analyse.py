@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import style
 from analysis.figures.base import Analysis, Findings
 from analysis.likeness import unlike
-from analysis.subjects import Subject, read
+from analysis.plotting import style
+from analysis.runs.groups import Subject, read
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library

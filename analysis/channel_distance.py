@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import STYLE, WIDTH, Look
+from analysis.plotting.style import STYLE, WIDTH, Look
 
 if TYPE_CHECKING:
     from kd.channel_distance import Distances

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.matching import AREAS, Pairing, candidates, match, read_pairing, to_find
 from analysis.precision import RECALLS, curves
-from analysis.subjects import Subject
+from analysis.runs.groups import Subject
 from kd.evaluation.voc import Flags, Floats
 
 CURVES = ("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN")

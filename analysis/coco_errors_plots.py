@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.coco_errors import CURVES, OVERALL, PARTS
-from analysis.lettering import legible
-from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
+from analysis.plotting.lettering import legible
+from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 
 Looks = Mapping[str, Look]
 

@@ -15,11 +15,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from analysis import overlay
-from analysis.lettering import legible
 from analysis.matching import Detections, Matches, Objects, Pairing, match
+from analysis.plotting import overlay
+from analysis.plotting.lettering import legible
+from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.sheets import MINUS
-from analysis.style import QUIET, STYLE, WIDTH
 from kd.data import decoding
 
 Choice = Literal["gain", "loss", "random"]

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.overlay import FOUND, TRUTH, bar, lay, outline, show
-from analysis.style import STYLE
+from analysis.plotting.overlay import FOUND, TRUTH, bar, lay, outline, show
+from analysis.plotting.style import STYLE
 from kd.common.errors import UserError
 from kd.common.files import replacing
 from kd.config.compose import WEIGHTS

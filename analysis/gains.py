@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import tables
-from analysis.lettering import legible
+from analysis.plotting.lettering import legible
+from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.sheets import distinct, name_of, stand_ins
-from analysis.style import QUIET, STYLE, WIDTH
 
 # Two of Okabe and Ito's colours; filled against hollow tells them apart in grey.
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 5}

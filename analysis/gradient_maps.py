@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from analysis.overlay import TRUTH, bar, lay, outline, show
-from analysis.style import QUIET, STYLE, WIDTH, Look
+from analysis.plotting.overlay import TRUTH, bar, lay, outline, show
+from analysis.plotting.style import QUIET, STYLE, WIDTH, Look
 
 if TYPE_CHECKING:
     from kd.gradient_maps import Gradients

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.subjects import Subject
+from analysis.runs.groups import Subject
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library

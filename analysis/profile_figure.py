@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.style import QUIET, STYLE, WIDTH, look, save
+from analysis.plotting.style import QUIET, STYLE, WIDTH, look, save
 from kd.common.files import write_json, write_text
 from kd.profiling.parts import TERM, in_order
 from kd.profiling.table import about, describe

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import gains, style, tables
+from analysis import gains, tables
 from analysis.latex import to_latex
 from analysis.markdown import to_markdown
-from analysis.names import backbone_name, method_name, teacher_name
-from analysis.subjects import ROLES
+from analysis.plotting import style
+from analysis.runs.groups import ROLES
+from analysis.runs.titles import backbone_name, method_name, teacher_name
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, Row

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.dots import note
-from analysis.lettering import legible
-from analysis.overlay import FOUND, TRUTH, outline, show
+from analysis.plotting.dots import note
+from analysis.plotting.lettering import legible
+from analysis.plotting.overlay import FOUND, TRUTH, outline, show
+from analysis.plotting.style import STYLE, WIDTH, Look, legend
 from analysis.rank_agreement import Drawn
-from analysis.style import STYLE, WIDTH, Look, legend
 from kd.data import decoding
 
 TEACHER = "Teacher"

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis import dots
-from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
+from analysis.plotting import dots
+from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 from analysis.tide import ERRORS, MAIN, SPECIAL
 from analysis.tide_tables import AVERAGED, IOU50
 

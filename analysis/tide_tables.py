@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.bootstrap import interval
 from analysis.matching import read_pairing
-from analysis.subjects import Subject
+from analysis.runs.groups import Subject
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
 from kd.common.errors import UserError, suggest
 from kd.evaluation.voc import Floats, Integers

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
+from analysis.runs.groups import Subject
 from analysis.statistics import POINTS
-from analysis.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
-from analysis.subjects import Subject
 from kd.evaluation.metrics import Metrics
 
 COLUMNS = ("run", "seed", "quantity", "term", "step", "epoch", "value")

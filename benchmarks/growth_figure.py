@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from analysis.style import QUIET, STYLE, WIDTH, look
+from analysis.plotting.style import QUIET, STYLE, WIDTH, look
 from kd.common.files import read_json, replacing, write_json
 
 COLUMNS = 4

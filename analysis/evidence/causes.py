@@ -7,7 +7,7 @@ import pandas as pd
 from analysis import tables
 from analysis.evidence import records
 from analysis.evidence.claims import ratio
-from analysis.names import method_name
+from analysis.runs.titles import method_name
 from analysis.sheets import ABSENT, amount, number
 from kd.config.library import Library
 

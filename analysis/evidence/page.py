@@ -8,12 +8,13 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import gains, style, tables
+from analysis import gains, tables
 from analysis.evidence import causes, claims, records, sweeps
 from analysis.evidence.orderings import compared, stated
 from analysis.markdown import grids, listed
-from analysis.names import method_name
+from analysis.plotting import style
 from analysis.power import detectable
+from analysis.runs.titles import method_name
 from analysis.sheets import Grid, Section, amount, number, sheets
 from analysis.statistics import SIGNIFICANT, summary
 from kd.config.library import Library

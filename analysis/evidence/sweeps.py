@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.evidence import causes
-from analysis.names import method_name
+from analysis.plotting.style import QUIET, STYLE, WIDTH, look
+from analysis.runs.titles import method_name
 from analysis.sheets import ABSENT, number
 from analysis.statistics import paired_gains, summary
-from analysis.style import QUIET, STYLE, WIDTH, look
 from kd.config.library import Library
 from kd.config.plan import Row
 

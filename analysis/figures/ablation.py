@@ -13,7 +13,7 @@ from analysis.statistics import Metric
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 

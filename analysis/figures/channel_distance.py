@@ -12,7 +12,7 @@ from analysis.figures.base import Analysis, Findings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.channel_distance import Distances
     from kd.config.library import Library
     from kd.probe import Probe
@@ -48,7 +48,7 @@ class ChannelDistance(Analysis):
 
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         from analysis.channel_distance import changes, means, plot, table
-        from analysis.subjects import check_one_dataset, students_of, teacher_of
+        from analysis.runs.groups import check_one_dataset, students_of, teacher_of
         from kd.probe import Probe
 
         check_one_dataset(subjects)

@@ -13,7 +13,7 @@ from kd.common.errors import UserError, suggest
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 Area = Literal["all", "small", "medium", "large"]
@@ -53,7 +53,7 @@ class CocoErrors(Analysis):
         """Return the breakdown; UserError where the test split has no such category."""
         from analysis import coco_errors_plots as plots
         from analysis.coco_errors import read
-        from analysis.subjects import truth_of
+        from analysis.runs.groups import truth_of
 
         truth = truth_of(subjects, library).coco
         names = [category["name"] for category in truth["categories"]]

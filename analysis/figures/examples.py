@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.examples import Choice, Seen
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 MOST = 4
@@ -60,7 +60,7 @@ class Examples(Analysis):
         """Return the images; UserError without a baseline and a distilled run of one data set."""
         from analysis import examples
         from analysis.matching import read_pairing
-        from analysis.subjects import truth_of
+        from analysis.runs.groups import truth_of
         from kd.data.readers import image_path
 
         rows = _rows(subjects)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.gradient_maps import Picture
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 
@@ -50,7 +50,7 @@ class GradientMaps(Analysis):
         import pandas as pd
 
         from analysis.gradient_maps import means, plot_maps, plot_means, total_ratios
-        from analysis.subjects import check_one_dataset, students_of
+        from analysis.runs.groups import check_one_dataset, students_of
 
         check_one_dataset(subjects)
         students = students_of(subjects)

@@ -11,7 +11,7 @@ from analysis.figures.base import Analysis, Findings
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
     from kd.prediction_gap import GapImage
 
@@ -48,7 +48,7 @@ class PredictionGap(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         from analysis import prediction_gap
         from analysis.needs import check
-        from analysis.subjects import check_one_dataset, students_of, teacher_of
+        from analysis.runs.groups import check_one_dataset, students_of, teacher_of
         from kd.prediction_gap import gap_images
 
         check_one_dataset(subjects)

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from analysis.figures.base import Analysis, Findings
 
 if TYPE_CHECKING:
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 SCORES = {"classification": "class score", "localisation": "IoU"}
@@ -61,8 +61,8 @@ class RankAgreement(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         from analysis import rank_agreement, ranked_priors
         from analysis.needs import check
-        from analysis.style import TEACHER
-        from analysis.subjects import students_of, teacher_of, truth_of
+        from analysis.plotting.style import TEACHER
+        from analysis.runs.groups import students_of, teacher_of, truth_of
 
         split = truth_of(subjects, library)
         students, teacher = students_of(subjects), teacher_of(subjects)

@@ -12,7 +12,7 @@ from analysis.figures.base import Analysis, Findings
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 
@@ -54,7 +54,7 @@ class Tide(Analysis):
         """Return the errors; UserError where runs are of different splits or a label is unknown."""
         from analysis import tide_figure, tide_tables
         from analysis.bootstrap import resample
-        from analysis.subjects import truth_of
+        from analysis.runs.groups import truth_of
 
         baseline = tide_tables.baseline_of(subjects, self.baseline)
         truth = truth_of(subjects, library).coco

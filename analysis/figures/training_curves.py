@@ -14,7 +14,7 @@ from kd.common.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.subjects import Subject
+    from analysis.runs.groups import Subject
     from kd.config.library import Library
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from analysis.names import backbone_name, method_name
 from analysis.report.records import ORDER, Record, Training, teachers
+from analysis.runs.titles import backbone_name, method_name
 from kd.config.classifiers import ClassifierRun
 from kd.config.library import Library
 from kd.config.plan import Plan

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.subjects import Subject, read
+from analysis.runs.groups import Subject, read
 from kd.common.files import write_json, write_predictions
 from kd.config.library import Library
 from kd.evaluation.metrics import COCO_FIGURES

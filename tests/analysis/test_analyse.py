@@ -8,7 +8,7 @@ from PIL import Image
 
 from analysis import figures
 from analysis.likeness import OTHER_DATA
-from analysis.style import STYLE
+from analysis.plotting.style import STYLE
 from kd.cli.commands import main
 from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run

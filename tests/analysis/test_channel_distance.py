@@ -15,7 +15,7 @@ import kd.channel_distance as module
 from analysis.analyse import analyse
 from analysis.channel_distance import changes, means, plot, table
 from analysis.figures.channel_distance import ChannelDistance
-from analysis.style import BASELINE, look
+from analysis.plotting.style import BASELINE, look
 from kd.channel_distance import Distances, channel_distances, level_adapters
 from kd.common.errors import UserError
 from kd.config.library import Library

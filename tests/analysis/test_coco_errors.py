@@ -33,7 +33,7 @@ from analysis.coco_errors import (
 )
 from analysis.figures.coco_errors import CocoErrors
 from analysis.matching import AREAS, pair
-from analysis.style import look
+from analysis.plotting.style import look
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
@@ -238,7 +238,7 @@ def test_supercategories_of_the_file_are_kept(tmp_path):
 def runs(tmp_path, monkeypatch):
     """Return two seeds of a baseline and one of a distilled student on a scene."""
     truth = scene()
-    monkeypatch.setattr("analysis.subjects.truth_of", lambda *_: GroundTruth(truth, [], ""))
+    monkeypatch.setattr("analysis.runs.groups.truth_of", lambda *_: GroundTruth(truth, [], ""))
     folders = []
     for number, (methods, shift) in enumerate([({}, 0), ({}, 20), ({"rm": {}}, 0)]):
         folders.append(write_run(tmp_path / str(number), methods, seed=number % 2))

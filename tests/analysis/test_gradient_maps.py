@@ -13,7 +13,7 @@ import kd.gradient_maps as module
 from analysis.analyse import analyse
 from analysis.figures.gradient_maps import GradientMaps
 from analysis.gradient_maps import Picture, maps, means, plot_maps, plot_means, sums, total_ratios
-from analysis.style import BASELINE
+from analysis.plotting.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.gradient_maps import SETTLED, Gradients, gradients

@@ -9,8 +9,8 @@ import torch
 
 from analysis.analyse import analyse
 from analysis.figures.prediction_gap import PredictionGap
+from analysis.plotting.style import BASELINE
 from analysis.prediction_gap import caption, plot, plot_maps, summary, table
-from analysis.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.observers import observe

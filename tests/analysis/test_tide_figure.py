@@ -37,7 +37,7 @@ MISNAMED = [(1, 1, [0, 0, 40, 40], 0.9), *PERFECT[1:]]
 @pytest.fixture(scope="module", autouse=True)
 def _split():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.subjects.truth_of", lambda *_: GroundTruth(TRUTH, [], ""))
+        patch.setattr("analysis.runs.groups.truth_of", lambda *_: GroundTruth(TRUTH, [], ""))
         yield
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analysis.names import teacher_name
+from analysis.runs.titles import teacher_name
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from tests.tiny import edit, make_project

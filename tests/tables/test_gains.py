@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from analysis.gains import OFFSET, plot
-from analysis.style import save
+from analysis.plotting.style import save
 from analysis.tables import RowSpec, build
 
 DRAWN = [("ours", "gain", -OFFSET), ("published", "published_gain", OFFSET)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.overlay import LONGEST, bar, lay, outline, show
+from analysis.plotting.overlay import LONGEST, bar, lay, outline, show
 
 
 @pytest.fixture

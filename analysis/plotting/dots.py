@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import QUIET, STYLE, WIDTH, Look
+from analysis.plotting.style import QUIET, STYLE, WIDTH, Look
 
 LINE_HEIGHT = 0.26
 """Inches for one run."""

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.lettering import families, legible
-from analysis.method_looks import place
+from analysis.plotting.lettering import families, legible
+from analysis.plotting.method_styles import place
 from kd.common.files import replacing
 
 QUIET = "0.45"

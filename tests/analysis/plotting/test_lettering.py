@@ -9,9 +9,9 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import lettering
-from analysis.lettering import LONGEST, families, legible, shortened
-from analysis.style import STYLE, save
+from analysis.plotting import lettering
+from analysis.plotting.lettering import LONGEST, families, legible, shortened
+from analysis.plotting.style import STYLE, save
 
 NAMES = ["$x_{1}$", "cost $5", r"\frac{$", "木材 crate", "a" * 60 + "b" * 60, "one\ntwo\tthree"]
 

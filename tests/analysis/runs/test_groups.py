@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.style import BASELINE, COLOURS, MARKERS, TEACHER, look
-from analysis.subjects import Subject, read, students_of, teacher_of, truth_of, varying
+from analysis.plotting.style import BASELINE, COLOURS, MARKERS, TEACHER, look
+from analysis.runs.groups import Subject, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.common.errors import UserError
 from kd.config.library import Library

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.names import backbone_name, method_name
-from analysis.style import Look, look
+from analysis.plotting.style import Look, look
+from analysis.runs.titles import backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library

@@ -1,0 +1,1 @@
+"""Styles, overlays and text that all pictures share."""
