@@ -19,7 +19,7 @@ from analysis.plotting.lettering import legible
 from analysis.plotting.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.runs.groups import Subject, varying
 from analysis.runs.titles import method_name
-from analysis.statistics import POINTS, Metric, interval, summary
+from analysis.statistics.seeds import POINTS, Metric, interval, summary
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.evaluation.metrics import Metrics

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures.base import Analysis, Findings
-from analysis.likeness import unlike
 from analysis.plotting import style
 from analysis.runs.groups import Subject, read
+from analysis.tables.comparability import unlike
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.matching import AREAS, Pairing, candidates, match, read_pairing, to_find
-from analysis.precision import RECALLS, curves
+from analysis.matching.matching import AREAS, Pairing, candidates, match, read_pairing, to_find
+from analysis.matching.pr_curves import RECALLS, curves
 from analysis.runs.groups import Subject
 from kd.evaluation.voc import Flags, Floats
 

@@ -15,11 +15,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from analysis.matching import Detections, Matches, Objects, Pairing, match
+from analysis.matching.matching import Detections, Matches, Objects, Pairing, match
 from analysis.plotting import overlay
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
-from analysis.sheets import MINUS
+from analysis.tables.formatting import MINUS
 from kd.data import decoding
 
 Choice = Literal["gain", "loss", "random"]

@@ -9,11 +9,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bootstrap import resample
 from analysis.plotting.dots import note, panels, points, reference
 from analysis.plotting.overlay import TRUTH, lay, outline, show
 from analysis.plotting.style import STYLE, WIDTH, Look
-from analysis.resampled import RESAMPLES, mean
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import RESAMPLES, mean
 from kd.evaluation.voc import Floats
 from kd.prediction_gap import Gap, GapImage, likeness
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from analysis.markdown import escaped
+from analysis.tables.markdown import escaped
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan

@@ -10,11 +10,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.bootstrap import resample
-from analysis.matching import AREAS
+from analysis.matching.matching import AREAS
 from analysis.plotting.dots import panels, points, reference
 from analysis.plotting.style import QUIET, STYLE, Look
-from analysis.resampled import RESAMPLES, mean
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import RESAMPLES, mean
 from kd.evaluation.voc import Floats
 from kd.rank_agreement import RankedImage, Ranking, compare
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.bootstrap import average_precision, rank, tally
-from analysis.matching import UNMATCHED, Pairing, choose
+from analysis.matching.matching import UNMATCHED, Pairing, choose
+from analysis.statistics.bootstrap import average_precision, rank, tally
 from kd.evaluation.voc import Flags, Floats, Integers
 
 MAIN = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
@@ -245,7 +245,8 @@ def _mean(values: Floats) -> Floats:
 
 
 def errors(scene: Scene, iou: float, weights: Floats) -> Errors:
-    """Return the errors at one IoU; ``weights`` (I, R) as of ``analysis.bootstrap.resample``.
+    """Return the errors at one IoU; ``weights`` (I, R) as of
+    ``analysis.statistics.bootstrap.resample``.
 
     A main error gains what its fix adds to AP, or zero; FP is gained by ranking what is wrong
     behind all that is correct, FN by wanting only the objects that were found.

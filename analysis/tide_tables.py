@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.bootstrap import interval
-from analysis.matching import read_pairing
+from analysis.matching.matching import read_pairing
 from analysis.runs.groups import Subject
+from analysis.statistics.bootstrap import interval
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
 from kd.common.errors import UserError, suggest
 from kd.evaluation.voc import Floats, Integers

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter
 
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 from analysis.runs.groups import Subject
-from analysis.statistics import POINTS
+from analysis.statistics.seeds import POINTS
 from kd.evaluation.metrics import Metrics
 
 COLUMNS = ("run", "seed", "quantity", "term", "step", "epoch", "value")

@@ -21,9 +21,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy is imported
 
 import numpy as np
 
-from analysis.bootstrap import resample
-from analysis.outcomes import Matched, write_arrays
-from analysis.resampled import FIGURES, RESAMPLES, SEED, figures
+from analysis.matching.outcomes import Matched, write_arrays
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import FIGURES, RESAMPLES, SEED, figures
 from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
 from kd.common.files import write_text

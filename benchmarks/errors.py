@@ -49,7 +49,7 @@ def evaluation(truth: Truth, found: list[Detection]) -> list[float]:
 def breakdown(truth: Truth, found: list[Detection]) -> list[float]:
     """The seven curves of every category and range of areas; returns AP50 and AP75."""
     from analysis.coco_errors import C50, C75, breakdown, similar, with_mean
-    from analysis.matching import AREAS, pair
+    from analysis.matching.matching import AREAS, pair
 
     curves = breakdown(pair(truth, found), similar(truth["categories"]), list(AREAS))
     return with_mean(curves)[[C50, C75], 0, 0].mean(axis=-1).tolist()
@@ -59,8 +59,8 @@ def precision(truth: Truth, found: list[Detection]) -> list[float]:
     """The precision-recall curves of every category at COCO's ten IoUs; returns AP50 and AP75."""
     import numpy as np
 
-    from analysis.matching import match, pair
-    from analysis.precision import curves
+    from analysis.matching.matching import match, pair
+    from analysis.matching.pr_curves import curves
 
     pairing = pair(truth, found)
     means = [
@@ -71,8 +71,8 @@ def precision(truth: Truth, found: list[Detection]) -> list[float]:
 
 def tide(truth: Truth, found: list[Detection]) -> list[float]:
     """AP and the errors' costs as TIDE has them."""
-    from analysis.bootstrap import resample
-    from analysis.matching import pair
+    from analysis.matching.matching import pair
+    from analysis.statistics.bootstrap import resample
     from analysis.tide import errors, survey
 
     weights = resample(len(truth["images"]), 0, seed=0)

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.outcomes import write_arrays
-from analysis.resampled import FIGURES, RESAMPLES
+from analysis.matching.outcomes import write_arrays
+from analysis.statistics.resampled import FIGURES, RESAMPLES
 from benchmarks.growth_figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_text

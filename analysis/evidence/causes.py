@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis import tables
 from analysis.evidence import records
 from analysis.evidence.claims import ratio
 from analysis.runs.titles import method_name
-from analysis.sheets import ABSENT, amount, number
+from analysis.tables import rows
+from analysis.tables.formatting import ABSENT, amount, number
 from kd.config.library import Library
 
 IOU = 0.5
@@ -82,7 +82,7 @@ def _error(differences: pd.DataFrame | None, row: str, error: str) -> str:
         return ABSENT
     iou = pd.to_numeric(differences["iou"], errors="coerce")
     wanted = (differences["run"] == row) & (differences["quantity"] == error) & (iou == IOU)
-    for line in tables.lines(differences[wanted]):
+    for line in rows.lines(differences[wanted]):
         found, low, high = (number(line[key], signed=True) for key in ("difference", "low", "high"))
         return f"{found} ({low} to {high})"
     return ABSENT

@@ -5,13 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import tables
-from analysis.sheets import ABSENT, Line, number
-from analysis.statistics import SIGNIFICANT
+from analysis.statistics.seeds import SIGNIFICANT
+from analysis.tables import rows as tables
+from analysis.tables.formatting import ABSENT, Line, number
 
 
 def table(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield a line for each row of a table that has a gain; reads ``analysis.tables.build``."""
+    """Yield a line for each row of a table that has a gain; reads
+    ``analysis.tables.rows.build``."""
     for line in tables.lines(rows):
         if line["kind"] == "distilled" and not pd.isna(line["gain"]):
             yield {

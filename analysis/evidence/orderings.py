@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import tables
 from analysis.evidence.records import FOLDER
-from analysis.statistics import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
+from analysis.statistics.seeds import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
+from analysis.tables import rows
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.published import read_published
@@ -37,7 +37,7 @@ def stated(library: Library) -> list[Ordering]:
     lines = pd.read_csv(FILE, keep_default_na=False)
     if tuple(lines.columns) != COLUMNS:
         raise UserError(f"{FILE}: its columns must be {', '.join(COLUMNS)}")
-    return [_ordering(line, library) for line in tables.lines(lines)]
+    return [_ordering(line, library) for line in rows.lines(lines)]
 
 
 def _ordering(line: dict[str, Any], library: Library) -> Ordering:
@@ -73,7 +73,7 @@ def compared(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
         frame.loc[family.index, "p_holm"] = pd.Series(
             holm([None if pd.isna(p) else p for p in family["p"]]), family.index, dtype=float
         )
-    frame["holds"] = [_verdict(line) for line in tables.lines(frame)]
+    frame["holds"] = [_verdict(line) for line in rows.lines(frame)]
     return frame
 
 

@@ -8,15 +8,16 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import gains, tables
 from analysis.evidence import causes, claims, records, sweeps
 from analysis.evidence.orderings import compared, stated
-from analysis.markdown import grids, listed
 from analysis.plotting import style
-from analysis.power import detectable
 from analysis.runs.titles import method_name
-from analysis.sheets import Grid, Section, amount, number, sheets
-from analysis.statistics import SIGNIFICANT, summary
+from analysis.statistics.power import detectable
+from analysis.statistics.seeds import SIGNIFICANT, summary
+from analysis.tables import gains
+from analysis.tables import rows as tables
+from analysis.tables.formatting import Grid, Section, amount, number, sheets
+from analysis.tables.markdown import grids, listed
 from kd.config.library import Library
 from kd.config.plan import Plan
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import publish, sheets, tables
-from analysis.statistics import POINTS
+from analysis.statistics.seeds import POINTS
+from analysis.tables import formatting, write
+from analysis.tables import rows as tables
 from analysis.training_curves import records as logged
 from kd.common.files import read_json, write_text
 from kd.config.plan import Plan, Row
@@ -69,7 +70,7 @@ def _write(plan: Plan, study: str) -> None:
     runs = pd.DataFrame(_runs(plan), columns=[*RUN, *tables.FIGURES, *ORIGIN, "run"])
     found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
     terms = pd.DataFrame(found, columns=[*RUN, "term", *WEIGHED])
-    rows = publish.results(plan).assign(**dict.fromkeys(sheets.RUNS, ""))
+    rows = write.results(plan).assign(**dict.fromkeys(formatting.RUNS, ""))
     _put(study, rows, [named[key] for key in taken], [*named.values()])
     _put(f"{study}-runs", runs, taken, [*named])
     _put(f"{study}-terms", terms, taken, [*named])

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from analysis.evidence import causes
 from analysis.plotting.style import QUIET, STYLE, WIDTH, look
 from analysis.runs.titles import method_name
-from analysis.sheets import ABSENT, number
-from analysis.statistics import paired_gains, summary
+from analysis.statistics.seeds import paired_gains, summary
+from analysis.tables.formatting import ABSENT, number
 from kd.config.library import Library
 from kd.config.plan import Row
 

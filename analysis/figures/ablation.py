@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from analysis.figures.base import Analysis, Findings
-from analysis.statistics import Metric
+from analysis.statistics.seeds import Metric
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -59,7 +59,7 @@ class Examples(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         """Return the images; UserError without a baseline and a distilled run of one data set."""
         from analysis import examples
-        from analysis.matching import read_pairing
+        from analysis.matching.matching import read_pairing
         from analysis.runs.groups import truth_of
         from kd.data.readers import image_path
 

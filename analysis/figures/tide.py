@@ -53,8 +53,8 @@ class Tide(Analysis):
     def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
         """Return the errors; UserError where runs are of different splits or a label is unknown."""
         from analysis import tide_figure, tide_tables
-        from analysis.bootstrap import resample
         from analysis.runs.groups import truth_of
+        from analysis.statistics.bootstrap import resample
 
         baseline = tide_tables.baseline_of(subjects, self.baseline)
         truth = truth_of(subjects, library).coco

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import NonNegativeInt
 
 from analysis.figures.base import Analysis, Findings
-from analysis.statistics import Metric
+from analysis.statistics.seeds import Metric
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 from analysis.report.grids import RowView, TableView
 from analysis.report.intervals import has
 from analysis.report.records import Pool, Record, embedded
-from analysis.sheets import name_of, number
+from analysis.tables.formatting import name_of, number
 from kd.config.plan import Plan, Row
 
 

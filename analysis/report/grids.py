@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import sheets, tables
 from analysis.report.intervals import Axis, Bar, has
-from analysis.sheets import ABSENT, STAR, Line
-from analysis.statistics import SIGNIFICANT
+from analysis.statistics.seeds import SIGNIFICANT
+from analysis.tables import formatting
+from analysis.tables import rows as tables
+from analysis.tables.formatting import ABSENT, STAR, Line
 
 DONE, PARTIAL, FAILED, UNRUN = "done", "partial", "failed", "not run"
 MEASURED = (DONE, PARTIAL)
@@ -104,7 +105,7 @@ COSTS = [
 
 
 def table_views(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableView]:
-    """Return the tables of a frame of ``analysis.tables.build``, in its order.
+    """Return the tables of a frame of ``analysis.tables.rows.build``, in its order.
 
     ``kinds``: of ``analysis.report.records``, by run directory.
     """
@@ -112,7 +113,7 @@ def table_views(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableView
         {**line, "number": place, "kinds": [kinds[run] for run in line["runs"].split()]}
         for place, line in enumerate(tables.lines(frame))
     ]
-    printed = sheets.sheets(frame)
+    printed = formatting.sheets(frame)
     members = tables.grouped(lines, "table").values()
     return [
         _table(place, sheet, own)
@@ -120,8 +121,8 @@ def table_views(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableView
     ]
 
 
-def _table(place: int, sheet: sheets.Sheet, lines: list[dict[str, Any]]) -> TableView:
-    columns, axis, mark = _columns(lines), Axis.of(lines), sheets.marks(lines)
+def _table(place: int, sheet: formatting.Sheet, lines: list[dict[str, Any]]) -> TableView:
+    columns, axis, mark = _columns(lines), Axis.of(lines), formatting.marks(lines)
     groups = {
         group: [_row(line, columns, axis, mark) for line in members]
         for group, members in tables.grouped(lines, "group").items()
@@ -133,7 +134,7 @@ def _table(place: int, sheet: sheets.Sheet, lines: list[dict[str, Any]]) -> Tabl
 
 def _split(note: str) -> tuple[str, str]:
     """Return the mark that a note begins with, and the note."""
-    found = re.match(rf"([{sheets.MARKS}{re.escape(STAR)}]+) ", note)
+    found = re.match(rf"([{formatting.MARKS}{re.escape(STAR)}]+) ", note)
     return (found[1], note[found.end() :]) if found else ("", note)
 
 
@@ -149,12 +150,12 @@ def _columns(lines: Sequence[Line]) -> list[Column]:
     headlines = dict.fromkeys(line["metric"] for line in lines)
     figures = dict.fromkeys([*headlines, *tables.FIGURES])
     named = [
-        Column(name, sheets.name_of(name))
+        Column(name, formatting.name_of(name))
         for name in figures
         if any(has(line, name) or has(line, f"published_{name}") for line in lines)
     ]
     published = [
-        Column(f"published_{name}", f"Published {sheets.name_of(name)}") for name in headlines
+        Column(f"published_{name}", f"Published {formatting.name_of(name)}") for name in headlines
     ]
     bar = [BAR] if told(GAIN, PUBLISHED) else []
     gains = [GAIN] if any(line["kind"] == "distilled" for line in lines) else []
@@ -167,7 +168,7 @@ def _columns(lines: Sequence[Line]) -> list[Column]:
 
 def _row(line: Line, columns: Sequence[Column], axis: Axis, mark: Mapping[str, str]) -> RowView:
     status, reason = status_of(line)
-    cells = [_cell(line, column, axis, sheets.mark_of(line, mark)) for column in columns]
+    cells = [_cell(line, column, axis, formatting.mark_of(line, mark)) for column in columns]
     return RowView(int(line["number"]), line, cells, status, reason)
 
 
@@ -192,7 +193,7 @@ def _cell(line: Line, column: Column, axis: Axis, mark: str) -> Cell:
         column,
         _text(line, key),
         f"{line[key]:.6g}",
-        sheets.number(line[spread]) if has(line, spread) else "",
+        formatting.number(line[spread]) if has(line, spread) else "",
         _marks(line, key, mark),
     )
 
@@ -201,8 +202,8 @@ def _text(line: Line, key: str) -> str:
     if key == P.key:
         return f"{line[key]:.3f}" if line[key] >= 0.001 else "<0.001"
     if key in tables.COST:
-        return sheets.amount(line[key])
-    return sheets.number(line[key], signed=key.endswith("gain"))
+        return formatting.amount(line[key])
+    return formatting.number(line[key], signed=key.endswith("gain"))
 
 
 def _marks(line: Line, key: str, mark: str) -> str:

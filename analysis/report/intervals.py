@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.sheets import number
+from analysis.tables.formatting import number
 
 WIDTH, HEIGHT, MARGIN = 112, 18, 6
 """Pixels of a bar, and of its ends that nothing but a mark reaches into."""

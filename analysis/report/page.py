@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.planning import Planned, figures
-from analysis.publish import PARTIAL, results
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
+from analysis.tables.write import PARTIAL, results
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan

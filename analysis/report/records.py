@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
-from analysis.statistics import POINTS, Metric
+from analysis.statistics.seeds import POINTS, Metric
 from kd.config.classifiers import ClassifierRun
 from kd.config.plan import Plan
 from kd.config.run import Run

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.publish import PARTIAL
 from analysis.report.grids import TableView
 from analysis.report.intervals import has
-from analysis.sheets import ABSENT, Line, gain, name_of, number
-from analysis.tables import GAIN, WORDS, grouped
-from analysis.tables import lines as lines_of
+from analysis.tables.formatting import ABSENT, Line, gain, name_of, number
+from analysis.tables.rows import GAIN, WORDS, grouped
+from analysis.tables.rows import lines as lines_of
+from analysis.tables.write import PARTIAL
 from kd.config.library import Library
 from kd.config.run import RESULTS, study_folder
 

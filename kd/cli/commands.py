@@ -83,7 +83,7 @@ def _planned(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from analysis import power
+    from analysis.statistics import power
     from kd.workflow import budget, cost
 
     if options.gpus and not options.budget:
@@ -113,7 +113,7 @@ def _compose(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from analysis.publish import publish
+    from analysis.tables.write import publish
 
     print(publish(_planned(options), options.study, options.scale))
 
@@ -267,7 +267,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _resample(options: argparse.Namespace) -> None:
-    from analysis.resampled import write
+    from analysis.statistics.resampled import write
 
     write(options.run, Library())
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from analysis import figures
-from analysis.likeness import OTHER_DATA
 from analysis.plotting.style import STYLE
+from analysis.tables.comparability import OTHER_DATA
 from kd.cli.commands import main
 from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run

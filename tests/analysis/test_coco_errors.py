@@ -32,7 +32,7 @@ from analysis.coco_errors import (
     with_mean,
 )
 from analysis.figures.coco_errors import CocoErrors
-from analysis.matching import AREAS, pair
+from analysis.matching.matching import AREAS, pair
 from analysis.plotting.style import look
 from kd.common.errors import UserError
 from kd.config.library import Library

@@ -13,7 +13,7 @@ import pytest
 from analysis.evidence import __main__ as evidence
 from analysis.evidence import causes, claims, orderings, page, records, sweeps
 from analysis.evidence.orderings import Ordering, compared, stated
-from analysis.statistics import interval, summary
+from analysis.statistics.seeds import interval, summary
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.config.library import Library

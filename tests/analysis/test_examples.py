@@ -8,7 +8,7 @@ from PIL import Image
 
 from analysis.examples import CORNERS, best_score, boxes, choose, compare, count, load, plot, see
 from analysis.figures.examples import Examples
-from analysis.matching import pair
+from analysis.matching.matching import pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.compose import split_config

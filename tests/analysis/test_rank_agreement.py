@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from analysis.analyse import analyse
-from analysis.bootstrap import resample
 from analysis.figures.rank_agreement import RankAgreement
 from analysis.needs import check
 from analysis.plotting.style import BASELINE, TEACHER
 from analysis.rank_agreement import caption, gather, plot, summary
 from analysis.ranked_priors import plot as plot_priors
 from analysis.ranked_priors import priors
-from analysis.resampled import mean
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import mean
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.library import Library

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.bootstrap import resample
-from analysis.matching import pair
+from analysis.matching.matching import pair
+from analysis.statistics.bootstrap import resample
 from analysis.tide import (
     BKG,
     BOTH,

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.bootstrap import resample
 from analysis.figures import get
 from analysis.figures.tide import Tide
-from analysis.matching import pair
+from analysis.matching.matching import pair
+from analysis.statistics.bootstrap import resample
 from analysis.tide import ERRORS, MAIN, THRESHOLDS, errors, survey
 from analysis.tide_figure import SHADES, plot_shares
 from analysis.tide_tables import (

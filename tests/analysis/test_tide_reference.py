@@ -5,8 +5,8 @@ import pytest
 from matplotlib import rc_context
 from tidecv import TIDE, datasets
 
-from analysis.bootstrap import resample
-from analysis.matching import pair
+from analysis.matching.matching import pair
+from analysis.statistics.bootstrap import resample
 from analysis.tide import MAIN, THRESHOLDS, errors, survey
 from kd.common.files import write_json
 from tests.analysis.tidecv_reference import ground_truth, reference, results

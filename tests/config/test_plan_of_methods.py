@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from analysis.publish import specification
+from analysis.tables.write import specification
 from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.config.compose import WEIGHTS

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from analysis import likeness, resampled
+from analysis.statistics import resampled
+from analysis.tables import comparability
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
@@ -162,20 +163,24 @@ DATA = "data"
 MATRIX = {
     "nothing": Input(lambda run: None, "same", True, True, set()),
     "training labels": Input(
-        lambda run: annotations("train", swap_labels), DATA, False, True, {likeness.OLD_DATA}
+        lambda run: annotations("train", swap_labels), DATA, False, True, {comparability.OLD_DATA}
     ),
-    "training images": Input(lambda run: repaint("train"), DATA, False, True, {likeness.OLD_DATA}),
+    "training images": Input(
+        lambda run: repaint("train"), DATA, False, True, {comparability.OLD_DATA}
+    ),
     "lists of the splits": Input(
         move_an_image_to_the_test_split,
         DATA,
         False,
         False,
-        {likeness.OLD_DATA, likeness.OLD_TEST},
+        {comparability.OLD_DATA, comparability.OLD_TEST},
     ),
     "test labels": Input(
-        lambda run: annotations("test", swap_labels), "same", True, False, {likeness.OLD_TEST}
+        lambda run: annotations("test", swap_labels), "same", True, False, {comparability.OLD_TEST}
     ),
-    "test images": Input(lambda run: repaint("test"), "same", True, False, {likeness.OLD_TEST}),
+    "test images": Input(
+        lambda run: repaint("test"), "same", True, False, {comparability.OLD_TEST}
+    ),
     "classes of the entry": Input(
         lambda run: edit(DATASET, classes=CLASSES[:-1]), "refused", False, False, set()
     ),
@@ -187,24 +192,24 @@ MATRIX = {
         "same",
         False,
         False,
-        {likeness.OLD_TEST},
+        {comparability.OLD_TEST},
     ),
     "schedule": Input(
         lambda run: edit_config(run, slow_down),
         "configuration",
         False,
         True,
-        {likeness.OLD_CONFIGURATION},
+        {comparability.OLD_CONFIGURATION},
     ),
     "weight of the method": Input(
         lambda run: edit_config(run, double_the_weight),
         "configuration",
         False,
         True,
-        {likeness.OLD_CONFIGURATION},
+        {comparability.OLD_CONFIGURATION},
     ),
     "teacher": Input(
-        retrain_the_teacher, "teacher's weights", True, True, {likeness.OTHER_TEACHER}
+        retrain_the_teacher, "teacher's weights", True, True, {comparability.OTHER_TEACHER}
     ),
 }
 
@@ -286,7 +291,7 @@ def test_a_table_marks_what_was_computed_from_other_inputs(
     MATRIX[changed].change(run)
     with suppress(UserError):  # as a workflow does, whose check says what is wrong
         fingerprints("shapes-tiny", Library().dataset("shapes-tiny", "test"))
-    assert set(likeness.unlike([run], [])) == MATRIX[changed].marks
+    assert set(comparability.unlike([run], [])) == MATRIX[changed].marks
 
 
 # --- What the matrix cannot show -------------------------------------------------------------
@@ -305,7 +310,7 @@ def test_a_table_marks_figures_of_weights_that_were_replaced(
     run = enter("evaluated")
     record = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps(record | {"weights_sha256": "0" * 64}))
-    assert likeness.unlike([run], []) == [likeness.OLD_WEIGHTS]
+    assert comparability.unlike([run], []) == [comparability.OLD_WEIGHTS]
 
 
 @pytest.mark.parametrize("step", ["training", "prediction", "evaluation", "resampling"])

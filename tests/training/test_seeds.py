@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 import kd.runtime  # noqa: F401
-from analysis.bootstrap import resample
+from analysis.statistics.bootstrap import resample
 from kd.classifiers.dataset import BalancedSampler
 from kd.config.library import Library
 from kd.config.plan import plan

@@ -1,0 +1,1 @@
+"""Statistics over seeds and resampled images: means, intervals, power and verdicts."""

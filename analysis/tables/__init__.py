@@ -1,0 +1,1 @@
+"""Tables of a study: rows from runs, comparability, formatting, Markdown and LaTeX."""

@@ -1,0 +1,59 @@
+"""Tables of results in Markdown, with columns that line up in a terminal, too."""
+
+import re
+
+import pandas as pd
+
+from analysis.tables.formatting import LEFT, Grid, Sheet, sheets
+
+
+def to_markdown(frame: pd.DataFrame, title: str = "Results") -> str:
+    """Return a heading for each table, a grid for each group of its rows, notes, and the cost."""
+    parts = [f"# {escaped(title)}"]
+    for sheet in sheets(frame):
+        parts += _sheet(sheet)
+    return "\n\n".join(parts) + "\n"
+
+
+def _sheet(sheet: Sheet) -> list[str]:
+    parts = [f"## {escaped(sheet.title)}", *grids(sheet.results), *listed(sheet.notes)]
+    if sheet.cost_notes:
+        parts += ["### Cost", *grids(sheet.costs), *listed(sheet.cost_notes)]
+    return parts
+
+
+def listed(notes: list[str]) -> list[str]:
+    return ["\n".join(f"- {escaped(note)}" for note in notes)] if notes else []
+
+
+def grids(grid: Grid) -> list[str]:
+    """Return each section under its title, all with columns of the same width."""
+    texts = [[list(map(escaped, row)) for row in section.rows] for section in grid.sections]
+    columns = zip(grid.header, *(row for rows in texts for row in rows), strict=True)
+    # What stands in the last column may be a long reason, and nothing stands to its right.
+    widths = [len(name) if name == "Status" else max(3, *map(len, [name, *cells]))
+              for name, *cells in columns]  # fmt: skip
+    left = [name in LEFT for name in grid.header]
+    rule = ["-" * width if is_left else "-" * (width - 1) + ":"
+            for width, is_left in zip(widths, left, strict=True)]  # fmt: skip
+
+    def line(cells: list[str]) -> str:
+        padded = (
+            text.ljust(width) if is_left else text.rjust(width)
+            for text, width, is_left in zip(cells, widths, left, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    parts = []
+    for section, rows in zip(grid.sections, texts, strict=True):
+        parts += [f"### {escaped(section.title)}"] if section.title else []
+        parts.append("\n".join(map(line, [grid.header, rule, *rows])))
+    return parts
+
+
+def escaped(text: str) -> str:
+    """Escape what would end a cell, start emphasis or start a tag."""
+    words = " ".join(text.split())
+    # A star alone at the end, after a significant gain, starts nothing.
+    end = "*" if words.endswith("*") and words.count("*") == 1 else ""
+    return re.sub(r"[\\|*_`\[]|<(?! )", r"\\\g<0>", words.removesuffix(end)) + end

@@ -1,0 +1,268 @@
+"""What stands in a study's page: numbers counted by hand, states, and nobody's markup."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.report.conftest import (
+    HOSTILE,
+    STUDY,
+    TINY,
+    complete,
+    draw,
+    fail,
+    finish,
+    runs_of,
+    written,
+)
+
+from analysis.report.intervals import WIDTH, Axis
+from analysis.report.page import Request
+from analysis.report.pictures import markdown, picture
+from analysis.report.records import facts, gather
+from analysis.tables.rows import to_csv
+from kd.cli.commands import main
+from kd.config.library import Library
+from kd.config.plan import plan
+from tests.tiny import edit
+
+pytestmark = pytest.mark.usefixtures("project")
+
+
+def text(page: Any) -> str:
+    """Return a written page as text without tags, its white space as one space."""
+    source = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page.path.read_text(), flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", source))
+
+
+def cells(page: Any, name: str) -> dict[str, str]:
+    """Return a row's cells by column, with spread and marks."""
+    (row,) = (row for row in page.tables[0].rows if row.line["row"] == name)
+    return {cell.column.key: f"{cell.text}|{cell.spread}|{cell.mark}" for cell in row.cells}
+
+
+def embedded(page: Any) -> Any:
+    return json.loads(re.findall(r'id="data">(.*?)</script>', page.path.read_text(), re.DOTALL)[0])
+
+
+def test_cells_of_a_finished_study() -> None:
+    """rm has 31 and 35: 33.0 ± 2.8; its gains are 1 and 3: 2.0 ± 1.4; 33.3 - 31.9 is 1.4."""
+    complete()
+    page = written()
+    found = cells(page, "RM")
+    assert found["AP"] == "33.0|2.8|" and found["gain"] == "+2.0|1.4|"
+    assert found["published_AP"].startswith("33.3||") and found["published_gain"] == "+1.4||"
+    assert found["seeds"] == "2/2||" and found["verdict"] == "ran at tiny||"
+    assert (found["hours"], found["gpu_hours"]) == ("2.00||", "4.00||")  # of an hour, two GPUs each
+    assert cells(page, "Student")["gain"] == "||"
+    assert not page.partial and page.state == "7 runs: 7 done"
+    assert "Partial" not in text(page) and "data-reload" not in page.path.read_text()
+
+
+def test_front_names_the_best_row_and_the_verdicts() -> None:
+    complete()
+    front = text(written())
+    assert "One pair RetinaNet AP 31.0 ± 1.4 RM" in front
+    assert "ran at tiny: 2" in front
+
+
+def test_a_number_leads_to_the_runs_it_is_made_of() -> None:
+    complete()
+    data = embedded(written())
+    row = next(row for row in data["rows"] if row["title"] == "RM")
+    found = [
+        (data["runs"][own]["figures"]["AP"], data["runs"][alone]["figures"]["AP"])
+        for _, own, alone in row["seeds"]
+    ]
+    assert found == [(31, 30), (35, 32)]
+    run = data["runs"][row["seeds"][1][1]]
+    assert run["directory"] == str(runs_of("/rm_from")[1]) and run["seed"] == 1
+    assert run["lines"] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert data["pool"][run["packages"]] == {"torch": "2.11.0"}
+    config = {key: data["pool"][place] for key, place in run["config"].items()}
+    assert config == json.loads((runs_of("/rm_from")[1] / "config.json").read_text())
+    assert [data["runs"][place]["name"] for place in run["teachers"]] == ["retinanet-r18-w0.1875"]
+    assert dict(row["published"]) == {"AP": "33.3"} and dict(row["facts"])["Note"] == "quoted"
+
+
+def test_facts_of_a_run_have_units() -> None:
+    complete()
+    records, _ = gather(plan("tiny", "tiny", Library(), 2, None))
+    found = dict(facts(next(iter(records.values()))))
+    assert found["Hardware"] == "2 \u00d7 GPU T" and found["Energy"] == "1.000 kWh"
+    assert found["Training time"] == "1 h 00 m" and found["GPU-seconds"] == "7,200"
+    assert found["Started"] == "2026-01-02 03:04:05 UTC" and found["Images a second"] == "20.0"
+    assert (found["Peak memory"], found["Slurm job"]) == ("1,500 MB", "77")
+    assert found["Data fingerprint"] == "da7a" * 16 and found["Command"] == "kd train it"
+
+
+def test_partial_and_failed_rows() -> None:
+    finish(runs_of("r18-w0.125/alone")[0], 0.30)
+    finish(runs_of("/rm_from")[0], 0.31)
+    fail(runs_of("/rm_from")[1], "out of memory: 17 GB of 16")
+    step = {"step": 3, "steps": 12, "images_per_second": 8.0}
+    (runs_of("/rm+pfi_from")[0] / "log.jsonl").write_text(json.dumps(step) + "\n")
+    page = written()
+    states = {row.line["row"]: (row.status, row.reason) for row in page.tables[0].rows}
+    assert states["RM"] == ("partial", "out of memory: 17 GB of 16")
+    assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "running"
+    shown = text(page)
+    assert "Partial 2 of 7 runs are done" in shown
+    assert "OutOfMemoryError: out of memory: 17 GB of 16" in shown
+    assert "step 3 of 12, 4 s left" in shown
+    assert 'data-reload="30"' in page.path.read_text()
+    assert page.counts == {"done": 2, "running": 1, "failed": 1, "todo": 3}
+
+
+def test_nothing_has_run() -> None:
+    page = written()
+    assert "0 of 7 runs are done" in text(page)
+    assert {row.status for row in page.tables[0].rows} == {"not run"}
+    assert cells(page, "RM")["AP"] == "\u2013||" and cells(page, "RM")["verdict"] == "not run||"
+
+
+def test_a_study_of_many_methods_and_classifiers() -> None:
+    page = written(Request("ours", "smoke", 2))
+    tables = Library().study("ours", "test").tables
+    assert [table.name for table in page.tables] == [table.title for table in tables.values()]
+    assert page.counts == {"todo": len(page.runs)}
+    levels = {node.name: node.level for node in page.graph.nodes.values()}
+    assert [name for name in levels if name.startswith("Classifier")]
+    assert {level for name, level in levels.items() if name.startswith("Classifier")} == {1}
+
+
+def test_nobodys_words_are_markup() -> None:
+    edit(STUDY, title=HOSTILE, tables__pair__title=HOSTILE)
+    complete()
+    shutil.rmtree(runs_of("/rm_from")[0])
+    fail(runs_of("/rm_from")[0], HOSTILE)
+    draw()
+    source = written().path.read_text()
+    assert "<img src=x" not in source and source.count("</script>") == 2
+    assert "&lt;/script&gt;&lt;img src=x" in source and r"\u003c/script\u003e" in source
+
+
+def test_the_page_allows_itself_nothing_but_itself() -> None:
+    complete()
+    source = written().path.read_text()
+    policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', source)[0]
+    assert policy.startswith("default-src &#39;none&#39;; img-src data:;")
+    assert "unsafe" not in policy and "http:" not in policy and "https:" not in policy
+    assert not re.findall(r'(?:src|href)="(?!#|data:|\.\./)', source)
+
+
+def test_graph_counts_the_seeds_of_each_training() -> None:
+    complete()
+    shutil.rmtree(runs_of("/rm_from")[0])
+    fail(runs_of("/rm_from")[0], "no")
+    graph = written().graph
+    found = {node.name: (node.count, node.kind) for node in graph.nodes.values()}
+    assert found == {
+        "shapes-tiny": ("", ""),
+        "RetinaNet ResNet-18 x0.1875": ("1/1", "done"),
+        "RetinaNet ResNet-18 x0.125": ("2/2", "done"),
+        "RM: RetinaNet ResNet-18 x0.125": ("1/2", "failed"),
+        "RM + PFI: RetinaNet ResNet-18 x0.125": ("2/2", "done"),
+        "One pair": ("6/7", "failed"),
+    }
+    edges = {(before.name, after.label) for before, after in graph.edges}
+    assert ("RetinaNet ResNet-18 x0.1875", "RM") in edges and ("shapes-tiny", "alone") in edges
+    assert ("shapes-tiny", "RM") not in edges and len(edges) == 7
+    places = {(node.x, node.y) for node in graph.nodes.values()}
+    assert len(places) == len(graph.nodes)
+
+
+def test_figures_with_captions_and_those_that_are_missing() -> None:
+    draw()
+    edit(STUDY, figures__tide={"analysis": "tide"})
+    page = written()
+    shown = text(page)
+    assert page.path.read_text().count("data:image/webp;base64,") == 3
+    assert "The highest AP is 35.0 &lt;img" in shown and "A definition." in shown
+    assert "snakemake figure_tide --config study=tiny scale=tiny seeds=2 makes it" in shown
+    assert "Gains of 1 table: not drawn here; kd table tiny --scale tiny --seeds 2" in shown
+
+
+def test_pictures_are_made_smaller_and_only_once(tmp_path: Path) -> None:
+    draw()
+    path = TINY.folder / "figures" / "curves" / "training_curves.png"
+    found = picture(path)
+    assert found and (found.width, found.height) == (1400, 200)
+    assert picture(path) is found
+    assert picture(tmp_path / "none.png") is None
+
+
+def test_markdown_keeps_no_tag_and_no_picture() -> None:
+    assert markdown("a *b* <b>c</b>") == "<p>a <em>b</em> &lt;b&gt;c&lt;/b&gt;</p>\n"
+    assert "<img" not in markdown("![x](http://example.org/x.png)")
+    assert "href" not in markdown("[x](javascript:alert(1))")
+
+
+def test_axis_spans_whole_points_and_zero() -> None:
+    axis = Axis.of([{"gain": 1.2, "gain_low": -0.3, "published_gain": float("nan")}])
+    assert (axis.low, axis.high, str(axis)) == (-1, 2, "\u22121 to +2")
+    assert (axis.at(-1), axis.at(0.5), axis.at(2)) == (6, WIDTH / 2, WIDTH - 6)
+    bar = axis.bar({"gain": 0.5, "gain_low": -1.0, "gain_high": 2.0})
+    assert bar == (39.3, 56, (6, 106), None, None)
+    assert axis.bar({"gain": float("nan")}) is None
+
+
+def test_other_studies_are_linked_with_their_state() -> None:
+    complete()
+    written()
+    shutil.copy(STUDY, "configs/studies/another.yaml")
+    edit("configs/studies/another.yaml", title="Another & one")
+    Path("results/another/smoke").mkdir(parents=True)
+    page = written()
+    assert "kd report another --scale smoke makes it" in text(page)
+    Path("results/another/smoke/report.html").write_text(page.path.read_text())
+    source = written().path.read_text()
+    assert '<a href="../../another/smoke/report.html">Another &amp; one</a>' in source
+    assert "7 runs: 7 done; written" in source
+    Path("results/another/smoke/table.csv").write_text(to_csv(page.frame))
+    front = text(written())
+    assert "done; written" in front and "UTC; ran at tiny: 2" in front
+    assert front.count("RetinaNet AP 31.0 ± 1.4 RM") == 2  # this study's, and the other's
+
+
+def test_how_to_reproduce() -> None:
+    complete()
+    shown = text(written())
+    assert "git checkout c0ffee" in shown
+    assert (
+        "snakemake --config study=tiny scale=tiny seeds=2 kd report tiny --scale tiny --seeds 2"
+        in shown
+    )
+    assert "Not exactly" not in shown
+    finish(runs_of("/rm_from")[0], 0.31, commit="c0ffee+changes")
+    assert "Not exactly" in text(written())
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("results/tiny/tiny/report.html: 7 runs: 4 waiting, 3 not started")
+    complete()
+    assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "1"]) == 0
+    assert capsys.readouterr().out.strip() == "results/tiny/tiny/report.html: 7 runs: 7 done"
+    assert main(["report", "tiny", "--scale", "tiny", "--tables", "pear"]) == 2
+    assert "did you mean 'pair'?" in capsys.readouterr().err
+
+
+def test_watching_ends_when_all_runs_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        complete()
+
+    monkeypatch.setattr("analysis.report.page.time.sleep", sleep)
+    assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "9"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "4 waiting, 3 not started" in first and second.endswith("7 runs: 7 done")
+    assert slept == [9]

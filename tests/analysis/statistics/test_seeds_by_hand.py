@@ -1,0 +1,192 @@
+"""Means over seeds and paired gains, counted by hand."""
+
+import math
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from analysis.statistics.seeds import (
+    Metric,
+    holm,
+    interval,
+    paired_gains,
+    seeds_needed,
+    sign_flip_test,
+    summary,
+    t_test,
+)
+from kd.evaluation.metrics import COCO_FIGURES
+from tests.tiny import REPOSITORY
+
+
+def test_summary_of_three():
+    assert summary([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5, 3))
+
+
+def test_summary_of_one_has_no_spread():
+    assert summary([34.8]) == (34.8, None, 1)
+
+
+def test_summary_of_none_has_no_mean():
+    assert summary([]) == (None, None, 0)
+
+
+def test_summary_reads_any_iterable():
+    assert summary(value for value in (1.0, 3.0)).mean == 2.0
+
+
+def test_gain_is_paired_by_seed():
+    """Gains 1, 2, 3 while both columns spread by far more: std 1."""
+    gains = paired_gains({0: 31.0, 1: 42.0, 2: 53.0}, {2: 50.0, 1: 40.0, 0: 30.0})
+    assert summary(gains) == pytest.approx((2.0, 1.0, 3))
+
+
+def test_gain_leaves_out_a_seed_that_one_lacks():
+    assert paired_gains({0: 33.0, 1: 34.0, 5: 99.0}, {0: 32.0, 7: 0.0}) == [1.0]
+
+
+def test_gains_are_in_the_order_of_the_seeds():
+    assert paired_gains({2: 5.0, 0: 3.0, 9: 1.0}, {0: 2.0, 2: 1.0}) == [1.0, 4.0]
+
+
+def test_no_gain_without_a_shared_seed():
+    assert paired_gains({0: 33.0}, {1: 32.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "confidence", "reach"),
+    [
+        # Student's t from a printed table, times std / sqrt(n).
+        ([1.0, 3.0], 0.95, 12.706 * 2**0.5 / 2**0.5),
+        ([1.0, 2.0, 3.0], 0.95, 4.303 * 1 / 3**0.5),
+        ([0.0, 1.0, 2.0, 3.0, 4.0], 0.95, 2.776 * 2.5**0.5 / 5**0.5),
+        ([0.0, 1.0, 2.0, 3.0, 4.0], 0.90, 2.132 * 2.5**0.5 / 5**0.5),
+    ],
+)
+def test_interval_is_that_of_the_table(values, confidence, reach):
+    low, high = interval(values, confidence)
+    mean = sum(values) / len(values)
+    assert (mean - low, high - mean) == pytest.approx((reach, reach), rel=2e-4)
+
+
+def test_no_interval_of_fewer_than_two_and_none_wide_of_equal_ones():
+    assert interval([]) is None
+    assert interval([0.4]) is None
+    assert interval([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("gains", "p"),
+    [
+        # t is 2 sqrt(3) at two degrees of freedom, where the distribution has a closed form.
+        ([1.0, 2.0, 3.0], 1 - 12**0.5 / (2 + 12) ** 0.5),
+        ([-1.0, -2.0, -3.0], 1 - 12**0.5 / (2 + 12) ** 0.5),
+        # t is 2 at one: the Cauchy distribution.
+        ([1.0, 3.0], 1 - 2 * math.atan(2) / math.pi),
+        ([-1.0, 1.0], 1.0),
+    ],
+)
+def test_p_of_the_t_test(gains, p):
+    assert t_test(gains) == pytest.approx(p, abs=1e-12)
+
+
+def test_the_t_test_is_below_5_percent_just_where_the_interval_leaves_out_0():
+    assert t_test([0.1, 0.2, 0.3, 0.4]) < 0.05 and interval([0.1, 0.2, 0.3, 0.4])[0] > 0
+    assert t_test([0.0, 0.2, 0.3, 0.4]) > 0.05 and interval([0.0, 0.2, 0.3, 0.4])[0] < 0
+
+
+def test_equal_gains_have_the_limits_of_p_and_one_has_none():
+    assert t_test([0.4, 0.4]) == 0
+    assert t_test([0.0, 0.0]) == 1
+    assert t_test([0.4]) is None and t_test([]) is None
+
+
+@pytest.mark.parametrize(
+    ("gains", "p"),
+    [
+        ([1.0, 1.0], 2 / 4),
+        ([3.0, 1.0, 2.0], 2 / 8),
+        # Of 7, 5, 3, 1 and their negatives all but 1 and -1 are 3 or more away from 0.
+        ([1.0, -2.0, 4.0], 6 / 8),
+        # 0.1 + 0.2 - 0.3 is a rounding away from 0.
+        ([0.1, 0.2, -0.3], 1.0),
+        # 4 or more away from 0: turned by {}, 1, 2, 3, 1 + 2, or by all but these. Ties count.
+        ([0.3, -0.1, -0.2, 0.4], 10 / 16),
+        ([-1.0, -1.0, -1.0, -1.0, -1.0, -1.0], 2 / 64),
+        ([0.0, 0.0, 0.0], 1.0),
+    ],
+)
+def test_p_over_all_signs(gains, p):
+    assert sign_flip_test(gains) == p
+
+
+def test_twenty_gains_are_gone_through_one_and_more_are_not():
+    assert sign_flip_test([1.0] * 20) == 2 / 2**20
+    assert sign_flip_test([1.0]) is None
+    assert sign_flip_test([1.0] * 21) is None
+
+
+def test_holm_steps_down():
+    """Times 3, 2, 1; the last is raised to the one before it; one that was not tested is not."""
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([0.5, 0.4, 0.001]) == pytest.approx([0.8, 0.8, 0.003])
+    assert holm([0.9, 0.9]) == [1.0, 1.0]
+    assert holm([None, 0.04]) == [None, 0.04]
+    assert holm([None]) == [None]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "power", "seeds"),
+    [
+        # G*Power 3.1, means of two dependent groups, two tails, alpha 0.05.
+        (1.0, 0.8, 10),
+        (0.8, 0.8, 15),
+        (0.5, 0.8, 34),
+        (0.2, 0.8, 199),
+        (1.0, 0.95, 16),
+        (0.5, 0.95, 54),
+        (0.2, 0.9, 265),
+    ],
+)
+def test_seeds_needed_are_those_of_published_power_tables(effect, power, seeds):
+    assert seeds_needed(0.5 / effect, power=power) == seeds
+    assert seeds_needed(3 / effect, gain=3, power=power) == seeds
+
+
+def test_power_is_how_often_the_test_finds_the_gain():
+    """Ten seeds are enough for a gain of one std, nine are not: 80,000 simulated studies."""
+    generator = np.random.default_rng(0)
+
+    def found(seeds):
+        gains = generator.normal(1, 1, (80_000, seeds))
+        spread = gains.std(axis=1, ddof=1) / seeds**0.5
+        return np.mean(gains.mean(axis=1) / spread > {9: 2.3060, 10: 2.2622}[seeds])
+
+    assert found(9) < 0.8 < found(10)
+
+
+def test_a_gain_that_hardly_spreads_needs_two_seeds():
+    assert seeds_needed(0.0) == 2
+    assert seeds_needed(1e-6) == 2
+
+
+def row_of(title):
+    """Return the cells of a row of a table in docs/statistics.md."""
+    lines = (REPOSITORY / "docs" / "statistics.md").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"| {title} |"))
+    return [float(cell) for cell in line.split("|")[2:-1]]
+
+
+def test_the_documents_numbers_are_those_of_the_functions():
+    smallest = [sign_flip_test([1.0] * int(seeds)) for seeds in row_of("seeds")]
+    assert row_of("smallest exact p") == pytest.approx(smallest, rel=0.01)
+    spreads = row_of("standard deviation")
+    for gain in (0.5, 1, 2):
+        needed = [seeds_needed(std, gain) for std in spreads]
+        assert row_of(f"seeds for a gain of {gain:g}") == needed
+
+
+def test_the_figures_are_those_of_the_evaluator():
+    assert get_args(Metric) == (*COCO_FIGURES, "VOC07", "VOC12")

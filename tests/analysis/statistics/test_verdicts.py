@@ -1,0 +1,63 @@
+"""The verdict on a published gain, at the edges of its rule."""
+
+import pytest
+
+from analysis.statistics.verdicts import verdict
+
+
+def said(low, high, published):
+    return verdict(3, (low, high), published, "paper", comparable=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "published", "expected"),
+    [
+        (0.5, 2.0, 1.0, "reproduced"),
+        (1.5, 2.0, 1.0, "reproduced"),
+        (0.5, 1.0, 1.0, "reproduced"),
+        (0.5, 0.999, 1.0, "partly"),
+        (0.001, 0.5, 1.0, "partly"),
+        (0.001, 5.0, 1.0, "reproduced"),
+        (0.0, 0.5, 1.0, "not reproduced"),
+        (-0.5, 0.999, 1.0, "not reproduced"),
+        (-2.0, -1.0, 1.0, "not reproduced"),
+        (0.0, 1.0, 1.0, "inconclusive"),
+        (-0.5, 1.0, 1.0, "inconclusive"),
+        (-5.0, 5.0, 1.0, "inconclusive"),
+    ],
+)
+def test_a_gain_and_a_loss_are_judged_alike(low, high, published, expected):
+    assert said(low, high, published) == expected
+    assert said(-high, -low, -published) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.5, 0.5, "reproduced"),
+        (0.0, 0.5, "reproduced"),
+        (-0.501, 0.5, "inconclusive"),
+        (-0.5, 0.501, "inconclusive"),
+        (0.001, 0.4, "not reproduced"),
+        (-0.4, -0.001, "not reproduced"),
+        (1.0, 2.0, "not reproduced"),
+    ],
+)
+def test_no_gain_is_reproduced_by_a_narrow_interval_around_0(low, high, expected):
+    assert said(low, high, 0.0) == expected
+
+
+def test_one_seed_says_nothing():
+    assert verdict(1, None, 1.0, "paper", comparable=True) == "inconclusive"
+
+
+def test_what_comes_before_the_interval_and_in_which_order():
+    wide = (-5.0, 5.0)
+    assert verdict(0, None, None, "smoke", comparable=False) == ""
+    assert verdict(3, wide, None, "paper", comparable=True) == ""
+    assert verdict(0, None, 1.0, "smoke", comparable=False) == "not run"
+    assert verdict(0, None, 1.0, "paper", comparable=False) == "not run"
+    assert verdict(3, wide, 1.0, "smoke", comparable=False) == "ran at smoke"
+    assert verdict(1, None, 1.0, "mini", comparable=True) == "ran at mini"
+    assert verdict(3, wide, 1.0, "paper", comparable=False) == "not comparable"
+    assert verdict(1, None, 1.0, "paper", comparable=False) == "not comparable"

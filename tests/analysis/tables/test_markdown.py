@@ -1,0 +1,214 @@
+"""Tables as they are printed: in Markdown, and thereby what stands in their cells."""
+
+import pytest
+
+from analysis.tables.formatting import ABSENT, MINUS
+from analysis.tables.markdown import to_markdown
+from analysis.tables.rows import RowSpec, build
+
+MARKDOWN = r"""
+# Study
+
+## Table 1
+
+### RetinaNet
+
+| Row            | Teacher | Student | Seeds |         AP | AP50 | AP75 |  APS |  APM |  APL |                       Gain | Published AP | Published gain | Verdict        | Status |
+| -------------- | ------- | ------- | ----- | ---------: | ---: | ---: | ---: | ---: | ---: | -------------------------: | -----------: | -------------: | -------------- | ------ |
+| Teacher        | R50     | -       | 1/1   |       36.1 | 36.1 | 36.1 | 36.1 | 36.1 | 36.1 |                          - |            - |              - | -              | -      |
+| Student        | -       | R18     | 3/3   | 31.0 ± 1.0 | 31.0 | 31.0 | 31.0 | 31.0 | 31.0 |                          - |            - |              - | -              | -      |
+| RM + PFI       | R50     | R18     | 3/3   | 33.0 ± 2.0 | 33.0 | 33.0 | 33.0 | 33.0 | 33.0 |  +2.0 ± 1.0 (-0.5 to +4.5) |         34.8 |           +2.9 | inconclusive   | -      |
+| even           | R50     | R18     | 3/3   | 33.0 ± 1.1 | 33.0 | 33.0 | 33.0 | 33.0 | 33.0 | +2.0 ± 0.1 (+1.8 to +2.2)* |            - |              - | -              | -      |
+| half\_way      | R50     | R18     | 1/3   |       30.5 | 30.5 | 30.5 | 30.5 | 30.5 |    - |                       +0.5 |        34.8† |           +2.9 | not comparable | partial, failed: killed |
+
+### FCOS
+
+| Row            | Teacher | Student | Seeds |         AP | AP50 | AP75 |  APS |  APM |  APL |                       Gain | Published AP | Published gain | Verdict        | Status |
+| -------------- | ------- | ------- | ----- | ---------: | ---: | ---: | ---: | ---: | ---: | -------------------------: | -----------: | -------------: | -------------- | ------ |
+| KD\_cls \| loc | R50     | R18     | 0/2   |          - |    - |    - |    - |    - |    - |                          - |        34.8‡ |           +2.9 | -              | failed: out of memory: 17 GB of 16 |
+| absent         | R50     | R18     | 0/2   |          - |    - |    - |    - |    - |    - |                          - |            - |              - | -              | not run |
+
+- ± standard deviation over seeds.
+- (low to high) 95 % t interval over seeds.
+- \* p < 0.05: paired t test over seeds, corrected for the 2 gains of this table (Holm).
+- Published numbers: arXiv 1; those marked † under other conditions than ours.
+- † 2x schedule & a trained student (50% of its layers).
+- ‡ Quoted from Table 6 of another paper; published in arXiv 2.
+
+### Cost
+
+| Detector  | Row      | Hours | Images/s | Memory, GB | Gain per hour |
+| --------- | -------- | ----: | -------: | ---------: | ------------: |
+| RetinaNet | Teacher  |  4.00 |     20.0 |       1.50 |             - |
+| RetinaNet | Student  |  3.00 |     20.0 |       1.50 |             - |
+| RetinaNet | RM + PFI |  6.00 |     20.0 |       1.50 |         +1.00 |
+
+- The whole table, runs that rows share counted once: 13.0 hours on CPUs, 2.89 for each point gained (4.5 in all).
+"""  # noqa: E501
+
+
+def test_everything_that_can_become_of_a_row(frame):
+    """Gains 2, 2 and 0.5 for 4 + 3 + 6 hours; a seed of RM + PFI took 2 hours for its 2 points."""
+    text = to_markdown(frame, "Study").replace(ABSENT, "-").replace(MINUS, "-")
+    assert text.splitlines() == MARKDOWN.strip().splitlines()
+
+
+def test_columns_line_up(frame):
+    grids = [line for line in to_markdown(frame).splitlines() if line.startswith("|")]
+    results, cost = grids[:11], grids[11:]
+    assert len({line.rindex("|", 0, -1) for line in results}) == 1  # before the status
+    assert len({len(line) for line in cost}) == 1
+
+
+def one(label, runs, base=None, **more):
+    group = more.pop("group", "G")
+    kind = "distilled" if base else "baseline"
+    return RowSpec("T", group, label, kind, "a" if base else "", "b", runs, base or {}, **more)
+
+
+def row_of(text, label):
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_seed_shows_the_interval_over_images_and_says_so(run):
+    base = {0: run("base", 0.30, spread=1.0)}
+    text = to_markdown(build([one("x", {0: run("s", 0.32, spread=2.0)}, base)]))
+    assert row_of(text, "x")[-1] == "+2.0 (+2.0 to +3.0)ⁱ"
+    assert "- (low to high)ⁱ 95 % interval over resampled test images" in text
+    assert "over seeds" not in text
+
+
+@pytest.mark.parametrize(("tests", "star"), [(1, "*"), (2, "")])
+def test_a_gain_is_significant_if_it_is_so_among_all_of_its_table(run, tests, star):
+    """Gains 1.4, 2.0, 2.6: t = 2 sqrt(3) / 0.6 and p = 0.0287; of two such tests 0.0574."""
+    base = {seed: run(f"base{seed}", 0.30) for seed in range(3)}
+    rows = [
+        one(f"x{n}", {seed: run(f"{n}-{seed}", ap) for seed, ap in enumerate(figures)}, base)
+        for n, figures in enumerate([(0.314, 0.320, 0.326)] * tests)
+    ]
+    assert row_of(to_markdown(build(rows)), "x0")[-1] == f"+2.0 ± 0.6 (+0.5 to +3.5){star}"
+
+
+def test_losses_have_a_true_minus_and_zero_no_sign(run):
+    base = {0: run("base", 0.3)}
+    rows = [one("worse", {0: run("w", 0.288)}, base), one("same", {0: run("s", 0.2998)}, base)]
+    text = to_markdown(build(rows))
+    assert row_of(text, "worse")[-1] == f"{MINUS}1.2"
+    assert row_of(text, "same")[-1] == "0.0"
+
+
+def test_columns_that_say_nothing_are_left_out(run):
+    runs = {0: run("r", 0.3, APL=None)}
+    header = to_markdown(build([one("x", runs)])).splitlines()[6]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        *("Row", "Student", "Seeds", "AP", "AP50", "AP75", "APS", "APM"),
+    ]
+
+
+def test_a_voc_table_leads_with_its_map(run):
+    voc = {"metric": "VOC07", "published": {"VOC07": 76.0}, "published_baseline": {"VOC07": 74.5}}
+    runs, base = {0: run("s", 0.5, VOC07=0.75)}, {0: run("b", 0.5, VOC07=0.72)}
+    text = to_markdown(build([one("x", runs, base, **voc)]))
+    header = row_of(text, "Row")
+    assert header[4:6] == ["mAP", "AP"]
+    assert header[-4:] == ["Gain", "Published mAP", "Published gain", "Verdict"]
+    assert row_of(text, "x")[4:6] == ["75.0", "50.0"]
+    assert row_of(text, "x")[-4:-1] == ["+3.0", "76.0", "+1.5"]
+
+
+def test_what_stands_in_is_said_once_for_a_table(run):
+    swaps = (["a for b", "c for d"], ["a for b", "e for f"], ["a for b"])
+    rows = [
+        one(f"row{rank}", {0: run(f"r{rank}")}, stand_ins=each, scale="smoke")
+        for rank, each in enumerate(swaps)
+    ]
+    text = to_markdown(build(rows))
+    assert "- At scale smoke: a for b, c for d, e for f.\n" in text
+    assert text.count("a for b") == 1
+
+
+def test_a_remark_without_published_value_marks_the_name(run):
+    rows = [
+        one(label, {0: run(label)}, note=note)
+        for label, note in (("one", "first"), ("two", "second"), ("three", "first"), ("four", ""))
+    ]
+    text = to_markdown(build(rows))
+    for part in ("| one† ", "| two‡ ", "| three† ", "| four ", "- † First.\n- ‡ Second.\n"):
+        assert part in text
+
+
+def test_clauses_that_several_rows_share_are_one_remark(run):
+    """a and b always come together, c with them or alone, d is no reason not to compare."""
+    said = {"one": ("a; b", ""), "two": ("a; b; c", ""), "three": ("c", "d"), "four": ("", "d")}
+    rows = [
+        one(label, {0: run(label)}, differs=differs, note=note, published={"AP": 30.0}, source="X")
+        for label, (differs, note) in said.items()
+    ]
+    text = to_markdown(build(rows))
+    cells = [row_of(text, label)[3] for label in said]
+    assert cells == ["30.0†", "30.0†,‡", "30.0‡,§", "30.0§"]
+    assert text.endswith(
+        "- Published numbers: X; those marked †, ‡ under other conditions than ours.\n"
+        "- † A; b.\n- ‡ C.\n- § D.\n"
+    )
+
+
+def test_a_fifth_remark_has_two_daggers(run):
+    rows = [one(name, {0: run(name)}, note=f"remark {name}") for name in "abcde"]
+    assert "| e†† " in to_markdown(build(rows))
+
+
+def test_marks_start_anew_in_each_table(run):
+    rows = [
+        RowSpec(table, "G", "x", "baseline", "", "b", {0: run(table)}, note=note)
+        for table, note in (("One", "first"), ("Two", "second"))
+    ]
+    text = to_markdown(build(rows))
+    assert "- † First." in text.split("## Two")[0]
+    assert "- † Second." in text.split("## Two")[1]
+
+
+def test_cost_of_gpus_counts_shared_runs_once(run):
+    """2 of a classifier + 4 + 8 + 8 GPU-hours for a gain of 2 + 3; a seed of y took 8 for 3."""
+    base = {0: run("base", 0.30, hours=1, gpus=4)}
+    classifier = run("classifier", hours=1, gpus=2)
+    rows = [one("Student", base)] + [
+        one(label, {0: run(label, ap, hours=1, gpus=8)}, base, teacher_runs=[classifier])
+        for label, ap in (("x", 0.32), ("y", 0.33))
+    ]
+    text = to_markdown(build(rows)).split("### Cost")[1]
+    assert row_of(text, "Row")[-1] == "Gain per GPU-hour"
+    assert row_of(text, "Student")[1:3] == ["1.00", "4.00"]
+    assert row_of(text, "y") == ["y", "1.00", "8.00", "20.0", "1.50", "+0.38"]
+    assert "22.0 GPU-hours, 4.40 for each point gained (5.0 in all)." in text
+
+
+def test_without_a_gain_in_all_there_is_no_price_of_one(run):
+    base = {0: run("base", 0.30)}
+    text = to_markdown(build([one("x", {0: run("x", 0.29, hours=1)}, base)]))
+    assert "counted once: 1.00 hours on CPUs.\n" in text
+
+
+def test_rows_of_one_name_are_told_apart_in_the_cost(run):
+    rows = [
+        RowSpec("T", "G", "Student", "baseline", "", student, {0: run(student, 0.3, hours=1)})
+        for student in ("R18", "R34")
+    ]
+    text = to_markdown(build(rows)).split("### Cost")[1]
+    assert row_of(text, "Student (R18)")[1] == "1.00"
+    assert row_of(text, "Student (R34)")[1] == "1.00"
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("a | b", r"a \| b"),
+        ("*so*", r"\*so\*"),
+        ("a_b", r"a\_b"),
+        ("<b>", r"\<b>"),
+        ("+2.0*", "+2.0*"),
+    ],
+)
+def test_signs_of_markdown_are_escaped(run, text, printed):
+    assert f"| {printed} |" in to_markdown(build([one(text, {0: run("r", 0.3)})]))
