@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from analysis import figures
-from analysis.planning import Planned
-from analysis.planning import figures as planned_figures
+from analysis.figures.planning import Planned
+from analysis.figures.planning import figures as planned_figures
 from kd.common.files import replacing, write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan

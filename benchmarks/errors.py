@@ -48,7 +48,7 @@ def evaluation(truth: Truth, found: list[Detection]) -> list[float]:
 
 def breakdown(truth: Truth, found: list[Detection]) -> list[float]:
     """The seven curves of every category and range of areas; returns AP50 and AP75."""
-    from analysis.coco_errors import C50, C75, breakdown, similar, with_mean
+    from analysis.figures.coco_errors.compute import C50, C75, breakdown, similar, with_mean
     from analysis.matching.matching import AREAS, pair
 
     curves = breakdown(pair(truth, found), similar(truth["categories"]), list(AREAS))
@@ -71,9 +71,9 @@ def precision(truth: Truth, found: list[Detection]) -> list[float]:
 
 def tide(truth: Truth, found: list[Detection]) -> list[float]:
     """AP and the errors' costs as TIDE has them."""
+    from analysis.figures.tide.compute import errors, survey
     from analysis.matching.matching import pair
     from analysis.statistics.bootstrap import resample
-    from analysis.tide import errors, survey
 
     weights = resample(len(truth["images"]), 0, seed=0)
     seen = errors(survey(pair(truth, found)), IOU, weights)
@@ -84,7 +84,7 @@ def tidecv(truth: Truth, found: list[Detection]) -> list[float]:
     """The same by tidecv."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TIDE_PATH"] = folder
-        from tests.analysis.tidecv_reference import reference
+        from tests.analysis.figures.tidecv_reference import reference
 
         theirs = reference(truth, found, IOU)
     return [theirs.ap, *theirs.gains]

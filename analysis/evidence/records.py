@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.figures.training_curves.plot import records as logged
 from analysis.statistics.seeds import POINTS
 from analysis.tables import formatting, write
 from analysis.tables import rows as tables
-from analysis.training_curves import records as logged
 from kd.common.files import read_json, write_text
 from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder

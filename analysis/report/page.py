@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.planning import Planned, figures
+from analysis.figures.planning import Planned, figures
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture

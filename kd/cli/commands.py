@@ -130,13 +130,14 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _draw(options: argparse.Namespace) -> None:
-    from analysis.focus import draw
+    from analysis.figures.focus.plot import draw
 
     draw(_planned(options), options.to, options.image)
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    from analysis import explain, figures
+    from analysis import figures
+    from analysis.figures import explain
     from kd.common.schema import parse_assignments
 
     if not options.runs:
@@ -148,7 +149,7 @@ def _analyse(options: argparse.Namespace) -> None:
     settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
     if settings.runs_networks:
         _prepare(options.threads)
-    from analysis.analyse import analyse
+    from analysis.figures.analyze import analyse
 
     for path in analyse(settings, options.runs, options.to, Library()):
         print(path)
@@ -249,7 +250,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _profile(options: argparse.Namespace) -> None:
     _prepare(options.threads)
-    from analysis.profile_figure import write
+    from analysis.figures.profile.plot import write
     from kd.profiling.profile import Extent, profile
     from kd.profiling.table import describe
 

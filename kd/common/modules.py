@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -20,6 +21,13 @@ def modules_in(folders: Iterable[str]) -> list[str]:
     """Return the names of a package's modules, sorted, without its ``base`` and its packages."""
     modules = (module for module in pkgutil.iter_modules(folders) if not module.ispkg)
     return sorted(module.name for module in modules if module.name != "base")
+
+
+def packages_in(folders: Iterable[str], module: str) -> list[str]:
+    """Return the names of a package's packages that have ``module``, sorted."""
+    return sorted(
+        path.parent.name for folder in folders for path in Path(folder).glob(f"*/{module}.py")
+    )
 
 
 def class_in(module: str, kind: type[Kind]) -> type[Kind]:

@@ -25,9 +25,9 @@ def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
 
 def add_adapters(directory: Path) -> None:
     """Add to a run's weights the layers that its methods start with."""
+    from analysis.figures.networks import Probe
     from kd.config.compose import WEIGHTS
     from kd.models import weights
-    from kd.probe import Probe
 
     path = directory / WEIGHTS
     model = Probe.load(directory).model

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis import figures, gallery, planning
+from analysis import figures, gallery
+from analysis.figures import planning
 from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan

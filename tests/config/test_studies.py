@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.planning import figures
+from analysis.figures.planning import figures
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.plan import Row, plan

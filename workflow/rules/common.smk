@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from analysis.planning import figures
+from analysis.figures.planning import figures
 from kd.common.errors import UserError
 from kd.common.files import printable
 from kd.records.inputs import VERSIONS

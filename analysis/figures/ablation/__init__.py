@@ -1,0 +1,1 @@
+"""Ablation: AP over the values of one setting."""

@@ -1,0 +1,1 @@
+"""COCO error breakdown of precision-recall curves."""

@@ -1,0 +1,1 @@
+"""Detections of teacher and student on example images."""

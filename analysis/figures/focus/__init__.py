@@ -1,0 +1,1 @@
+"""Images with the regions that the methods of a trained run use."""

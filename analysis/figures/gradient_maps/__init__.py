@@ -1,0 +1,1 @@
+"""Gradients of distillation and detection losses on the neck maps."""

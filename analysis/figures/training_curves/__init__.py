@@ -1,0 +1,1 @@
+"""Losses and validation figures over training."""

@@ -1,0 +1,226 @@
+"""Distances by channel: hand-made maps, networks of every family, and what the figure shows."""
+
+import math
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import analysis.figures.channel_distance.compute as module
+from analysis.figures.analyze import analyse
+from analysis.figures.channel_distance.analysis import ChannelDistance
+from analysis.figures.channel_distance.compute import Distances, channel_distances, level_adapters
+from analysis.figures.channel_distance.plot import changes, means, plot, table
+from analysis.figures.networks import Probe, images
+from analysis.plotting.style import BASELINE, look
+from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.observers import Batch, observe
+from tests.analysis.random_runs import write_runs
+
+FAMILIES = ["retinanet", "gfl", "fcos", "atss", "ssd300", "yolov3", "faster_rcnn", "cascade_rcnn"]
+
+
+def probe(maps, name="student"):
+    """Return a network that makes of image i the map ``maps[i]`` (C, H, W), of stride 8."""
+    return SimpleNamespace(directory=Path(name), detector=maps, batch=lambda sample: sample)
+
+
+def image(index, *boxes):
+    """Return image ``index`` with objects, xyxy in pixels."""
+    objects = SimpleNamespace(bboxes=torch.tensor(boxes), labels=torch.zeros(len(boxes)))
+    sample = SimpleNamespace(gt_instances=objects, index=index)
+    return Batch(torch.zeros(1, 3, 16, 16), [sample])
+
+
+@pytest.fixture
+def handmade(monkeypatch):
+    """Let networks of ``probe`` be observed."""
+
+    def seen(detector, batch, frozen):
+        assert frozen
+        return SimpleNamespace(neck=[detector[batch.samples[0].index][None]], strides=[8])
+
+    monkeypatch.setattr(module, "observe", seen)
+
+
+def test_a_mean_is_over_the_cells_of_a_region_in_all_images(handmade):
+    student = probe(torch.tensor([[[[1.0, -2], [3, 4]], [[0, 0], [0, 8]]]] * 2))
+    teacher = probe(torch.zeros(2, 2, 2, 2))
+    boxes = [image(0, (0.0, 0, 8, 8)), image(1, (0.0, 0, 8, 8), (8.0, 0, 16, 8))]
+    found = channel_distances(student, teacher, boxes)
+    objects = [(1 + 1 + 2) / 3, 0]
+    background = [(2 + 3 + 4 + 3 + 4) / 5, 16 / 5]
+    np.testing.assert_allclose(found.mean, [objects, background])
+    assert (found.cells.tolist(), found.images, found.stride) == ([3, 5], 2, 8)
+
+
+def test_a_region_without_cells_has_no_distance(handmade):
+    covered = image(0, (0.0, 0, 16, 16))
+    found = channel_distances(
+        probe(torch.ones(1, 1, 2, 2)), probe(torch.ones(1, 1, 2, 2)), [covered]
+    )
+    assert found.cells.tolist() == [4, 0]
+    assert found.mean[0, 0] == 0 and math.isnan(found.mean[1, 0])
+    frame = table({"Student": found})
+    assert "undefined" in changes(means(pd.concat([frame, frame.assign(run="RM")])), "Student")
+    lower = plot(frame, {"Student": BASELINE}).axes[3]
+    assert [text.get_text() for text in lower.texts] == ["no such cell"]
+
+
+def test_an_adapter_stands_between_the_student_and_its_teacher(handmade):
+    double = nn.Conv2d(1, 2, 1, bias=False)
+    double.weight.data = torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1)
+    narrow, wide = probe(torch.ones(1, 1, 2, 2)), probe(torch.ones(1, 2, 2, 2), "teacher")
+    some = [image(0, (0.0, 0, 8, 8))]
+    found = channel_distances(narrow, wide, some, 0, nn.ModuleDict({"level0": double}))
+    np.testing.assert_allclose(found.mean, [[1, 2], [1, 2]])
+    with pytest.raises(
+        UserError, match=r"neck of student has 1 channels.*teacher teacher 2; .*true"
+    ):
+        channel_distances(narrow, wide, some)
+    with pytest.raises(UserError, match="neck of student has 2 x 2 cells, that of teacher 1 x 1"):
+        channel_distances(narrow, probe(torch.ones(1, 1, 1, 1), "teacher"), some)
+    with pytest.raises(UserError, match="level 1: the neck of student has levels 0 to 0"):
+        channel_distances(narrow, narrow, some, level=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_regions_make_up_the_map_of_every_family(build, batch, family):
+    data = batch()
+    networks = [
+        SimpleNamespace(
+            directory=Path("run"), detector=build(family, seed).eval(), batch=lambda sample: sample
+        )
+        for seed in (0, 1)
+    ]
+    found = channel_distances(networks[0], networks[1], [data], level=1)
+    maps = [observe(each.detector, data, frozen=True).neck[1] for each in networks]
+    assert found.cells.sum() == maps[0][:, 0].numel()
+    whole = (maps[0] - maps[1]).detach().double().abs().mean((0, 2, 3))
+    weighted = (found.mean * found.cells[:, None]).sum(0) / found.cells.sum()
+    np.testing.assert_allclose(weighted, whole, rtol=1e-6)
+    same = channel_distances(networks[0], networks[0], [data], level=1)
+    assert not same.mean.any()
+
+
+def test_one_image_is_held_at_a_time(build, batch, monkeypatch):
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def seen(detector, batch, frozen):
+        alive.append(sum(each() is not None for each in held))
+        found = observe(detector, batch, frozen=frozen)
+        held.append(weakref.ref(found.neck[0]))
+        return found
+
+    monkeypatch.setattr(module, "observe", seen)
+    network = SimpleNamespace(
+        directory=Path(), detector=build().eval(), batch=lambda sample: sample
+    )
+    channel_distances(network, network, (batch(seed=seed) for seed in range(4)))
+    assert alive == [0, 1] * 4  # of the image itself, the student's
+
+
+# --- Tables and figures --------------------------------------------------------------------
+
+
+def distances(channels=3, runs=("Student", "FitNets"), seed=0):
+    generator = np.random.default_rng(seed)
+    return table(
+        {run: Distances(generator.random((2, channels)), np.array([30, 70]), 5, 8) for run in runs}
+    )
+
+
+def looks(*runs):
+    return {
+        run: look("distilled", "fitnets") if number else BASELINE for number, run in enumerate(runs)
+    }
+
+
+def test_the_table_has_every_value_and_its_means():
+    found = Distances(np.array([[1.0, 3], [4, 8]]), np.array([30, 70]), 5, 8)
+    nearer = Distances(found.mean / 2, found.cells, 5, 8)
+    frame = table({"Student": found, "FitNets": nearer})
+    assert frame["distance"].tolist() == [1, 3, 4, 8, 0.5, 1.5, 2, 4]
+    assert frame["channel"].tolist() == [0, 1] * 4
+    averages = means(frame)
+    assert averages["mean"].tolist() == [2, 6, 1, 3]
+    assert averages["cells"].tolist() == [30, 70] * 2
+    words = changes(averages, "Student")
+    assert words.startswith("Mean over the channels: Student 2 on objects and 6 on background; ")
+    assert words.endswith("FitNets -50% and -50%.")
+
+
+@pytest.mark.parametrize("order", ["network", "baseline", "own"])
+def test_curves_are_in_the_order_asked_for(order):
+    frame = distances(channels=8)
+    axes = plot(frame, looks("Student", "FitNets"), order, "Student").axes[0]
+    shown = frame[frame["region"] == "objects"]
+    own, other = (
+        shown[shown["run"] == run]["distance"].to_numpy() for run in ("Student", "FitNets")
+    )
+    places = {"network": np.arange(8), "baseline": np.argsort(-own), "own": np.argsort(-other)}
+    (line,) = [line for line in axes.lines if line.get_label() == "FitNets"]
+    np.testing.assert_array_equal(line.get_ydata(), other[places[order]])
+
+
+def test_panels_share_their_axes_and_nothing_is_cut_off():
+    frame = distances(channels=256)
+    frame.loc[frame["region"] == "background", "distance"] *= 3
+    left, right, below, _ = plot(frame, looks("Student", "FitNets")).axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == [
+        "Object cells", "Background cells",
+    ]  # fmt: skip
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] == 0 and left.get_ylim()[1] > frame["distance"].max()
+    assert below.get_xlim()[1] > means(frame)["mean"].max()
+    assert [text.get_text() for text in below.get_yticklabels()] == ["Student", "FitNets"]
+    average = means(frame)["mean"].tolist()
+    assert [text.get_text() for text in below.texts] == [f"{average[i]:#.3g}" for i in (0, 2)]
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_any_number_of_runs_has_a_line_each(number):
+    runs = [f"run {index}" for index in range(number)]
+    curves = plot(distances(1, runs), looks(*runs)).axes[0]
+    assert len(curves.lines) == number
+
+
+# --- Runs ----------------------------------------------------------------------------------
+
+
+def test_the_analysis_writes_what_it_declares(study, tmp_path):
+    teacher, students = write_runs(study(["fitnets", "chen"]))
+    written = analyse(ChannelDistance(images=2), [teacher, *students], tmp_path / "out", Library())
+    assert {path.name for path in written} == set(ChannelDistance.files())
+    frame = pd.read_csv(tmp_path / "out" / "channel_distance.csv")
+    assert frame["run"].unique().tolist() == ["Student", "FitNets", "Chen 2017"]
+    averages = pd.read_csv(tmp_path / "out" / "channel_distance-means.csv")
+    assert averages.groupby("run")["cells"].sum().tolist() == [2 * 8 * 8] * 3
+    assert "raw, before any adaptation layer" in (tmp_path / "out" / "caption.md").read_text()
+
+
+def test_trained_layers_are_looked_through_where_there_are_some(study, tmp_path):
+    plan = study(["fitnets", "chen"], settings={"fitnets": {"adaptation": "3x3"}})
+    teacher, students = write_runs(plan)
+    adapted = ChannelDistance(images=2, adapted=True)
+    with pytest.raises(UserError, match=r"weights.pth: does not hold the adaptation layers.*again"):
+        analyse(adapted, students, tmp_path / "none", Library())
+    teacher, students = write_runs(plan, adapters=True)
+    analyse(adapted, [teacher, *students], tmp_path / "out", Library())
+    words = (tmp_path / "out" / "caption.md").read_text()
+    assert (
+        "adaptation layer of their training: FitNets; raw, for want of one: Student, Chen" in words
+    )
+    frame = pd.read_csv(tmp_path / "out" / "channel_distance.csv").set_index("run")
+    student = Probe.load(next(path for path in students if "fitnets" in str(path)))
+    samples = images(student.directory, 2, 0)
+    layers = level_adapters(student, 0)
+    expected = channel_distances(student, Probe.load(teacher), samples, 0, layers)
+    np.testing.assert_allclose(frame.loc["FitNets", "distance"], expected.mean.ravel(), rtol=1e-6)

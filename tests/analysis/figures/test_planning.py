@@ -1,0 +1,118 @@
+"""Figures of a study: which runs they compare, and what is refused before any run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import figures
+from analysis.figures.planning import Planned
+from analysis.figures.planning import figures as planned_figures
+from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.plan import plan
+from tests.test_imports import heavy_modules
+from tests.tiny import edit, make_project
+
+STUDY = "configs/studies/tiny.yaml"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a tiny project without images."""
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+
+
+def planned(figure: dict[str, Any], **options: Any) -> Planned:
+    """Return the one figure of the tiny study, with these keys."""
+    edit(STUDY, figures={"curves": {"analysis": "training_curves"} | figure})
+    made = planned_figures(plan("tiny", "tiny", Library(), **options), "tiny", "tiny")
+    return made["curves"]
+
+
+def methods(figure: Planned) -> list[str | None]:
+    return [run.method for run in figure.runs]
+
+
+def test_all_rows_in_the_order_of_the_table() -> None:
+    figure = planned({})
+    assert methods(figure) == [None, None, "rm", "rm+pfi"]
+    assert figure.runs[0] is figure.runs[2].teacher
+    assert figure.folder == Path("results/tiny/tiny/figures/curves")
+    assert f"{figure.runs[2].directory}/metrics.json" in figure.inputs
+
+
+def test_chosen_rows_in_the_order_of_the_figure() -> None:
+    figure = planned({"rows": ["rm+pfi", "baseline"]})
+    assert methods(figure) == ["rm+pfi", None]
+    assert figure.runs[1].student == "r18-w0.125"
+
+
+def test_runs_of_every_seed() -> None:
+    assert [run.seed for run in planned({"rows": ["rm"]}, seeds=3).runs] == [0, 1, 2]
+
+
+def test_one_pair_and_one_detector() -> None:
+    edit("configs/scales/tiny.yaml", backbones__r34="r18-w0.25", backbones__r101="r18-w0.5")
+    pairs = [
+        {"teacher": "r50", "student": "r18"},
+        {"teacher": "r101", "student": "r18"},
+        {"teacher": "r50", "student": "r34"},
+    ]
+    edit(STUDY, tables__pair__pairs=pairs, tables__pair__detectors=["retinanet", "gfl"])
+    first = planned({})
+    assert {run.model for run in first.runs} == {"retinanet-r18-w0.1875", "retinanet-r18-w0.125"}
+    other = planned({"detector": "gfl", "student": "r34"})
+    assert {run.model for run in other.runs} == {"gfl-r18-w0.1875", "gfl-r18-w0.25"}
+
+
+def test_a_row_that_is_swept_is_all_its_values() -> None:
+    edit(STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}})
+    runs = planned({"rows": ["rm"]}).runs
+    assert [run.config["model"]["methods"]["rm"]["weight"] for run in runs] == [2, 8]
+
+
+def test_the_command_that_makes_it_is_complete() -> None:
+    figure = planned({"rows": ["rm"], "settings": {"smooth": 5}})
+    analysis, run, *rest = figure.arguments
+    assert (analysis, run) == ("training_curves", str(figure.runs[0].directory))
+    assert rest == ["--to", str(figure.folder), "--set", "smooth=5"]
+
+
+def test_a_figure_of_a_table_that_was_not_asked_for_is_left_out() -> None:
+    other = {"title": "Other", "dataset": "coco2017", "schedule": "1x", "methods": []}
+    other |= {"detectors": ["retinanet"], "pairs": [{"student": "r18"}]}
+    edit(STUDY, tables__other=other, figures={"curves": {"analysis": "training_curves"}})
+    made = plan("tiny", "tiny", Library(), tables=["other"])
+    assert planned_figures(made, "tiny", "tiny") == {}
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ({"analysis": "training_curve"}, "no analysis 'training_curve'; did you mean"),
+        ({"table": "pairs"}, "table: no 'pairs'; did you mean 'pair'"),
+        ({"detector": "retinanett"}, "detector: no 'retinanett'; did you mean 'retinanet'"),
+        ({"student": "r81"}, "student: no 'r81'; did you mean 'r18'"),
+        ({"rows": ["rm", "pfi"]}, "rows: no 'pfi'"),
+        ({"rows": []}, "figures.curves.rows"),
+        ({"settings": {"smoothing": 5}}, "unknown key 'smoothing'; did you mean 'smooth'"),
+        ({"settings": {"smooth": -1}}, "key 'smooth'"),
+        ({"row": ["rm"]}, "unknown key 'figures.curves.row'; did you mean 'rows'"),
+    ],
+)
+def test_what_could_not_be_drawn_is_refused(figure: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        planned(figure)
+    assert str(caught.value).startswith(STUDY)
+
+
+@pytest.mark.parametrize("name", figures.names())
+def test_an_analysis_says_what_it_is_in_a_moment(name: str) -> None:
+    kind = figures.get(name)
+    assert kind.title and kind.pictures and kind.tables
+    assert {*kind.reads} & {"weights.pth", "detections.json.gz", "metrics.json"} == {*kind.reads}
+    assert all(stem.split("-")[0] == name for stem in (*kind.pictures, *kind.tables))
+    assert len(kind.definition()) > 80
+    kind.parse({}, name)
+    assert not heavy_modules(f"from analysis import figures; figures.get({name!r})")

@@ -1,0 +1,213 @@
+"""P_dif and F_dif of hand-made maps and of tiny detectors, and what is drawn of them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.figures.analyze import analyse
+from analysis.figures.prediction_gap.analysis import PredictionGap
+from analysis.figures.prediction_gap.compute import Gap, GapImage, gap_images, gaps, likeness
+from analysis.figures.prediction_gap.plot import caption, plot, plot_maps, summary, table
+from analysis.plotting.style import BASELINE
+from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.observers import observe
+from tests.analysis.random_runs import write_runs
+
+RISING = [[0.1, 0.2], [0.3, 0.4]]
+
+
+def gap(prediction, feature, stride=8):
+    return Gap(stride, np.array(prediction, float), np.array(feature, float))
+
+
+def image(*students, size=(16, 16)):
+    boxes = np.array([[2.0, 2, 9, 9]])
+    return GapImage("images/1.png", np.full((*size, 3), 0.5), boxes, [list(s) for s in students])
+
+
+# --- Two maps ------------------------------------------------------------------------------
+
+
+def test_identical_maps_are_alike_in_all():
+    alike = likeness(gap(RISING, RISING))
+    assert alike[:2] == (pytest.approx(1), pytest.approx(1))
+    assert alike.share == pytest.approx(0.4)  # one cell of four, a tenth rounded up
+
+
+def test_values_worked_out_by_hand():
+    alike = likeness(gap([[1, 2, 3, 4]], [[1, 9, 4, 2]]))
+    # Deviations -1.5, -0.5, 0.5, 1.5 and -3, 5, 0, -2; ranks 1, 4, 3, 2.
+    assert alike.pearson == pytest.approx((4.5 - 2.5 - 3) / math.sqrt(5 * 38))
+    assert alike.spearman == pytest.approx(1 - 6 * (0 + 4 + 0 + 4) / (4 * 15))
+    assert alike.share == pytest.approx(2 / 16)
+
+
+def test_a_tenth_of_the_cells_is_taken():
+    prediction, feature = np.arange(20.0).reshape(4, 5), np.ones((4, 5))
+    feature[3, 3:] = 11, 21  # the two cells of the highest P_dif
+    assert likeness(gap(prediction, feature)).share == pytest.approx(32 / 50)
+
+
+def test_cells_that_tie_share_the_last_place():
+    alike = likeness(gap([[0, 1, 1]], [[5, 1, 3]]))
+    assert alike.share == pytest.approx(2 / 9)
+    assert alike == pytest.approx(likeness(gap([[1, 1, 0]], [[3, 1, 5]])))
+
+
+def test_a_monotone_map_has_rank_correlation_one():
+    alike = likeness(gap(RISING, np.exp(10 * np.array(RISING))))
+    assert alike.spearman == pytest.approx(1) and alike.pearson < 0.95
+
+
+def test_a_scale_changes_nothing():
+    generator = np.random.default_rng(0)
+    prediction, feature = generator.random((2, 6, 7))
+    scaled = likeness(gap(1e-6 * prediction, 40 * feature))
+    assert scaled == pytest.approx(likeness(gap(prediction, feature)))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "feature"),
+    [([[0.2]], [[3.0]]), ([[1, 1]], [[1, 2]]), ([[1, 2]], [[0, 0]]), ([[0, 0]], [[0, 0]])],
+)
+def test_constant_maps_are_undefined(prediction, feature):
+    assert all(math.isnan(value) for value in likeness(gap(prediction, feature)))
+
+
+# --- Detectors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["retinanet", "gfl", "fcos", "atss", "ssd300", "yolov3"])
+def test_gaps_are_mean_squared_differences_of_each_level(build, batch, family):
+    data = batch()
+    with torch.no_grad():
+        teacher, student = (
+            observe(build(family, seed).eval(), data, frozen=True) for seed in (0, 1)
+        )
+        found, same = gaps(student, teacher), gaps(student, student)
+        maps = zip(teacher.probability_maps, student.probability_maps, strict=True)
+        predictions = [((t - s) ** 2).sum(1)[0] / t.shape[1] for t, s in maps]
+        necks = zip(teacher.neck, student.neck, strict=True)
+        features = [((t - s) ** 2).sum(1)[0] / t.shape[1] for t, s in necks]
+    assert [each.stride for each in found] == student.strides
+    for each, prediction, feature in zip(found, predictions, features, strict=True):
+        np.testing.assert_allclose(each.prediction, prediction, rtol=1e-4)
+        np.testing.assert_allclose(each.feature, feature, rtol=1e-4)
+    assert not any(each.prediction.any() or each.feature.any() for each in same)
+
+
+# --- Frames and figures --------------------------------------------------------------------
+
+
+def lines():
+    """Return two images of two levels, the second of one cell."""
+    alike, unlike = gap(RISING, RISING), gap(RISING, [[0.4, 0.3], [0.2, 0.1]])
+    cell = gap([[0.1]], [[0.2]], 16)
+    images = [image([alike, cell], [alike, cell]), image([unlike, cell], [alike, cell])]
+    return table(images, ["Student", "PFI"])
+
+
+def test_means_are_over_images_where_defined():
+    frame = summary(lines(), 0)
+    assert len(lines()) == 8 and len(frame) == 4
+    student, coarse, pfi, _ = frame.to_dict("records")
+    assert (student["run"], student["level"], student["stride"]) == ("Student", 0, 8)
+    assert (student["images"], student["undefined"]) == (2, 0)
+    assert student["spearman"] == pytest.approx(0)
+    assert (student["spearman_low"], student["spearman_high"]) == pytest.approx((-1, 1))
+    assert student["share"] == pytest.approx((0.4 + 0.1) / 2)
+    assert student["p_dif"] == pytest.approx(0.25)
+    assert pfi["pearson"] == pfi["pearson_low"] == pfi["pearson_high"] == pytest.approx(1)
+    assert coarse["undefined"] == 2 and math.isnan(coarse["pearson"])
+    words = caption(frame)
+    assert "Student 0.00, undefined; PFI 1.00, undefined" in words
+    assert "constant: 4" in words
+
+
+def test_of_one_image_there_is_no_interval():
+    frame = summary(lines().query("image == 0"), 0)
+    assert frame["pearson"][0] == pytest.approx(1) and math.isnan(frame["pearson_low"][0])
+
+
+def looks(*runs):
+    return dict.fromkeys(runs, BASELINE)
+
+
+def test_levels_without_a_value_have_no_panel():
+    frame = summary(lines(), 0)
+    figure = plot(frame, looks("Student", "PFI"))
+    assert len(figure.axes) == 3
+    assert figure.axes[0].get_title() == "level 0\n(stride 8)"
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["Student", "PFI"]
+    shown = [container.lines[0].get_xdata()[0] for container in figure.axes[1].containers]
+    assert shown == frame[frame["level"] == 0]["spearman"].tolist()
+
+
+def test_without_any_value_the_figure_says_so():
+    frame = summary(lines().query("level == 1"), 0)
+    (text,) = plot(frame, looks("Student", "PFI")).texts
+    assert "constant on every level" in text.get_text()
+
+
+def test_maps_lie_where_their_cells_are_and_are_scaled():
+    first = image([gap(RISING, RISING)], [gap(RISING, [[5, 5], [5, 5]])])
+    figure = plot_maps([first], ["Student", "PFI"], 0)
+    upper, lower = figure.axes[:3], figure.axes[3:]
+    assert [axes.get_title() for axes in upper] == ["", "Student", "PFI"]
+    laid = upper[1].images[1]
+    assert laid.get_extent() == [-0.5, 15.5, 15.5, -0.5]
+    np.testing.assert_array_equal(laid.get_array(), RISING)
+    assert laid.get_clim() == (0.1, 0.4)
+    assert [axes.texts[0].get_text() for axes in lower[1:]] == ["r 1.00, rho 1.00", "undefined"]
+    assert all(len(axes.patches) == 1 for axes in [*upper, *lower[1:]])
+
+
+def test_runs_beyond_the_first_have_no_maps():
+    names = [f"run {number}" for number in range(12)]
+    crowded = image(*[[gap(RISING, RISING)]] * 12)
+    titles = [axes.get_title() for axes in plot_maps([crowded], names, 0).axes]
+    assert [title for title in titles if title] == names[:4]
+
+
+# --- Runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(study):
+    """Return the teacher's directory, and those of a baseline and a distilled run."""
+
+    def write(*, wide=False):
+        return write_runs(study(["fitnets"], teacher_detector="retinanet-wide" if wide else None))
+
+    return write
+
+
+def test_a_run_beside_its_teacher_and_beside_itself(runs):
+    teacher, students = runs()
+    first, second = gap_images(teacher, [teacher, students[0]], None, 0)
+    assert first.path != second.path
+    same, other = first.students
+    assert not any(each.prediction.any() for each in same)
+    assert all(each.prediction.all() and each.feature.all() for each in other)
+    assert first.picture.shape[:2] == tuple(8 * side for side in other[0].prediction.shape)
+
+
+def test_the_analysis_writes_what_it_declares(runs, tmp_path):
+    teacher, students = runs()
+    settings = PredictionGap(images=2, shown=5)
+    written = analyse(settings, [teacher, *students], tmp_path / "out", Library())
+    assert {path.name for path in written} == set(PredictionGap.files())
+    frame = pd.read_csv(tmp_path / "out" / "prediction_gap.csv")
+    assert frame["run"].unique().tolist() == ["Student", "FitNets"]
+    with pytest.raises(UserError, match="'level': 7, but the neck has levels 0 to 4"):
+        analyse(PredictionGap(level=7), students, tmp_path / "none", Library())
+
+
+def test_necks_of_other_widths_are_refused(runs):
+    teacher, students = runs(wide=True)
+    with pytest.raises(UserError, match=r"neck maps cannot be subtracted.*16, .*24, "):
+        next(gap_images(teacher, students, 1, 0))

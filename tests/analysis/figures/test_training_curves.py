@@ -1,0 +1,203 @@
+"""Training curves: what is read of a log, what is averaged, and what is drawn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from analysis.figures.training_curves.analysis import TrainingCurves
+from analysis.figures.training_curves.plot import averaged, plot, read, records, total_share, width
+from kd.common.errors import UserError
+from kd.config.library import Library
+from tests.analysis.fakes import subjects, write_lines, write_metrics, write_run
+
+HALF = '{"step": 30, "los'
+
+
+def record(step, loss, **terms):
+    """Return a record of the log; distillation terms are those named after a method."""
+    shares = {name: value / loss for name, value in terms.items() if "_rm" in name}
+    return {"step": step, "epoch": 1 + step // 20, "lr": 0.1, "loss": loss, **terms} | (
+        {"share": shares, "acc": 50.0}
+    )
+
+
+@pytest.fixture
+def distilled(tmp_path):
+    """Return a run whose last line is half written."""
+    run = write_run(tmp_path / "rm", {"rm": {"weight": 2.0}})
+    rows = [(10, 4.0, 3.0, 1.0), (20, 2.0, 1.5, 0.5)]
+    log = [record(s, total, loss_cls=cls, loss_rm_cls=rm) for s, total, cls, rm in rows]
+    write_lines(run / "log.jsonl", log, HALF)
+    return run
+
+
+@pytest.fixture
+def baseline(tmp_path):
+    """Return two seeds of one row, which logged the same steps."""
+    runs = []
+    for seed, factor in enumerate((1.0, 3.0)):
+        run = write_run(tmp_path / f"alone{seed}", seed=seed)
+        log = [record(s, factor * s, loss_cls=factor * s) for s in (10, 20, 30)]
+        write_lines(run / "log.jsonl", log)
+        write_metrics(run, 0.1 + 0.1 * seed)
+        runs.append(run)
+    return runs
+
+
+def values(frame, quantity):
+    return frame[frame["quantity"] == quantity].set_index("step")["value"].to_dict()
+
+
+def test_a_half_written_line_is_passed_over(distilled):
+    log = records(distilled / "log.jsonl")
+    assert [each["step"] for each in log.records] == [10, 20]
+    assert log.damaged == 1
+
+
+@pytest.mark.parametrize("text", ["", "\n[1]\n", "null\n", '{"loss": 1}\n', "\x00\x00"])
+def test_what_is_no_record_is_none(tmp_path, text):
+    (tmp_path / "log.jsonl").write_text(text)
+    assert records(tmp_path / "log.jsonl").records == []
+    assert records(tmp_path / "absent.jsonl") == ([], 0)
+
+
+def test_terms_are_of_detection_or_distillation_and_shares_per_cent(distilled):
+    frame, damaged = read(subjects(distilled), "AP")
+    assert damaged == 1
+    assert values(frame, "loss") == {10: 4, 20: 2}
+    assert values(frame, "detection") == {10: 3, 20: 1.5}
+    assert values(frame, "distillation") == {10: 1, 20: 0.5}
+    assert values(frame, "share") == {10: 25, 20: 25}
+    assert values(frame, "lr") == {10: 0.1, 20: 0.1}
+    assert set(frame["term"]) == {"", "cls", "rm_cls"}  # the accuracy is no term
+    assert frame["quantity"].eq("AP").sum() == 0
+
+
+def test_the_last_epoch_is_that_of_the_finished_run(distilled):
+    validated = [{"epoch": 1, "step": 5, "AP": 0.1}, {"epoch": 2, "step": 15, "AP": None}]
+    write_lines(distilled / "validation.jsonl", validated, '{"epo')
+    write_metrics(distilled, 0.25, AP50=0.5)
+    frame, damaged = read(subjects(distilled), "AP")
+    assert values(frame, "AP") == {5: 10, 20: 25}
+    assert damaged == 2
+    assert values(read(subjects(distilled), "AP50")[0], "AP50") == {20: 50}
+
+
+def test_seeds_make_a_mean_and_a_band(baseline):
+    frame, _ = read(subjects(*baseline), "AP")
+    curve = averaged(frame[frame["quantity"] == "loss"], 0)
+    assert curve["step"].tolist() == [10, 20, 30]
+    assert curve["mean"].tolist() == [20, 40, 60]
+    assert curve["low"].tolist() == [10, 20, 30]
+    assert curve["high"].tolist() == [30, 60, 90]
+
+
+def test_blocks_are_averaged_within_a_run_before_the_seeds_are(baseline):
+    frame, _ = read(subjects(*baseline), "AP")
+    curve = averaged(frame[frame["quantity"] == "loss"], 20)  # steps 1 to 20, and 21 to 40
+    assert curve["step"].tolist() == [15, 30]
+    assert curve["mean"].tolist() == [30, 60]
+    assert curve["high"].tolist() == [45, 90]
+
+
+def test_the_width_leaves_so_many_points():
+    assert width(pd.DataFrame({"step": [1, 500]})) == 10
+    assert width(pd.DataFrame({"step": []})) == 0
+
+
+def test_shares_add_up_by_record():
+    rows = [("a", 0, 10, 1.0), ("a", 0, 10, 2.0), ("a", 1, 10, 4.0), ("b", 0, 10, 8.0)]
+    total = total_share(pd.DataFrame(rows, columns=["run", "seed", "step", "value"]))
+    assert total["value"].tolist() == [3, 4, 8]
+
+
+def found(*runs, **settings):
+    return TrainingCurves(**settings).find(subjects(*runs), Library())
+
+
+def panel(figure: Figure, title: str):
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left") == title)
+    return axes
+
+
+def test_figures_show_every_term_with_its_values(distilled, baseline):
+    findings = found(distilled, *baseline, smooth=0)
+    curves, terms, shares = findings.pictures.values()
+    losses = {line.get_label(): line for line in panel(curves, "Training loss").lines}
+    assert losses["RM"].get_ydata().tolist() == [4, 2]
+    assert losses["Student"].get_ydata().tolist() == [20, 40, 60]
+    assert len(panel(curves, "Training loss").collections) == 1  # the band of the two seeds
+    (points,) = (
+        line
+        for line in panel(curves, "AP on the test split").lines
+        if line.get_label() == "Student"
+    )
+    assert (points.get_xdata()[0], points.get_ydata()[0]) == (30, pytest.approx(15))
+    assert [axes.get_title(loc="left") for axes in terms.axes] == ["cls", "rm_cls"]
+    (line,) = panel(shares, "rm_cls").lines
+    assert line.get_ydata().tolist() == [25, 25]
+    assert [text.get_text() for text in shares.legends[0].get_texts()] == ["RM"]
+    assert len(findings.tables["training_curves"]) == 2 * 5 + 2 * 3 * 3 + 2
+    assert "passed over: 1." in findings.caption
+    assert "25 % (RM) of the loss" in findings.caption
+
+
+def test_the_same_learning_rate_is_one_line(distilled, baseline):
+    def lines(*runs):
+        return panel(found(*runs).pictures["training_curves"], "Learning rate").lines
+
+    assert len(lines(*baseline)) == 1
+    assert len(lines(distilled, *baseline)) == 2  # one training is longer
+
+
+def test_one_run_without_a_method_or_an_end(tmp_path):
+    run = write_run(tmp_path / "alone")
+    write_lines(run / "log.jsonl", [record(10, 1.0, loss_cls=1.0)])
+    findings = found(run)
+    assert "No run has a figure of AP yet" in findings.caption
+    shares = findings.pictures["training_curves-shares"]
+    assert "no distillation term" in [text.get_text() for text in shares.texts]
+
+
+def test_twelve_methods_of_three_terms_have_a_panel_each(tmp_path):
+    runs = []
+    for number in range(12):
+        run = write_run(tmp_path / str(number), {"rm": {"weight": number}})
+        terms = {f"loss_rm_{number}_{term}": 10.0 ** (number - 6) for term in range(3)}
+        write_lines(run / "log.jsonl", [record(s, 1e9, **terms) for s in (10, 20)])
+        runs.append(run)
+    terms = found(*runs).pictures["training_curves-terms"]
+    assert len(terms.axes) == 36
+
+
+def test_values_that_span_decades_have_a_logarithmic_axis(tmp_path):
+    run = write_run(tmp_path / "alone")
+    log = [record(s, 10.0**-s, loss_cls=0.0, loss_bbox=1.0) for s in (1, 2, 3)]
+    write_lines(run / "log.jsonl", log)
+    curves, terms, _ = found(run, smooth=0).pictures.values()
+    assert panel(curves, "Training loss").get_yscale() == "log"
+    assert {axes.get_yscale() for axes in terms.axes} == {"linear"}
+
+
+def test_drawing_from_the_csv_gives_the_same_lines(distilled, baseline, tmp_path):
+    rows = subjects(distilled, *baseline)
+    frame, _ = read(rows, "AP")
+    frame.to_csv(tmp_path / "curves.csv", index=False)
+    looks = {row.label: row.look for row in rows}
+    drawn = [
+        plot(each.fillna({"term": ""}), looks, "AP", 20)
+        for each in (frame, pd.read_csv(tmp_path / "curves.csv"))
+    ]
+    first, second = ([line.get_xydata() for axes in f.axes for line in axes.lines] for f in drawn)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_runs_of_published_weights_have_no_curves(tmp_path):
+    with pytest.raises(UserError, match=r"none of the runs has a log\.jsonl"):
+        found(write_run(tmp_path / "imported"))
+
+
+def test_an_unknown_figure_is_refused():
+    with pytest.raises(UserError, match="key 'metric'"):
+        TrainingCurves.parse({"metric": "mAP"}, "settings")
