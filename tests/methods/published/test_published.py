@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from analysis.readme import insert
+from docs.build.measurements import insert
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.terms import known

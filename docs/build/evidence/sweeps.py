@@ -10,11 +10,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evidence import causes
 from analysis.plotting.style import QUIET, STYLE, WIDTH, look
 from analysis.runs.titles import method_name
 from analysis.statistics.seeds import paired_gains, summary
 from analysis.tables.formatting import ABSENT, number
+from docs.build.evidence import causes
 from kd.config.library import Library
 from kd.config.plan import Row
 
@@ -32,7 +32,7 @@ Gains = Mapping[str, Mapping[str, list[float]]]
 def gains(runs: pd.DataFrame, rows: Iterable[Row]) -> Gains:
     """Return the gains of the swept among ``rows`` over the baselines of the same seeds.
 
-    ``runs``: the finished runs of the table, of ``analysis.evidence.records``. A setting of which
+    ``runs``: the finished runs of the table, of ``docs.build.evidence.records``. A setting of which
     a seed is missing has no gain, and a method without any is left out.
     """
     points = {
@@ -54,7 +54,7 @@ def gains(runs: pd.DataFrame, rows: Iterable[Row]) -> Gains:
 def table(found: Gains, terms: pd.DataFrame) -> list[dict[str, str]]:
     """Return a line for each method: mean and spread over the seeds of its gain by factor.
 
-    ``terms``: those of the table, of ``analysis.evidence.records``; they give the gradient of all
+    ``terms``: those of the table, of ``docs.build.evidence.records``; they give the gradient of all
     terms at the neck beside that of detection, factor by factor.
     """
     library, lines = Library(), []

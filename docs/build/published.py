@@ -1,4 +1,4 @@
-"""Lists what is reproduced in ``docs/published.md``: ``python -m analysis.published_page``."""
+"""Lists what is reproduced in ``docs/published.md``: ``python -m docs.build.published``."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ INTRODUCTION = """# Published numbers
 
 `configs/published` has {all} rows of published tables. {answered} of them are answered by a cell
 of a study, which prints the number beside its own; {absent} are not reproduced here, for the
-reasons below. `python -m analysis.published_page` writes this page from the configuration, and
+reasons below. `python -m docs.build.published` writes this page from the configuration, and
 `tests/config/test_published_rows.py` counts.
 
 A study runs at the papers' scale with `snakemake --config study=<study> scale=paper`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.readme import MEASURED, SHOWN, insert, lowered
+from docs.build.measurements import MEASURED, SHOWN, insert, lowered
 from kd import methods
 from kd.common.errors import UserError
 

@@ -2,7 +2,7 @@
 
 import re
 
-from analysis.published_page import PAGE, page
+from docs.build.published import PAGE, page
 from kd.config.library import Library
 from tests.conftest import CONFIGS
 
@@ -10,7 +10,7 @@ TEXT = page(Library(CONFIGS))
 
 
 def test_the_page_is_current() -> None:
-    assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m analysis.published_page`"
+    assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m docs.build.published`"
 
 
 def test_its_counts_add_up() -> None:

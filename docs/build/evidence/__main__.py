@@ -1,4 +1,4 @@
-"""Make ``docs/evidence.md`` from the data beside it: ``python -m analysis.evidence``.
+"""Make ``docs/evidence.md`` from the data beside it: ``python -m docs.build.evidence``.
 
 With ``--collect`` the data are first taken from the runs that are finished here.
 """
@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.evidence import page, records
-from analysis.readme import insert
+from docs.build.evidence import page, records
+from docs.build.measurements import insert
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library
@@ -30,7 +30,7 @@ STUDIES = {"ours": Part("mini"), "bccd": Part("laptop", seeds=6)}
 
 def main() -> None:
     """Fill every block of the page whose study has data."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m analysis.evidence")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m docs.build.evidence")
     parser.add_argument("--collect", action="store_true", help="first take the data from results/")
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="only these")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Puts figures that were made here into ``docs/gallery.md``: ``python -m analysis.gallery``."""
+"""Puts figures that were made here into ``docs/gallery.md``: ``python -m docs.build.gallery``."""
 
 import re
 import shlex
@@ -27,8 +27,8 @@ LISTED = 12
 INTRODUCTION = """# Gallery
 
 Every figure of an analysis, made from the runs of the studies by one command and put here by
-`python -m analysis.gallery`. What the runs are is said under each: they are small, so that they can
-be repeated on a laptop, and show what the analyses do rather than what the methods do.
+`python -m docs.build.gallery`. What the runs are is said under each: they are small, so that they
+can be repeated on a laptop, and show what the analyses do rather than what the methods do.
 """
 
 

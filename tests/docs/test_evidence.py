@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evidence import __main__ as evidence
-from analysis.evidence import causes, claims, orderings, page, records, sweeps
-from analysis.evidence.orderings import Ordering, compared, stated
 from analysis.statistics.seeds import interval, summary
+from docs.build.evidence import __main__ as evidence
+from docs.build.evidence import causes, claims, orderings, page, records, sweeps
+from docs.build.evidence.orderings import Ordering, compared, stated
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.config.library import Library

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from analysis import figures, gallery
+from analysis import figures
 from analysis.figures import planning
+from docs.build import gallery
 from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan

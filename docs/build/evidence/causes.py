@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.evidence import records
-from analysis.evidence.claims import ratio
 from analysis.runs.titles import method_name
 from analysis.tables import rows
 from analysis.tables.formatting import ABSENT, amount, number
+from docs.build.evidence import records
+from docs.build.evidence.claims import ratio
 from kd.config.library import Library
 
 IOU = 0.5
@@ -20,7 +20,8 @@ ERRORS = ("Cls", "Loc", "Bkg", "Miss")
 def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[dict[str, str]]:
     """Return what is known of each method of a detector: what its runs and its figures say.
 
-    ``suffix``: of the names of the detector's figures; ``terms``: of ``analysis.evidence.records``.
+    ``suffix``: of the names of the detector's figures; ``terms``: of
+    ``docs.build.evidence.records``.
     """
     named = {name: _kept(study, name + suffix) for name in ("tide", "channels", "adapted", "ranks")}
     library = Library()

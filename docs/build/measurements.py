@@ -1,4 +1,4 @@
-"""Puts what was measured into the documents that show it: ``python -m analysis.readme``."""
+"""Puts what was measured into the documents that show it: ``python -m docs.build.measurements``."""
 
 import re
 import shutil

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.evidence.records import FOLDER
 from analysis.statistics.seeds import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
 from analysis.tables import rows
+from docs.build.evidence.records import FOLDER
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.published import read_published
@@ -64,8 +64,8 @@ def _published(line: dict[str, Any], method: str, library: Library) -> float:
 def compared(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
     """Return a line per ordering: the paired difference over seeds, and whether it holds.
 
-    ``runs``: of ``analysis.evidence.records``. All orderings of a detector are one family of tests
-    (Holm). ``holds``: yes or reversed where the corrected p is below 0.05, else open.
+    ``runs``: of ``docs.build.evidence.records``. All orderings of a detector are one family of
+    tests (Holm). ``holds``: yes or reversed where the corrected p is below 0.05, else open.
     """
     lines = [_compared(runs, each) for each in orderings]
     frame = pd.DataFrame(lines)

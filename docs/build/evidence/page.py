@@ -8,8 +8,6 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.evidence import causes, claims, records, sweeps
-from analysis.evidence.orderings import compared, stated
 from analysis.plotting import style
 from analysis.runs.titles import method_name
 from analysis.statistics.power import detectable
@@ -18,6 +16,8 @@ from analysis.tables import gains
 from analysis.tables import rows as tables
 from analysis.tables.formatting import Grid, Section, amount, number, sheets
 from analysis.tables.markdown import grids, listed
+from docs.build.evidence import causes, claims, records, sweeps
+from docs.build.evidence.orderings import compared, stated
 from kd.config.library import Library
 from kd.config.plan import Plan
 

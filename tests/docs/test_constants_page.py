@@ -2,7 +2,7 @@
 
 import re
 
-from analysis.constants_page import PAGE, page
+from docs.build.constants import PAGE, page
 from kd.config.library import Library
 from tests.conftest import CONFIGS
 
@@ -17,7 +17,7 @@ def row(start: str) -> list[str]:
 
 
 def test_the_page_is_current() -> None:
-    assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m analysis.constants_page`"
+    assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m docs.build.constants`"
 
 
 def test_every_detector_and_scale_is_listed() -> None:

@@ -1,4 +1,4 @@
-"""Page of constants in pixels and steps: ``python -m analysis.constants_page``."""
+"""Page of constants in pixels and steps: ``python -m docs.build.constants``."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ IMAGES = {"coco2017": 117_266, "voc0712": 16_551, "bccd": 292}
 INTRODUCTION = """# Constants in pixels and steps
 
 Every constant with a unit of pixels, cells or training steps, with its value at each scale. The
-page is written by `python -m analysis.constants_page` from the composed configurations; a test
+page is written by `python -m docs.build.constants` from the composed configurations; a test
 keeps it current. Scale `smoke` and `mini` have the built-in images, `laptop` has BCCD, `paper` has
 COCO and Pascal VOC.
 

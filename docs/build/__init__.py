@@ -1,0 +1,1 @@
+"""Generators of pages and tables under ``docs/``, run from the root of the project."""
