@@ -31,7 +31,7 @@ from kd.config.run import RESULTS
 from kd.evaluation.detections import Detection
 from kd.evaluation.metrics import evaluate
 from kd.evaluation.voc import Floats
-from tests.scenes import repeated
+from tests.support.scenes import repeated
 
 MOST = "10"
 """Seconds that resampling may take."""

@@ -7,7 +7,7 @@ python benchmarks/evaluation.py --growth          against images, classes and bo
 agree on all twelve figures before a time is printed. ``evaluate`` also checks its input and
 computes the VOC figures; that is in its time. Its engine uses every core, pycocotools one.
 ``kd evaluate`` is a process of its own that starts from two files, as a run leaves them, and writes
-a third. Growth is left where ``benchmarks/growth.py`` draws it.
+a third. Growth is left where ``benchmarks.growth`` draws it.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from benchmarks.growth_figure import Curve, write_curves
+from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_predictions
 from kd.common.timing import in_turn, ratio, spread

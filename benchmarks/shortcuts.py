@@ -4,7 +4,7 @@ python benchmarks/shortcuts.py                     two minutes on two idle cores
 
 A ratio is the plain form's time over the shortcut's, in one process; the tests show that both
 compute the same. Detectors are of full width with random weights, RetinaNet R18 or R50, on two
-images of 256 x 256 pixels; each plain form is the one of tests/plain_forms.py.
+images of 256 x 256 pixels; each plain form is the one of tests/support/plain_forms.py.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from kd.methods.ops.masks import object_masks
 from kd.methods.rm import RankMimicking
 from kd.models import roi_align
 from kd.observers import Batch, Candidates, observe
-from tests import plain_forms
+from tests.support import plain_forms
 
 SIDE, IMAGES, OBJECTS, CLASSES, CROP = 256, 2, 20, 80, 64
 STRIDES = [8, 16, 32, 64, 128]

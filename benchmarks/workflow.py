@@ -4,8 +4,8 @@ python benchmarks/workflow.py            four minutes on two idle cores
 
 Dry runs are as a user types them, in a copy of the project without data or results: of all studies
 in one workflow, of each study alone, and of one with 1 to 16 seeds, whose curve is left where
-``benchmarks/growth.py`` draws it. None may import torch. Then the largest study's `kd plan`,
-`status`, `table` and `report`, with every run finished: made-up metrics, records, and 1,000
+``benchmarks.growth`` draws it. None may import torch. Then the largest study's `kd
+plan`, `status`, `table` and `report`, with every run finished: made-up metrics, records, and 1,000
 resamples. Times are from start to end of a process; on a busy machine look at the processor's.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from analysis.matching.outcomes import write_arrays
 from analysis.statistics.resampled import FIGURES, RESAMPLES
-from benchmarks.growth_figure import Curve, write_curves
+from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_text
 from kd.common.timing import Spread, results_in_turn, spread, timed

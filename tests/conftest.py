@@ -24,14 +24,14 @@ from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.plan import Plan, plan
 from kd.data.entry import Shapes
-from tests import machine
 from tests.slurm import matrix
+from tests.support import machine
+from tests.support.paths import CONFIGS
 
 # Sums, and so digests of weights, depend on the number of threads. Processes that tests start
 # inherit it; several threads of each would also wait for each other on a machine with other work.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 8
 BACKBONE = "r18-w0.125"
 NECKS = {  # GFL, FCOS and ATSS normalise 32 groups of channels

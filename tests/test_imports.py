@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import REPOSITORY, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import make_project
 
 HEAVY = ("torch", "torchvision", "mmdet", "mmengine", "mmcv")
 REPORT = f"""

@@ -1,18 +1,18 @@
 """The lock, pyproject and environment.yml speak of the same packages."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.support.paths import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LOCK = [
     Requirement(line)
-    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
     if line and not line.startswith("#")
 ]
 WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
@@ -35,11 +35,11 @@ def test_the_lock_has_exact_versions_and_names_no_host() -> None:
         (pin,) = requirement.specifier
         assert pin.operator == "=="
         assert requirement.url is None
-    assert "://" not in (ROOT / "requirements.lock").read_text()
+    assert "://" not in (REPOSITORY / "requirements.lock").read_text()
 
 
 def test_the_conda_environment_installs_the_lock() -> None:
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    dependencies = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
     python = next(each for each in dependencies if str(each).startswith("python="))
     version = python.removeprefix("python=")
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)

@@ -8,7 +8,7 @@ import yaml
 
 from kd.config.classifiers import ClassifierRun, classifier_run
 from kd.config.library import Library
-from tests.tiny import make_project
+from tests.support.tiny import make_project
 
 TINY = {
     "title": "tiny",

@@ -21,8 +21,9 @@ from kd.config.classifiers import ClassifierRun, Crops, crop_settings
 from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.data.readers import GroundTruth
-from tests import machine
-from tests.tiny import REPOSITORY, edit
+from tests.support import machine
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import edit
 
 
 def stamps(folder: Path) -> dict[str, int]:

@@ -22,8 +22,9 @@ from kd.config.classifiers import ClassifierRun, compose_classifier
 from kd.config.library import Library
 from kd.models import imagenet, weights
 from kd.training.train import train
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import CLASSES, copy_run, edit
 from tests.test_imports import COMMAND_LINE, heavy_modules
-from tests.tiny import CLASSES, REPOSITORY, copy_run, edit
 from tests.training.test_resume import assert_same, interrupted_before
 from tests.workflow.test_workflow import snakemake
 

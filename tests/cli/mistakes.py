@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.tiny import PARTS, edit
+from tests.support.tiny import PARTS, edit
 
 PLAN = "plan tiny --scale tiny"
 STUDY = "configs/studies/tiny.yaml"
@@ -35,7 +35,7 @@ def nothing() -> None:
 
 
 def change(path: str, **changes: Any) -> Callable[[], None]:
-    """An edit of a YAML file: see tests.tiny.edit."""
+    """An edit of a YAML file: see tests.support.tiny.edit."""
     return lambda: edit(path, **changes)
 
 

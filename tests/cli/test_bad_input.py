@@ -34,7 +34,7 @@ from tests.cli.mistakes import (
     nothing,
     pair,
 )
-from tests.tiny import DISTILLED, STUDENT, TEACHER, make_project, write_run
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, make_project, write_run
 
 
 def run_of(name: str) -> Path:

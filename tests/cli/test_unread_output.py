@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kd.cli.commands import UNREAD
-from tests.tiny import REPOSITORY, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import make_project
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from kd.common.files import printable
-from tests.tiny import REPOSITORY, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import make_project
 
 FOLDERS = ("kd", "analysis", "workflow", "benchmarks")
 POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}

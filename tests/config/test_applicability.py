@@ -12,7 +12,8 @@ from kd.config.applicability import matrix
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
-from tests.conftest import CLASSES, CONFIGS, save_random_weights
+from tests.conftest import CLASSES, save_random_weights
+from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
 MATRIX = matrix(LIBRARY)

@@ -11,8 +11,8 @@ from kd.common.errors import UserError
 from kd.config.compose import PREPROCESSOR, detector_model, merge
 from kd.config.library import Library
 from kd.config.parts import Detector, Scale
-from tests.conftest import CONFIGS
-from tests.tiny import edit, make_project
+from tests.support.paths import CONFIGS
+from tests.support.tiny import edit, make_project
 
 DETECTORS = Library(CONFIGS).names("detectors")
 

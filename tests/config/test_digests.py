@@ -9,7 +9,7 @@ import yaml
 
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.tiny import CLASSES, edit, make_project
+from tests.support.tiny import CLASSES, edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 EDITED = "configs/studies/edited.yaml"

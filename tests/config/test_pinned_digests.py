@@ -4,7 +4,7 @@ import pytest
 
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 PINNED = {
     ("rm_pfi", "paper"): [

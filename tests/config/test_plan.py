@@ -16,7 +16,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from kd.config.published import FIGURES
 from kd.config.run import Run
-from tests.tiny import CHANNELS, CLASSES, edit, make_project, write_run
+from tests.support.tiny import CHANNELS, CLASSES, edit, make_project, write_run
 
 STUDY = "configs/studies/tiny.yaml"
 SCALE = "configs/scales/tiny.yaml"

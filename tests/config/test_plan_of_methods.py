@@ -13,7 +13,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import Run
 from kd.workflow.workflow import Request, Workflow
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 

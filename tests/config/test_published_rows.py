@@ -9,12 +9,12 @@ import pytest
 from kd.config.library import Library
 from kd.config.plan import Row, plan
 from kd.config.published import COLUMNS, FIGURES, ROW, read_lines
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS, SHARED
 
 PUBLISHED = CONFIGS / "published"
 ABSENT = PUBLISHED / "not_reproduced.csv"
 ANSWERED = sorted(set(PUBLISHED.glob("*.csv")) - {ABSENT})
-REFERENCE = CONFIGS.parents[1] / "shared" / "reference_results.csv"
+REFERENCE = SHARED / "reference_results.csv"
 NO_REFERENCE = (
     "the reference of published results is not beside the repository; put it at "
     "../shared/reference_results.csv"

@@ -8,7 +8,7 @@ import pytest
 from analysis.runs.titles import teacher_name
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 PAIR = {"teacher": "r50", "student": "r18"}

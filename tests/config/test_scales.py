@@ -10,8 +10,8 @@ from kd.cli.commands import main
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.conftest import CONFIGS
-from tests.tiny import edit, make_project
+from tests.support.paths import CONFIGS
+from tests.support.tiny import edit, make_project
 
 
 @pytest.fixture(autouse=True)

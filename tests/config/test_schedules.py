@@ -11,8 +11,17 @@ from kd.common.errors import UserError
 from kd.config.classifiers import compose_classifier
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.conftest import CONFIGS
-from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, kd, make_project, write_run
+from tests.support.paths import CONFIGS
+from tests.support.tiny import (
+    DISTILLED,
+    STUDENT,
+    TEACHER,
+    copy_run,
+    edit,
+    kd,
+    make_project,
+    write_run,
+)
 
 SCHEDULE = "configs/schedules/tiny.yaml"
 

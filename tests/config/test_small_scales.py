@@ -14,7 +14,7 @@ from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.data.builtin.shapes import draw
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
 IMAGES = 48

@@ -6,7 +6,7 @@ from analysis.figures.planning import figures
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.plan import Row, plan
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 from tests.test_imports import heavy_modules
 
 LIBRARY = Library(CONFIGS)

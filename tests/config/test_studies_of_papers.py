@@ -7,7 +7,7 @@ import pytest
 
 from kd.config.library import Library
 from kd.config.plan import Row, plan
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
 

@@ -8,7 +8,7 @@ import pytest
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 

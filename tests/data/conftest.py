@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from kd.data.entry import Dataset
-from tests import machine
-from tests.tiny import REPOSITORY
+from tests.support import machine
+from tests.support.paths import REPOSITORY
 
 WIDTH, HEIGHT = 40, 30
 VOC_OBJECT = (

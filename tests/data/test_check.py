@@ -13,8 +13,8 @@ from PIL import Image
 from kd.data.builtin.shapes import generate
 from kd.data.check import Report, check
 from kd.data.entry import Dataset
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
 
 

@@ -42,7 +42,7 @@ def test_every_reader_of_a_report_survives_another_file(
 ) -> None:
     from analysis.report.overview import split_sizes
     from kd.cli.commands import main
-    from tests.tiny import make_project
+    from tests.support.tiny import make_project
 
     monkeypatch.chdir(make_project(tmp_path))
     path = Path("results/checks/shapes-tiny.json")

@@ -12,7 +12,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.data.entry import Dataset
 from kd.data.readers import class_names
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kd.data.entry import Dataset
-from tests import machine
+from tests.support import machine
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 ENTRIES = sorted((REPOSITORY / "configs/datasets").glob("*.yaml"))
 SCRIPTS = REPOSITORY / "workflow/scripts"
 

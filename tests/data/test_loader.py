@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 import kd.runtime  # noqa: F401
 from kd.data import loader as handover
 from kd.data.loader import PackPixels, quick
-from tests.tiny import STUDENT, make_project, write_run
+from tests.support.tiny import STUDENT, make_project, write_run
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,8 +13,8 @@ from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.run import Run
 from kd.data.entry import Dataset
-from tests.conftest import CONFIGS
 from tests.data.conftest import HEIGHT, WIDTH
+from tests.support.paths import CONFIGS
 
 SIDE = 64
 SIZES = {"ssd300": SIDE, "ssd512": SIDE, "yolov3": SIDE}

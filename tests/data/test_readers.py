@@ -13,8 +13,8 @@ from kd.common.errors import UserError
 from kd.data.builtin.shapes import generate
 from kd.data.entry import Dataset
 from kd.data.readers import class_names, image_path, read_split
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
 
 

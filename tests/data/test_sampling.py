@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from kd.data.sampling import EpochSampler, seed_everything
-from tests.tiny import STUDENT, make_project, write_run
+from tests.support.tiny import STUDENT, make_project, write_run
 
 
 @pytest.fixture(scope="module", autouse=True)

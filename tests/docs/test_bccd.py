@@ -6,16 +6,15 @@ import pytest
 
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests import machine
-
-ROOT = Path(__file__).parent.parent
+from tests.support import machine
+from tests.support.paths import REPOSITORY
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """The composed configuration of the BCCD study's teacher, with the data linked in place."""
     data = machine.bccd()
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "bccd").symlink_to(data)
     monkeypatch.chdir(tmp_path)

@@ -19,10 +19,9 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from tests.analysis.fakes import write_lines, write_metrics
-from tests.conftest import CONFIGS
-from tests.tiny import edit, make_project
+from tests.support.paths import CONFIGS, REPOSITORY
+from tests.support.tiny import edit, make_project
 
-ROOT = Path(__file__).parent.parent.parent
 NAN = float("nan")
 STUDY = "configs/studies/tiny.yaml"
 
@@ -73,7 +72,7 @@ def test_what_was_not_run_is_said() -> None:
 
 
 def test_every_stated_ordering_is_one_of_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(REPOSITORY)
     found = stated(Library(CONFIGS))
     assert all(each.published > 0 for each in found)
     tables = {each.study: Library(CONFIGS).study(each.study, "test").tables for each in found}
@@ -123,7 +122,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Return the plan of a tiny project whose runs of two seeds are there as files."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     edit(STUDY, seeds=2)
-    shutil.copytree(ROOT / "docs" / "evidence", "docs/evidence")
+    shutil.copytree(REPOSITORY / "docs" / "evidence", "docs/evidence")
     for path in records.FOLDER.glob("*.csv"):
         path.unlink()
     (records.FOLDER / "orderings.csv").write_text(",".join(orderings.COLUMNS) + "\n")
@@ -332,14 +331,14 @@ def test_what_is_known_of_no_method_has_no_column(made: Plan) -> None:
 # --- What is committed ---------------------------------------------------------------------
 
 
-STUDIES = [each for each in evidence.STUDIES if (ROOT / f"docs/evidence/{each}.csv").exists()]
+STUDIES = [each for each in evidence.STUDIES if (REPOSITORY / f"docs/evidence/{each}.csv").exists()]
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_committed_gains_are_those_of_the_committed_runs(
     study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(REPOSITORY)
     part = evidence.STUDIES[study]
     planned = plan(study, part.scale, Library(), part.seeds)
     rows, runs = records.read(study), records.read(f"{study}-runs")
@@ -370,12 +369,12 @@ def test_committed_gains_are_those_of_the_committed_runs(
 def test_the_committed_page_is_that_of_the_committed_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
+    shutil.copytree(REPOSITORY / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evidence"])
     evidence.main()
-    assert evidence.PAGE.read_text() == (ROOT / evidence.PAGE).read_text()
+    assert evidence.PAGE.read_text() == (REPOSITORY / evidence.PAGE).read_text()
     assert json.dumps(sorted(p.name for p in page.PICTURES.glob("*"))) == json.dumps(
-        sorted(p.name for p in (ROOT / page.PICTURES).glob("*"))
+        sorted(p.name for p in (REPOSITORY / page.PICTURES).glob("*"))
     )

@@ -13,7 +13,7 @@ from kd.cli.commands import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from tests.analysis.fakes import write_metrics
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 

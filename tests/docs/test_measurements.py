@@ -8,8 +8,7 @@ import pytest
 from docs.build.measurements import MEASURED, SHOWN, insert, lowered
 from kd import methods
 from kd.common.errors import UserError
-
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import REPOSITORY
 
 
 def test_a_table_replaces_what_stands_between_its_markers() -> None:
@@ -35,25 +34,28 @@ PLACES = [
     for document, names in shown.items()
     for name in names
 ]
-PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    "README.md",
+    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/**/*.md")),
+]
 
 
 @pytest.mark.parametrize(("document", "name"), PLACES)
 def test_a_document_has_a_place_for_what_it_shows_and_shows_it(document: str, name: str) -> None:
-    text = (ROOT / document).read_text()
+    text = (REPOSITORY / document).read_text()
     shown = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
     assert "|" in shown
 
 
 @pytest.mark.parametrize("document", PAGES)
 def test_the_figures_and_documents_it_links_exist(document: str) -> None:
-    page = ROOT / document
+    page = REPOSITORY / document
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / link).is_file(), link
 
 
 def test_every_method_has_a_row_and_a_picture_where_methods_are_listed() -> None:
-    text = (ROOT / "docs" / "methods" / "README.md").read_text()
+    text = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
     for name in methods.names():
         assert f"| `{name}`" in text
         assert f"]({name}.png)" in text

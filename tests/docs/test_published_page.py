@@ -4,7 +4,7 @@ import re
 
 from docs.build.published import PAGE, page
 from kd.config.library import Library
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 TEXT = page(Library(CONFIGS))
 

@@ -10,7 +10,7 @@ import pytest
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_predictions
 from kd.evaluation.detections import by_class, read
-from tests.scenes import coco, detection, random_input
+from tests.support.scenes import coco, detection, random_input
 
 SQUARE = (10, 20, 40, 40)
 

@@ -10,7 +10,7 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
-from tests.scenes import coco, detection, random_input, reference
+from tests.support.scenes import coco, detection, random_input, reference
 
 TOLERANCE = 1e-12
 

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,9 +10,9 @@ import kd.methods
 from kd.config.applicability import describe, matrix
 from kd.config.library import Library
 from kd.training.train import train
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS, REPOSITORY
 
-PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-method.md").read_text()
+PAGE = (REPOSITORY / "docs" / "adding-a-method.md").read_text()
 METHOD, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (ROW,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 

@@ -12,7 +12,7 @@ from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.defeat import DeFeat, imitation, mean_divergence
 from kd.observers import Candidates, Channels, Progress, channels_of, observe
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

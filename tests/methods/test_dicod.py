@@ -15,7 +15,7 @@ from kd.methods import dicod
 from kd.methods.dicod import Dicod, distance, foreground_divergence, scaled_divergence
 from kd.methods.ops.spatial_transformer import crops
 from kd.observers import Batch, Candidates, observe
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

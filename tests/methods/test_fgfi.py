@@ -12,8 +12,8 @@ from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.fgfi import FineGrainedImitation, near_anchors
 from kd.observers import Channels, DenseObservation, Progress
-from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, STRIDES, batch_of, maps, total, view
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

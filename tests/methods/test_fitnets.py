@@ -12,8 +12,8 @@ from kd.config.terms import method_of, resolve
 from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
 from kd.methods.ops.masks import center_masks
 from kd.observers import Channels
-from tests.conftest import CONFIGS
 from tests.methods.scenes import SIZES, batch_of, maps, total, view
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

@@ -20,7 +20,7 @@ from kd.methods.fkd import (
 )
 from kd.methods.ops.nonlocal_block import NonLocalBlock, ZeroBatchNorm
 from kd.observers import Channels
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

@@ -18,8 +18,8 @@ from kd.methods.gid import (
     responding,
 )
 from kd.observers import Channels, observe
-from tests.conftest import CONFIGS
 from tests.methods.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

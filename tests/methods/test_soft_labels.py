@@ -18,7 +18,7 @@ from kd.methods.soft_labels import (
     labels_of,
 )
 from kd.observers import Batch, Candidates
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

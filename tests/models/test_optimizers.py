@@ -17,7 +17,7 @@ from kd.models import weights
 from kd.models.optimizers import PreciseOptimWrapper, fastest
 from kd.training.train import build_runner, train
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
-from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
 from tests.training.test_resume import assert_same, change, interrupted_before, log
 
 TOLERANCE = {"bfloat16": 0.1, "float16": 0.05}

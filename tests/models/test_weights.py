@@ -14,7 +14,7 @@ from torch import nn
 from kd.common.errors import UserError
 from kd.models import weights
 from kd.models.weights import load_strictly
-from tests.states import changed, copied
+from tests.support.states import changed, copied
 
 torch.set_num_threads(1)
 

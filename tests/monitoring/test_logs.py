@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kd.cli.commands import main
-from tests.processes import PATIENCE
-from tests.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
+from tests.support.processes import PATIENCE
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
 
 RECORD = {"step": 30, "steps": 120, "epoch": 1, "images_per_second": 8.0}
 

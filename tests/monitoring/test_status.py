@@ -17,8 +17,8 @@ from kd.config.plan import plan
 from kd.monitoring.failures import record_failures
 from kd.monitoring.slurm_reasons import duration, seconds, why_pending
 from kd.training.run_lock import FILE, held
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, make_project
 from tests.test_imports import COMMAND_LINE, heavy_modules
-from tests.tiny import DISTILLED, STUDENT, TEACHER, make_project
 
 TINY = ["tiny", "--scale", "tiny"]
 STEPS, BATCH, RATE = 120, 4, 8.0

@@ -12,7 +12,8 @@ import pytest
 import snakemake_executor_plugin_submitit as plugin
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.paths import REPOSITORY
+
 FOLDER = Path(plugin.__file__).parent
 SOURCES = sorted(FOLDER.glob("*.py"))
 NEEDED = {

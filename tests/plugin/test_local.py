@@ -12,7 +12,7 @@ from snakemake_executor_plugin_submitit.request import RequestError, request_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 from tests.plugin.jobs import Job
-from tests.processes import until
+from tests.support.processes import until
 
 WAITS = "echo $CUDA_VISIBLE_DEVICES > gpus; echo $$ > pid; until test -e go; do sleep 0.05; done"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from snakemake_executor_plugin_submitit.payload import STOP_FILE, CommandError, Payload
 
-from tests.processes import PATIENCE, gone, until
+from tests.support.processes import PATIENCE, gone, until
 
 JOB = """
 import pickle, signal, sys

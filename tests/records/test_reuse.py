@@ -24,7 +24,7 @@ from kd.evaluation.predict import predict
 from kd.models import weights
 from kd.records import inputs
 from kd.training.train import train
-from tests.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run
+from tests.support.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run
 from tests.training.test_resume import interrupted_before
 
 DATASET = "configs/datasets/shapes-tiny.yaml"

@@ -13,7 +13,7 @@ from kd.config.run import Run
 from kd.resources.requests import Demand, Demands
 from kd.workflow.cost import describe
 from kd.workflow.workflow import Workflow
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 TEACHER, STUDENT = "retinanet-r50/alone", "retinanet-r18/alone"
 DISTILLED = "retinanet-r18/rm_from_retinanet-r50"

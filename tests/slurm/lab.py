@@ -16,8 +16,8 @@ from typing import IO, Any, TypeVar
 
 import pytest
 
-from tests.machine import NO_SLURM
-from tests.tiny import REPOSITORY
+from tests.support.machine import NO_SLURM
+from tests.support.paths import REPOSITORY
 
 CLUSTER = Path(__file__).parent / "cluster"
 CANNOT = 77

@@ -13,7 +13,8 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.models import weights
-from tests.tiny import REPOSITORY, STUDENT, edit, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import STUDENT, edit, make_project
 
 PLAIN = Path(__file__).parent / "plain"
 TINY = ["--snakefile", str(REPOSITORY / "Snakefile"), "--config", "study=tiny", "scale=tiny"]

@@ -12,7 +12,7 @@ from tests.slurm.conftest import Case
 from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import Training
-from tests.tiny import kd
+from tests.support.tiny import kd
 
 pytestmark = pytest.mark.slurm_full
 STEPS, LONG = 360, 1200

@@ -9,7 +9,7 @@ from tests.slurm.conftest import Case
 from tests.slurm.flow import QUICK, Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY, Plain, Training
-from tests.tiny import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 STEPS = 180
 WAIT = {"do": "wait"}

@@ -11,7 +11,7 @@ from tests.slurm.conftest import Case
 from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY
-from tests.tiny import DISTILLED, STUDENT, copy_run, edit, make_project, write_run
+from tests.support.tiny import DISTILLED, STUDENT, copy_run, edit, make_project, write_run
 from tests.training.test_distributed import SAME, freeze_statistics
 from tests.training.test_resume import assert_same, change, logged
 

@@ -8,7 +8,7 @@ import pytest
 from tests.slurm.conftest import Case
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import Training
-from tests.tiny import kd
+from tests.support.tiny import kd
 
 STEPS = 2400
 SECONDS = 60

@@ -17,7 +17,7 @@ from kd.observers import Batch, Progress
 from kd.training.distiller import Distiller, gradient_norms
 from kd.training.loop import NonFiniteLossError
 from kd.training.train import build_runner
-from tests.states import State, changed, copied
+from tests.support.states import State, changed, copied
 
 torch.set_num_threads(1)
 

@@ -13,9 +13,9 @@ import pytest
 from kd.config.terms import resolve
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.conftest import NECKS
-from tests.tiny import (
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import (
     DISTILLED,
-    REPOSITORY,
     STUDENT,
     TEACHER,
     copy_run,

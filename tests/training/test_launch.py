@@ -10,8 +10,8 @@ import pytest
 
 from kd.cli.commands import main
 from kd.training.launch import FAILURE, forget_failures
-from tests.processes import until
-from tests.tiny import STUDENT, copy_run, kd, make_project, write_run
+from tests.support.processes import until
+from tests.support.tiny import STUDENT, copy_run, kd, make_project, write_run
 from tests.training.test_resume import change, logged
 
 

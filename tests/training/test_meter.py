@@ -14,7 +14,7 @@ from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.meter import Meter, Spent
 from kd.training.train import train
-from tests.tiny import STUDENT, copy_run, make_project, write_run
+from tests.support.tiny import STUDENT, copy_run, make_project, write_run
 from tests.training.test_resume import assert_same, interrupted_before
 
 STEPS = 12

@@ -20,7 +20,16 @@ from kd.cli.commands import main
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.train import train
-from tests.tiny import DISTILLED, STUDENT, TEACHER, copy_run, kd, make_project, python, write_run
+from tests.support.tiny import (
+    DISTILLED,
+    STUDENT,
+    TEACHER,
+    copy_run,
+    kd,
+    make_project,
+    python,
+    write_run,
+)
 
 STEPS_PER_EPOCH, STEPS = 6, 12
 INTERRUPTED = "interrupted; the same command goes on from the last checkpoint"

@@ -13,7 +13,8 @@ import pytest
 from kd.training import run_lock
 from kd.training.launch import FAILURE
 from kd.training.run_lock import FILE, TakenError, held, sign_of_life
-from tests.tiny import REPOSITORY, STUDENT, kd, make_project, write_run
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import STUDENT, kd, make_project, write_run
 
 HOLD = """
 import sys

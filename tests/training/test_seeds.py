@@ -23,7 +23,8 @@ from kd.data.sampling import EpochSampler
 from kd.models import weights
 from kd.training.loop import SeedEachStep
 from kd.training.train import build_runner
-from tests.tiny import REPOSITORY, edit, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import edit, make_project
 
 METHODS = ["fgfi", "fkd", "defeat"]
 

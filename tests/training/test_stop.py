@@ -16,7 +16,7 @@ from kd.cli.commands import main
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.train import train
-from tests.tiny import (
+from tests.support.tiny import (
     DISTILLED,
     STUDENT,
     TEACHER,

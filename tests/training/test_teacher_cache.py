@@ -18,8 +18,8 @@ from kd.observers import Batch, observe
 from kd.training.loop import ResumableEpochLoop
 from kd.training.teacher_cache import FOLDER, Shown, TeacherCache, amount
 from kd.training.train import build_runner
-from tests.states import changed
-from tests.tiny import edit
+from tests.support.states import changed
+from tests.support.tiny import edit
 
 MEGABYTES = 100
 EPOCHS, STEPS = 3, 2

@@ -11,8 +11,8 @@ from kd.config import repeatable
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import FOLDERS
-from tests.states import changed
-from tests.tiny import (
+from tests.support.states import changed
+from tests.support.tiny import (
     DISTILLED,
     STUDENT,
     TEACHER,

@@ -15,9 +15,9 @@ from kd.evaluation.metrics import Metrics
 from kd.models import weights
 from kd.training.launch import StopRequested
 from kd.training.train import train
-from tests.processes import PATIENCE
-from tests.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
-from tests.tiny import kd as started
+from tests.support.processes import PATIENCE
+from tests.support.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
+from tests.support.tiny import kd as started
 from tests.training.test_resume import assert_same
 
 EPOCH, STEPS = 1, 6

@@ -11,7 +11,7 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 IMAGES = 2 * 22
 BATCH = 4

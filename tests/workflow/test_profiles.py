@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.tiny import REPOSITORY, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import make_project
 
 LINKS = ("profiles", "slurm", "local")
 ASKED = re.compile(r"(\w+)=(\d+)(?:,|$)")

@@ -11,7 +11,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.queue import Asked, Look, targets
 from kd.workflow.workflow import Workflow
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 from tests.workflow.test_workflow import jobs, snakemake
 
 BOTH = "study=tiny,other"

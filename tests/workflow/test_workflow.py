@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kd.cli.commands import main
-from tests.tiny import REPOSITORY, edit, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 TABLES = Path("results/tiny/tiny")

@@ -12,7 +12,7 @@ from analysis.tables.comparability import OTHER_DATA
 from kd.cli.commands import main
 from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run
-from tests.tiny import make_project
+from tests.support.tiny import make_project
 
 TO = Path("figure")
 

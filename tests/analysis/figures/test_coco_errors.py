@@ -38,7 +38,7 @@ from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
 from tests.analysis.fakes import subjects, write_detections, write_run
-from tests.scenes import coco, detection, random_input, reference
+from tests.support.scenes import coco, detection, random_input, reference
 
 SQUARE = (0, 0, 40, 40)
 AWAY = (300, 300, 40, 40)

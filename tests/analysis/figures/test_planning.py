@@ -11,8 +11,8 @@ from analysis.figures.planning import figures as planned_figures
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
+from tests.support.tiny import edit, make_project
 from tests.test_imports import heavy_modules
-from tests.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 

@@ -34,7 +34,7 @@ from kd.config.library import Library
 from kd.observers import observe
 from tests.analysis.fakes import subjects
 from tests.analysis.random_runs import write_runs
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 FAMILIES = ["retinanet", "gfl", "atss", "fcos", "ssd300"]
 CLASSES = ["circle", "square"]

@@ -19,7 +19,7 @@ from analysis.figures.tide.compute import (
 )
 from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
-from tests.scenes import coco, detection, random_input
+from tests.support.scenes import coco, detection, random_input
 
 CAT, DOG = 3, 6
 OBJECT = (0, 0, 10, 10)

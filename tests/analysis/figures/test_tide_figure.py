@@ -24,7 +24,7 @@ from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
 from tests.analysis.fakes import subjects, write_detections, write_run
-from tests.scenes import coco
+from tests.support.scenes import coco
 
 CAT, DOG = 3, 6
 OBJECTS = [(1, CAT, (0, 0, 40, 40)), (1, DOG, (100, 0, 40, 40)), (2, CAT, (0, 0, 40, 40))]

@@ -10,7 +10,7 @@ from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
 from kd.common.files import write_json
 from tests.analysis.figures.tidecv_reference import ground_truth, reference, results
-from tests.scenes import coco, detection, random_input
+from tests.support.scenes import coco, detection, random_input
 
 EQUAL = 1e-4
 

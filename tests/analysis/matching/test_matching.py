@@ -8,7 +8,7 @@ from analysis.matching.matching import AREAS, UNMATCHED, candidates, match, pair
 from analysis.matching.pr_curves import curves
 from kd.common.errors import UserError
 from tests.analysis.fakes import write_detections, write_run
-from tests.scenes import coco, detection, random_input, reference
+from tests.support.scenes import coco, detection, random_input, reference
 
 THRESHOLDS = [0.1, 0.5, 0.75, 0.95]
 SQUARE = (0, 0, 10, 10)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
-from tests.tables.conftest import metrics
 
 from analysis.report.page import Page, Request, write
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.published import COLUMNS
-from tests import machine
-from tests.tiny import edit, make_project
+from tests.analysis.tables.conftest import metrics
+from tests.support import machine
+from tests.support.tiny import edit, make_project
 
 TINY = Request("tiny", "tiny", 2)
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page as Tab
 from playwright.sync_api import expect
-from tests.report.conftest import HOSTILE, STUDY, complete, draw, fail, finish, runs_of, written
 
-from tests.tiny import edit
+from tests.analysis.report.conftest import (
+    HOSTILE,
+    STUDY,
+    complete,
+    draw,
+    fail,
+    finish,
+    runs_of,
+    written,
+)
+from tests.support.tiny import edit
 
 Show = Callable[..., Tab]
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report.conftest import (
+
+from analysis.report.intervals import WIDTH, Axis
+from analysis.report.page import Request
+from analysis.report.pictures import markdown, picture
+from analysis.report.records import facts, gather
+from analysis.tables.rows import to_csv
+from kd.cli.commands import main
+from kd.config.library import Library
+from kd.config.plan import plan
+from tests.analysis.report.conftest import (
     HOSTILE,
     STUDY,
     TINY,
@@ -18,16 +27,7 @@ from tests.report.conftest import (
     runs_of,
     written,
 )
-
-from analysis.report.intervals import WIDTH, Axis
-from analysis.report.page import Request
-from analysis.report.pictures import markdown, picture
-from analysis.report.records import facts, gather
-from analysis.tables.rows import to_csv
-from kd.cli.commands import main
-from kd.config.library import Library
-from kd.config.plan import plan
-from tests.tiny import edit
+from tests.support.tiny import edit
 
 pytestmark = pytest.mark.usefixtures("project")
 

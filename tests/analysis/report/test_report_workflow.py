@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import gone, until
-from tests.tiny import REPOSITORY, make_project
+from tests.support.paths import REPOSITORY
+from tests.support.processes import gone, until
+from tests.support.tiny import make_project
 from tests.workflow.test_workflow import snakemake
 
 PAGE = Path("results/tiny/tiny/report.html")

@@ -13,8 +13,8 @@ from kd import methods
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.conftest import CONFIGS
-from tests.tiny import edit, make_project
+from tests.support.paths import CONFIGS
+from tests.support.tiny import edit, make_project
 
 TABLE = "configs/studies/tiny.yaml"
 

@@ -7,7 +7,7 @@ from analysis.matching.matching import match, pair
 from analysis.statistics import bootstrap
 from analysis.statistics.bootstrap import average_precision, interval, rank, resample, tally
 from kd.evaluation.metrics import evaluate
-from tests.scenes import coco, detection, random_input, repeated
+from tests.support.scenes import coco, detection, random_input, repeated
 
 CAT = 3
 

@@ -11,7 +11,7 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.evaluation.metrics import Metrics
-from tests.tiny import edit, make_project
+from tests.support.tiny import edit, make_project
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from kd.data.fingerprint import fingerprints
 from kd.evaluation.evaluate import read_detections, truth_of
 from kd.records import inputs
 from tests.analysis.fakes import write_detections, write_run
-from tests.scenes import reference, repeated
-from tests.tiny import CLASSES, make_project
+from tests.support.scenes import reference, repeated
+from tests.support.tiny import CLASSES, make_project
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from analysis.matching.outcomes import Matched
 from analysis.statistics.bootstrap import COCO_RECALLS, resample
 from analysis.statistics.resampled import FIGURES, figures
 from kd.evaluation.metrics import evaluate
-from tests.scenes import coco, detection, random_input, reference, repeated
+from tests.support.scenes import coco, detection, random_input, reference, repeated
 
 CAT, DOG = 3, 6
 SQUARE, FAR = (0, 0, 10, 10), (50, 50, 10, 10)

@@ -17,7 +17,7 @@ from analysis.statistics.seeds import (
     t_test,
 )
 from kd.evaluation.metrics import COCO_FIGURES
-from tests.tiny import REPOSITORY
+from tests.support.paths import REPOSITORY
 
 
 def test_summary_of_three():

@@ -6,15 +6,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.tables.conftest import REASON
 
 from analysis.tables.latex import PREAMBLE, to_latex
 from analysis.tables.rows import RowSpec, build
 from analysis.tables.write import results
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests import machine
-from tests.tiny import REPOSITORY
+from tests.analysis.tables.conftest import REASON
+from tests.support import machine
+from tests.support.paths import REPOSITORY
 
 PDFLATEX = shutil.which("pdflatex")
 

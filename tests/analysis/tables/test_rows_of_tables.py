@@ -4,12 +4,12 @@ import io
 
 import pandas as pd
 import pytest
-from tests.tables.conftest import DIFFERS, REASON, REMARK
 
 from analysis.tables.comparability import OTHER_DATA, OTHER_TEACHER
 from analysis.tables.markdown import to_markdown
 from analysis.tables.rows import RowSpec, build, to_csv
 from kd.common.errors import UserError
+from tests.analysis.tables.conftest import DIFFERS, REASON, REMARK
 
 CONTRACT = """
     table group row kind teacher student setting scale metric seeds status 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tables.conftest import metrics
 
 from analysis.tables.rows import RowSpec
 from analysis.tables.write import publish, specification
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import RESULTS
-from tests.tiny import edit, make_project
+from tests.analysis.tables.conftest import metrics
+from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
 FOLDER = RESULTS / "tiny" / "tiny"

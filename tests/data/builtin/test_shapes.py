@@ -14,9 +14,10 @@ from kd.data.builtin import shapes
 from kd.data.builtin.drawing import CLASSES, LEAST_BOX, LEAST_VISIBLE, _coverage, _unit_outline
 from kd.data.builtin.shapes import draw, generate, is_generated
 from kd.data.entry import Dataset, Shapes
+from tests.support.paths import CONFIGS
 
 SMALL = Shapes(train=6, test=26, size=64)
-ENTRIES = Path(__file__).parents[2] / "configs" / "datasets"
+ENTRIES = CONFIGS / "datasets"
 
 
 def digests(root: Path) -> dict[str, str]:

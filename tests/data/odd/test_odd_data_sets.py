@@ -21,8 +21,9 @@ from kd.data.check import Counts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
 from kd.evaluation.evaluate import coco_results, figures
-from tests.conftest import CONFIGS, tiny
-from tests.data.odd.coco import coco
+from tests.conftest import tiny
+from tests.data.odd import data_sets
+from tests.support.paths import CONFIGS
 
 SCALE = Scale(title="tiny", detectors={"retinanet": tiny("retinanet")})
 
@@ -50,10 +51,10 @@ def composed(dataset: Dataset) -> dict[str, Any]:
     return compose(run, {}, SCALE, OneDataset(dataset), "tests")
 
 
-@given(drawn=coco.datasets())
-def test_what_the_check_calls_usable_trains_and_evaluates(drawn: coco.OddDataset) -> None:
+@given(drawn=data_sets.datasets())
+def test_what_the_check_calls_usable_trains_and_evaluates(drawn: data_sets.OddDataset) -> None:
     with TemporaryDirectory() as folder:
-        dataset = coco.write(drawn, Path(folder))
+        dataset = data_sets.write(drawn, Path(folder))
         report = check("odd", dataset)
         assert report.describe() and json.dumps(report.to_json())
         event(f"{drawn.form}: {'usable' if report.usable else 'refused'}")
@@ -66,7 +67,7 @@ def test_what_the_check_calls_usable_trains_and_evaluates(drawn: coco.OddDataset
             assert all(problem.file and problem.reason for problem in report.errors)
 
 
-def assert_trains(drawn: coco.OddDataset, config: dict[str, Any], counts: Counts) -> None:
+def assert_trains(drawn: data_sets.OddDataset, config: dict[str, Any], counts: Counts) -> None:
     """The composed loader yields the images and boxes that the check counts, of their classes."""
     from kd.data.sampling import build
 
@@ -89,12 +90,12 @@ def assert_trains(drawn: coco.OddDataset, config: dict[str, Any], counts: Counts
     assert all(value.isfinite().all() for value in losses)
 
 
-def expected_labels(drawn: coco.OddDataset, classes: list[str]) -> Counter[str]:
+def expected_labels(drawn: data_sets.OddDataset, classes: list[str]) -> Counter[str]:
     """Return how many boxes of each class can be learned from, by the definition of the formats."""
     counts: Counter[str] = Counter()
     for image in drawn.train.images:
         is_stated = not drawn.train.options.get("no size")
-        width, height = coco.stated_size(image) if is_stated else coco.loaded_size(image)
+        width, height = data_sets.stated_size(image) if is_stated else data_sets.loaded_size(image)
         for name, (x, y, w, h), marks in image.boxes:
             visible = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
             keys = ["iscrowd", "ignore"] if drawn.form == "coco" else ["difficult"]

@@ -9,8 +9,9 @@ import yaml
 from kd.config.library import Library
 from kd.data.check import Report, check
 from kd.evaluation.metrics import Metrics
-from tests.data.odd.coco import OddDataset, OddImage, OddSplit, coco, voc
-from tests.tiny import STUDENT, make_project, write_run
+from tests.data.odd import data_sets, voc
+from tests.data.odd.data_sets import OddDataset, OddImage, OddSplit
+from tests.support.tiny import STUDENT, make_project, write_run
 
 FORMS = ["jpg-cmyk", "png-16", "png-palette", "gif"]
 BOXES: list[tuple[list[float], dict[str, Any]]] = [
@@ -71,7 +72,7 @@ def project(
     """Work in a tiny project whose data set is an odd one; return its check's report."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     form, _, free = request.param.partition(" ")
-    dataset = coco.write(
+    dataset = data_sets.write(
         described(form, None if free else ["dog", "cat"], form), Path("data/shapes-tiny")
     )
     entry = dataset.model_dump(mode="json", exclude_none=True)
@@ -101,7 +102,7 @@ def test_a_set_that_is_empty_is_joined_to_another(tmp_path: Path, quiet_mmdet: N
     from tests.data.odd.test_odd_data_sets import composed
 
     drawn = described("voc", ["cat", "dog"], "voc")
-    dataset = coco.write(drawn, tmp_path)
+    dataset = data_sets.write(drawn, tmp_path)
     assert dataset.train == voc.image_sets(drawn.train, "train") == ["A/train", "B/train"]
     report = check("voc", dataset)
     assert report.splits["train"].loaded == 2

@@ -1,4 +1,4 @@
-"""VOC layouts with the oddities that people's have: see ``tests.data.odd.coco``."""
+"""VOC layouts with the oddities that people's have: see ``tests.data.odd.data_sets``."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def write(odd: Any, root: Path) -> None:
 
 
 def _write_split(split: Any, root: Path, name: str) -> None:
-    from tests.data.odd.coco import write_image
+    from tests.data.odd.data_sets import write_image
 
     lists: dict[str, list[str]] = {
         folder.partition("/")[0]: [] for folder in image_sets(split, name)
@@ -73,7 +73,7 @@ def _suffix(kind: str, option: str) -> str:
 
 
 def _page(image: Any, options: dict[str, Any]) -> bytes:
-    from tests.data.odd.coco import stated_size
+    from tests.data.odd.data_sets import stated_size
 
     width, height = stated_size(image)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-from tests import plain_forms
 from tests.methods.formulas.hooked import Step
 from tests.methods.formulas.parts import (
     decoded,
@@ -24,6 +23,7 @@ from tests.methods.formulas.parts import (
     sigmoid_kl,
     softmax_kl,
 )  # fmt: skip
+from tests.support import plain_forms
 
 
 def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests import plain_forms
 from tests.methods.formulas.hooked import Step
+from tests.support import plain_forms
 
 
 def sigmoid_kl(teacher: Tensor, student: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-from tests import plain_forms
 from tests.methods.formulas.hooked import Step
 from tests.methods.formulas.parts import level_masks, masked_mean, objects, softmax_kl
+from tests.support import plain_forms
 
 
 def positive_iou(step: Step) -> float:

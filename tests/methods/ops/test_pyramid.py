@@ -22,10 +22,9 @@ from kd.methods.base import Method
 from kd.methods.ops.masks import level_of, object_masks
 from kd.methods.ops.pyramid import Pyramid, octaves, published_sides
 from kd.observers import Batch
-from tests.conftest import CONFIGS
+from tests.support.paths import BCCD, CONFIGS
 
 LIBRARY = Library(CONFIGS)
-BCCD = CONFIGS.parents[1] / "shared" / "data" / "bccd"
 DETECTORS = LIBRARY.names("detectors")
 PYRAMIDS = [name for name in DETECTORS if name not in ("ssd300", "ssd512", "yolov3")]
 """Detectors whose neck is an FPN, for which the constants were published."""

@@ -12,7 +12,7 @@ from kd.methods.ops.masks import object_mask, object_masks
 from kd.methods.ops.spatial_transformer import crops
 from kd.methods.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
-from tests import plain_forms
+from tests.support import plain_forms
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.observers import channels_of, observe
 from kd.profiling.synchronizations import synchronizations
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,7 @@ from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.base import Losses, Method
 from kd.observers import Batch, Channels
-from tests.conftest import CONFIGS
+from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
 

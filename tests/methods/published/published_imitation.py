@@ -18,8 +18,8 @@ from kd.methods.ops.masks import object_masks
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
 from kd.training.image_groups import grouped_losses
-from tests.conftest import CONFIGS
 from tests.methods.published.golden_data import Port
+from tests.support.paths import CONFIGS
 
 Inputs = dict[str, Tensor]
 LIBRARY = Library(CONFIGS)

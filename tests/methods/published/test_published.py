@@ -16,18 +16,18 @@ from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.terms import known
 from kd.methods import names
-from tests.conftest import CONFIGS
 from tests.methods.published.golden_data import FOLDER, Port, largest, read, relative_differences
+from tests.support.paths import CONFIGS, REPOSITORY
 
 TOLERANCE = 1e-6
 FEWEST_CASES = 20
-PAGE = Path(__file__).parents[2] / "docs" / "methods" / "reductions.md"
+PAGE = REPOSITORY / "docs" / "methods" / "reductions.md"
 
 
 def ports() -> dict[str, Port]:
     """Return the port of each preset from all modules ``published_*``."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("published_*.py"))
-    modules = [importlib.import_module(f"tests.methods.{name}") for name in names]
+    modules = [importlib.import_module(f"tests.methods.published.{name}") for name in names]
     return {preset: port for module in modules for preset, port in module.PORTS.items()}
 
 

@@ -1,6 +1,6 @@
 """How costs grow: each method's share of a step, the evaluation, and the dry run.
 
-python benchmarks/growth.py                        about two minutes on two idle cores
+python -m benchmarks.growth                        about two minutes on two idle cores
 
 A step's batch, objects per image, classes and pyramid levels are swept one by one, others held.
 A method's figure is the median difference to the bare student's step, round by round, so its
@@ -24,7 +24,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import kd.runtime  # noqa: F401
-from benchmarks.growth_figure import Curve, draw, read_curves, write_curves
+from benchmarks.growth.figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.timing import in_turn, spread
 from kd.config.applicability import matrix

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.support.paths import REPOSITORY
+
 CLASSES = ["triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross"]
 CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalises groups of 32 channels
 PARTS: dict[str, dict[str, Any]] = {

@@ -41,7 +41,7 @@ class Curve:
 
 
 def write_curves(path: Path, curves: Sequence[Curve]) -> None:
-    """Keep curves in a JSON file, for ``benchmarks/growth.py`` to draw."""
+    """Keep curves in a JSON file, for ``benchmarks.growth`` to draw."""
     write_json(path, [asdict(curve) for curve in curves])
 
 

@@ -18,7 +18,7 @@ from hypothesis.strategies import DrawFn
 from PIL import Image
 
 from kd.data.entry import Dataset
-from tests.data.odd.coco import voc
+from tests.data.odd import voc
 
 NAMES = ["cat", "dog", "Zürich $x$", "人", "a b", "none", "\u202eright", "n" * 40]
 FILES = ["", "ä ", "'q' ", "日本/", "sub dir/", "%s#?"]

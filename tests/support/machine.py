@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-BCCD = Path(__file__).parents[2] / "shared" / "data" / "bccd"
+from tests.support.paths import BCCD
+
 INSTALLING = Path(tempfile.gettempdir(), "slurm-install.lock")
 """The lock that ``slurm/cluster/start.sh`` also holds while it installs packages."""
 

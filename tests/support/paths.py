@@ -1,0 +1,9 @@
+"""Folders that tests read: the repository, its configuration, and the data shared beside it."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGS = REPOSITORY / "configs"
+SHARED = REPOSITORY.parent / "shared"
+BCCD = SHARED / "data" / "bccd"
+"""A real data set in VOC format; tests that read it are skipped where it is absent."""
