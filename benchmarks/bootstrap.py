@@ -27,7 +27,7 @@ from analysis.statistics.resampled import FIGURES, RESAMPLES, SEED, figures
 from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
 from kd.common.files import write_text
-from kd.config.run import RESULTS
+from kd.common.results import RESULTS
 from kd.evaluation.detections import Detection
 from kd.evaluation.metrics import evaluate
 from kd.evaluation.voc import Floats

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.evaluation import generate, pycocotools
 from kd.common.files import write_text
-from kd.config.run import RESULTS
+from kd.common.results import RESULTS
 from kd.evaluation.detections import Detection
 
 DETECTIONS_PER_IMAGE = 64

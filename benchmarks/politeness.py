@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kd.common.files import write_text
-from kd.config.run import RESULTS
+from kd.common.results import RESULTS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.files import read_json, write_json, write_text
+from kd.common.results import RESULTS
 from kd.common.timing import Spread
-from kd.config.run import RESULTS
 from kd.records.provenance import environment, now
 
 FOLDER = RESULTS / "benchmarks"

@@ -1,5 +1,6 @@
 """Figures, one folder each: settings and definition, computation, plot. ``get`` finds them by
-name."""
+name.
+"""
 
 from functools import cache
 
@@ -17,7 +18,8 @@ def names() -> list[str]:
 @cache
 def get(name: str, where: str = "analysis") -> type[Analysis]:
     """Return the analysis in ``analysis/figures/<name>/analysis.py``; UserError where there is
-    none."""
+    none.
+    """
     if name not in names():
         raise UserError(f"{where}: no analysis '{name}'; {suggest(name, names())}")
     return class_in(f"{__name__}.{name}.analysis", Analysis)

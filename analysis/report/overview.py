@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from analysis.report.records import Record, hardware
 from kd.common.errors import UserError
-from kd.config.run import RESULTS
+from kd.common.results import RESULTS
 from kd.data.check_report import read_report
 
 

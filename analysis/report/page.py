@@ -20,11 +20,11 @@ from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
 from analysis.tables.write import PARTIAL, results
+from kd.common.durations import duration
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
-from kd.monitoring.slurm_reasons import duration
 from kd.monitoring.table import summary as in_words
 from kd.records.provenance import commit, now
 

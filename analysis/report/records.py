@@ -8,11 +8,12 @@ from typing import Any, get_args
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
 from analysis.statistics.seeds import POINTS, Metric
+from kd.common.durations import duration
 from kd.config.classifiers import ClassifierRun
 from kd.config.plan import Plan
 from kd.config.run import Run
 from kd.monitoring.queue import Target, content, look
-from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED, duration
+from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED
 from kd.monitoring.status import (
     DONE,
     FAILED,

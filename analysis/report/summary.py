@@ -16,8 +16,9 @@ from analysis.tables.formatting import ABSENT, Line, gain, name_of, number
 from analysis.tables.rows import GAIN, WORDS, grouped
 from analysis.tables.rows import lines as lines_of
 from analysis.tables.write import PARTIAL
+from kd.common.results import RESULTS
 from kd.config.library import Library
-from kd.config.run import RESULTS, study_folder
+from kd.config.run import study_folder
 
 PAGE = "report.html"
 STATE = re.compile(r'<meta name="kd-state" content="([^"]*)">')

@@ -11,8 +11,9 @@ from analysis.plotting.style import Look, look
 from analysis.runs.titles import backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.common.results import RESULTS
 from kd.config.library import Library
-from kd.config.run import RESULTS, read_config, seedless
+from kd.config.run import read_config, seedless
 from kd.data.readers import GroundTruth
 from kd.evaluation import evaluate
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import write_text
-from kd.config.run import RESULTS, study_folder
+from kd.common.results import RESULTS
+from kd.config.run import study_folder
 
 SHOWN = {"README.md": {"demo": "smoke"}}
 """Studies shown in each document, at the scale they were run at."""

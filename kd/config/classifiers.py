@@ -6,10 +6,11 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
+from kd.common.results import RESULTS
 from kd.config.compose import classes_of, training
 from kd.config.library import Library
 from kd.config.parts import Classifier
-from kd.config.run import RESULTS, Composed, digest_of, read_config
+from kd.config.run import Composed, digest_of, read_config
 from kd.data.entry import Dataset
 
 CUTTING = 1  # raise it when equal settings give other crops: every set is then cut anew

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
+from kd.common.results import RESULTS
 
 if TYPE_CHECKING:
     from kd.config.classifiers import ClassifierRun
 
-RESULTS = Path("results")
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """What lies in ``results`` beside the folders of studies."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
-from kd.config.run import RESULTS
+from kd.common.results import RESULTS
 from kd.data.builtin.shapes import MARKER, marker_of
 from kd.data.entry import CocoSplit, Dataset
 from kd.data.readers import read_split

@@ -85,7 +85,8 @@ def by_class(
     objects: Objects, found: Detections, classes: int
 ) -> Iterator[tuple[Truth, Found, Integers]]:
     """Yield each class as ``kd.evaluation.voc`` takes it, and its detections' positions in the
-    list."""
+    list.
+    """
     ignored, true_box, found_box = objects.voc_ignored, objects.xyxy, found.xyxy
     for wanted, given in zip(_groups(objects, classes), _groups(found, classes), strict=True):
         truth = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])

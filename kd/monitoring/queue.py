@@ -9,10 +9,10 @@ from typing import Any
 from snakemake_executor_plugin_submitit import slurm
 from snakemake_executor_plugin_submitit.ledger import Entry, entries
 
+from kd.common.results import RESULTS
 from kd.common.schema import read_yaml
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.config.run import RESULTS
 from kd.workflow.workflow import ASKED, Request
 
 DEFAULTS = Path("configs/default.yaml")

@@ -1,7 +1,6 @@
-"""Slurm's words for the state of a job, in words that say what to do; and times."""
+"""Slurm's words for the state of a job, in words that say what to do."""
 
 import re
-from itertools import pairwise
 
 STARTING, RUNNING, PENDING, REQUEUED = "starting", "running", "pending", "requeued"
 SUSPENDED, ENDED = "suspended", "ended"
@@ -91,13 +90,3 @@ def seconds(clock: str) -> int | None:
     for part in match[2].split(":"):
         total = 60 * total + int(part)
     return total + 86400 * int(match[1] or 0)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in its two largest units: ``4 h 10 m``."""
-    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-    rest = round(seconds)
-    for (unit, size), (smaller, part) in pairwise(units):
-        if rest >= size:
-            return f"{rest // size} {unit} {rest % size // part:02d} {smaller}"
-    return f"{rest} s"

@@ -11,6 +11,7 @@ from snakemake_executor_plugin_submitit.ledger import Entry
 from snakemake_executor_plugin_submitit.slurm import Queued
 from snakemake_executor_plugin_submitit.verdict import tail_of
 
+from kd.common.durations import duration
 from kd.config.compose import WEIGHTS
 from kd.monitoring import slurm_reasons
 from kd.monitoring.queue import FOLDERS, Look, Target, content
@@ -165,7 +166,7 @@ def _cut_short(found: Status, queued: Queued) -> str:
     rest = max(limit - elapsed, 0)
     if rest >= found.seconds_left:
         return ""
-    return f"time limit in {slurm_reasons.duration(rest)}: it is saved, requeued and goes on"
+    return f"time limit in {duration(rest)}: it is saved, requeued and goes on"
 
 
 def _process_lives(job: Entry) -> bool:

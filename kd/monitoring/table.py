@@ -13,16 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
+from kd.common.durations import duration
 from kd.monitoring.queue import Asked, Look, look, targets
-from kd.monitoring.slurm_reasons import (
-    ENDED,
-    PENDING,
-    REQUEUED,
-    RUNNING,
-    STARTING,
-    SUSPENDED,
-    duration,
-)
+from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING, STARTING, SUSPENDED
 from kd.monitoring.status import (
     DONE,
     EVALUATING,

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from kd.common.errors import UserError
 from kd.common.files import sha256
+from kd.common.results import RESULTS
 from kd.config import repeatable
-from kd.config.run import RESULTS, digest_of
+from kd.config.run import digest_of
 from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
 from kd.training.loop import bare

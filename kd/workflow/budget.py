@@ -5,10 +5,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from kd.common.durations import duration
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
-from kd.monitoring.slurm_reasons import duration
 from kd.resources.throughput import Basis
 from kd.workflow.cost import Costs, Item, costs
 from kd.workflow.workflow import Request

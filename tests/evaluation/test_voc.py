@@ -40,7 +40,7 @@ def test_two_of_three_boxes_with_a_false_positive_between():
 
 
 def test_recall_of_three_tenths_misses_its_own_grid_point():
-    """mmdet and the development kit count to 0.30000000000000004: three points, not four."""
+    """Mmdet and the development kit count to 0.30000000000000004: three points, not four."""
     boxes = [[40.0 * i, 0.0, 40.0 * i + 19, 19.0] for i in range(10)]
     result = average_precision(truth(boxes), found(boxes[:3], [0.9, 0.8, 0.7]))
     assert result.eleven_point == pytest.approx(3 / 11, abs=1e-12)

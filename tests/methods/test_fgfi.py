@@ -90,7 +90,8 @@ def test_relative_to_the_best_anchor_of_each_object():
 
 def test_cells_of_an_object_by_hand(models):
     """All levels' best is the coarser anchor of IoU 1; the finer level's 16-pixel ones that are
-    centred 4 pixels off in x and y have 12^2 / (2 x 16^2 - 12^2) = 0.39, so none of the finer."""
+    centred 4 pixels off in x and y have 12^2 / (2 x 16^2 - 12^2) = 0.39, so none of the finer.
+    """
     fine, coarse = masks(models, EQUAL)
     assert not fine.any()
     assert torch.nonzero(coarse).tolist() == [[0, 1, 1]]

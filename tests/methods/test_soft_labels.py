@@ -244,7 +244,7 @@ def test_classes_are_summed_or_averaged(models, softmax, usual):
 
 
 def test_the_preset_of_ld_is_its_loss(models, quiet_mmdet):
-    """mmdet has LD's loss: a softmax over the classes of a sigmoid head, the mean over them."""
+    """Mmdet has LD's loss: a softmax over the classes of a sigmoid head, the mean over them."""
     from mmdet.models.losses import KnowledgeDistillationKLDivLoss
 
     settings = Library(CONFIGS).preset("soft_labels_ld").settings

@@ -87,7 +87,7 @@ def test_published_weights_fit_by_name(model_config, quiet_mmdet, name):
 
 
 def test_fc7_is_what_mmdet_computes(model_config, quiet_mmdet):
-    """mmdet's SSDVGG is the one network here that is written anew."""
+    """Mmdet's SSDVGG is the one network here that is written anew."""
     from mmdet.registry import MODELS
 
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2", "vgg16": "vgg16"}
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
-    """torchvision's networks with random weights and statistics, in eval mode."""
+    """Torchvision's networks with random weights and statistics, in eval mode."""
     torch.manual_seed(0)
     made = {
         name: getattr(torchvision.models, name)().eval() for name in ("resnet18", "mobilenet_v2")
@@ -113,7 +113,7 @@ def test_a_backbone_computes_what_torchvisions_network_does(initialised, network
 
 
 def test_every_tensor_of_a_mobile_net_is_loaded(initialised, networks):
-    """mmengine initialises MobileNet's first and last layer anew unless it is told not to."""
+    """Mmengine initialises MobileNet's first and last layer anew unless it is told not to."""
     found = initialised("mbv2").state_dict()
     for ours, theirs in zip(found.values(), body(networks["mobilenet_v2"]), strict=True):
         assert torch.equal(ours, theirs)

@@ -12,10 +12,11 @@ import pytest
 from snakemake_executor_plugin_submitit.ledger import Entry, new_batch
 
 from kd.cli.commands import main
+from kd.common.durations import duration
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.failures import record_failures
-from kd.monitoring.slurm_reasons import duration, seconds, why_pending
+from kd.monitoring.slurm_reasons import seconds, why_pending
 from kd.training.run_lock import FILE, held
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, make_project
 from tests.test_imports import COMMAND_LINE, heavy_modules

@@ -296,7 +296,7 @@ def spread(request: pytest.FixtureRequest, build: Any, batch: Any) -> SimpleName
 
 
 def test_boxes_and_scores_are_those_that_mmdet_predicts(spread):
-    """mmdet lists a level's boxes by falling score, as the logits fall with the prior here."""
+    """Mmdet lists a level's boxes by falling score, as the logits fall with the prior here."""
     observation, detector = spread.observation, spread.detector
     metas = [sample.metainfo for sample in observation.batch.samples]
     settings = ConfigDict({**detector.test_cfg, "min_bbox_size": -1, "nms_pre": 10_000})

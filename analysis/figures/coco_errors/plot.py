@@ -1,5 +1,6 @@
 """How the breakdown of ``analysis.figures.coco_errors.compute`` is drawn; every plot reads its
-tables alone."""
+tables alone.
+"""
 
 import math
 import textwrap

@@ -32,7 +32,8 @@ LINE_HEIGHT = 0.18
 
 def table(images: Iterable[GapImage], runs: Sequence[str]) -> pd.DataFrame:
     """Return a line per run, image and level: the measures of
-    ``analysis.figures.prediction_gap.compute.Likeness``."""
+    ``analysis.figures.prediction_gap.compute.Likeness``.
+    """
     return pd.DataFrame(
         {"run": run, "image": number, "file": image.path.rpartition("/")[2], "level": level}
         | {"stride": gap.stride, "cells": gap.prediction.size}

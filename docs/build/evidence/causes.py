@@ -36,7 +36,8 @@ def table(study: str, suffix: str, detector: str, terms: pd.DataFrame) -> list[d
 
 def pull(terms: pd.DataFrame) -> str:
     """Return the gradient of all terms of a method at the neck beside that of detection, in the
-    mean over its seeds."""
+    mean over its seeds.
+    """
     return ratio(terms.groupby("seed")["gradient"].sum().mean())
 
 
@@ -61,7 +62,8 @@ def _cells(
 
 def _distance(means: pd.DataFrame | None, row: str, region: str) -> str:
     """Return by how many per cent a row is nearer to its teacher than its baseline, below 0, or
-    farther."""
+    farther.
+    """
     if means is None or row not in set(means["run"]):
         return ABSENT
     here = means[means["region"] == region].set_index("run")["mean"]
@@ -70,7 +72,8 @@ def _distance(means: pd.DataFrame | None, row: str, region: str) -> str:
 
 def _agreement(ranks: pd.DataFrame | None, row: str) -> str:
     """Return how much more often than its baseline a row makes an object's box from the same prior
-    as the teacher."""
+    as the teacher.
+    """
     if ranks is None or row not in set(ranks["run"]):
         return ABSENT
     every = ranks[ranks["group"] == "all"].set_index("run")["agreement"]

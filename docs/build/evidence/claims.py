@@ -12,7 +12,8 @@ from analysis.tables.formatting import ABSENT, Line, number
 
 def table(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
     """Yield a line for each row of a table that has a gain; reads
-    ``analysis.tables.rows.build``."""
+    ``analysis.tables.rows.build``.
+    """
     for line in tables.lines(rows):
         if line["kind"] == "distilled" and not pd.isna(line["gain"]):
             yield {

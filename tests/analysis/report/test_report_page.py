@@ -49,7 +49,7 @@ def embedded(page: Any) -> Any:
 
 
 def test_cells_of_a_finished_study() -> None:
-    """rm has 31 and 35: 33.0 ± 2.8; its gains are 1 and 3: 2.0 ± 1.4; 33.3 - 31.9 is 1.4."""
+    """Rm has 31 and 35: 33.0 ± 2.8; its gains are 1 and 3: 2.0 ± 1.4; 33.3 - 31.9 is 1.4."""
     complete()
     page = written()
     found = cells(page, "RM")

@@ -15,7 +15,8 @@ SQUARE, FAR = (0, 0, 10, 10), (50, 50, 10, 10)
 
 def naive(truth, found, counts):
     """Return AP and AP50 by pycocotools and VOC07 by ``kd.evaluation.metrics`` of repeated
-    images."""
+    images.
+    """
     scene, results = repeated(truth, found, counts)
     names = [category["name"] for category in truth["categories"]]
     stats = reference(scene, results, names).stats

@@ -139,7 +139,7 @@ def test_a_remark_without_published_value_marks_the_name(run):
 
 
 def test_clauses_that_several_rows_share_are_one_remark(run):
-    """a and b always come together, c with them or alone, d is no reason not to compare."""
+    """A and b always come together, c with them or alone, d is no reason not to compare."""
     said = {"one": ("a; b", ""), "two": ("a; b; c", ""), "three": ("c", "d"), "four": ("", "d")}
     rows = [
         one(label, {0: run(label)}, differs=differs, note=note, published={"AP": 30.0}, source="X")

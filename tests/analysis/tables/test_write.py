@@ -9,9 +9,9 @@ import pytest
 
 from analysis.tables.rows import RowSpec
 from analysis.tables.write import publish, specification
+from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import RESULTS
 from tests.analysis.tables.conftest import metrics
 from tests.support.tiny import edit, make_project
 

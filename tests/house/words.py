@@ -1,0 +1,60 @@
+"""Word list of the code: names that say nothing, spellings, and phrases with a plainer form."""
+
+import re
+
+VAGUE_PARTS = frozenset({"found", "told", "seen", "wanted", "asked"})
+"""Words that no name contains: they say that something was got, not what it is."""
+
+VAGUE_NAMES = frozenset(
+    {
+        *("kept", "own", "each", "made", "given", "said", "taken", "listed", "shown", "chosen"),
+        *(
+            "known",
+            "drawn",
+            "named",
+            "counted",
+            "stated",
+            "joined",
+            "reached",
+            "marked",
+            "answered",
+        ),
+    }
+)
+"""Words that are no name on their own; with a noun they may be (``kept_boxes``)."""
+
+FIRST_WORDS = frozenset(
+    {"What", "Whether", "Where", "How", "Of", "That", "For", "With", "As", "Who", "Which", "When"}
+)
+"""Words that no docstring begins with."""
+
+PHRASES = {
+    r"\btells?\b|\btold\b|\btelling\b": "say, print, report",
+    r"\bstands? (for|in for|there|beside|here|at|in)\b": "represent, replace, is",
+    r"\bgoes on\b|\bgo on\b|\bwent on\b": "continue, resume",
+    r"\bcomes? again\b": "be repeated, be seen again",
+    r"\b(make|makes|made) of\b": "compute from, built from",
+    r"\bgives? back\b": "return, release",
+    r"\b(of|on) (its|their) own\b": "separate, its ...",
+    r"\bat rest\b": "frozen",
+    r"\bmakes? do\b": "work without",
+    r"\btakes? over\b": "inherit, replace",
+    r"\bhas to do\b|\bhave to do\b": "compute",
+    r"\bleaves? (it |them )?alone\b": "not change",
+    r"\bsays? (that|what|so|how|where|which)\b": "name the thing and use is, prints, states",
+    r"\bis kept\b|\bare kept\b": "is cached, is saved, is stored",
+    r"\bnobody\b": "no process, no user",
+}
+"""Patterns in docstrings, comments and messages, each with what to write in its place."""
+
+BRITISH = re.compile(
+    r"\b\w*(colour|behaviour|neighbour|favour|centre[ds]?\b|artefact|judgement|licence|catalogue"
+    r"|(normal|optim|synchron|initial|recogn|summar|organ|serial|visual|util|quant|regular|random"
+    r"|minim|maxim|general|special|real|item|token|priorit|standard|capital)is(e|es|ed|er|ing|ation)"
+    r"|analys(e|es|ed|er|ing)\b|labell|modell(ed|ing)|travell|grey)\w*",
+    re.IGNORECASE,
+)
+"""Spellings that torch does not use."""
+
+BRITISH_EXCEPTIONS = frozenset({"analyses", "exercise", "likewise", "otherwise"})
+"""Words of American English that the pattern would find: the plural of analysis."""
