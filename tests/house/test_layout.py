@@ -33,15 +33,29 @@ def test_no_function_is_longer_than_60_lines() -> None:
     assert long == []
 
 
+def test_tests_mirror_the_rooms() -> None:
+    """Each room of the product has a folder of tests, and each folder of tests has a subject."""
+    rooms = {path.parent.name for path in REPOSITORY.glob("kd/*/__init__.py")}
+    rooms |= {f"analysis/{path.parent.name}" for path in REPOSITORY.glob("analysis/*/__init__.py")}
+    tests = REPOSITORY / "tests"
+    tested = {f"{path.parent.relative_to(tests)}/" for path in tests.rglob("test_*.py")}
+    untested = {
+        room for room in rooms if not any(folder.startswith(f"{room}/") for folder in tested)
+    }
+    assert untested == set()
+    others = {".", "analysis", "benchmarks", "docs", "house", "plugin", "slurm"}
+    assert {folder.split("/")[0] for folder in tested} <= rooms | others
+
+
 def test_the_tree_in_the_readme_names_every_folder_of_the_product() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- tree: begin -->\n```\n(.*?)```\n<!-- tree: end -->", readme, re.DOTALL)
     assert block, "README.md has no tree between its markers"
-    shown = {path.rstrip("/") for path in _paths(block[1])}
-    present = {str(path.parent.relative_to(REPOSITORY)) for path in sources.files("kd", "analysis")}
-    per_figure = {name for name in present if name.startswith("analysis/figures/")}
-    assert shown >= present - per_figure, present - per_figure - shown
-    assert all((REPOSITORY / path).exists() for path in shown), shown
+    tree_paths = {*_paths(block[1])}
+    folders = {str(path.parent.relative_to(REPOSITORY)) for path in sources.files("kd", "analysis")}
+    rooms = {name for name in folders if not name.startswith("analysis/figures/")}
+    assert rooms - tree_paths == set()
+    assert {path for path in tree_paths if not (REPOSITORY / path).exists()} == set()
 
 
 def _paths(tree: str) -> list[str]:
