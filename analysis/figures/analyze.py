@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from analysis.plotting import style
-from analysis.runs.groups import Subject, read
+from analysis.runs.groups import RunGroup, read
 from analysis.tables.comparability import unlike
 from kd.common.errors import UserError
 from kd.common.files import write_text
@@ -15,7 +15,7 @@ from kd.config.library import Library
 SIGNIFICANT = "%.7g"
 
 
-def analyse(
+def analyze(
     analysis: Analysis, directories: Sequence[Path], folder: Path, library: Library
 ) -> list[Path]:
     """Write what an analysis finds in runs into ``folder``; return the paths.
@@ -26,8 +26,8 @@ def analyse(
         for name in analysis.reads:
             if not analysis.unfinished and not (directory / name).exists():
                 raise UserError(f"{directory / name}: no such file; has the run been finished?")
-    subjects = read(directories, library)
-    found = analysis.find(subjects, library)
+    groups = read(directories, library)
+    found = analysis.run(groups, library)
     _check(analysis, found)
     paths: list[Path] = []
     for name, frame in found.tables.items():
@@ -36,15 +36,15 @@ def analyse(
     for name, picture in found.pictures.items():
         paths += style.save(picture, folder / name)
     paths.append(folder / "caption.md")
-    write_text(paths[-1], caption(analysis, found, subjects))
+    write_text(paths[-1], caption(analysis, found, groups))
     return paths
 
 
-def caption(analysis: Analysis, found: Findings, subjects: Sequence[Subject]) -> str:
+def caption(analysis: Analysis, found: Results, groups: Sequence[RunGroup]) -> str:
     """Return the caption in Markdown: finding, definition, settings, and runs with their faults."""
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in analysis.model_dump().items())
-    runs = [f"- {s.label}: `{path}`" for s in subjects for path in s.runs.values()]
-    paths = [path for s in subjects for path in s.runs.values()]
+    runs = [f"- {s.label}: `{path}`" for s in groups for path in s.runs.values()]
+    paths = [path for s in groups for path in s.runs.values()]
     problems = [f"- {text}" for text in unlike(paths, [])]
     parts = [
         f"# {analysis.title}",
@@ -61,7 +61,7 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _check(analysis: Analysis, found: Findings) -> None:
+def _check(analysis: Analysis, found: Results) -> None:
     """Hold an analysis to what it declares, for the workflow waits for exactly that."""
     for declared, made in (
         (analysis.pictures, found.pictures),

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
 @dataclass(frozen=True)
-class Findings:
+class Results:
     """What an analysis has found: all that its pictures show is in its tables."""
 
     pictures: dict[str, Figure]
@@ -66,6 +66,6 @@ class Analysis(Part):
         pictures = [f"{name}.{kind}" for name in cls.pictures for kind in ("pdf", "png")]
         return (*pictures, *(f"{name}.csv" for name in cls.tables), "caption.md")
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return what the runs show; UserError where they do not fit the analysis."""
         raise NotImplementedError

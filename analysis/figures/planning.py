@@ -38,7 +38,7 @@ class Planned:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of ``kd analyse`` that make it."""
+        """The arguments of ``kd analyze`` that make it."""
         given = self.settings.model_dump(mode="json", exclude_unset=True)
         chosen = [f"{key}={value}" for key, value in given.items()]
         directories = [str(run.directory) for run in self.runs]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.runs.groups import Subject
+from analysis.runs.groups import RunGroup
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library
@@ -11,11 +11,11 @@ from kd.observers.heads import offered
 
 
 def check(
-    needs: frozenset[str], subjects: Sequence[Subject], teacher: Path, library: Library
+    needs: frozenset[str], groups: Sequence[RunGroup], teacher: Path, library: Library
 ) -> None:
     """Refuse detectors that do not offer ``needs``, keys of ``kd.observers.OBSERVABLE``."""
     taught_by = read_json(teacher / "run.json")["detector"]
-    where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in subjects}
+    where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in groups}
     for directory, detector in where.items():
         lacking = needs - offered(library.detector(detector, str(directory)).model)
         if lacking:

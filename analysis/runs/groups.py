@@ -22,11 +22,11 @@ ROLES = {"teacher": "Teacher", "baseline": "Student"}
 
 
 @dataclass(frozen=True)
-class Subject:
+class RunGroup:
     """One way of training one detector, and its runs by seed."""
 
     label: str
-    """Its name in figures; no two subjects of a figure share one."""
+    """Its name in figures; no two groups of a figure share one."""
     role: Role
     method: str
     """As studies name it, such as ``rm+pfi``; empty for a detector trained alone."""
@@ -51,8 +51,8 @@ class Subject:
         return _flat(read_config(self.directory)["model"].get("methods", {}))
 
 
-def read(directories: Sequence[Path], library: Library) -> list[Subject]:
-    """Return the subjects of run directories, in the order given; runs of several seeds make one.
+def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:
+    """Return the groups of run directories, in the order given; runs of several seeds make one.
 
     A run without a method is a teacher where another of the directories has learned from it.
     UserError where a directory is not a run, or holds a classifier.
@@ -65,10 +65,10 @@ def read(directories: Sequence[Path], library: Library) -> list[Subject]:
     return _told_apart([_subject(row, taught, library) for row in rows.values()], library)
 
 
-def teacher_of(subjects: Sequence[Subject]) -> Path:
-    """Return the directory of the one detector that teaches the subjects; UserError without one."""
-    named = [RESULTS / "runs" / name for s in subjects if (name := s.identity["teacher"])]
-    named += [subject.directory for subject in subjects if subject.role == "teacher"]
+def teacher_of(groups: Sequence[RunGroup]) -> Path:
+    """Return the directory of the one detector that teaches the groups; UserError without one."""
+    named = [RESULTS / "runs" / name for s in groups if (name := s.identity["teacher"])]
+    named += [group.directory for group in groups if group.role == "teacher"]
     found = {path.resolve(): path for path in named}
     if not found:
         raise UserError("none of the runs has learned from a detector, and none is a teacher's")
@@ -78,26 +78,26 @@ def teacher_of(subjects: Sequence[Subject]) -> Path:
     return next(iter(found.values()))
 
 
-def students_of(subjects: Sequence[Subject]) -> list[Subject]:
+def students_of(groups: Sequence[RunGroup]) -> list[RunGroup]:
     """Return all but the teacher; UserError where nothing is left."""
-    students = [subject for subject in subjects if subject.role != "teacher"]
+    students = [group for group in groups if group.role != "teacher"]
     if not students:
         raise UserError("no run of a student was given")
     return students
 
 
-def check_one_dataset(subjects: Sequence[Subject]) -> None:
-    """Refuse subjects of several data sets."""
-    names = {subject.identity["dataset"]: subject.directory for subject in subjects}
+def check_one_dataset(groups: Sequence[RunGroup]) -> None:
+    """Refuse groups of several data sets."""
+    names = {group.identity["dataset"]: group.directory for group in groups}
     if len(names) > 1:
         listed = ", ".join(f"'{name}' ({path})" for name, path in names.items())
         raise UserError(f"the runs are of different data sets: {listed}")
 
 
-def truth_of(subjects: Sequence[Subject], library: Library) -> GroundTruth:
-    """Return the test split that all subjects were measured on; UserError where they differ."""
-    check_one_dataset(subjects)
-    return evaluate.truth_of(subjects[0].directory, library)
+def truth_of(groups: Sequence[RunGroup], library: Library) -> GroundTruth:
+    """Return the test split that all groups were measured on; UserError where they differ."""
+    check_one_dataset(groups)
+    return evaluate.truth_of(groups[0].directory, library)
 
 
 def _identity(directory: Path) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _kind(identity: dict[str, Any], directory: Path) -> str:
 
 def _subject(
     row: list[tuple[Path, dict[str, Any]]], taught: set[str | None], library: Library
-) -> Subject:
+) -> RunGroup:
     _, identity = row[0]
     method = identity["method"] or ""
     teachers = {(RESULTS / "runs" / name).resolve() for name in taught if name}
@@ -123,37 +123,37 @@ def _subject(
     role: Role = "distilled" if method else "teacher" if teaches else "baseline"
     label = method_name(method, library) if method else ROLES[role]
     runs = {identity["seed"]: path for path, identity in row}
-    return Subject(label, role, method, identity, dict(sorted(runs.items())))
+    return RunGroup(label, role, method, identity, dict(sorted(runs.items())))
 
 
-def _told_apart(subjects: list[Subject], library: Library) -> list[Subject]:
-    """Add to names that several subjects share what these differ in."""
+def _told_apart(groups: list[RunGroup], library: Library) -> list[RunGroup]:
+    """Add to names that several groups share what these differ in."""
     named = []
-    for subject in subjects:
-        alike = [other for other in subjects if other.label == subject.label]
-        added = f" ({_difference(subject, alike, library)})" if len(alike) > 1 else ""
-        label, variant = subject.label + added, alike.index(subject)
-        named.append(replace(subject, label=label, variant=variant))
+    for group in groups:
+        alike = [other for other in groups if other.label == group.label]
+        added = f" ({_difference(group, alike, library)})" if len(alike) > 1 else ""
+        label, variant = group.label + added, alike.index(group)
+        named.append(replace(group, label=label, variant=variant))
     return named
 
 
-def _difference(subject: Subject, alike: list[Subject], library: Library) -> str:
+def _difference(group: RunGroup, alike: list[RunGroup], library: Library) -> str:
     parts = [
-        _part(key, subject.identity[key], library)
+        _part(key, group.identity[key], library)
         for key in ("dataset", "schedule", "scale", "detector", "student")
-        if any(other.identity[key] != subject.identity[key] for other in alike)
+        if any(other.identity[key] != group.identity[key] for other in alike)
     ]
     parts += [
-        f"{key.rpartition('.')[2].replace('_', ' ')} {subject.settings.get(key, 'unset')}"
+        f"{key.rpartition('.')[2].replace('_', ' ')} {group.settings.get(key, 'unset')}"
         for key in varying(alike)
     ]
-    return ", ".join(parts) or subject.directory.name.rpartition("-")[2]
+    return ", ".join(parts) or group.directory.name.rpartition("-")[2]
 
 
-def varying(subjects: Sequence[Subject]) -> list[str]:
-    """Return the settings of methods, by dotted name, in which the subjects differ."""
-    keys = sorted({key for subject in subjects for key in subject.settings})
-    return [key for key in keys if len({json.dumps(s.settings.get(key)) for s in subjects}) > 1]
+def varying(groups: Sequence[RunGroup]) -> list[str]:
+    """Return the settings of methods, by dotted name, in which the groups differ."""
+    keys = sorted({key for group in groups for key in group.settings})
+    return [key for key in keys if len({json.dumps(s.settings.get(key)) for s in groups}) > 1]
 
 
 def _part(key: str, name: str, library: Library) -> str:

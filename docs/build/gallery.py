@@ -88,7 +88,7 @@ def _alone(figure: Planned) -> str:
     """Return the command without the workflow, a run in each line."""
     name, *rest = figure.arguments
     lines = re.sub(r" (?=results/runs/|--)", " \\\n    ", shlex.join(rest))
-    return f"kd analyse {name} \\\n    {lines}"
+    return f"kd analyze {name} \\\n    {lines}"
 
 
 def _shrink(source: Path, target: Path) -> None:

@@ -54,7 +54,7 @@ def _looking(steps: Any) -> None:
     step.add_argument("--image", type=_count, default=0, help="number of the training image")
     step.add_argument("--to", type=Path, required=True, help="folder for one PNG a method")
 
-    step = steps.add_parser("analyse", help="draw an analysis of runs, with its data and caption")
+    step = steps.add_parser("analyze", help="draw an analysis of runs, with its data and caption")
     step.add_argument("analysis", nargs="?", help="its name; without one, all are listed")
     step.add_argument("runs", type=Path, nargs="*", help="directories; none: what the analysis is")
     step.add_argument("--to", type=Path, help="folder for pictures, CSV and caption")

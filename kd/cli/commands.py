@@ -135,7 +135,7 @@ def _draw(options: argparse.Namespace) -> None:
     draw(_planned(options), options.to, options.image)
 
 
-def _analyse(options: argparse.Namespace) -> None:
+def _analyze(options: argparse.Namespace) -> None:
     from analysis import figures
     from analysis.figures import explain
     from kd.common.schema import parse_assignments
@@ -149,9 +149,9 @@ def _analyse(options: argparse.Namespace) -> None:
     settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
     if settings.runs_networks:
         _prepare(options.threads)
-    from analysis.figures.analyze import analyse
+    from analysis.figures.analyze import analyze
 
-    for path in analyse(settings, options.runs, options.to, Library()):
+    for path in analyze(settings, options.runs, options.to, Library()):
         print(path)
 
 
@@ -299,7 +299,7 @@ STEPS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "logs": _logs,
     "methods": _methods,
     "draw": _draw,
-    "analyse": _analyse,
+    "analyze": _analyze,
     "data": _data,
     "check": _check,
     "classifier": _classifier,

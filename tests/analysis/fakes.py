@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.runs.groups import Subject, read
+from analysis.runs.groups import RunGroup, read
 from kd.common.files import write_json, write_predictions
 from kd.config.library import Library
 from kd.evaluation.metrics import COCO_FIGURES
@@ -50,5 +50,5 @@ def write_detections(folder: Path, records: list[tuple[Any, int, list[float], fl
     write_predictions(folder / "detections.json.gz", listed)
 
 
-def subjects(*folders: Path) -> list[Subject]:
+def groups(*folders: Path) -> list[RunGroup]:
     return read(folders, Library())

@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in made.runs.values():
         run.write()
         write_metrics(run.directory, 0.25)
-    assert main(["analyse", *planning.figures(made, "tiny", "tiny")["weights"].arguments]) == 0
+    assert main(["analyze", *planning.figures(made, "tiny", "tiny")["weights"].arguments]) == 0
 
 
 def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[st
 def test_its_command_runs_as_it_stands() -> None:
     gallery.main()
     (block,) = re.findall(
-        r"```\nkd (analyse ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
+        r"```\nkd (analyze ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
     )
     arguments = block.replace("\\\n", " ").split()
     Path("results/tiny/tiny/figures/weights/ablation.csv").unlink()
@@ -61,4 +61,4 @@ def test_a_command_of_many_runs_is_not_listed(monkeypatch: pytest.MonkeyPatch) -
     gallery.main()
     page = Path("docs/gallery.md").read_text()
     assert "snakemake figure_weights" in page
-    assert "kd analyse" not in page
+    assert "kd analyze" not in page

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from analysis.statistics.seeds import Metric
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -37,13 +37,13 @@ class Ablation(Analysis):
     confidence: float = Field(0.95, gt=0, lt=1)
     """Of the intervals."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the figure over the settings; UserError where none is swept."""
         from analysis.figures.ablation import plot
 
-        names = plot.choose(subjects, self.setting, library)
-        frame, looks = plot.measure(subjects, names, self.metric, self.confidence, library)
-        return Findings(
+        names = plot.choose(groups, self.setting, library)
+        frame, looks = plot.measure(groups, names, self.metric, self.confidence, library)
+        return Results(
             {"ablation": plot.plot(frame, looks, self.metric)},
             {"ablation": frame},
             " ".join(_sentences(frame, self.metric, self.confidence)),

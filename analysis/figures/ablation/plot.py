@@ -17,7 +17,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import STYLE, WIDTH, Look, legend, legend_height
-from analysis.runs.groups import Subject, varying
+from analysis.runs.groups import RunGroup, varying
 from analysis.runs.titles import method_name
 from analysis.statistics.seeds import POINTS, Metric, interval, summary
 from kd.common.errors import UserError, suggest
@@ -43,13 +43,13 @@ MARGIN = 0.06
 """Of the axis, left of the first value and right of the last."""
 
 
-def choose(subjects: Sequence[Subject], setting: str | None, library: Library) -> list[str]:
+def choose(groups: Sequence[RunGroup], setting: str | None, library: Library) -> list[str]:
     """Return the swept settings to draw: ``setting``, or all; UserError where there is none.
 
     ``rm.weight`` is ``weight`` where RM is the whole method; a term of a sum keeps its name.
     """
-    found = dict.fromkeys(name for own in _by_method(subjects) for name in _names(own))
-    names = [name for name in found if rows(subjects, name, library)]
+    found = dict.fromkeys(name for own in _by_method(groups) for name in _names(own))
+    names = [name for name in found if rows(groups, name, library)]
     if not names:
         raise UserError(
             "no two of the runs are of one method and differ in one setting alone; give those of "
@@ -61,18 +61,18 @@ def choose(subjects: Sequence[Subject], setting: str | None, library: Library) -
 
 
 def rows(
-    subjects: Sequence[Subject], name: str, library: Library
-) -> dict[str, list[tuple[float | str, Subject]]]:
+    groups: Sequence[RunGroup], name: str, library: Library
+) -> dict[str, list[tuple[float | str, RunGroup]]]:
     """Return, by its label, each series of values of a setting that differs in nothing else."""
     found = {}
-    for own in _by_method(subjects):
+    for own in _by_method(groups):
         if name not in _names(own):
             continue
-        series: dict[tuple[str, ...], list[tuple[float | str, Subject]]] = {}
-        for subject in own:
-            rest = (*(subject.identity[part] for part in PARTS), *_others(own, subject, name))
-            value = subject.settings.get(_names(own)[name], UNSET)
-            series.setdefault(rest, []).append((_value(value), subject))
+        series: dict[tuple[str, ...], list[tuple[float | str, RunGroup]]] = {}
+        for group in own:
+            rest = (*(group.identity[part] for part in PARTS), *_others(own, group, name))
+            value = group.settings.get(_names(own)[name], UNSET)
+            series.setdefault(rest, []).append((_value(value), group))
         kept = {rest: points for rest, points in series.items() if len(points) > 1}
         title = method_name(own[0].method, library)
         for rest, points in kept.items():
@@ -82,7 +82,7 @@ def rows(
 
 
 def measure(
-    subjects: Sequence[Subject],
+    groups: Sequence[RunGroup],
     names: Sequence[str],
     metric: Metric,
     confidence: float,
@@ -90,26 +90,26 @@ def measure(
 ) -> tuple[pd.DataFrame, dict[str, Look]]:
     """Return mean, std and t interval over seeds, in points, and how each ``row`` looks.
 
-    A line for each value of the settings in ``names``, and one for each subject whose method has
+    A line for each value of the settings in ``names``, and one for each group whose method has
     none of them: its ``setting`` is empty.
     """
     lines: list[tuple[Any, ...]] = []
     looks: dict[str, Look] = {}
     methods = Counter[str]()
     for name in names:
-        for row, points in rows(subjects, name, library).items():
-            subject = points[0][1]
+        for row, points in rows(groups, name, library).items():
+            group = points[0][1]
             if row not in looks:
-                looks[row] = replace(subject, variant=methods[subject.method]).look
-                methods[subject.method] += 1
+                looks[row] = replace(group, variant=methods[group.method]).look
+                methods[group.method] += 1
             lines += [
-                (name, row, value, *statistics_of(subject, metric, confidence))
-                for value, subject in points
+                (name, row, value, *statistics_of(group, metric, confidence))
+                for value, group in points
             ]
-    for subject in subjects:
-        if not methods[subject.method]:
-            looks[subject.label] = subject.look
-            lines.append(("", subject.label, "", *statistics_of(subject, metric, confidence)))
+    for group in groups:
+        if not methods[group.method]:
+            looks[group.label] = group.look
+            lines.append(("", group.label, "", *statistics_of(group, metric, confidence)))
     frame = pd.DataFrame(lines, columns=COLUMNS).astype({"value": object, **FIGURES})
     if not frame["n"].any():
         raise UserError(f"{metric} is not defined for any of the runs")
@@ -117,28 +117,28 @@ def measure(
 
 
 def statistics_of(
-    subject: Subject, metric: Metric, confidence: float
+    group: RunGroup, metric: Metric, confidence: float
 ) -> tuple[float | None, float | None, int, float | None, float | None]:
     """Return mean, std, number, and the ends of the t interval, in points; None: undefined."""
-    found = [getattr(Metrics.read(d / "metrics.json"), metric) for d in subject.runs.values()]
+    found = [getattr(Metrics.read(d / "metrics.json"), metric) for d in group.runs.values()]
     points = [POINTS * value for value in found if value is not None]
     return (*summary(points), *(interval(points, confidence) or (None, None)))
 
 
-def _by_method(subjects: Sequence[Subject]) -> list[list[Subject]]:
-    methods = dict.fromkeys(subject.method for subject in subjects if subject.method)
-    return [[subject for subject in subjects if subject.method == name] for name in methods]
+def _by_method(groups: Sequence[RunGroup]) -> list[list[RunGroup]]:
+    methods = dict.fromkeys(group.method for group in groups if group.method)
+    return [[group for group in groups if group.method == name] for name in methods]
 
 
-def _names(own: Sequence[Subject]) -> dict[str, str]:
-    """Return the settings in which subjects of one method differ: the key by its short name."""
+def _names(own: Sequence[RunGroup]) -> dict[str, str]:
+    """Return the settings in which groups of one method differ: the key by its short name."""
     return {key.removeprefix(f"{own[0].method}."): key for key in varying(own)}
 
 
-def _others(own: Sequence[Subject], subject: Subject, name: str) -> list[str]:
-    """Return what the other settings of a subject are, in words."""
+def _others(own: Sequence[RunGroup], group: RunGroup, name: str) -> list[str]:
+    """Return what the other settings of a group are, in words."""
     return [
-        f"{other.replace('_', ' ')} {_value(subject.settings.get(key, UNSET))}"
+        f"{other.replace('_', ' ')} {_value(group.settings.get(key, UNSET))}"
         for other, key in _names(own).items()
         if other != name
     ]
@@ -153,7 +153,7 @@ def _value(value: Any) -> float | str:
     return value if isinstance(value, int | float) else str(value)
 
 
-def _in_order(points: list[tuple[float | str, Subject]]) -> list[tuple[float | str, Subject]]:
+def _in_order(points: list[tuple[float | str, RunGroup]]) -> list[tuple[float | str, RunGroup]]:
     """Sort numbers; names stay in the order of the runs."""
     if _numeric(value for value, _ in points):
         return sorted(points, key=lambda point: point[0])

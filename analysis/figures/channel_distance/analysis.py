@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from analysis.figures.channel_distance.compute import Distances
     from analysis.figures.networks import Probe
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -46,28 +46,28 @@ class ChannelDistance(Analysis):
     adapted: bool = False
     """Whether a student's map is seen through the adaptation layer that its method trained."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         from analysis.figures.channel_distance.plot import changes, means, plot, table
         from analysis.figures.networks import Probe
         from analysis.runs.groups import check_one_dataset, students_of, teacher_of
 
-        check_one_dataset(subjects)
-        students = students_of(subjects)
-        teacher = Probe.load(teacher_of(subjects))
+        check_one_dataset(groups)
+        students = students_of(groups)
+        teacher = Probe.load(teacher_of(groups))
         measured, adapted = dict[str, "Distances"](), list[str]()
-        for subject in students:
-            measured[subject.label], through = self._measure(subject.directory, teacher)
-            adapted += [subject.label] if through else []
+        for group in students:
+            measured[group.label], through = self._measure(group.directory, teacher)
+            adapted += [group.label] if through else []
         reference = next((s for s in students if s.role == "baseline"), students[0])
         distances = table(measured)
         averages = means(distances)
-        looks = {subject.label: subject.look for subject in students}
+        looks = {group.label: group.look for group in students}
         caption = [
             _seen(measured[reference.label], self.level),
             _maps(adapted, list(looks)),
             changes(averages, reference.label),
         ]
-        return Findings(
+        return Results(
             {"channel_distance": plot(distances, looks, self.order, reference.label)},
             {"channel_distance": distances, "channel_distance-means": averages},
             " ".join(caption),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from kd.common.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 Area = Literal["all", "small", "medium", "large"]
@@ -22,7 +22,7 @@ Area = Literal["all", "small", "medium", "large"]
 class CocoErrors(Analysis):
     """Precision over 101 recalls under ever milder rules; what one forgives sizes an error.
 
-    C75 and C50: matched at IoU 0.75 and 0.50. Loc: at IoU 0.10, so that bad localisation is
+    C75 and C50: matched at IoU 0.75 and 0.50. Loc: at IoU 0.10, so that bad localization is
     forgiven, duplicates are not. Sim: and detections on objects of the same supercategory do not
     count. Oth: nor do those on objects of any other class. BG: no false positive at all. FN:
     precision 1 at every recall. Each is named by its AP, the mean of its precisions, in points.
@@ -49,22 +49,22 @@ class CocoErrors(Analysis):
     areas: Annotated[tuple[Area, ...], Field(min_length=1)] = ("all", "small", "medium", "large")
     """Ranges of areas; the first one's curves and categories are drawn."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the breakdown; UserError where the test split has no such category."""
         from analysis.figures.coco_errors import plot as plots
         from analysis.figures.coco_errors.compute import read
         from analysis.runs.groups import truth_of
 
-        truth = truth_of(subjects, library).coco
+        truth = truth_of(groups, library).coco
         names = [category["name"] for category in truth["categories"]]
         for name in self.categories or ():
             if name not in names:
                 raise UserError(f"categories: no category '{name}'; {suggest(name, names)}")
         areas = list(dict.fromkeys(self.areas))
         chosen = list(dict.fromkeys(self.categories or ()))
-        numbers, curves = read(subjects, truth, areas, chosen)
-        looks = {subject.label: subject.look for subject in subjects}
-        return Findings(
+        numbers, curves = read(groups, truth, areas, chosen)
+        looks = {group.label: group.look for group in groups}
+        return Results(
             {
                 "coco_errors": plots.plot(numbers),
                 "coco_errors-parts": plots.plot_parts(numbers, looks),

@@ -15,12 +15,12 @@ import pandas as pd
 
 from analysis.matching.matching import AREAS, Pairing, candidates, match, read_pairing, to_find
 from analysis.matching.pr_curves import RECALLS, curves
-from analysis.runs.groups import Subject
+from analysis.runs.groups import RunGroup
 from kd.evaluation.voc import Flags, Floats
 
 CURVES = ("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN")
 C75, C50, LOC, SIM, OTH, BG, FN = range(len(CURVES))
-PARTS = ("localisation", "similar class", "other class", "background", "missed")
+PARTS = ("localization", "similar class", "other class", "background", "missed")
 """What is lost between one curve and the next, from C50 on."""
 OVERALL = "all categories"
 NOTHING = (None, "", "none")
@@ -61,12 +61,12 @@ def breakdown(pairing: Pairing, alike: Flags | None, areas: Sequence[str]) -> Fl
 
 
 def read(
-    subjects: Sequence[Subject],
+    groups: Sequence[RunGroup],
     truth: Mapping[str, Any],
     areas: Sequence[str],
     categories: Sequence[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the numbers of every run, and the curves of every subject, its seeds averaged.
+    """Return the numbers of every run, and the curves of every group, its seeds averaged.
 
     Numbers: run, seed, area, category, objects, the seven curves' AP and the ``PARTS``, in AP
     points, of every category and of all. Curves: run, area, category, recall and the seven
@@ -74,16 +74,16 @@ def read(
     """
     alike, names = similar(truth["categories"]), [each["name"] for each in truth["categories"]]
     numbers, drawn = [], []
-    for subject in subjects:
+    for group in groups:
         found = []
-        for seed, directory in subject.runs.items():
+        for seed, directory in group.runs.items():
             pairing = read_pairing(directory, truth)
             found.append(with_mean(breakdown(pairing, alike, areas)))
             frame = summary(found[-1], objects(pairing, areas), [OVERALL, *names], areas)
-            numbers.append(frame.assign(run=subject.label, seed=seed))
+            numbers.append(frame.assign(run=group.label, seed=seed))
         chosen = [0, *(names.index(name) + 1 for name in categories)]
         mean = np.mean(found, axis=0)[:, :, chosen]
-        drawn.append(listed(mean, [OVERALL, *categories], areas).assign(run=subject.label))
+        drawn.append(listed(mean, [OVERALL, *categories], areas).assign(run=group.label))
     return _leading(pd.concat(numbers), "run", "seed"), _leading(pd.concat(drawn), "run")
 
 

@@ -24,7 +24,7 @@ HIT75, HIT50 = "found at IoU 0.75", "found at IoU 0.50"
 FILLS: dict[str, dict[str, Any]] = {
     HIT75: {"facecolor": "1.0"},
     HIT50: {"facecolor": "0.85"},
-    "localisation": {"facecolor": "#F0E442", "hatch": "////"},
+    "localization": {"facecolor": "#F0E442", "hatch": "////"},
     "similar class": {"facecolor": "#CC79A7", "hatch": "...."},
     "other class": {"facecolor": "#56B4E9", "hatch": "\\\\\\\\"},
     "background": {"facecolor": "#D55E00", "hatch": "xxxx"},

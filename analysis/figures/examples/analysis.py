@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.figures.examples.plot import Choice, Seen
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 MOST = 4
@@ -56,14 +56,14 @@ class Examples(Analysis):
     seed: NonNegativeInt = 0
     """Of the random images."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the images; UserError without a baseline and a distilled run of one data set."""
         from analysis.figures.examples import plot
         from analysis.matching.matching import read_pairing
         from analysis.runs.groups import truth_of
         from kd.data.readers import image_path
 
-        rows = _rows(subjects)
+        rows = _rows(groups)
         truth = truth_of(rows, library).coco
         runs = [
             plot.see(row.label, read_pairing(row.directory, truth), self.iou, self.score)
@@ -79,19 +79,19 @@ class Examples(Analysis):
         pictures = {
             image: plot.load(image_path(dataset, "test", records[image])) for image in images
         }
-        return Findings(
+        return Results(
             {"examples": plot.plot(frame, drawn, pictures)},
             {"examples": frame, "examples-boxes": drawn},
-            " ".join(_sentences(frame, runs, chosen, subjects)),
+            " ".join(_sentences(frame, runs, chosen, groups)),
         )
 
 
-def _rows(subjects: Sequence[Subject]) -> list[Subject]:
+def _rows(groups: Sequence[RunGroup]) -> list[RunGroup]:
     """Return the baseline and the first distilled students."""
-    baselines = [subject for subject in subjects if subject.role == "baseline"]
-    distilled = [subject for subject in subjects if subject.role == "distilled"]
+    baselines = [group for group in groups if group.role == "baseline"]
+    distilled = [group for group in groups if group.role == "distilled"]
     if len(baselines) > 1:
-        listed = ", ".join(str(subject.directory) for subject in baselines)
+        listed = ", ".join(str(group.directory) for group in baselines)
         raise UserError(f"several students without distillation: {listed}; give one of them")
     if not baselines or not distilled:
         absent = "distilled student" if baselines else "student trained without distillation"
@@ -103,7 +103,7 @@ def _sentences(
     frame: DataFrame,
     runs: Sequence[Seen],
     chosen: Mapping[Choice, list[Any]],
-    subjects: Sequence[Subject],
+    groups: Sequence[RunGroup],
 ) -> Iterator[str]:
     images = frame.drop_duplicates("image")
     gains, losses = (images["gain"] > 0).sum(), (images["gain"] < 0).sum()
@@ -117,8 +117,8 @@ def _sentences(
     for choice, found in chosen.items():
         if not found:
             yield f"No image to show for '{choice}'."
-    if any(len(subject.runs) > 1 for subject in subjects):
+    if any(len(group.runs) > 1 for group in groups):
         yield "Of several seeds the lowest is shown."
-    left = sum(subject.role == "distilled" for subject in subjects) - len(runs) + 1
+    left = sum(group.role == "distilled" for group in groups) - len(runs) + 1
     if left:
         yield f"The first {MOST} distilled students are compared; {left} more were given."

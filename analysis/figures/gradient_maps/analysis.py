@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.figures.gradient_maps.plot import Picture
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -46,20 +46,20 @@ class GradientMaps(Analysis):
     seed: int = 0
     """Of the draw, and of the RoIs that a second stage samples."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         import pandas as pd
 
         from analysis.figures.gradient_maps.plot import means, plot_maps, plot_means, total_ratios
         from analysis.runs.groups import check_one_dataset, students_of
 
-        check_one_dataset(subjects)
-        students = students_of(subjects)
+        check_one_dataset(groups)
+        students = students_of(groups)
         pictures: dict[Any, Picture] = {}
-        found = [self._measure(subject, pictures) for subject in students]
+        found = [self._measure(group, pictures) for group in students]
         averages = means(pd.concat([sums for sums, _ in found]))
         drawn = pd.concat([maps for _, maps in found], ignore_index=True)
-        looks = {subject.label: subject.look for subject in students}
-        return Findings(
+        looks = {group.label: group.look for group in students}
+        return Results(
             {
                 "gradient_maps": plot_maps(drawn, pictures),
                 "gradient_maps-means": plot_means(averages, looks),
@@ -69,7 +69,7 @@ class GradientMaps(Analysis):
         )
 
     def _measure(
-        self, subject: Subject, pictures: dict[Any, Picture]
+        self, group: RunGroup, pictures: dict[Any, Picture]
     ) -> tuple[DataFrame, DataFrame]:
         """Return the sums and the maps of a run; add the images of the maps to ``pictures``."""
         import pandas as pd
@@ -78,15 +78,15 @@ class GradientMaps(Analysis):
         from analysis.figures.gradient_maps.plot import Picture, maps, sums
         from analysis.figures.networks import Probe, images, shown
 
-        run = Probe.load(subject.directory)
-        what = f"{subject.directory}: images"
+        run = Probe.load(group.directory)
+        what = f"{group.directory}: images"
         rows, drawn = list["DataFrame"](), list["DataFrame"]()
-        for sample in images(subject.directory, self.images, self.seed, self.split, what):
+        for sample in images(group.directory, self.images, self.seed, self.split, what):
             found = gradients(run, sample, self.seed)
-            rows.append(sums(subject.label, found))
+            rows.append(sums(group.label, found))
             if len(drawn) < self.shown:
                 batch = run.batch(sample)
                 name = batch.samples[0].img_id
                 pictures[name] = Picture(shown(batch).numpy(), batch.gt_boxes[0].cpu().numpy())
-                drawn.append(maps(subject.label, name, found))
+                drawn.append(maps(group.label, name, found))
         return pd.concat(rows), pd.concat(drawn)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from analysis.figures.prediction_gap.compute import GapImage
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -45,29 +45,29 @@ class PredictionGap(Analysis):
     level: NonNegativeInt = 0
     """Of the neck, in the network's order, in the maps."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         from analysis.figures.prediction_gap import plot
         from analysis.figures.prediction_gap.compute import gap_images
         from analysis.figures.requirements import check
         from analysis.runs.groups import check_one_dataset, students_of, teacher_of
 
-        check_one_dataset(subjects)
-        students, teacher = students_of(subjects), teacher_of(subjects)
+        check_one_dataset(groups)
+        students, teacher = students_of(groups), teacher_of(groups)
         check(frozenset({"neck", "class_maps"}), students, teacher, library)
-        runs = [subject.label for subject in students]
-        directories = [subject.directory for subject in students]
+        runs = [group.label for group in students]
+        directories = [group.directory for group in students]
         kept: list[GapImage] = []
         images = self._keeping(gap_images(teacher, directories, self.images, self.seed), kept)
         lines = plot.table(images, runs)
         frame = plot.summary(lines, self.seed)
-        looks = {subject.label: subject.look for subject in students}
+        looks = {group.label: group.look for group in students}
         maps = plot.plot_maps(kept, runs, self.level)
         left = len(runs) - plot.COMPARED
         drawn = (
             f" The maps are of level {self.level}, each from its smallest value to its largest"
             + (f"; students whose maps are not drawn: {left}." if left > 0 else ".")
         )
-        return Findings(
+        return Results(
             {"prediction_gap": plot.plot(frame, looks), "prediction_gap-maps": maps},
             {"prediction_gap": frame, "prediction_gap-images": lines},
             plot.caption(frame) + drawn,

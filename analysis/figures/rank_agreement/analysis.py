@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 
 if TYPE_CHECKING:
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
-SCORES = {"classification": "class score", "localisation": "IoU"}
+SCORES = {"classification": "class score", "localization": "IoU"}
 """What ranks priors, as an axis names it."""
 
 
@@ -49,7 +49,7 @@ class RankAgreement(Analysis):
     """How many are drawn; null for all."""
     seed: NonNegativeInt = 0
     """Of all that is drawn: images, their resamples, and objects at random."""
-    rank: Literal["classification", "localisation"] = "classification"
+    rank: Literal["classification", "localization"] = "classification"
     """What ranks priors: the score of the object's class, or the IoU of their boxes with it."""
     easy: float = 0.75
     """The least IoU of the teacher's final box with an easy object."""
@@ -58,23 +58,23 @@ class RankAgreement(Analysis):
     choice: Literal["disagreement", "random"] = "disagreement"
     """Which: those with the largest KL of the first student, or some at random by the seed."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         from analysis.figures.rank_agreement import plot, ranked_priors
         from analysis.figures.requirements import check
         from analysis.plotting.style import TEACHER
         from analysis.runs.groups import students_of, teacher_of, truth_of
 
-        split = truth_of(subjects, library)
-        students, teacher = students_of(subjects), teacher_of(subjects)
+        split = truth_of(groups, library)
+        students, teacher = students_of(groups), teacher_of(groups)
         check(frozenset({"rankings"}), students, teacher, library)
         from analysis.figures.rank_agreement.compute import ranked_images
 
-        runs = [subject.label for subject in students]
-        looks = {subject.label: subject.look for subject in students}
+        runs = [group.label for group in students]
+        looks = {group.label: group.look for group in students}
         classes = [category["name"] for category in split.coco["categories"]]
         images = ranked_images(
             teacher,
-            [subject.directory for subject in students],
+            [group.directory for group in students],
             self.images,
             self.seed,
             self.rank,
@@ -85,7 +85,7 @@ class RankAgreement(Analysis):
         frame = plot.summary(lines, self.seed)
         priors = ranked_priors.priors(drawn, runs)
         looks_of_all = {ranked_priors.TEACHER: TEACHER} | looks
-        return Findings(
+        return Results(
             {
                 "rank_agreement": plot.plot(frame, looks),
                 "rank_agreement-objects": ranked_priors.plot(

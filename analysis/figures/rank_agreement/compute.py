@@ -20,7 +20,7 @@ from kd.methods.rm import rank_divergence
 from kd.observers import Batch, DenseObservation, observe
 from kd.observers.recording import wrapped
 
-Rank = Literal["classification", "localisation"]
+Rank = Literal["classification", "localization"]
 LEAST_IOU = 0.5
 """Of a final box with the object that it is the detection of."""
 

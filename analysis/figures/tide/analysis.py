@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, NonNegativeInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -50,24 +50,24 @@ class Tide(Analysis):
     seed: NonNegativeInt = 0
     """Of the resamples."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the errors; UserError where runs are of different splits or a label is unknown."""
         from analysis.figures.tide import plot
         from analysis.figures.tide import tables as tide_tables
         from analysis.runs.groups import truth_of
         from analysis.statistics.bootstrap import resample
 
-        baseline = tide_tables.baseline_of(subjects, self.baseline)
-        truth = truth_of(subjects, library).coco
+        baseline = tide_tables.baseline_of(groups, self.baseline)
+        truth = truth_of(groups, library).coco
         count = self.resamples if baseline else 0
         weights = resample(len(truth["images"]), count, self.seed)
-        runs = tide_tables.measure(subjects, truth, weights, self.background)
+        runs = tide_tables.measure(groups, truth, weights, self.background)
         classes = [category["name"] for category in truth["categories"]]
-        looks = {subject.label: subject.look for subject in subjects}
+        looks = {group.label: group.look for group in groups}
         frame = tide_tables.summary(runs)
         gaps = tide_tables.differences(runs, baseline, self.confidence)
         curves = tide_tables.by_threshold(runs)
-        return Findings(
+        return Results(
             {
                 "tide": plot.plot(frame, gaps, looks),
                 "tide-share": plot.plot_shares(frame, list(looks)),

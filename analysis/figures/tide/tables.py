@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.figures.tide.compute import ERRORS, MAIN, THRESHOLDS, errors, survey
 from analysis.matching.matching import read_pairing
-from analysis.runs.groups import Subject
+from analysis.runs.groups import RunGroup
 from analysis.statistics.bootstrap import interval
 from kd.common.errors import UserError, suggest
 from kd.evaluation.voc import Floats, Integers
@@ -34,30 +34,30 @@ class Run(NamedTuple):
 
 
 def measure(
-    subjects: Sequence[Subject], truth: Mapping[str, Any], weights: Floats, background: float
+    groups: Sequence[RunGroup], truth: Mapping[str, Any], weights: Floats, background: float
 ) -> list[Run]:
-    """Return the errors of every run of the subjects on the split that ``truth`` describes."""
+    """Return the errors of every run of the groups on the split that ``truth`` describes."""
     found = []
-    for subject in subjects:
-        for seed, directory in subject.runs.items():
+    for group in groups:
+        for seed, directory in group.runs.items():
             scene = survey(read_pairing(directory, truth), background)
             listed = [errors(scene, iou, weights) for iou in THRESHOLDS]
             values = np.array([np.vstack([each.ap, each.gains]) for each in listed])
             counts = np.array([each.counts for each in listed])
             objects = np.bincount(scene.object_label[scene.counted], minlength=scene.classes)
-            found.append(Run(subject.label, seed, values, counts, listed[0].by_class, objects))
+            found.append(Run(group.label, seed, values, counts, listed[0].by_class, objects))
     return found
 
 
-def baseline_of(subjects: Sequence[Subject], wanted: str | None) -> str | None:
+def baseline_of(groups: Sequence[RunGroup], wanted: str | None) -> str | None:
     """Return the label that the others are compared with, or None where nothing is.
 
-    ``auto``: the first student trained alone, else the first of all. UserError where no subject
+    ``auto``: the first student trained alone, else the first of all. UserError where no group
     has the label ``wanted``.
     """
-    labels = [subject.label for subject in subjects]
+    labels = [group.label for group in groups]
     if wanted == AUTO:
-        alone = [subject.label for subject in subjects if subject.role == "baseline"]
+        alone = [group.label for group in groups if group.role == "baseline"]
         return (alone or labels)[0]
     if wanted is not None and wanted not in labels:
         raise UserError(f"baseline: none of the runs is '{wanted}'; {suggest(wanted, labels)}")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeInt
 
-from analysis.figures.base import Analysis, Findings
+from analysis.figures.base import Analysis, Results
 from analysis.statistics.seeds import Metric
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.runs.groups import Subject
+    from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
@@ -41,16 +41,16 @@ class TrainingCurves(Analysis):
     """Losses and shares are means over so many steps; 0: every record as it is; without it a
     fiftieth of the longest training."""
 
-    def find(self, subjects: Sequence[Subject], library: Library) -> Findings:
+    def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the curves; UserError where no run has a log."""
         from analysis.figures.training_curves import plot as curves
 
-        frame, damaged = curves.read(subjects, self.metric)
+        frame, damaged = curves.read(groups, self.metric)
         if frame.empty:
             raise UserError("none of the runs has a log.jsonl; published weights have none")
         smooth = curves.width(frame) if self.smooth is None else self.smooth
-        looks = {subject.label: subject.look for subject in subjects}
-        return Findings(
+        looks = {group.label: group.look for group in groups}
+        return Results(
             {
                 "training_curves": curves.plot(frame, looks, self.metric, smooth),
                 "training_curves-terms": curves.plot_terms(frame, looks, smooth),

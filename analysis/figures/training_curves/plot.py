@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
-from analysis.runs.groups import Subject
+from analysis.runs.groups import RunGroup
 from analysis.statistics.seeds import POINTS
 from kd.evaluation.metrics import Metrics
 
@@ -56,7 +56,7 @@ def records(path: Path) -> Log:
     return Log(found, damaged)
 
 
-def read(subjects: Sequence[Subject], metric: str) -> tuple[pd.DataFrame, int]:
+def read(groups: Sequence[RunGroup], metric: str) -> tuple[pd.DataFrame, int]:
     """Return what the runs wrote down, one value a line, and the number of damaged lines.
 
     ``quantity``: ``loss`` (the sum), ``detection`` or ``distillation`` (a weighted ``term`` of it),
@@ -65,14 +65,14 @@ def read(subjects: Sequence[Subject], metric: str) -> tuple[pd.DataFrame, int]:
     """
     lines: list[tuple[Any, ...]] = []
     damaged = 0
-    for subject in subjects:
-        for seed, directory in subject.runs.items():
+    for group in groups:
+        for seed, directory in group.runs.items():
             log, validation = (
                 records(directory / f"{name}.jsonl") for name in ("log", "validation")
             )
             damaged += log.damaged + validation.damaged
             values = [*_logged(log.records), *_measured(directory, metric, log, validation)]
-            lines += [(subject.label, seed, *value) for value in values]
+            lines += [(group.label, seed, *value) for value in values]
     frame = pd.DataFrame(lines, columns=COLUMNS)
     return frame.astype({"value": float}), damaged
 

@@ -10,7 +10,7 @@ from analysis.figures.ablation.analysis import Ablation
 from analysis.figures.ablation.plot import plot
 from kd.common.errors import UserError
 from kd.config.library import Library
-from tests.analysis.fakes import subjects, write_metrics, write_run
+from tests.analysis.fakes import groups, write_metrics, write_run
 
 BASE = {"weight": 1.0, "temperature": 1.0}
 
@@ -33,7 +33,7 @@ def make(tmp_path):
 
 def found(*rows, **settings):
     listed = [run for row in rows for run in row]
-    return Ablation(**settings).find(subjects(*listed), Library())
+    return Ablation(**settings).run(groups(*listed), Library())
 
 
 def table(*rows, **settings):
@@ -199,7 +199,7 @@ def test_twelve_methods_fit(make):
 
 def test_the_csv_draws_the_same(make):
     rows = make(0.3, 0.4, weight=1.0), make(0.35, weight=4.0), make(0.2, 0.3, method="")
-    listed = subjects(*(run for row in rows for run in row))
+    listed = groups(*(run for row in rows for run in row))
     findings = found(*rows)
     frame = findings.tables["ablation"]
     again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=True)

@@ -29,14 +29,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def analyse(*arguments: str) -> int:
-    return main(["analyse", *arguments, "--to", str(TO)])
+def analyze(*arguments: str) -> int:
+    return main(["analyze", *arguments, "--to", str(TO)])
 
 
 def test_it_leaves_the_files_that_it_declares(
     runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analyse("ablation", *runs) == 0
+    assert analyze("ablation", *runs) == 0
     declared = set(figures.get("ablation").files())
     assert {path.name for path in TO.iterdir()} == declared
     assert {Path(line).name for line in capsys.readouterr().out.split()} == declared
@@ -47,7 +47,7 @@ def test_it_leaves_the_files_that_it_declares(
 
 
 def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
-    assert analyse("ablation", *runs, "--set", "metric=AP50") == 0
+    assert analyze("ablation", *runs, "--set", "metric=AP50") == 0
     caption = (TO / "caption.md").read_text()
     kind = figures.get("ablation")
     assert caption.startswith(f"# {kind.title}\n")
@@ -58,20 +58,20 @@ def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
 
 
 def test_the_caption_says_which_runs_cannot_be_compared(runs: list[str]) -> None:
-    assert analyse("ablation", *runs) == 0
+    assert analyze("ablation", *runs) == 0
     assert "compared" not in (TO / "caption.md").read_text()
     for number, run in enumerate(runs):
         record = {"data": f"fingerprint {number}"}
         write_json(Path(run) / "provenance.json", {"inputs": record})
-    assert analyse("ablation", *runs) == 0
+    assert analyze("ablation", *runs) == 0
     caption = (TO / "caption.md").read_text()
     assert caption.endswith(f"Not all of these runs can be compared:\n\n- {OTHER_DATA}\n")
 
 
 def test_the_same_runs_make_the_same_bytes(runs: list[str]) -> None:
-    assert analyse("ablation", *runs) == 0
+    assert analyze("ablation", *runs) == 0
     first = {path.name: path.read_bytes() for path in TO.iterdir()}
-    assert analyse("ablation", *runs) == 0
+    assert analyze("ablation", *runs) == 0
     assert {path.name: path.read_bytes() for path in TO.iterdir()} == first
 
 
@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line(
     runs: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *rest = arguments
-    assert analyse(name, *runs, *rest) == 2
+    assert analyze(name, *runs, *rest) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
@@ -100,15 +100,15 @@ def test_a_run_that_has_not_ended_is_named(
     runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(runs[1], "metrics.json").unlink()
-    assert analyse("ablation", *runs) == 2
+    assert analyze("ablation", *runs) == 2
     assert f"{runs[1]}/metrics.json: no such file; has the run" in capsys.readouterr().err
 
 
 def test_all_are_listed_and_one_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["analyse"]) == 0
+    assert main(["analyze"]) == 0
     listed = capsys.readouterr().out
     assert [line.split()[0] for line in listed.splitlines()] == figures.names()
-    assert main(["analyse", "ablation"]) == 0
+    assert main(["analyze", "ablation"]) == 0
     told = capsys.readouterr().out
     assert figures.get("ablation").definition() in told
     assert "  confidence: 0.95\n      Of the intervals." in told
@@ -116,7 +116,7 @@ def test_all_are_listed_and_one_is_explained(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_folder_must_be_named(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["analyse", "ablation", *runs]) == 2
+    assert main(["analyze", "ablation", *runs]) == 2
     assert "--to is missing" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import analysis.figures.channel_distance.compute as module
-from analysis.figures.analyze import analyse
+from analysis.figures.analyze import analyze
 from analysis.figures.channel_distance.analysis import ChannelDistance
 from analysis.figures.channel_distance.compute import Distances, channel_distances, level_adapters
 from analysis.figures.channel_distance.plot import changes, means, plot, table
@@ -197,7 +197,7 @@ def test_any_number_of_runs_has_a_line_each(number):
 
 def test_the_analysis_writes_what_it_declares(study, tmp_path):
     teacher, students = write_runs(study(["fitnets", "chen"]))
-    written = analyse(ChannelDistance(images=2), [teacher, *students], tmp_path / "out", Library())
+    written = analyze(ChannelDistance(images=2), [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(ChannelDistance.files())
     frame = pd.read_csv(tmp_path / "out" / "channel_distance.csv")
     assert frame["run"].unique().tolist() == ["Student", "FitNets", "Chen 2017"]
@@ -211,9 +211,9 @@ def test_trained_layers_are_looked_through_where_there_are_some(study, tmp_path)
     teacher, students = write_runs(plan)
     adapted = ChannelDistance(images=2, adapted=True)
     with pytest.raises(UserError, match=r"weights.pth: does not hold the adaptation layers.*again"):
-        analyse(adapted, students, tmp_path / "none", Library())
+        analyze(adapted, students, tmp_path / "none", Library())
     teacher, students = write_runs(plan, adapters=True)
-    analyse(adapted, [teacher, *students], tmp_path / "out", Library())
+    analyze(adapted, [teacher, *students], tmp_path / "out", Library())
     words = (tmp_path / "out" / "caption.md").read_text()
     assert (
         "adaptation layer of their training: FitNets; raw, for want of one: Student, Chen" in words

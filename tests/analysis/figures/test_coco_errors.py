@@ -37,7 +37,7 @@ from analysis.plotting.style import look
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
-from tests.analysis.fakes import subjects, write_detections, write_run
+from tests.analysis.fakes import groups, write_detections, write_run
 from tests.support.scenes import coco, detection, random_input, reference
 
 SQUARE = (0, 0, 40, 40)
@@ -154,7 +154,7 @@ def test_a_duplicate_is_forgiven_with_the_background():
     assert curves[:, 0, 0].mean(axis=-1) == pytest.approx([half] * 5 + [1, 1])
 
 
-def test_localisation_and_misses():
+def test_localization_and_misses():
     shifted = detection(1, 3, (20, 0, 40, 40), 0.9)  # IoU 1/3
     assert aps([shifted]) == pytest.approx([0, 0, 100, 100, 100, 100, 100])
     assert aps([]) == pytest.approx([0, 0, 0, 0, 0, 0, 100])
@@ -244,7 +244,7 @@ def runs(tmp_path, monkeypatch):
         folders.append(write_run(tmp_path / str(number), methods, seed=number % 2))
         records = [(1, 0, [shift, 0, 40, 40], 0.9), (1, 1, [100, 0, 40, 40], 0.8)]
         write_detections(folders[-1], records)
-    return subjects(*folders)
+    return groups(*folders)
 
 
 def test_numbers_and_curves_of_runs(runs):
@@ -256,7 +256,7 @@ def test_numbers_and_curves_of_runs(runs):
         ["RM", 0],
     ]
     assert everything["C50"].tolist() == pytest.approx([200 / 3, 100 / 3, 200 / 3])
-    assert everything["localisation"].tolist() == pytest.approx([0, 100 / 3, 0])
+    assert everything["localization"].tolist() == pytest.approx([0, 100 / 3, 0])
     assert everything["missed"].tolist() == pytest.approx([100 / 3] * 3)
     assert set(curves["category"]) == {OVERALL, "dog"}
     assert len(curves) == 2 * 2 * len(AREAS) * 101
@@ -265,7 +265,7 @@ def test_numbers_and_curves_of_runs(runs):
 
 
 def test_bars_fill_up_to_100_and_are_labelled(runs):
-    found = CocoErrors().find(runs, Library())
+    found = CocoErrors().run(runs, Library())
     panels = {axes.get_title(loc="left"): axes for axes in found.pictures["coco_errors"].axes}
     # The objects are of 1,600 square pixels: other ranges have nothing to show.
     assert list(panels) == ["All areas", "Medium (32² to 96² px²)"]
@@ -278,7 +278,7 @@ def test_bars_fill_up_to_100_and_are_labelled(runs):
 
 
 def test_parts_have_a_bar_for_each_run_and_whiskers_for_seeds(runs):
-    picture = CocoErrors().find(runs, Library()).pictures["coco_errors-parts"]
+    picture = CocoErrors().run(runs, Library()).pictures["coco_errors-parts"]
     first = picture.axes[0]
     assert first.get_title(loc="left") == "AP50"
     assert [bar.get_width() for bar in first.patches] == pytest.approx([50, 200 / 3])
@@ -287,7 +287,7 @@ def test_parts_have_a_bar_for_each_run_and_whiskers_for_seeds(runs):
 
 
 def test_curves_are_drawn_for_runs_and_chosen_categories(runs):
-    found = CocoErrors(categories=["dog", "cat"]).find(runs, Library())
+    found = CocoErrors(categories=["dog", "cat"]).run(runs, Library())
     filled = found.pictures["coco_errors-curves"].axes
     assert [axes.get_title(loc="left") for axes in filled] == ["Student", "RM"] * 3
     assert filled[2].get_ylabel() == "dog\nprecision"
@@ -301,7 +301,7 @@ def test_curves_are_drawn_for_runs_and_chosen_categories(runs):
 
 def test_unknown_categories_are_refused_with_the_nearest(runs):
     with pytest.raises(UserError, match="categories: no category 'dig'; did you mean 'dog'"):
-        CocoErrors(categories=["dig"]).find(runs, Library())
+        CocoErrors(categories=["dig"]).run(runs, Library())
 
 
 @pytest.mark.parametrize("count", [1, 12])

@@ -23,7 +23,7 @@ from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.compose import split_config
 from kd.config.library import Library
-from tests.analysis.fakes import subjects, write_detections, write_run
+from tests.analysis.fakes import groups, write_detections, write_run
 
 SIDE = 64
 BOX, OTHER, FAR = [4, 4, 20, 20], [36, 4, 20, 20], [30, 40, 20, 20]
@@ -213,7 +213,7 @@ def project(tmp_path, monkeypatch):
 
 
 def find(*runs, **settings):
-    return Examples(**settings).find(subjects(*runs), Library())
+    return Examples(**settings).run(groups(*runs), Library())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseModel
 
 import analysis.figures.gradient_maps.compute as module
-from analysis.figures.analyze import analyse
+from analysis.figures.analyze import analyze
 from analysis.figures.gradient_maps.analysis import GradientMaps
 from analysis.figures.gradient_maps.compute import SETTLED, Gradients, gradients
 from analysis.figures.gradient_maps.plot import (
@@ -267,7 +267,7 @@ def test_the_sum_of_several_terms_has_a_line_of_its_own():
 def test_the_analysis_writes_what_it_declares(study, tmp_path):
     teacher, students = write_runs(study(["fitnets"]), adapters=True)
     settings = GradientMaps(images=3, shown=2)
-    written = analyse(settings, [teacher, *students], tmp_path / "out", Library())
+    written = analyze(settings, [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(GradientMaps.files())
     averages = pd.read_csv(tmp_path / "out" / "gradient_maps-means.csv")
     assert averages[averages["run"] == "Student"]["term"].unique().tolist() == [
@@ -289,7 +289,7 @@ def test_layers_that_are_not_those_of_the_training_are_refused(study, tmp_path):
     _, students = write_runs(study(["fitnets"], {"fitnets": {"adaptation": "1x1"}}))
     settings = GradientMaps(images=1)
     with pytest.raises(UserError, match=r"weights.pth: does not hold the adaptation layers.*again"):
-        analyse(settings, students, tmp_path / "out", Library())
+        analyze(settings, students, tmp_path / "out", Library())
     for directory in students:
         add_adapters(directory)
-    assert analyse(settings, students, tmp_path / "out", Library())
+    assert analyze(settings, students, tmp_path / "out", Library())

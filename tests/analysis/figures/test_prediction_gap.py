@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.figures.analyze import analyse
+from analysis.figures.analyze import analyze
 from analysis.figures.prediction_gap.analysis import PredictionGap
 from analysis.figures.prediction_gap.compute import Gap, GapImage, gap_images, gaps, likeness
 from analysis.figures.prediction_gap.plot import caption, plot, plot_maps, summary, table
@@ -199,12 +199,12 @@ def test_a_run_beside_its_teacher_and_beside_itself(runs):
 def test_the_analysis_writes_what_it_declares(runs, tmp_path):
     teacher, students = runs()
     settings = PredictionGap(images=2, shown=5)
-    written = analyse(settings, [teacher, *students], tmp_path / "out", Library())
+    written = analyze(settings, [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(PredictionGap.files())
     frame = pd.read_csv(tmp_path / "out" / "prediction_gap.csv")
     assert frame["run"].unique().tolist() == ["Student", "FitNets"]
     with pytest.raises(UserError, match="'level': 7, but the neck has levels 0 to 4"):
-        analyse(PredictionGap(level=7), students, tmp_path / "none", Library())
+        analyze(PredictionGap(level=7), students, tmp_path / "none", Library())
 
 
 def test_necks_of_other_widths_are_refused(runs):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.figures.analyze import analyse
+from analysis.figures.analyze import analyze
 from analysis.figures.rank_agreement.analysis import RankAgreement
 from analysis.figures.rank_agreement.compute import (
     Detections,
@@ -32,7 +32,7 @@ from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.library import Library
 from kd.observers import observe
-from tests.analysis.fakes import subjects
+from tests.analysis.fakes import groups
 from tests.analysis.random_runs import write_runs
 from tests.support.paths import CONFIGS
 
@@ -166,7 +166,7 @@ def test_fewer_than_two_priors_have_no_ranks(count):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("rank", ["classification", "localisation"])
+@pytest.mark.parametrize("rank", ["classification", "localization"])
 def test_a_detector_ranks_as_itself(detector, batch, family, rank):
     data = batch()
     observation = observe(detector(family), data, frozen=True)
@@ -347,7 +347,7 @@ def test_a_run_beside_itself_agrees_and_another_does_not(study):
 
 def test_the_analysis_writes_what_it_declares(study, tmp_path):
     teacher, students = write_runs(study(["rm"]))
-    written = analyse(RankAgreement(images=2), [teacher, *students], tmp_path / "out", Library())
+    written = analyze(RankAgreement(images=2), [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(RankAgreement.files())
     lines = pd.read_csv(tmp_path / "out" / "rank_agreement.csv")
     assert lines["run"].unique().tolist() == ["Student", "RM"]
@@ -365,6 +365,6 @@ def test_priors_that_are_not_the_teachers_are_refused(study):
 
 def test_detectors_without_ranked_priors_are_refused(study):
     teacher, students = write_runs(study(["chen"], detectors=("faster_rcnn",)))
-    found = subjects(*students)
+    found = groups(*students)
     with pytest.raises(UserError, match=r"'faster_rcnn' does not offer rankings.*retinanet"):
         check(frozenset({"rankings"}), found, teacher, Library(CONFIGS))

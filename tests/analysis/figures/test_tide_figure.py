@@ -23,7 +23,7 @@ from analysis.statistics.bootstrap import resample
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
-from tests.analysis.fakes import subjects, write_detections, write_run
+from tests.analysis.fakes import groups, write_detections, write_run
 from tests.support.scenes import coco
 
 CAT, DOG = 3, 6
@@ -42,12 +42,12 @@ def _split():
 
 
 def write(folder, *runs):
-    """Return the subjects of runs, each a method, a seed and detections."""
+    """Return the groups of runs, each a method, a seed and detections."""
     folders = []
     for number, (method, seed, records) in enumerate(runs):
         folders.append(write_run(folder / str(number), {method: {}} if method else {}, seed=seed))
         write_detections(folders[-1], records)
-    return subjects(*folders)
+    return groups(*folders)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def rows(tmp_path_factory):
 
 
 def find(rows, **settings):
-    return Tide(**({"resamples": 20} | settings)).find(rows, Library())
+    return Tide(**({"resamples": 20} | settings)).run(rows, Library())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from analysis.figures.training_curves.analysis import TrainingCurves
 from analysis.figures.training_curves.plot import averaged, plot, read, records, total_share, width
 from kd.common.errors import UserError
 from kd.config.library import Library
-from tests.analysis.fakes import subjects, write_lines, write_metrics, write_run
+from tests.analysis.fakes import groups, write_lines, write_metrics, write_run
 
 HALF = '{"step": 30, "los'
 
@@ -63,7 +63,7 @@ def test_what_is_no_record_is_none(tmp_path, text):
 
 
 def test_terms_are_of_detection_or_distillation_and_shares_per_cent(distilled):
-    frame, damaged = read(subjects(distilled), "AP")
+    frame, damaged = read(groups(distilled), "AP")
     assert damaged == 1
     assert values(frame, "loss") == {10: 4, 20: 2}
     assert values(frame, "detection") == {10: 3, 20: 1.5}
@@ -78,14 +78,14 @@ def test_the_last_epoch_is_that_of_the_finished_run(distilled):
     validated = [{"epoch": 1, "step": 5, "AP": 0.1}, {"epoch": 2, "step": 15, "AP": None}]
     write_lines(distilled / "validation.jsonl", validated, '{"epo')
     write_metrics(distilled, 0.25, AP50=0.5)
-    frame, damaged = read(subjects(distilled), "AP")
+    frame, damaged = read(groups(distilled), "AP")
     assert values(frame, "AP") == {5: 10, 20: 25}
     assert damaged == 2
-    assert values(read(subjects(distilled), "AP50")[0], "AP50") == {20: 50}
+    assert values(read(groups(distilled), "AP50")[0], "AP50") == {20: 50}
 
 
 def test_seeds_make_a_mean_and_a_band(baseline):
-    frame, _ = read(subjects(*baseline), "AP")
+    frame, _ = read(groups(*baseline), "AP")
     curve = averaged(frame[frame["quantity"] == "loss"], 0)
     assert curve["step"].tolist() == [10, 20, 30]
     assert curve["mean"].tolist() == [20, 40, 60]
@@ -94,7 +94,7 @@ def test_seeds_make_a_mean_and_a_band(baseline):
 
 
 def test_blocks_are_averaged_within_a_run_before_the_seeds_are(baseline):
-    frame, _ = read(subjects(*baseline), "AP")
+    frame, _ = read(groups(*baseline), "AP")
     curve = averaged(frame[frame["quantity"] == "loss"], 20)  # steps 1 to 20, and 21 to 40
     assert curve["step"].tolist() == [15, 30]
     assert curve["mean"].tolist() == [30, 60]
@@ -113,7 +113,7 @@ def test_shares_add_up_by_record():
 
 
 def found(*runs, **settings):
-    return TrainingCurves(**settings).find(subjects(*runs), Library())
+    return TrainingCurves(**settings).run(groups(*runs), Library())
 
 
 def panel(figure: Figure, title: str):
@@ -181,7 +181,7 @@ def test_values_that_span_decades_have_a_logarithmic_axis(tmp_path):
 
 
 def test_drawing_from_the_csv_gives_the_same_lines(distilled, baseline, tmp_path):
-    rows = subjects(distilled, *baseline)
+    rows = groups(distilled, *baseline)
     frame, _ = read(rows, "AP")
     frame.to_csv(tmp_path / "curves.csv", index=False)
     looks = {row.label: row.look for row in rows}

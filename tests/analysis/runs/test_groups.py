@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis.plotting.style import BASELINE, COLOURS, MARKERS, TEACHER, look
-from analysis.runs.groups import Subject, read, students_of, teacher_of, truth_of, varying
+from analysis.runs.groups import RunGroup, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -35,12 +35,12 @@ def runs(seeds: int = 1) -> dict[str, Path]:
     return {name: run.directory for name, run in planned.items()}
 
 
-def subjects(seeds: int = 1) -> list[Subject]:
+def groups(seeds: int = 1) -> list[RunGroup]:
     return read(list(runs(seeds).values()), Library())
 
 
 def test_runs_of_several_seeds_are_one_row() -> None:
-    found = subjects(seeds=3)
+    found = groups(seeds=3)
     assert [s.label for s in found] == ["Teacher", "Student", "RM", "RM + PFI"]
     assert [s.role for s in found] == ["teacher", "baseline", "distilled", "distilled"]
     assert [list(s.runs) for s in found] == [[0], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
@@ -54,13 +54,13 @@ def test_a_detector_alone_is_a_teacher_only_beside_those_it_taught() -> None:
 
 
 def test_students_know_their_teacher_without_its_run() -> None:
-    teacher, *students = subjects()
+    teacher, *students = groups()
     assert teacher_of(students) == teacher_of([teacher, *students]) == teacher.directory
     assert students_of([teacher, *students]) == students
 
 
 def test_no_teacher_or_no_student_is_said() -> None:
-    teacher, baseline, *_ = subjects()
+    teacher, baseline, *_ = groups()
     with pytest.raises(UserError, match="none is a teacher's"):
         teacher_of([baseline])
     with pytest.raises(UserError, match="no run of a student"):
@@ -71,14 +71,14 @@ def test_several_teachers_are_named() -> None:
     edit("configs/scales/tiny.yaml", backbones__r101="r18-w0.25")
     pairs = [{"teacher": teacher, "student": "r18"} for teacher in ("r50", "r101")]
     edit(TABLE, tables__pair__pairs=pairs)
-    found = subjects()
+    found = groups()
     with pytest.raises(UserError, match=r"several teachers: .*w0\.1875.*w0\.25"):
         teacher_of(found)
 
 
 def test_rows_of_a_sweep_are_told_apart_by_their_setting() -> None:
     edit(TABLE, tables__pair__sweep={"rm": {"weight": [2, 4]}}, tables__pair__methods=["rm"])
-    found = subjects()
+    found = groups()
     assert [s.label for s in found[2:]] == ["RM (weight 2.0)", "RM (weight 4.0)"]
     assert varying(found[2:]) == ["rm.weight"]
     assert [s.settings["rm.weight"] for s in found[2:]] == [2, 4]
@@ -89,7 +89,7 @@ def test_rows_of_several_students_are_told_apart_by_them() -> None:
     edit("configs/scales/tiny.yaml", backbones__r34="r18-w0.25")
     pairs = [{"teacher": "r50", "student": student} for student in ("r18", "r34")]
     edit(TABLE, tables__pair__pairs=pairs, tables__pair__methods=["rm"])
-    labels = [s.label for s in subjects()]
+    labels = [s.label for s in groups()]
     assert labels[1:3] == ["Student (ResNet-18 x0.125)", "RM (ResNet-18 x0.125)"]
     assert len(set(labels)) == len(labels)
 
