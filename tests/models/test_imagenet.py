@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from kd.common import fetch
 from kd.common.errors import UserError
 from kd.models import imagenet
 
@@ -224,8 +225,9 @@ def test_a_leading_block_is_a_copy_of_the_same_rank():
 def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     """An empty hub cache, no package with weights, no network, and resnet18's file."""
     (file,) = files.glob("resnet18-*.pth")
-    weights = SimpleNamespace(IMAGENET1K_V1=SimpleNamespace(url=f"https://hub/models/{file.name}"))
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: weights)
+    weights = SimpleNamespace(url=f"https://hub/models/{file.name}")
+    entries = SimpleNamespace(IMAGENET1K_V1=weights)
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: entries)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(imagenet, "PACKAGE", "no-such-package")
 
@@ -234,7 +236,8 @@ def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleN
 
     monkeypatch.setattr(imagenet, "download", unreachable)
     (tmp_path / "checkpoints").mkdir()
-    return SimpleNamespace(file=file, cached=tmp_path / "checkpoints" / file.name)
+    cached = tmp_path / "checkpoints" / file.name
+    return SimpleNamespace(file=file, cached=cached, weights=weights)
 
 
 def test_a_cached_file_is_taken_without_a_download(hub):
@@ -261,20 +264,18 @@ def test_a_packages_file_is_found_in_its_weights_folder(hub, monkeypatch, tmp_pa
     assert imagenet._packaged("a.pth") == tmp_path / "offline_weights/weights/a.pth"
 
 
-def test_a_download_goes_to_the_cache_and_is_checked(hub, monkeypatch):
-    content = [hub.file.read_bytes()[:-100], hub.file.read_bytes()]
-
-    def serve(url: str, path: Path, verify: Any) -> None:
-        assert url.endswith(hub.file.name)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(content.pop(0))
-        verify(part)
-        part.rename(path)
-
-    monkeypatch.setattr(imagenet, "download", serve)
-    with pytest.raises(UserError, match=f"{hub.file.name}: the download does not have the digest"):
+def test_a_download_goes_to_the_cache_and_is_checked(hub, monkeypatch, tmp_path):
+    served = tmp_path / "server" / hub.file.name
+    served.parent.mkdir()
+    hub.weights.url = served.as_uri()
+    monkeypatch.setattr(imagenet, "download", fetch.download)
+    served.write_bytes(hub.file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=f"{hub.file.name}: the download does not have the SHA-256"):
         imagenet.find("resnet18")
+    assert not list(hub.cached.parent.iterdir())
+    served.write_bytes(hub.file.read_bytes())
     assert imagenet.find("resnet18") == hub.cached
+    assert hub.cached.read_bytes() == hub.file.read_bytes()
 
 
 def test_without_a_network_the_remedies_are_named(hub):
