@@ -28,7 +28,6 @@ from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.methods import dicod, gid, tadf
-from kd.methods.ops.masks import object_masks
 from kd.methods.rm import RankMimicking
 from kd.models import roi_align
 from kd.observers import Batch, Candidates, observe
@@ -116,23 +115,17 @@ def heads(batch: Batch) -> list[Shortcut]:
 
 
 def masks(batch: Batch) -> list[Shortcut]:
-    arguments = batch, STRIDES, SIZES
     sizes = [torch.zeros(IMAGES, 1, *size, device=batch.inputs.device) for size in SIZES]
     student = SimpleNamespace(neck=sizes, strides=STRIDES)
     on_host = Batch(batch.inputs.cpu(), batch.samples)
-    expected = "10: a few operators a level in place of a few for each box"
     return [
         Shortcut(
-            "masks of objects by level", expected,
-            lambda: plain_forms.object_masks(on_host, STRIDES, SIZES),
-            lambda: object_masks(*arguments),
-        ),
-        Shortcut(
-            "Gaussian masks by level", expected,
+            "Gaussian masks by level",
+            "10: a few operators a level in place of a few for each box",
             lambda: plain_forms.object_masks(on_host, STRIDES, SIZES, plain_forms.gaussian(2.0)),
             lambda: tadf.TaskAdaptive()._masks(student, batch),
-        ),
-    ]  # fmt: skip
+        )
+    ]
 
 
 def regions(device: str) -> list[Shortcut]:

@@ -11,7 +11,7 @@ from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.ops.adapters import adaptations, adapted, mean_over, squared_distance
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.masks import object_mask, object_masks
+from kd.methods.ops.masks import map_sizes, object_mask, object_masks
 from kd.methods.ops.pyramid import LevelSides, sides_of
 from kd.methods.ops.reduction import shared_count
 from kd.methods.soft_labels import categorical_divergence
@@ -158,7 +158,7 @@ class DeFeat(Method):
         ]
 
     def _object_masks(self, student: Any, batch: Batch) -> list[Tensor]:
-        sizes = [tuple(level.shape[-2:]) for level in student.neck]
+        sizes = map_sizes(student.neck)
         return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
 
     def _backbone_regions(self, stages: list[Tensor], batch: Batch) -> list[Region]:

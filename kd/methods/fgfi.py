@@ -16,7 +16,7 @@ from kd.methods.ops.adapters import (
     mean_over,
     squared_distance,
 )
-from kd.methods.ops.masks import level_of
+from kd.methods.ops.masks import level_of, map_sizes
 from kd.methods.ops.pyramid import LevelSides, sides_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class FineGrainedImitation(Method):
 
     def _masks(self, student: Any, batch: Batch) -> list[Tensor]:
         """Return I by level (B, H, W)."""
-        sizes = [tuple(level.shape[-2:]) for level in student.neck]
+        sizes = map_sizes(student.neck)
         by_image = [
             self._cells(student.level_priors, sizes, student.strides, boxes)
             for boxes in batch.gt_boxes

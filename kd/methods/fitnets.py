@@ -17,7 +17,7 @@ from kd.methods.ops.adapters import (
     squared_distance,
 )
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.masks import center_masks, object_masks
+from kd.methods.ops.masks import center_masks, map_sizes, object_masks
 from kd.methods.ops.pyramid import LevelSides, sides_of
 from kd.methods.ops.reduction import shared_count
 
@@ -109,7 +109,7 @@ class FitNets(Method):
         """Return per level (B, H, W), 1 for cells of the region, or None for all cells."""
         if self.region == "whole":
             return [None] * len(student.neck)
-        sizes = [tuple(level.shape[-2:]) for level in student.neck]
+        sizes = map_sizes(student.neck)
         if self.region == "object":
             return object_masks(batch, student.strides, sizes, sides=sides_of(self.level_sides))
         if self.region == "center":

@@ -11,7 +11,7 @@ from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.ops.adapters import Adaptation, adaptations, adapted, mean_over, squared_distance
 from kd.methods.ops.boxes import aligned_iou
-from kd.methods.ops.masks import object_masks
+from kd.methods.ops.masks import map_sizes, weighted_masks
 from kd.methods.ops.pyramid import LevelSides, sides_of
 from kd.methods.ops.reduction import shared_count
 from kd.methods.soft_labels import labels_of
@@ -117,9 +117,9 @@ class TaskAdaptive(Method):
 
     def _masks(self, student: Any, batch: Batch) -> list[Tensor]:
         """Return M by level (B, H, W)."""
-        sizes = [tuple(level.shape[-2:]) for level in student.neck]
-        fill = partial(gaussian, sigma_squared=self.sigma_squared)
-        return object_masks(batch, student.strides, sizes, fill, sides_of(self.level_sides))
+        weight = partial(gaussian, sigma_squared=self.sigma_squared)
+        sizes, sides = map_sizes(student.neck), sides_of(self.level_sides)
+        return weighted_masks(batch, student.strides, sizes, weight, sides)
 
     def _classification(self, student: Any, teacher: Any, batch: Batch) -> Tensor:
         chosen = student.candidates

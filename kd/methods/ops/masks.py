@@ -1,4 +1,4 @@
-"""Which cells of a feature map belong to an object: the masks of imitation methods."""
+"""Masks over feature maps: cells of objects, by pyramid level or at one stride."""
 
 from __future__ import annotations
 
@@ -15,27 +15,32 @@ if TYPE_CHECKING:
 
     from kd.observers import Batch
 
-    Fill = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    """From a cell's row and column in its box, and the box's height and width in cells, to its
-    value; shapes that broadcast."""
+    CellWeight = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """Function of a cell's row and column in its box and of the box's height and width, all in
+    cells. It returns the cell's weight; the four shapes broadcast."""
 else:
     torch = LazyModule("torch")
     rnn = LazyModule("torch.nn.utils.rnn")
 
 VALUES = 2**22
-"""How many numbers are held at once where values of several boxes are compared."""
+"""Largest number of values in memory at once while the weights of several boxes are compared."""
+
+
+def map_sizes(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Return the height and width, in cells, of each map (B, C, H, W)."""
+    return [(level.shape[-2], level.shape[-1]) for level in maps]
 
 
 def level_of(
     boxes: Tensor, levels: int, sides: Sequence[float] | None = None, added: float = 1
 ) -> Tensor:
-    """Return the pyramid level (...) of boxes (..., 4), xyxy in pixels: 0 is the finest.
+    """Return the pyramid level (...) of boxes (..., 4), xyxy in pixels; 0 is the finest.
 
-    ``sides``: the sides of a square box, in pixels, at which the second level begins, the third,
-    and so on; None for the published ones. Levels beyond the last stay empty. A box's side is the
-    square root of its area. ``added``: pixels added to width and height. It is 1 in DeFeat's code
-    (ggjy/DeFeat.pytorch c46a793d) and in United-Perception, and 0 where regions are pooled (FPN's
-    rule; detectron2, mmdet).
+    The level is the number of ``sides`` that the box's side, the square root of its area, reaches.
+    ``sides``: sides of a square box, in pixels, at which the second, third, ... level begins; None
+    selects the published ones, and sides beyond the last level are ignored. ``added``: pixels added
+    to width and height, which are 1 in DeFeat's code (ggjy/DeFeat.pytorch c46a793d) and in
+    United-Perception, and 0 where regions are pooled (FPN's rule; detectron2, mmdet).
     """
     sides = published_sides(levels) if sides is None else sides[: levels - 1]
     width, height = (boxes[..., 2:] - boxes[..., :2] + added).unbind(-1)
@@ -43,16 +48,17 @@ def level_of(
     # DeFeat adds 1e-6 to the ratio of the side to half of the first threshold.
     slack = 1e-6 * sides[0] / 2 if sides else 0.0
     level = torch.zeros_like(side, dtype=torch.long)
-    for begin in sides:
-        level += side + slack >= begin
+    for first_side in sides:
+        level += side + slack >= first_side
     return level
 
 
 def cells_of(boxes: Tensor, stride: float, height: int, width: int) -> Tensor:
-    """Return the cells (..., 4) of boxes (..., 4): left, top, right, bottom, ends exclusive.
+    """Return the cells (..., 4) that boxes (..., 4) cover.
 
-    Coordinates are truncated to cells; a box that covers none gets the one at its corner. The
-    rule is DeFeat's (ggjy/DeFeat.pytorch c46a793d), with cells beyond the border moved inside.
+    A row is left, top, right and bottom, the last two exclusive. Coordinates are truncated to
+    cells. A box that covers no cell gets the one at its corner. The rule is DeFeat's
+    (ggjy/DeFeat.pytorch c46a793d), with cells beyond the border moved inside.
     """
     left, top, right, bottom = (boxes / stride).long().unbind(-1)
     left, top = left.clamp(0, width - 1), top.clamp(0, height - 1)
@@ -64,28 +70,53 @@ def cells_of(boxes: Tensor, stride: float, height: int, width: int) -> Tensor:
 
 def object_masks(
     batch: Batch,
-    strides: list[int],
-    sizes: list[tuple[int, int]],
-    fill: Fill | None = None,
+    strides: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
     sides: Sequence[float] | None = None,
 ) -> list[Tensor]:
-    """Return, per level (B, H, W), the cells of the objects that belong to the level.
+    """Return, per level (B, H, W), 1 in the cells of that level's objects and 0 elsewhere.
 
-    ``sizes``: (H, W) of each level; ``fill``: what a cell of a box gets, 1 if None. Where boxes
-    overlap the larger value stays. ``level_of`` assigns boxes to levels, by ``sides``.
+    ``strides``: pixels per cell of each level, in any order; ``sizes``: its height and width in
+    cells; ``sides``: the sides that assign boxes to levels, as in ``level_of``.
     """
-    boxes, real = _padded(batch.gt_boxes)
-    own = level_of(boxes, len(strides), sides)
-    order = sorted(range(len(strides)), key=strides.__getitem__)
-    return [
-        _mask(boxes, real & (own == order.index(level)), strides[level], size, fill)
-        for level, size in enumerate(sizes)
-    ]
+    boxes, images = _boxes_on_host(batch)
+    ranks = level_of(boxes, len(strides), sides).tolist()
+    finest_first = sorted(strides)
+    masks = []
+    for stride, size in zip(strides, sizes, strict=True):
+        rows = [row for row, rank in enumerate(ranks) if rank == finest_first.index(stride)]
+        mask = torch.zeros(len(batch.samples), *size)
+        _draw(mask, boxes[rows], [images[row] for row in rows], stride)
+        masks.append(mask.to(batch.inputs.device))
+    return masks
 
 
 def object_mask(batch: Batch, stride: float, size: tuple[int, int]) -> Tensor:
-    """Return (B, H, W): the cells of all objects, at one stride."""
-    return _mask(*_padded(batch.gt_boxes), stride, size, None)
+    """Return (B, H, W): 1 in the cells of all objects at one stride, 0 elsewhere."""
+    mask = torch.zeros(len(batch.samples), *size)
+    _draw(mask, *_boxes_on_host(batch), stride)
+    return mask.to(batch.inputs.device)
+
+
+def weighted_masks(
+    batch: Batch,
+    strides: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    weight: CellWeight,
+    sides: Sequence[float] | None = None,
+) -> list[Tensor]:
+    """Return, per level (B, H, W), the weights of the cells of that level's objects, else 0.
+
+    A cell of several boxes has the largest of their weights. ``weight`` computes a cell's weight;
+    the other arguments are those of ``object_masks``.
+    """
+    boxes, is_box = _padded(batch.gt_boxes)
+    ranks = level_of(boxes, len(strides), sides)
+    finest_first = sorted(strides)
+    return [
+        _weighted_mask(boxes, is_box & (ranks == finest_first.index(stride)), stride, size, weight)
+        for stride, size in zip(strides, sizes, strict=True)
+    ]
 
 
 def center_masks(batch: Batch, priors: list[Tensor], sizes: list[tuple[int, int]]) -> list[Tensor]:
@@ -95,44 +126,55 @@ def center_masks(batch: Batch, priors: list[Tensor], sizes: list[tuple[int, int]
     box's border is outside, and every level counts for every box: mode ``fitnet`` of LD's code
     (HikariTJU/LD 4287990c, ``ld_head.py``, get_im_region).
     """
-    boxes, real = _padded(batch.gt_boxes)
-    near, far = boxes[:, :, None, :2], boxes[:, :, None, 2:]
+    boxes, is_box = _padded(batch.gt_boxes)
+    top_left, bottom_right = boxes[:, :, None, :2], boxes[:, :, None, 2:]
     masks = []
-    for level, size in zip(priors, sizes, strict=True):
-        center = (level[:, :2] + level[:, 2:]) / 2
-        inside = ((center > near) & (center < far)).all(-1) & real[..., None]
+    for level_priors, size in zip(priors, sizes, strict=True):
+        center = (level_priors[:, :2] + level_priors[:, 2:]) / 2
+        inside = ((center > top_left) & (center < bottom_right)).all(-1) & is_box[..., None]
+        # (B, G, N) to (B, H, W): of any box, and of any anchor of the cell.
         masks.append(inside.any(1).reshape(len(boxes), *size, -1).any(-1).float())
     return masks
 
 
-def _padded(by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the boxes of all images (B, G, 4), and which of them are boxes at all (B, G)."""
-    real = [boxes.new_ones(len(boxes)) for boxes in by_image]
-    boxes, there = (rnn.pad_sequence(each, batch_first=True) for each in (by_image, real))
-    return boxes, there > 0
+def _boxes_on_host(batch: Batch) -> tuple[Tensor, list[int]]:
+    """Return the boxes of all images (G, 4) in host memory, and the image of each."""
+    # One copy: a GPU would otherwise be waited for at each box that is drawn.
+    boxes = torch.cat(batch.gt_boxes).cpu()
+    return boxes, [image for image, boxes in enumerate(batch.gt_boxes) for _ in boxes]
 
 
-def _mask(
-    boxes: Tensor, drawn: Tensor, stride: float, size: tuple[int, int], fill: Fill | None
+def _draw(mask: Tensor, boxes: Tensor, images: list[int], stride: float) -> None:
+    """Set the cells of boxes (G, 4), each in its image, to 1 in a mask (B, H, W)."""
+    cells = cells_of(boxes, stride, *mask.shape[1:]).tolist()
+    for image, (left, top, right, bottom) in zip(images, cells, strict=True):
+        mask[image, top:bottom, left:right] = 1
+
+
+def _padded(boxes_by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the boxes of all images (B, G, 4), padded, and which of them are boxes (B, G)."""
+    ones = [boxes.new_ones(len(boxes)) for boxes in boxes_by_image]
+    boxes, is_box = (rnn.pad_sequence(rows, batch_first=True) for rows in (boxes_by_image, ones))
+    return boxes, is_box > 0
+
+
+def _weighted_mask(
+    boxes: Tensor, on_level: Tensor, stride: float, size: tuple[int, int], weight: CellWeight
 ) -> Tensor:
-    """Return (B, H, W) from boxes (B, G, 4), of which some are drawn (B, G).
-
-    A box is a range of rows times one of columns, so that none is gone through on its own.
-    """
+    """Return (B, H, W): each cell's largest weight in the boxes (B, G, 4) on the level (B, G)."""
     left, top, right, bottom = cells_of(boxes, stride, *size)[..., None].unbind(-2)
     row, column = (torch.arange(cells, device=boxes.device) for cells in size)
-    rows = (row >= top) & (row < bottom) & drawn[..., None]
+    # A box is a range of rows (B, G, H) times a range of columns (B, G, W).
+    rows = (row >= top) & (row < bottom) & on_level[..., None]
     columns = (column >= left) & (column < right)
-    if fill is None:
-        return (rows.transpose(1, 2).float() @ columns.float()).clamp(max=1)
-    values = boxes.new_zeros(len(boxes), 1, *size)
-    at_once = max(1, VALUES // values.numel())
-    for start in range(0, boxes.shape[1], at_once):
-        part = slice(start, start + at_once)
-        y, x = ((row - top)[:, part, :, None], (column - left)[:, part, None])
+    largest = boxes.new_zeros(len(boxes), 1, *size)
+    boxes_at_once = max(1, VALUES // largest.numel())
+    for start in range(0, boxes.shape[1], boxes_at_once):
+        part = slice(start, start + boxes_at_once)
+        y, x = (row - top)[:, part, :, None], (column - left)[:, part, None]
         y, x = y.to(boxes.dtype), x.to(boxes.dtype)
-        sides = ((bottom - top)[:, part, None], (right - left)[:, part, None])
+        box_size = (bottom - top)[:, part, None], (right - left)[:, part, None]
         inside = rows[:, part, :, None] & columns[:, part, None]
-        drawn_values = fill(y, x, *sides).where(inside, 0)
-        values = torch.cat([values, drawn_values], 1).amax(1, keepdim=True)
-    return values[:, 0]
+        weights = weight(y, x, *box_size).where(inside, 0)
+        largest = torch.cat([largest, weights], 1).amax(1, keepdim=True)
+    return largest[:, 0]

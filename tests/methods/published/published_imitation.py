@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.base import Method
-from kd.methods.ops.masks import object_masks
+from kd.methods.ops.masks import weighted_masks
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
 from kd.training.image_groups import grouped_losses
@@ -277,8 +277,8 @@ def tadf(inputs: Inputs) -> Inputs:
     height, width = inputs["image_size"].tolist()
     sizes = [(-(-height // stride), -(-width // stride)) for stride in NECK]
     batch = batch_of(inputs, sum(name.startswith("boxes") for name in inputs))
-    fill = partial(gaussian, sigma_squared=term.sigma_squared)
-    masks = object_masks(batch, list(NECK), sizes, fill)
+    weight = partial(gaussian, sigma_squared=term.sigma_squared)
+    masks = weighted_masks(batch, NECK, sizes, weight)
     return {
         "loss_tadf_cls": term.classification_weight * entropy.sum() / max(len(entropy), 1),
         "nearest": distances.sum() / len(distances),
