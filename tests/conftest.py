@@ -18,6 +18,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, settings
 
+from kd.cli.terminal import log_to_terminal
 from kd.common import yapf_cache
 from kd.config.compose import WEIGHTS, detector_model
 from kd.config.library import Library
@@ -52,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     settings.load_profile(config.getoption("--hypothesis-profile") or "suite")
     yapf_cache.load()
+    log_to_terminal()  # many tests call the library without its command line
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

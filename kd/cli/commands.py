@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kd.cli.arguments import parser
+from kd.cli.terminal import log_to_terminal
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.training import launch
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that a locale lacks is no failure
             stream.reconfigure(errors="replace")
+    log_to_terminal()
     try:
         try:
             return _run(arguments)

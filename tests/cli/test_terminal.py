@@ -1,0 +1,71 @@
+"""The library's log messages on the terminal."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kd.cli.commands import main
+from kd.cli.terminal import log_to_terminal
+
+
+@pytest.mark.parametrize("package", ["kd", "analysis"])
+def test_messages_go_to_stdout_and_warnings_to_stderr_once(
+    package: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_terminal()
+    log_to_terminal()
+    logger = logging.getLogger(f"{package}.room.module")
+    logger.debug("hidden")
+    logger.info("step %d of %d", 1, 2)
+    logger.warning("warning: small batch")
+    logger.error("error: no file")
+    out, err = capsys.readouterr()
+    assert out == "step 1 of 2\n"
+    assert err == "warning: small batch\nerror: no file\n"
+
+
+def test_a_handler_of_the_root_logger_does_not_print_a_message_again() -> None:
+    program = (
+        "import logging\n"
+        "from kd.cli.terminal import log_to_terminal\n"
+        "log_to_terminal()\n"
+        "logging.info('calls basicConfig')\n"
+        "logging.getLogger('kd.room').warning('once')\n"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (printed.returncode, printed.stdout, printed.stderr) == (0, "", "once\n")
+
+
+def test_a_message_to_a_closed_reader_raises_broken_pipe() -> None:
+    program = (
+        "import logging\n"
+        "from kd.cli.terminal import log_to_terminal\n"
+        "log_to_terminal()\n"
+        "try:\n"
+        "    logging.getLogger('kd.room').info('unread')\n"
+        "except BrokenPipeError:\n"
+        "    import os\n"
+        "    os._exit(7)\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        process = subprocess.run([sys.executable, "-c", program], stdout=writer)
+    finally:
+        os.close(writer)
+    assert process.returncode == 7
+
+
+def test_the_command_line_prints_the_messages_of_the_library(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kd.cli.commands
+
+    logger = logging.getLogger("kd.room")
+    monkeypatch.setitem(kd.cli.commands.STEPS, "data", lambda options: logger.info("generated"))
+    assert main(["data", "shapes"]) == 0
+    assert main(["data", "shapes"]) == 0
+    assert capsys.readouterr().out == "generated\n" * 2
