@@ -1,5 +1,6 @@
 """Detections of a trained run on the test split."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
 from kd.records import inputs
 
+logger = logging.getLogger(__name__)
 PRINT_EVERY = 10.0
 
 
@@ -55,7 +57,7 @@ def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
         if time.monotonic() - printed > PRINT_EVERY:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
-            print(f"predicting: image {step}/{len(batches)}, {left:.0f} s left", flush=True)
+            logger.info("predicting: image %d/%d, %.0f s left", step, len(batches), left)
     path = directory / DETECTIONS
     write_predictions(path, records)
     return path

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import io
+import logging
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from pathlib import Path
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.run import read_config
+
+logger = logging.getLogger(__name__)
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"
 """Names the file that appears when a training is to stop; the executor plugin sets it."""
@@ -189,7 +192,7 @@ def _first_told(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
     assert step.stderr is not None
     found = None
     for line in io.TextIOWrapper(step.stderr, encoding="utf-8", errors="replace"):
-        print(line, end="", file=sys.stderr, flush=True)
+        logger.error(line.rstrip("\n"))
         found = found or TOLD.match(line)
     if found is None:
         return "?", "a node", "srun told no more"
@@ -227,7 +230,7 @@ def _tell(directory: Path, problem: str, number: int | None) -> None:
     """
     from kd.records.provenance import write_failure
 
-    print(f"error: {problem}", file=sys.stderr, flush=True)
+    logger.error("error: %s", problem)
     if number != signal.SIGTERM:
         write_failure(directory, UserError(problem))
 

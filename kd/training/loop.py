@@ -1,9 +1,9 @@
 """The training loop and its hooks: resumable to the bit, watched, and never silent."""
 
 import json
+import logging
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -33,6 +33,8 @@ from kd.training.launch import STOP_FILE, StopRequested
 from kd.training.meter import Meter, Spent, gpus_in_use
 from kd.training.term_scale import STEPS as PROBE_STEPS
 from kd.training.term_scale import TermScale, warning
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
@@ -70,7 +72,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
             if is_main_process():
-                print(f"resuming at step {self._iter} of {self.max_iters}", flush=True)
+                logger.info("resuming at step %d of %d", self._iter, self.max_iters)
         return super().run()
 
     def run_epoch(self) -> None:
@@ -181,14 +183,14 @@ class StepLog(Hook):
         due = self.times[-1] - self.printed >= self.every_seconds
         if due or step in (1, runner.max_iters):
             self.printed = self.times[-1]
-            print(self._line(runner, outputs, step), flush=True)
+            logger.info(self._line(runner, outputs, step))
 
     def _judge(self, runner: Runner, step: int, batch_idx: int) -> None:
         """Name the terms on stderr that are far weaker or stronger than detection, each once."""
         model = bare(runner.model)
         ended = self.end_of_epoch(runner.train_dataloader, batch_idx)
         for verdict in self.scale.add(step, model.probed, ended):
-            print(warning(verdict, model.terms), file=sys.stderr, flush=True)
+            logger.warning(warning(verdict, model.terms))
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
         values = torch.stack([value.detach() for value in outputs.values()]).tolist()  # waits once
@@ -318,7 +320,7 @@ def _resumable(runner: Runner) -> dict[str, Any] | None:
     saved, depends = _newest(folder) if is_main_process() else None, inputs_of(runner)
     if saved and depends and (problem := inputs.changes(saved.get("inputs", {}), depends)):
         replaced = folder.with_name(f"{folder.name}-replaced")
-        print(f"{folder}: {problem}; training starts anew, they are now in {replaced}", flush=True)
+        logger.info("%s: %s; training starts anew, they are now in %s", folder, problem, replaced)
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
         saved = None
@@ -337,7 +339,7 @@ def _newest(folder: Path) -> dict[str, Any] | None:
             problem = f"{path}: not a checkpoint of a training"
         except UserError as error:
             problem = str(error)
-        print(f"warning: {problem}; it is passed over", file=sys.stderr, flush=True)
+        logger.warning("warning: %s; it is passed over", problem)
     return None
 
 

@@ -10,6 +10,7 @@ is, too, so that from the second epoch on both forms of an image are known.
 from __future__ import annotations
 
 import functools
+import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
 from kd.training.loop import bare
 from kd.training.teacher_store import Disk, Maps, Memory, Store, bytes_of
+
+logger = logging.getLogger(__name__)
 
 FOLDER = RESULTS / "teacher_outputs"
 MEGABYTE = 1_000_000
@@ -124,11 +127,14 @@ class TeacherCache:
             size = bytes_of(maps) * self.shown.images * self.shown.forms
             self._kept[name] = store.reserve(size)
             if not self._kept[name] and is_main_process():
-                print(
-                    f"teacher's {name} of {self.shown.images} images would take {amount(size)} "
-                    f"{store.place}, and {amount(store.limit - store.reserved)} are left of "
+                logger.info(
+                    "teacher's %s of %d images would take %s %s, and %s are left of "
                     "--teacher-cache: computed in every step",
-                    flush=True,
+                    name,
+                    self.shown.images,
+                    amount(size),
+                    store.place,
+                    amount(store.limit - store.reserved),
                 )
         return self._kept[name]
 
@@ -279,7 +285,7 @@ class TeacherCaching(Hook):
     def after_train(self, runner: Runner) -> None:
         bare(runner.model).teacher_cache = None
         if is_main_process():
-            print(self.cache.summary, flush=True)
+            logger.info(self.cache.summary)
 
 
 def _obstacle(config: dict[str, Any]) -> str:

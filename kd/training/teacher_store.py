@@ -1,7 +1,7 @@
 """Where maps of single images are kept: in memory, or in files that several processes share."""
 
 import json
-import sys
+import logging
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from kd.common.files import replacing, write_json
+
+logger = logging.getLogger(__name__)
 
 Maps = list[list[Tensor]]
 """What was made of one image: groups of maps (C, H, W), one group for each kind of output."""
@@ -87,7 +89,7 @@ class Disk(Store):
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            _warn(f"{path}: cannot be read ({error}); it is made anew")
+            logger.warning("warning: %s: cannot be read (%s); it is made anew", path, error)
             return None
 
     def _write(self, key: str, maps: Maps) -> None:
@@ -102,7 +104,11 @@ class Disk(Store):
                 temporary.write_bytes(encoded(maps))
         except OSError as error:
             self._writable = False
-            _warn(f"{path}: {error.strerror}; the training goes on and keeps no more of these")
+            logger.warning(
+                "warning: %s: %s; the training goes on and keeps no more of these",
+                path,
+                error.strerror,
+            )
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.maps"
@@ -146,7 +152,3 @@ def _described(level: Tensor) -> tuple[str, list[int], bool]:
 def _in_order(level: Tensor) -> Tensor:
     """Return the elements of a map as they lie in memory."""
     return (level if level.is_contiguous() else level.permute(1, 2, 0)).flatten()
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

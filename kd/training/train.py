@@ -1,6 +1,7 @@
 """Training one run, given its directory with the composed ``config.json``."""
 
 import copy
+import logging
 import os
 import re
 import warnings
@@ -33,6 +34,8 @@ from kd.training.launch import per_process
 from kd.training.loop import bare
 from kd.training.teacher_cache import TeacherCaching
 from kd.training.validation import Validation
+
+logger = logging.getLogger(__name__)
 
 WRAPPER = {
     "type": "MMDistributedDataParallel",
@@ -248,7 +251,7 @@ def _train(
         started |= _teachers(config)
         runner.inputs = inputs.of_training(config, directory, Library())
         inputs.record(directory, "training", runner.inputs)
-        print(_describe(config), flush=True)
+        logger.info(_describe(config))
     runner.train()
     if not is_main_process():
         return

@@ -1,6 +1,7 @@
 """AP in the middle of a training, without a trace in what the training computes."""
 
 import json
+import logging
 import math
 from functools import cached_property
 from itertools import islice
@@ -16,6 +17,8 @@ from kd.evaluation.evaluate import coco_results, figures, truth_of
 from kd.evaluation.predict import detections, split_batches
 from kd.training.launch import StopRequested
 from kd.training.loop import Checkpoints, agreed, bare, run_directory, truncate
+
+logger = logging.getLogger(__name__)
 
 FILE = "validation.jsonl"
 
@@ -56,7 +59,7 @@ class Validation(Hook):
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
             shown = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
-            print(f"epoch {epoch}/{runner.max_epochs}: AP {shown}", flush=True)
+            logger.info("epoch %d/%d: AP %s", epoch, runner.max_epochs, shown)
 
     def _is_measured(self, epoch: int) -> bool:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
