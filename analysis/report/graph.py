@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from analysis.report.records import ORDER, Record, Training, teachers
 from analysis.runs.titles import backbone_name, method_name
-from kd.config.classifiers import ClassifierRun
 from kd.config.library import Library
 from kd.config.plan import Plan
+from kd.config.run import ClassifierRun
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)

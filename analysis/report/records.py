@@ -9,9 +9,8 @@ from snakemake_executor_plugin_submitit.verdict import tail_of
 
 from analysis.statistics.seeds import POINTS, Metric
 from kd.common.durations import duration
-from kd.config.classifiers import ClassifierRun
 from kd.config.plan import Plan
-from kd.config.run import Run
+from kd.config.run import ClassifierRun, Run
 from kd.monitoring.queue import Target, content, look
 from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED
 from kd.monitoring.status import (

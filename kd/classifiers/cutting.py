@@ -13,8 +13,9 @@ from PIL import Image
 from kd.classifiers.pack import Crop, read_facts, write_pack
 from kd.common.errors import UserError
 from kd.common.progress import progress
-from kd.config.classifiers import Crops, crop_settings
+from kd.config.classifiers import crop_settings
 from kd.config.library import Library
+from kd.config.run import Crops
 from kd.data import decoding
 from kd.data.readers import GroundTruth, image_path, read_split
 from kd.data.scan import Record, SplitName

@@ -216,7 +216,7 @@ def _classifier(options: argparse.Namespace) -> None:
 
 def _crops(options: argparse.Namespace) -> None:
     from kd.classifiers.cutting import build, describe
-    from kd.config.classifiers import Crops
+    from kd.config.run import Crops
 
     print(describe(build(Crops.read(options.crops), Library(), max(options.threads, 1))))
 

@@ -1,16 +1,12 @@
 """Classifier teachers: parts -> the crops they learn from and their composed configuration."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.common.files import read_json, write_json
-from kd.common.results import RESULTS
 from kd.config.compose import classes_of, training
 from kd.config.library import Library
 from kd.config.parts import Classifier
-from kd.config.run import Composed, digest_of, read_config
+from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
 
 CUTTING = 1  # raise it when equal settings give other crops: every set is then cut anew
@@ -19,79 +15,6 @@ NORMALISATION: dict[str, dict[str, list[float]]] = {
     "ssd": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0]},
 }
 """Per family, RGB of 0 to 255."""
-
-
-@dataclass(frozen=True)
-class Crops:
-    """A classification data set: the objects of a detection data set, cut out.
-
-    ``settings``: all that the crops depend on but for the data itself.
-    """
-
-    settings: dict[str, Any]
-
-    @classmethod
-    def read(cls, directory: Path) -> "Crops":
-        """Return the crops of a folder of crops, or those that a classifier's run learns from."""
-        path = directory / "crops.json"
-        found = read_json(path) if path.exists() else read_config(directory).get("crops")
-        if not isinstance(found, dict) or not {"dataset", "margin", "min_side"} <= found.keys():
-            raise UserError(f"{directory}: neither crops nor a classifier's run")
-        return cls(found)
-
-    @property
-    def name(self) -> str:
-        return f"{self.settings['dataset']}-{digest_of(self.settings)}"
-
-    @property
-    def directory(self) -> Path:
-        return RESULTS / "crops" / self.name
-
-    def write(self) -> None:
-        """Write ``crops.json``, from which ``kd crops`` makes the rest, once."""
-        path = self.directory / "crops.json"
-        if not path.exists():
-            write_json(path, self.settings)
-
-
-@dataclass(frozen=True, eq=False)
-class ClassifierRun(Composed):
-    """One training of a classifier: its parts by name and its composed configuration."""
-
-    folder = "classifiers"
-
-    scale: str
-    dataset: str
-    schedule: str
-    classifier: str
-    seed: int
-    config: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def model(self) -> str:
-        return f"classifier-{self.classifier}"
-
-    @property
-    def name(self) -> str:
-        """The run spelled out; it ends in a digest of what the run consists of."""
-        parts = (self.scale, self.dataset, self.schedule, self.classifier)
-        return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The run's parts by name."""
-        names = ("scale", "dataset", "schedule", "classifier", "seed")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def crops(self) -> Crops:
-        """What it learns from."""
-        return Crops(self.config["crops"])
-
-    def write(self) -> None:
-        """Write the run's files and those of its crops, once."""
-        super().write()
-        self.crops.write()
 
 
 def classifier_run(

@@ -237,15 +237,15 @@ def classes_of(name: str, dataset: Dataset) -> list[str]:
 
 
 def training(schedule: Schedule) -> dict[str, Any]:
-    """Return loop, optimiser, schedulers and hooks of a training, whatever its model."""
-    optimiser = {
-        "type": schedule.optimiser,
+    """Return loop, optimizer, schedulers and hooks of a training, whatever its model."""
+    optimizer = {
+        "type": schedule.optimizer,
         "lr": schedule.lr,
-        **({"momentum": schedule.momentum} if schedule.optimiser == "SGD" else {}),
+        **({"momentum": schedule.momentum} if schedule.optimizer == "SGD" else {}),
         "weight_decay": schedule.weight_decay,
     }
     clip = {"clip_grad": {"max_norm": schedule.clip_grad}} if schedule.clip_grad else {}
-    updates: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimiser, **clip}
+    updates: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer, **clip}
     if schedule.precision != "float32":
         updates |= {"type": "PreciseOptimWrapper", "precision": schedule.precision}
     warmup = {

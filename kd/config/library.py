@@ -3,10 +3,10 @@
 import re
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kd.common.errors import UserError, suggest
-from kd.common.schema import Part
+from kd.common.schema import Part, read_yaml
 from kd.config.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
 from kd.config.run import FOLDERS
 from kd.data.entry import Dataset
@@ -43,15 +43,10 @@ class Library:
     def schedule(self, name: str, where: str) -> Schedule:
         return self._read(Schedule, "schedules", name, where)
 
-    def scale(self, name: str, where: str, derived: tuple[str, ...] = ()) -> Scale:
-        """Return a scale, whole; ``derived``: the scales that have this one as their base."""
-        scale, file = self._read(Scale, "scales", name, where), f"{self.root}/scales/{name}.yaml"
-        if scale.base is not None:
-            key = f"{file}: key 'base'"
-            if scale.base in (name, *derived):
-                raise UserError(f"{key}: '{scale.base}' is itself made from this scale")
-            scale = scale.over(self.scale(scale.base, key, (*derived, name)))
-        key = f"{file}: key 'input_sizes'"
+    def scale(self, name: str, where: str) -> Scale:
+        """Return a scale; UserError where it gives an input size to a detector without one."""
+        scale = self._read(Scale, "scales", name, where)
+        key = f"{self.root}/scales/{name}.yaml: key 'input_sizes'"
         for detector in scale.input_sizes:
             if self.detector(detector, key).input_size is None:
                 raise UserError(f"{key}: detector '{detector}' has no 'input_size' to replace")
@@ -91,12 +86,42 @@ class Library:
         return tuple(sorted(path.stem for path in (self.root / folder).glob("*.yaml")))
 
     def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
-        valid = self.names(folder)
+        path = self._path(folder, name, where)
+        if "base" not in kind.model_fields:
+            return kind.read(path)
+        return kind.parse(self._with_base(kind, folder, name, where), str(path))
+
+    def _with_base(
+        self, kind: type[Part], folder: str, name: str, where: str, heirs: tuple[str, ...] = ()
+    ) -> Any:
+        """Return the settings in a part's file over those of the part that its ``base`` names.
+
+        Blocks are merged key by key. ``heirs``: the parts that inherit from this one.
+        """
+        path = self._path(folder, name, where)
+        settings = read_yaml(path)
+        base = settings.get("base") if isinstance(settings, dict) else None
+        if not isinstance(base, str):
+            return settings
+        key = f"{path}: key 'base'"
+        if base in (name, *heirs):
+            raise UserError(
+                f"{key}: '{base}' inherits from '{name}' in turn; name another one or delete the key"
+            )
+        inherited = self._with_base(kind, folder, base, key, (*heirs, name))
+        kind.parse(inherited, str(self._path(folder, base, key)))
+        blocks = {key: inherited[key] | value for key, value in settings.items()
+                  if isinstance(value, dict) and isinstance(inherited.get(key), dict)}  # fmt: skip
+        return inherited | settings | blocks
+
+    def _path(self, folder: str, name: str, where: str) -> Path:
+        """Return the file of a part; UserError where it does not exist or has no valid name."""
+        path, valid = self.root / folder / f"{name}.yaml", self.names(folder)
         if name not in valid:
             raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
         if not NAME.fullmatch(name):
             raise UserError(
-                f"{self.root / folder / name}.yaml: '{name}' cannot be a name: use letters a to z, "
-                "digits, '.', '_' and '-' alone, '.' and '-' not at the beginning; rename the file"
+                f"{path}: '{name}' cannot be a name: use letters a to z, digits, '.', '_' and '-' "
+                "alone, '.' and '-' not at the beginning; rename the file"
             )
-        return kind.read(self.root / folder / f"{name}.yaml")
+        return path

@@ -74,12 +74,14 @@ class Backbone(Part):
 class Schedule(Part):
     """Linear warm-up and steps; ``lr`` belongs to the total ``batch_size``."""
 
+    base: str | None = None
+    """Schedule whose settings this one inherits where it does not set them."""
     epochs: PositiveInt
     milestones: list[PositiveInt]
     warmup_iters: NonNegativeInt
     batch_size: PositiveInt
     lr: PositiveFloat
-    optimiser: Literal["SGD", "AdamW"] = "SGD"
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
     """SGD in every paper; AdamW learns more in the few steps of the smoke scale."""
     momentum: NonNegativeFloat = 0.9
     """Of SGD."""
@@ -143,7 +145,8 @@ class Scale(Part):
 
     title: str
     base: str | None = None
-    """A scale that this one is like, but for what is given here."""
+    """Scale whose settings this one inherits where it does not set them; blocks are merged key by
+    key."""
     datasets: dict[str, str] = {}
     schedules: dict[str, str] = {}
     backbones: dict[str, str] = {}
@@ -153,13 +156,6 @@ class Scale(Part):
     input_sizes: dict[str, PositiveInt] = {}
     """Stand-ins for the ``input_size`` of detectors that have one."""
     jobs: Jobs = Jobs()
-
-    def over(self, base: "Scale") -> "Scale":
-        """Return this scale with what it leaves open from ``base``, entry by entry."""
-        own = {key: getattr(self, key) for key in self.model_fields_set}
-        swaps = {key: getattr(base, key) | value for key, value in own.items()
-                 if isinstance(value, dict)}  # fmt: skip
-        return base.model_copy(update=own | swaps)
 
 
 class Preset(Part):

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from kd.common.errors import UserError, suggest
 from kd.config import stand_ins
-from kd.config.classifiers import ClassifierRun, classifier_run
+from kd.config.classifiers import classifier_run
 from kd.config.compose import compose, imported, merge
 from kd.config.library import Library
 from kd.config.parts import Pair, Scale, Study, Table
 from kd.config.published import find, read_published
-from kd.config.run import Run
+from kd.config.run import ClassifierRun, Run
 from kd.config.stand_ins import check_detector
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
 

@@ -5,14 +5,11 @@ import json
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.common.results import RESULTS
-
-if TYPE_CHECKING:
-    from kd.config.classifiers import ClassifierRun
 
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """What lies in ``results`` beside the folders of studies."""
@@ -73,6 +70,79 @@ def study_folder(study: str, scale: str) -> Path:
     return RESULTS / study / scale
 
 
+@dataclass(frozen=True)
+class Crops:
+    """A classification data set: the objects of a detection data set, cut out.
+
+    ``settings``: all that the crops depend on but for the data itself.
+    """
+
+    settings: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Crops":
+        """Return the crops of a folder of crops, or those that a classifier's run learns from."""
+        path = directory / "crops.json"
+        found = read_json(path) if path.exists() else read_config(directory).get("crops")
+        if not isinstance(found, dict) or not {"dataset", "margin", "min_side"} <= found.keys():
+            raise UserError(f"{directory}: neither crops nor a classifier's run")
+        return cls(found)
+
+    @property
+    def name(self) -> str:
+        return f"{self.settings['dataset']}-{digest_of(self.settings)}"
+
+    @property
+    def directory(self) -> Path:
+        return RESULTS / "crops" / self.name
+
+    def write(self) -> None:
+        """Write ``crops.json``, from which ``kd crops`` makes the rest, once."""
+        path = self.directory / "crops.json"
+        if not path.exists():
+            write_json(path, self.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierRun(Composed):
+    """One training of a classifier: its parts by name and its composed configuration."""
+
+    folder = "classifiers"
+
+    scale: str
+    dataset: str
+    schedule: str
+    classifier: str
+    seed: int
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> str:
+        return f"classifier-{self.classifier}"
+
+    @property
+    def name(self) -> str:
+        """The run spelled out; it ends in a digest of what the run consists of."""
+        parts = (self.scale, self.dataset, self.schedule, self.classifier)
+        return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The run's parts by name."""
+        names = ("scale", "dataset", "schedule", "classifier", "seed")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def crops(self) -> Crops:
+        """What it learns from."""
+        return Crops(self.config["crops"])
+
+    def write(self) -> None:
+        """Write the run's files and those of its crops, once."""
+        super().write()
+        self.crops.write()
+
+
 @dataclass(frozen=True, eq=False)
 class Run(Composed):
     """One training: its parts by name, its composed configuration, and the run that teaches it."""
@@ -87,7 +157,7 @@ class Run(Composed):
     seed: int
     method: str | None = None
     teacher: "Run | None" = None
-    classifier: "ClassifierRun | None" = None
+    classifier: ClassifierRun | None = None
     config: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.results import RESULTS
-from kd.config.classifiers import ClassifierRun
 from kd.config.compose import merge
 from kd.config.library import Library
 from kd.config.parts import Detector
-from kd.config.run import Run
+from kd.config.run import ClassifierRun, Run
 from kd.data.check_report import read_report
 from kd.data.readers import read_split
 

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
-from kd.config.classifiers import ClassifierRun
 from kd.config.library import Library
-from kd.config.run import Run
+from kd.config.run import ClassifierRun, Run
 from kd.resources.flops import WHERE, Training, Work
 
 GPU_STEP = 0.1

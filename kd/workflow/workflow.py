@@ -11,11 +11,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.results import RESULTS
-from kd.config.classifiers import ClassifierRun
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import Run, study_folder
+from kd.config.run import ClassifierRun, Run, study_folder
 from kd.data.builtin.shapes import MARKER
 from kd.data.entry import CocoSplit, Dataset
 from kd.data.fingerprint import content_of

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd.config.classifiers import ClassifierRun, classifier_run
+from kd.config.classifiers import classifier_run
 from kd.config.library import Library
+from kd.config.run import ClassifierRun
 from tests.support.tiny import make_project
 
 TINY = {

@@ -17,8 +17,9 @@ from kd.classifiers.cutting import build, choose, window
 from kd.classifiers.pack import Pack
 from kd.cli.commands import main
 from kd.common.errors import UserError
-from kd.config.classifiers import ClassifierRun, Crops, crop_settings
+from kd.config.classifiers import crop_settings
 from kd.config.library import Library
+from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
 from kd.data.readers import GroundTruth
 from tests.support import machine

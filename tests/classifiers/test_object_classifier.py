@@ -18,8 +18,9 @@ from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
 from kd.cli.commands import main
 from kd.common.errors import UserError
-from kd.config.classifiers import ClassifierRun, compose_classifier
+from kd.config.classifiers import compose_classifier
 from kd.config.library import Library
+from kd.config.run import ClassifierRun
 from kd.models import imagenet, weights
 from kd.training.train import train
 from tests.support.paths import REPOSITORY

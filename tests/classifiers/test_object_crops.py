@@ -14,7 +14,7 @@ from kd.classifiers.augment import AUGMENTATIONS
 from kd.classifiers.cutting import LEAST_MARGIN
 from kd.classifiers.dataset import BalancedSampler, ObjectCrops, cut_out
 from kd.common.errors import UserError
-from kd.config.classifiers import ClassifierRun
+from kd.config.run import ClassifierRun
 from kd.data.sampling import SeededDataset, seed_everything
 
 torch.set_num_threads(1)

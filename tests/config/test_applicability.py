@@ -124,28 +124,28 @@ def test_trains_lowers_its_term_and_is_saved_without_teacher(cell, method, detec
     import torch
 
     made = cell(method, detector)
-    optimiser = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
     for _ in range(2):
-        step(optimiser, losses_of(made)[0])
+        step(optimizer, losses_of(made)[0])
     trained = [name for name, each in made.model.named_parameters() if each.requires_grad]
     untouched = [name for name in trained if made.model.get_parameter(name).grad is None]
     assert not untouched
 
-    values, optimiser = [], torch.optim.Adam(made.model.parameters(), lr=3e-4)
+    values, optimizer = [], torch.optim.Adam(made.model.parameters(), lr=3e-4)
     for _ in range(STEPS):
         distilled = losses_of(made)[1]
         values.append(distilled.item())
-        step(optimiser, distilled / values[0])
+        step(optimizer, distilled / values[0])
     # Other RoIs may become positive on the way, so the last value need not be the lowest.
     assert min([*values[1:], losses_of(made)[1].item()]) < values[0]
 
     assert_saved_and_predicts(made, tmp_path / "weights.pth")
 
 
-def step(optimiser: Any, loss: Any) -> None:
-    optimiser.zero_grad()
+def step(optimizer: Any, loss: Any) -> None:
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
 
 
 def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:

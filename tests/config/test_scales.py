@@ -56,7 +56,9 @@ def test_mini_has_the_networks_of_smoke():
 def test_a_scale_made_from_itself_is_refused(base: str):
     write("round", base=base)
     write("other", base="round")
-    with pytest.raises(UserError, match=r"scales/\w+.yaml: key 'base': 'round' is itself made"):
+    with pytest.raises(
+        UserError, match=r"scales/\w+.yaml: key 'base': 'round' inherits from '\w+' in turn"
+    ):
         Library().scale("round", "test")
 
 

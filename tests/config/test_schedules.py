@@ -54,10 +54,59 @@ def test_numbers_of_a_schedule(name: str) -> None:
         found.clip_grad,
         found.norm,
     )
-    assert (found.optimiser, found.momentum, found.init) == ("SGD", 0.9, "imagenet")
+    assert (found.optimizer, found.momentum, found.init) == ("SGD", 0.9, "imagenet")
 
 
-# --- Normalisation that is trained ---------------------------------------------------------
+# --- Schedules that inherit ------------------------------------------------------------------
+
+
+def write(name: str, text: str) -> None:
+    Path(f"configs/schedules/{name}.yaml").write_text(text)
+
+
+def test_a_schedule_inherits_every_setting_it_does_not_set(project: None) -> None:
+    write("slower", "base: tiny\nlr: 0.001\n")
+    write("slowest", "base: slower\nepochs: 9\n")
+    tiny, slowest = (Library().schedule(name, "tests") for name in ("tiny", "slowest"))
+    assert slowest == tiny.model_copy(update={"base": "slower", "lr": 0.001, "epochs": 9})
+
+
+def test_an_inherited_schedule_composes_the_same_runs(project: None) -> None:
+    names = {*plan("tiny", "tiny", Library()).runs}
+    Path(SCHEDULE).rename("configs/schedules/other.yaml")
+    write("tiny", "base: other\n")
+    assert {*plan("tiny", "tiny", Library()).runs} == names
+
+
+@pytest.mark.parametrize("base", ["round", "other"])
+def test_schedules_that_inherit_in_a_circle_are_refused(project: None, base: str) -> None:
+    write("round", f"base: {base}\n")
+    write("other", "base: round\n")
+    problem = r"^configs/schedules/\w+\.yaml: key 'base': 'round' inherits from '\w+' in turn"
+    with pytest.raises(UserError, match=problem):
+        Library().schedule("round", "tests")
+
+
+def test_an_unknown_base_of_a_schedule_is_refused(project: None) -> None:
+    write("longer", "base: tinny\nepochs: 9\n")
+    with pytest.raises(UserError, match=r"longer.yaml: key 'base': no 'tinny' in .*; .*'tiny'"):
+        Library().schedule("longer", "tests")
+
+
+def test_inherited_milestones_must_lie_within_the_epochs(project: None) -> None:
+    write("shorter", "base: 1x\nepochs: 6\n")
+    with pytest.raises(UserError, match=r"^configs/schedules/shorter.yaml: milestones \[8, 11\]"):
+        Library().schedule("shorter", "tests")
+
+
+def test_the_old_spelling_of_optimizer_is_refused_with_the_new_one(project: None) -> None:
+    write("old", "base: 1x\noptimiser: SGD\n")
+    problem = "^configs/schedules/old.yaml: unknown key 'optimiser'; did you mean 'optimizer'"
+    with pytest.raises(UserError, match=problem):
+        Library().schedule("old", "tests")
+
+
+# --- Normalization that is trained ---------------------------------------------------------
 
 
 @pytest.fixture
