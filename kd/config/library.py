@@ -106,7 +106,7 @@ class Library:
         key = f"{path}: key 'base'"
         if base in (name, *heirs):
             raise UserError(
-                f"{key}: '{base}' inherits from '{name}' in turn; name another one or delete the key"
+                f"{key}: '{base}' inherits from '{name}' in turn; name another or delete the key"
             )
         inherited = self._with_base(kind, folder, base, key, (*heirs, name))
         kind.parse(inherited, str(self._path(folder, base, key)))
