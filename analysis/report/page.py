@@ -25,7 +25,7 @@ from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
-from kd.monitoring.table import summary as in_words
+from kd.monitoring.table import summary_line
 from kd.records.provenance import commit, now
 
 LONG = 30
@@ -117,7 +117,7 @@ class Page:
     @property
     def state(self) -> str:
         """How many runs are in which state, as ``kd status`` says it."""
-        return in_words([record.status for record in self.runs])
+        return summary_line([record.status for record in self.runs])
 
     @cached_property
     def figures(self) -> list[Figure]:

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from snakemake_executor_plugin_submitit.verdict import tail_of
+from snakemake_executor_plugin_submitit.inspection import last_lines
 
 from analysis.statistics.seeds import POINTS, Metric
 from kd.common.durations import duration
 from kd.config.plan import Plan
 from kd.config.run import ClassifierRun, Run
-from kd.monitoring.queue import Target, content, look
+from kd.monitoring.queue import queue_snapshot
+from kd.monitoring.runs import MonitoredRun, read_object
 from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED
 from kd.monitoring.status import (
     DONE,
@@ -21,7 +22,7 @@ from kd.monitoring.status import (
     UNSTARTED,
     WAITING,
     Status,
-    survey,
+    statuses,
 )
 from kd.resources.usage import JOULES
 
@@ -74,11 +75,13 @@ class Record:
 def gather(planned: Plan) -> tuple[dict[str, Record], str]:
     """Return the runs of a plan by directory, classifiers first, and what keeps from looking."""
     runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
-    seen = look()
-    targets = [Target(run.directory, tuple(t.directory for t in teachers(run))) for run in runs]
-    found = survey(targets, seen)
-    records = [_record(run, status) for run, status in zip(runs, found, strict=True)]
-    return {record.directory: record for record in records}, seen.trouble
+    snapshot = queue_snapshot()
+    monitored = [
+        MonitoredRun(run.directory, tuple(t.directory for t in teachers(run))) for run in runs
+    ]
+    run_statuses = statuses(monitored, snapshot)
+    records = [_record(run, status) for run, status in zip(runs, run_statuses, strict=True)]
+    return {record.directory: record for record in records}, snapshot.problem
 
 
 def teachers(run: Training) -> list[Training]:
@@ -90,7 +93,7 @@ def teachers(run: Training) -> list[Training]:
 
 def _record(run: Training, status: Status) -> Record:
     names = ("metrics", "provenance", "failure")
-    return Record(run, status, *(content(run.directory / f"{name}.json") for name in names))
+    return Record(run, status, *(read_object(run.directory / f"{name}.json") for name in names))
 
 
 def counts(records: Mapping[str, Record]) -> dict[str, int]:
@@ -136,7 +139,7 @@ def embedded(record: Record, places: Mapping[str, int], pool: Pool) -> dict[str,
         "packages": pool.place(packages) if packages else None,
         "config": pool.parts(record.run.config),
         "log": status.log,
-        "lines": [line[:LINE_LENGTH] for line in tail_of(status.log or None, LOG_LINES)],
+        "lines": [line[:LINE_LENGTH] for line in last_lines(status.log or None, LOG_LINES)],
         "teachers": taught,
     }
 

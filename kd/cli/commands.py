@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kd.cli.arguments import parser
@@ -158,17 +159,34 @@ def _analyze(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from kd.monitoring.queue import Asked
-    from kd.monitoring.table import show
+    from kd.monitoring.runs import StatusOptions
+    from kd.monitoring.table import status_reports
 
-    asked = Asked(options.study, options.scale, options.seeds, options.tables, options.all)
-    show(asked, options.json, options.watch)
+    selection = StatusOptions(
+        options.study, options.scale, options.seeds, options.tables, options.all
+    )
+    try:
+        for report in status_reports(selection, options.json, options.watch):
+            print(report, flush=True)
+    except KeyboardInterrupt:
+        if not options.watch:
+            raise
 
 
 def _logs(options: argparse.Namespace) -> None:
-    from kd.monitoring.logs import follow
+    from kd.monitoring.logs import RunLog
 
-    follow(options.run, options.lines, not options.no_follow)
+    with suppress(KeyboardInterrupt):
+        log = RunLog(options.run)
+        # The log alone goes to stdout, for pipes.
+        print(log.paths(), log.state(), sep="\n", file=sys.stderr, flush=True)
+        follow = log.is_live and not options.no_follow
+        for text in log.text(options.lines, follow):
+            print(text, end="", flush=True)
+        if follow:
+            print(log.state(), file=sys.stderr)
+        elif not log.path.exists():
+            print(f"{log.path}: not written yet", file=sys.stderr)
 
 
 def _methods(options: argparse.Namespace) -> None:

@@ -1,155 +1,164 @@
-"""A run's logs: where they are, their last lines, and what is added while the run is going."""
+"""Logs of a run: their paths, their last lines, and text appended while the run works."""
 
-import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from kd.common.errors import UserError
-from kd.monitoring.queue import Target, look, on_disk, target_of
-from kd.monitoring.status import EVALUATING, LIVE, Status, status
+from kd.monitoring.queue import queue_snapshot
+from kd.monitoring.runs import monitored_run, runs_on_disk
+from kd.monitoring.status import EVALUATING, LIVE, Status, run_status
 
-POLL = 0.5
-ASK = 15
-"""Seconds between two questions to the queue, where a run's files say nothing new."""
-ENDS = ("provenance.json", "metrics.json", "failure.json")
-SHOWN = 5
-LONGEST = 1 << 20
-"""Bytes at the end of a log in which its last lines are looked for."""
-
-
-def follow(words: Sequence[str], lines: int, live: bool = True) -> None:
-    """Print a run's log; while it is going and ``live``, all that is added, until Ctrl-C."""
-    with suppress(KeyboardInterrupt):
-        target = target_of(find(words, on_disk()))
-        now = status(target, look())
-        log = _log(now)
-        _tell(target, now)
-        shown = _Tail(log, lines)
-        if live and now.state in LIVE:
-            _until_it_ends(target, shown)
-            _say(status(target, look()))
-        elif not log.exists():
-            print(f"{log}: not written yet", file=sys.stderr)
+POLL_SECONDS = 0.5
+STATUS_SECONDS = 15
+"""Seconds between two status queries while the run's files do not change."""
+END_FILES = ("provenance.json", "metrics.json", "failure.json")
+"""Files whose change may mean that a run has ended."""
+MOST_SUGGESTIONS = 5
+TAIL_BYTES = 1 << 20
+"""Bytes at the end of a log that are searched for its last lines."""
 
 
-def find(words: Sequence[str], runs: Sequence[Path]) -> Path:
-    """Return the one run that is a directory given, or whose name has all words in it."""
-    given = Path(words[0])
-    if len(words) == 1 and (given / "config.json").exists():
-        return _below_here(given)
-    names = {"/".join(run.parts[1:]): run for run in runs}
-    fitting = [name for name in names if all(word in name for word in words)]
-    asked = " ".join(words)
+class RunLog:
+    """Log of the step that a run is at, found by the run's directory or parts of its name."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.run = monitored_run(find_run(words, runs_on_disk()))
+        self.status = run_status(self.run, queue_snapshot())
+        self.path = _current_log(self.status)
+
+    @property
+    def is_live(self) -> bool:
+        return self.status.state in LIVE
+
+    def paths(self) -> str:
+        """Return the paths of all logs of the run, one per line."""
+        paths = {
+            "training log": Path(self.status.log),
+            "prediction log": self.run.directory / "predict.log",
+            "Slurm log": Path(self.status.slurm_log) if self.status.slurm_log else None,
+            "failure": self.run.directory / "failure.json",
+        }
+        lines = [
+            f"{label + ':':<16}{path}"
+            for label, path in paths.items()
+            if path and (path.exists() or label == "training log")
+        ]
+        return "\n".join(lines)
+
+    def state(self) -> str:
+        """Return the state of the run in one line."""
+        job = f", job {self.status.job}" if self.status.job else ""
+        note = f": {self.status.note}" if self.status.note else ""
+        return f"{'state:':<16}{self.status.state}{job}{note}"
+
+    def text(self, lines: int, follow: bool) -> Iterator[str]:
+        """Yield the last lines; with ``follow``, appended text until the run ends."""
+        tail = _Tail(self.path)
+        yield tail.last_lines(lines)
+        if not (follow and self.is_live):
+            return
+        changes, queried = self._changes(), time.monotonic()
+        while self.is_live:
+            yield tail.appended()
+            new_changes = self._changes()
+            if new_changes != changes or time.monotonic() - queried > STATUS_SECONDS:
+                self.status = run_status(self.run, queue_snapshot())
+                changes, queried = new_changes, time.monotonic()
+            else:
+                time.sleep(POLL_SECONDS)
+        yield tail.appended()
+
+    def _changes(self) -> list[float]:
+        """Return the modification times of the files that may mean the end."""
+        files = (self.run.directory / name for name in END_FILES)
+        return [path.stat().st_mtime if path.exists() else 0.0 for path in files]
+
+
+def find_run(words: Sequence[str], runs: Sequence[Path]) -> Path:
+    """Return the run that is the given directory, or the only one whose name has all words."""
+    directory = Path(words[0])
+    if len(words) == 1 and (directory / "config.json").exists():
+        return _relative(directory)
     if not runs:
-        raise UserError("results holds no run yet; `snakemake` starts them")
-    if len(fitting) == 1:
-        return names[fitting[0]]
-    if fitting:
-        listed = _listed(fitting)
+        raise UserError("There are no runs under results yet. Run `snakemake` to start them.")
+    names = {"/".join(run.parts[1:]): run for run in runs}
+    matches = [name for name in names if all(word in name for word in words)]
+    if len(matches) == 1:
+        return names[matches[0]]
+    query = " ".join(words)
+    if matches:
         raise UserError(
-            f"'{asked}' fits {len(fitting)} runs; say which, by its last part: {listed}"
+            f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}. "
+            "Give the last part of one name."
         )
-    parts = {part for name in names for whole in name.split("/") for part in whole.split("_from_")}
-    close = get_close_matches(asked, parts, SHOWN)
-    near = [name for part in close for name in names if part in name]
-    meant = (
-        f"did you mean {_listed(list(dict.fromkeys(near)))}" if near else "`kd status` lists them"
-    )
-    raise UserError(f"no run under results is called '{asked}'; {meant}")
+    raise UserError(f"No run under results matches '{query}'. {_suggestion(query, [*names])}")
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _suggestion(query: str, names: Sequence[str]) -> str:
+    """Return the runs with a part like the query, or the command that lists all."""
+    parts = {part for name in names for path in name.split("/") for part in path.split("_from_")}
+    close = get_close_matches(query, parts, MOST_SUGGESTIONS)
+    similar = dict.fromkeys(name for part in close for name in names if part in name)
+    return f"Did you mean {_enumerate([*similar])}?" if similar else "`kd status` lists all runs."
 
 
-def _below_here(directory: Path) -> Path:
+def _enumerate(names: Sequence[str]) -> str:
+    rest = len(names) - MOST_SUGGESTIONS
+    return ", ".join(names[:MOST_SUGGESTIONS]) + (f", and {rest} more" if rest > 0 else "")
+
+
+def _relative(directory: Path) -> Path:
+    """Return a directory relative to the working directory, if it is below it."""
     resolved = directory.resolve()
     here = Path.cwd()
     return resolved.relative_to(here) if resolved.is_relative_to(here) else directory
 
 
-def _log(now: Status) -> Path:
-    """Return what the step at work prints, or the last one that did."""
-    directory = Path(now.run)
-    training, prediction = Path(now.log), directory / "predict.log"
-    if now.state == EVALUATING or (prediction.exists() and not training.exists()):
+def _current_log(status: Status) -> Path:
+    """Return the log of the step at work, or of the last step that wrote one."""
+    training, prediction = Path(status.log), Path(status.run) / "predict.log"
+    if status.state == EVALUATING or (prediction.exists() and not training.exists()):
         return prediction
-    if not training.exists() and now.slurm_log and Path(now.slurm_log).exists():
-        return Path(now.slurm_log)
+    if not training.exists() and status.slurm_log and Path(status.slurm_log).exists():
+        return Path(status.slurm_log)
     return training
 
 
-def _tell(target: Target, now: Status) -> None:
-    """Say where all logs of a run are, and how it is."""
-    paths = {
-        "training log": Path(now.log),
-        "prediction log": target.directory / "predict.log",
-        "Slurm log": Path(now.slurm_log) if now.slurm_log else None,
-        "failure": target.directory / "failure.json",
-    }
-    for what, path in paths.items():
-        if path and (path.exists() or what == "training log"):
-            print(f"{what + ':':<16}{path}", file=sys.stderr)
-    _say(now)
-
-
-def _say(now: Status) -> None:
-    job = f", job {now.job}" if now.job else ""
-    note = f": {now.note}" if now.note else ""
-    print(f"{'state:':<16}{now.state}{job}{note}", file=sys.stderr, flush=True)
-
-
-def _until_it_ends(target: Target, shown: "_Tail") -> None:
-    """Print what is added to a log until the run's files or the queue say that it has ended."""
-    seen, asked = _changes(target), time.monotonic()
-    while True:
-        shown.print_new()
-        changes = _changes(target)
-        if changes != seen or time.monotonic() - asked > ASK:
-            if status(target, look()).state not in LIVE:
-                return shown.print_new()
-            seen, asked = changes, time.monotonic()
-        time.sleep(POLL)
-
-
-def _changes(target: Target) -> list[float]:
-    files = (target.directory / name for name in ENDS)
-    return [path.stat().st_mtime if path.exists() else 0.0 for path in files]
-
-
 class _Tail:
-    """Prints a file's last lines, then what is added to it; one that is replaced from its start."""
+    """Reader of a growing file, which starts again if the file is replaced or truncated."""
 
-    def __init__(self, path: Path, lines: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.inode, size = self._place()
-        self.position = max(size - LONGEST, 0)
-        last = self._read(size).splitlines(keepends=True)
-        print("".join(last[-lines:] if lines else []), end="", flush=True)
+        self.inode, self.position = 0, 0
 
-    def print_new(self) -> None:
-        inode, size = self._place()
+    def last_lines(self, count: int) -> str:
+        """Return the last lines and remember where they end."""
+        self.inode, size = self._inode_and_size()
+        self.position = max(size - TAIL_BYTES, 0)
+        lines = self._read_to(size).splitlines(keepends=True)
+        return "".join(lines[-count:] if count else [])
+
+    def appended(self) -> str:
+        """Return the text written since the last call."""
+        inode, size = self._inode_and_size()
         if inode != self.inode or size < self.position:
             self.inode, self.position = inode, 0
-        if size > self.position:
-            print(self._read(size), end="", flush=True)
+        return self._read_to(size)
 
-    def _read(self, end: int) -> str:
-        if end == self.position:
+    def _read_to(self, end: int) -> str:
+        if end <= self.position:
             return ""
         with open(self.path, "rb") as stream:
             stream.seek(self.position)
-            added = stream.read(end - self.position)
-        self.position += len(added)
-        return added.decode(errors="replace")
+            content = stream.read(end - self.position)
+        self.position += len(content)
+        return content.decode(errors="replace")
 
-    def _place(self) -> tuple[int, int]:
+    def _inode_and_size(self) -> tuple[int, int]:
         try:
-            found = self.path.stat()
+            stat = self.path.stat()
         except OSError:
             return 0, 0
-        return found.st_ino, found.st_size
+        return stat.st_ino, stat.st_size

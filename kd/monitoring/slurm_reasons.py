@@ -1,4 +1,4 @@
-"""Slurm's words for the state of a job, in words that say what to do."""
+"""Slurm's job states and reason codes in plain words, with the remedy."""
 
 import re
 
@@ -15,9 +15,9 @@ STATES = {
     "SUSPENDED": SUSPENDED,
     "STOPPED": SUSPENDED,
 }
-"""Of a live job; every other live state is one of running."""
+"""State of a live job by Slurm's state; all other live states mean running."""
 
-ENDINGS = {
+FINAL_STATES = {
     "BOOT_FAIL": "its node did not start",
     "CANCELLED": "cancelled",
     "DEADLINE": "its deadline passed",
@@ -29,60 +29,60 @@ ENDINGS = {
 }
 
 REASONS = {
-    "AssocGrp": "the account's share is used up: wait, or name another account",
-    "AssocMax": "your limit on the account is reached: wait, or run fewer jobs at once (--jobs)",
-    "BadConstraints": "no node has what it asks for: correct constraint, GPU model or memory",
+    "AssocGrp": "the account's share is used up: wait, or set another account",
+    "AssocMax": "your limit for the account is reached: wait, or run fewer jobs at once (--jobs)",
+    "BadConstraints": "no node matches the request: correct constraint, GPU model or memory",
     "BeginTime": "starts again shortly",
-    "Cleaning": "the job before it is being cleaned up",
+    "Cleaning": "Slurm is cleaning up the previous job",
     "Dependency": "waits for another job",
     "DependencyNeverSatisfied": "waits for a job that failed: scancel it",
-    "InvalidAccount": "there is no such account: correct the account",
-    "InvalidQOS": "there is no such QOS: correct the qos",
-    "JobArrayTaskLimit": "enough jobs of its array run already",
-    "JobHeldAdmin": "held by an administrator: ask them",
+    "InvalidAccount": "the account does not exist: correct the account",
+    "InvalidQOS": "the QOS does not exist: correct the qos",
+    "JobArrayTaskLimit": "the job array has reached its limit of running jobs",
+    "JobHeldAdmin": "held by an administrator: contact them",
     "JobHeldUser": "held: `scontrol release` lets it start",
     "JobHoldMaxRequeue": "requeued too often and held: `scontrol release` lets it start",
-    "Licenses": "waits for a licence",
-    "NodeDown": "a node it needs is down: wait, or ask for other nodes",
-    "None": "not looked at by Slurm yet",
-    "PartitionConfig": "asks for more than its partition gives: correct partition, GPUs, CPUs "
+    "Licenses": "waits for a license",
+    "NodeDown": "a node it needs is down: wait, or request other nodes",
+    "None": "not yet scheduled by Slurm",
+    "PartitionConfig": "requests more than its partition allows: correct partition, GPUs, CPUs "
     "or memory",
-    "PartitionDown": "the partition is closed: wait, or name another partition",
-    "PartitionInactive": "the partition is closed: wait, or name another partition",
-    "PartitionNodeLimit": "asks for more nodes than its partition gives: ask for fewer",
-    "PartitionTimeLimit": "asks for more time than its partition gives: ask for less",
+    "PartitionDown": "the partition is closed: wait, or set another partition",
+    "PartitionInactive": "the partition is closed: wait, or set another partition",
+    "PartitionNodeLimit": "requests more nodes than its partition allows: request fewer",
+    "PartitionTimeLimit": "requests more time than its partition allows: request less",
     "Priority": "waits behind jobs of higher priority",
-    "QOSGrp": "the QOS is used up by all its users: wait, or name another qos",
-    "QOSMax": "your limit of this QOS is reached: wait, ask for less, or name another qos",
-    "QOSMin": "asks for less than this QOS wants: name another qos",
-    "QOSNotAllowed": "this partition or account does not take the QOS: name another qos",
-    "ReqNodeNotAvail": "the nodes it needs are down, drained or reserved: wait, ask for less "
-    "time, or name another partition",
+    "QOSGrp": "the QOS is used up by all its users: wait, or set another qos",
+    "QOSMax": "your limit for this QOS is reached: wait, request less, or set another qos",
+    "QOSMin": "requests less than this QOS requires: set another qos",
+    "QOSNotAllowed": "this partition or account does not allow the QOS: set another qos",
+    "ReqNodeNotAvail": "the nodes it needs are down, drained or reserved: wait, request less "
+    "time, or set another partition",
     "Reservation": "waits for its reservation",
-    "ReservationDeleted": "its reservation is gone: name another reservation",
+    "ReservationDeleted": "its reservation was deleted: set another reservation",
     "Resources": "waits for free nodes",
     "launch failed requeued held": "could not start on its node and is held: `scontrol release` "
     "lets it start",
 }
-"""By reason, or by what a family of reasons begins with."""
+"""Explanation by reason code, or by the common prefix of a family of codes."""
 
-DOWN = "Nodes required for job are DOWN"
+NODES_DOWN = "Nodes required for job are DOWN"
 
 
-def why_pending(reason: str) -> str:
-    """Return Slurm's reason for a wait in plain words, with the remedy where there is one."""
-    spoken = reason.replace("_", " ").strip(" ()")
-    if spoken.startswith(DOWN):
-        return f"{REASONS['ReqNodeNotAvail']} ({spoken})"
-    known = [begin for begin in REASONS if spoken.startswith(begin)]
-    if not known:
-        return spoken or REASONS["None"]
-    words = REASONS[max(known, key=len)]
-    return words if spoken == "None" else f"{words} ({spoken})"
+def explain_reason(reason: str) -> str:
+    """Return Slurm's reason for a pending job in plain words, with the remedy if there is one."""
+    code = reason.replace("_", " ").strip(" ()")
+    if code.startswith(NODES_DOWN):
+        return f"{REASONS['ReqNodeNotAvail']} ({code})"
+    prefixes = [prefix for prefix in REASONS if code.startswith(prefix)]
+    if not prefixes:
+        return code or REASONS["None"]
+    explanation = REASONS[max(prefixes, key=len)]
+    return explanation if code == "None" else f"{explanation} ({code})"
 
 
 def seconds(clock: str) -> int | None:
-    """Return the seconds of Slurm's ``days-hours:minutes:seconds``; None where it is no time."""
+    """Return the seconds of Slurm's ``days-hours:minutes:seconds``; None if it is not a time."""
     match = re.fullmatch(r"(?:(\d+)-)?((?:\d+:){0,2}\d+)", clock)
     if match is None:
         return None

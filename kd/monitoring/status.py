@@ -1,4 +1,4 @@
-"""Where every run is: from its files, the ledger of submitted jobs, and one look at the queue."""
+"""Status of runs, from their files, the ledger of submitted jobs, and the queue."""
 
 import json
 import time
@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_submitit.ledger import Entry
-from snakemake_executor_plugin_submitit.slurm import Queued
-from snakemake_executor_plugin_submitit.verdict import tail_of
+from snakemake_executor_plugin_submitit.inspection import (
+    JobEnd,
+    QueuedJob,
+    SubmittedJob,
+    last_lines,
+)
 
 from kd.common.durations import duration
 from kd.config.compose import WEIGHTS
 from kd.monitoring import slurm_reasons
-from kd.monitoring.queue import FOLDERS, Look, Target, content
+from kd.monitoring.queue import QueueSnapshot
+from kd.monitoring.runs import FOLDERS, MonitoredRun, read_object
 from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.training import run_lock
 
 FRESH = 120
-"""Seconds without a word or a sign of life after which a training outside Slurm is taken for
-interrupted."""
+"""Seconds without new output after which a training outside Slurm counts as interrupted."""
 
 DONE, FAILED, TRAINED, EVALUATING = "done", "failed", "trained", "evaluating"
 INTERRUPTED, WAITING, UNSTARTED = "interrupted", "waiting", "not started"
@@ -36,12 +39,15 @@ LIVE = frozenset(
         slurm_reasons.SUSPENDED,
     ]
 )
-"""States of a run at which something is at work, or will be without a further command."""
+"""States in which a job runs, or will run without a further command."""
+
+NOT_RECORDED = "Snakemake has not recorded it yet"
+"""Note on jobs that ended in the queue but not yet in the ledger."""
 
 
 @dataclass
 class Status:
-    """Where a run is; what is not known is None."""
+    """State and progress of a run; unknown values are None."""
 
     run: str
     state: str = UNSTARTED
@@ -55,183 +61,197 @@ class Status:
     images_per_second: float | None = None
     seconds_left: float | None = None
     seconds: float | None = None
-    """What the whole training takes at the measured rate."""
+    """Duration of the whole training at the measured rate."""
     metric: str = "AP"
     figure: float | None = None
+    """Value of the metric, between 0 and 1."""
     log: str = ""
     slurm_log: str | None = None
 
 
-def survey(chosen: Iterable[Target], seen: Look) -> list[Status]:
-    """Return where each run is."""
-    return [status(target, seen) for target in chosen]
+def statuses(runs: Iterable[MonitoredRun], snapshot: QueueSnapshot) -> list[Status]:
+    """Return the status of each run."""
+    return [run_status(run, snapshot) for run in runs]
 
 
-def status(target: Target, seen: Look) -> Status:
-    """Return where a run is."""
-    job = seen.job_of(target.directory)
-    found = _progress(target)
+def run_status(run: MonitoredRun, snapshot: QueueSnapshot) -> Status:
+    """Return the status of a run."""
+    job = snapshot.job_of(run.directory)
+    status = _progress(run)
     if job:
-        found.job, found.slurm_log = job.id, job.log
-    live = _live(found, job, seen, target) if job and not job.verdict else None
-    found.state, found.note = live or _ended(target, job) or _unfinished(target, found, job, seen)
-    return found
+        status.job, status.slurm_log = job.id, job.job_log
+    live = _live_state(status, job, snapshot, run) if job and not job.end else None
+    status.state, status.note = (
+        live or _final_state(run, job) or _unfinished_state(run, status, job, snapshot)
+    )
+    return status
 
 
-def other_jobs(seen: Look) -> list[Status]:
-    """Return where the jobs are that are for no run, such as cutting crops."""
+def other_jobs(snapshot: QueueSnapshot) -> list[Status]:
+    """Return the status of jobs that train or evaluate no run, such as cutting crops."""
     jobs = {
-        (job.batch, job.key): job
-        for directory, found in seen.jobs.items()
-        for job in found
+        (job.submission, job.outputs): job
+        for directory, submitted in snapshot.jobs.items()
+        for job in submitted
         if directory.parts[:2] not in FOLDERS
     }
-    return [_other(job, seen) for job in jobs.values()]
+    return [_other_job(job, snapshot) for job in jobs.values()]
 
 
-def _other(job: Entry, seen: Look) -> Status:
-    found = Status(job.name, SUBMITTED, job=job.id, slurm_log=job.log)
-    found.log = (job.logs or [job.log or ""])[0]
-    queued = (seen.queue or {}).get(job.id or "")
-    if job.verdict:
-        found.state, found.note = FAILED, _cause(job.verdict)
+def _other_job(job: SubmittedJob, snapshot: QueueSnapshot) -> Status:
+    status = Status(job.name, SUBMITTED, job=job.id, slurm_log=job.job_log)
+    status.log = (*job.rule_logs, job.job_log or "")[0]
+    queued = snapshot.queued(job)
+    if job.end:
+        status.state, status.note = FAILED, _cause(job.end)
     elif queued and queued.live:
-        found.node = queued.node or None
-        found.state = slurm_reasons.STATES.get(queued.state, RUNNING)
-        found.note = slurm_reasons.why_pending(queued.reason) if found.state == PENDING else ""
-    elif job.cluster != "slurm" and _process_lives(job):
-        found.state = RUNNING
-    elif queued or seen.queue is not None:
-        found.state, found.note = ENDED, "Snakemake has not looked at it yet"
-    return found
+        status.node = queued.node or None
+        status.state = slurm_reasons.STATES.get(queued.state, RUNNING)
+        if status.state == PENDING:
+            status.note = slurm_reasons.explain_reason(queued.reason)
+    elif job.cluster != "slurm" and _is_process(job):
+        status.state = RUNNING
+    elif queued or snapshot.queue is not None:
+        status.state, status.note = ENDED, NOT_RECORDED
+    return status
 
 
-def _progress(target: Target) -> Status:
-    """Return what a run's own files say: how far it is, how fast, and its figure."""
-    found = Status(str(target.directory), log=str(target.log))
-    metrics = content(target.directory / "metrics.json")
-    found.metric = "top-1" if "top1" in metrics else "AP"
-    so_far = _last_record(target.directory / "validation.jsonl").get("AP")
-    found.figure = metrics.get("AP", metrics.get("top1", so_far))
-    record = _last_record(target.directory / "log.jsonl")
+def _progress(run: MonitoredRun) -> Status:
+    """Return progress, rate and metric from the files of a run."""
+    status = Status(str(run.directory), log=str(run.log))
+    metrics = read_object(run.directory / "metrics.json")
+    status.metric = "top-1" if "top1" in metrics else "AP"
+    validated = _last_record(run.directory / "validation.jsonl").get("AP")
+    status.figure = metrics.get("AP", metrics.get("top1", validated))
+    record = _last_record(run.directory / "log.jsonl")
     if not record:
-        return found
-    config = content(target.directory / "config.json")
-    found.epochs = config.get("train_cfg", {}).get("max_epochs")
-    found.step, found.epoch = record.get("step"), record.get("epoch")
-    found.steps, rate = record.get("steps"), record.get("images_per_second")
+        return status
+    config = read_object(run.directory / "config.json")
+    status.epochs = config.get("train_cfg", {}).get("max_epochs")
+    status.step, status.epoch = record.get("step"), record.get("epoch")
+    status.steps, rate = record.get("steps"), record.get("images_per_second")
     batch = config.get("train_dataloader", {}).get("batch_size")
-    found.images_per_second = rate
-    if found.step and found.steps and rate and batch:
-        found.seconds = found.steps * batch / rate
-        trained = (target.directory / WEIGHTS).exists()
-        found.seconds_left = 0.0 if trained else (found.steps - found.step) * batch / rate
-    return found
+    status.images_per_second = rate
+    if status.step and status.steps and rate and batch:
+        status.seconds = status.steps * batch / rate
+        trained = (run.directory / WEIGHTS).exists()
+        status.seconds_left = 0.0 if trained else (status.steps - status.step) * batch / rate
+    return status
 
 
-def _live(found: Status, job: Entry, seen: Look, target: Target) -> tuple[str, str] | None:
-    """Return state and note of a run that a job without a verdict is for; None: see its files."""
+def _live_state(
+    status: Status, job: SubmittedJob, snapshot: QueueSnapshot, run: MonitoredRun
+) -> tuple[str, str] | None:
+    """Return state and note of a run with an unfinished job; None if its files decide."""
     if job.cluster != "slurm":
-        return (_at_work(job), "") if _fresh(target) or _process_lives(job) else None
-    queued = (seen.queue or {}).get(job.id or "")
+        return (_working_state(job), "") if _is_fresh(run) or _is_process(job) else None
+    queued = snapshot.queued(job)
     if queued:
-        found.node = queued.node or None
-        return _queued(found, job, queued)
-    if seen.queue is not None and job.id:
+        status.node = queued.node or None
+        return _queued_state(status, job, queued)
+    if snapshot.queue is not None and job.id:
         return None
-    if _fresh(target):
-        return _at_work(job), ""
-    return SUBMITTED, "" if job.id else "Slurm has not confirmed it yet"
+    if _is_fresh(run):
+        return _working_state(job), ""
+    return SUBMITTED, "" if job.id else "Slurm has not confirmed the submission yet"
 
 
-def _queued(found: Status, job: Entry, queued: Queued) -> tuple[str, str] | None:
-    """Return state and note of a job as the queue shows it; None where it has succeeded."""
+def _queued_state(status: Status, job: SubmittedJob, queued: QueuedJob) -> tuple[str, str] | None:
+    """Return state and note of a job in the queue; None if it has succeeded."""
     if queued.state == "COMPLETED":
         return None
     if not queued.live:
-        how = slurm_reasons.ENDINGS.get(queued.state, queued.state)
-        return ENDED, f"{how} (Slurm says {queued.state}); Snakemake has not looked at it yet"
-    state = slurm_reasons.STATES.get(queued.state, _at_work(job))
+        end = slurm_reasons.FINAL_STATES.get(queued.state, queued.state)
+        return ENDED, f"{end} (Slurm state {queued.state}); {NOT_RECORDED}"
+    state = slurm_reasons.STATES.get(queued.state, _working_state(job))
     if state == PENDING:
-        again = queued.reason == "BeginTime" or (found.step and job.rule.startswith("train"))
-        return REQUEUED if again else PENDING, slurm_reasons.why_pending(queued.reason)
-    return state, _cut_short(found, queued) if state == RUNNING else ""
+        requeued = queued.reason == "BeginTime" or (status.step and job.rule.startswith("train"))
+        return REQUEUED if requeued else PENDING, slurm_reasons.explain_reason(queued.reason)
+    return state, _time_limit_note(status, queued) if state == RUNNING else ""
 
 
-def _cut_short(found: Status, queued: Queued) -> str:
-    """Say so where the time limit comes before the end of the training."""
+def _time_limit_note(status: Status, queued: QueuedJob) -> str:
+    """Return a note if the job's time limit comes before the end of the training."""
     limit, elapsed = slurm_reasons.seconds(queued.limit), slurm_reasons.seconds(queued.elapsed)
-    if not found.seconds_left or limit is None or elapsed is None:
+    if not status.seconds_left or limit is None or elapsed is None:
         return ""
     rest = max(limit - elapsed, 0)
-    if rest >= found.seconds_left:
+    if rest >= status.seconds_left:
         return ""
-    return f"time limit in {duration(rest)}: it is saved, requeued and goes on"
+    return f"time limit in {duration(rest)}: saves, is requeued and resumes"
 
 
-def _process_lives(job: Entry) -> bool:
+def _is_process(job: SubmittedJob) -> bool:
     return bool(job.id and job.id.isdecimal() and Path("/proc", job.id).exists())
 
 
-def _at_work(job: Entry) -> str:
+def _working_state(job: SubmittedJob) -> str:
     return RUNNING if job.rule.startswith("train") else EVALUATING
 
 
-def _ended(target: Target, job: Entry | None) -> tuple[str, str] | None:
-    """Return state and note of a run that is done, trained or failed; None of any other."""
-    directory = target.directory
+def _final_state(run: MonitoredRun, job: SubmittedJob | None) -> tuple[str, str] | None:
+    """Return state and note of a run that is done, trained or failed; otherwise None."""
+    directory = run.directory
     if (directory / "metrics.json").exists():
         return DONE, ""
     trained = (directory / WEIGHTS).exists()
-    if job and job.verdict and not (trained and job.rule.startswith("train")):
-        return FAILED, _failure(directory) or _cause(job.verdict)
+    if job and job.end and not (trained and job.rule.startswith("train")):
+        return FAILED, _failure(directory) or _cause(job.end)
     if trained:
-        return (EVALUATING, "") if _changed(directory / "predict.log") < FRESH else (TRAINED, "")
+        return (EVALUATING, "") if _age(directory / "predict.log") < FRESH else (TRAINED, "")
     failure = _failure(directory)
     return (FAILED, failure) if failure else None
 
 
 def _failure(directory: Path) -> str:
-    record = content(directory / "failure.json")
+    record = read_object(directory / "failure.json")
     return f"{record.get('kind')}: {record.get('reason')}" if record else ""
 
 
-def _cause(verdict: dict[str, str]) -> str:
-    cause, text = verdict["cause"], verdict["text"]
-    return text if cause in text or cause == "exception" else f"{cause}: {text}"
+def _cause(end: JobEnd) -> str:
+    return (
+        end.text
+        if end.cause in end.text or end.cause == "exception"
+        else f"{end.cause}: {end.text}"
+    )
 
 
-def _unfinished(target: Target, found: Status, job: Entry | None, seen: Look) -> tuple[str, str]:
-    """Return state and note of a run that no job is at work on and that has no result."""
-    if _fresh(target) and not job:
+def _unfinished_state(
+    run: MonitoredRun, status: Status, job: SubmittedJob | None, snapshot: QueueSnapshot
+) -> tuple[str, str]:
+    """Return state and note of a run without a live job and without a result."""
+    if _is_fresh(run) and not job:
         return RUNNING, ""
-    if found.step or job:
-        gone = f"job {job.id} has left the queue; " if job and job.id else ""
-        onward = "goes on from there" if found.step else "starts it again"
-        return INTERRUPTED, f"{gone}the next `snakemake` {onward}"
-    for teacher in target.teachers:
+    if status.step or job:
+        lost_job = f"Job {job.id} is no longer queued. " if job and job.id else ""
+        action = "resume" if status.step else "start it again"
+        return INTERRUPTED, f"{lost_job}Run `snakemake` again to {action}."
+    for teacher in run.teachers:
         if not (teacher / WEIGHTS).exists():
-            known = seen.job_of(teacher)
-            failed = (known and known.verdict) or (teacher / "failure.json").exists()
-            return WAITING, f"for teacher {_called(teacher)}" + (", which failed" if failed else "")
+            teacher_job = snapshot.job_of(teacher)
+            failed = (teacher_job and teacher_job.end) or (teacher / "failure.json").exists()
+            return WAITING, f"for teacher {_teacher_name(teacher)}" + (
+                ", which failed" if failed else ""
+            )
     return UNSTARTED, ""
 
 
-def _called(directory: Path) -> str:
-    """Return a teacher as rows call it: detector and backbone, or a classifier's name."""
+def _teacher_name(directory: Path) -> str:
+    """Return a teacher's name in tables: detector and backbone, or the classifier's name."""
     return directory.parts[-3 if directory.parts[1] == "runs" else -2]
 
 
-def _fresh(target: Target) -> bool:
-    directory = target.directory
+def _is_fresh(run: MonitoredRun) -> bool:
+    """Return True if an unfinished training has shown activity within the last seconds."""
+    directory = run.directory
     if (directory / WEIGHTS).exists():
         return False
-    ages = [_changed(directory / name) for name in ("log.jsonl", "train.log")]
+    ages = [_age(directory / name) for name in ("log.jsonl", "train.log")]
     return min(*ages, run_lock.sign_of_life(directory)) < FRESH
 
 
-def _changed(path: Path) -> float:
-    """Return the seconds since a file was written; infinity where there is none."""
+def _age(path: Path) -> float:
+    """Return the seconds since a file was written; infinity if it does not exist."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
@@ -239,12 +259,12 @@ def _changed(path: Path) -> float:
 
 
 def _last_record(path: Path) -> dict[str, Any]:
-    """Return the last whole record of a step log."""
-    for line in reversed(tail_of(path, 2)):
+    """Return the last complete record of a JSON Lines file; the last line may be half written."""
+    for line in reversed(last_lines(path, 2)):
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(record, dict):
+            return record
     return {}

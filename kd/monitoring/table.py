@@ -1,7 +1,8 @@
-"""What ``kd status`` prints: a table as wide as the terminal, or JSON."""
+"""Status table of runs: text as wide as the terminal, or JSON."""
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -13,8 +14,11 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
+from tabulate import tabulate
+
 from kd.common.durations import duration
-from kd.monitoring.queue import Asked, Look, look, targets
+from kd.monitoring.queue import QueueSnapshot, queue_snapshot
+from kd.monitoring.runs import StatusOptions, select_runs
 from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING, STARTING, SUSPENDED
 from kd.monitoring.status import (
     DONE,
@@ -27,190 +31,205 @@ from kd.monitoring.status import (
     WAITING,
     Status,
     other_jobs,
-    survey,
+    statuses,
 )
 
 STATES = (DONE, TRAINED, EVALUATING, RUNNING, STARTING, REQUEUED, PENDING, SUBMITTED, SUSPENDED,
           ENDED, INTERRUPTED, FAILED, WAITING, UNSTARTED)  # fmt: skip
-"""In the order of the last line."""
-COLOURS = {
-    **dict.fromkeys([DONE, TRAINED], 32),
-    **dict.fromkeys([EVALUATING, RUNNING, STARTING], 36),
-    **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, SUSPENDED], 33),
-    **dict.fromkeys([ENDED, INTERRUPTED, FAILED], 31),
+"""States in the order of the summary line."""
+DIM, BOLD, RED, GREEN, YELLOW, CYAN = 2, 1, 31, 32, 33, 36
+COLORS = {
+    **dict.fromkeys([DONE, TRAINED], GREEN),
+    **dict.fromkeys([EVALUATING, RUNNING, STARTING], CYAN),
+    **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, SUSPENDED], YELLOW),
+    **dict.fromkeys([ENDED, INTERRUPTED, FAILED], RED),
 }
-DIM, BOLD = 2, 1
 COLUMNS = ("id", "training", "seed", "state", "job", "node", "epoch", "step", "img/s", "left", "AP")
-AFTER = COLUMNS[COLUMNS.index("state") :]
-NUMBERS = frozenset(["epoch", "step", "img/s", "left", "AP"])
-LEAST = ("node", "img/s", "epoch", "job", "left")
-"""What a narrow terminal does without, in this order."""
+RIGHT_ALIGNED = frozenset(["epoch", "step", "img/s", "left", "AP"])
+DROPPED_FIRST = ("node", "img/s", "epoch", "job", "left")
+"""Columns that a narrow terminal leaves out, in this order."""
 INDENT = 12
-"""Of what is said below a run: two spaces, eight digits, two spaces."""
+"""Indentation of text below a run: two spaces, eight digits, two spaces."""
 CLEAR = "\033[H\033[2J"
+COLOR_CODE = re.compile(r"\033\[\d+m")
 ABSENT = "\u2013"
 WITH_LOG = frozenset([RUNNING, INTERRUPTED, FAILED, ENDED])
 IDLE = frozenset([WAITING, UNSTARTED])
 QUIET = IDLE | {DONE, TRAINED}
 PIPED = (120, 0)
-"""Columns and lines where the output is no terminal."""
+"""Columns and lines if the output is not a terminal."""
 Paint = Callable[[str, int], str]
 
 
-def show(asked: Asked, as_json: bool = False, every: float | None = None) -> None:
-    """Print where every run is, once or, with ``every``, each so many seconds until Ctrl-C."""
-    try:
-        while True:
-            seen = look()
-            found = survey(targets(asked, seen), seen)
-            terminal = sys.stdout.isatty()
-            width, height = shutil.get_terminal_size(PIPED)
-            redrawn = bool(every) and terminal and not as_json
-            if as_json:
-                print(to_json(found, seen), flush=True)
-            else:
-                text = table(found, seen, width, height if redrawn else 0, terminal)
-                print(CLEAR + text if redrawn else text, flush=True)
-            if not every:
-                return
-            time.sleep(every)
-    except KeyboardInterrupt:
-        if not every:
-            raise
+def status_reports(
+    options: StatusOptions, as_json: bool = False, interval: float | None = None
+) -> Iterator[str]:
+    """Yield the status table or JSON, once or every ``interval`` seconds without end."""
+    while True:
+        snapshot = queue_snapshot()
+        runs = statuses(select_runs(options, snapshot), snapshot)
+        is_terminal = sys.stdout.isatty()
+        width, height = shutil.get_terminal_size(PIPED)
+        redraw = bool(interval) and is_terminal
+        if as_json:
+            yield to_json(runs, snapshot)
+        else:
+            text = status_table(runs, snapshot, width, height if redraw else 0, is_terminal)
+            yield CLEAR + text if redraw else text
+        if not interval:
+            return
+        time.sleep(interval)
 
 
-def to_json(found: Sequence[Status], seen: Look) -> str:
-    """Return the same for scripts."""
-    runs = [asdict(status) for status in found]
-    summary = {"states": _counts(found), "seconds_left": _remaining(found)[0]}
-    others = [asdict(status) for status in other_jobs(seen)]
-    content = {"runs": runs, "other_jobs": others, "trouble": seen.trouble or None, **summary}
+def to_json(runs: Sequence[Status], snapshot: QueueSnapshot) -> str:
+    """Return all statuses, their counts and the remaining time as JSON."""
+    content = {
+        "runs": [asdict(status) for status in runs],
+        "other_jobs": [asdict(status) for status in other_jobs(snapshot)],
+        "trouble": snapshot.problem or None,
+        "states": _counts(runs),
+        "seconds_left": _remaining(runs)[0],
+    }
     return json.dumps(content, indent=1)
 
 
-def table(
-    found: Sequence[Status], seen: Look, width: int = 120, height: int = 0, colour: bool = False
+def status_table(
+    runs: Sequence[Status],
+    snapshot: QueueSnapshot,
+    width: int = 120,
+    height: int = 0,
+    color: bool = False,
 ) -> str:
-    """Return a line per run, under a heading for what their names begin with, and a sum.
+    """Return one line per run, grouped by student, and a summary.
 
-    With a ``height`` log paths are left out and, if need be, runs that nothing happens to.
+    With a ``height``, leave out log paths and, if the table is still too long, idle runs.
     """
-    paint = _paint if colour and "NO_COLOR" not in os.environ else _plain
-    text = _lines(found, width, paint, logs=not height)
-    if height and len(text) + 6 > height:
-        active = [status for status in found if status.state not in QUIET]
-        text = _lines(active, width, paint, logs=False)[: height - 7]
-        text.append(paint("… shortened to this window; `kd status` shows all", DIM))
-    text += _others(other_jobs(seen), paint)
-    below = [*textwrap.wrap(seen.trouble, width), *textwrap.wrap(summary(found), width)]
-    if _remaining(found)[0] is None:
-        unknown = "time left: unknown before one of each kind runs; see `kd plan STUDY --budget`"
+    paint = _paint if color and "NO_COLOR" not in os.environ else _plain
+    lines = _run_lines(runs, width, paint, logs=not height)
+    if height and len(lines) + 6 > height:
+        active = [status for status in runs if status.state not in QUIET]
+        lines = _run_lines(active, width, paint, logs=False)[: height - 7]
+        lines.append(paint("… shortened to this window; `kd status` prints all runs", DIM))
+    lines += _other_job_lines(other_jobs(snapshot), paint)
+    below = [*textwrap.wrap(snapshot.problem, width), *textwrap.wrap(summary_line(runs), width)]
+    if _remaining(runs)[0] is None:
+        unknown = (
+            "time left: unknown until one run of each kind has started; "
+            "`kd plan STUDY --budget` prints an estimate"
+        )
         below += textwrap.wrap(unknown, width)
     hint = paint("`kd logs ID` prints a run's log and follows it", DIM)
-    return "\n".join([*text, "", *below, hint])
+    return "\n".join([*lines, "", *below, hint])
 
 
-def _others(found: Sequence[Status], paint: Paint) -> list[str]:
-    lines = [paint("other jobs", BOLD)] if found else []
-    for status in found:
-        state = paint(status.state, COLOURS[status.state])
-        told = [status.run, state, f"job {status.job}" if status.job else "", status.note]
-        lines.append("  " + "  ".join(part for part in told if part))
+def _other_job_lines(jobs: Sequence[Status], paint: Paint) -> list[str]:
+    lines = [paint("other jobs", BOLD)] if jobs else []
+    for status in jobs:
+        state = paint(status.state, COLORS[status.state])
+        cells = [status.run, state, f"job {status.job}" if status.job else "", status.note]
+        lines.append("  " + "  ".join(cell for cell in cells if cell))
     return lines
 
 
-def summary(found: Sequence[Status]) -> str:
-    """Return how many runs are in which state, and about how long the rest takes."""
-    counts = ", ".join(f"{count} {state}" for state, count in _counts(found).items())
-    left, at_once = _remaining(found)
-    times = f"; about {duration(left)} left, {at_once} at once" if left else ""
-    return f"{len(found)} run{'s' * (len(found) != 1)}: {counts}{times}"
+def summary_line(runs: Sequence[Status]) -> str:
+    """Return the number of runs in each state, and an estimate of the remaining time."""
+    counts = ", ".join(f"{count} {state}" for state, count in _counts(runs).items())
+    left, parallel = _remaining(runs)
+    times = f"; about {duration(left)} left, {parallel} at once" if left else ""
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}{times}"
 
 
-def _counts(found: Sequence[Status]) -> dict[str, int]:
-    counted = Counter(status.state for status in found)
-    return {state: counted[state] for state in STATES if counted[state]}
+def _counts(runs: Sequence[Status]) -> dict[str, int]:
+    counts = Counter(status.state for status in runs)
+    return {state: counts[state] for state in STATES if counts[state]}
 
 
-def _remaining(found: Sequence[Status]) -> tuple[float | None, int]:
-    """Return the seconds that all trainings still take, and how many run at once.
+def _remaining(runs: Sequence[Status]) -> tuple[float | None, int]:
+    """Return the seconds until all trainings end, and how many run at once.
 
-    A training that has not begun takes what those of its data set and schedule take in the
-    median; without any of them the sum is unknown.
+    A training that has not started is estimated by the median duration of trainings on the same
+    data with the same schedule. Without one of them the time is unknown (None).
     """
-    measured: dict[tuple[str, ...], list[float]] = {}
-    for status in found:
+    durations: dict[tuple[str, ...], list[float]] = {}
+    for status in runs:
         if status.seconds:
-            measured.setdefault(_kind(status), []).append(status.seconds)
-    at_once = max(sum(status.state == RUNNING for status in found), 1)
+            durations.setdefault(_kind(status), []).append(status.seconds)
+    parallel = max(sum(status.state == RUNNING for status in runs), 1)
     total = 0.0
-    for status in found:
+    for status in runs:
         if status.state in (DONE, TRAINED, EVALUATING, FAILED):
             continue
-        if status.seconds_left is None and _kind(status) not in measured:
-            return None, at_once
-        known = status.seconds_left
-        total += median(measured[_kind(status)]) if known is None else known
-    return total / at_once, at_once
+        left = status.seconds_left
+        if left is None and _kind(status) not in durations:
+            return None, parallel
+        total += median(durations[_kind(status)]) if left is None else left
+    return total / parallel, parallel
 
 
 def _kind(status: Status) -> tuple[str, ...]:
+    """Return the parts of a path that trainings of similar duration share: data and schedule."""
     return Path(status.run).parts[1:5]
 
 
-def _lines(found: Sequence[Status], width: int, paint: Paint, logs: bool) -> list[str]:
+def _run_lines(runs: Sequence[Status], width: int, paint: Paint, logs: bool) -> list[str]:
+    """Return the header and the lines of all groups of runs."""
     groups: dict[str, list[Status]] = {}
-    for status in found:
+    for status in runs:
         groups.setdefault(_heading(status), []).append(status)
-    teachers = {heading: _teacher(rows) for heading, rows in groups.items()}
-    folded = {heading: [*_folded(rows)] for heading, rows in groups.items()}
-    cells = [_cells(same, teachers[heading]) for heading in groups for same in folded[heading]]
-    widths = _widths(cells, width)
-    lines = [paint(_joined(dict(zip(COLUMNS, COLUMNS, strict=True)), widths), DIM)]
-    for heading, rows in folded.items():
-        taught = f"  from {teachers[heading]}" if teachers[heading] else ""
-        lines.append(paint(heading + taught, BOLD))
-        for same in rows:
-            status = same[0]
-            lines += _row(status, _cells(same, teachers[heading]), widths, width, paint)
-            if logs and status.state in WITH_LOG:
-                lines.append(paint(" " * INDENT + status.log, DIM))
-    return lines if found else []
+    if not groups:
+        return []
+    teachers = {heading: _teacher(group) for heading, group in groups.items()}
+    rows = [(heading, folded) for heading, group in groups.items() for folded in _fold(group)]
+    cells = [_cells(folded, teachers[heading]) for heading, folded in rows]
+    header, *aligned = _aligned(cells, _columns(cells, width), width, paint)
+    lines, previous = [paint(header, DIM)], None
+    for (heading, folded), line in zip(rows, aligned, strict=True):
+        if heading != previous:
+            teacher = f"  from {teachers[heading]}" if teachers[heading] else ""
+            lines.append(paint(heading + teacher, BOLD))
+            previous = heading
+        status = folded[0]
+        lines += _with_note(line, status, width, paint)
+        if logs and status.state in WITH_LOG:
+            lines.append(paint(" " * INDENT + status.log, DIM))
+    return lines
 
 
 def _heading(status: Status) -> str:
-    """Return what runs of one student, or of one data set's classifiers, have in common."""
+    """Return the directory shared by a student's runs, or by the classifiers of a data set."""
     return "/".join(Path(status.run).parts[:-2])
 
 
-def _teacher(rows: Sequence[Status]) -> str:
-    """Return the teacher that most runs of a group have, if any."""
-    names = Counter(Path(status.run).parts[-2].partition("_from_")[2] for status in rows)
+def _teacher(group: Sequence[Status]) -> str:
+    """Return the most frequent teacher of a group of runs, if any."""
+    names = Counter(Path(status.run).parts[-2].partition("_from_")[2] for status in group)
     del names[""]
     return names.most_common(1)[0][0] if names else ""
 
 
-def _folded(rows: Sequence[Status]) -> Iterator[list[Status]]:
-    """Yield the runs of each line; those of a training to which nothing happens yet share one."""
+def _fold(group: Sequence[Status]) -> Iterator[list[Status]]:
+    """Yield the runs of each line; seeds of a training that all wait or idle share one line."""
 
-    def line(status: Status) -> tuple[str, ...]:
+    def line_key(status: Status) -> tuple[str, ...]:
         if status.state in IDLE:
             return str(Path(status.run).parent), status.state, status.note
         return (status.run,)
 
-    for _, same in groupby(rows, line):
-        yield list(same)
+    for _, folded in groupby(group, line_key):
+        yield list(folded)
 
 
-def _cells(same: Sequence[Status], teacher: str) -> dict[str, str]:
-    status = same[0]
-    *_, training, last = Path(status.run).parts
-    seed, _, digest = last.partition("-")
-    if len(same) > 1:
-        digest, final = f"{len(same)} runs", Path(same[-1].run).name.partition("-")[0]
-        seed += "" if final == seed else f"\u2013{final.removeprefix('seed')}"
-    going = status.state in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
-    left = status.seconds_left if going else None
+def _cells(folded: Sequence[Status], teacher: str) -> dict[str, str]:
+    status = folded[0]
+    *_, training, name = Path(status.run).parts
+    seed, _, digest = name.partition("-")
+    if len(folded) > 1:
+        digest = f"{len(folded)} runs"
+        last_seed = Path(folded[-1].run).name.partition("-")[0]
+        seed += "" if last_seed == seed else f"\u2013{last_seed.removeprefix('seed')}"
+    in_progress = status.state in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
+    left = status.seconds_left if in_progress else None
+    rate = status.images_per_second if in_progress else None
     return {
         "id": digest,
         "training": training.removesuffix(f"_from_{teacher}"),
@@ -218,67 +237,79 @@ def _cells(same: Sequence[Status], teacher: str) -> dict[str, str]:
         "state": status.state,
         "job": status.job or "",
         "node": status.node or "",
-        "epoch": _of(status.epoch, status.epochs) if going else "",
-        "step": _of(status.step, status.steps) if going else "",
-        "img/s": f"{status.images_per_second:.1f}" if going and status.images_per_second else "",
+        "epoch": _fraction(status.epoch, status.epochs) if in_progress else "",
+        "step": _fraction(status.step, status.steps) if in_progress else "",
+        "img/s": f"{rate:.1f}" if rate else "",
         "left": duration(left).replace(" ", "") if left else "",
-        "AP": _figure(status),
+        "AP": _metric(status),
     }
 
 
-def _figure(status: Status) -> str:
+def _metric(status: Status) -> str:
     if status.figure is None:
-        return ABSENT
+        return "" if status.note else ABSENT  # leaves room for the note
     return f"{100 * status.figure:.1f}" + ("%" if status.metric == "top-1" else "")
 
 
-def _of(value: int | None, total: int | None) -> str:
+def _fraction(value: int | None, total: int | None) -> str:
     return "" if value is None else f"{value}/{total}" if total else str(value)
 
 
-def _widths(cells: Sequence[dict[str, str]], width: int) -> dict[str, int]:
-    """Return the width of each column that is shown: filled somewhere, and room for it."""
+def _columns(cells: Sequence[dict[str, str]], width: int) -> list[str]:
+    """Return the columns that have content and fit the width."""
     widths = {}
     for name in COLUMNS:
-        longest = max((len(row[name]) for row in cells), default=0)
-        if longest and not (name == "seed" and len({row["seed"] for row in cells}) == 1):
+        longest = max(len(row[name]) for row in cells)
+        same_seed = name == "seed" and len({row["seed"] for row in cells}) == 1
+        if longest and not same_seed:
             widths[name] = max(longest, len(name))
-    if "training" in widths:
-        widths["training"] = min(widths["training"], max(20, width // 4))
-    for name in LEAST:
+    widths["training"] = min(widths["training"], _training_width(width))
+    for name in DROPPED_FIRST:
         if sum(widths.values()) + 2 * len(widths) > width:
             widths.pop(name, None)
-    return widths
+    return list(widths)
 
 
-def _joined(row: dict[str, str], widths: dict[str, int]) -> str:
-    parts = []
-    for name, width in widths.items():
-        text = row[name] if len(row[name]) <= width else row[name][: width - 1] + "…"
-        parts.append(text.rjust(width) if name in NUMBERS else text.ljust(width))
-    return "  " + "  ".join(parts).rstrip()
+def _training_width(width: int) -> int:
+    return max(20, width // 4)
 
 
-def _row(
-    status: Status, row: dict[str, str], widths: dict[str, int], width: int, paint: Paint
+def _aligned(
+    cells: Sequence[dict[str, str]], columns: Sequence[str], width: int, paint: Paint
 ) -> list[str]:
-    """Return a run's line, with its note behind it or below."""
-    line, under = _joined(row, widths), []
-    unmeasured = _joined({**row, "AP": row["AP"].strip(ABSENT)}, widths)
+    """Return the header and one aligned line per row."""
+
+    def cell(name: str, text: str) -> str:
+        if name == "state":
+            return paint(text, COLORS.get(text, DIM))
+        most = _training_width(width)
+        return text[: most - 1] + "…" if name == "training" and len(text) > most else text
+
+    # As ``headers``, the names would get two spaces of padding that narrow terminals lack.
+    text = tabulate(
+        [columns, *([cell(name, row[name]) for name in columns] for row in cells)],
+        tablefmt="plain",
+        disable_numparse=True,  # AP 25.0 must not become 25
+        colalign=["right" if name in RIGHT_ALIGNED else "left" for name in columns],
+    )
+    return [f"  {line}".rstrip() for line in text.splitlines()]
+
+
+def _with_note(line: str, status: Status, width: int, paint: Paint) -> list[str]:
+    """Return a run's line with its note, behind it if there is room, else below."""
+    if not status.note:
+        return [line]
+    space = " " if status.state == WAITING else "  "  # "waiting for teacher ..."
+    if len(COLOR_CODE.sub("", line)) + 2 + len(status.note) <= width:
+        return [line + space + status.note]
     indent = " " * INDENT
-    if status.note and len(unmeasured) + 2 + len(status.note) <= width:
-        line = f"{unmeasured}{' ' * (1 + (status.state != WAITING))}{status.note}"
-    elif status.note:
-        under = textwrap.wrap(status.note, width, initial_indent=indent, subsequent_indent=indent)
-    start = line.index(status.state, len(_joined({**row, **dict.fromkeys(AFTER, "")}, widths)))
-    end = start + len(status.state)
-    state = paint(status.state, COLOURS.get(status.state, DIM))
-    return [line[:start] + state + line[end:], *(paint(text, DIM) for text in under)]
+    below = textwrap.wrap(status.note, width, initial_indent=indent, subsequent_indent=indent)
+    return [line, *(paint(text, DIM) for text in below)]
 
 
-def _paint(text: str, colour: int) -> str:
-    return f"\033[{colour}m{text}\033[0m"
+def _paint(text: str, color: int) -> str:
+    return f"\033[{color}m{text}\033[0m"
 
 
-def _plain(text: str, colour: int) -> str:
+def _plain(text: str, color: int) -> str:
     return text

@@ -1,4 +1,4 @@
-"""``kd logs``: which run is meant, what is printed, and when following it ends."""
+"""``kd logs``: the choice of a run, its last lines, and following its log until the run ends."""
 
 import json
 import os
@@ -12,20 +12,14 @@ import pytest
 
 from kd.cli.commands import main
 from tests.support.processes import PATIENCE
-from tests.support.tiny import DISTILLED, STUDENT, TEACHER, kd, make_project, write_run
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, kd, write_run
 
 RECORD = {"step": 30, "steps": 120, "epoch": 1, "images_per_second": 8.0}
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a project without data and without a Slurm."""
-    monkeypatch.chdir(make_project(tmp_path, data=False))
-
-
 @pytest.fixture
 def run() -> Path:
-    """A training that is going on, as far as its files tell."""
+    """Write the files of a training in progress; return its directory."""
     directory = write_run(TEACHER)
     (directory / "log.jsonl").write_text(json.dumps(RECORD) + "\n")
     (directory / "train.log").write_text("".join(f"line {n}\n" for n in range(100)))
@@ -34,16 +28,16 @@ def run() -> Path:
 
 @pytest.fixture
 def following(run: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start to follow a run's log."""
-    started = []
+    """Return a function that starts ``kd logs`` on the run."""
+    processes = []
 
     def follow(*arguments: str) -> subprocess.Popen[str]:
         process = kd("logs", str(run), *arguments)
-        started.append(process)
+        processes.append(process)
         return process
 
     yield follow
-    for process in started:
+    for process in processes:
         process.kill()
         process.communicate()
 
@@ -58,7 +52,7 @@ def finish(run: Path) -> None:
     (run / "provenance.json").write_text("{}")
 
 
-def test_the_last_lines_and_where_the_logs_are(
+def test_the_last_lines_and_the_paths_of_the_logs_are_printed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "failure.json").write_text(json.dumps({"kind": "OSError", "reason": "disk full"}))
@@ -70,14 +64,14 @@ def test_the_last_lines_and_where_the_logs_are(
     assert "state:          failed: OSError: disk full" in printed.err
 
 
-def test_a_live_log_is_not_followed_on_request(
+def test_the_option_no_follow_prints_the_last_lines_only(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["logs", str(run), "--no-follow", "--lines", "0"]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_added_is_printed_until_the_run_ends(
+def test_appended_lines_are_printed_until_the_run_ends(
     run: Path, following: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = following("--lines", "1")
@@ -86,31 +80,33 @@ def test_what_is_added_is_printed_until_the_run_ends(
     assert process.stdout.readline() == "step 31\n"
     append(run / "train.log", "the end\n")
     finish(run)
-    rest, said = process.communicate(timeout=PATIENCE)
-    assert (rest, process.returncode) == ("the end\n", 0)
-    assert said.endswith("state:          trained\n")
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (output, process.returncode) == ("the end\n", 0)
+    assert errors.endswith("state:          trained\n")
 
 
-def test_a_log_that_is_begun_anew_is_printed_from_its_start(
+def test_a_replaced_or_truncated_log_is_printed_from_its_start(
     run: Path, following: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = following("--lines", "1")
     assert process.stdout and process.stdout.readline() == "line 99\n"
-    (run / "new").write_text("begun anew\n")
+    (run / "new").write_text("replaced\n")
     os.replace(run / "new", run / "train.log")
-    assert process.stdout.readline() == "begun anew\n"
+    assert process.stdout.readline() == "replaced\n"
     (run / "train.log").write_text("cut\n")
     assert process.stdout.readline() == "cut\n"
 
 
-def test_ctrl_c_ends_it_well(following: Callable[..., subprocess.Popen[str]]) -> None:
+def test_ctrl_c_ends_following_with_exit_status_0(
+    following: Callable[..., subprocess.Popen[str]],
+) -> None:
     process = following("--lines", "1")
     assert process.stdout and process.stdout.readline() == "line 99\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 0
 
 
-def test_watching_ends_at_ctrl_c(run: Path) -> None:
+def test_ctrl_c_ends_watching_with_exit_status_0(run: Path) -> None:
     process = kd("status", "tiny", "--scale", "tiny", "--watch", "1")
     assert process.stdout
     for _ in range(2):  # two displays
@@ -120,14 +116,14 @@ def test_watching_ends_at_ctrl_c(run: Path) -> None:
     assert process.wait(PATIENCE) == 0
 
 
-def test_a_run_without_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_log_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(TEACHER)
     assert main(["logs", str(run)]) == 0
     printed = capsys.readouterr()
     assert printed.out == "" and "train.log: not written yet" in printed.err
 
 
-def test_a_training_by_hand_has_its_steps_printed(
+def test_a_training_started_by_hand_has_its_step_log_printed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "train.log").unlink()
@@ -144,19 +140,19 @@ def test_a_run_is_found_by_parts_of_its_name(run: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["alone"], "'alone' fits 2 runs"),
-        (["rm+pfy"], "did you mean runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125/rm+pfi_from"),
-        (["zzz"], "`kd status` lists them"),
+        (["alone"], "'alone' matches 2 runs"),
+        (["rm+pfy"], "Did you mean runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125/rm+pfi_from"),
+        (["zzz"], "`kd status` lists all runs."),
     ],
 )
-def test_a_name_that_is_not_one_run(
-    run: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_name_that_matches_no_run_or_several_is_an_error(
+    run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_run(STUDENT)
     write_run(DISTILLED)
     assert main(["logs", *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
-    assert told in error
+    assert message in error

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_submitit.backends import result_file
-from snakemake_executor_plugin_submitit.ledger import Batch, Entry
+from snakemake_executor_plugin_submitit.ledger import Entry, JobBatch
 from snakemake_executor_plugin_submitit.payload import Payload
-from snakemake_executor_plugin_submitit.request import Request, request_of
+from snakemake_executor_plugin_submitit.request import JobRequest, request_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.slurm import Accounted, Queued, SlurmError
 from snakemake_executor_plugin_submitit.task import Task, entry_of
@@ -67,7 +67,7 @@ class Cluster:
         self.memory: dict[str, Accounted] = {}
         self.logs: dict[str, str] = {}
         self.answers: list[Exception | None] = []
-        self.submitted: list[tuple[list[str], Request, list[str]]] = []
+        self.submitted: list[tuple[list[str], JobRequest, list[str]]] = []
         self.adopted: list[str] = []
         self.cancelled: list[str] = []
         self.silent = ""
@@ -82,7 +82,9 @@ class Cluster:
         self.asked.append(ids)
         return {id: self.memory[id] for id in ids if id in self.memory}
 
-    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+    def submit(
+        self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
+    ) -> None:
         answer = self.answers.pop(0) if self.answers else None
         if answer:
             raise answer

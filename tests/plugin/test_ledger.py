@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from snakemake_executor_plugin_submitit import ledger
-from snakemake_executor_plugin_submitit.ledger import ROOT, Batch, Entry, new_batch
+from snakemake_executor_plugin_submitit.ledger import ROOT, Entry, JobBatch, new_batch
 
 
 def entry(run: str = "one") -> Entry:
     return Entry(f"key-{run}", "digest", "train", {"run": run}, [f"out/{run}"], [f"{run}.log"])
 
 
-def submitted(*runs: str, id: str = "57") -> Batch:
+def submitted(*runs: str, id: str = "57") -> JobBatch:
     batch = new_batch("slurm", [entry(run) for run in runs])
     for index, job in enumerate(batch.jobs):
         job.id, job.log = f"{id}_{index}", f"logs/{id}_{index}_0_log.out"

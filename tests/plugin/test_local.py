@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 from snakemake_executor_plugin_submitit.backends import LocalBackend, NoFreeGpuError
-from snakemake_executor_plugin_submitit.ledger import Batch, Entry, new_batch
+from snakemake_executor_plugin_submitit.ledger import Entry, JobBatch, new_batch
 from snakemake_executor_plugin_submitit.payload import Payload
 from snakemake_executor_plugin_submitit.request import RequestError, request_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
@@ -27,7 +27,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBackend]:
     until(lambda: not backend.queue())
 
 
-def submit(backend: LocalBackend, command: str, gpu: int = 0) -> Batch:
+def submit(backend: LocalBackend, command: str, gpu: int = 0) -> JobBatch:
     entry = Entry("key", "digest", "train", {}, ["out"], [])
     batch = new_batch("local", [entry])
     folder = Path("logs", batch.name).absolute()
@@ -38,7 +38,7 @@ def submit(backend: LocalBackend, command: str, gpu: int = 0) -> Batch:
     return batch
 
 
-def outcome(backend: LocalBackend, batch: Batch) -> str:
+def outcome(backend: LocalBackend, batch: JobBatch) -> str:
     until(lambda: batch.jobs[0].id not in backend.queue())
     found = backend.outcome(batch.jobs[0])
     assert found

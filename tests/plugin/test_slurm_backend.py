@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from snakemake_executor_plugin_submitit.backends import SlurmBackend
-from snakemake_executor_plugin_submitit.ledger import Batch, new_batch
+from snakemake_executor_plugin_submitit.ledger import JobBatch, new_batch
 from snakemake_executor_plugin_submitit.payload import Payload
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.slurm import SlurmError
@@ -43,7 +43,7 @@ def payload(run: str) -> Payload:
     return Payload(f"echo {run} >> ran", str(Path("stop").absolute()), 10)
 
 
-def submit(*runs: str) -> Batch:
+def submit(*runs: str) -> JobBatch:
     tasks = [task(run, gpu=1) for run in runs]
     batch = new_batch("slurm", [each.entry for each in tasks])
     folder = Path("logs", batch.name).absolute()
@@ -52,7 +52,7 @@ def submit(*runs: str) -> Batch:
     return batch
 
 
-def run_job(batch: Batch, id: str) -> None:
+def run_job(batch: JobBatch, id: str) -> None:
     DelayedSubmission.load(Path("logs", batch.name, f"{id}_submitted.pkl")).result()
 
 

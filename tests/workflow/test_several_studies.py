@@ -9,7 +9,8 @@ import yaml
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.monitoring.queue import Asked, Look, targets
+from kd.monitoring.queue import QueueSnapshot
+from kd.monitoring.runs import StatusOptions, select_runs
 from kd.workflow.workflow import Workflow
 from tests.support.tiny import edit, make_project
 from tests.workflow.test_workflow import jobs, snakemake
@@ -109,7 +110,7 @@ def test_a_mistake_is_named(project: Path, values: dict[str, Any], message: str)
 
 def test_status_is_of_all_studies_of_the_workflow(project: Path) -> None:
     edit(project / "configs/default.yaml", study="tiny,other", scale="tiny")
-    found = {target.directory for target in targets(Asked(), Look())}
+    found = {target.directory for target in select_runs(StatusOptions(), QueueSnapshot())}
     assert found == {
         run.directory for run in Workflow.read(asked(study="tiny,other")).runs.values()
     }

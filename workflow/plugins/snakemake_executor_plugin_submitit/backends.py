@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from snakemake_executor_plugin_submitit import slurm, verdict
-from snakemake_executor_plugin_submitit.ledger import Batch, Entry
+from snakemake_executor_plugin_submitit.ledger import Entry, JobBatch
 from snakemake_executor_plugin_submitit.payload import Payload
-from snakemake_executor_plugin_submitit.request import Request, RequestError
+from snakemake_executor_plugin_submitit.request import JobRequest, RequestError
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 FOREVER_MINUTES = 60 * 24 * 365
@@ -37,7 +37,9 @@ class Backend(Protocol):
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
         """Return what is remembered of jobs that are not there any more."""
 
-    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+    def submit(
+        self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
+    ) -> None:
         """Submit a batch, and set each entry's id and log. SlurmError with Slurm's words."""
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
@@ -62,7 +64,9 @@ class SlurmBackend:
     accounted = staticmethod(slurm.accounted)
     cancel = staticmethod(slurm.cancel)
 
-    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+    def submit(
+        self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
+    ) -> None:
         from submitit import AutoExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -128,7 +132,9 @@ class LocalBackend:
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
         return {id: slurm.Accounted(("FAILED",), "", "") for id in ids}
 
-    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+    def submit(
+        self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
+    ) -> None:
         from submitit import LocalExecutor
 
         executor = LocalExecutor(folder)
@@ -184,7 +190,9 @@ class DebugBackend:
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
         return {id: slurm.Accounted(("FAILED",), "", "") for id in ids}
 
-    def submit(self, batch: Batch, folder: Path, request: Request, payloads: list[Payload]) -> None:
+    def submit(
+        self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
+    ) -> None:
         from submitit import DebugExecutor
 
         (entry,), (payload,) = batch.jobs, payloads

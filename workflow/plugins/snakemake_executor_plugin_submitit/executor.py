@@ -116,7 +116,7 @@ class Executor(RemoteExecutor):
                     self._register(task)
             placed = [task for task in self.tasks if task.entry.id and task not in fresh]
         for task, text in failed.items():
-            self._fail(task, verdict.Verdict(verdict.FAILURE, verdict.REJECTED, text))
+            self._fail(task, verdict.JobVerdict(verdict.FAILURE, verdict.REJECTED, text))
         changes = [
             self._judge(task, queue, memory) for task, memory in self._remembered(placed, queue)
         ]
@@ -178,7 +178,7 @@ class Executor(RemoteExecutor):
             self._finish(task)
         return bool(succeeded)
 
-    def _again(self, task: Task, found: verdict.Verdict) -> bool:
+    def _again(self, task: Task, found: verdict.JobVerdict) -> bool:
         """Let a job be submitted again where more memory or another node may help."""
         entry, told = task.entry, f"job {task.entry.id} ({task.name}): {found.text}"
         if found.cause == verdict.MEMORY and entry.attempt <= self.settings.oom_retries:
@@ -194,7 +194,7 @@ class Executor(RemoteExecutor):
         task.doubt_since = None
         return True
 
-    def _fail(self, task: Task, found: verdict.Verdict) -> None:
+    def _fail(self, task: Task, found: verdict.JobVerdict) -> None:
         entry = task.entry
         self._note(self.submitter.conclude, task, found)
         self._drop(task)

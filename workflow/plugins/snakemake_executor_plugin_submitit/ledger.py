@@ -45,7 +45,7 @@ class Entry:
 
 
 @dataclass
-class Batch:
+class JobBatch:
     """The jobs of one submission, with logs in ``folder``; array element i is ``jobs[i]``."""
 
     name: str
@@ -81,18 +81,18 @@ class Batch:
         os.replace(temporary, self.path)
 
 
-def new_batch(cluster: str, jobs: Sequence[Entry], root: Path = ROOT) -> Batch:
+def new_batch(cluster: str, jobs: Sequence[Entry], root: Path = ROOT) -> JobBatch:
     """Return a submission of ``jobs`` under a name of its own, not yet written."""
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    batch = Batch(name, cluster, now.isoformat(timespec="seconds"), list(jobs), root)
+    batch = JobBatch(name, cluster, now.isoformat(timespec="seconds"), list(jobs), root)
     for job in batch.jobs:
         job.batch, job.cluster, job.submitted = batch.name, cluster, batch.submitted
         job.id = job.log = job.verdict = None
     return batch
 
 
-def batches(root: Path = ROOT) -> list[Batch]:
+def batches(root: Path = ROOT) -> list[JobBatch]:
     """Return all submissions on disk, the oldest first; a file that cannot be read is left out."""
     found = []
     for path in sorted(root.glob("*.json")):
@@ -104,7 +104,7 @@ def batches(root: Path = ROOT) -> list[Batch]:
             continue
         folder = content.get("folder", "")
         found.append(
-            Batch(common["batch"], common["cluster"], common["submitted"], jobs, root, folder)
+            JobBatch(common["batch"], common["cluster"], common["submitted"], jobs, root, folder)
         )
     return found
 

@@ -54,7 +54,7 @@ class RequestError(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """The resources of one job. Jobs with equal requests share a job array."""
 
     name: str
@@ -67,7 +67,7 @@ class Request:
     gpu_model: str
     options: tuple[tuple[str, str | bool], ...]
 
-    def with_memory(self, mem_mb: int) -> "Request":
+    def with_memory(self, mem_mb: int) -> "JobRequest":
         return replace(self, mem_mb=mem_mb)
 
     @property
@@ -109,7 +109,7 @@ class Request:
         return {flag: f"{model}{counts[flag]}"}
 
 
-def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> Request:
+def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> JobRequest:
     """Return what a Snakemake job asks for; RequestError on a value that sbatch cannot be given."""
     resources = job.resources
     nodes, tasks = _count(resources, "nodes", 1), _count(resources, "tasks", 1)
@@ -128,7 +128,7 @@ def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> Req
             options[option] = str(value)
     options |= extra_options(settings.extra, "--submitit-extra")
     options |= extra_options(str(resources.get("slurm_extra") or ""), "resource 'slurm_extra'")
-    return Request(
+    return JobRequest(
         name=job.name,
         minutes=_count(resources, "runtime", 60),
         mem_mb=_count(resources, "mem_mb", 4000),

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from snakemake_executor_plugin_submitit import backends, ledger, slurm, verdict
-from snakemake_executor_plugin_submitit.request import Request, RequestError
+from snakemake_executor_plugin_submitit.request import JobRequest, RequestError
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Task
 
@@ -97,7 +97,7 @@ class Submitter:
 
     def _known(
         self, queue: dict[str, slurm.Queued]
-    ) -> dict[str, tuple[ledger.Batch, ledger.Entry]]:
+    ) -> dict[str, tuple[ledger.JobBatch, ledger.Entry]]:
         """Return, by key, the jobs to adopt; forget inherited ones that ended unwatched."""
         commented = {job.comment: job.id for job in queue.values()}
         found = {}
@@ -193,7 +193,7 @@ class Submitter:
         for batch in {id(task.batch): task.batch for task in tasks if task.batch}.values():
             batch.write()
 
-    def conclude(self, task: Task, found: verdict.Verdict) -> None:
+    def conclude(self, task: Task, found: verdict.JobVerdict) -> None:
         """Keep a failure in the ledger until the job is submitted again."""
         id, log = task.entry.id, task.entry.log
         self._forget({task.entry.key})
@@ -209,7 +209,7 @@ class Submitter:
             if len(kept) < len(batch.jobs):
                 self._keep(batch, kept)
 
-    def _keep(self, batch: ledger.Batch, jobs: list[ledger.Entry]) -> None:
+    def _keep(self, batch: ledger.JobBatch, jobs: list[ledger.Entry]) -> None:
         if len(jobs) == len(batch.jobs):
             return
         if not any(job.id for job in batch.jobs):
@@ -219,7 +219,7 @@ class Submitter:
         if not jobs:
             del self.batches[batch.name]
 
-    def _folder(self, batch: ledger.Batch) -> Path:
+    def _folder(self, batch: ledger.JobBatch) -> Path:
         if not batch.folder:
             batch.folder = os.path.join(self.settings.log_folder, batch.jobs[0].rule, batch.name)
         return Path(batch.folder).absolute()
@@ -243,7 +243,7 @@ def _remove_unused(folder: Path) -> None:
 
 def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
     """Yield tasks with equal requests, at most ``size`` at a time."""
-    groups: dict[Request, list[Task]] = {}
+    groups: dict[JobRequest, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task.request, []).append(task)
     for group in groups.values():
@@ -251,7 +251,7 @@ def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
             yield group[start : start + size]
 
 
-def _confirm(batch: ledger.Batch, id: str | None) -> None:
+def _confirm(batch: ledger.JobBatch, id: str | None) -> None:
     """Give the entries of an unconfirmed submission their ids, found by its comment."""
     if id is None or any(entry.id for entry in batch.jobs):
         return

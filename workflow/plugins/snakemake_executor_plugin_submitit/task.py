@@ -9,7 +9,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from snakemake_executor_plugin_submitit import ledger
 from snakemake_executor_plugin_submitit.payload import SPARE, Payload
-from snakemake_executor_plugin_submitit.request import Request
+from snakemake_executor_plugin_submitit.request import JobRequest
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 QUIET = frozenset({"", "None", "Priority", "Resources", "BeginTime"})
@@ -24,10 +24,10 @@ class Task:
     """A job, what it asks for, and its entry in the ledger once it is submitted."""
 
     info: SubmittedJobInfo
-    request: Request
+    request: JobRequest
     command: str
     entry: ledger.Entry
-    batch: ledger.Batch | None = None
+    batch: ledger.JobBatch | None = None
     doubt_since: float | None = None
     pending_since: float | None = None
     told_reason: str = ""

@@ -48,7 +48,7 @@ TAIL_BYTES = 64_000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobVerdict:
     """ACTIVE, DOUBT, SUCCESS or FAILURE, which has a cause and says it in a line."""
 
     state: str
@@ -61,19 +61,19 @@ def judge(
     outcome: tuple[str, str] | None,
     queued: Queued | None,
     accounted: Accounted | None,
-) -> Verdict:
+) -> JobVerdict:
     """Return what became of a job, whose ``outcome`` is ("success" or "error", text) or None."""
     if outcome and outcome[0] == "success":
-        return Verdict(SUCCESS)
+        return JobVerdict(SUCCESS)
     if queued and queued.live:
-        return Verdict(ACTIVE)  # an error it left is that of an earlier start
+        return JobVerdict(ACTIVE)  # an error it left is that of an earlier start
     states: tuple[str, ...] = (queued.state,) if queued else ()
     states += accounted.states if accounted else ()
     node = (queued and queued.node) or (accounted and accounted.node) or "its node"
     cause, text = _cause(states, accounted, entry, node, outcome)
     doubtful = not states or states[0] in DOUBTFUL
     settled = outcome is not None and states and states[0] in ("COMPLETED", "FAILED")
-    return Verdict(DOUBT if doubtful and not settled else FAILURE, cause, text)
+    return JobVerdict(DOUBT if doubtful and not settled else FAILURE, cause, text)
 
 
 def _cause(
