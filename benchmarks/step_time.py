@@ -129,7 +129,7 @@ class _Pair:
     @property
     def methods(self) -> list[str]:
         """Those that apply to the detector, without presets."""
-        presets = self.library.names("methods")
+        presets = self.library.presets
         cells = matrix(self.library)
         return [m for m, row in cells.items() if not row[self.detector] and m not in presets]
 

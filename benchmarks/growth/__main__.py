@@ -127,7 +127,7 @@ def _models(scene: Scene, library: Library, folder: Path) -> dict[str, Any]:
     weights.save(folder / "c.pth", {"state_dict": MODELS.build(dict(classifier)).state_dict()})
     models = {BARE: _built(student)}
     for name, row in matrix(library).items():
-        if row["retinanet"] or name in library.names("methods"):
+        if row["retinanet"] or name in library.presets:
             continue
         terms = resolve(name, {}, "retinanet", library, "benchmark")
         taught = {"teacher": teacher, "checkpoint": str(folder / "teacher.pth")}

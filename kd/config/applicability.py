@@ -44,13 +44,16 @@ def explain(name: str, library: Library) -> str:
     """Return what a method or preset is, its settings with their values, and its detectors."""
     one, two = (settings_of(name, {}, stages, library, WHERE) for stages in (False, True))
     method = methods.get(one["method"])
-    paragraphs = [f"{name}: {inspect.getdoc(method)}"]
+    preset = library.preset(name)
+    paragraphs = [f"{name}: {preset.title} (preset of {preset.method})"] if preset else []
+    paragraphs.append(f"{one['method']}: {inspect.getdoc(method)}")
     paragraphs += [_setting(key, one[key], two[key], method) for key in method.model_fields]
     row = _row(name, library)
     paragraphs.append("detectors: " + ", ".join(each for each in row if not row[each]))
-    named = {each: library.preset(each) for each in library.names("methods")}
-    presets = [each for each, preset in named.items() if preset and preset.method == name]
-    paragraphs += [f"presets: {', '.join(presets)}"] if presets else []
+    presets = {key: value for key, value in library.presets.items() if value.method == name}
+    if presets:
+        paragraphs.append("presets:")
+        paragraphs[-1] += "".join(f"\n  {key}: {value.title}" for key, value in presets.items())
     return "\n\n".join(paragraphs)
 
 

@@ -1,13 +1,15 @@
 """The parts on disk, found by name."""
 
 import re
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kd import methods
 from kd.common.errors import UserError, suggest
 from kd.common.schema import Part, read_yaml
-from kd.config.parts import Backbone, Classifier, Detector, Preset, Scale, Schedule, Study
+from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule, Study
 from kd.config.run import FOLDERS
 from kd.data.entry import Dataset
 
@@ -17,12 +19,28 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 """Pattern of a part's name, which becomes a part of paths, rules and shell commands."""
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A named variant of a method."""
+
+    method: str
+    title: str
+    settings: dict[str, Any]
+    file: Path
+
+
 class Library:
     """Reads ``configs/<folder>/<name>.yaml``, each file and folder once."""
 
     def __init__(self, root: Path = Path("configs")) -> None:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; run from the root of the project")
+        if any((root / "methods").glob("*.yaml")):
+            raise UserError(
+                f"{root}/methods: presets are now read from {root}/presets/<method>.yaml, which has "
+                "those of a method by name, each with 'title' and 'settings'; move them there (see "
+                "docs/adding-a-method.md) and delete the folder"
+            )
         self.root = root
         self._read = cache(self._read_part)
         self._listed = cache(self._list)
@@ -62,10 +80,38 @@ class Library:
         return study
 
     def preset(self, name: str) -> Preset | None:
-        """Return the named variant of a method, or None where there is none."""
-        if name not in self.names("methods"):
-            return None
-        return self._read(Preset, "methods", name, "")
+        """Return the preset of a name, or None if there is none."""
+        return self.presets.get(name)
+
+    @cached_property
+    def presets(self) -> dict[str, Preset]:
+        """The presets of all methods by name, sorted; UserError if two have one name."""
+        presets: dict[str, Preset] = {}
+        for method in self.names("presets"):
+            for name, preset in self._presets_of(method).items():
+                if name in presets:
+                    raise UserError(
+                        f"{preset.file}: preset '{name}' is also in {presets[name].file}; rename it"
+                    )
+                presets[name] = preset
+        return dict(sorted(presets.items()))
+
+    def _presets_of(self, method: str) -> dict[str, Preset]:
+        file = self.root / "presets" / f"{method}.yaml"
+        if method not in methods.names():
+            raise UserError(f"{file}: no method '{method}'; {suggest(method, methods.names())}")
+        entries = read_yaml(file)
+        if not isinstance(entries, dict):
+            raise UserError(f"{file}: must be a block of presets by name")
+        presets = {}
+        for name, settings in entries.items():
+            if not re.fullmatch(r"\w+", str(name)):
+                raise UserError(f"{file}: preset '{name}': use letters, digits and '_' in its name")
+            if name in methods.names():
+                raise UserError(f"{file}: preset '{name}' has the name of a method; rename it")
+            entry = PresetEntry.parse(settings, f"{file}: preset '{name}'")
+            presets[name] = Preset(method, entry.title, entry.settings, file)
+        return presets
 
     def backbone(self, name: str, where: str) -> tuple[Backbone, float]:
         """Return a backbone and its width factor; ``r18-w0.5`` is (r18, 0.5)."""

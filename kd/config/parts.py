@@ -158,11 +158,12 @@ class Scale(Part):
     jobs: Jobs = Jobs()
 
 
-class Preset(Part):
-    """A named variant of a method: ``configs/methods/*.yaml``."""
+class PresetEntry(Part):
+    """An entry of ``configs/presets/<method>.yaml``: a variant of the method, under its name."""
 
-    method: str
+    title: str
     settings: dict[str, Any] = {}
+    """Settings of the method, over its defaults."""
 
 
 class Checkpoint(Part):

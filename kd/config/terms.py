@@ -110,8 +110,8 @@ def _lacking(names: frozenset[str], detector: str, part: Detector) -> str:
 
 
 def known(library: Library) -> list[str]:
-    """Return every name that a study may use: methods, and presets of ``configs/methods``."""
-    return sorted({*methods.names(), *library.names("methods")})
+    """Return every name that a study may use: methods, and presets of ``configs/presets``."""
+    return sorted({*methods.names(), *library.presets})
 
 
 def settings_of(
@@ -120,10 +120,8 @@ def settings_of(
     """Return the checked settings of a method or preset, and its ``method``."""
     preset = library.preset(term)
     if preset:
-        name, file = preset.method, f"{library.root}/methods/{term}.yaml"
-        if name not in methods.names():
-            raise UserError(f"{file}: no method '{name}'; {suggest(name, methods.names())}")
-        methods.get(name).parse(preset.settings, f"{file}: settings")
+        name = preset.method
+        methods.get(name).parse(preset.settings, f"{preset.file}: preset '{term}': settings")
         overrides = {**preset.settings, **overrides}
     elif term in methods.names():
         name = term

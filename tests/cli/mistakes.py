@@ -15,7 +15,7 @@ SCHEDULE = "configs/schedules/tiny.yaml"
 DATASET = "configs/datasets/shapes-tiny.yaml"
 RESNET = "configs/backbones/r18.yaml"
 DETECTOR = "configs/detectors/retinanet.yaml"
-PRESET = "configs/methods/rm_loc.yaml"
+PRESET = "configs/presets/rm.yaml"
 NUMBERS = Path("configs/published/rm_pfi.csv")
 ZEROS = "0" * 64
 TABLE: dict[str, Any] = PARTS["studies/tiny"]["tables"]["pair"]
@@ -315,17 +315,45 @@ IN_OTHER_PARTS = {
         (STUDY, "'rm'", "'retinanet'", "VFNetHead", "RetinaHead, ATSSHead, GFLHead"),
     ),
     "a preset of an unknown method": Case(
-        both(change(PRESET, method="mr"), table(methods=["rm_loc"])),
+        both(lambda: Path(PRESET).rename("configs/presets/mr.yaml"), table(methods=["rm_loc"])),
         PLAN,
-        (PRESET, "'mr'", "'rm'?"),
+        ("configs/presets/mr.yaml", "'mr'", "'rm'?"),
     ),
     "a preset with an unknown setting": Case(
         both(
-            change(PRESET, settings={"wieght": 1}),
+            change(PRESET, rm_loc__settings={"wieght": 1}),
             table(methods=["rm_loc"]),
         ),
         PLAN,
-        (PRESET, "'wieght'", "'weight'?"),
+        (PRESET, "'rm_loc'", "'wieght'", "'weight'?"),
+    ),
+    "a misspelt key of a preset": Case(
+        change(PRESET, rm_loc={"title": "locations", "setings": {}}),
+        PLAN,
+        (PRESET, "'rm_loc'", "'setings'", "'settings'?"),
+    ),
+    "a preset without a title": Case(
+        change(PRESET, rm_loc={"settings": {}}), PLAN, (PRESET, "'rm_loc'", "'title' is missing")
+    ),
+    "a preset with the name of a method": Case(
+        change(PRESET, pfi={"title": "another"}), PLAN, (PRESET, "'pfi'", "name of a method")
+    ),
+    "two presets of one name": Case(
+        change("configs/presets/pfi.yaml", rm_loc={"title": "another"}),
+        PLAN,
+        (PRESET, "'rm_loc'", "configs/presets/pfi.yaml"),
+    ),
+    "a preset whose name joins two": Case(
+        change(PRESET, **{"rm+loc": {"title": "another"}}), PLAN, (PRESET, "'rm+loc'", "letters")
+    ),
+    "a list of presets": Case(content(PRESET, "- rm_loc\n"), PLAN, (PRESET, "presets by name")),
+    "presets in the folder that they had before": Case(
+        both(
+            lambda: Path("configs/methods").mkdir(),
+            content("configs/methods/rm_loc.yaml", "method: rm\n"),
+        ),
+        PLAN,
+        ("configs/methods", "configs/presets", "'title'", "delete the folder"),
     ),
     "a misspelt key of a data set": Case(
         change(DATASET, image_sizes=[1, 1]), PLAN, (DATASET, "'image_sizes'", "'image_size'?")

@@ -28,7 +28,7 @@ def on_one(method: str) -> tuple[str, str]:
 
 
 ON_ONE = [on_one(method) for method in MATRIX]
-PRESETS = LIBRARY.names("methods")
+PRESETS = [*LIBRARY.presets]
 DECLARED = [cell for cell in CELLS if not MATRIX[cell[0]][cell[1]] and cell[0] not in PRESETS]
 DECLARED += [on_one(preset) for preset in PRESETS]
 """Methods on every detector, and their presets on one."""

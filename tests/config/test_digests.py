@@ -92,7 +92,7 @@ HARMLESS = {
     "a table's title": setting(EDITED, tables__pair__title="Another title"),
     "a detector's title": setting("configs/detectors/gfl.yaml", title="Another title"),
     "the scale's title": setting(SCALE, title="Another title"),
-    "an unused preset": setting("configs/methods/rm_class.yaml", settings={"weight": 7.0}),
+    "an unused preset": setting("configs/presets/rm.yaml", rm_class__settings={"weight": 7.0}),
     "another study's rows": setting(STUDY, tables__pair__methods=["soft_labels"]),
     "a published number": replaced("configs/published/rm_pfi.csv", "33.3,51.2,35.6,17", "1,2,3,4"),
     "an unused data set": setting("configs/datasets/coco2017.yaml", classes=["one"]),

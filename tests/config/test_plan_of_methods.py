@@ -168,7 +168,14 @@ def test_methods_explains_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "fkd"]) == 0
     printed = capsys.readouterr().out
     assert "transfer_weight: 0.024; with two stages 0.004" in printed
-    assert "presets: fkd_am, fkd_at" in printed
+    assert "presets:\n  fkd_am: masked features alone\n  fkd_at: attention" in printed
+
+
+def test_methods_explains_a_preset_with_its_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "fkd_am"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("fkd_am: masked features alone (preset of fkd)\n\nfkd: ")
+    assert "transfer_weight: 0" in printed
 
 
 def test_methods_refuses_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from tests.support.paths import CONFIGS, REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "adding-a-method.md").read_text()
 METHOD, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-(ROW,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+ROW, PRESET = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ def test_its_tests_pass(added):
     assert len(found) == 2
     for test in found:
         test()
+
+
+def test_its_preset_is_a_name_that_a_study_may_use(added, study):
+    Path("configs/presets/cwd.yaml").write_text(PRESET)
+    (run,) = [run for run in study(["cwd_soft"]).runs.values() if run.method]
+    assert run.config["model"]["methods"]["cwd_soft"]["temperature"] == 8.0
 
 
 def test_its_row_is_planned_and_trains(added, study):

@@ -101,7 +101,11 @@ HARMLESS = {
     "another detector": ("configs/detectors/gfl.yaml", "reg_max: 16", "reg_max: 8"),
     "another schedule": ("configs/schedules/1x.yaml", "lr: 0.02", "lr: 0.01"),
     "another study": ("configs/studies/bccd.yaml", "rm+pfi", "soft_labels"),
-    "an unused variant": ("configs/methods/rm_loc.yaml", "false", "true"),
+    "an unused variant": (
+        "configs/presets/rm.yaml",
+        "classification: false",
+        "classification: true",
+    ),
     "an unused data set": ("configs/datasets/bccd.yaml", "256, 192", "640, 480"),
 }
 

@@ -206,7 +206,7 @@ def project(tmp_path, monkeypatch):
         return run
 
     library = Library()
-    for name in ("configs/detectors", "configs/backbones", "configs/methods"):
+    for name in ("configs/detectors", "configs/backbones", "configs/presets"):
         (tmp_path / name).symlink_to((library.root / name.rpartition("/")[2]).resolve())
     monkeypatch.chdir(tmp_path)
     return make

@@ -112,7 +112,7 @@ def test_runs_of_two_data_sets_are_refused() -> None:
 
 
 def test_every_method_and_preset_has_a_look_of_its_own() -> None:
-    names = [*methods.names(), *Library().names("methods"), "rm+pfi", "rm+dicod"]
+    names = [*methods.names(), *Library().presets, "rm+pfi", "rm+dicod"]
     looks = {name: look("distilled", name) for name in names}
     assert len(set(looks.values()) | {TEACHER, BASELINE}) == len(names) + 2
     alone = [looks[name] for name in methods.names()]
@@ -124,10 +124,11 @@ def test_every_method_and_preset_has_a_look_of_its_own() -> None:
 
 def test_a_look_depends_on_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new method and a new preset leave the looks of the others."""
-    names = [*methods.names(), *Library().names("methods"), "rm+pfi", "rm+dicod", "mine"]
+    names = [*methods.names(), *Library().presets, "rm+pfi", "rm+dicod", "mine"]
     before = {name: look("distilled", name) for name in names}
     monkeypatch.setattr(methods, "names", lambda: ["aaa", *names])
-    (Path("configs/methods") / "aaa_new.yaml").write_text("method: rm\n", encoding="utf-8")
+    preset = "aaa_new: {title: new}\n"
+    (Path("configs/presets") / "chen.yaml").write_text(preset, encoding="utf-8")
     assert {name: look("distilled", name) for name in names} == before
     assert (before["rm"].colour, before["rm"].marker) == (COLOURS[8], MARKERS[8])
 
