@@ -37,8 +37,8 @@ class Library:
             raise UserError(f"{root}: no such folder; run from the root of the project")
         if any((root / "methods").glob("*.yaml")):
             raise UserError(
-                f"{root}/methods: presets are now read from {root}/presets/<method>.yaml, which has "
-                "those of a method by name, each with 'title' and 'settings'; move them there (see "
+                f"{root}/methods: presets are now read from {root}/presets/<method>.yaml, with "
+                "the presets of a method by name, each with a title and settings; move them (see "
                 "docs/adding-a-method.md) and delete the folder"
             )
         self.root = root

@@ -353,7 +353,7 @@ IN_OTHER_PARTS = {
             content("configs/methods/rm_loc.yaml", "method: rm\n"),
         ),
         PLAN,
-        ("configs/methods", "configs/presets", "'title'", "delete the folder"),
+        ("configs/methods", "configs/presets/<method>.yaml", "delete the folder"),
     ),
     "a misspelt key of a data set": Case(
         change(DATASET, image_sizes=[1, 1]), PLAN, (DATASET, "'image_sizes'", "'image_size'?")
