@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader, Subset
 
-import kd.runtime  # noqa: F401
+import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
 from kd.config.compose import WEIGHTS
@@ -20,6 +20,7 @@ from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
+from kd.models.registration import register
 from kd.records import inputs
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     UserError where the weights were computed from other inputs than the run has now.
     """
     config = read_config(directory)
+    register(config)
     trained = weights.read(directory / WEIGHTS).get("inputs", {})
     depends = inputs.of_prediction(config, trained, directory, Library())
     if config["model"]["type"] == "ObjectClassifier":

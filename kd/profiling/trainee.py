@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import kd.runtime  # noqa: F401
+import kd.models.mmdet_setup  # noqa: F401
 from kd.data.sampling import seed_everything
 from kd.models.weights import load_strictly
 from kd.observers import Progress

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.config.terms import method_of
 from kd.data.sampling import mix

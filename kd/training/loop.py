@@ -23,6 +23,7 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn, tensor, uint8
 
+import kd.models.mmdet_setup  # noqa: F401
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.data.sampling import mix, seed_everything

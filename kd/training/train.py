@@ -16,7 +16,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from torch import distributed
 
-import kd.runtime  # noqa: F401
+import kd.models.mmdet_setup  # noqa: F401
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
@@ -28,6 +28,7 @@ from kd.data.check_report import read_report
 from kd.data.loader import quick
 from kd.models import weights
 from kd.models.optimizers import fastest
+from kd.models.registration import register
 from kd.records import inputs, provenance
 from kd.training import launch, run_lock
 from kd.training.launch import per_process
@@ -143,6 +144,7 @@ def build_runner(
     teacher_cache_mb: int = 0,
 ) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
+    register(config)
     shared = "RANK" in os.environ
     if shared:
         _join()
@@ -303,6 +305,7 @@ def _teachers(config: dict[str, Any]) -> dict[str, Any]:
 
 def _import(config: dict[str, Any], directory: Path) -> None:
     """Check published weights against the architecture and store them as the run's own."""
+    register(config)
     published = config["published_checkpoint"]
     path = fetch(published["source"], published["sha256"])
     weights.check_classes(path, nested.class_names(config["test_dataloader"]["dataset"]))

@@ -11,7 +11,6 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-import kd.runtime  # noqa: F401
 from kd.config.library import Library
 from kd.evaluation.evaluate import coco_results, figures, truth_of
 from kd.evaluation.predict import detections, split_batches

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kd.training.allocator import keep_freed_memory
+from kd.models.allocator import keep_freed_memory
 
 FREED = """
 import ctypes

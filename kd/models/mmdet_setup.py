@@ -1,0 +1,21 @@
+"""Preparation of a process for mmdet: import this module before mmdet and before kd.data.sampling.
+
+It installs the operators that mmcv-lite lacks, keeps seaborn from being imported and hides two
+warnings of mmdet's dependencies. It also makes glibc keep freed memory.
+"""
+
+import sys
+import warnings
+
+from kd.models import allocator, mmcv_ops
+
+allocator.keep_freed_memory()
+mmcv_ops.install()
+if "seaborn" not in sys.modules:  # mmdet works without; it imports pandas and scipy, two seconds
+    sys.modules["seaborn"] = None  # type: ignore[assignment]
+    import mmdet.utils
+    import mmdet.visualization  # noqa: F401
+
+    del sys.modules["seaborn"]
+for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
+    warnings.filterwarnings("ignore", message=f".*{text}.*")
