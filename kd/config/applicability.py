@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+from tabulate import tabulate
+
 from kd import methods
 from kd.config.library import Library
 from kd.config.terms import known, method_of, refusals, resolve, settings_of
@@ -22,11 +24,9 @@ def matrix(library: Library) -> dict[str, dict[str, str]]:
 def describe(library: Library) -> str:
     """Return the matrix as text, and below it what the refused detectors do not offer."""
     cells, detectors = matrix(library), library.names("detectors")
-    width = max(map(len, cells))
-    lines = [f"{'':{width}}  {'  '.join(detectors)}"]
-    for name, row in cells.items():
-        marks = (f"{'-' if row[d] else 'x':^{len(d)}}" for d in detectors)
-        lines.append(f"{name:{width}}  {'  '.join(marks)}".rstrip())
+    marks = [[name, *("-" if row[d] else "x" for d in detectors)] for name, row in cells.items()]
+    align = ["left"] + ["center"] * len(detectors)
+    lines = [tabulate(marks, ["", *detectors], tablefmt="plain", colalign=align)]
     lines.append("\nA method and a detector that does not offer what it reads:\n")
     refused = 0
     for name, row in cells.items():

@@ -5,6 +5,8 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from tabulate import tabulate
+
 from kd.common.durations import duration
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -75,14 +77,11 @@ def _tables(plan: Plan, found: Costs) -> list[str]:
     tables = dict.fromkeys(row.table for row in plan.rows)
     runs = {table: _needed(row for row in plan.rows if row.table == table) for table in tables}
     lines = [_line(name, needed, found) for name, needed in runs.items()]
-    cells = [COLUMNS, *lines, _line("in all", found.items, found)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in cells
-    ]
+    cells = [*lines, _line("in all", found.items, found)]
+    align = ["left"] + ["right"] * (len(COLUMNS) - 1)
+    text = tabulate(cells, COLUMNS, tablefmt="plain", colalign=align, disable_numparse=True)
     shared = "; a run that several tables share counts in each, and once in all"
-    return [*text, f"(spent and to come in {unit}{shared if len(lines) > 1 else ''})"]
+    return [text, f"(spent and to come in {unit}{shared if len(lines) > 1 else ''})"]
 
 
 def _needed(rows: Iterable[Row]) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tabulate import tabulate
+
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import Run
@@ -79,10 +81,9 @@ def describe(plan: Plan, library: Library) -> str:
     """Return the runs of a plan, one line each: images to train on, hours, name."""
     found = costs(plan, library)
     items = found.items.values()
-    lines = []
-    for item in items:
-        images = "images unknown" if item.images is None else f"{item.images:>12,} images"
-        lines.append(f"{images}  {_shown(item)}  {item.name}")
+    cells = [_cells(item) for item in items]
+    align = ("right", "right", "left", "left")
+    lines = [tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)]
     measured = sum(item.spent.hours for item in items if item.spent)
     expected = [item for item in items if not item.spent]
     unknown = sum(item.hours is None for item in expected)
@@ -97,7 +98,11 @@ def describe(plan: Plan, library: Library) -> str:
     )
 
 
-def _shown(item: Item) -> str:
+def _cells(item: Item) -> tuple[str, str, str, str]:
+    """Return the images of a run, its hours, their source, and its name."""
+    images = "images unknown" if item.images is None else f"{item.images:,} images"
     if item.spent:
-        return f"{item.spent.hours:9.2f} h measured"
-    return " " * 13 + "unknown " if item.hours is None else f"{item.hours:9.2f} h estimate"
+        return images, f"{item.spent.hours:.2f} h", "measured", item.name
+    if item.hours is None:
+        return images, "", "unknown", item.name
+    return images, f"{item.hours:.2f} h", "estimate", item.name

@@ -254,7 +254,7 @@ def test_a_plan_prints_estimates_as_such_and_what_was_measured() -> None:
     (took,) = (line for line in lines if teacher.name in line)
     assert " 2.00 h measured " in took
     (estimated,) = (line for line in lines if f"/{STUDENT}/" in line)
-    assert f" {IMAGES * 3 * R18 / 5000 / 3600:.2f} h estimate " in estimated
+    assert f" {IMAGES * 3 * R18 / 5000 / 3600:.2f} h  estimate " in estimated
     assert total.startswith("10 runs; 2.00 h measured; about ")
     demands = Demands(workflow().asked, made.scale, library)
     expected = sum(demands.hours(run) or 0 for run in made.runs.values() if run != teacher)
