@@ -12,8 +12,6 @@ import shutil
 import time
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
@@ -22,6 +20,7 @@ from benchmarks import report
 from kd.common.timing import Spread, in_turn, ratio, spread, synchronise
 from kd.config.compose import detector_model
 from kd.config.library import Library
+from kd.models.build import build_model
 
 
 def main() -> None:
@@ -83,7 +82,7 @@ def teacher(scale_name: str) -> Neck:
     scale = library.scale(scale_name, "benchmark")
     backbone = scale.backbones.get("r50", "r50")
     model = detector_model("retinanet", backbone, 80, "scratch", scale, library, "benchmark")
-    detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    detector = build_model(model)
     detector.init_weights()
     return Neck(detector.requires_grad_(False).eval())
 

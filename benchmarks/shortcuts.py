@@ -13,8 +13,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch import Tensor
@@ -30,6 +28,7 @@ from kd.config.parts import Scale
 from kd.methods import dicod, gid, tadf
 from kd.methods.rm import RankMimicking
 from kd.models import roi_align
+from kd.models.build import build_model
 from kd.observers import Batch, Candidates, observe
 from tests.support import plain_forms
 
@@ -87,7 +86,7 @@ def detector(family: str, backbone: str, device: Any) -> Any:
     config = detector_model(
         family, backbone, CLASSES, "scratch", Scale(title="full"), Library(), "benchmark"
     )
-    built = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+    built = build_model(config)
     return built.to(device).eval().requires_grad_(False)
 
 

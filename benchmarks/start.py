@@ -91,13 +91,12 @@ def _write(part: str) -> Path:
 
 
 def _random_weights(teacher: Any) -> None:
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
     from kd.models import weights
+    from kd.models.build import build_model
 
-    detector = MODELS.build(ConfigDict(teacher.config["model"], _scope_="mmdet"))
+    detector = build_model(teacher.config["model"])
     weights.save(teacher.directory / "weights.pth", {"state_dict": detector.state_dict()})
 
 

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -34,6 +32,7 @@ from kd.config.parts import Scale
 from kd.config.run import Run
 from kd.config.terms import resolve, teachers
 from kd.models import weights
+from kd.models.build import build_model
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Times
 from kd.profiling.trainee import Trainee
@@ -121,7 +120,7 @@ class _Pair:
         torch.manual_seed(1)
         backbone = {k: v for k, v in config.get("backbone", {}).items() if k != "init_cfg"}
         random = config | ({"backbone": backbone} if backbone else {})
-        model = MODELS.build(ConfigDict(random, _scope_="mmdet"))
+        model = build_model(random)
         if backbone:
             model.init_weights()
         weights.save(self.folder / name, {"state_dict": model.state_dict()})

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
@@ -26,6 +24,7 @@ from benchmarks import report
 from benchmarks.report import Line
 from kd.common.timing import ratio, spread, timed
 from kd.config import repeatable
+from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -33,7 +32,8 @@ from kd.config.run import Run
 from kd.data.builtin.shapes import generate
 from kd.data.sampling import build
 from kd.models import weights
-from kd.profiling.trainee import Trainee, bare
+from kd.models.build import build_model
+from kd.profiling.trainee import Trainee
 from kd.training.teacher_cache import Shown, TeacherCache
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}
@@ -87,7 +87,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     config["model"]["checkpoint"] = _random(config["model"]["teacher"], folder)
     images, size = len(build(_reader(config))), config["train_dataloader"]["batch_size"]
     _reader(config)["indices"] = steps * size
-    trainees = {"student": Trainee.build(bare(config))}
+    trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}
     shown = Shown(images, repeatable.forms(config), size)
     cache = TeacherCache({}, shown, MEGABYTES, folder)
@@ -141,7 +141,7 @@ def _reader(config: dict[str, Any]) -> dict[str, Any]:
 def _random(teacher: dict[str, Any], folder: Path) -> str:
     """Save random weights of a teacher; return where."""
     torch.manual_seed(1)
-    model = MODELS.build(ConfigDict(teacher, _scope_="mmdet"))
+    model = build_model(teacher)
     model.init_weights()
     weights.save(folder / WEIGHTS, {"state_dict": model.state_dict()})
     return str(folder / WEIGHTS)

@@ -154,12 +154,12 @@ def model_config() -> Callable[..., dict[str, Any]]:
 def build(quiet_mmdet: None, model_config: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     """Return a tiny detector of random weights, in training mode."""
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
+
+    from kd.models.build import build_model
 
     def detector(family: str = "retinanet", seed: int = 0, **settings: Any) -> Any:
         torch.manual_seed(seed)
-        built = MODELS.build(ConfigDict(model_config(family, **settings), _scope_="mmdet"))
+        built = build_model(model_config(family, **settings))
         built.init_weights()
         return built.train()
 
@@ -357,13 +357,12 @@ def write(name: str, **content: Any) -> None:
 
 def save_random_weights(model: dict[str, Any], directory: Path) -> None:
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
 
     from kd.models import weights
+    from kd.models.build import build_model
 
     torch.manual_seed(123)
-    detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    detector = build_model(model)
     detector.init_weights()
     with torch.no_grad():
         for name, parameter in detector.named_parameters():

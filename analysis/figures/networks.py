@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
@@ -20,10 +18,12 @@ import kd.runtime  # noqa: F401
 from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
+from kd.config.canonical import built_model
 from kd.config.compose import WEIGHTS
 from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.models import weights
+from kd.models.build import build_model
 from kd.observers import Batch
 
 SplitName = Literal["train", "test"]
@@ -48,8 +48,7 @@ class Probe:
         ``frozen``: without gradients of parameters, as for a teacher.
         """
         init_default_scope("mmdet")
-        settings = ConfigDict(copy.deepcopy(read_config(directory)["model"]), _scope_="mmdet")
-        model: nn.Module = MODELS.build(settings)
+        model: nn.Module = build_model(built_model(read_config(directory)))
         detector: nn.Module = getattr(model, "student", model)  # type: ignore[assignment]
         weights.load_strictly(detector, directory / WEIGHTS)
         adapters = weights.read(directory / WEIGHTS).get("adapters")

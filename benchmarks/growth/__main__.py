@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
@@ -34,6 +33,7 @@ from kd.config.library import Library
 from kd.config.terms import resolve, teachers
 from kd.data.sampling import seed_everything
 from kd.models import weights
+from kd.models.build import build_model
 from kd.observers import Progress
 
 KEPT = ["growth-steps.json", "growth-evaluation.json", "growth-workflow.json"]
@@ -120,7 +120,7 @@ def _models(scene: Scene, library: Library, folder: Path) -> dict[str, Any]:
     """Return the bare student and a distiller for each method that applies."""
     student, teacher = (_detector(name, scene, library) for name in (STUDENT, TEACHER))
     torch.manual_seed(1)
-    trained = MODELS.build(ConfigDict(copy.deepcopy(teacher), _scope_="mmdet"))
+    trained = build_model(copy.deepcopy(teacher))
     weights.save(folder / "teacher.pth", {"state_dict": trained.state_dict()})
     classifier = compose_classifier("smoke", "shapes-smoke", 0, library, "benchmark")["model"]
     classifier = {**classifier, "classes": scene.classes}
@@ -151,7 +151,7 @@ def _detector(backbone: str, scene: Scene, library: Library) -> dict[str, Any]:
 
 def _built(config: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(copy.deepcopy(config), _scope_="mmdet"))
+    model = build_model(copy.deepcopy(config))
     model.progress = PAST_WARM_UP
     model.optimiser = torch.optim.SGD(model.parameters(), lr=1e-6)
     return model.train()

@@ -5,6 +5,7 @@ from typing import Any
 
 from kd.common.errors import UserError, suggest
 from kd.config import pipelines
+from kd.config.canonical import composed_detector, composed_form, detector
 from kd.config.library import Library
 from kd.config.parts import Checkpoint, Detector, Scale, Schedule
 from kd.config.run import Run
@@ -45,7 +46,7 @@ def compose(
         terms = fitted(terms, model, size, where)
         distiller = {"type": "Distiller", "student": model, "seed": run.seed}
         model = {**distiller, **_teachers(run), "methods": terms}
-    return {
+    config = {
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
         "model": model,
@@ -58,6 +59,7 @@ def compose(
         **training(schedule),
         "randomness": {"seed": run.seed},
     }
+    return composed_form(config)
 
 
 def fitted(
@@ -96,7 +98,7 @@ def detector_model(
     library: Library,
     where: str,
 ) -> dict[str, Any]:
-    """Return mmdet's model dict of a detector on a backbone."""
+    """Return the model dict of a detector on a backbone, with our classes and its observer."""
     part = library.detector(detector, where)
     body, channels = _backbone(backbone, init, library, where)
     if part.maps is not None:
@@ -115,7 +117,7 @@ def detector_model(
     }
     if part.neck_appends:
         own["neck"]["out_channels"] = channels + model["neck"]["out_channels"]
-    return merge(merge(model, own), _heads(part, own["neck"], classes))
+    return composed_detector(merge(merge(model, own), _heads(part, own["neck"], classes)))
 
 
 def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> None:
@@ -217,7 +219,7 @@ def _teachers(run: Run) -> dict[str, Any]:
 
 def _frozen(config: dict[str, Any]) -> dict[str, Any]:
     """Return a teacher's model without its initial weights: a checkpoint replaces them."""
-    model = dict(config["model"])
+    model = dict(detector(config))
     model["backbone"] = {
         key: value for key, value in model["backbone"].items() if key != "init_cfg"
     }

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.common.results import RESULTS
+from kd.config.canonical import canonical_form, composed_form
 
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """What lies in ``results`` beside the folders of studies."""
@@ -38,13 +39,13 @@ class Composed:
 
     @cached_property
     def digest(self) -> str:
-        """Eight hex digits of the SHA-256 of the composed configuration."""
-        return digest_of(self.config)
+        """Eight hex digits of the SHA-256 of the configuration's canonical form."""
+        return digest_of(canonical_form(self.config))
 
     @cached_property
     def seedless_digest(self) -> str:
         """The digest without any seed: equal for the runs of one setting."""
-        return digest_of(seedless(self.config))
+        return digest_of(seedless(canonical_form(self.config)))
 
     def __eq__(self, other: object) -> bool:
         """Compare name and configuration: parts of equal names may be composed differently."""
@@ -58,11 +59,15 @@ class Composed:
     def write(self) -> None:
         """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
 
-        The directory ends in the configuration's digest, so files that exist are right.
+        The directory ends in the configuration's digest, so files that exist are right. A
+        ``config.json`` of an earlier version, with mmdet's class names, is replaced.
         """
-        if not (self.directory / "config.json").exists():
+        path = self.directory / "config.json"
+        if not path.exists():
             write_json(self.directory / "run.json", self.identity)
-            write_json(self.directory / "config.json", self.config)
+            write_json(path, self.config)
+        elif (config := read_json(path)) != self.config and _same_run(config, self.config):
+            write_json(path, self.config)
 
 
 def study_folder(study: str, scale: str) -> Path:
@@ -198,9 +203,17 @@ def seedless(settings: Any) -> Any:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Return a run's composed configuration; UserError where the directory holds none."""
+    """Return a run's composed configuration; UserError where the directory holds none.
+
+    A configuration that an earlier version wrote is returned as this version composes it.
+    """
     path = directory / "config.json"
     config = read_json(path)
     if not isinstance(config, dict) or "model" not in config:
         raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
-    return config
+    return composed_form(config)
+
+
+def _same_run(config: Any, other: dict[str, Any]) -> bool:
+    """Return True if two configurations differ in class names and observers alone."""
+    return isinstance(config, dict) and canonical_form(config) == canonical_form(other)

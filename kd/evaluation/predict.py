@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
+from kd.config import canonical
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.run import read_config
@@ -48,8 +49,8 @@ def predict(directory: Path, workers: int = 0) -> None:
 
 def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
     """Write the detections of a detector on the test split; return the file."""
-    model = config["model"].get("student", config["model"])
     init_default_scope("mmdet")
+    model = canonical.detector(config)
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
     batches = split_batches(config, workers)
     records: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
-"""Backbones of any width, built only as far as their last map that is handed over.
+"""Backbones of any width, built only up to their last output map.
 
-ResNet, MobileNetV2 and Darknet replace mmdet's under mmdet's names: what mmdet builds beyond the
-last map gets no gradient, which DistributedDataParallel refuses.
+mmdet's backbones build layers after the last output map as well. Those layers get no gradient,
+which DistributedDataParallel refuses.
 """
 
 from typing import Any
@@ -13,27 +13,30 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
-@MODELS.register_module(force=True)
-class ResNet(backbones.ResNet):
-    """mmdet's ResNet without stages that nobody reads."""
+@MODELS.register_module()
+class TruncatedResNet(backbones.ResNet):
+    """mmdet's ResNet without the stages after its last output map."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _drop_unread(self, self.res_layers)
+        _drop_unused(self, self.res_layers)
 
 
-@MODELS.register_module(force=True)
-class MobileNetV2(backbones.MobileNetV2):
-    """mmdet's MobileNetV2 without layers that nobody reads, its last convolution among them."""
+@MODELS.register_module()
+class TruncatedMobileNetV2(backbones.MobileNetV2):
+    """mmdet's MobileNetV2 without the layers after its last output map, as its last convolution."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _drop_unread(self, self.layers)
+        _drop_unused(self, self.layers)
 
 
-@MODELS.register_module(force=True)
-class Darknet(backbones.Darknet):
-    """mmdet's Darknet at any width: maps of 2, 4, 8, 16 and 32 times ``base_channels``."""
+@MODELS.register_module()
+class ScalableDarknet(backbones.Darknet):
+    """mmdet's Darknet at any width, without the stages after its last output map.
+
+    Its maps have 2, 4, 8, 16 and 32 times ``base_channels`` channels.
+    """
 
     def __init__(self, depth: int = 53, base_channels: int = 32, **kwargs: Any) -> None:
         layers, stages = backbones.Darknet.arch_settings[depth]
@@ -43,15 +46,17 @@ class Darknet(backbones.Darknet):
         names = ("conv_cfg", "norm_cfg", "act_cfg")
         style = {name: kwargs[name] for name in names if name in kwargs}
         style = {"norm_cfg": {"type": "BN"}, "act_cfg": LEAKY} | style
+        # mmdet's first convolution has 32 channels whatever arch_settings are.
         self.conv1 = ConvModule(3, base_channels, 3, padding=1, **style)
-        _drop_unread(self, self.cr_blocks)
+        _drop_unused(self, self.cr_blocks)
 
 
 LEAKY = {"type": "LeakyReLU", "negative_slope": 0.1}
+"""Default activation of mmdet's Darknet."""
 
 
-def _drop_unread(backbone: Any, layers: list[str]) -> None:
-    """Remove the layers, named in order, after the last one that is handed over."""
+def _drop_unused(backbone: Any, layers: list[str]) -> None:
+    """Remove the layers, named in order, after the last one whose output is a map."""
     for name in layers[max(backbone.out_indices) + 1 :]:
         delattr(backbone, name)
         layers.remove(name)
@@ -61,9 +66,9 @@ def _drop_unread(backbone: Any, layers: list[str]) -> None:
 class VGG16(BaseModule):
     """VGG-16 (configuration D of the paper) as a list of layers, named as torchvision names them.
 
-    ``out_indices``: which of the ``features`` hand their map over. Convolutions, each followed by
-    its ReLU, are 0, 2; 5, 7; 10, 12, 14; 17, 19, 21; 24, 26, 28, and pools 4, 9, 16, 23, 30; so
-    15, 22, 29 and 30 are conv3_3, conv4_3, conv5_3 and pool5 at strides 4, 8, 16 and 32.
+    ``out_indices``: indices of the ``features`` whose outputs are returned. Convolutions, each
+    followed by its ReLU, are 0, 2; 5, 7; 10, 12, 14; 17, 19, 21; 24, 26, 28, and pools 4, 9, 16,
+    23, 30; so 15, 22, 29 and 30 are conv3_3, conv4_3, conv5_3 and pool5 at strides 4, 8, 16 and 32.
 
     ``fully_convolutional``: SSD's network, whose pool5 keeps the size and is followed by a dilated
     fc6 (31) and fc7 (33, 34 after its ReLU, at stride 16) of 16 times ``base_channels``. Its names
@@ -71,7 +76,7 @@ class VGG16(BaseModule):
     """
 
     beyond_imagenet = ("features.31.", "features.33.")
-    """Layers that no ImageNet weights have."""
+    """Prefixes of the layers that no ImageNet weights have."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""Heads of mmdet in need of a repair.
+"""Patched heads: mmdet's heads with losses of the global batch, and a repaired SSDHead.
 
-mmdet divides some losses by each process's own count, or by none. Those that bear the name of
-mmdet's take its place: they divide by the count's mean over processes, so that averaged gradients
-are those of the joined batch. In one process they compute what mmdet's do, to the bit.
+mmdet divides some losses by each process's own count, or by none. The ``GlobalBatch`` heads divide
+by the count's mean over processes, so that averaged gradients are those of the joined batch. In one
+process they compute bit-identical losses to mmdet's.
 """
 
 from typing import Any
@@ -17,32 +17,33 @@ from torch import Tensor
 from kd.methods.ops.reduction import shared_count
 
 COUNT = 4
-"""Place of the count in what an anchor head's ``get_targets`` returns."""
+"""Index of the count in the tuple that an anchor head's ``get_targets`` returns."""
 
 
 class _SharedCount:
-    """Mixed into an anchor head: the count that its losses are divided by is shared."""
+    """Mixin of an anchor head: its losses are divided by the mean count of all processes."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        found = super().get_targets(*args, **kwargs)  # type: ignore[misc]
-        return (*found[:COUNT], shared_count(found[COUNT]), *found[COUNT + 1 :])
+        targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
+        return (*targets[:COUNT], shared_count(targets[COUNT]), *targets[COUNT + 1 :])
 
 
-@MODELS.register_module(force=True)
-class RetinaHead(_SharedCount, dense_heads.RetinaHead):
-    """mmdet's RetinaHead, dividing by the positives of all processes."""
+@MODELS.register_module()
+class GlobalBatchRetinaHead(_SharedCount, dense_heads.RetinaHead):
+    """mmdet's RetinaHead, dividing by the positive anchors of all processes."""
 
 
-@MODELS.register_module(force=True)
-class RPNHead(_SharedCount, dense_heads.RPNHead):
-    """mmdet's RPNHead, dividing by the samples of all processes."""
+@MODELS.register_module()
+class GlobalBatchRPNHead(_SharedCount, dense_heads.RPNHead):
+    """mmdet's RPNHead, dividing by the sampled anchors of all processes."""
 
 
 @MODELS.register_module()
 class CompleteSSDHead(_SharedCount, dense_heads.SSDHead):
     """mmdet's SSDHead with a ``loss_cls``, which its ``predict`` reads (mmdet 3.3.0) and it lacks.
 
-    The loss itself is a softmax cross-entropy with hard negatives (SSD paper), as in mmdet.
+    The loss itself is a softmax cross-entropy with hard negatives (SSD paper), as in mmdet. It is
+    divided by the positive anchors of all processes.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -50,38 +51,40 @@ class CompleteSSDHead(_SharedCount, dense_heads.SSDHead):
         self.loss_cls = MODELS.build({"type": "CrossEntropyLoss", "use_sigmoid": False})
 
 
-@MODELS.register_module(force=True)
-class GFLHead(dense_heads.GFLHead):
-    """mmdet's GFLHead, whose sum of weights is 1 at least over all processes, not in each.
+@MODELS.register_module()
+class GlobalBatchGFLHead(dense_heads.GFLHead):
+    """mmdet's GFLHead, which clamps the sum of weights to 1 over all processes, not in each.
 
-    The weights are scores, so that early in training the sum of a process is less.
+    The weights are scores. Early in training their sum in one process is less than 1.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._weights: list[Tensor] = []
+        self._weight_sums: list[Tensor] = []
+        """Sum of the weights at each level, of the last loss."""
 
     def loss_by_feat_single(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        found = super().loss_by_feat_single(*args, **kwargs)
-        self._weights.append(found[-1])
-        return found
+        losses = super().loss_by_feat_single(*args, **kwargs)
+        self._weight_sums.append(losses[-1])
+        return losses
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        self._weights.clear()
+        self._weight_sums.clear()
         losses = super().loss_by_feat(*args, **kwargs)
         world = get_world_size()
         if world == 1:
             return losses
-        mean = reduce_mean(sum(self._weights))
+        mean = reduce_mean(sum(self._weight_sums))
+        # mmdet divided by mean.clamp(min=1); the joined batch divides by its own sum, clamped.
         scale = mean.clamp(min=1) / ((mean * world).clamp(min=1) / world)
         terms = ("loss_bbox", "loss_dfl")
         scaled = {name: [scale * level for level in losses[name]] for name in terms}
         return losses | scaled
 
 
-@MODELS.register_module(force=True)
-class Shared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
-    """mmdet's head of RoIs, dividing by the RoIs of all processes."""
+@MODELS.register_module()
+class GlobalBatchShared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
+    """mmdet's Shared2FCBBoxHead, dividing by the sampled RoIs of all processes."""
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         losses = super().loss(*args, **kwargs)
@@ -97,8 +100,8 @@ class Shared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
         return losses
 
 
-@MODELS.register_module(force=True)
-class YOLOV3Head(dense_heads.YOLOV3Head):
+@MODELS.register_module()
+class GlobalBatchYOLOV3Head(dense_heads.YOLOV3Head):
     """mmdet's YOLOV3Head, whose losses are sums over the images of all processes."""
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -106,4 +109,5 @@ class YOLOV3Head(dense_heads.YOLOV3Head):
         world = get_world_size()
         if world == 1:
             return losses
+        # DistributedDataParallel averages gradients over processes: world times that is the sum.
         return {name: [world * level for level in levels] for name, levels in losses.items()}

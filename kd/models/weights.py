@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.common.files import replacing
+from kd.models.build import build_model
 
 LISTED = 5
 
@@ -106,7 +105,7 @@ def check_classes(path: Path, classes: list[str]) -> None:
 
 def load_detector(config: dict[str, Any], checkpoint: str | Path) -> Any:
     """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
-    detector = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+    detector = build_model(config)
     load_strictly(detector, Path(checkpoint))
     return detector.requires_grad_(False).eval()
 

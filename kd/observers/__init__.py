@@ -1,7 +1,8 @@
-"""What a method sees of a detector, computed once and only when it is read.
+"""Observations of a detector: its maps, outputs and label assignment, for methods to read.
 
-A teacher's observation never runs deeper than the methods in the run ask for. A student's holds
-the maps and the label assignment that its own detection loss was computed from.
+An observation computes each value once, when a method reads it. A teacher runs only up to the
+deepest layer that the methods of the run use. A student's observation holds the maps and the label
+assignment that its detection loss was computed from.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ from kd.observers.dense import (
     GridObservation,
     PointObservation,
 )
-from kd.observers.heads import OBSERVABLE, SHARED, TWO_STAGE, observer_of_types, offered
+from kd.observers.heads import OBSERVABLE, SHARED, TWO_STAGE, offered
 from kd.observers.two_stage import ProposalObservation, TwoStageObservation
 
 __all__ = [
@@ -39,19 +40,10 @@ __all__ = [
     "TwoStageObservation",
     "channels_of",
     "observe",
-    "observer_of",
     "offered",
 ]
 
-
-def observer_of(detector: Any) -> str:
-    """Return which key of OBSERVABLE describes a detector."""
-    roi = getattr(detector, "roi_head", None)
-    dense = detector.bbox_head if roi is None else detector.rpn_head
-    return observer_of_types(type(dense).__name__, None if roi is None else type(roi).__name__)
-
-
-_OBSERVERS: dict[str, type[Observation]] = {
+OBSERVERS: dict[str, type[Observation]] = {
     "anchor": DenseObservation,
     "gfl": DistributionObservation,
     "point": PointObservation,
@@ -61,13 +53,12 @@ _OBSERVERS: dict[str, type[Observation]] = {
     "cascade": ProposalObservation,
     "maps": MapsObservation,
 }
+"""Classes of observations by observer, the keys of OBSERVABLE."""
 
 
 def observe(detector: Any, batch: Batch, *, frozen: bool) -> Any:
-    """Return the observation that fits a detector's head."""
-    return observer_class(detector)(detector, batch, frozen=frozen)
+    """Return the observation of a batch by the detector's composed observer.
 
-
-def observer_class(detector: Any) -> type[Observation]:
-    """Return the class of a detector's observations."""
-    return _OBSERVERS[observer_of(detector)]
+    The detector is one of ``kd.models.build.build_model``, which sets its ``observer``.
+    """
+    return OBSERVERS[detector.observer](detector, batch, frozen=frozen)

@@ -74,9 +74,9 @@ class Part:
 
 def part_of(whole: Any, images: slice) -> Any:
     """Return the observation of some images; a student's is cut after its losses were computed."""
-    from kd.observers import observer_class
+    from kd.observers import OBSERVERS
 
-    kind: Any = observer_class(whole.detector)
+    kind: Any = OBSERVERS[whole.detector.observer]
     part = _part_class(kind)(whole, images)
     if isinstance(part, TwoStageObservation) and "candidates" in vars(whole):
         _cut_regions(part, whole, images)

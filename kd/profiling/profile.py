@@ -10,11 +10,12 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.common.timing import spread
+from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
 from kd.config.run import read_config
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
-from kd.profiling.trainee import Trainee, bare
+from kd.profiling.trainee import Trainee
 from kd.records import provenance
 from kd.training.term_scale import ratios
 
@@ -43,7 +44,7 @@ def profile(directory: Path, extent: Extent) -> Profile:
     trainee = Trainee.build(config, trained, extent.workers)
     data = next(trainee.batches())
     taught = "student" in config["model"]
-    student = Trainee.build(bare(config), trained) if taught else None
+    student = Trainee.build(student_alone(config), trained) if taught else None
     found = (
         _beside_bound(student, trainee, data, extent) if student else _alone(trainee, data, extent)
     )

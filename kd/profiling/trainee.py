@@ -75,11 +75,6 @@ class Trainee:
             return self.model(**self.model.data_preprocessor(data, True), mode="loss")
 
 
-def bare(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a distilled run's student alone."""
-    return {**config, "model": config["model"]["student"]}
-
-
 def _forget_pretrained(model: dict[str, Any]) -> None:
     """Leave out weights of ImageNet, which change no time and may have to be fetched."""
     backbone = model.get("student", model).get("backbone", {})

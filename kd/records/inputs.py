@@ -14,6 +14,7 @@ from kd.classifiers.pack import read_facts, remedy
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.common.nested import readers
+from kd.config.canonical import canonical_form
 from kd.config.classifiers import crop_settings
 from kd.config.compose import WEIGHTS, classes_of, split_config
 from kd.config.library import Library
@@ -196,8 +197,9 @@ def _current_weights(directory: Path) -> str | None:
 
 
 def config_digest(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a composed configuration, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a configuration's canonical form, whatever the order of its keys."""
+    text = json.dumps(canonical_form(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_teachers(inputs: Inputs) -> Inputs:

@@ -11,7 +11,7 @@ from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
 from kd.config.library import Library
-from kd.config.run import ClassifierRun, Run
+from kd.config.run import ClassifierRun, Run, read_config
 from kd.resources.flops import WHERE, Training, Work
 
 GPU_STEP = 0.1
@@ -142,7 +142,7 @@ def read_classifier(directory: Path) -> ClassifierRun:
 
 
 def _parts(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    parts, config = (read_json(directory / name) for name in ("run.json", "config.json"))
+    parts, config = read_json(directory / "run.json"), read_config(directory)
     if not isinstance(parts, dict):
         raise UserError(f"{directory / 'run.json'}: not the parts of a run")
     return parts, config

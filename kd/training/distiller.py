@@ -12,6 +12,7 @@ from kd.classifiers.teacher import ClassifierTeacher
 from kd.config.terms import method_of
 from kd.data.sampling import mix
 from kd.methods.base import DETECTION, Losses
+from kd.models.build import build_model
 from kd.models.weights import load_detector
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.training.image_groups import grouped_losses
@@ -40,7 +41,7 @@ class Distiller(BaseModel):
         classifier: dict[str, Any] | None = None,
         classifier_checkpoint: str = "",
     ) -> None:
-        detector = MODELS.build(student)
+        detector = build_model(student)
         super().__init__(data_preprocessor=detector.data_preprocessor)
         self.student = detector
         # The student starts from the weights it would have without a teacher.

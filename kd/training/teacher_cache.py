@@ -26,6 +26,7 @@ from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.common.results import RESULTS
 from kd.config import repeatable
+from kd.config.canonical import canonical_detector
 from kd.config.run import digest_of
 from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
@@ -273,7 +274,7 @@ class TeacherCaching(Hook):
         model, loader = self.config["model"], runner.train_dataloader
         settings = {
             "version": VERSIONS["training"],
-            "teacher": model["teacher"],
+            "teacher": canonical_detector(model["teacher"]),
             "weights_sha256": sha256(Path(model["checkpoint"])),
             "pipelines": repeatable.pipelines(self.config),
             "preprocessor": model["student"]["data_preprocessor"],

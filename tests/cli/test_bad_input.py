@@ -50,14 +50,13 @@ def student() -> Path:
 
 def random_weights(config: dict[str, Any], path: Path) -> None:
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
     from kd.models import weights
+    from kd.models.build import build_model
 
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+    model = build_model(config)
     weights.save(path, {"state_dict": model.state_dict()})
 
 

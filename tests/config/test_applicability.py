@@ -47,9 +47,8 @@ def cell(
 ) -> Callable[[str, str], SimpleNamespace]:
     """Return a distiller of tiny detectors, far enough for any warm-up to be over, and a batch."""
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
 
+    from kd.models.build import build_model
     from kd.observers import Progress
 
     def made(
@@ -71,7 +70,7 @@ def cell(
             **classifier(terms, folder, classes),
         }
         torch.manual_seed(0)
-        model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+        model = build_model(config)
         model.init_weights()
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
         return SimpleNamespace(model=model.train(), student=student, data=images(boxes))

@@ -104,13 +104,13 @@ def test_an_unknown_key_within_a_list_of_blocks_is_refused():
 def test_levels_are_as_large_as_their_strides_say(quiet_mmdet, detector, scale):
     """At every scale: a map of n cells of a stride covers the image, a cell more or less."""
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
+
+    from kd.models.build import build_model
 
     library = Library(CONFIGS)
     part, chosen = library.detector(detector, "test"), library.scale(scale, "test")
     made = detector_model(detector, "r18-w0.125", 8, "scratch", chosen, library, "test")
-    network = MODELS.build(ConfigDict(made, _scope_="mmdet"))
+    network = build_model(made)
     network.eval()
     side = chosen.input_sizes.get(detector, part.input_size) or 128
     divisor = made["data_preprocessor"]["pad_size_divisor"]
@@ -129,15 +129,14 @@ def test_levels_are_as_large_as_their_strides_say(quiet_mmdet, detector, scale):
 @pytest.mark.parametrize("scale", ["smoke", "mini"])
 def test_small_scales_have_heads_of_few_weights(quiet_mmdet, scale):
     """So that a backbone and the rest of its detector are small together."""
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
+    from kd.models.build import build_model
 
     library = Library(CONFIGS)
     for detector in DETECTORS:
         made = detector_model(
             detector, "r18-w0.125", 8, "scratch", library.scale(scale, "test"), library, "test"
         )
-        network = MODELS.build(ConfigDict(made, _scope_="mmdet"))
+        network = build_model(made)
         assert sum(each.numel() for each in network.parameters()) < 5e6
 
 

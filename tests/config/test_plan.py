@@ -233,15 +233,14 @@ def teach_by(source: str, digest: str) -> None:
 def checkpoint() -> Iterator[Path]:
     """Random weights of the teacher, in a file."""
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
 
     import kd.runtime  # noqa: F401
     from kd.models import weights
+    from kd.models.build import build_model
 
     teacher = row_of(planned(), "retinanet", "teacher").runs[0]
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(teacher.config["model"], _scope_="mmdet"))
+    model = build_model(teacher.config["model"])
     path = Path("published.pth")
     weights.save(path, {"state_dict": model.state_dict(), "meta": {"epoch": 12}})
     return path

@@ -5,15 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.data.builtin.shapes import draw
+from kd.models.build import build_model
 from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
@@ -51,7 +50,7 @@ def box_gradients(detector: str, scale: Scale, name: str) -> list[float]:
     """
     torch.manual_seed(0)
     made = detector_model(detector, "r18-w0.125", 8, "scratch", scale, LIBRARY, "test")
-    network = MODELS.build(ConfigDict(made, _scope_="mmdet")).train()
+    network = build_model(made).train()
     entry = LIBRARY.detector(detector, "test")
     side = (
         scale.input_sizes.get(detector, entry.input_size) or LIBRARY.dataset(name, "").image_size[0]

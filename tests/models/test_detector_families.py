@@ -20,7 +20,6 @@ from mmdet.models.losses.focal_loss import (  # noqa: E402
     py_sigmoid_focal_loss,
     sigmoid_focal_loss,
 )
-from mmdet.registry import MODELS  # noqa: E402
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.config import Config, ConfigDict  # noqa: E402
 from mmengine.optim import OptimWrapper  # noqa: E402
@@ -30,6 +29,7 @@ from torchvision.ops import box_iou  # noqa: E402
 from kd.config.compose import detector_model  # noqa: E402
 from kd.config.library import Library  # noqa: E402
 from kd.config.parts import Scale  # noqa: E402
+from kd.models.build import build_model  # noqa: E402
 from tests.conftest import CONFIGS as OURS  # noqa: E402
 
 torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def build(family: str) -> tuple[torch.nn.Module, ConfigDict]:
         head.num_classes = CLASSES
     final = model.test_cfg.get("rcnn", model.test_cfg)
     final.score_thr = 0.0
-    detector = MODELS.build(ConfigDict(model, _scope_="mmdet"))
+    detector = build_model(model)
     detector.init_weights()
     if family == "ssd300":  # mmdet 3.3.0 reads this in predict but SSDHead has none.
         detector.bbox_head.loss_cls = None
@@ -262,7 +262,7 @@ def test_at_full_size_it_is_mmdets_detector(
     published.backbone.init_cfg = None
     library, scale = Library(OURS), Scale(title="as published")
     model = detector_model(detector, COMPOSED[detector], 80, "scratch", scale, library, "tests")
-    ours, theirs = (MODELS.build(ConfigDict(each, _scope_="mmdet")) for each in (model, published))
+    ours, theirs = (build_model(each) for each in (model, published))
     shapes = [{key: each.shape for key, each in net.state_dict().items()} for net in (ours, theirs)]
     assert shapes[0] == shapes[1]
     assert ours.test_cfg == theirs.test_cfg

@@ -8,14 +8,14 @@ import mmdet
 import pytest
 import torch
 import yaml
-from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from torch import nn
 
 from kd.common.errors import UserError
 from kd.config.applicability import matrix
 from kd.config.library import Library
 from kd.config.terms import check_readable, method_of, resolve
+from kd.models.build import build_model
 from kd.observers import observe, observer_of
 from kd.observers.base import Channels, channels_of
 from kd.observers.heads import (
@@ -162,7 +162,7 @@ def published(name: str) -> dict[str, Any]:
 
 def made(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    detector = MODELS.build(ConfigDict(published(name), _scope_="mmdet"))
+    detector = build_model(published(name))
     detector.init_weights()
     return detector.train()
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from kd.config.canonical import student_alone
 from kd.config.library import Library
 from kd.config.terms import resolve
 from kd.profiling import clock, measure, memory
 from kd.profiling.clock import Clock
 from kd.profiling.measure import Memory, Times, by_part, replay_of, replayed
 from kd.profiling.parts import in_order, teachers_of
-from kd.profiling.trainee import Trainee, bare
+from kd.profiling.trainee import Trainee
 from tests.config.test_applicability import classifier
 
 MEGABYTE = 2**20
@@ -49,7 +50,7 @@ def trainee(study: Callable[..., Any]) -> Callable[..., Trainee]:
 
     def built(method: str, alone: bool = False, **options: Any) -> Trainee:
         config = list(study([method], **options).runs.values())[-1].config
-        return Trainee.build(bare(config) if alone else config)
+        return Trainee.build(student_alone(config) if alone else config)
 
     return built
 

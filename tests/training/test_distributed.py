@@ -146,19 +146,18 @@ def share(rank: int, jobs: dict[str, dict[str, Any]], data: dict[str, Any], fold
 def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each parameter's gradient, of a job with methods what their terms add to it."""
     import torch
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
     from mmengine.logging import MMLogger
     from torch.nn.parallel import DistributedDataParallel
 
     from kd.data.sampling import seed_everything
+    from kd.models.build import build_model
     from kd.observers import Progress
 
     MMLogger.get_instance("distributed", log_level="ERROR")
     found = {}
     for method, config in jobs.items():
         torch.manual_seed(0)
-        model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+        model = build_model(config)
         model.init_weights()
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
         model.train()

@@ -138,8 +138,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
     method: str, detector: str, folder: Path, quiet_mmdet: None, model_config: Any, images: Any
 ) -> None:
-    from mmdet.registry import MODELS
-    from mmengine.config import ConfigDict
+
+    from kd.models.build import build_model
 
     teacher, student = model_config(detector, backbone="r18-w0.25"), model_config(detector)
     for config in (teacher, student):
@@ -160,7 +160,7 @@ def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
         **classifier(terms, folder),
     }
     torch.manual_seed(0)
-    model = MODELS.build(ConfigDict(config, _scope_="mmdet"))
+    model = build_model(config)
     model.init_weights()
     model.student.eval()
     pairs = images((3, 0), seed=0), images((1, 2), seed=1)
