@@ -127,9 +127,9 @@ IN_A_RUN = {
     ),
     "a study's file for a run": Case(nothing, f"train {STUDY}", (f"{STUDY}/config.json",)),
     "a head that does not exist": Case(
-        lambda: misspell("RetinaHead"),
+        lambda: misspell("GlobalBatchRetinaHead"),
         "train run",
-        (CONFIG, "no model type 'RetinaHeadz' in mmdet"),
+        (CONFIG, "no model type 'GlobalBatchRetinaHeadz' in mmdet"),
     ),
     "training without the data": Case(student, "train run", ("annotations/train.json",)),
     "an image that is missing": Case(

@@ -13,10 +13,11 @@ from torch import nn
 
 from kd.common.errors import UserError
 from kd.config.applicability import matrix
+from kd.config.canonical import composed_detector
 from kd.config.library import Library
 from kd.config.terms import check_readable, method_of, resolve
 from kd.models.build import build_model
-from kd.observers import observe, observer_of
+from kd.observers import observe
 from kd.observers.base import Channels, channels_of
 from kd.observers.heads import (
     DENSE_HEADS,
@@ -119,21 +120,33 @@ def test_what_a_head_offers_can_be_recorded(build: Any, batch: Any, family: str)
 
 
 @pytest.mark.parametrize("name", Library(CONFIGS).names("detectors"))
-def test_the_planner_and_a_training_see_the_same_observer(
-    build: Any, model_config: Any, name: str
+def test_a_detector_has_the_observer_that_the_planner_reads_from_its_file(
+    build: Any, name: str
 ) -> None:
-    assert observer_of(build(name)) == observer_of_model(model_config(name)) != "maps"
+    model = Library(CONFIGS).detector(name, "test").model
+    assert build(name).observer == observer_of_model(model) != "maps"
 
 
-def test_a_head_that_derives_from_a_known_one_is_not_taken_for_it(
-    build: Any, model_config: Any
+@pytest.mark.parametrize(
+    ("family", "observer", "heads"),
+    [
+        ("retinanet", "point", "GlobalBatchRetinaHead is 'anchor'"),
+        ("fcos", "maps", "FCOSHead is 'point'"),
+        ("faster_rcnn", "cascade", "GlobalBatchRPNHead and StandardRoIHead is 'two_stage'"),
+    ],
+)
+def test_a_detector_is_not_built_with_the_observer_of_another_head(
+    quiet_mmdet: None, model_config: Any, family: str, observer: str, heads: str
 ) -> None:
-    detector = build("retinanet")
-    kind = type(detector.bbox_head)
-    detector.bbox_head.__class__ = type("OtherHead", (kind,), {})
-    assert observer_of(detector) == "maps"
-    model = model_config("retinanet")
-    model["bbox_head"]["type"] = "OtherHead"
+    with pytest.raises(UserError) as error:
+        build_model(model_config(family) | {"observer": observer})
+    assert f"key 'observer' of the model is '{observer}', but the observer of {heads}" in str(
+        error.value
+    )
+
+
+def test_a_head_that_derives_from_a_known_one_is_not_taken_for_it() -> None:
+    model = {"backbone": {}, "bbox_head": {"type": "VFNetHead"}}
     assert observer_of_model(model) == "maps"
     assert observer_of_model(model | {"bbox_head": {"type": "mmdet.RetinaHead"}}) == "anchor"
 
@@ -162,7 +175,7 @@ def published(name: str) -> dict[str, Any]:
 
 def made(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    detector = build_model(published(name))
+    detector = build_model(composed_detector(published(name)))
     detector.init_weights()
     return detector.train()
 
