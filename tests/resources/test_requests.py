@@ -252,7 +252,7 @@ def test_a_plan_prints_estimates_as_such_and_what_was_measured() -> None:
     *lines, total = describe(made, library).splitlines()
     assert [line.split()[-1] for line in lines] == list(made.runs)
     (took,) = (line for line in lines if teacher.name in line)
-    assert " 2.00 h measured " in took
+    assert " 2.00 h  measured " in took
     (estimated,) = (line for line in lines if f"/{STUDENT}/" in line)
     assert f" {IMAGES * 3 * R18 / 5000 / 3600:.2f} h  estimate " in estimated
     assert total.startswith("10 runs; 2.00 h measured; about ")
