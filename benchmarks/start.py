@@ -61,7 +61,7 @@ def project() -> Iterator[list[tuple[str, Path]]]:
 
     The teacher has random weights.
     """
-    from kd.cli.commands import main as kd
+    from kd.cli.main import main as kd
 
     kd(["data", "shapes-smoke"])
     with tempfile.TemporaryDirectory() as name:
@@ -150,7 +150,7 @@ def inside(run: str) -> None:
     """Do what ``python -m kd train RUN`` does, up to the first step; print seconds by part."""
     ledger = Ledger(float(os.environ["STARTED"]), "Python")
     with ledger.of("the command line"):
-        from kd.cli import commands as command
+        from kd.cli import main as command
     with ledger.of("yapf"):
         from kd.common import yapf_cache
 

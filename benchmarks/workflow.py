@@ -42,7 +42,7 @@ GROWING, GROWTH = "rm_pfi", (1, 2, 4, 8, 16)
 """A study, and with how many seeds its dry run is timed."""
 ENTRANCE = {
     "snakemake": "from snakemake.cli import main; main(sys.argv[1:])",
-    "kd": "from kd.cli.commands import main; sys.exit(main(sys.argv[1:]))",
+    "kd": "from kd.cli.main import main; sys.exit(main(sys.argv[1:]))",
 }
 LAST = """
 import atexit, sys

@@ -2,7 +2,7 @@
 
 import sys
 
-from kd.cli.commands import main
+from kd.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

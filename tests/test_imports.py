@@ -16,7 +16,7 @@ REPORT = f"""
 import atexit, sys
 atexit.register(lambda: print("HEAVY", *(name for name in {HEAVY} if name in sys.modules)))
 """
-COMMAND_LINE = "from kd.cli.commands import main; sys.exit(main(sys.argv[1:]))"
+COMMAND_LINE = "from kd.cli.main import main; sys.exit(main(sys.argv[1:]))"
 SNAKEMAKE = "from snakemake.cli import main; main(sys.argv[1:])"
 STUDY = ["tiny", "--scale", "tiny"]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from kd.classifiers import cutting
 from kd.classifiers.cutting import build, choose, window
 from kd.classifiers.pack import Pack
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.config.classifiers import crop_settings
 from kd.config.library import Library

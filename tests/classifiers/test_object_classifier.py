@@ -16,7 +16,7 @@ from torch import nn
 import kd.runtime  # noqa: F401
 from kd.classifiers.evaluation import PREDICTIONS, accuracy
 from kd.classifiers.model import focal_loss, load_imagenet
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.config.classifiers import compose_classifier
 from kd.config.library import Library

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from kd.cli.commands import main
+from kd.cli.main import main
 
 rename, held = os.replace, sys.argv.pop(1)
 

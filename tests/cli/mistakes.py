@@ -78,8 +78,8 @@ def published(column: str, value: str | None) -> Callable[[], None]:
 
 
 ON_THE_COMMAND_LINE = {
-    "no step": Case(nothing, "", ("STEP", "kd --help")),
-    "an unknown step": Case(nothing, "plam tiny", ("'plam'", "plan")),
+    "no command": Case(nothing, "", ("COMMAND", "kd --help")),
+    "an unknown command": Case(nothing, "plam tiny", ("'plam'", "plan")),
     "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
     "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
     **{

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.workflow.workflow import Workflow

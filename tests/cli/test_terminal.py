@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli import data
+from kd.cli.main import main
 from kd.cli.terminal import log_to_terminal
 
 
@@ -62,10 +63,8 @@ def test_a_message_to_a_closed_reader_raises_broken_pipe() -> None:
 def test_the_command_line_prints_the_messages_of_the_library(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kd.cli.commands
-
     logger = logging.getLogger("kd.room")
-    monkeypatch.setitem(kd.cli.commands.STEPS, "data", lambda options: logger.info("generated"))
+    monkeypatch.setattr(data, "generate_data", lambda options: logger.info("generated"))
     assert main(["data", "shapes"]) == 0
     assert main(["data", "shapes"]) == 0
     assert capsys.readouterr().out == "generated\n" * 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.commands import UNREAD
+from kd.cli.main import UNREAD
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 

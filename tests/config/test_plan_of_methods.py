@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.tables.write import specification
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan

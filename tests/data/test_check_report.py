@@ -41,7 +41,7 @@ def test_every_reader_of_a_report_survives_another_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     from analysis.report.overview import split_sizes
-    from kd.cli.commands import main
+    from kd.cli.main import main
     from tests.support.tiny import make_project
 
     monkeypatch.chdir(make_project(tmp_path))

@@ -9,7 +9,7 @@ from PIL import Image
 from analysis import figures
 from analysis.figures import planning
 from docs.build import gallery
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from tests.analysis.fakes import write_metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from tests.monitoring.projects import TINY
 from tests.support.tiny import make_project
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.monitoring.failures import record_failures
 from tests.monitoring.projects import (
     RECORD,

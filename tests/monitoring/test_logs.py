@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from tests.support.processes import PATIENCE
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, kd, write_run
 

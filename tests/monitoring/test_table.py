@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.queue import QueueSnapshot

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.config.run import Run
 from tests.conftest import save_random_weights
 

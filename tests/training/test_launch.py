@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.training.launch import FAILURE, forget_failures
 from tests.support.processes import until
 from tests.support.tiny import STUDENT, copy_run, kd, make_project, write_run

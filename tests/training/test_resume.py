@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import kd.runtime
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.train import train

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import kd.training.validation
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.evaluation.metrics import Metrics
 from kd.models import weights
 from kd.training.launch import StopRequested

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.commands import main
+from kd.cli.main import main
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import edit, make_project
 

@@ -9,7 +9,7 @@ from PIL import Image
 from analysis import figures
 from analysis.plotting.style import STYLE
 from analysis.tables.comparability import OTHER_DATA
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.files import write_json
 from tests.analysis.fakes import write_metrics, write_run
 from tests.support.tiny import make_project

@@ -13,7 +13,7 @@ from analysis.report.page import Request
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
 from analysis.tables.rows import to_csv
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
 from tests.analysis.report.conftest import (

@@ -8,7 +8,7 @@ import pytest
 from analysis.matching import outcomes
 from analysis.matching.outcomes import read_arrays
 from analysis.statistics.resampled import FIGURES, gain_interval
-from kd.cli.commands import main
+from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.config.compose import split_config

@@ -1,0 +1,39 @@
+"""Commands that prepare data: ``data``, ``check`` and ``crops``."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from kd.common.errors import UserError
+from kd.config.library import Library
+
+
+def generate_data(options: Namespace) -> None:
+    """Generate a built-in data set unless it is complete."""
+    from kd.data.builtin.shapes import generate
+
+    dataset = Library().dataset(options.dataset, "kd data")
+    if dataset.generate is None:
+        raise UserError(f"configs/datasets/{options.dataset}.yaml: not a generated data set")
+    generate(dataset.generate, Path(dataset.root))
+
+
+def check_data(options: Namespace) -> int:
+    """Check a data set, print the report, and return 1 if the data set has errors."""
+    from kd.common.files import write_json
+    from kd.data.check import check
+
+    report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
+    print(report.describe())
+    if report.errors:
+        return 1
+    if options.report:
+        write_json(options.report, report.to_json())
+    return 0
+
+
+def cut_crops(options: Namespace) -> None:
+    """Cut out the objects that a classifier is trained on."""
+    from kd.classifiers.cutting import build, describe
+    from kd.config.run import Crops
+
+    print(describe(build(Crops.read(options.crops), Library(), options.threads)))

@@ -1,0 +1,74 @@
+"""Entry point of the command line: exit statuses and errors of all commands."""
+
+import io
+import os
+import select
+import signal
+import sys
+
+from kd.cli.parser import build_parser
+from kd.cli.terminal import log_to_terminal
+from kd.common.errors import UserError
+from kd.training import launch
+
+UNREAD = 128 + signal.SIGPIPE
+"""Exit status if the reader of the output has closed it, equal to that of a death by SIGPIPE."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    The statuses are 0 for success, 1 for bad data, 2 for a mistake in the input, 75 for a training
+    that stopped on request, 130 for Ctrl-C, and 141 if the reader of the output has closed it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # the locale may lack a character
+    log_to_terminal()
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        if _is_stdout_closed():
+            return UNREAD
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run one command and return its exit status; let a BrokenPipeError pass."""
+    try:
+        options = build_parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else arguments
+        return options.run_command(options) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # an absent or unreadable file, a full disk
+        from kd.records.provenance import reason
+
+        print(f"error: {reason(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if not launch.launched():
+            print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _is_stdout_closed() -> bool:
+    """Return True if the reader of stdout has closed it, as ``head`` does.
+
+    The rest of the output then goes to the null device, because Python would report a failed flush
+    at exit.
+    """
+    stdout = sys.stdout.fileno()
+    polled = select.poll()
+    polled.register(stdout, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in polled.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True

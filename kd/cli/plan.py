@@ -1,0 +1,66 @@
+"""Commands that compose runs: ``plan``, ``compose`` and ``classifier``."""
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from kd.common.errors import UserError
+from kd.config.library import Library
+
+if TYPE_CHECKING:
+    from kd.config.plan import Plan
+
+
+def plan_of(options: Namespace) -> "Plan":
+    """Return the plan of the study that a command line names."""
+    from kd.config.plan import plan
+
+    return plan(options.study, options.scale, Library(), options.seeds, options.tables)
+
+
+def print_plan(options: Namespace) -> None:
+    """Print the runs of a study or their budget, and the gains that its seeds can detect."""
+    from analysis.statistics import power
+    from kd.workflow import budget, cost
+
+    if options.gpus and not options.budget:
+        raise UserError("--gpus applies to a budget only; add --budget")
+    plan, library = plan_of(options), Library()
+    if options.budget:
+        print(budget.describe(plan, library, options.gpus))
+    else:
+        print(cost.describe(plan, library))
+    print(power.describe(plan))
+
+
+def compose_runs(options: Namespace) -> None:
+    """Print the configurations of a study's runs, or write them to the directories of the runs."""
+    plan = plan_of(options)
+    runs_by_name = {**plan.classifiers, **plan.runs}
+    runs = [run for name, run in runs_by_name.items() if options.run in name]
+    if not runs:
+        raise UserError(
+            f"no run of the study contains '{options.run}'; see `kd plan {options.study}`"
+        )
+    for run in runs:
+        if options.write:
+            run.write()
+            print(run.directory)
+        else:
+            print(json.dumps({"run": run.name, **run.config}, indent=2))
+
+
+def compose_classifier(options: Namespace) -> None:
+    """Write the configuration of a classifier's run and print the directory."""
+    from kd.config.classifiers import classifier_run
+    from kd.config.stand_ins import stand_in
+
+    library, where = Library(), "kd classifier"
+    scale = library.scale(options.scale, "--scale")
+    library.classifier(options.classifier, where)
+    library.dataset(options.dataset, where)
+    name = stand_in("classifiers", options.classifier, scale, options.scale, where)
+    dataset = stand_in("datasets", options.dataset, scale, options.scale, where)
+    run = classifier_run(name, options.scale, dataset, options.seed, library, where)
+    run.write()
+    print(run.directory)

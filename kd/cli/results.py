@@ -1,0 +1,25 @@
+"""Commands that write the results of a study: ``table`` and ``report``."""
+
+from argparse import Namespace
+
+from kd.cli.plan import plan_of
+from kd.config.library import Library
+
+
+def write_tables(options: Namespace) -> None:
+    """Write and print a study's tables from the results that exist."""
+    from analysis.tables.write import publish
+
+    print(publish(plan_of(options), options.study, options.scale))
+
+
+def write_report(options: Namespace) -> None:
+    """Write a study's page from the results that exist, once or every few seconds."""
+    from analysis.report.page import Request, watch, write
+
+    request = Request(options.study, options.scale, options.seeds, options.tables)
+    plan = plan_of(options)
+    if options.watch:
+        watch(request, plan, Library(), options.watch)
+    else:
+        print(write(request, plan, Library()))
