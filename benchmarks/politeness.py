@@ -116,7 +116,7 @@ def _table(
     in_jobs = Counter(line.split()[0] for line in calls if line.endswith("job"))
     arrays = {id.partition("_")[0] for id in eye.ids if "_" in id}
     hours = seconds / 3600
-    (line,) = flow.lines("jobs submitted; calls in")
+    (line,) = flow.lines("Slurm calls in")
     itself = {name: int(count) for name, count in ITSELF.findall(line)}
     outside = {name: n - in_jobs[name] for name, n in counted.items() if n > in_jobs[name]}
     lines = [

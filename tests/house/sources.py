@@ -47,7 +47,8 @@ def names(path: Path) -> Iterator[Place]:
 def docstrings(path: Path) -> Iterator[Place]:
     """Yield the docstrings of a file's module, classes, functions and attributes."""
     for node in ast.walk(tree(path)):
-        for statement in getattr(node, "body", None) or []:
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:  # a lambda's body is no list
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
                 value = statement.value.value
                 if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""A folder of one's own, no surrounding job, and a cluster that needs no Slurm."""
+"""An empty working folder, no surrounding job, and a fake cluster."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from tests.plugin.jobs import Cluster
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder of one's own, outside any job."""
+    """Work in an empty folder, without the variables of a surrounding job."""
     for name in list(os.environ):
         if name.startswith(("SLURM_", "SUBMITIT_", "SNAKEMAKE_")):
             monkeypatch.delenv(name)
@@ -26,18 +26,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """Return the cluster that a submitter or executor made in this test submits to."""
-    made = Cluster()
-    monkeypatch.setattr(backends, "choose", lambda settings: made)
-    return made
+    """Return the fake cluster that submitters and executors of a test submit to."""
+    fake = Cluster()
+    monkeypatch.setattr(backends, "choose", lambda settings: fake)
+    return fake
 
 
 @pytest.fixture
 def submitter(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Callable[..., Submitter]:
-    """Return what a new Snakemake process submits with; its words are in ``caplog``."""
+    """Return a function that creates the submitter of a new Snakemake process."""
     caplog.set_level(logging.INFO)
 
-    def started(**settings: Any) -> Submitter:
+    def new_submitter(**settings: Any) -> Submitter:
         return Submitter(ExecutorSettings(**settings), logging.getLogger("plugin"))
 
-    return started
+    return new_submitter

@@ -1,4 +1,4 @@
-"""Jobs as Snakemake hands them over, and a cluster that is a dict."""
+"""Fake Snakemake jobs and a fake cluster."""
 
 import pickle
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 
 class Job:
-    """A job of Snakemake, with what the plugin reads of one."""
+    """A Snakemake job with the attributes that the plugin reads."""
 
     def __init__(
         self, rule: str = "train", threads: int = 1, command: str = "true", **resources: Any
@@ -36,42 +36,42 @@ class Job:
         self.registered.append(external_jobid)
 
 
-def job(run: str = "one", **more: Any) -> Job:
-    """Return a job that makes ``out/<run>``."""
-    made = Job(**more)
-    made.wildcards_dict = {"run": run}
-    made.output, made.log = [f"out/{run}"], [f"logs/{run}.log"]
-    return made
+def job(run: str = "one", **options: Any) -> Job:
+    """Return a job that creates ``out/<run>``."""
+    new_job = Job(**options)
+    new_job.wildcards_dict = {"run": run}
+    new_job.output, new_job.log = [f"out/{run}"], [f"logs/{run}.log"]
+    return new_job
 
 
-def task(run: str = "one", **more: Any) -> Task:
-    """Return a job as the executor takes it over."""
-    made = job(run, **more)
-    request = request_of(made, ExecutorSettings())
-    return Task(SubmittedJobInfo(made), request, "true", entry_of(made, request.mem_mb))
+def task(run: str = "one", **options: Any) -> Task:
+    """Return the executor's task for a job."""
+    new_job = job(run, **options)
+    request = request_of(new_job, ExecutorSettings())
+    return Task(SubmittedJobInfo(new_job), request, "true", entry_of(new_job, request.mem_mb))
 
 
 def queued(id: str, state: str = "RUNNING", comment: str = "", reason: str = "") -> Queued:
-    """Return a line of squeue."""
+    """Return a job as ``squeue`` shows it."""
     return Queued(id, state, reason, "lab1", comment)
 
 
 class Cluster:
-    """A queue in a dict; ``answers`` are what sbatch says to the next submissions, if anything."""
+    """A cluster whose queue is a dict; ``answers`` are sbatch's errors for the next submissions."""
 
     name = "slurm"
 
     def __init__(self, batch_limit: int = 100) -> None:
         self.batch_limit = batch_limit
         self.jobs: dict[str, Queued] = {}
-        self.memory: dict[str, Accounted] = {}
+        self.accounts: dict[str, Accounted] = {}
         self.logs: dict[str, str] = {}
         self.answers: list[Exception | None] = []
         self.submitted: list[tuple[list[str], JobRequest, list[str]]] = []
         self.adopted: list[str] = []
         self.cancelled: list[str] = []
         self.silent = ""
-        self.asked: list[Sequence[str]] = []
+        self.accounting_queries: list[Sequence[str]] = []
 
     def queue(self) -> dict[str, Queued]:
         if self.silent:
@@ -79,8 +79,8 @@ class Cluster:
         return dict(self.jobs)
 
     def accounted(self, ids: Sequence[str]) -> dict[str, Accounted]:
-        self.asked.append(ids)
-        return {id: self.memory[id] for id in ids if id in self.memory}
+        self.accounting_queries.append(ids)
+        return {id: self.accounts[id] for id in ids if id in self.accounts}
 
     def submit(
         self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
@@ -94,19 +94,19 @@ class Cluster:
         self.submitted.append((ids, request, [payload.command for payload in payloads]))
 
     def accept(self, comment: str, jobs: int = 1) -> list[str]:
-        """Put jobs into the queue, and return their ids."""
+        """Add jobs to the queue and return their ids."""
         number = str(57 + len(self.jobs))
         ids = [number] if jobs == 1 else [f"{number}_{index}" for index in range(jobs)]
         self.jobs |= {id: queued(id, comment=comment) for id in ids}
         return ids
 
-    def end(self, id: str, state: str, *result: str, memory: Accounted | None = None) -> None:
-        """Set a job's state; it may leave a result, and be remembered by accounting."""
+    def end(self, id: str, state: str, *result: str, record: Accounted | None = None) -> None:
+        """Set a job's state, its result file and its accounting record."""
         self.jobs[id] = queued(id, state, self.jobs[id].comment)
         if result:
             result_file(self.logs[id]).write_bytes(pickle.dumps(result))
-        if memory:
-            self.memory[id] = memory
+        if record:
+            self.accounts[id] = record
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
         self.adopted.append(str(entry.id))

@@ -1,4 +1,4 @@
-"""The executor between Snakemake and a cluster: each job is reported once, whatever happens."""
+"""The executor reports the end of each job to Snakemake exactly once."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ LOST = Accounted(("NODE_FAIL",), "0:0", "lab1")
 
 
 class Steps(Executor):
-    """An executor that looks at the queue when it is told to, and notes what it reports."""
+    """An executor that queries the queue on request and records its reports."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         self.done: list[str] = []
@@ -29,7 +29,7 @@ class Steps(Executor):
         super().__init__(workflow, logger)
 
     def _wait_thread(self) -> None:
-        """Leave all looks to the test."""
+        """Do nothing; the test queries the queue."""
 
     def format_job_exec(self, job: Any) -> str:
         return str(job.shellcmd)
@@ -40,7 +40,7 @@ class Steps(Executor):
     def report_job_success(self, job_info: SubmittedJobInfo) -> None:
         self.done.append(self.run(job_info))
 
-    def report_job_error(self, job_info: SubmittedJobInfo, msg: str = "", **more: Any) -> None:
+    def report_job_error(self, job_info: SubmittedJobInfo, msg: str = "", **options: Any) -> None:
         self.failed[self.run(job_info)] = msg
 
     @staticmethod
@@ -48,20 +48,20 @@ class Steps(Executor):
         return str(info.job.wildcards_dict["run"])
 
     def look(self, times: int = 1) -> list[str]:
-        """Look at the queue; return the runs that are still active."""
+        """Query the queue; return the runs that are still active."""
 
-        async def still() -> list[SubmittedJobInfo]:
+        async def active() -> list[SubmittedJobInfo]:
             return [info async for info in self.check_active_jobs(self.active)]
 
         for _ in range(times):
-            self.active = asyncio.run(still())
+            self.active = asyncio.run(active())
         return [self.run(info) for info in self.active]
 
-    def start(self, *runs: str, **more: Any) -> list[Job]:
-        """Hand over jobs and look once, so that they are submitted."""
-        jobs = [job(run, **more) for run in runs]
-        for each in jobs:
-            self.run_job(each)
+    def start(self, *runs: str, **options: Any) -> list[Job]:
+        """Pass jobs to the executor and query the queue once, so that they are submitted."""
+        jobs = [job(run, **options) for run in runs]
+        for new_job in jobs:
+            self.run_job(new_job)
         self.look()
         return jobs
 
@@ -70,10 +70,10 @@ class Steps(Executor):
 def executor(
     cluster: Cluster, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Callable[..., Steps]]:
-    """Return executors for the cluster, whose wait threads have nothing to do."""
+    """Return a function that creates executors for the fake cluster."""
     caplog.set_level(logging.INFO)
     (folder / "logs").mkdir()
-    made: list[Steps] = []
+    executors: list[Steps] = []
 
     def start(**settings: Any) -> Steps:
         remote = SimpleNamespace(
@@ -86,39 +86,41 @@ def executor(
             executor_plugin=SimpleNamespace(common_settings=common_settings), dag=None,
         )  # fmt: skip
         Path(".snakemake").mkdir(exist_ok=True)
-        made.append(Steps(workflow, logging.getLogger("plugin")))
-        return made[-1]
+        executors.append(Steps(workflow, logging.getLogger("plugin")))
+        return executors[-1]
 
     yield start
-    for each in made:
-        each.shutdown()
+    for started in executors:
+        started.shutdown()
 
 
 Start = Callable[..., Steps]
 
 
-def test_a_job_that_succeeds(executor: Start, cluster: Cluster) -> None:
+def test_a_successful_job_is_reported_and_removed_from_the_ledger(
+    executor: Start, cluster: Cluster
+) -> None:
     run = executor()
-    (each,) = run.start("one")
-    assert each.registered == ["57"]
+    (started_job,) = run.start("one")
+    assert started_job.registered == ["57"]
     assert run.look() == ["one"]
     cluster.end("57", "COMPLETED", "success", "")
     assert run.look() == []
     assert (run.done, run.failed, ledger.entries()) == (["one"], {}, [])
 
 
-def test_jobs_handed_over_together_are_one_array(executor: Start, cluster: Cluster) -> None:
+def test_jobs_started_together_are_one_array(executor: Start, cluster: Cluster) -> None:
     executor().start("a", "b", "c")
     assert [ids for ids, _, _ in cluster.submitted] == [["57_0", "57_1", "57_2"]]
 
 
-def test_a_failure_is_told_with_cause_log_and_its_last_lines(
+def test_a_failure_is_reported_with_cause_log_and_last_lines(
     executor: Start, cluster: Cluster
 ) -> None:
     run = executor()
     run.start("one", "two")
     Path("logs/one.log").write_text("".join(f"step {n}\n" for n in range(50)) + "KeyError: 'p7'\n")
-    cluster.end("57_0", "FAILED", "error", "CommandError: the command ended with status 1")
+    cluster.end("57_0", "FAILED", "error", "CommandError: the command failed with exit status 1")
     assert run.look() == ["two"]
     first, *lines = run.failed["one"].splitlines()
     assert first == "job 57_0 (train run=one): exception: KeyError: 'p7'; log: logs/one.log"
@@ -128,9 +130,7 @@ def test_a_failure_is_told_with_cause_log_and_its_last_lines(
     assert (failure.id, failure.outputs) == ("57_0", ["out/one"])
 
 
-def test_a_failure_is_forgotten_when_the_job_is_submitted_again(
-    executor: Start, cluster: Cluster
-) -> None:
+def test_a_resubmitted_job_has_no_failure_in_the_ledger(executor: Start, cluster: Cluster) -> None:
     run = executor()
     run.start("one")
     cluster.end("57", "FAILED", "error", "")
@@ -140,30 +140,32 @@ def test_a_failure_is_forgotten_when_the_job_is_submitted_again(
     assert entry.id == "58" and entry.verdict is None
 
 
-def test_memory_is_doubled_and_then_given_up(executor: Start, cluster: Cluster) -> None:
+def test_memory_is_doubled_up_to_the_number_of_retries(executor: Start, cluster: Cluster) -> None:
     run = executor(oom_retries=2)
     run.start("one", mem_mb=1000)
     for number in (57, 58, 59):
         assert not run.failed
-        cluster.end(str(number), "OUT_OF_MEMORY", memory=OOM)
+        cluster.end(str(number), "OUT_OF_MEMORY", record=OOM)
         run.look(2)
     assert [request.mem_mb for _, request, _ in cluster.submitted] == [1000, 2000, 4000]
-    assert "out of memory, of which it had asked for 4000 MB" in run.failed["one"]
+    assert "out of memory: the job had requested 4000 MB" in run.failed["one"]
 
 
-def test_a_lost_job_is_submitted_again_a_few_times(executor: Start, cluster: Cluster) -> None:
+def test_a_lost_job_is_submitted_again_up_to_the_number_of_restarts(
+    executor: Start, cluster: Cluster
+) -> None:
     run = executor(restarts=1, doubt_seconds=0)
     run.start("one")
-    cluster.end("57", "NODE_FAIL", memory=LOST)
+    cluster.end("57", "NODE_FAIL", record=LOST)
     run.look(2)
     assert cluster.live == ["58"] and not run.failed
-    cluster.end("58", "NODE_FAIL", memory=LOST)
+    cluster.end("58", "NODE_FAIL", record=LOST)
     run.look(2)
     assert run.failed["one"].startswith("job 58 (train run=one): node lost: node lab1 failed")
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
-def test_errors_and_cancelled_jobs_are_not_repeated(
+def test_failed_and_cancelled_jobs_are_not_submitted_again(
     state: str, executor: Start, cluster: Cluster
 ) -> None:
     run = executor()
@@ -173,8 +175,8 @@ def test_errors_and_cancelled_jobs_are_not_repeated(
     assert list(run.failed) == ["one"] and len(cluster.submitted) == 1
 
 
-def test_a_requeued_job_stays_one_job(executor: Start, cluster: Cluster) -> None:
-    """Slurm says NODE_FAIL or PREEMPTED for some seconds before it says PENDING."""
+def test_a_requeued_job_is_not_submitted_again(executor: Start, cluster: Cluster) -> None:
+    """Slurm reports NODE_FAIL or PREEMPTED for some seconds before it reports PENDING."""
     run = executor(doubt_seconds=3600)
     run.start("one")
     for state in ("NODE_FAIL", "PENDING", "RUNNING", "PREEMPTED", "PENDING", "RUNNING"):
@@ -185,7 +187,7 @@ def test_a_requeued_job_stays_one_job(executor: Start, cluster: Cluster) -> None
     assert run.done == ["one"] and len(cluster.submitted) == 1
 
 
-def test_a_silent_slurm_ends_nothing(
+def test_no_job_ends_while_slurm_does_not_answer(
     executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = executor()
@@ -199,21 +201,19 @@ def test_a_silent_slurm_ends_nothing(
     assert "answers again" in caplog.text and cluster.live == ["57", "58"]
 
 
-def test_accounting_is_asked_once_and_only_for_jobs_that_have_ended(
-    executor: Start, cluster: Cluster
-) -> None:
+def test_accounting_is_read_once_and_only_for_ended_jobs(executor: Start, cluster: Cluster) -> None:
     run = executor(doubt_seconds=3600)
     run.start("a", "b", "c", "d")
     run.look()
-    assert cluster.asked == []
+    assert cluster.accounting_queries == []
     cluster.end("57_0", "COMPLETED", "success", "")
     cluster.end("57_1", "NODE_FAIL")
     del cluster.jobs["57_2"]
     run.look()
-    assert cluster.asked == [["57_1", "57_2"]]
+    assert cluster.accounting_queries == [["57_1", "57_2"]]
 
 
-def test_a_refused_job_fails_and_others_go_on(executor: Start, cluster: Cluster) -> None:
+def test_an_invalid_job_fails_and_others_continue(executor: Start, cluster: Cluster) -> None:
     run = executor()
     run.start("good")
     run.start("bad", gpu="two")
@@ -221,7 +221,7 @@ def test_a_refused_job_fails_and_others_go_on(executor: Start, cluster: Cluster)
     assert run.look() == ["good"]
 
 
-def test_an_error_in_the_submission_ends_nothing(
+def test_an_unexpected_error_in_the_submission_ends_no_job(
     executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = executor()
@@ -232,7 +232,7 @@ def test_an_error_in_the_submission_ends_nothing(
 
 
 @pytest.mark.parametrize("result", ["success", "error"])
-def test_a_ledger_that_cannot_be_written_loses_no_job(
+def test_no_job_is_lost_if_the_ledger_cannot_be_written(
     result: str, executor: Start, cluster: Cluster
 ) -> None:
     run = executor()
@@ -247,7 +247,7 @@ def test_a_ledger_that_cannot_be_written_loses_no_job(
     assert [*run.done, *run.failed] == ["one"]
 
 
-def test_a_submission_that_fails_does_not_keep_the_end_of_others(
+def test_a_failed_submission_does_not_block_the_end_of_other_jobs(
     executor: Start, cluster: Cluster
 ) -> None:
     run = executor()
@@ -260,7 +260,7 @@ def test_a_submission_that_fails_does_not_keep_the_end_of_others(
     assert run.done == ["one"]
 
 
-def test_a_lasting_reason_to_be_pending_is_told_once(
+def test_a_lasting_reason_for_pending_is_reported_once(
     executor: Start,
     cluster: Cluster,
     caplog: pytest.LogCaptureFixture,
@@ -272,8 +272,8 @@ def test_a_lasting_reason_to_be_pending_is_told_once(
     for reason in ("Priority", "Resources", "PartitionConfig", "PartitionConfig", "Resources"):
         cluster.jobs["57"] = queued("57", "PENDING", cluster.jobs["57"].comment, reason)
         run.look()
-    told = [line for line in caplog.messages if "is pending" in line]
-    assert told == ["job 57 (train run=one) is pending: PartitionConfig"]
+    reports = [line for line in caplog.messages if "is pending" in line]
+    assert reports == ["job 57 (train run=one) is pending: PartitionConfig"]
 
 
 @pytest.mark.parametrize(("choice", "cancelled"), [("leave", []), ("cancel", ["57"])])
@@ -286,10 +286,10 @@ def test_an_interrupt_leaves_or_cancels_jobs(
     assert cluster.cancelled == cancelled
     run.run_job(job("two"))
     run.look()
-    assert cluster.live == ["57"], "nothing is submitted any more"
+    assert cluster.live == ["57"], "no job is submitted after an interrupt"
 
 
-def test_without_a_terminal_an_interrupt_leaves_jobs_to_the_next_snakemake(
+def test_without_a_terminal_an_interrupt_leaves_jobs_for_adoption(
     executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = executor()
@@ -304,14 +304,14 @@ def test_without_a_terminal_an_interrupt_leaves_jobs_to_the_next_snakemake(
     assert again.done == ["one"]
 
 
-def test_looks_become_rarer_while_nothing_changes(executor: Start, cluster: Cluster) -> None:
+def test_queries_become_rarer_while_no_job_changes(executor: Start, cluster: Cluster) -> None:
     run = executor(poll_seconds=4, poll_max_seconds=10)
     run.start("one")
-    paces = []
+    intervals = []
     for _ in range(5):
         run.look()
-        paces.append(run.poll_seconds)
-    assert paces == [6, 9, 10, 10, 10]
+        intervals.append(run.poll_seconds)
+    assert intervals == [6, 9, 10, 10, 10]
     cluster.end("57", "COMPLETED", "success", "")
     run.look()
     assert run.poll_seconds == 4

@@ -1,4 +1,4 @@
-"""The plugin stands alone: it could be published as it is."""
+"""The plugin is independent of the project and can be published as it is."""
 
 import ast
 import pkgutil
@@ -27,14 +27,14 @@ NEEDED = {
 
 
 def imported(source: Path) -> set[str]:
-    found = set()
+    packages = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name.partition(".")[0] for name in node.names}
+            packages |= {name.name.partition(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0
-            found.add(str(node.module).partition(".")[0])
-    return found
+            packages.add(str(node.module).partition(".")[0])
+    return packages
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
@@ -42,7 +42,7 @@ def test_it_imports_nothing_of_the_project(source: Path) -> None:
     assert imported(source) <= NEEDED | sys.stdlib_module_names
 
 
-def test_every_snakemake_that_starts_imports_little() -> None:
+def test_importing_the_plugin_imports_no_heavy_package() -> None:
     program = "import sys, snakemake_executor_plugin_submitit; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     modules = set(done.stdout.split())
@@ -53,11 +53,12 @@ def test_every_snakemake_that_starts_imports_little() -> None:
 
 @pytest.fixture
 def built(tmp_path: Path) -> Callable[[str], ZipFile]:
-    """Return what pip would install, of a plain or an editable installation."""
+    """Return a function that builds the wheel of a plain or an editable installation."""
     pytest.importorskip("hatchling", reason="hatchling is not installed; install requirements.lock")
 
-    def build(way: str) -> ZipFile:
-        program = f"from hatchling.build import build_{way}; print(build_{way}({str(tmp_path)!r}))"
+    def build(kind: str) -> ZipFile:
+        function = f"build_{kind}"
+        program = f"from hatchling.build import {function}; print({function}({str(tmp_path)!r}))"
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True
         )
@@ -67,23 +68,23 @@ def built(tmp_path: Path) -> Callable[[str], ZipFile]:
 
 
 def discovered(folder: str) -> set[str]:
-    """Return what Snakemake looks for in a folder of ``sys.path``: packages at its top."""
-    return {each.name for each in pkgutil.iter_modules([folder]) if each.ispkg}
+    """Return the packages that Snakemake finds in a folder of ``sys.path``."""
+    return {module.name for module in pkgutil.iter_modules([folder]) if module.ispkg}
 
 
-def test_it_is_found_where_the_project_is_installed(built: Callable[[str], ZipFile]) -> None:
+def test_it_is_discovered_in_an_installed_project(built: Callable[[str], ZipFile]) -> None:
     wheel = built("wheel")
     assert plugin.__name__ in discovered(str(wheel.filename))
     assert {f"{plugin.__name__}/{source.name}" for source in SOURCES} <= set(wheel.namelist())
 
 
-def test_it_is_found_where_the_project_is_being_edited(built: Callable[[str], ZipFile]) -> None:
+def test_it_is_discovered_in_an_editable_installation(built: Callable[[str], ZipFile]) -> None:
     wheel = built("editable")
     (paths,) = (wheel.read(name) for name in wheel.namelist() if name.endswith(".pth"))
     assert any(plugin.__name__ in discovered(path) for path in paths.decode().splitlines())
 
 
 def test_snakemake_finds_it() -> None:
-    found = ExecutorPluginRegistry().get_plugin("submitit")
-    assert found.common_settings.non_local_exec
-    assert found.settings_cls is plugin.ExecutorSettings
+    registered = ExecutorPluginRegistry().get_plugin("submitit")
+    assert registered.common_settings.non_local_exec
+    assert registered.settings_cls is plugin.ExecutorSettings

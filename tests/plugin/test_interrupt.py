@@ -1,4 +1,4 @@
-"""Ctrl-C: jobs in the queue are left to the next run unless one says otherwise."""
+"""Ctrl-C leaves queued jobs to the next run unless the user decides otherwise."""
 
 import os
 import pty
@@ -14,7 +14,7 @@ Typed = Callable[[str], None]
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
-    """Sit at a terminal, and type."""
+    """Replace stdin by a terminal; return a function that types a text."""
     keyboard, terminal = pty.openpty()
     with os.fdopen(terminal) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -27,24 +27,25 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Typed]:
     ("answer", "cancel"), [("c\n", True), ("C\n", True), ("cancel\n", True), ("\n", False),
                            ("l\n", False), ("", False)],
 )  # fmt: skip
-def test_the_question_and_its_answers(
+def test_only_c_and_enter_cancel_the_jobs(
     answer: str, cancel: bool, typed: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed(answer)
     assert shall_cancel("ask", "slurm", ["57", "58"]) is cancel
-    asked = capsys.readouterr().err
-    assert "2 jobs are in the queue" in asked and "leave them" in asked and "cancel them" in asked
+    question = capsys.readouterr().err
+    assert "2 jobs are in the queue" in question
+    assert "leave them" in question and "cancel them" in question
 
 
 @pytest.mark.parametrize(("choice", "cancel"), [("leave", False), ("cancel", True)])
-def test_nothing_is_asked_that_was_decided(
+def test_a_setting_replaces_the_question(
     choice: str, cancel: bool, typed: Typed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert shall_cancel(choice, "slurm", ["57"]) is cancel
     assert capsys.readouterr().err == ""
 
 
-def test_jobs_of_this_machine_end_with_their_workflow(typed: Typed) -> None:
+def test_local_jobs_are_always_cancelled(typed: Typed) -> None:
     assert shall_cancel("leave", "local", ["4711"])
     assert shall_cancel("ask", "debug", ["1"])
 
@@ -56,6 +57,6 @@ def test_without_a_terminal_jobs_are_left(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_any_input_jobs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As under cron or a service manager, which may close it."""
+    """Cron or a service manager may close stdin."""
     monkeypatch.setattr(sys, "stdin", None)
     assert not shall_cancel("ask", "slurm", ["57"])

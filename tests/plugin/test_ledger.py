@@ -1,4 +1,4 @@
-"""The ledger: what a workflow process that dies leaves to the next one."""
+"""The ledger of submitted jobs on disk."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def submitted(*runs: str, id: str = "57") -> JobBatch:
     return batch
 
 
-def test_what_is_written_is_read() -> None:
+def test_a_written_submission_is_read_back() -> None:
     batch = submitted("one", "two")
     batch.jobs[1].verdict = {"cause": "exception", "text": "ValueError: é"}
     batch.write()
@@ -34,7 +34,7 @@ def test_what_is_written_is_read() -> None:
     assert (first.batch, first.cluster, first.submitted) == (batch.name, "slurm", batch.submitted)
 
 
-def test_the_file_has_what_others_read() -> None:
+def test_the_file_has_the_keys_that_other_programs_read() -> None:
     batch = submitted("one")
     content = json.loads((ROOT / f"{batch.name}.json").read_text())
     assert {"batch", "cluster", "submitted", "folder", "jobs"} == set(content)
@@ -42,7 +42,7 @@ def test_the_file_has_what_others_read() -> None:
     assert batch.comment == f"snakemake:{batch.name}"
 
 
-def test_no_ledger_is_an_empty_one() -> None:
+def test_without_a_folder_the_ledger_is_empty() -> None:
     assert ledger.entries() == []
 
 
@@ -52,12 +52,12 @@ def test_the_oldest_submission_comes_first() -> None:
     assert [batch.name for batch in ledger.batches()] == sorted(names)
 
 
-def test_a_submission_without_jobs_is_forgotten() -> None:
+def test_a_submission_without_jobs_has_no_file() -> None:
     batch = submitted("one", "two")
     batch.jobs = []
     batch.write()
     assert list(ROOT.iterdir()) == []
-    batch.write()  # and once more
+    batch.write()  # removing an absent file is no error
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_submission_without_jobs_is_forgotten() -> None:
      '{"batch": "b", "cluster": "slurm", "submitted": "", "jobs": [{"key": "k"}]}',
      '{"batch": "b", "cluster": "slurm", "submitted": "", "jobs": 3}', "\x00\x01"],
 )  # fmt: skip
-def test_a_broken_file_is_passed_over(content: str) -> None:
+def test_a_broken_file_is_skipped(content: str) -> None:
     batch = submitted("one")
     (ROOT / "20260101-000000-broken.json").write_text(content)
     assert ledger.batches() == [batch]
@@ -91,8 +91,8 @@ while True:
 """
 
 
-def test_a_file_is_whole_at_any_time(folder: Path) -> None:
-    """A writer is killed while it writes without a pause."""
+def test_a_file_is_complete_at_any_time(folder: Path) -> None:
+    """Kill a process that writes continuously."""
     program = [sys.executable, "-c", WRITER]
     with subprocess.Popen(program, stdout=subprocess.PIPE, cwd=folder, text=True) as writer:
         assert writer.stdout
@@ -103,11 +103,11 @@ def test_a_file_is_whole_at_any_time(folder: Path) -> None:
     assert len(ledger.entries()) == 300
 
 
-def test_a_job_is_called_by_its_rule_and_wildcards() -> None:
+def test_the_name_of_a_job_is_its_rule_and_wildcards() -> None:
     job = Entry("k", "d", "train", {"seed": "2", "run": "a b"}, [], [])
     assert job.name == "train run=a b seed=2"
 
 
-def test_digests_tell_lists_of_files_apart() -> None:
+def test_digests_of_different_lists_differ() -> None:
     assert ledger.sha1(["ab", "c"]) != ledger.sha1(["a", "bc"])
     assert ledger.sha1(["é"]) == ledger.sha1(["é"])

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, which share its GPUs."""
+"""Jobs as processes of this machine that share its GPUs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +14,12 @@ from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from tests.plugin.jobs import Job
 from tests.support.processes import until
 
-WAITS = "echo $CUDA_VISIBLE_DEVICES > gpus; echo $$ > pid; until test -e go; do sleep 0.05; done"
+WAITING = "echo $CUDA_VISIBLE_DEVICES > gpus; echo $$ > pid; until test -e go; do sleep 0.05; done"
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalBackend]:
-    """A machine with the GPUs 4 and 6; what still runs on it at the end is told to go."""
+    """Yield a local backend with the GPUs 4 and 6; end its jobs after the test."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     backend = LocalBackend(ExecutorSettings())
     yield backend
@@ -40,9 +40,9 @@ def submit(backend: LocalBackend, command: str, gpu: int = 0) -> JobBatch:
 
 def outcome(backend: LocalBackend, batch: JobBatch) -> str:
     until(lambda: batch.jobs[0].id not in backend.queue())
-    found = backend.outcome(batch.jobs[0])
-    assert found
-    return found[0]
+    result = backend.outcome(batch.jobs[0])
+    assert result
+    return result[0]
 
 
 def test_jobs_run_side_by_side_and_end(machine: LocalBackend) -> None:
@@ -51,8 +51,8 @@ def test_jobs_run_side_by_side_and_end(machine: LocalBackend) -> None:
     assert outcome(machine, bad) == "error"
 
 
-def test_gpus_are_lent_and_given_back(machine: LocalBackend) -> None:
-    first = submit(machine, WAITS, gpu=1)
+def test_gpus_are_reserved_until_a_job_ends(machine: LocalBackend) -> None:
+    first = submit(machine, WAITING, gpu=1)
     until(lambda: Path("gpus").exists() and Path("gpus").read_text())
     assert Path("gpus").read_text() == "4\n"
     with pytest.raises(NoFreeGpuError):
@@ -67,38 +67,38 @@ def test_gpus_are_lent_and_given_back(machine: LocalBackend) -> None:
     assert Path("both").read_text() == "4,6\n"
 
 
-def test_a_job_without_gpus_takes_none(machine: LocalBackend) -> None:
-    light = submit(machine, WAITS)
+def test_a_job_without_gpus_reserves_none(machine: LocalBackend) -> None:
+    light = submit(machine, WAITING)
     until(lambda: Path("pid").exists())
     assert light.jobs[0].id in machine.queue()
     assert outcome(machine, submit(machine, "true", gpu=2)) == "success"
 
 
-def test_a_job_is_there_before_its_process_looks_like_one(
+def test_a_new_job_is_queued_before_its_process_has_a_command_line(
     machine: LocalBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil.Process, "cmdline", lambda self: [])
-    batch = submit(machine, WAITS, gpu=1)
+    batch = submit(machine, WAITING, gpu=1)
     assert list(machine.queue()) == [batch.jobs[0].id]
     with pytest.raises(NoFreeGpuError):
         submit(machine, "true", gpu=2)
 
 
-def test_more_gpus_than_there_are(machine: LocalBackend) -> None:
-    with pytest.raises(RequestError, match="asks for 3 GPUs; this machine has 2"):
+def test_requesting_more_gpus_than_the_machine_has_is_an_error(machine: LocalBackend) -> None:
+    with pytest.raises(RequestError, match="resource 'gpu' is 3, but this machine has 2 GPUs"):
         submit(machine, "true", gpu=3)
 
 
 def test_a_cancelled_job_ends_with_its_command(machine: LocalBackend) -> None:
-    batch = submit(machine, WAITS)
+    batch = submit(machine, WAITING)
     until(lambda: Path("pid").exists() and Path("pid").read_text())
     machine.cancel([str(batch.jobs[0].id)])
     until(lambda: not psutil.pid_exists(int(Path("pid").read_text())))
     until(lambda: not machine.queue())
 
 
-def test_a_job_taken_over_keeps_its_gpus(machine: LocalBackend) -> None:
-    batch = submit(machine, WAITS, gpu=2)
+def test_an_adopted_job_keeps_its_gpus(machine: LocalBackend) -> None:
+    batch = submit(machine, WAITING, gpu=2)
     again = LocalBackend(ExecutorSettings())
     (entry,) = batch.jobs
     assert again.queue()[str(entry.id)].comment == batch.comment

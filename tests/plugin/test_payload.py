@@ -1,4 +1,4 @@
-"""What runs in a job: a command in processes of its own, warned in time and never left behind."""
+"""The payload of a job: its command is warned in time and leaves no process behind."""
 
 import os
 import pickle
@@ -19,13 +19,13 @@ from pathlib import Path
 
 payload = pickle.loads(Path("payload").read_bytes())
 
-def warned(signum, frame):
+def on_warning(signum, frame):
     again = payload.checkpoint().function
     Path("again").write_bytes(pickle.dumps(again))
     print("finished" if again.finished else "to run again", flush=True)
     sys.exit(3)
 
-signal.signal(signal.SIGUSR2, warned)
+signal.signal(signal.SIGUSR2, on_warning)
 print("ready", flush=True)
 payload()
 """
@@ -59,7 +59,7 @@ def payload(command: str, grace: float = 30) -> Payload:
 
 
 class Started:
-    """A payload in a process of its own, which is warned as submitit warns one."""
+    """A payload in a separate process, which gets submitit's warning signal."""
 
     def __init__(self, command: str, grace: float = 30, job: str = JOB) -> None:
         Path("payload").write_bytes(pickle.dumps(payload(command, grace)))
@@ -69,33 +69,33 @@ class Started:
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
     def signal(self, number: int) -> tuple[int, str]:
-        """Return exit status and output after a signal."""
+        """Send a signal; return exit status and output."""
         self.process.send_signal(number)
         output, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, output.strip()
 
 
-def test_a_command_that_succeeds() -> None:
+def test_a_successful_command_runs() -> None:
     payload("echo done > out")()
     assert Path("out").read_text() == "done\n"
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [("exit 3", "status 3"), ("nonsuch-command", "status 127"), ("kill -KILL $$", "SIGKILL")],
 )
-def test_a_command_that_fails(command: str, said: str) -> None:
-    with pytest.raises(CommandError, match=said):
+def test_a_failed_command_is_an_error(command: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message):
         payload(command)()
 
 
-def test_the_command_is_told_where_the_stop_file_will_be() -> None:
+def test_the_command_gets_the_path_of_the_stop_file() -> None:
     Path("job.stop").touch()  # left by an earlier start
-    payload(f'test ! -e "${STOP_FILE}" && echo "${STOP_FILE}" > told')()
-    assert Path("told").read_text().strip() == str(Path("job.stop").absolute())
+    payload(f'test ! -e "${STOP_FILE}" && echo "${STOP_FILE}" > path')()
+    assert Path("path").read_text().strip() == str(Path("job.stop").absolute())
 
 
-def test_a_payload_travels_without_its_child() -> None:
+def test_a_payload_is_pickled_without_its_process() -> None:
     done = payload("true")
     done()
     copy = pickle.loads(pickle.dumps(done))
@@ -103,7 +103,7 @@ def test_a_payload_travels_without_its_child() -> None:
     copy()
 
 
-def test_a_warned_command_saves_and_is_to_run_again() -> None:
+def test_a_warned_command_ends_and_runs_again_later() -> None:
     started = Started(OBEDIENT)
     until(lambda: written("pid"))
     assert started.signal(signal.SIGUSR2) == (3, "to run again")
@@ -113,7 +113,7 @@ def test_a_warned_command_saves_and_is_to_run_again() -> None:
 
 
 def test_a_warning_may_reach_any_thread() -> None:
-    """The system gives it to one of numpy's where the main one has a signal pending."""
+    """The system may deliver it to a thread of numpy if the main thread has a pending signal."""
     started = Started(OBEDIENT, job=ANOTHER_THREAD_IS_WARNED + JOB)
     until(lambda: written("pid"))
     Path("now").touch()
@@ -121,14 +121,14 @@ def test_a_warning_may_reach_any_thread() -> None:
     assert (started.process.returncode, output.strip()) == (3, "to run again")
 
 
-def test_a_command_that_ignores_the_warning_is_killed_with_all_it_started() -> None:
+def test_a_command_that_ignores_the_warning_is_killed_with_its_children() -> None:
     started = Started(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
     assert started.signal(signal.SIGUSR2) == (3, "to run again")
     until(lambda: all(map(gone, pids("pid", "children"))))
 
 
-def test_what_a_command_leaves_behind_is_killed() -> None:
+def test_background_processes_of_a_command_are_killed() -> None:
     command = f"sleep 600 & echo $! > children; {OBEDIENT.replace('exit 75', 'exit 0')}"
     started = Started(command)
     until(lambda: written("pid"))
@@ -136,7 +136,7 @@ def test_what_a_command_leaves_behind_is_killed() -> None:
     until(lambda: all(map(gone, pids("children"))))
 
 
-def test_a_command_that_ends_well_during_the_warning_is_not_run_again() -> None:
+def test_a_command_that_succeeds_after_the_warning_is_not_run_again() -> None:
     started = Started(f"echo ran >> runs; {OBEDIENT.replace('exit 75', 'exit 0')}")
     until(lambda: written("pid"))
     assert started.signal(signal.SIGUSR2) == (3, "finished")
@@ -160,20 +160,20 @@ def _no_orphans() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_orphans")
-def test_an_interrupt_ends_a_command_that_does_not_listen() -> None:
+def test_an_interrupt_ends_a_command_that_ignores_signals() -> None:
     started = Started(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
     started.signal(signal.SIGINT)
     until(lambda: all(map(gone, pids("pid", "children"))))
 
 
-def test_a_warning_before_the_command_has_started() -> None:
+def test_a_warning_before_the_start_runs_the_command_again() -> None:
     assert not payload("true").checkpoint().function.finished
 
 
 @pytest.fixture
 def in_a_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pretend to run in job 57 of submitit's; return where its result goes."""
+    """Set the environment of submitit's job 57; return the path of its result file."""
     for name, value in {
         "SUBMITIT_FOLDER": str(folder), "SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "57",
         "SLURM_PROCID": "0",
@@ -195,27 +195,27 @@ def test_a_result_half_written_by_an_earlier_start_is_removed(in_a_job: Path) ->
     assert not half.exists()
 
 
-def test_a_warned_job_that_has_ended_well_says_so_before_it_is_requeued(
+def test_a_warned_job_that_succeeds_writes_its_result_before_it_is_requeued(
     in_a_job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The controller may be away, and the node may be lost before it is back."""
-    seen: list[object] = []
+    """The node may be lost while the requeue waits for the controller."""
+    results: list[object] = []
 
-    def asked(seconds: float) -> bool:
-        seen.append(pickle.loads(in_a_job.read_bytes()))
+    def responds(seconds: float) -> bool:
+        results.append(pickle.loads(in_a_job.read_bytes()))
         return False
 
-    monkeypatch.setattr("snakemake_executor_plugin_submitit.slurm.responds", asked)
+    monkeypatch.setattr("snakemake_executor_plugin_submitit.slurm.responds", responds)
     warned = payload("touch done")
     warned._child = subprocess.Popen(["/bin/true"])
     assert warned.checkpoint().function.finished
-    assert seen == [("success", None)]
+    assert results == [("success", None)]
     payload("touch again")()
     assert not Path("again").exists()
 
 
-def test_a_job_that_has_succeeded_and_is_requeued_does_nothing(in_a_job: Path) -> None:
-    """Slurm had not heard of its end when its node or the controller failed."""
+def test_a_requeued_job_that_has_succeeded_does_not_run_again(in_a_job: Path) -> None:
+    """Slurm requeues it if its node or the controller fails before Slurm records its end."""
     in_a_job.write_bytes(pickle.dumps(("success", None)))
     payload("touch again")()
     assert in_a_job.exists() and not Path("again").exists()

@@ -14,16 +14,16 @@ from tests.plugin.jobs import Job
 
 
 def sbatch(settings: dict[str, Any] | None = None, **job: Any) -> dict[str, Any]:
-    """Return the parameters of a job, further sbatch options among the others."""
-    chosen = ExecutorSettings(**settings or {})
-    parameters = request_of(Job(**job), chosen).sbatch(chosen, "snakemake:b")
+    """Return all parameters of a job's submission, including sbatch options."""
+    plugin_settings = ExecutorSettings(**settings or {})
+    parameters = request_of(Job(**job), plugin_settings).sbatch(plugin_settings, "snakemake:b")
     return {**parameters.pop("slurm_additional_parameters"), **parameters}
 
 
 def script(folder: Path, settings: dict[str, Any] | None = None, **job: Any) -> list[str]:
     """Return the #SBATCH lines that submitit writes."""
-    chosen = ExecutorSettings(**settings or {})
-    parameters = request_of(Job(**job), chosen).sbatch(chosen, "snakemake:b")
+    plugin_settings = ExecutorSettings(**settings or {})
+    parameters = request_of(Job(**job), plugin_settings).sbatch(plugin_settings, "snakemake:b")
     plain = {name.removeprefix("slurm_"): value for name, value in parameters.items()}
     plain["job_name"] = plain.pop("name")
     plain["time"] = plain.pop("timeout_min")
@@ -34,19 +34,27 @@ def script(folder: Path, settings: dict[str, Any] | None = None, **job: Any) -> 
     return [line for line in text.splitlines() if line.startswith("#SBATCH ")]
 
 
-def test_a_job_without_resources_asks_for_little() -> None:
-    asked = sbatch()
-    assert (asked["name"], asked["timeout_min"], asked["slurm_mem"]) == ("train", 60, "4000MB")
-    assert (asked["nodes"], asked["tasks_per_node"], asked["cpus_per_task"]) == (1, 1, 1)
-    assert not {"gres", "gpus", "partition", "account", "qos", "constraint"} & set(asked)
+def test_a_job_without_resources_gets_the_defaults() -> None:
+    parameters = sbatch()
+    assert (parameters["name"], parameters["timeout_min"], parameters["slurm_mem"]) == (
+        "train",
+        60,
+        "4000MB",
+    )
+    assert (parameters["nodes"], parameters["tasks_per_node"], parameters["cpus_per_task"]) == (
+        1,
+        1,
+        1,
+    )
+    assert not {"gres", "gpus", "partition", "account", "qos", "constraint"} & set(parameters)
 
 
-def test_what_saving_and_finding_a_job_need_is_always_there() -> None:
-    asked = sbatch({"signal_seconds": 90})
-    assert asked["requeue"] is True
-    assert asked["signal"] == "B:USR2@90"
-    assert asked["comment"] == "snakemake:b"
-    assert asked["slurm_use_srun"] is False
+def test_options_for_requeueing_and_adoption_are_always_set() -> None:
+    parameters = sbatch({"signal_seconds": 90})
+    assert parameters["requeue"] is True
+    assert parameters["signal"] == "B:USR2@90"
+    assert parameters["comment"] == "snakemake:b"
+    assert parameters["slurm_use_srun"] is False
 
 
 def test_sbatch_gets_each_option_once(tmp_path: Path) -> None:
@@ -59,7 +67,7 @@ def test_sbatch_gets_each_option_once(tmp_path: Path) -> None:
         "--time=90", "--partition=gpu", "--qos=long", "--constraint='a100|h100'", "--requeue",
         "--comment=snakemake:b", "--signal=B:USR2@120", "--job-name=train", "--nodes=1",
     ):  # fmt: skip
-        assert [given.split(" ", 1)[1] for given in lines].count(line) == 1, (line, lines)
+        assert [option.split(" ", 1)[1] for option in lines].count(line) == 1, (line, lines)
     names = [line.split()[1].partition("=")[0] for line in lines]
     assert sorted(names) == sorted(set(names))
 
@@ -73,10 +81,12 @@ def test_sbatch_gets_each_option_once(tmp_path: Path) -> None:
         ("gpus-per-task", "4", "1"),
     ],
 )
-def test_gpus_are_asked_for_as_the_site_wants(flag: str, one_task: str, two_nodes: str) -> None:
+def test_gpus_are_requested_by_the_option_of_the_site(
+    flag: str, one_task: str, two_nodes: str
+) -> None:
     flags = {"gres", "gpus-per-node", "gpus", "gpus-per-task"}
-    asked = sbatch({"gpu_flag": flag}, gpu=4)
-    assert {name: asked[name] for name in flags & set(asked)} == {flag: one_task}
+    parameters = sbatch({"gpu_flag": flag}, gpu=4)
+    assert {name: parameters[name] for name in flags & set(parameters)} == {flag: one_task}
     assert sbatch({"gpu_flag": flag}, gpu=4, nodes=2, tasks=4)[flag] == two_nodes
 
 
@@ -84,35 +94,39 @@ def test_gpus_are_asked_for_as_the_site_wants(flag: str, one_task: str, two_node
     ("flag", "typed"),
     [("gres", "gpu:a100:2"), ("gpus-per-node", "a100:2"), ("gpus", "a100:2")],
 )
-def test_gpus_of_a_type(flag: str, typed: str) -> None:
+def test_gpus_of_a_type_are_requested(flag: str, typed: str) -> None:
     settings = {"gpu_flag": flag, "gpu_model": "a100"}
     assert sbatch(settings, gpu=2)[flag] == typed
     assert sbatch(settings, gpu=2, gpu_model="h100")[flag] == typed.replace("a100", "h100")
     assert flag not in sbatch(settings, gpu=0)
 
 
-def test_tasks_are_spread_over_the_nodes() -> None:
-    asked = sbatch(nodes=2, tasks=8, threads=3)
-    assert (asked["nodes"], asked["tasks_per_node"], asked["cpus_per_task"]) == (2, 4, 3)
+def test_tasks_are_divided_among_the_nodes() -> None:
+    parameters = sbatch(nodes=2, tasks=8, threads=3)
+    assert (parameters["nodes"], parameters["tasks_per_node"], parameters["cpus_per_task"]) == (
+        2,
+        4,
+        3,
+    )
 
 
-def test_a_jobs_resource_wins_over_the_setting() -> None:
+def test_a_resource_overrides_the_setting() -> None:
     settings = {"partition": "all", "account": "lab", "qos": "normal", "constraint": "ib"}
-    asked = sbatch(settings, slurm_partition="gpu", qos="long")
-    assert (asked["partition"], asked["qos"]) == ("gpu", "long")
-    assert (asked["account"], asked["constraint"]) == ("lab", "ib")
+    parameters = sbatch(settings, slurm_partition="gpu", qos="long")
+    assert (parameters["partition"], parameters["qos"]) == ("gpu", "long")
+    assert (parameters["account"], parameters["constraint"]) == ("lab", "ib")
 
 
-def test_further_options_of_sbatch() -> None:
+def test_further_options_are_passed_to_sbatch() -> None:
     settings = {"extra": "--exclusive --mail-type=FAIL"}
-    asked = sbatch(settings, slurm_extra="--mail-type=ALL --exclude='node[1-2]'")
-    assert asked["exclusive"] is True
-    assert asked["mail-type"] == "ALL"
-    assert asked["exclude"] == "node[1-2]"
+    parameters = sbatch(settings, slurm_extra="--mail-type=ALL --exclude='node[1-2]'")
+    assert parameters["exclusive"] is True
+    assert parameters["mail-type"] == "ALL"
+    assert parameters["exclude"] == "node[1-2]"
 
 
 @pytest.mark.parametrize(
-    ("extra", "named"),
+    ("extra", "option"),
     [
         ("--gres=gpu:1", "'--gres'"),
         ("--time=5", "'--time'"),
@@ -121,15 +135,15 @@ def test_further_options_of_sbatch() -> None:
         ("--exclude node1", "'node1'"),
     ],
 )
-def test_an_option_that_is_not_free_is_named(extra: str, named: str) -> None:
+def test_a_reserved_or_malformed_option_is_an_error(extra: str, option: str) -> None:
     with pytest.raises(RequestError, match="resource 'slurm_extra'") as refused:
         sbatch(slurm_extra=extra)
-    assert named in str(refused.value)
+    assert option in str(refused.value)
     with pytest.raises(RequestError, match="--submitit-extra"):
         sbatch({"extra": extra})
 
 
-def test_an_unbalanced_quote() -> None:
+def test_an_unbalanced_quote_is_an_error() -> None:
     with pytest.raises(RequestError, match="resource 'slurm_extra'"):
         sbatch(slurm_extra="--mail-user='a")
 
@@ -146,24 +160,24 @@ def test_an_unbalanced_quote() -> None:
         ("tasks", 0),
     ],
 )
-def test_a_value_that_is_no_count_is_named(resource: str, value: Any) -> None:
+def test_a_value_that_is_no_count_is_an_error(resource: str, value: Any) -> None:
     with pytest.raises(RequestError, match=f"resource '{resource}' is {value!r}"):
         sbatch(**{resource: value})
 
 
-def test_tasks_that_no_nodes_can_share() -> None:
-    with pytest.raises(RequestError, match="'tasks' is 3, no multiple of the 2 nodes"):
+def test_tasks_that_are_no_multiple_of_the_nodes_are_an_error() -> None:
+    with pytest.raises(RequestError, match="'tasks' is 3: set a multiple of the 2 nodes"):
         sbatch(nodes=2, tasks=3)
 
 
-def test_jobs_that_ask_for_the_same_are_equal() -> None:
+def test_requests_with_the_same_options_are_equal() -> None:
     settings = ExecutorSettings()
     same = [request_of(Job(gpu=1, slurm_extra=x), settings) for x in ("--a=1 --b", "--b --a=1")]
     assert same[0] == same[1] and hash(same[0]) == hash(same[1])
     assert request_of(Job(gpu=2), settings) != same[0]
 
 
-def test_more_memory_changes_nothing_else() -> None:
+def test_with_memory_changes_the_memory_alone() -> None:
     before = request_of(Job(mem_mb=4000, gpu=1), ExecutorSettings())
     after = before.with_memory(8000)
     assert after.mem_mb == 8000
@@ -174,8 +188,8 @@ def test_more_memory_changes_nothing_else() -> None:
     "text",
     ["plain", "it's", 'say "so"', "$HOME `id` $(id)", "a\\b", "two\nlines", "é 'both\" ;&|<>*?"],
 )
-def test_arguments_reach_the_job_as_they_are(text: str) -> None:
-    """Snakemake writes them as Python would, and a shell reads them."""
+def test_arguments_reach_the_job_unchanged(text: str) -> None:
+    """Snakemake writes Python literals, and a shell reads them."""
     command = f"python -m snakemake {'out/a'!r} --config {text!r} {text!r} --nolock"
     words = ["python", "-m", "snakemake", "out/a", "--config", text, text, "--nolock"]
     assert shlex.split(shell_quoted(command)) == words

@@ -1,4 +1,4 @@
-"""The settings as a user meets them: options, variables, a profile, and mistakes in each."""
+"""Settings as options, as variables and in a profile, and errors in each."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ README = Path(backends.__file__).parent / "README.md"
 SETTINGS = fields(ExecutorSettings)
 
 
-def test_every_setting_is_explained_and_a_variable() -> None:
+def test_every_setting_has_a_help_text_and_a_variable() -> None:
     for setting in SETTINGS:
         assert len(setting.metadata["help"]) > 20 and setting.metadata["help"].endswith(".")
         assert setting.metadata["env_var"] is True
@@ -25,14 +25,14 @@ def test_every_setting_is_explained_and_a_variable() -> None:
         assert choices is None or setting.default in choices
 
 
-def test_snakemakes_help_lists_them() -> None:
+def test_snakemakes_help_lists_every_setting() -> None:
     environment = {**os.environ, "COLUMNS": "1000"}
     command = [sys.executable, "-m", "snakemake", "--help"]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+    help_text = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
     for setting in SETTINGS:
-        assert f"--submitit-{setting.name.replace('_', '-')} VALUE" in shown
-        assert f"SNAKEMAKE_SUBMITIT_{setting.name.upper()}" in shown
-        assert setting.metadata["help"] in shown
+        assert f"--submitit-{setting.name.replace('_', '-')} VALUE" in help_text
+        assert f"SNAKEMAKE_SUBMITIT_{setting.name.upper()}" in help_text
+        assert setting.metadata["help"] in help_text
 
 
 def test_the_readme_lists_each_setting_with_its_default() -> None:
@@ -46,22 +46,22 @@ def test_the_readme_lists_each_setting_with_its_default() -> None:
             assert "| none |" in row
 
 
-@pytest.mark.parametrize("way", ["option", "variable", "profile"])
-def test_an_unknown_choice_is_one_line(
-    way: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("source", ["option", "variable", "profile"])
+def test_an_unknown_choice_is_a_one_line_error(
+    source: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "config.yaml").write_text("submitit-gpu-flag: gress\n")
-    if way == "variable":
+    if source == "variable":
         monkeypatch.setenv("SNAKEMAKE_SUBMITIT_GPU_FLAG", "gress")
     more = {"option": ["--submitit-gpu-flag", "gress"], "profile": ["--profile", str(folder)]}
     with pytest.raises(SystemExit):
-        parse_args(["--executor", "submitit", "--jobs", "1", *more.get(way, [])])
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "--submitit-gpu-flag: invalid choice: 'gress'" in said and "'gres'" in said
+        parse_args(["--executor", "submitit", "--jobs", "1", *more.get(source, [])])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--submitit-gpu-flag: invalid choice: 'gress'" in error and "'gres'" in error
 
 
 def install(command: Path) -> None:
-    """Write a command that does nothing."""
+    """Install a command that does nothing."""
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
 
@@ -72,14 +72,16 @@ def refusal(**settings: object) -> str:
     return str(refused.value)
 
 
-def test_slurm_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requesting_slurm_on_a_machine_without_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PATH", "")
-    said = refusal(cluster="slurm")
-    assert "no sbatch and no srun" in said and "login node" in said and "'local'" in said
+    error = refusal(cluster="slurm")
+    assert "no sbatch and no srun" in error and "login node" in error and "'local'" in error
 
 
 @pytest.mark.parametrize("name", ["array_size", "poll_seconds"])
-def test_numbers_that_would_stand_still_are_refused(name: str) -> None:
+def test_zero_jobs_or_seconds_are_refused(name: str) -> None:
     assert f"--submitit-{name.replace('_', '-')}" in refusal(**{name: 0})
 
 
@@ -101,14 +103,14 @@ def test_without_slurm_jobs_are_processes_of_this_machine(
     ("visible", "gpus"),
     [("0,1", ["0", "1"]), ("3", ["3"]), ("", []), ("-1", []), (" 2, 5 ", ["2", "5"])],
 )
-def test_the_gpus_that_jobs_of_this_machine_share(
+def test_visible_gpus_come_from_cuda_visible_devices(
     visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert backends.visible_gpus() == gpus
 
 
-def test_a_machine_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_gpus_has_no_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", "")
     assert backends.visible_gpus() == []

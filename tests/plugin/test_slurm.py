@@ -1,4 +1,4 @@
-"""Slurm's commands: what they answer is understood, and that they do not is told."""
+"""Calls of Slurm's commands: their output is parsed, and their failures are errors."""
 
 import getpass
 import os
@@ -14,7 +14,7 @@ Command = Callable[..., Path]
 
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Install a command that answers so; return the file in which its calls are noted."""
+    """Return a function that installs a fake command and returns the file of its calls."""
     monkeypatch.setenv("PATH", f"{folder}/bin")
     (folder / "bin").mkdir()
 
@@ -29,7 +29,7 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     return install
 
 
-def test_the_queue_is_one_call(command: Command) -> None:
+def test_the_queue_is_read_in_one_call(command: Command) -> None:
     calls = command(
         "squeue",
         "57|RUNNING|lab1|1:02:03|2:00:00|None|snakemake:b1\n"
@@ -50,12 +50,12 @@ def test_the_queue_is_one_call(command: Command) -> None:
     assert "--states=all" in call and " -r " in f" {call} "
 
 
-def test_a_queue_without_jobs(command: Command) -> None:
+def test_a_queue_without_jobs_is_empty(command: Command) -> None:
     command("squeue")
     assert slurm.queue() == {}
 
 
-def test_a_queue_that_does_not_answer_is_no_empty_one(command: Command) -> None:
+def test_a_silent_controller_is_an_error_and_not_an_empty_queue(command: Command) -> None:
     words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     command("squeue", complaint=words + "\n", status=1)
     with pytest.raises(SlurmError, match=r"^slurm_load_jobs error: Unable to contact") as silent:
@@ -63,12 +63,14 @@ def test_a_queue_that_does_not_answer_is_no_empty_one(command: Command) -> None:
     assert str(silent.value) == words
 
 
-def test_a_machine_without_slurm(command: Command) -> None:
-    with pytest.raises(SlurmError, match="squeue: not found; is this a node of a Slurm"):
+def test_a_missing_command_is_an_error(command: Command) -> None:
+    with pytest.raises(
+        SlurmError, match="squeue: command not found"
+    ):
         slurm.queue()
 
 
-def test_the_queue_is_that_of_who_runs_this(
+def test_the_queue_is_that_of_the_current_user(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = command("squeue")
@@ -78,43 +80,43 @@ def test_the_queue_is_that_of_who_runs_this(
     assert "--me" in calls.read_text() or user in calls.read_text()
 
 
-def test_accounting_tells_a_job_and_its_steps(command: Command) -> None:
+def test_accounting_has_the_states_of_a_job_and_its_steps(command: Command) -> None:
     command(
         "sacct",
         "57|FAILED|1:0|lab1\n57.batch|OUT_OF_MEMORY|0:125|lab1\n57.0|CANCELLED by 0|0:9|lab1\n"
         "58_1|CANCELLED by 1000|0:0|None assigned\n",
     )
-    found = slurm.accounted(["57", "58_1", "59"])
-    assert found["57"].states == ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
-    assert (found["57"].exit_code, found["57"].node) == ("1:0", "lab1")
-    assert found["58_1"].states == ("CANCELLED",)
-    assert "59" not in found
+    records = slurm.accounted(["57", "58_1", "59"])
+    assert records["57"].states == ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
+    assert (records["57"].exit_code, records["57"].node) == ("1:0", "lab1")
+    assert records["58_1"].states == ("CANCELLED",)
+    assert "59" not in records
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_without_accounting_nothing_is_known(installed: bool, command: Command) -> None:
+def test_without_accounting_there_are_no_records(installed: bool, command: Command) -> None:
     if installed:
         command("sacct", complaint="Slurm accounting storage is disabled\n", status=1)
     assert slurm.accounted(["57"]) == {}
 
 
-def test_many_jobs_are_asked_for_a_hundred_at_a_time(command: Command) -> None:
+def test_accounting_is_read_for_a_hundred_jobs_at_a_time(command: Command) -> None:
     calls = command("sacct")
     slurm.accounted([str(number) for number in range(250)])
     lines = calls.read_text().splitlines()
-    asked = [line.split("-j ")[1].split(",") for line in lines]
-    assert sorted(map(len, asked)) == [50, 100, 100]
-    assert sorted(int(id) for ids in asked for id in ids) == list(range(250))
+    queries = [line.split("-j ")[1].split(",") for line in lines]
+    assert sorted(map(len, queries)) == [50, 100, 100]
+    assert sorted(int(id) for ids in queries for id in ids) == list(range(250))
 
 
-def test_answers_before_a_failed_call_are_kept(command: Command, folder: Path) -> None:
-    """Of 150 jobs the first 100 have an answer; the call for the others fails."""
+def test_records_read_before_a_failed_call_are_returned(command: Command, folder: Path) -> None:
+    """The call for the first 100 of 150 jobs succeeds, and the second call fails."""
     command("sacct")
     script = "#!/bin/sh\n[ -e asked ] && { echo 'sacct: error' >&2; exit 1; }\n: > asked\n"
     answers = "".join(f"echo '{number}|COMPLETED|0:0|lab1'\n" for number in range(100, 200))
     (folder / "bin" / "sacct").write_text(script + answers, encoding="utf-8")
-    found = slurm.accounted([str(number) for number in range(100, 250)])
-    assert sorted(found) == [str(number) for number in range(100, 200)]
+    records = slurm.accounted([str(number) for number in range(100, 250)])
+    assert sorted(records) == [str(number) for number in range(100, 200)]
 
 
 def test_all_jobs_are_cancelled(command: Command) -> None:
@@ -123,7 +125,7 @@ def test_all_jobs_are_cancelled(command: Command) -> None:
     assert len(calls.read_text().split()) == 150
 
 
-def test_one_that_cannot_be_cancelled_does_not_keep_the_others(command: Command) -> None:
+def test_a_failed_cancellation_does_not_block_the_others(command: Command) -> None:
     complaint = "scancel: error: Kill job error on job id 3: Invalid job id specified\n"
     calls = command("scancel", complaint=complaint, status=1)
     with pytest.raises(SlurmError, match="Invalid job id"):
@@ -139,7 +141,9 @@ def test_one_that_cannot_be_cancelled_does_not_keep_the_others(command: Command)
         ("Slurmctld(primary) at login1 is DOWN", False),
     ],
 )
-def test_whether_the_controller_answers(answer: str, up: bool, command: Command) -> None:
+def test_the_controller_responds_if_one_of_its_hosts_is_up(
+    answer: str, up: bool, command: Command
+) -> None:
     command("scontrol", answer + "\n")
     assert slurm.responds(0) is up
 
@@ -152,7 +156,7 @@ def test_calls_are_counted(command: Command, monkeypatch: pytest.MonkeyPatch) ->
     assert slurm.calls["squeue"] == before + 2
 
 
-def test_a_surrounding_job_does_not_leak_into_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_a_surrounding_job_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SBATCH_PARTITION", "SLURM_CONF"):
         monkeypatch.setenv(name, "1")
     assert slurm.leave_allocation()

@@ -1,4 +1,4 @@
-"""A whole workflow on the backends that need no cluster."""
+"""A complete workflow on the local and debug backends."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ rule make:
 
 @pytest.fixture(autouse=True)
 def project(folder: Path) -> None:
-    """Work in a project of two jobs, one of which fails until a file is there."""
+    """Work in a project of two jobs, one of which fails until a file exists."""
     (folder / "Snakefile").write_text(SNAKEFILE)
 
 
@@ -40,7 +40,7 @@ def snakemake(cluster: str, *targets: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_one_job_fails_and_the_next_run_makes_only_that() -> None:
+def test_the_next_run_repeats_only_the_failed_job() -> None:
     first = snakemake("local")
     assert first.returncode == 1
     assert "(make name=bad): exception: KeyError: 17; log: logs/bad.log" in first.stderr
@@ -56,7 +56,7 @@ def test_one_job_fails_and_the_next_run_makes_only_that() -> None:
     assert ledger.entries() == []
 
 
-def test_a_job_of_this_process() -> None:
+def test_the_debug_backend_reports_a_failed_job() -> None:
     done = snakemake("debug", "out/bad.txt")
     assert done.returncode == 1
     assert "(make name=bad): exception: KeyError: 17; log: logs/bad.log" in done.stderr

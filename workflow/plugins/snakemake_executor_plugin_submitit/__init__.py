@@ -1,4 +1,4 @@
-"""Runs Snakemake's jobs through submitit: on Slurm, as local processes, or in this process."""
+"""Snakemake executor that runs jobs through submitit: on Slurm, locally, or in this process."""
 
 from snakemake_interface_executor_plugins.settings import CommonSettings
 

@@ -1,4 +1,4 @@
-"""Where jobs run: on Slurm, as processes of this machine, or inside this process."""
+"""Backends that run jobs: on Slurm, as processes of this machine, or inside this process."""
 
 import io
 import os
@@ -22,38 +22,38 @@ from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 FOREVER_MINUTES = 60 * 24 * 365
 REQUEUES = 1_000_000
 SUBMITTING = ("sbatch", "srun")
-"""Commands that submitit needs: it refuses a machine without srun."""
+"""Commands that submitit needs; it refuses a machine without srun."""
 
 
 class Backend(Protocol):
-    """What the executor needs of a place where jobs run."""
+    """Interface of the backends."""
 
     name: str
     batch_limit: int
 
     def queue(self) -> dict[str, slurm.Queued]:
-        """Return the jobs that are there, by id; SlurmError where that cannot be told."""
+        """Return queued and running jobs by id; raise SlurmError if they cannot be read."""
 
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
-        """Return what is remembered of jobs that are not there any more."""
+        """Return the accounting records of jobs that have left the queue."""
 
     def submit(
         self, batch: JobBatch, folder: Path, request: JobRequest, payloads: list[Payload]
     ) -> None:
-        """Submit a batch, and set each entry's id and log. SlurmError with Slurm's words."""
+        """Submit a batch and set each entry's id and log; raise SlurmError if Slurm refuses."""
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
-        """Complete the submission of a job whose id has been found in the queue."""
+        """Complete the submission of a job that was found in the queue."""
 
     def outcome(self, entry: Entry) -> tuple[str, str] | None:
-        """Return what a job has left: ("success" or "error", text)."""
+        """Return the result of a job, ("success" or "error", text), or None without one."""
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel jobs."""
 
 
 class SlurmBackend:
-    """submitit's Slurm executor to submit and requeue; the queue itself says how jobs fare."""
+    """Jobs on Slurm, submitted and requeued by submitit's executor, with states from the queue."""
 
     name = "slurm"
 
@@ -79,15 +79,15 @@ class SlurmBackend:
         executor.update_parameters(**request.sbatch(self.settings, batch.comment))
         slurm.calls["sbatch"] += 1
         try:
-            with redirect_stderr(io.StringIO()):  # submitit prints what its error says anyway
+            with redirect_stderr(io.StringIO()):  # submitit prints the text of its error as well
                 jobs = executor.submit_array(payloads)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            raise slurm.SlurmError(_sbatch_words(str(error))) from None
+            raise slurm.SlurmError(_sbatch_message(str(error))) from None
         for entry, job in zip(batch.jobs, jobs, strict=True):
             entry.id, entry.log = job.job_id, os.path.relpath(job.paths.stdout)
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
-        """Write what the job waits for, if whoever submitted it was stopped before it could."""
+        """Write the payload if the process that submitted the job was stopped before it did."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class SlurmBackend:
 
 
 class LocalBackend:
-    """submitit's local executor: one process a job, GPUs handed out from those of this machine."""
+    """Jobs as processes of this machine; each job gets free GPUs of the machine."""
 
     name = "local"
     batch_limit = 1
@@ -116,17 +116,17 @@ class LocalBackend:
     def queue(self) -> dict[str, slurm.Queued]:
         from snakemake_executor_plugin_submitit.ledger import batches
 
-        found = {}
+        jobs = {}
         for batch in batches():
             for entry in batch.jobs:
                 if batch.cluster == self.name and entry.id and self._runs(entry.id):
-                    found[entry.id] = slurm.Queued(entry.id, "RUNNING", "", "", batch.comment)
-        self.lent = {id: self.lent[id] if id in self.lent else _gpus_of(int(id)) for id in found}
-        return found
+                    jobs[entry.id] = slurm.Queued(entry.id, "RUNNING", "", "", batch.comment)
+        self.lent = {id: self.lent[id] if id in self.lent else _gpus_of(int(id)) for id in jobs}
+        return jobs
 
     def _runs(self, id: str) -> bool:
-        """Return whether a job is there; one just started does not look like a job yet."""
-        job = self.started.get(id)
+        """Return True if a job runs."""
+        job = self.started.get(id)  # a new process does not yet have a job's command line
         return not job.done() if job else _is_controller(int(id))
 
     def accounted(self, ids: Sequence[str]) -> dict[str, slurm.Accounted]:
@@ -140,21 +140,24 @@ class LocalBackend:
         executor = LocalExecutor(folder)
         gpus = self._free(request.gpus)
         executor.update_parameters(timeout_min=FOREVER_MINUTES, stderr_to_stdout=True)
-        # set past submitit's check, which knows numbers only; GPUs may have names
+        # update_parameters() accepts numbers only, but GPUs may have names
         executor.parameters.update(gpus_per_node=len(gpus), visible_gpus=gpus)
         (entry,), (payload,) = batch.jobs, payloads
         job = executor.submit(payload)
         entry.id, entry.log = job.job_id, os.path.relpath(job.paths.stdout)
         self.started[job.job_id], self.lent[job.job_id] = job, gpus
 
-    def _free(self, wanted: int) -> list[str]:
-        if wanted > len(self.gpus):
-            raise RequestError(f"asks for {wanted} GPUs; this machine has {len(self.gpus)}")
+    def _free(self, count: int) -> list[str]:
+        """Return free GPUs; raise NoFreeGpuError if too few are free at the moment."""
+        if count > len(self.gpus):
+            raise RequestError(
+                f"resource 'gpu' is {count}, but this machine has {len(self.gpus)} GPUs"
+            )
         lent = {gpu for gpus in self.lent.values() for gpu in gpus}
         free = [gpu for gpu in self.gpus if gpu not in lent]
-        if wanted > len(free):
+        if count > len(free):
             raise NoFreeGpuError
-        return free[:wanted]
+        return free[:count]
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
         from submitit.core.utils import JobPaths
@@ -175,7 +178,7 @@ class LocalBackend:
 
 
 class DebugBackend:
-    """Runs each job in this process when it is submitted, with its output on the terminal."""
+    """Jobs that run in this process when they are submitted, with output on the terminal."""
 
     name = "debug"
     batch_limit = 1
@@ -202,7 +205,7 @@ class DebugBackend:
         self.outcomes[job.job_id] = ("error", str(error)) if error else ("success", "")
 
     def adopt(self, entry: Entry, folder: Path, payload: Payload, minutes: int) -> None:
-        raise AssertionError("a job of this process cannot outlive it")
+        raise AssertionError("a job of the debug backend cannot outlive its process")
 
     def outcome(self, entry: Entry) -> tuple[str, str] | None:
         return self.outcomes.get(entry.id or "")
@@ -212,17 +215,17 @@ class DebugBackend:
 
 
 class NoFreeGpuError(Exception):
-    """All GPUs of this machine are lent to jobs that have not ended yet."""
+    """Too few GPUs of this machine are free; running jobs have the others."""
 
 
 def choose(settings: ExecutorSettings) -> Backend:
-    """Return the backend that is asked for, or the one that is there; RequestError if it is not."""
+    """Return the backend of the settings; raise RequestError if the machine has no Slurm."""
     missing = [command for command in SUBMITTING if shutil.which(command) is None]
     name = settings.cluster if settings.cluster != "auto" else ("local" if missing else "slurm")
     if name == "slurm" and missing:
         raise RequestError(
-            f"--submitit-cluster is 'slurm', and there is no {' and no '.join(missing)} on this "
-            "machine; run on a login node of the cluster, or use 'local'"
+            f"--submitit-cluster is 'slurm', but this machine has no {' and no '.join(missing)}. "
+            "Run on a login node of the cluster, or set it to 'local'."
         )
     if name == "slurm":
         return SlurmBackend(settings)
@@ -230,7 +233,7 @@ def choose(settings: ExecutorSettings) -> Backend:
 
 
 def visible_gpus() -> list[str]:
-    """Return the numbers or names of this machine's GPUs that CUDA_VISIBLE_DEVICES allows."""
+    """Return numbers or names of this machine's GPUs, restricted by CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return _names(visible)
@@ -254,7 +257,7 @@ def _names(visible: str) -> list[str]:
 
 
 def _gpus_of(controller: int) -> list[str]:
-    """Return the GPUs that a job's process was given."""
+    """Return the GPUs of a job's process."""
     import psutil
 
     try:
@@ -270,12 +273,12 @@ def _outcome(entry: Entry) -> tuple[str, str] | None:
 
 
 def result_file(log: str) -> Path:
-    """Return where submitit writes the result of the job with this log."""
+    """Return the path of submitit's result file for the job with this log."""
     return Path(log.removesuffix("_log.out") + "_result.pkl")
 
 
 def _is_controller(pid: int) -> bool:
-    """Return whether a process is one that submitit's local executor started, and alive."""
+    """Return True if a process is alive and was started by submitit's local executor."""
     import psutil
 
     try:
@@ -286,7 +289,7 @@ def _is_controller(pid: int) -> bool:
         return False
 
 
-def _sbatch_words(text: str) -> str:
-    """Return sbatch's own complaint out of submitit's error."""
-    said = [line.strip() for line in text.splitlines() if "sbatch: error:" in line]
-    return "; ".join(line.split("sbatch: error: ")[-1] for line in said) or " ".join(text.split())
+def _sbatch_message(text: str) -> str:
+    """Return sbatch's error lines from submitit's error message."""
+    lines = [line.strip() for line in text.splitlines() if "sbatch: error:" in line]
+    return "; ".join(line.split("sbatch: error: ")[-1] for line in lines) or " ".join(text.split())

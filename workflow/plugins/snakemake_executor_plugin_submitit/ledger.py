@@ -1,7 +1,8 @@
-"""What has been submitted, on disk: a workflow process that dies leaves it to the next one.
+"""Ledger of submitted jobs on disk, from which the next workflow process adopts them.
 
-One JSON file per submission, written before ``sbatch`` is called. Its name is in the comment of the
-Slurm job, so that even a job whose submission was never confirmed is found again in the queue.
+The ledger is one JSON file per submission, written before ``sbatch`` is called. The comment of the
+Slurm job has the file's name, so even a job whose submission was never confirmed can be found in
+the queue.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ COMMENT = "snakemake:"
 
 @dataclass
 class Entry:
-    """A job of a submission; ``id`` is None until Slurm has confirmed it."""
+    """A submitted job; ``id`` is None until Slurm has confirmed the submission."""
 
     key: str
     digest: str
@@ -40,13 +41,13 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The job as a person calls it: rule and wildcards."""
+        """Rule and wildcards, as messages print them."""
         return " ".join([self.rule, *(f"{k}={v}" for k, v in sorted(self.wildcards.items()))])
 
 
 @dataclass
 class JobBatch:
-    """The jobs of one submission, with logs in ``folder``; array element i is ``jobs[i]``."""
+    """Jobs of one submission, with their logs in ``folder``; array element i is ``jobs[i]``."""
 
     name: str
     cluster: str
@@ -64,7 +65,7 @@ class JobBatch:
         return COMMENT + self.name
 
     def write(self) -> None:
-        """Replace the file, or remove it where no job is left."""
+        """Replace the file atomically, or remove it if no job is left."""
         if not self.jobs:
             self.path.unlink(missing_ok=True)
             return
@@ -82,7 +83,7 @@ class JobBatch:
 
 
 def new_batch(cluster: str, jobs: Sequence[Entry], root: Path = ROOT) -> JobBatch:
-    """Return a submission of ``jobs`` under a name of its own, not yet written."""
+    """Return a submission of ``jobs`` under a new name, not yet written to disk."""
     now = datetime.now(UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     batch = JobBatch(name, cluster, now.isoformat(timespec="seconds"), list(jobs), root)
@@ -93,8 +94,8 @@ def new_batch(cluster: str, jobs: Sequence[Entry], root: Path = ROOT) -> JobBatc
 
 
 def batches(root: Path = ROOT) -> list[JobBatch]:
-    """Return all submissions on disk, the oldest first; a file that cannot be read is left out."""
-    found = []
+    """Return all submissions on disk, the oldest first; skip files that cannot be read."""
+    submissions = []
     for path in sorted(root.glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -103,19 +104,19 @@ def batches(root: Path = ROOT) -> list[JobBatch]:
         except (OSError, ValueError, TypeError, KeyError):
             continue
         folder = content.get("folder", "")
-        found.append(
+        submissions.append(
             JobBatch(common["batch"], common["cluster"], common["submitted"], jobs, root, folder)
         )
-    return found
+    return submissions
 
 
 def entries(root: Path = ROOT) -> list[Entry]:
-    """Return every job on disk: those in the queue or running, and failed ones with a verdict."""
+    """Return all jobs on disk: queued and running ones, and failed ones with a verdict."""
     return [job for batch in batches(root) for job in batch.jobs]
 
 
 def sha1(parts: Iterable[str]) -> str:
-    """Return the digest of some texts: of the files a job makes, or of its command."""
+    """Return the digest of texts, such as a job's output files or its command."""
     return hashlib.sha1("\0".join(parts).encode(), usedforsecurity=False).hexdigest()
 
 

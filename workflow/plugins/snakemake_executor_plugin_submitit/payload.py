@@ -1,4 +1,4 @@
-"""What runs inside a job: one Snakemake command, told in time when the job is about to end."""
+"""Payload of a job: one Snakemake command, which is warned before the job is stopped."""
 
 import contextlib
 import os
@@ -12,27 +12,28 @@ if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission, JobPaths
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"
-"""Names the file that appears when a command shall save what it has and end."""
+"""Environment variable with the path of the file that requests a command to save and end."""
 
 SPARE = 10
-"""Seconds kept of the warning time for requeueing."""
+"""Seconds of the warning time that are reserved for requeueing."""
 
 
 POLL_SECONDS = 0.2
 
 LAST_SECONDS = 5
-"""Given to a command that is ended because its job is."""
+"""Seconds between SIGTERM and SIGKILL for a command whose job ends."""
 
 
 class CommandError(Exception):
-    """The command did not succeed."""
+    """Failure of the command of a job."""
 
 
 class Payload:
-    """Runs a shell command in a process group of its own.
+    """Shell command that runs in a separate process group.
 
-    On submitit's warning signal (time limit, preemption) it creates the stop file, waits for the
-    command to end, ends it after ``grace`` seconds, and is requeued to run again.
+    On submitit's warning signal (time limit, preemption) the payload creates the stop file and
+    waits for the command to end. After ``grace`` seconds it kills the command. The job is then
+    requeued and runs the command again.
     """
 
     def __init__(self, command: str, stop_file: str, grace: float, finished: bool = False) -> None:
@@ -41,7 +42,7 @@ class Payload:
         self._child: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
-        """Run the command; CommandError where it fails."""
+        """Run the command; raise CommandError if it fails."""
         if self.finished or _has_succeeded():
             return
         Path(self.stop_file).unlink(missing_ok=True)
@@ -52,30 +53,30 @@ class Payload:
             status = _wait(self._child.pid)
         except BaseException:
             self._kill(signal.SIGTERM)
-            self._ended_well(time.monotonic() + LAST_SECONDS)
+            self._succeeds_by(time.monotonic() + LAST_SECONDS)
             self._kill(signal.SIGKILL)
             raise
         if status:
             raise CommandError(_describe(status))
 
     def checkpoint(self) -> "DelayedSubmission":
-        """Let the command save and end; return what to run when the job starts again."""
+        """Let the command save and end; return the submission for the next start of the job."""
         from submitit.core.utils import DelayedSubmission
 
         from snakemake_executor_plugin_submitit import slurm
 
         deadline = time.monotonic() + self.grace
         Path(self.stop_file).touch()
-        finished = self._ended_well(deadline)
+        finished = self._succeeds_by(deadline)
         self._kill(signal.SIGKILL)
         if finished:
             _note_success()
-        if "SLURM_JOB_ID" in os.environ:  # a requeue that is refused would lose the job
+        if "SLURM_JOB_ID" in os.environ:  # if Slurm refuses the requeue, the job is lost
             slurm.responds(max(deadline - time.monotonic(), SPARE / 2))
         return DelayedSubmission(Payload(self.command, self.stop_file, self.grace, finished))
 
-    def _ended_well(self, deadline: float) -> bool:
-        """Wait for the command to end; return whether it had already done all there was to do."""
+    def _succeeds_by(self, deadline: float) -> bool:
+        """Wait for the command to end; return True if it ended with exit status 0 in time."""
         while self._child and time.monotonic() < deadline:
             try:
                 pid, status = os.waitpid(self._child.pid, os.WNOHANG)
@@ -96,11 +97,12 @@ class Payload:
 
 
 def _wait(pid: int) -> int:
-    """Return the exit status of a child, negative for a signal.
+    """Return the exit status of a child process; a negative one is a signal number.
 
-    Asked again and again: a signal that the system gives to another thread does not interrupt a
-    blocking wait, and its handler would run when it is too late. Not by ``Popen.poll``: the handler
-    that runs ``checkpoint`` would wait for a lock that the interrupted line holds.
+    This function polls, because a signal that the system delivers to another thread does not
+    interrupt a blocking wait, so its handler would run too late. It does not use ``Popen.poll``:
+    the signal handler runs ``checkpoint``, which would wait for a lock that the interrupted call
+    holds.
     """
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -111,12 +113,12 @@ def _wait(pid: int) -> int:
 
 def _describe(status: int) -> str:
     if status < 0:
-        return f"the command was ended by {signal.Signals(-status).name}"
-    return f"the command ended with status {status}"
+        return f"the command was killed by {signal.Signals(-status).name}"
+    return f"the command failed with exit status {status}"
 
 
 def _paths() -> "JobPaths | None":
-    """Return where submitit keeps what it knows of this job; nothing outside of one."""
+    """Return the paths of submitit's files for this job; None outside a job."""
     if "SUBMITIT_FOLDER" not in os.environ:
         return None
     from submitit import JobEnvironment
@@ -125,9 +127,9 @@ def _paths() -> "JobPaths | None":
 
 
 def _note_success() -> None:
-    """Leave the result of a command that ended well before its job is requeued.
+    """Write the result of a command that succeeded before its job is requeued.
 
-    The requeueing may have to wait for the controller, and the job may not live to see it.
+    Requeueing may have to wait for the controller, and the job may be killed before that.
     """
     from submitit.core import utils
 
@@ -138,9 +140,9 @@ def _note_success() -> None:
 
 
 def _has_succeeded() -> bool:
-    """Return whether an earlier start of this job ended well; remove what else it has left.
+    """Return True if an earlier start of this job succeeded; otherwise remove its result.
 
-    Slurm requeues a finished job whose end it has not heard of when its node or controller fails.
+    Slurm requeues a finished job if its node or controller fails before Slurm records the end.
     """
     from snakemake_executor_plugin_submitit.verdict import read_outcome
 

@@ -1,4 +1,4 @@
-"""What a job asks the cluster for: Snakemake's resources in sbatch's terms."""
+"""Resources that a job requests from the cluster: Snakemake's resources as sbatch options."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
-OWN = frozenset(
+RESERVED = frozenset(
     {
         "account",
         "array",
@@ -39,23 +39,23 @@ OWN = frozenset(
         "wrap",
     }
 )
-"""sbatch options that have a resource or a setting, or that the plugin needs itself."""
+"""sbatch options that have a resource or a setting, or that the plugin sets itself."""
 
 
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
-UNTIL_IT_LISTENS = "trap '' USR2"
-"""The job does not die of a warning that comes before submitit has begun to listen."""
+IGNORE_EARLY_WARNING = "trap '' USR2"
+"""Shell line that makes a job ignore the warning signal until submitit's handler is set."""
 
 
 class RequestError(Exception):
-    """A resource or setting that no job can be made of."""
+    """Invalid resource or setting of a job."""
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """The resources of one job. Jobs with equal requests share a job array."""
+    """Resources of one job. Jobs with equal requests share a job array."""
 
     name: str
     minutes: int
@@ -75,7 +75,7 @@ class JobRequest:
         return -(-self.gpus // self.nodes)
 
     def sbatch(self, settings: "ExecutorSettings", comment: str) -> dict[str, Any]:
-        """Return the parameters of submitit's executor."""
+        """Return the parameters for submitit's executor."""
         options = dict(self.options)
         return {
             "name": self.name,
@@ -85,12 +85,12 @@ class JobRequest:
             "cpus_per_task": self.cpus,
             "stderr_to_stdout": True,
             "slurm_mem": f"{self.mem_mb}MB",
-            "slurm_setup": [UNTIL_IT_LISTENS, *settings.setup.splitlines()],
+            "slurm_setup": [IGNORE_EARLY_WARNING, *settings.setup.splitlines()],
             "slurm_use_srun": False,
             "slurm_array_parallelism": settings.array_size,
             "slurm_additional_parameters": {
                 "requeue": True,
-                # B: to the batch shell alone, which is replaced by the payload's Python
+                # B: to the batch shell alone, which the payload's Python has replaced
                 "signal": f"B:USR2@{settings.signal_seconds}",
                 "comment": comment,
                 **self._gpu_option(settings.gpu_flag),
@@ -110,11 +110,11 @@ class JobRequest:
 
 
 def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> JobRequest:
-    """Return what a Snakemake job asks for; RequestError on a value that sbatch cannot be given."""
+    """Return the request of a Snakemake job; raise RequestError for an invalid resource."""
     resources = job.resources
     nodes, tasks = _count(resources, "nodes", 1), _count(resources, "tasks", 1)
     if tasks % nodes:
-        raise RequestError(f"resource 'tasks' is {tasks}, no multiple of the {nodes} nodes")
+        raise RequestError(f"resource 'tasks' is {tasks}: set a multiple of the {nodes} nodes")
     options: dict[str, str | bool] = {}
     for option, resource in (
         ("partition", "slurm_partition"),
@@ -142,7 +142,7 @@ def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> Job
 
 
 def extra_options(text: str, where: str) -> dict[str, str | bool]:
-    """Return further sbatch options as a dict; RequestError for one that is not free to set."""
+    """Parse further sbatch options; raise RequestError for malformed and reserved ones."""
     options: dict[str, str | bool] = {}
     try:
         words = shlex.split(text)
@@ -151,24 +151,26 @@ def extra_options(text: str, where: str) -> dict[str, str | bool]:
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
-            raise RequestError(f"{where}: '{word}' is not of the form --option or --option=value")
-        if name in OWN:
-            raise RequestError(f"{where}: '--{name}' has a resource or a setting of its own")
+            raise RequestError(f"{where}: write '{word}' as --option or --option=value")
+        if name in RESERVED:
+            raise RequestError(f"{where}: '--{name}' is not allowed; use its resource or setting")
         options[name] = value if equals else True
     return options
 
 
 def shell_quoted(command: str) -> str:
-    """Return a command of Snakemake's with its arguments quoted for the shell.
+    """Return Snakemake's command with its arguments quoted for the shell.
 
-    Snakemake quotes them as Python would, which to a shell is another text where a quote, a dollar
-    or a backslash is in it.
+    Snakemake writes arguments as Python literals. A shell reads these differently if they contain
+    quotes, dollar signs or backslashes.
     """
-    return QUOTED.sub(lambda found: shlex.quote(ast.literal_eval(found[0])), command)
+    return QUOTED.sub(lambda literal: shlex.quote(ast.literal_eval(literal[0])), command)
 
 
 def _count(resources: Mapping[str, Any], name: str, default: int, least: int = 1) -> int:
     value = resources.get(name, default)
     if not isinstance(value, int) or value < least:
-        raise RequestError(f"resource '{name}' is {value!r}, not a whole number from {least}")
+        raise RequestError(
+            f"resource '{name}' is {value!r}: set a whole number of at least {least}"
+        )
     return value

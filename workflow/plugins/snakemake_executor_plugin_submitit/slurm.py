@@ -1,4 +1,4 @@
-"""Slurm's own commands: one question for all jobs, and words that say why one cannot be asked."""
+"""Calls of Slurm's commands: one call for all jobs, and errors with Slurm's message."""
 
 import os
 import subprocess
@@ -21,25 +21,25 @@ TERMINAL = frozenset(
         "TIMEOUT",
     }
 )
-"""States a job does not leave, unless it is requeued; every other state is a live one."""
+"""Final states, unless the job is requeued; in all other states a job is live."""
 
 SECONDS = 60
-"""How long a command may take; Slurm's own time-outs are shorter."""
+"""Time limit of a command in seconds; Slurm's own timeouts are shorter."""
 
 CHUNK = 100
-"""Ids in one command line."""
+"""Number of job ids in one command line."""
 
 calls: Counter[str] = Counter()
-"""How often each command was called by this process."""
+"""Number of calls of each command by this process."""
 
 
 class SlurmError(Exception):
-    """A Slurm command failed; its message is Slurm's."""
+    """Failure of a Slurm command; the message is Slurm's."""
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A job as ``squeue`` shows it, finished ones too for a few minutes."""
+    """A job as ``squeue`` shows it; finished jobs stay there for a few minutes."""
 
     id: str
     state: str
@@ -56,7 +56,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Accounted:
-    """A job as ``sacct`` remembers it; ``states`` are the job's and its steps'."""
+    """A job in Slurm's accounting; ``states`` are those of the job and of its steps."""
 
     states: tuple[str, ...]
     exit_code: str
@@ -64,23 +64,27 @@ class Accounted:
 
 
 def queue() -> dict[str, Queued]:
-    """Return all jobs of this user by id, array elements one by one; SlurmError without answer."""
+    """Return all jobs of this user by id, with array elements as separate jobs.
+
+    Raise SlurmError if Slurm does not answer.
+    """
     form = "%i|%T|%N|%M|%l|%r|%k"
-    found = {}
+    jobs = {}
     for line in _run("squeue", "--me", "-h", "-r", "--states=all", "-o", form):
         fields = line.split("|", 6)
         if len(fields) == 7:
             id, state, node, elapsed, limit, reason, comment = fields
-            found[id] = Queued(id, state, reason, node, comment, elapsed, limit)
-    return found
+            jobs[id] = Queued(id, state, reason, node, comment, elapsed, limit)
+    return jobs
 
 
 def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
-    """Return what accounting knows of jobs; empty where there is none. One call for 100 jobs.
+    """Return the accounting records of jobs, read in one call per 100 jobs.
 
-    Once a call fails, jobs of the calls before have their answers and the others none.
+    The result is empty on a cluster without accounting. If a call fails, the result has only the
+    jobs of earlier calls.
     """
-    found: dict[str, list[list[str]]] = {}
+    rows: dict[str, list[list[str]]] = {}
     for chunk in _chunks(ids):
         command = [
             "sacct",
@@ -98,8 +102,8 @@ def accounted(ids: Sequence[str]) -> dict[str, Accounted]:
         for line in lines:
             fields = line.split("|")
             if len(fields) == 4:
-                found.setdefault(fields[0].split(".")[0], []).append(fields)
-    return {id: _account(rows) for id, rows in found.items()}
+                rows.setdefault(fields[0].split(".")[0], []).append(fields)
+    return {id: _account(job_rows) for id, job_rows in rows.items()}
 
 
 def _account(rows: list[list[str]]) -> Accounted:
@@ -108,7 +112,7 @@ def _account(rows: list[list[str]]) -> Accounted:
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """Cancel jobs, pending or running."""
+    """Cancel pending and running jobs; raise SlurmError with all failures."""
     failures = []
     for chunk in _chunks(ids):
         try:
@@ -120,7 +124,7 @@ def cancel(ids: Sequence[str]) -> None:
 
 
 def responds(seconds: float) -> bool:
-    """Return whether the controller answers within some seconds, asking again until then."""
+    """Return True as soon as the controller answers, False if it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -134,7 +138,10 @@ def responds(seconds: float) -> bool:
 
 
 def leave_allocation() -> bool:
-    """Drop what a surrounding job tells this process, so that it does not leak into submissions."""
+    """Remove a surrounding job's variables from the environment, or submissions inherit them.
+
+    Return True if this process runs inside a job.
+    """
     inside = "SLURM_JOB_ID" in os.environ
     if inside:
         for name in list(os.environ):
@@ -156,9 +163,13 @@ def _run(*command: str) -> list[str]:
             command, capture_output=True, timeout=SECONDS, encoding="utf-8", errors="replace"
         )
     except FileNotFoundError:
-        raise SlurmError(f"{command[0]}: not found; is this a node of a Slurm cluster?") from None
+        raise SlurmError(
+            f"{command[0]}: command not found. Run on a node of the Slurm cluster."
+        ) from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]}: no answer in {SECONDS} s") from None
+        raise SlurmError(f"{command[0]}: no answer within {SECONDS} s") from None
     if result.returncode:
-        raise SlurmError(" ".join(result.stderr.split()) or f"{command[0]}: {result.returncode}")
+        raise SlurmError(
+            " ".join(result.stderr.split()) or f"{command[0]}: exit status {result.returncode}"
+        )
     return result.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Placing tasks: each is found in the queue, or submitted with others that ask for the same."""
+"""Placement of tasks: adopt those in the queue, and submit equal requests as job arrays."""
 
 import os
 import shutil
@@ -28,21 +28,23 @@ TRANSIENT = (
     "transport endpoint",
 )
 NO_ROOM = ("no space left on device", "disk quota exceeded", "stale file handle")
-"""What a file system says that may be put right while jobs wait."""
+"""Errors of a file system that a user may fix while jobs wait."""
 
 LIMITS = ("maxsubmit", "invalid job array specification")
-"""What sbatch says where a submission has more jobs than the site allows at once."""
+"""Errors of sbatch if a submission has more jobs than the site allows at once."""
 
 LONGEST_WAIT = 60
 
 
 class Submitter:
-    """Submits tasks, adopts those that are in the queue already, and keeps the ledger."""
+    """Submitter of tasks, which adopts tasks that are already queued and maintains the ledger."""
 
     def __init__(self, settings: ExecutorSettings, logger: Any) -> None:
         self.settings, self.logger = settings, logger
         if settings.array_size < 1 or settings.poll_seconds < 1:
-            raise RequestError("--submitit-array-size and --submitit-poll-seconds start at 1")
+            raise RequestError(
+                "--submitit-array-size and --submitit-poll-seconds must be at least 1"
+            )
         self.backend = backends.choose(settings)
         self.array_size = self.backend.batch_limit
         self.batches = {batch.name: batch for batch in ledger.batches()}
@@ -54,7 +56,7 @@ class Submitter:
         self.process_started = psutil.Process().create_time()
 
     def place(self, tasks: list[Task], queue: dict[str, slurm.Queued]) -> dict[Task, str]:
-        """Adopt or submit tasks; return those that will never run, each with the reason."""
+        """Adopt or submit tasks; return tasks that can never run with the reason."""
         self._adopt(tasks, queue)
         refused: dict[Task, str] = {}
         if time.monotonic() < self.not_before:
@@ -72,21 +74,24 @@ class Submitter:
             except (slurm.SlurmError, OSError) as error:
                 if self._shall_wait(str(error), group):
                     break
-                refused |= dict.fromkeys(group, f"refused by the cluster: {error}")
+                refused |= dict.fromkeys(group, f"the cluster refused the job: {error}")
         return refused
 
     def _adopt(self, tasks: list[Task], queue: dict[str, slurm.Queued]) -> None:
-        """Give tasks the jobs in the queue that make their files."""
-        known = self._known(queue)
+        """Assign tasks the queued jobs that create their output files."""
+        adoptable = self._adoptable(queue)
         for task in tasks:
-            if task.entry.key not in known:
+            if task.entry.key not in adoptable:
                 continue
-            batch, entry = known[task.entry.key]
-            told = f"job {entry.id} ({entry.name}) is in the queue already and is taken over"
+            batch, entry = adoptable[task.entry.key]
+            adopted = f"Adopted job {entry.id} ({entry.name}), which is already in the queue"
             if entry.digest != task.entry.digest:
-                self.logger.warning(f"{told}, though by now its command is another one.")
+                self.logger.warning(
+                    f"{adopted}, although its command has changed. To run the new command, "
+                    f"cancel it with scancel {entry.id} and start snakemake again."
+                )
             else:
-                self.logger.info(f"{told}.")
+                self.logger.info(f"{adopted}.")
             task.batch, task.entry = batch, entry
             self.adopted.add(entry.key)
             task.request = task.request.with_memory(entry.mem_mb or task.request.mem_mb)
@@ -95,31 +100,31 @@ class Submitter:
             self.backend.adopt(entry, folder, payload, task.request.minutes)
             batch.write()
 
-    def _known(
+    def _adoptable(
         self, queue: dict[str, slurm.Queued]
     ) -> dict[str, tuple[ledger.JobBatch, ledger.Entry]]:
-        """Return, by key, the jobs to adopt; forget inherited ones that ended unwatched."""
+        """Return the jobs to adopt by key; drop inherited jobs that ended without this process."""
         commented = {job.comment: job.id for job in queue.values()}
-        found = {}
+        jobs = {}
         for batch in list(self.batches.values()):
             if batch.cluster != self.backend.name:
                 continue
             _confirm(batch, commented.get(batch.comment))
             for entry in batch.jobs:
                 if entry.verdict is None and self._current(entry, queue):
-                    found[entry.key] = (batch, entry)
+                    jobs[entry.key] = (batch, entry)
             if batch.name in self.inherited:
-                kept = {*found, *self.adopted}
-                self._keep(batch, [job for job in batch.jobs if job.verdict or job.key in kept])
-        return found
+                keys = {*jobs, *self.adopted}
+                self._keep(batch, [job for job in batch.jobs if job.verdict or job.key in keys])
+        return jobs
 
     def _dying(self, queue: dict[str, slurm.Queued]) -> set[str]:
-        """Return the keys of jobs that were cancelled or have failed and are not gone yet."""
+        """Return the keys of cancelled and failed jobs that are still in the queue."""
         ended = [job for batch in self.batches.values() for job in batch.jobs if job.verdict]
         return {job.key for job in ended if job.id in queue and queue[job.id].live}
 
     def _current(self, entry: ledger.Entry, queue: dict[str, slurm.Queued]) -> bool:
-        """Return whether a job is under way, or has ended since this process planned its jobs."""
+        """Return True if a job is live, or has succeeded since this process planned its jobs."""
         job = queue.get(str(entry.id))
         if job and job.live:
             return True
@@ -133,7 +138,7 @@ class Submitter:
         return backends.result_file(entry.log).stat().st_mtime > self.process_started
 
     def _submit(self, tasks: list[Task]) -> None:
-        """Submit tasks with equal requests, as one job array if they are several."""
+        """Submit tasks with equal requests, several tasks as one job array."""
         self._forget({task.entry.key for task in tasks})
         batch = ledger.new_batch(self.backend.name, [task.entry for task in tasks])
         folder = self._folder(batch)
@@ -154,7 +159,7 @@ class Submitter:
         )
 
     def _shall_wait(self, refusal: str, tasks: list[Task]) -> bool:
-        """Return whether a refusal may pass; put off the next attempt and say so."""
+        """Return True and delay the next attempt if a refusal may be temporary."""
         words, now = refusal.lower(), time.monotonic()
         full = any(limit in words for limit in LIMITS)
         if not full and not any(word in words for word in (*TRANSIENT, *NO_ROOM)):
@@ -167,17 +172,17 @@ class Submitter:
         self.wait = min(LONGEST_WAIT, max(2.0, 2 * self.wait))
         self.not_before = now + self.wait
         self.logger.warning(
-            f"{refusal}; {len(tasks)} jobs are submitted again in {self.wait:.0f} s"
+            f"Cannot submit: {refusal}. Retrying {len(tasks)} jobs in {self.wait:.0f} s."
         )
         return True
 
     def release(self, task: Task) -> None:
-        """Take a task out of its submission, to be submitted anew."""
+        """Remove a task from its submission, so that it is submitted again."""
         task.entry.id, task.batch = None, None
         self._forget({task.entry.key})
 
     def clear(self, task: Task) -> None:
-        """Forget a job that has succeeded, and remove what submitit needed; its log stays."""
+        """Remove a successful job from the ledger, and submitit's files except the log."""
         self._forget({task.entry.key})
         if task.entry.log:
             result = backends.result_file(task.entry.log)
@@ -186,28 +191,28 @@ class Submitter:
                 path.unlink(missing_ok=True)
 
     def cancel(self, tasks: list[Task]) -> None:
-        """Cancel tasks that are in the queue; SlurmError where that fails."""
+        """Cancel queued tasks; raise SlurmError if that fails."""
         self.backend.cancel([str(task.entry.id) for task in tasks])
         for task in tasks:
             task.entry.verdict = {"cause": verdict.CANCELLED, "text": "cancelled with its workflow"}
         for batch in {id(task.batch): task.batch for task in tasks if task.batch}.values():
             batch.write()
 
-    def conclude(self, task: Task, found: verdict.JobVerdict) -> None:
-        """Keep a failure in the ledger until the job is submitted again."""
+    def conclude(self, task: Task, judgment: verdict.JobVerdict) -> None:
+        """Write a failure to the ledger, where it stays until the job is submitted again."""
         id, log = task.entry.id, task.entry.log
         self._forget({task.entry.key})
         batch = ledger.new_batch(self.backend.name, [task.entry])
         task.entry.id, task.entry.log = id, log
-        task.entry.verdict = {"cause": found.cause, "text": found.text}
+        task.entry.verdict = {"cause": judgment.cause, "text": judgment.text}
         self.batches[batch.name] = batch
         batch.write()
 
     def _forget(self, keys: set[str]) -> None:
         for batch in list(self.batches.values()):
-            kept = [job for job in batch.jobs if job.key not in keys]
-            if len(kept) < len(batch.jobs):
-                self._keep(batch, kept)
+            remaining = [job for job in batch.jobs if job.key not in keys]
+            if len(remaining) < len(batch.jobs):
+                self._keep(batch, remaining)
 
     def _keep(self, batch: ledger.JobBatch, jobs: list[ledger.Entry]) -> None:
         if len(jobs) == len(batch.jobs):
@@ -225,24 +230,24 @@ class Submitter:
         return Path(batch.folder).absolute()
 
     def report(self, seconds: float) -> None:
-        """Tell how often Slurm was asked."""
+        """Log the number of submitted jobs and of calls of Slurm's commands."""
         if slurm.calls:
             hours = seconds / 3600
-            asked = ", ".join(f"{name} {n}" for name, n in sorted(slurm.calls.items()))
+            calls = ", ".join(f"{name} {n}" for name, n in sorted(slurm.calls.items()))
             self.logger.info(
-                f"{self.jobs} jobs submitted; calls in {hours:.2f} h: {asked} "
-                f"({sum(slurm.calls.values()) / hours:.0f} an hour)"
+                f"Submitted {self.jobs} jobs in total. Slurm calls in {hours:.2f} h: {calls} "
+                f"({sum(slurm.calls.values()) / hours:.0f} per hour)."
             )
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the folder of a submission that was refused, unless a job has written there."""
+    """Remove the folder of a refused submission, unless a job has written there."""
     if not any(folder.glob("*_log.out")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    """Yield tasks with equal requests, at most ``size`` at a time."""
+    """Yield groups of at most ``size`` tasks with equal requests."""
     groups: dict[JobRequest, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task.request, []).append(task)
@@ -252,7 +257,7 @@ def _groups(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
 
 
 def _confirm(batch: ledger.JobBatch, id: str | None) -> None:
-    """Give the entries of an unconfirmed submission their ids, found by its comment."""
+    """Set the ids of an unconfirmed submission, whose job was found by its comment."""
     if id is None or any(entry.id for entry in batch.jobs):
         return
     for index, entry in enumerate(batch.jobs):

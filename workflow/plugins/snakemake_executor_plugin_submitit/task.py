@@ -1,4 +1,4 @@
-"""A Snakemake job on its way through the cluster."""
+"""Task of the executor: a Snakemake job with its request and its ledger entry."""
 
 import time
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from snakemake_executor_plugin_submitit.request import JobRequest
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 QUIET = frozenset({"", "None", "Priority", "Resources", "BeginTime"})
-"""Reasons of pending jobs that pass by themselves."""
+"""Reasons of pending jobs that resolve by themselves."""
 
 PENDING_SECONDS = 60
-"""How long a job may be pending before its reason is told."""
+"""Seconds that a job may be pending before its reason is reported."""
 
 
 @dataclass(eq=False)
 class Task:
-    """A job, what it asks for, and its entry in the ledger once it is submitted."""
+    """A Snakemake job, the resources it requests, and its ledger entry."""
 
     info: SubmittedJobInfo
     request: JobRequest
@@ -30,7 +30,7 @@ class Task:
     batch: ledger.JobBatch | None = None
     doubt_since: float | None = None
     pending_since: float | None = None
-    told_reason: str = ""
+    reported_reason: str = ""
 
     @property
     def name(self) -> str:
@@ -42,23 +42,23 @@ class Task:
         return Payload(self.command, str(stop_file), grace)
 
     def doubted_for(self) -> float:
-        """Return for how many seconds the job's state has been a doubtful one."""
+        """Return the seconds since the job's state became doubtful."""
         now = time.monotonic()
         self.doubt_since = self.doubt_since or now
         return now - self.doubt_since
 
-    def reason_to_tell(self, reason: str) -> bool:
-        """Return whether a pending job's reason is news: it lasts, and was not told yet."""
+    def is_new_reason(self, reason: str) -> bool:
+        """Return True once for each reason for which a job stays pending, if it lasts."""
         now = time.monotonic()
         self.pending_since = self.pending_since or now
-        if now - self.pending_since < PENDING_SECONDS or reason in {self.told_reason, *QUIET}:
+        if now - self.pending_since < PENDING_SECONDS or reason in {self.reported_reason, *QUIET}:
             return False
-        self.told_reason = reason
+        self.reported_reason = reason
         return True
 
 
 def entry_of(job: Any, mem_mb: int) -> ledger.Entry:
-    """Return the ledger's entry of a Snakemake job or group of jobs."""
+    """Return a new ledger entry for a Snakemake job or group of jobs."""
     outputs = sorted(str(path) for path in job.output)
     single = not job.is_group()
     return ledger.Entry(

@@ -1,4 +1,4 @@
-"""What became of a job, in words: from its result, the queue, accounting and its log."""
+"""State of a job and cause of its failure, from its result, the queue, accounting and its log."""
 
 import pickle
 import re
@@ -26,10 +26,10 @@ MISSING = "missing output"
 WARNING = Signals.SIGUSR2
 
 LOST = frozenset({TIME, NODE, PREEMPTED, VANISHED})
-"""What the cluster did to a job; it may well succeed when it is submitted again."""
+"""Causes that the cluster is responsible for; the job may succeed when submitted again."""
 
 DOUBTFUL = frozenset({"BOOT_FAIL", "COMPLETED", "NODE_FAIL", "PREEMPTED", "REQUEUED", "REVOKED"})
-"""States that may be passed on the way to a requeue, or come before a result that is on its way."""
+"""States that may precede a requeue, or that may precede the arrival of the result file."""
 
 KILLED_FOR_MEMORY = re.compile(r"slurmstepd\S*: error: .*(memory limit|oom[-_ ]kill)", re.I)
 MISSING_OUTPUT = re.compile(r"MissingOutputException")
@@ -39,7 +39,7 @@ ERROR_LINES = (
     ),
     re.compile(r"^(srun: error: \S.*)$"),
 )
-"""What names an error; the later ones only where none of the first does."""
+"""Patterns of lines that name an error; later ones apply only if no line matches the first."""
 
 NOT_THE_CAUSE = re.compile(
     r"CalledProcessError|ChildFailedError|CommandError|WorkflowError|RuleException|submitit"
@@ -49,7 +49,7 @@ TAIL_BYTES = 64_000
 
 @dataclass(frozen=True)
 class JobVerdict:
-    """ACTIVE, DOUBT, SUCCESS or FAILURE, which has a cause and says it in a line."""
+    """ACTIVE, DOUBT, SUCCESS or FAILURE; DOUBT and FAILURE have a cause and a line of text."""
 
     state: str
     cause: str = ""
@@ -62,11 +62,11 @@ def judge(
     queued: Queued | None,
     accounted: Accounted | None,
 ) -> JobVerdict:
-    """Return what became of a job, whose ``outcome`` is ("success" or "error", text) or None."""
+    """Return the verdict on a job; its ``outcome`` is ("success" or "error", text) or None."""
     if outcome and outcome[0] == "success":
         return JobVerdict(SUCCESS)
     if queued and queued.live:
-        return JobVerdict(ACTIVE)  # an error it left is that of an earlier start
+        return JobVerdict(ACTIVE)  # its result, if any, is the error of an earlier start
     states: tuple[str, ...] = (queued.state,) if queued else ()
     states += accounted.states if accounted else ()
     node = (queued and queued.node) or (accounted and accounted.node) or "its node"
@@ -85,12 +85,12 @@ def _cause(
 ) -> tuple[str, str]:
     log = tail_of(entry.log)
     if "OUT_OF_MEMORY" in states or any(KILLED_FOR_MEMORY.search(line) for line in log):
-        return MEMORY, f"out of memory, of which it had asked for {entry.mem_mb} MB (mem_mb)"
+        return MEMORY, f"out of memory: the job had requested {entry.mem_mb} MB (resource mem_mb)"
     state = states[0] if states else ""
     if state == "CANCELLED":
-        return CANCELLED, "cancelled, by its user or an administrator"
+        return CANCELLED, "cancelled by its user or an administrator"
     if state in ("TIMEOUT", "DEADLINE"):
-        return TIME, "ended by its time limit before it could be requeued"
+        return TIME, "the time limit was reached before the job could be requeued"
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return NODE, f"node {node} failed"
     if state == "PREEMPTED":
@@ -98,8 +98,8 @@ def _cause(
     if outcome or state == "FAILED":
         return _failure(entry, log, outcome, accounted)
     if state == "COMPLETED":
-        return VANISHED, "ended without a result"
-    return VANISHED, "no longer in the queue, and left no result"
+        return VANISHED, "the job ended without a result file"
+    return VANISHED, "the job is no longer queued and left no result file"
 
 
 def _failure(
@@ -109,22 +109,22 @@ def _failure(
     accounted: Accounted | None,
 ) -> tuple[str, str]:
     if any(MISSING_OUTPUT.search(line) for line in log):
-        return MISSING, "it ended well without having made its output"
-    line = error_line(_own_log(entry)) or error_line(log)
+        return MISSING, "the job succeeded but did not create its output file"
+    line = error_line(_rule_log(entry)) or error_line(log)
     if line:
         return EXCEPTION, line
     if outcome:
         return EXCEPTION, outcome[1].strip().rpartition("\n")[2]
     code, _, signal = (accounted.exit_code if accounted else "").partition(":")
     if signal == str(WARNING.value):
-        return PREEMPTED, "ended by the warning, before it could save"
+        return PREEMPTED, "killed by the warning signal before it could save"
     if signal not in ("", "0"):
-        return EXCEPTION, f"ended by signal {signal}"
-    return EXCEPTION, f"ended with status {code}" if code else "killed, and left no result"
+        return EXCEPTION, f"killed by signal {signal}"
+    return EXCEPTION, f"exit status {code}" if code else "killed without a result file"
 
 
-def _own_log(entry: Entry) -> list[str]:
-    """Return the tail of the rule's log if the job has written it; it may be older than the job."""
+def _rule_log(entry: Entry) -> list[str]:
+    """Return the last lines of the rule's log, unless an earlier job wrote it."""
     since = datetime.fromisoformat(entry.submitted).timestamp()
     for path in map(Path, entry.logs):
         if path.exists() and path.stat().st_mtime >= since:
@@ -133,17 +133,17 @@ def _own_log(entry: Entry) -> list[str]:
 
 
 def error_line(log: list[str]) -> str:
-    """Return the last line of a log that names an error, or nothing."""
+    """Return the last line of a log that names an error, or an empty string."""
     for pattern in ERROR_LINES:
         for line in reversed(log):
-            found = pattern.match(line)
-            if found and not NOT_THE_CAUSE.search(line):
-                return found[1].strip()[:400]
+            match = pattern.match(line)
+            if match and not NOT_THE_CAUSE.search(line):
+                return match[1].strip()[:400]
     return ""
 
 
 def tail_of(path: str | Path | None, lines: int = 1000) -> list[str]:
-    """Return the last lines of a text file; none where it cannot be read."""
+    """Return the last lines of a text file; an empty list if it cannot be read."""
     if path is None:
         return []
     try:
@@ -157,9 +157,9 @@ def tail_of(path: str | Path | None, lines: int = 1000) -> list[str]:
 
 
 def read_outcome(path: Path) -> tuple[str, str] | None:
-    """Return what submitit's result file says: ("success", "") or ("error", traceback)."""
+    """Return the content of submitit's result file: ("success", "") or ("error", traceback)."""
     try:
         kind, value = pickle.loads(path.read_bytes())
         return str(kind), str(value or "")
-    except Exception:  # absent, half written, or of something else
+    except Exception:  # absent, half written, or not a result of submitit
         return None
