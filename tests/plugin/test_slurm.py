@@ -64,9 +64,7 @@ def test_a_silent_controller_is_an_error_and_not_an_empty_queue(command: Command
 
 
 def test_a_missing_command_is_an_error(command: Command) -> None:
-    with pytest.raises(
-        SlurmError, match="squeue: command not found"
-    ):
+    with pytest.raises(SlurmError, match="squeue: command not found"):
         slurm.queue()
 
 
