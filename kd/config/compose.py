@@ -280,7 +280,7 @@ def training(schedule: Schedule) -> dict[str, Any]:
             {"type": "SeedEachStep"},
             {"type": "FiniteLoss"},
             {"type": "StepLog"},
-            {"type": "Checkpoints", "steps": 500, "minutes": 5},
+            {"type": "Checkpoints", "steps": schedule.checkpoint_steps, "minutes": 5},
         ],
     }
 

@@ -95,6 +95,8 @@ class Schedule(Part):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of convolutions and matrix products, in the student's and the teachers' forward passes;
     weights and distillation terms are float32. In float16 the loss is scaled."""
+    checkpoint_steps: PositiveInt = 500
+    """Steps between checkpoints. Others are written every five minutes and at the end."""
 
     @model_validator(mode="after")
     def _milestones_within(self) -> "Schedule":

@@ -257,7 +257,7 @@ class Checkpoints(Hook):
     priority = "LOWEST"
 
     def __init__(self, steps: int, minutes: float) -> None:
-        self.steps, self.minutes = int(os.environ.get("KD_SAVE_EVERY", steps)), minutes
+        self.steps, self.minutes = steps, minutes
 
     def before_run(self, runner: Runner) -> None:
         self.saved = time.monotonic()

@@ -22,7 +22,7 @@ TINY = {
 }
 SCHEDULE = {
     "epochs": 2, "milestones": [1], "warmup_iters": 3, "batch_size": 16, "lr": 0.02,
-    "init": "scratch",
+    "init": "scratch", "checkpoint_steps": 2,
 }  # fmt: skip
 
 

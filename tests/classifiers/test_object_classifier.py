@@ -225,10 +225,7 @@ def test_training_leaves_its_record(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [3, -2], ids=["in the first epoch", "in the last"])
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    trained: Path, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KD_SAVE_EVERY", "2")
+def test_a_resumed_run_equals_an_uninterrupted_one(trained: Path, stop: int) -> None:
     run = copy_run(trained, f"stopped{stop}")
     steps = (trained / "log.jsonl").read_text().count("\n")
     with interrupted_before(stop % steps):

@@ -34,7 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
         edit("configs/datasets/shapes-tiny.yaml", image_size=[128, 128])
-        patch.setenv("KD_SAVE_EVERY", "2")
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
         train(write_run(TEACHER))
         yield
 

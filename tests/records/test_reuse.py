@@ -40,7 +40,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_project(folder / "project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder / "project")
-        patch.setenv("KD_SAVE_EVERY", "2")
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
         edit(DATASET, generate=None)  # as a data set of one's own, whose files may move
         train(write_run(TEACHER))
         run = write_run(DISTILLED)
@@ -71,7 +71,6 @@ def enter(
         project = tmp_path / state
         shutil.copytree(states / state, project)
         monkeypatch.chdir(project)
-        monkeypatch.setenv("KD_SAVE_EVERY", "2")
         (config,) = Path("results/runs").glob(f"**/{DISTILLED}*/*/config.json")
         return config.parent
 

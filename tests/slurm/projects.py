@@ -60,11 +60,18 @@ class Training:
 
     STEPS_PER_EPOCH = 6
 
-    def __init__(self, folder: Path, steps: int, *settings: str) -> None:
+    def __init__(
+        self, folder: Path, steps: int, *settings: str, checkpoint_steps: int = 500
+    ) -> None:
         make_project(folder)
         self.folder, self.settings = folder, settings
         epochs = steps // self.STEPS_PER_EPOCH
-        edit(folder / "configs/schedules/tiny.yaml", epochs=epochs, milestones=[epochs - 1])
+        edit(
+            folder / "configs/schedules/tiny.yaml",
+            epochs=epochs,
+            milestones=[epochs - 1],
+            checkpoint_steps=checkpoint_steps,
+        )
         runs = plan("tiny", "tiny", Library(folder / "configs")).runs
         (run,) = (run for name, run in runs.items() if STUDENT in name)
         self.target, self.run = f"{run.directory}/weights.pth", folder / run.directory

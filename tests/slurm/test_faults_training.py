@@ -41,8 +41,8 @@ def until_step(training: Training, flow: Flow, step: int) -> None:
 
 
 def preempted(case: Case, whole: Training) -> None:
-    training = Training(case.folder, STEPS)
-    flow = case.training(training, KD_SAVE_EVERY="20")
+    training = Training(case.folder, STEPS, checkpoint_steps=20)
+    flow = case.training(training)
     until_step(training, flow, 60)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.fault("preempt", job)
@@ -65,8 +65,8 @@ def test_preemption_with_a_time_of_grace(case: Case, whole: Training) -> None:
 
 
 def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
-    training = Training(case.folder, STEPS)
-    flow = case.training(training, KD_SAVE_EVERY="20")
+    training = Training(case.folder, STEPS, checkpoint_steps=20)
+    flow = case.training(training)
     until_step(training, flow, 60)
     (job,) = (job for job in case.lab.queue() if job.state == "RUNNING")
     case.lab.fault("node-lost", job.node)
@@ -123,8 +123,8 @@ def narrow(folder: Path, checkpoints: Path) -> bool:
 def test_the_disk_is_full_when_a_checkpoint_is_written(
     case: Case, whole: Training, small_disk: Path
 ) -> None:
-    training = Training(case.folder, STEPS)
-    flow = case.training(training, KD_SAVE_EVERY="20")
+    training = Training(case.folder, STEPS, checkpoint_steps=20)
+    flow = case.training(training)
     until_step(training, flow, 60)
     checkpoints = training.run / "checkpoints"
     wait_for(lambda: narrow(small_disk, checkpoints) or flow.is_over, 60, "a smaller disk")
@@ -158,8 +158,8 @@ def test_snakemake_is_killed_and_the_training_goes_on(case: Case, whole: Trainin
 
 
 def test_one_process_of_two_dies(case: Case) -> None:
-    training = Training(case.folder, STEPS, "gpus=2")
-    flow = case.training(training, KD_SAVE_EVERY="20")
+    training = Training(case.folder, STEPS, "gpus=2", checkpoint_steps=20)
+    flow = case.training(training)
     until_step(training, flow, 40)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.kill(job, SLURM_PROCID="1")

@@ -14,7 +14,7 @@ from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.meter import Meter, Spent
 from kd.training.train import train
-from tests.support.tiny import STUDENT, copy_run, make_project, write_run
+from tests.support.tiny import STUDENT, copy_run, edit, make_project, write_run
 from tests.training.test_resume import assert_same, interrupted_before
 
 STEPS = 12
@@ -110,7 +110,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
-        patch.setenv("KD_SAVE_EVERY", "2")
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
         run = write_run(STUDENT)
         train(run)
         yield run

@@ -25,6 +25,7 @@ from tests.support.tiny import (
     STUDENT,
     TEACHER,
     copy_run,
+    edit,
     kd,
     make_project,
     python,
@@ -41,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
-        patch.setenv("KD_SAVE_EVERY", "2")
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
         train(write_run(TEACHER))
         yield
 
@@ -221,6 +222,11 @@ def test_half_a_line_of_log_is_made_again(whole: dict[str, Path], run: Path) -> 
     assert_same(run, whole[STUDENT])
 
 
+def save_every_step(config: dict[str, Any]) -> None:
+    (checkpoints,) = (hook for hook in config["custom_hooks"] if hook["type"] == "Checkpoints")
+    checkpoints["steps"] = 1
+
+
 def load_checkpoints(run: Path) -> int:
     """Load every checkpoint that exists; return how many."""
     paths = [*(run / "checkpoints").glob("step*")]
@@ -247,9 +253,9 @@ def saving(run: Path) -> int:
 
 
 def start(run: Path, held: int = 0) -> subprocess.Popen[str]:
-    """Train in a process that saves every step; one that writes step ``held`` waits there."""
+    """Train in a process; one that writes the checkpoint of step ``held`` waits there."""
     module = ["tests.cli.held", f"step{held:08d}.pth"] if held else ["kd"]
-    return python(*module, "train", run, KD_SAVE_EVERY="1")
+    return python(*module, "train", run)
 
 
 def stop_when(process: subprocess.Popen[str], reached: Callable[[], bool], sign: int) -> str:
@@ -267,6 +273,7 @@ def test_killed_five_times_it_ends_in_the_weights_of_an_uninterrupted_run(
     uninterrupted, killed = (copy_run(whole[DISTILLED], name) for name in ("unkilled", "killed"))
     for run in (uninterrupted, killed):
         change(run, lambda config: config["train_cfg"].update(max_epochs=8))
+        change(run, save_every_step)
     train(uninterrupted)
     chance = random.Random(2112)
     for progress in (logged, saved, saving, logged, saving):

@@ -21,6 +21,7 @@ from tests.support.tiny import (
     STUDENT,
     TEACHER,
     copy_run,
+    edit,
     kd,
     make_project,
     unexpected,
@@ -38,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
-        patch.setenv("KD_SAVE_EVERY", "2")
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
         train(write_run(TEACHER))
         yield
 

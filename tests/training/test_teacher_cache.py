@@ -44,7 +44,12 @@ def distilled(study: Callable[..., Any]) -> Callable[..., Run]:
     """Return a run of three epochs that logs every step."""
 
     def planned(detector: str, method: str, batch_size: int = 5) -> Run:
-        edit("configs/schedules/tiny.yaml", epochs=EPOCHS, batch_size=batch_size)
+        edit(
+            "configs/schedules/tiny.yaml",
+            epochs=EPOCHS,
+            batch_size=batch_size,
+            checkpoint_steps=2,
+        )
         run = list(study([method], detectors=(detector,)).runs.values())[-1]
         for hook in run.config["custom_hooks"]:
             if hook["type"] == "StepLog":
@@ -109,7 +114,6 @@ def test_several_loader_workers_change_nothing(distilled):
 
 
 def test_a_resumed_training_is_the_uninterrupted_one(distilled, monkeypatch):
-    monkeypatch.setenv("KD_SAVE_EVERY", "2")
     run = distilled("retinanet", "rm+pfi")
     plain = trained(run, "plain", 0)
     make_step = ResumableEpochLoop.run_iter
