@@ -26,6 +26,7 @@ from kd.common.timing import ratio, spread, timed
 from kd.config import repeatable
 from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
+from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
@@ -89,7 +90,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}
-    shown = Shown(images, repeatable.forms(config), size)
+    shown = Shown(images, repeatable.forms(ComposedConfig(config)), size)
     cache = TeacherCache({}, shown, MEGABYTES, folder)
     title, lines, epochs = f"{study}, {run.method}", [], []
     for number, (times, known) in enumerate(_epochs(trainees, cache, steps), start=1):

@@ -15,12 +15,10 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import kd.runtime  # noqa: F401
-from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.progress import progress
-from kd.config.canonical import built_model
 from kd.config.compose import WEIGHTS
-from kd.config.run import read_config
+from kd.config.composed import ComposedConfig
 from kd.data.sampling import build
 from kd.models import weights
 from kd.models.build import build_model
@@ -48,7 +46,7 @@ class Probe:
         ``frozen``: without gradients of parameters, as for a teacher.
         """
         init_default_scope("mmdet")
-        model: nn.Module = build_model(built_model(read_config(directory)))
+        model: nn.Module = build_model(ComposedConfig.read(directory).model)
         detector: nn.Module = getattr(model, "student", model)  # type: ignore[assignment]
         weights.load_strictly(detector, directory / WEIGHTS)
         adapters = weights.read(directory / WEIGHTS).get("adapters")
@@ -82,7 +80,7 @@ def images(
     Each is what mmdet's pipeline makes: ``inputs`` (3, H, W) and ``data_samples`` with the ground
     truth. All without a ``count``, fewer where there are fewer; UserError where none has an object.
     """
-    dataset = _with_objects(read_config(directory), split, directory)
+    dataset = _with_objects(ComposedConfig.read(directory), split, directory)
     order = list(range(len(dataset)))
     random.Random(seed).shuffle(order)
     found = (sample for index in order if _has_objects(sample := dataset[index]))
@@ -100,15 +98,13 @@ def _first(
         raise UserError(f"{directory}: no image of the {split} split has an object")
 
 
-def _with_objects(config: dict[str, Any], split: SplitName, directory: Path) -> Any:
+def _with_objects(config: ComposedConfig, split: SplitName, directory: Path) -> Any:
     """Return a split's data set with the test pipeline, which is told to load boxes too."""
-    if split == "train" and "train_dataloader" not in config:
+    if not config.has_split(split):
         raise UserError(f"{directory}: its weights are published ones, without a training set")
-    tested = nested.readers(config["test_dataloader"]["dataset"])
-    parts = nested.readers(config["train_dataloader"]["dataset"]) if split == "train" else tested
-    loading, *rest = tested[0]["pipeline"]
+    loading, *rest = config.readers("test")[0]["pipeline"]
     pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
-    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(parts)]
+    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(config.readers(split))]
     return build(parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts})
 
 

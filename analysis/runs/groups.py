@@ -12,8 +12,9 @@ from analysis.runs.titles import backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
+from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
-from kd.config.run import read_config, seedless
+from kd.config.run import seedless
 from kd.data.readers import GroundTruth
 from kd.evaluation import evaluate
 
@@ -48,7 +49,7 @@ class RunGroup:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The method's settings by dotted name, such as ``rm.weight``."""
-        return _flat(read_config(self.directory)["model"].get("methods", {}))
+        return _flat(ComposedConfig.read(self.directory).terms)
 
 
 def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from kd.common.files import read_predictions, write_predictions
 from kd.common.progress import progress
+from kd.config.composed import ComposedConfig
 
 PREDICTIONS = "predictions.json.gz"
 
@@ -23,10 +24,12 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
     from kd.data.sampling import build
     from kd.models.weights import load_detector
 
+    composed = ComposedConfig(config)
     init_default_scope("mmdet")
-    classifier = load_detector(config["model"], directory / WEIGHTS).to(get_device())
-    dataset = build(config["test_dataloader"]["dataset"])
-    batches = DataLoader(dataset, config["test_dataloader"]["batch_size"], num_workers=workers)
+    classifier = load_detector(composed.model, directory / WEIGHTS).to(get_device())
+    loader = composed.loader("test")
+    dataset = build(loader["dataset"])
+    batches = DataLoader(dataset, loader["batch_size"], num_workers=workers)
     rows: list[tuple[int, float]] = []
     for batch in progress(batches, len(batches), f"predicting {directory}, batches"):
         with torch.inference_mode():
@@ -44,7 +47,7 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
 
 def metrics(config: dict[str, Any], predictions: Path) -> dict[str, Any]:
     """Return the accuracy of the predictions in a file; needs no torch."""
-    return accuracy(read_predictions(predictions), config["test_dataloader"]["dataset"]["classes"])
+    return accuracy(read_predictions(predictions), ComposedConfig(config).class_names)
 
 
 def accuracy(records: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:

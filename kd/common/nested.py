@@ -39,7 +39,19 @@ def changed(dataset: Settings, change: Callable[[Settings], Settings]) -> Settin
 
 def class_names(dataset: Settings) -> list[str]:
     """Return the classes that a data set's readers give labels to, in label order."""
-    return list(readers(dataset)[0]["metainfo"]["classes"])
+    reader = readers(dataset)[0]
+    return list(reader.get("metainfo", reader)["classes"])
+
+
+def image_size(pipeline: list[Settings]) -> tuple[int, int] | None:
+    """Return the largest width and height in pixels of an image; None without a resizing step."""
+    for step in pipeline:
+        if step["type"] == "FitInto":
+            return step["width"], step["height"]
+        if step["type"] == "Resize":
+            width, height = step["scale"]
+            return width, height
+    return None
 
 
 def _inner(dataset: Settings) -> list[Settings]:

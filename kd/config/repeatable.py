@@ -1,39 +1,38 @@
-"""Which runs show a teacher the same images again, so that what it makes of them can be kept."""
+"""Runs whose teacher sees the same images in every epoch, so that its outputs can be cached."""
 
 from typing import Any
 
-from kd.common import nested
+from kd.config.composed import ComposedConfig
 
-_REPEATED = frozenset(
+_DETERMINISTIC = frozenset(
     {"LoadImageFromFile", "LoadAnnotations", "FitInto", "Resize", "PackDetInputs"}
 )
-"""Transforms that make the same of an image each time."""
+"""Transforms whose output for an image is the same each time."""
 
 
-def pipelines(config: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """Return the transforms of each data set that a composed configuration trains on."""
-    return nested.pipelines(config["train_dataloader"]["dataset"])
+def random_transforms(config: ComposedConfig) -> list[str]:
+    """Return the transforms of training images whose output differs from epoch to epoch.
 
-
-def random_transforms(config: dict[str, Any]) -> list[str]:
-    """Return the transforms that make something else of an image each time.
-
-    A flip is none of them if it is horizontal and comes after everything else.
+    A horizontal flip that follows all other transforms is not among them: its two outputs are
+    cached apart.
     """
-    steps = [step for each in pipelines(config) for step in each[:-2]]
-    steps += [step for each in pipelines(config) for step in each[-2:] if not _is_last_flip(step)]
-    return list(dict.fromkeys(step["type"] for step in steps if step["type"] not in _REPEATED))
+    pipelines = config.pipelines("train")
+    steps = [step for pipeline in pipelines for step in pipeline[:-2]]
+    steps += [step for pipeline in pipelines for step in pipeline[-2:] if not _is_last_flip(step)]
+    types = [step["type"] for step in steps if step["type"] not in _DETERMINISTIC]
+    return list(dict.fromkeys(types))
 
 
-def forms(config: dict[str, Any]) -> int:
-    """Return in how many forms an image is shown: flipped and not, or as it is."""
-    flips = any(step["type"] == "RandomFlip" for steps in pipelines(config) for step in steps)
+def forms(config: ComposedConfig) -> int:
+    """Return the number of forms of a training image: 2 if it is flipped at random, otherwise 1."""
+    pipelines = config.pipelines("train")
+    flips = any(step["type"] == "RandomFlip" for steps in pipelines for step in steps)
     return 2 if flips else 1
 
 
-def is_repeated(config: dict[str, Any]) -> bool:
-    """Return whether a run has a detector as a teacher that sees the same images again."""
-    return "checkpoint" in config["model"] and not random_transforms(config)
+def is_repeated(config: ComposedConfig) -> bool:
+    """Return True if a run has a detector as a teacher that sees the same images in every epoch."""
+    return config.teacher is not None and not random_transforms(config)
 
 
 def _is_last_flip(step: dict[str, Any]) -> bool:

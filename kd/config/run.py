@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.common.results import RESULTS
-from kd.config.canonical import canonical_form, composed_form
+from kd.config.canonical import canonical_form
+from kd.config.composed import ComposedConfig, read_config
 
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """What lies in ``results`` beside the folders of studies."""
@@ -36,6 +37,11 @@ class Composed:
     @property
     def directory(self) -> Path:
         return RESULTS / self.folder / self.name
+
+    @property
+    def composed(self) -> ComposedConfig:
+        """A typed view of the configuration."""
+        return ComposedConfig(self.config)
 
     @cached_property
     def digest(self) -> str:
@@ -200,18 +206,6 @@ def seedless(settings: Any) -> Any:
     if isinstance(settings, dict):
         return {key: seedless(value) for key, value in settings.items() if key != "seed"}
     return [seedless(value) for value in settings] if isinstance(settings, list) else settings
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """Return a run's composed configuration; UserError where the directory holds none.
-
-    A configuration that an earlier version wrote is returned as this version composes it.
-    """
-    path = directory / "config.json"
-    config = read_json(path)
-    if not isinstance(config, dict) or "model" not in config:
-        raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
-    return composed_form(config)
 
 
 def _same_run(config: Any, other: dict[str, Any]) -> bool:

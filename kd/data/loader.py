@@ -72,13 +72,9 @@ def _packed(dataset: Settings) -> Settings:
 
 
 def _pixels(pipeline: list[Settings]) -> int:
-    """Return how many pixels an image has at most, 0 where the pipeline does not say."""
-    for step in pipeline:
-        if step["type"] == "FitInto":
-            return step["width"] * step["height"]
-        if step["type"] == "Resize":
-            return step["scale"][0] * step["scale"][1]
-    return 0
+    """Return the largest number of pixels of an image, 0 if the pipeline does not resize."""
+    width, height = nested.image_size(pipeline) or (0, 0)
+    return width * height
 
 
 # --- From workers to the process that trains -------------------------------------------------

@@ -6,8 +6,8 @@ from typing import Any
 from kd.classifiers import evaluation as classifiers
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_json
+from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
-from kd.config.run import read_config
 from kd.data.readers import GroundTruth, read_split
 from kd.evaluation.detections import Detection
 from kd.evaluation.metrics import Metrics, evaluate
@@ -22,7 +22,7 @@ def measure(directory: Path, library: Library) -> None:
     UserError where these were predicted with other weights or on another test split.
     """
     config = read_config(directory)
-    is_classifier = config["model"]["type"] == "ObjectClassifier"
+    is_classifier = ComposedConfig(config).kind == "classifier"
     predictions = directory / (classifiers.PREDICTIONS if is_classifier else DETECTIONS)
     with uncollected():
         if is_classifier:

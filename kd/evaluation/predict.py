@@ -14,10 +14,9 @@ from torch.utils.data import DataLoader, Subset
 import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
-from kd.config import canonical
 from kd.config.compose import WEIGHTS
+from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
-from kd.config.run import read_config
 from kd.data.sampling import build
 from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
@@ -39,7 +38,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     register(config)
     trained = weights.read(directory / WEIGHTS).get("inputs", {})
     depends = inputs.of_prediction(config, trained, directory, Library())
-    if config["model"]["type"] == "ObjectClassifier":
+    if ComposedConfig(config).kind == "classifier":
         predictions = classifiers.predict(config, directory, workers)
     else:
         predictions = _detect(config, directory, workers)
@@ -50,7 +49,7 @@ def predict(directory: Path, workers: int = 0) -> None:
 def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
     """Write the detections of a detector on the test split; return the file."""
     init_default_scope("mmdet")
-    model = canonical.detector(config)
+    model = ComposedConfig(config).student
     detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
     batches = split_batches(config, workers)
     records: list[dict[str, Any]] = []
@@ -70,7 +69,7 @@ def split_batches(
     config: dict[str, Any], workers: int, part: int = 0, parts: int = 1
 ) -> DataLoader[Any]:
     """Return the test split in batches; of several parts the one that takes each parts-th image."""
-    loader = config["test_dataloader"]
+    loader = ComposedConfig(config).loader("test")
     dataset = build(loader["dataset"])
     return DataLoader(
         Subset(dataset, range(part, len(dataset), parts)),

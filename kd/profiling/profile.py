@@ -12,7 +12,7 @@ from kd.common.progress import progress
 from kd.common.timing import spread
 from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
-from kd.config.run import read_config
+from kd.config.composed import ComposedConfig, read_config
 from kd.profiling import measure
 from kd.profiling.measure import Memory, Parts, Times, by_part, medians
 from kd.profiling.trainee import Trainee
@@ -37,13 +37,13 @@ class Extent:
 def profile(directory: Path, extent: Extent) -> Profile:
     """Measure a run that is composed or trained; UserError where it cannot be trained yet."""
     config = read_config(directory)
-    _check(config, directory)
+    _check(ComposedConfig(config), directory)
     if extent.batch:
         config["train_dataloader"]["batch_size"] = extent.batch
     trained = directory / WEIGHTS if (directory / WEIGHTS).exists() else None
     trainee = Trainee.build(config, trained, extent.workers)
     data = next(trainee.batches())
-    taught = "student" in config["model"]
+    taught = ComposedConfig(config).kind == "distiller"
     student = Trainee.build(student_alone(config), trained) if taught else None
     found = (
         _beside_bound(student, trainee, data, extent) if student else _alone(trainee, data, extent)
@@ -56,16 +56,15 @@ def profile(directory: Path, extent: Extent) -> Profile:
     }
 
 
-def _check(config: dict[str, Any], directory: Path) -> None:
+def _check(config: ComposedConfig, directory: Path) -> None:
     """UserError where a run trains nothing, or what teaches it is not there."""
-    if "train_dataloader" not in config:
+    if not config.has_split("train"):
         raise UserError(f"{directory}: its weights are published ones; it has no step to profile")
-    for key in ("checkpoint", "classifier_checkpoint"):
-        path = config["model"].get(key)
-        if path and not Path(path).exists():
+    for path in config.teacher_checkpoints.values():
+        if not path.exists():
             raise UserError(
                 f"{path}: no such checkpoint; it teaches {directory}, so train it first: "
-                f"`kd train {Path(path).parent}`"
+                f"`kd train {path.parent}`"
             )
 
 

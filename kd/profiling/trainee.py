@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import kd.models.mmdet_setup  # noqa: F401
+from kd.config.composed import without_imagenet
 from kd.data.sampling import seed_everything
 from kd.models.weights import load_strictly
 from kd.observers import Progress
@@ -41,8 +42,8 @@ class Trainee:
         ``trained``: weights of its detector, which are random ones otherwise; ``workers``: data
         loading processes.
         """
-        settings = copy.deepcopy(config)
-        _forget_pretrained(settings["model"])
+        # Weights of ImageNet change no time and might have to be downloaded.
+        settings = without_imagenet(copy.deepcopy(config))
         with tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(0)
             runner = build_runner(settings, Path(folder), workers)
@@ -73,10 +74,3 @@ class Trainee:
         seed_everything(0)
         with self.optimiser.optim_context(self.model):
             return self.model(**self.model.data_preprocessor(data, True), mode="loss")
-
-
-def _forget_pretrained(model: dict[str, Any]) -> None:
-    """Leave out weights of ImageNet, which change no time and may have to be fetched."""
-    backbone = model.get("student", model).get("backbone", {})
-    if "checkpoint" in (backbone.get("init_cfg") or {}):
-        del backbone["init_cfg"]

@@ -17,6 +17,7 @@ from kd.common.nested import readers
 from kd.config.canonical import canonical_form
 from kd.config.classifiers import crop_settings
 from kd.config.compose import WEIGHTS, classes_of, split_config
+from kd.config.composed import CHECKPOINTS, ComposedConfig
 from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.data.fingerprint import fingerprints
@@ -41,8 +42,8 @@ NAMES = {
     "detections": "detections",
 }
 """The inputs of all steps, in the words of messages."""
-TEACHERS = {"teacher": "checkpoint", "classifier": "classifier_checkpoint"}
-"""Inputs that are weights of other runs, and the keys of their paths in a distiller's model."""
+TEACHERS = tuple(CHECKPOINTS)
+"""Inputs that are weights of other runs."""
 LOCATION = ("type", "data_root", "ann_file", "data_prefix", "metainfo")
 """The keys of a composed data set that say which objects it has, and as which classes."""
 
@@ -79,13 +80,13 @@ def of_training(config: dict[str, Any], directory: Path, library: Library) -> In
     composed.
     """
     inputs: Inputs = {"version": VERSIONS["training"], "configuration": config_digest(config)}
-    if "published_checkpoint" in config:
-        return {**inputs, "imported": config["published_checkpoint"]["sha256"].lower()}
+    composed = ComposedConfig(config)
+    if composed.published_checkpoint:
+        return {**inputs, "imported": composed.published_checkpoint["sha256"].lower()}
     inputs["data"] = split_fingerprint(config, directory, "train", library)
-    for kind, key in TEACHERS.items():
-        if config["model"].get(key):
-            inputs[kind] = weights_digest(Path(config["model"][key]))
-    imagenet = _imagenet_file(config["model"])
+    for teacher, path in composed.teacher_checkpoints.items():
+        inputs[teacher] = weights_digest(path)
+    imagenet = _imagenet_file(composed.imagenet_source)
     return {**inputs, "imagenet": imagenet} if imagenet else inputs
 
 
@@ -140,8 +141,9 @@ def split_fingerprint(
     """
     name, dataset = entry_of(config, directory, split, library)
     fingerprint = fingerprints(name, dataset)[split]
-    if "crops" in config:
-        _check_crops(Path(config["test_dataloader"]["dataset"]["folder"]), split, fingerprint)
+    composed = ComposedConfig(config)
+    if composed.crops:
+        _check_crops(Path(composed.dataset("test")["folder"]), split, fingerprint)
     return fingerprint
 
 
@@ -154,16 +156,16 @@ def entry_of(
     """
     name = read_json(directory / "run.json")["dataset"]
     dataset = library.dataset(name, str(directory))
-    if "crops" in config:
-        crops = config["crops"]
+    composed = ComposedConfig(config)
+    if crops := composed.crops:
         same = crop_settings(name, dataset, crops["margin"], crops["min_side"]) == crops
-    elif f"{split}_dataloader" not in config:
+    elif not composed.has_split(split):
         raise UserError(
             f"{directory / 'config.json'}: has no '{split}_dataloader'; compose the run again"
         )
     else:
         current = split_config(dataset, split, classes_of(name, dataset), [])
-        same = _locations(config[f"{split}_dataloader"]["dataset"]) == _locations(current)
+        same = _locations(composed.dataset(split)) == _locations(current)
     if not same:
         raise UserError(
             f"configs/datasets/{name}.yaml: changed since {directory} was composed; compose the "
@@ -206,13 +208,8 @@ def _without_teachers(inputs: Inputs) -> Inputs:
     return {name: value for name, value in inputs.items() if name not in TEACHERS}
 
 
-def _imagenet_file(model: dict[str, Any]) -> str | None:
+def _imagenet_file(source: str | None) -> str | None:
     """Return the name of the file of ImageNet weights, which ends in its digest; None without."""
-    student = model.get("student", model)
-    if student.get("init") == "imagenet":
-        source = student["architecture"]
-    else:
-        source = student.get("backbone", {}).get("init_cfg", {}).get("checkpoint")
     if source is None:
         return None
     from kd.models.imagenet import weights_of

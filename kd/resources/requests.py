@@ -94,7 +94,7 @@ class Demands:
 
     def teacher_cache(self, run: Training) -> int:
         """Return how many MB each process keeps of a teacher's outputs; 0 where none come again."""
-        return self.site.teacher_cache if is_repeated(run.config) else 0
+        return self.site.teacher_cache if is_repeated(run.composed) else 0
 
     def crops(self, dataset: str) -> Demand:
         """Return the demand of cutting out a data set's objects."""

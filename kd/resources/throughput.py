@@ -11,7 +11,8 @@ from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
 from kd.config.library import Library
-from kd.config.run import ClassifierRun, Run, read_config
+from kd.config.composed import read_config
+from kd.config.run import ClassifierRun, Run
 from kd.resources.flops import WHERE, Training, Work
 
 GPU_STEP = 0.1

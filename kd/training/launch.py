@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.config.run import read_config
+from kd.config.composed import ComposedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +107,10 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
     """
     from kd.training import run_lock
 
-    config = read_config(directory)
-    if "train_dataloader" in config:
-        batch_size = config["train_dataloader"]["batch_size"]
+    config = ComposedConfig.read(directory)
+    if config.has_split("train"):
         try:
-            per_process(batch_size, processes)
+            per_process(config.batch_size, processes)
         except UserError as error:
             raise UserError(f"{directory / 'config.json'}: {error}; change --processes") from None
     run_lock.check(directory)

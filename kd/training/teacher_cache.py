@@ -27,6 +27,7 @@ from kd.common.files import sha256
 from kd.common.results import RESULTS
 from kd.config import repeatable
 from kd.config.canonical import canonical_detector
+from kd.config.composed import ComposedConfig
 from kd.config.run import digest_of
 from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
@@ -265,19 +266,19 @@ class TeacherCaching(Hook):
     """Gives the distiller a cache while it trains; UserError for a run that can have none."""
 
     def __init__(self, megabytes: int, config: dict[str, Any], directory: Path) -> None:
-        self.megabytes, self.config = megabytes, config
-        problem = _obstacle(config)
+        self.megabytes, self.config = megabytes, ComposedConfig(config)
+        problem = _obstacle(self.config)
         if problem:
             raise UserError(f"{directory / 'config.json'}: {problem}; leave out --teacher-cache")
 
     def before_train(self, runner: Runner) -> None:
-        model, loader = self.config["model"], runner.train_dataloader
+        loader = runner.train_dataloader
         settings = {
             "version": VERSIONS["training"],
-            "teacher": canonical_detector(model["teacher"]),
-            "weights_sha256": sha256(Path(model["checkpoint"])),
-            "pipelines": repeatable.pipelines(self.config),
-            "preprocessor": model["student"]["data_preprocessor"],
+            "teacher": canonical_detector(self.config.teacher or {}),
+            "weights_sha256": sha256(self.config.teacher_checkpoints["teacher"]),
+            "pipelines": self.config.pipelines("train"),
+            "preprocessor": self.config.student["data_preprocessor"],
         }
         shown = Shown(len(loader.dataset), repeatable.forms(self.config), loader.batch_size)
         self.cache = TeacherCache(settings, shown, self.megabytes)
@@ -289,9 +290,9 @@ class TeacherCaching(Hook):
             logger.info(self.cache.summary)
 
 
-def _obstacle(config: dict[str, Any]) -> str:
+def _obstacle(config: ComposedConfig) -> str:
     """Return why a run's teacher is asked something new in every step, or nothing."""
-    if "checkpoint" not in config["model"]:
+    if config.teacher is None:
         return "no detector teaches this run"
     changing = repeatable.random_transforms(config)
     if changing:

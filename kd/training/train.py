@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from mmengine.runner import Runner
 from torch import distributed
 
 import kd.models.mmdet_setup  # noqa: F401
-from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.fetch import fetch
 from kd.common.files import sha256, write_json
 from kd.config.compose import WEIGHTS
+from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
-from kd.config.run import read_config
 from kd.data.check_report import read_report
 from kd.data.loader import quick
 from kd.models import weights
@@ -71,7 +69,7 @@ def train(
     if launch.rank() == 0:
         launch.forget_failures(directory)
     try:
-        if "published_checkpoint" in config:
+        if ComposedConfig(config).published_checkpoint:
             _import(config, directory)
         else:
             _train(config, directory, workers, report, val_interval, teacher_cache_mb)
@@ -145,12 +143,13 @@ def build_runner(
 ) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     register(config)
+    composed = ComposedConfig(config)
     shared = "RANK" in os.environ
     if shared:
         _join()
-        _check_normalisation(config, directory)
-    _check_precision(config, directory)
-    if val_interval and config["model"]["type"] == "ObjectClassifier":
+        _check_normalisation(composed, directory)
+    _check_precision(composed, directory)
+    if val_interval and composed.kind == "classifier":
         raise UserError(
             f"{directory / 'config.json'}: a classifier has no AP to measure between epochs; leave "
             "out --val-interval (`kd evaluate` gives its accuracy after the last)"
@@ -164,9 +163,9 @@ def build_runner(
     settings.log_level = "WARNING"
     settings.default_hooks.timer = None  # its history, which nobody reads, is copied at each step
     settings.optim_wrapper = fastest(settings.optim_wrapper)
-    batch_size = per_process(config["train_dataloader"]["batch_size"], launch.world())
+    batch_size = per_process(composed.batch_size, launch.world())
     settings.train_dataloader = quick(
-        {**config["train_dataloader"], "batch_size": batch_size}, workers
+        {**composed.loader("train"), "batch_size": batch_size}, workers
     )
     student = settings.model.get("student", settings.model)
     if settings.train_dataloader.pin_memory and "data_preprocessor" in student:
@@ -180,26 +179,23 @@ def build_runner(
     return runner
 
 
-def _check_normalisation(config: dict[str, Any], directory: Path) -> None:
+def _check_normalisation(config: ComposedConfig, directory: Path) -> None:
     """Refuse what torch cannot do; without a group mmengine puts BN in place of SyncBN."""
-    student = config["model"].get("student", config["model"])
-    norm = student.get("backbone", {}).get("norm_cfg", {})
-    if norm.get("type") == "SyncBN" and not torch.cuda.is_available():
+    if config.norm == "SyncBN" and not torch.cuda.is_available():
         raise UserError(
             f"{directory / 'config.json'}: SyncBN in a group of processes needs GPUs; "
             "without them train in one process, which has the whole batch"
         )
 
 
-def _check_precision(config: dict[str, Any], directory: Path) -> None:
+def _check_precision(config: ComposedConfig, directory: Path) -> None:
     """Refuse images that the last stride of an FPN, 128 pixels, makes one cell of, on CPUs.
 
     There oneDNN's gradient of a strided convolution's weights has what memory held (torch 2.11).
     """
-    if torch.cuda.is_available() or config["optim_wrapper"].get("precision") != "bfloat16":
+    if torch.cuda.is_available() or config.precision != "bfloat16":
         return
-    for step in chain(*nested.pipelines(config["train_dataloader"]["dataset"])):
-        width, height = step.get("width", NARROWEST), step.get("height", NARROWEST)
+    for width, height in config.image_sizes("train"):
         if width < NARROWEST:
             raise UserError(
                 f"{directory / 'config.json'}: images of {width} x {height} pixels in bfloat16 "
@@ -227,10 +223,9 @@ def _device(local: int, devices: int) -> int:
     raise UserError(f"process {local} of this machine has no GPU, for it has {devices}")
 
 
-def _describe(config: dict[str, Any]) -> str:
+def _describe(config: ComposedConfig) -> str:
     """Return how the total batch is shared, and the learning rate, which belongs to it."""
-    batch = config["train_dataloader"]["batch_size"]
-    rate = config["optim_wrapper"]["optimizer"]["lr"]
+    batch, rate = config.batch_size, config.learning_rate
     processes = launch.world()
     shared = f" = {batch // processes} on each of {processes} processes" if processes > 1 else ""
     return f"batch {batch}{shared}; learning rate {rate:g} (schedule's, for the whole batch)"
@@ -250,10 +245,13 @@ def _train(
     except KeyError as error:
         raise _unregistered(error, directory) from None
     if is_main_process():
-        started |= _teachers(config)
+        started |= {
+            teacher: str(path)
+            for teacher, path in ComposedConfig(config).teacher_checkpoints.items()
+        }
         runner.inputs = inputs.of_training(config, directory, Library())
         inputs.record(directory, "training", runner.inputs)
-        logger.info(_describe(config))
+        logger.info(_describe(ComposedConfig(config)))
     runner.train()
     if not is_main_process():
         return
@@ -297,20 +295,16 @@ def _dropped(report: Path | None) -> dict[str, Any]:
     return {"dropped_boxes": read_report(report).left_out} if report else {}
 
 
-def _teachers(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the files of the weights that teach the run."""
-    paths = {kind: config["model"].get(key) for kind, key in inputs.TEACHERS.items()}
-    return {kind: path for kind, path in paths.items() if path}
-
-
 def _import(config: dict[str, Any], directory: Path) -> None:
     """Check published weights against the architecture and store them as the run's own."""
     register(config)
-    published = config["published_checkpoint"]
+    composed = ComposedConfig(config)
+    published = composed.published_checkpoint
+    assert published is not None
     path = fetch(published["source"], published["sha256"])
-    weights.check_classes(path, nested.class_names(config["test_dataloader"]["dataset"]))
+    weights.check_classes(path, composed.class_names)
     depends = inputs.of_training(config, directory, Library())
-    detector = weights.load_detector(config["model"], path)
+    detector = weights.load_detector(composed.model, path)
     inputs.record(directory, "training", depends)
     weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict(), "inputs": depends})
     record = {

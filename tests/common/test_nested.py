@@ -1,13 +1,8 @@
 """Data sets within data sets are walked to any depth."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from kd.common import nested
-from kd.common.errors import UserError
-from kd.config import repeatable
 
 STEP = {"type": "FitInto", "width": 64, "height": 64}
 
@@ -42,22 +37,12 @@ def test_changes_reach_every_level_and_leave_the_original() -> None:
     assert before == wrapped()
 
 
-def test_transforms_of_an_outer_data_set_are_known() -> None:
-    config = {"train_dataloader": {"dataset": wrapped()}}
-    assert repeatable.random_transforms(config) == ["Mosaic", "one", "two"]
+def test_the_size_of_images_is_that_of_the_step_that_resizes() -> None:
+    assert nested.image_size([{"type": "LoadImageFromFile"}, STEP]) == (64, 64)
+    assert nested.image_size([{"type": "Resize", "scale": [32, 16]}]) == (32, 16)
+    assert nested.image_size([{"type": "RandomFlip"}]) is None
 
 
-def test_narrow_images_in_half_precision_are_refused_at_any_depth(tmp_path: Path) -> None:
-    """VOC 2007 and 2012 are joined: their pipelines lie two levels down."""
-    import torch
-
-    from kd.training.train import _check_precision
-
-    if torch.cuda.is_available():
-        pytest.skip("a GPU computes them well")
-    config = {
-        "optim_wrapper": {"precision": "bfloat16"},
-        "train_dataloader": {"dataset": wrapped()},
-    }
-    with pytest.raises(UserError, match="images of 64 x 64 pixels in bfloat16 need a GPU"):
-        _check_precision(config, tmp_path)
+def test_crops_name_their_classes_themselves() -> None:
+    crops = {"type": "ObjectCrops", "classes": ["cat", "dog"]}
+    assert nested.class_names({"type": "SeededDataset", "dataset": crops}) == ["cat", "dog"]

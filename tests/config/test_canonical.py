@@ -17,7 +17,8 @@ from kd.config.canonical import (
 )
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.config.run import Run, digest_of, read_config
+from kd.config.composed import read_config
+from kd.config.run import Run, digest_of
 from kd.observers import OBSERVABLE, OBSERVERS
 from kd.records.inputs import config_digest
 from tests.support.tiny import edit, make_project

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from kd.common.errors import UserError
-from kd.config.run import read_config
+from kd.config.composed import read_config
 from {module} import {function}
 
 run = Path(sys.argv[1])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kd.config import repeatable
+from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import FOLDERS
@@ -83,16 +84,18 @@ def test_runs_that_flip_images_see_two_forms_of_each(
     study: str, detector: str, method: str
 ) -> None:
     taught = config(study, detector, method)
-    assert repeatable.random_transforms(taught) == []
-    assert repeatable.forms(taught) == 2
-    assert repeatable.is_repeated(taught)
-    assert not repeatable.is_repeated(config(study, detector, None))
+    assert repeatable.random_transforms(ComposedConfig(taught)) == []
+    assert repeatable.forms(ComposedConfig(taught)) == 2
+    assert repeatable.is_repeated(ComposedConfig(taught))
+    assert not repeatable.is_repeated(ComposedConfig(config(study, detector, None)))
 
 
 def test_runs_that_crop_and_colour_images_do_not() -> None:
     taught = config("dicod", "ssd300", "dicod")
-    assert {"Expand", "PhotoMetricDistortion"} <= set(repeatable.random_transforms(taught))
-    assert not repeatable.is_repeated(taught)
+    assert {"Expand", "PhotoMetricDistortion"} <= set(
+        repeatable.random_transforms(ComposedConfig(taught))
+    )
+    assert not repeatable.is_repeated(ComposedConfig(taught))
 
 
 def test_every_part_of_a_joined_data_set_counts() -> None:
@@ -101,7 +104,9 @@ def test_every_part_of_a_joined_data_set_counts() -> None:
     other = {**inner, "pipeline": [inner["pipeline"][0], {"type": "RandomCrop"}]}
     joined = {"type": "ConcatDataset", "datasets": [inner, other]}
     loader = {"dataset": {"type": "SeededDataset", "dataset": joined, "seed": 0}}
-    assert repeatable.random_transforms({"train_dataloader": loader}) == ["RandomCrop"]
+    assert repeatable.random_transforms(ComposedConfig({"train_dataloader": loader})) == [
+        "RandomCrop"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -117,5 +122,6 @@ def test_only_a_last_horizontal_flip_can_be_told(place: int, step: Any, random: 
     steps: list[Any] = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": [64, 64]}]
     steps += [{"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
     steps.insert(place, step)
-    found = repeatable.random_transforms({"train_dataloader": {"dataset": {"pipeline": steps}}})
+    config = ComposedConfig({"train_dataloader": {"dataset": {"pipeline": steps}}})
+    found = repeatable.random_transforms(config)
     assert found == random

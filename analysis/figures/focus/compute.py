@@ -9,7 +9,7 @@ import torch
 import kd.runtime  # noqa: F401
 from analysis.figures.networks import Probe, shown
 from kd.common.errors import UserError
-from kd.config.run import read_config
+from kd.config.composed import ComposedConfig
 from kd.data.sampling import build
 from kd.methods.base import Focus
 from kd.observers import observe
@@ -33,12 +33,12 @@ class View:
 
 def view(directory: Path, index: int = 0) -> View:
     """Return what the methods of a distilled run look at in training image ``index``."""
-    config = read_config(directory)
-    if config["model"]["type"] != "Distiller":
+    config = ComposedConfig.read(directory)
+    if config.kind != "distiller":
         raise UserError(f"{directory}: trained without a method; nothing to look at")
     probe = Probe.load(directory)
     model: Distiller = probe.model
-    dataset = build(config["train_dataloader"]["dataset"])
+    dataset = build(config.dataset("train"))
     if not 0 <= index < len(dataset):
         raise UserError(f"image {index}: the training set has images 0 to {len(dataset) - 1}")
     batch = probe.batch(dataset[index])

@@ -1,0 +1,173 @@
+"""Typed view of a composed configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kd.common import nested
+from kd.common.errors import UserError
+from kd.common.files import read_json
+from kd.config import canonical
+
+Kind = Literal["detector", "distiller", "classifier"]
+KINDS: dict[str, Kind] = {"Distiller": "distiller", "ObjectClassifier": "classifier"}
+"""Kind by registered name of the model; every other model is a detector."""
+CHECKPOINTS = {"teacher": "checkpoint", "classifier": "classifier_checkpoint"}
+"""Keys of a distiller that hold the paths of its teachers' weights, by teacher."""
+Split = Literal["train", "test"]
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ComposedConfig:
+    """Read-only view of a composed configuration.
+
+    The plain dict is what ``config.json`` holds and what digests are computed from. The view names
+    its parts and checks nothing, so it is not a second schema.
+    """
+
+    settings: Settings
+
+    @classmethod
+    def read(cls, directory: Path) -> "ComposedConfig":
+        """Read the configuration of a run; UserError if its directory holds none."""
+        return cls(read_config(directory))
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS.get(self.settings["model"]["type"], "detector")
+
+    # --- Networks --------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Settings:
+        """The whole model; a distiller holds student, teachers and method terms."""
+        return canonical.built_model(self.settings)
+
+    @property
+    def student(self) -> Settings:
+        """The network that is trained: a distiller's student, otherwise the whole model."""
+        return canonical.detector(self.settings)
+
+    @property
+    def teacher(self) -> Settings | None:
+        """The detector that teaches."""
+        return self.model.get("teacher")
+
+    @property
+    def classifier(self) -> Settings | None:
+        """The classifier that teaches."""
+        return self.model.get("classifier")
+
+    @property
+    def teacher_checkpoints(self) -> dict[str, Path]:
+        """Weights of the teachers: keys ``teacher`` and ``classifier``, as far as there are any."""
+        paths = {teacher: self.model.get(key) for teacher, key in CHECKPOINTS.items()}
+        return {teacher: Path(path) for teacher, path in paths.items() if path}
+
+    @property
+    def terms(self) -> dict[str, Settings]:
+        """Settings of the method terms by name; empty without a method."""
+        return self.model.get("methods", {})
+
+    @property
+    def imagenet_source(self) -> str | None:
+        """The ImageNet weights that the student starts from, as its model names them."""
+        if self.kind == "classifier":
+            return self.model["architecture"] if self.model["init"] == "imagenet" else None
+        return (self.student.get("backbone", {}).get("init_cfg") or {}).get("checkpoint")
+
+    @property
+    def norm(self) -> str | None:
+        """The normalization of the student's backbone, such as ``SyncBN``."""
+        return (self.student.get("backbone", {}).get("norm_cfg") or {}).get("type")
+
+    # --- Data ------------------------------------------------------------------------------
+
+    @property
+    def crops(self) -> Settings | None:
+        """Settings of the crops that a classifier is trained on."""
+        return self.settings.get("crops")
+
+    def has_split(self, split: Split) -> bool:
+        return f"{split}_dataloader" in self.settings
+
+    def loader(self, split: Split) -> Settings:
+        return self.settings[f"{split}_dataloader"]
+
+    def dataset(self, split: Split) -> Settings:
+        """Return the outermost data set of a split."""
+        return self.loader(split)["dataset"]
+
+    def readers(self, split: Split) -> list[Settings]:
+        """Return the data sets of a split that read files, without those that wrap them."""
+        return nested.readers(self.dataset(split))
+
+    def pipelines(self, split: Split) -> list[list[Settings]]:
+        """Return the transforms of every data set of a split, outer data sets first."""
+        return nested.pipelines(self.dataset(split))
+
+    def image_sizes(self, split: Split) -> list[tuple[int, int]]:
+        """Return the largest width and height in pixels that each pipeline of a split outputs."""
+        sizes = map(nested.image_size, self.pipelines(split))
+        return [size for size in sizes if size is not None]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in label order."""
+        return nested.class_names(self.dataset("test"))
+
+    # --- Training --------------------------------------------------------------------------
+
+    @property
+    def published_checkpoint(self) -> Settings | None:
+        """Published weights, which are imported in place of a training."""
+        return self.settings.get("published_checkpoint")
+
+    @property
+    def batch_size(self) -> int:
+        """Training images of a step, of all processes together."""
+        return self.loader("train")["batch_size"]
+
+    @property
+    def epochs(self) -> int:
+        return self.settings["train_cfg"]["max_epochs"]
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the whole batch."""
+        return self.settings["optim_wrapper"]["optimizer"]["lr"]
+
+    @property
+    def precision(self) -> str:
+        return self.settings["optim_wrapper"].get("precision", "float32")
+
+    @property
+    def seed(self) -> int:
+        return self.settings["randomness"]["seed"]
+
+
+def without_imagenet(settings: Settings) -> Settings:
+    """Return a configuration whose student starts from random weights."""
+    config, model = ComposedConfig(settings), settings["model"]
+    if config.imagenet_source is None:
+        return settings
+    if config.kind == "classifier":
+        return {**settings, "model": {**model, "init": "scratch"}}
+    student = model["student"] if config.kind == "distiller" else model
+    backbone = {key: value for key, value in student["backbone"].items() if key != "init_cfg"}
+    student = {**student, "backbone": backbone}
+    model = {**model, "student": student} if config.kind == "distiller" else student
+    return {**settings, "model": model}
+
+
+def read_config(directory: Path) -> Settings:
+    """Return a run's composed configuration; UserError if the directory holds none.
+
+    A configuration that an earlier version wrote is returned as this version composes it.
+    """
+    path = directory / "config.json"
+    settings = read_json(path)
+    if not isinstance(settings, dict) or "model" not in settings:
+        raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
+    return canonical.composed_form(settings)
