@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
-from kd.config.library import Library
 from kd.config.composed import read_config
+from kd.config.library import Library
 from kd.config.run import ClassifierRun, Run
 from kd.resources.flops import WHERE, Training, Work
 

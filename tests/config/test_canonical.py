@@ -15,9 +15,9 @@ from kd.config.canonical import (
     detector,
     student_alone,
 )
+from kd.config.composed import read_config
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.config.composed import read_config
 from kd.config.run import Run, digest_of
 from kd.observers import OBSERVABLE, OBSERVERS
 from kd.records.inputs import config_digest
