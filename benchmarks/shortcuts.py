@@ -128,7 +128,7 @@ def masks(batch: Batch) -> list[Shortcut]:
 
 
 def regions(device: str) -> list[Shortcut]:
-    corner = torch.rand(IMAGES, gid.CONSIDERED, 2, device=device) * SIDE
+    corner = torch.rand(IMAGES, gid.NMS_CANDIDATES, 2, device=device) * SIDE
     boxes = torch.cat([corner, corner + 10 + 60 * torch.rand_like(corner)], 2)
     kept = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
     features = torch.randn(10, 256 * gid.CELLS**2, device=device).requires_grad_()
@@ -141,7 +141,7 @@ def regions(device: str) -> list[Shortcut]:
             "suppression of 3000 boxes to 10",
             "5: ten rows of overlaps in place of all",
             lambda: plain_forms.suppressed(boxes, kept, 0.3, 10),
-            lambda: gid.suppressed(boxes, kept, 0.3, 10),
+            lambda: gid.suppress_overlaps(boxes, kept, 0.3, 10),
         ),
         Shortcut(
             "distances of 10 regions",

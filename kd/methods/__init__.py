@@ -1,4 +1,4 @@
-"""Distillation methods, one file each; ``get`` finds them by the file's name."""
+"""Distillation methods, one module each, found by the module's name."""
 
 from functools import cache
 

@@ -1,8 +1,8 @@
-"""What every distillation method is: frozen settings and a function to named losses."""
+"""Base class of distillation methods: frozen settings, and named losses as their function."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -17,79 +17,87 @@ if TYPE_CHECKING:
     from kd.observers import Batch, Channels, Progress
 
 Losses = dict[str, "Tensor | list[Tensor]"]
+"""Weighted terms by name: a scalar, or a list with one scalar per pyramid level."""
 DETECTION = "detection"
-"""In records of gradients the student's own losses, all in one, beside the terms of methods."""
+"""Name of the student's detection losses, as one sum, in records of the terms' gradients."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method learns from, and what it reads of it: keys of kd.observers.OBSERVABLE."""
+    """Requirements of a method: its kind of teacher, and keys of kd.observers.OBSERVABLE."""
 
     both: frozenset[str] = frozenset()
-    """Read of the teacher and of the student, row for row."""
+    """Keys read from both teacher and student, row for row."""
     student: frozenset[str] = frozenset()
-    """Read of the student alone."""
+    """Keys read from the student alone."""
     teacher: Literal["detector", "classifier"] | None = "detector"
+    """Kind of teacher; None for a method without one."""
 
 
 @dataclass(frozen=True)
 class Focus:
-    """Where a method looks in the first image of a batch, by name, to be drawn."""
+    """Cells, boxes and crops of the first image that a method uses, by name, for figures."""
 
     maps: dict[str, Tensor] = field(default_factory=dict)
-    """(H, W) over the padded image: masks, attention, differences."""
+    """(H, W) each, stretched over the padded image: masks, attention, differences."""
     boxes: dict[str, Tensor] = field(default_factory=dict)
     """(n, 4), xyxy in pixels."""
     crops: dict[str, Tensor] = field(default_factory=dict)
-    """(n, 3, s, s), normalised as the images are."""
+    """(n, 3, s, s), normalized like the images."""
+
+
+def by_stride(strides: Iterable[int], maps: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return maps by the names ``stride 8``, ``stride 16``, ..., for ``Focus.maps``."""
+    return {f"stride {stride}": level for stride, level in zip(strides, maps, strict=True)}
 
 
 class Method(Part):
-    """A method's settings, and its losses as a function of student and teacher.
+    """Settings of a distillation method, and its losses as a function of student and teacher.
 
-    A detector that does not offer what the method needs is refused when the plan is made. Losses
-    come back weighted, one tensor per term or a list with one per pyramid level.
+    The planner refuses a detector that does not offer what the method needs. Losses are returned
+    weighted: one tensor per term, or a list with one tensor per pyramid level.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     title: ClassVar[str]
-    """Its name in tables."""
+    """Name of the method in tables."""
     version: ClassVar[int] = 1
-    """Raise it when the same settings compute other losses: the runs of the method are then new."""
+    """Version of the losses. Raise it when the same settings compute other losses, so that the
+    method's runs get new digests."""
     weights: ClassVar[Mapping[str, str]] = {}
     """The setting that weighs each term, by the term's name, for messages."""
     sides_per_stride: ClassVar[bool] = False
-    """Read the setting ``level_sides``, of a method that has it, in strides of the finest level."""
+    """If true, the published ``level_sides`` are in strides of the finest level, not in pixels."""
 
     images_per_group: PositiveInt | None = None
-    """Number of consecutive images whose losses are computed together; the mean over groups is
-    trained on. None: all images of a step, in all processes, are one group, so that a result does
-    not depend on the number of processes. Published code counts objects and cells on each GPU,
-    mostly of 2 images: 2 restores its losses. A group lies in one process; a process with fewer
-    images is one group."""
+    """Number of consecutive images whose losses are computed together; the term is the mean over
+    groups. None: all images of a step, in all processes, form one group, so that results do not
+    depend on the number of processes. Published code counts objects and cells on each GPU,
+    mostly of 2 images; the value 2 restores its losses. A group lies in one process; a process with
+    fewer images is one group."""
 
     @property
     def needs(self) -> Needs:
-        """What it takes with these settings."""
+        """Requirements of the method with these settings."""
         raise NotImplementedError
 
     def reads(self, progress: Progress) -> frozenset[str]:
-        """Return what it reads of the teacher in a step: keys of kd.observers.OBSERVABLE."""
+        """Return the keys of kd.observers.OBSERVABLE read from the teacher in a step."""
         return self.needs.both
 
     @classmethod
     def defaults(cls, two_stage: bool) -> dict[str, Any]:
-        """Return settings that depend on the kind of detector, over the fields' defaults."""
+        """Return the defaults that depend on the kind of detector; they override the fields'."""
         return {}
 
     @property
     def assigns_levels(self) -> bool:
-        """Return whether boxes are assigned to levels, by a setting ``level_sides``."""
+        """True if the setting ``level_sides`` assigns boxes to levels."""
         return False
 
     def fitted(self, pyramid: Pyramid) -> Self:
-        """Return the settings with those resolved that depend on levels and image size."""
+        """Return a copy in which settings that depend on levels and image size are resolved."""
         if not self.assigns_levels:
             return self
         rule: LevelSides = self.level_sides  # type: ignore[attr-defined]
@@ -97,19 +105,18 @@ class Method(Part):
         return self.model_copy(update={"level_sides": sides})
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
-        """Return the learned layers it needs, given the widths of both detectors' maps."""
+        """Return the learned layers by name, given the channel counts of both detectors' maps."""
         return {}
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return the weighted terms by name.
 
-        ``student``: its kd.observers.Observation, after its own losses were computed;
-        ``teacher``: an observation, a kd.classifiers.teacher.ClassifierTeacher, or None, as
-        ``needs`` says. ``kd.training.image_groups`` calls it for a batch, or for each group of
-        images.
+        ``student``: a kd.observers.Observation whose detection losses were computed; ``teacher``:
+        an observation, a kd.classifiers.teacher.ClassifierTeacher or None, by ``needs.teacher``.
+        ``kd.training.image_groups`` calls this method for a batch, or for each group of images.
         """
         raise NotImplementedError
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
-        """Return where it looks in the first image; arguments as for ``losses``."""
+        """Return the cells, boxes and crops used in the first image; arguments as in ``losses``."""
         return Focus()

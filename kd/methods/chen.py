@@ -1,4 +1,4 @@
-"""Hint, class-weighted soft labels and a bounded regression (Chen et al., NeurIPS 2017)."""
+"""Chen: hint, class-weighted soft labels and a bounded regression (Chen et al., NeurIPS 2017)."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ else:
 
 
 class Chen(Method):
-    """L = L_RPN + L_RCN + gamma L_hint; each head's soft labels and bounded regression.
+    """L = L_RPN + L_RCN + gamma L_hint, with soft labels and a bounded regression in each head.
 
     There is no official code and the paper itself was not available: equations and values come
-    from reading notes that agree with each other. Known from them: lambda 1, gamma 0.5, background
-    weight 1.5, T = 1. ``nu`` is from memory. ``mu`` and ``margin`` are not in the paper; both are
-    those of a re-implementation on SSD. How the hint is averaged is not known either: here it is
-    the mean over elements.
+    from reading notes that agree with each other. They state lambda 1, gamma 0.5, background
+    weight 1.5 and T = 1. ``nu`` is from memory. ``mu`` and ``margin`` are not in the paper; both
+    values are those of a re-implementation on SSD. The reduction of the hint is not known either;
+    here it is the mean over elements.
 
-    The paper mixes mu L_hard + (1 - mu) L_soft. Here the detector's own loss stays as it is, with
-    weight 1, and (1 - mu) weighs the soft part; the same holds of its smooth L1.
+    The paper mixes mu L_hard + (1 - mu) L_soft. Here the detection loss keeps its weight of 1, and
+    (1 - mu) weighs the soft part. The smooth L1 loss of boxes also keeps its weight.
 
-    Boxes are those of each head's own training, and their number divides its terms: the RoIs and
-    anchors that the second stage and the RPN sampled, or the positive priors of a one-stage
-    detector with its hardest negatives, as SSD mines them. Each class of a sigmoid head is a
-    decision between the class and its background, which is what the weight is on; the decisions
-    add up, so that a logit's gradient is that of the softmax form.
+    Each head compares the boxes that it is trained on, and their number divides its terms: the RoIs
+    and anchors sampled by the second stage and the RPN, or the positive priors of a one-stage
+    detector and its hardest negatives, as SSD mines them. Each class of a sigmoid head is a
+    decision between the class and its background, whose weight is ``background_weight``. The
+    decisions are summed, so that a logit's gradient is that of the softmax form.
     """
 
     title = "Chen 2017"
@@ -51,27 +51,30 @@ class Chen(Method):
     }
 
     gamma: NonNegativeFloat = 0.5
-    """Of the hint; published."""
+    """Weight of the hint; published."""
     mu: float = Field(default=0.8, ge=0, le=1)
-    """Share of the hard labels, 1 - mu that of the soft ones; not published."""
+    """Share of the hard labels; the soft labels have the weight 1 - mu. Not published."""
     lambda_: NonNegativeFloat = 1.0
-    """Of the regression, published: nu of it is the teacher's bound."""
+    """Weight of the regression, of which the teacher's bound has the share nu; published."""
     nu: NonNegativeFloat = 0.5
-    """Of the bound within the regression; from memory."""
+    """Weight of the teacher's bound within the regression; from memory."""
     margin: NonNegativeFloat = 0.0
-    """m: by how much the student's squared error must beat the teacher's; not published."""
+    """m, the margin by which the student's squared error must be below the teacher's; not
+    published."""
     background_weight: NonNegativeFloat = 1.5
-    """w_0, of the background among classes of weight 1; published."""
+    """w_0, the weight of the background among classes of weight 1; published."""
     temperature: PositiveFloat = 1.0
-    """Published. No square of it multiplies the loss."""
+    """T, which divides the logits; published. No factor T^2 multiplies the loss."""
     negatives: NonNegativeFloat = 3.0
-    """Hardest negatives per positive of a one-stage detector, SSD's ratio; 0: positives alone."""
+    """Number of hardest negatives per positive prior of a one-stage detector, by default SSD's
+    ratio. 0 compares positive priors alone."""
     hint: Literal["stages", "neck"] = "stages"
-    """The backbone, which the paper's detectors, without a pyramid, imitate; or the neck."""
+    """Maps of the hint: the backbone's stages, as in the paper, whose detectors have no pyramid, or
+    the neck's levels."""
     level: int = -1
-    """Which of these maps, in the detector's own order: -1 is the last stage."""
+    """Index of the hint's map, in the detector's order: -1 is the last stage."""
     distance: Literal["l2", "l1"] = "l2"
-    """Of the hint; the notes name L1 as a variant."""
+    """Distance of the hint. The notes name L1 as a variant."""
 
     @property
     def needs(self) -> Needs:
@@ -81,129 +84,144 @@ class Chen(Method):
 
     @property
     def _soft(self) -> float:
+        """Weight of the soft labels."""
         return 1 - self.mu
 
     @property
     def _bound(self) -> float:
+        """Weight of the bounded regression."""
         return self.lambda_ * self.nu
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
-        """Return r, a 1x1 convolution, also between equal widths."""
+        """Return ``hint``: r of the paper, a 1x1 convolution, also between equal widths."""
         if not self.gamma:
             return {}
-        narrow, wide = (getattr(model, self.hint)[self.level] for model in (student, teacher))
-        return {"hint": nn.Conv2d(narrow, wide, 1)}
+        student_channels, teacher_channels = (
+            getattr(model, self.hint)[self.level] for model in (student, teacher)
+        )
+        return {"hint": nn.Conv2d(student_channels, teacher_channels, 1)}
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_chen_hint``, ``_cls`` and ``_reg``, and ``_rpn_cls`` and ``_rpn_reg``."""
         losses: Losses = {}
         if self.gamma:
-            own, wanted = (getattr(model, self.hint)[self.level] for model in (student, teacher))
-            distance = hint_distance(adapters["hint"](own.float()), wanted, self.distance)
-            losses["hint"] = self.gamma * distance
+            student_map, teacher_map = (
+                getattr(model, self.hint)[self.level] for model in (student, teacher)
+            )
+            adapted_map = adapters["hint"](student_map.float())
+            losses["hint"] = self.gamma * hint_distance(adapted_map, teacher_map, self.distance)
         if self._soft or self._bound:
-            for head, boxes in self._heads(student).items():
-                losses |= self._head(head, boxes, student, teacher)
+            for prefix, boxes in self._boxes_by_head(student).items():
+                losses |= self._head_losses(prefix, boxes, student, teacher)
         return {f"loss_chen_{name}": value for name, value in losses.items()}
 
-    def _heads(self, student: Any) -> dict[str, Candidates]:
-        """Return the boxes of each head that are compared, by a prefix of its terms."""
+    def _boxes_by_head(self, student: Any) -> dict[str, Candidates]:
+        """Return the compared boxes of each head, by the prefix of the head's terms."""
         if student.candidates.rois is not None:
             return {"": student.candidates, "rpn_": student.every_prior[student.sampled.flatten()]}
         positive = student.assignment >= 0
-        mined = hard_negatives(
+        hardest = hard_negatives(
             background_cost(student.logits, student.softmax),
             positive,
             student.sampled & ~positive,
             self.negatives,
         )
-        return {"": student.every_prior[(positive | mined).flatten()]}
+        return {"": student.every_prior[(positive | hardest).flatten()]}
 
-    def _head(self, head: str, boxes: Candidates, student: Any, teacher: Any) -> Losses:
+    def _head_losses(self, prefix: str, boxes: Candidates, student: Any, teacher: Any) -> Losses:
         losses: Losses = {}
         count = shared_count(len(boxes))
         if self._soft:
             softmax = student.softmax if boxes.rois is None else student.candidate_softmax
             entropy = weighted_softmax_entropy if softmax else weighted_sigmoid_entropy
-            wanted, found = (model.candidate_logits(boxes) for model in (teacher, student))
-            each = entropy(wanted, found, self.background_weight, self.temperature)
-            losses[f"{head}cls"] = self._soft * each.sum() / count
+            teacher_logits, student_logits = (
+                model.candidate_logits(boxes) for model in (teacher, student)
+            )
+            entropies = entropy(
+                teacher_logits, student_logits, self.background_weight, self.temperature
+            )
+            losses[f"{prefix}cls"] = self._soft * entropies.sum() / count
         if self._bound:
-            each = self._errors(boxes.positive, student, teacher)
-            losses[f"{head}reg"] = self._bound * each.sum() / count
+            errors = self._errors(boxes.positive, student, teacher)
+            losses[f"{prefix}reg"] = self._bound * errors.sum() / count
         return losses
 
     def _errors(self, boxes: Candidates, student: Any, teacher: Any) -> Tensor:
-        wanted, found = (model.candidate_codes(boxes) for model in (teacher, student))
-        return bounded_error(wanted, found, student.candidate_targets(boxes), self.margin)
+        """Return the bounded errors (P,) of positive boxes."""
+        teacher_codes, student_codes = (
+            model.candidate_codes(boxes) for model in (teacher, student)
+        )
+        targets = student.candidate_targets(boxes)
+        return bounded_error(teacher_codes, student_codes, targets, self.margin)
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
-        """Return the student's boxes that the teacher's bound pulls at."""
+        """Return the student's boxes whose error exceeds the teacher's bound."""
         if not self._bound:
             return Focus()
-        boxes = self._heads(student)[""].positive
+        boxes = self._boxes_by_head(student)[""].positive
         boxes = boxes[boxes.image == 0]
         active = self._errors(boxes, student, teacher) > 0
         return Focus(boxes={"bounded": student.candidate_boxes(boxes[active])})
 
 
-def hint_distance(student: Tensor, teacher: Tensor, distance: str) -> Tensor:
+def hint_distance(student_map: Tensor, teacher_map: Tensor, distance: str) -> Tensor:
     """Return the mean of (r(V) - Z)^2, or of |r(V) - Z|, of maps (B, C, H, W).
 
-    Where sizes differ the smaller map is padded with zeros below and on the right.
+    If sizes differ, the smaller map is padded with zeros below and on the right.
     """
-    size = [max(sides) for sides in zip(student.shape[2:], teacher.shape[2:], strict=True)]
-    gap = padded(student, *size) - padded(teacher.detach().float(), *size)
-    return gap.square().mean() if distance == "l2" else gap.abs().mean()
+    size = [max(sides) for sides in zip(student_map.shape[2:], teacher_map.shape[2:], strict=True)]
+    difference = padded(student_map, *size) - padded(teacher_map.detach().float(), *size)
+    return difference.square().mean() if distance == "l2" else difference.abs().mean()
 
 
 def padded(maps: Tensor, height: int, width: int) -> Tensor:
-    """Return maps (B, C, H, W) with zeros added up to a height and a width."""
+    """Return maps (B, C, H, W), padded with zeros to a height and a width."""
     return F.pad(maps, (0, width - maps.shape[3], 0, height - maps.shape[2]))
 
 
 def weighted_softmax_entropy(
-    teacher: Tensor, student: Tensor, background: float, temperature: float
+    teacher_logits: Tensor, student_logits: Tensor, background: float, temperature: float
 ) -> Tensor:
     """Return (P,) -sum_c w_c P^T_c log P^S_c from logits (P, C + 1), background last.
 
-    ``background``: its w_c, 1 of every other class.
+    ``background``: w_c of the background; that of every other class is 1.
     """
-    wanted = (teacher.detach() / temperature).softmax(1)
-    found = (student / temperature).log_softmax(1)
-    weights = found.new_ones(found.shape[1])
+    teacher = (teacher_logits.detach() / temperature).softmax(1)
+    log_student = (student_logits / temperature).log_softmax(1)
+    weights = log_student.new_ones(log_student.shape[1])
     weights[-1] = background
-    return -(weights * wanted * found).sum(1)
+    return -(weights * teacher * log_student).sum(1)
 
 
 def weighted_sigmoid_entropy(
-    teacher: Tensor, student: Tensor, background: float, temperature: float
+    teacher_logits: Tensor, student_logits: Tensor, background: float, temperature: float
 ) -> Tensor:
     """Return (P,) -sum_c [P^T_c log P^S_c + w_0 (1 - P^T_c) log(1 - P^S_c)] from logits (P, C)."""
-    wanted, found = teacher.detach() / temperature, student / temperature
-    objects = wanted.sigmoid() * F.logsigmoid(found)
-    return -(objects + background * (-wanted).sigmoid() * F.logsigmoid(-found)).sum(1)
+    teacher, student = teacher_logits.detach() / temperature, student_logits / temperature
+    objects = teacher.sigmoid() * F.logsigmoid(student)
+    return -(objects + background * (-teacher).sigmoid() * F.logsigmoid(-student)).sum(1)
 
 
 def bounded_error(teacher: Tensor, student: Tensor, target: Tensor, margin: float) -> Tensor:
     """Return L_b (P,) of encoded boxes (P, 4): ||R^S - y||^2 unless it beats the teacher's by m."""
-    own = (student - target.detach()).square().sum(1)
+    error = (student - target.detach()).square().sum(1)
     bound = (teacher - target).detach().square().sum(1)
-    return torch.where(own + margin > bound, own, torch.zeros_like(own))
+    return torch.where(error + margin > bound, error, torch.zeros_like(error))
 
 
 def background_cost(logits: Tensor, softmax: bool) -> Tensor:
-    """Return (B, N), the hard loss of calling every prior background, from logits (B, N, K)."""
+    """Return the classification loss (B, N) of every prior as background, from logits (B, N, K)."""
     logits = logits.detach()
     return -logits.log_softmax(-1)[..., -1] if softmax else F.softplus(logits).sum(-1)
 
 
 def hard_negatives(cost: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
-    """Return (B, N): the negatives of highest cost, ``ratio`` for each positive of their image.
+    """Return a mask (B, N): per image, the negatives of highest cost, ``ratio`` for each positive.
 
-    ``positive``, ``negative``: (B, N), which priors are. mmdet mines SSD's negatives alike.
+    ``positive``, ``negative``: masks (B, N). mmdet mines SSD's negatives in the same way.
     """
     counts = (ratio * positive.sum(1, keepdim=True)).long()
     order = cost.masked_fill(~negative, -torch.inf).argsort(1, descending=True)
     first = torch.arange(cost.shape[1], device=cost.device) < counts
+    # If there are fewer negatives than ``counts``, the order continues with other priors.
     return torch.zeros_like(negative).scatter(1, order, first) & negative

@@ -1,4 +1,4 @@
-"""DICOD: an image classifier teaches what is in boxes, and where they end (Guo et al., 2021)."""
+"""DICOD: a classifier of crops teaches classes and boxes (Guo et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.ops.divergences import bernoulli_divergence, categorical_divergence
 from kd.methods.ops.full_precision import full_precision
 from kd.methods.ops.reduction import shared_count
 from kd.methods.ops.spatial_transformer import crops, crops_by_image
-from kd.methods.soft_labels import bernoulli_divergence, categorical_divergence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,21 +27,21 @@ else:
     F = LazyModule("torch.nn.functional")
 
 CHUNK = 64
-"""Crops that go through the classifier together; what one holds stays near the processor."""
+"""Number of crops that pass the classifier together; their maps fit into the processor's cache."""
 SIDE = 112
-"""Samples along a side of a crop where no classifier says it."""
-SHOWN = 16
-"""Crops that are drawn of an image."""
+"""Samples along a side of a crop if there is no classifier to set the number."""
+FOCUS_CROPS = 16
+"""Number of an image's crops in ``focus``."""
 
 
 class Dicod(Method):
     """Equation 12 of the NeurIPS paper (arXiv 2106.05209), over the positive candidates.
 
-    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), but for the
-    divisor of the class term (``count_empty_images``). Its lambda_kc = 0.4 at T = 2 the paper takes
-    for the other detectors too. The other weights for those are in a supplement that was not found,
-    so they have SSD300's. A weight of 0 leaves a term out, and without the classifier's two no
-    classifier is needed.
+    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), except the
+    divisor of the class term (``count_empty_images``). The paper uses its lambda_kc = 0.4 at T = 2
+    for the other detectors too. The other weights for those are in a supplement that was not
+    available, so SSD300's are used. A weight of 0 leaves a term out. No classifier is needed if the
+    weights of both terms that read it are 0.
     """
 
     title = "DICOD"
@@ -54,48 +54,50 @@ class Dicod(Method):
     lambda_kc: NonNegativeFloat = 0.4
     """Weight of the classification distillation (equation 1)."""
     lambda_kl: NonNegativeFloat = 0.15
-    """Weight of the localisation distillation in the classifier's stages (equation 10)."""
+    """Weight of the localization distillation in the classifier's stages (equation 10)."""
     lambda_l: NonNegativeFloat = 0.15
     """Weight of the same distance in pixels (equation 11), in the unit of ``pixel_unit``."""
     pixel_unit: Literal["gray_level", "normalized"] = "gray_level"
-    """Unit of the distance in pixels. ``gray_level``: levels from 0 to 255 for every detector,
-    which is what the released configuration has, because SSD300 divides its images by 1.
-    ``normalized``: as the detector normalizes its images, so 0.15 weighs 57 times less with
-    detectors that divide by about 57. No source states the unit for those."""
+    """Unit of the distance in pixels. ``gray_level``: levels from 0 to 255 for every detector, as
+    in the released configuration, because SSD300 divides its images by 1. ``normalized``: the
+    detector's normalized images, so that 0.15 weighs 57 times less with detectors that divide by
+    about 57. No source states the unit for those."""
     temperature: PositiveFloat = 2.0
+    """T, which divides the logits of the class term."""
     sigmoid: Literal["kl-bce", "kl-ce"] = "kl-bce"
-    """Of a sigmoid head: a divergence per class (equations 5 to 7), or, in the code only, one of
+    """Divergence of a sigmoid head: one per class (equations 5 to 7), or, in the code only, one of
     the sigmoids scaled to sum to 1."""
     crop_size: PositiveInt | None = None
-    """Samples along a side of a crop, the paper's s: the classifier's own size, or 112 without
-    one, which is the paper's."""
+    """Samples along a side of a crop, the paper's s. None: the classifier's input size, or the
+    paper's 112 without a classifier."""
     stages: tuple[NonNegativeInt, ...] = (0,)
-    """Of the classifier; 0 is what its stem returns."""
+    """Stages of the classifier whose maps are compared; 0 is the output of its stem."""
     pixel_pool: PositiveInt = 4
     """Cells along a side to which pixels are averaged. Table 1's ``loc`` equals the row of 8 in
     Table 4, but the released configuration has 4."""
     stage_pools: tuple[PositiveInt, ...] = (8,)
-    """The same, of each stage. The code starts from gap_size (4) at the first of its layers, the
-    pixels if they are one, and doubles it from layer to layer."""
+    """Cells along a side to which each stage's maps are averaged. The code starts from gap_size (4)
+    at the first of its layers, the pixels if they are one, and doubles it from layer to layer."""
     count_empty_images: bool = False
-    """Let an image without positive candidates count as one box in the divisor of the class term.
-    The paper divides by the K positive boxes; the released code divides by the sum over images of
-    max(1, positives), so 6 positives beside an empty image cost 1/7 each. Its localization term
-    divides by K in either case."""
+    """If true, an image without positive candidates counts as one box in the divisor of the class
+    term. The paper divides by the K positive boxes; the released code divides by the sum over
+    images of max(1, positives), so 6 positives beside an empty image cost 1/7 each. Its
+    localization term divides by K in either case."""
     average: Literal["stages", "layers"] = "stages"
-    """Whether stages alone are averaged (the code, and the submission's equations), or the pixels
-    count as one more layer (as notes on the final version have it)."""
+    """Layers over which the localization distance is averaged: stages alone (the code, and the
+    submission's equations), or stages and pixels (according to notes on the final version)."""
 
     @model_validator(mode="after")
     def _one_pool_per_stage(self) -> Self:
         if not self.stages or len(self.stages) != len(self.stage_pools):
-            raise ValueError("stages and stage_pools list as many, and at least one")
+            raise ValueError("stages and stage_pools must have the same length, at least 1")
         return self
 
     @property
     def needs(self) -> Needs:
-        taught = self.lambda_kc or self.lambda_kl
-        return Needs(student=frozenset({"candidates"}), teacher="classifier" if taught else None)
+        reads_classifier = self.lambda_kc or self.lambda_kl
+        teacher: Literal["classifier"] | None = "classifier" if reads_classifier else None
+        return Needs(student=frozenset({"candidates"}), teacher=teacher)
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
         """Return ``loss_dicod_cls``, ``_loc`` (pixels) and ``_kd_loc`` (stages), scalars."""
@@ -109,17 +111,17 @@ class Dicod(Method):
             losses["loss_dicod_cls"] = self.lambda_kc * total / divisor
         if self.lambda_l or self.lambda_kl:
             distances = self._distances(student, teacher, batch, objects)
-            joined = self.average == "layers"
-            layers = len(self.stages) + joined
+            with_pixels = self.average == "layers"
+            layers = len(self.stages) + with_pixels
             if self.lambda_l:
-                pixels = self.lambda_l * distances[0] / (layers if joined else 1)
+                pixels = self.lambda_l * distances[0] / (layers if with_pixels else 1)
                 losses["loss_dicod_loc"] = pixels / count
             if self.lambda_kl:
                 losses["loss_dicod_kd_loc"] = self.lambda_kl * distances[-1] / layers / count
         return losses
 
     def _class_divisor(self, positive: Candidates, images: int) -> Any:
-        """Return the count that the class term is divided by."""
+        """Return the divisor of the class term."""
         if not self.count_empty_images:
             return shared_count(len(positive))
         occupied = positive.image.new_zeros(images).index_fill(0, positive.image, 1)
@@ -128,84 +130,94 @@ class Dicod(Method):
     def _class_divergence(
         self, student: Any, teacher: Any, batch: Batch, objects: Tensor
     ) -> Tensor:
-        """Return (K,): each positive box is to have the classes that its object's crop shows."""
+        """Return (K,): the divergence of each positive box from its object's crop."""
         positive = student.candidates.positive
         with torch.no_grad():
-            parts = [teacher.logits(_seen(part, teacher, batch)) for part in objects.split(CHUNK)]
-        wanted = full_precision(torch.cat(parts))[positive.instance]
-        found = student.candidate_logits(positive)
+            logits = [
+                teacher.logits(_classifier_input(chunk, teacher, batch))
+                for chunk in objects.split(CHUNK)
+            ]
+        teacher_logits = full_precision(torch.cat(logits))[positive.instance]
+        student_logits = student.candidate_logits(positive)
         if student.candidate_softmax:
-            return foreground_divergence(wanted, found, self.temperature)
+            return foreground_divergence(teacher_logits, student_logits, self.temperature)
         form = bernoulli_divergence if self.sigmoid == "kl-bce" else scaled_divergence
-        return form(wanted, found, self.temperature)
+        return form(teacher_logits, student_logits, self.temperature)
 
     def _distances(self, student: Any, teacher: Any, batch: Batch, objects: Tensor) -> list[Tensor]:
-        """Return the distance of predicted boxes' crops to their objects', summed over boxes.
+        """Return the distance of predicted boxes' crops from their objects', summed over boxes.
 
-        What is on of two scalars: in pixels, and in stages summed over these.
+        There is one scalar for pixels and one for the sum over stages; one of weight 0 is left out.
         """
         positive = student.candidates.positive
         boxes = student.candidate_boxes(positive)
         with torch.no_grad():
-            parts = [self._layers(part, teacher, batch) for part in objects.split(CHUNK)]
-            truth = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+            chunks = [self._layers(chunk, teacher, batch) for chunk in objects.split(CHUNK)]
+            object_layers = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
-        def distances(rows: slice, own: Tensor) -> list[Tensor]:
-            predicted = crops(batch.inputs, positive.image[rows], own, self._side(teacher))
-            layers = zip(self._layers(predicted, teacher, batch), truth, strict=True)
+        def distances(rows: slice, chunk_boxes: Tensor) -> list[Tensor]:
+            predicted = crops(batch.inputs, positive.image[rows], chunk_boxes, self._side(teacher))
+            layers = self._layers(predicted, teacher, batch)
             instance = positive.instance[rows]
-            sums = [distance(found, wanted[instance]).sum() for found, wanted in layers]
+            sums = [
+                distance(layer, object_layer[instance]).sum()
+                for layer, object_layer in zip(layers, object_layers, strict=True)
+            ]
             pixels = int(self.lambda_l > 0)
             return sums[:pixels] + ([torch.stack(sums[pixels:]).sum()] if self.lambda_kl else [])
 
+        # A sum of no boxes, so that each total is attached to the student without positives too.
         totals = [boxes[:0].sum()] * ((self.lambda_l > 0) + (self.lambda_kl > 0))
         for start in range(0, len(positive), CHUNK):
             rows = slice(start, start + CHUNK)
-            sums = linearised(partial(distances, rows), boxes[rows])
-            totals = [total + own for total, own in zip(totals, sums, strict=True)]
+            sums = linearized(partial(distances, rows), boxes[rows])
+            totals = [total + chunk_sum for total, chunk_sum in zip(totals, sums, strict=True)]
         return totals
 
     def _side(self, teacher: Any) -> int:
+        """Return the number of samples along a side of a crop."""
         return self.crop_size or (teacher.size if teacher else SIDE)
 
     def _layers(self, objects: Tensor, teacher: Any, batch: Batch) -> list[Tensor]:
-        """Return what is compared of crops: their pixels, then stages, each averaged to cells."""
-        found = []
+        """Return the compared layers of crops (P, 3, s, s): pixels, then stages, all pooled."""
+        layers = []
         if self.lambda_l:
             pixels = F.adaptive_avg_pool2d(objects, self.pixel_pool)
             if self.pixel_unit == "gray_level" and batch.std is not None:
                 pixels = pixels * batch.std[:, None, None]
-            found.append(pixels)
+            layers.append(pixels)
         if self.lambda_kl:
-            stages = teacher.stages(_seen(objects, teacher, batch), max(self.stages))
-            found += [
+            stages = teacher.stages(_classifier_input(objects, teacher, batch), max(self.stages))
+            layers += [
                 F.adaptive_avg_pool2d(full_precision(stages[stage]), cells)
                 for stage, cells in zip(self.stages, self.stage_pools, strict=True)
             ]
-        return found
+        return layers
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
-        """Return the first predicted boxes and their objects, and what is in both."""
+        """Return the first predicted boxes and their objects, and the crops of both."""
         positive = student.candidates.positive
-        chosen = positive[positive.image == 0]
-        chosen = chosen[chosen.instance.argsort(stable=True)[:SHOWN]]
-        boxes = {
-            "predicted": student.candidate_boxes(chosen).detach(),
-            "object": chosen.truth(batch),
+        positive = positive[positive.image == 0]
+        positive = positive[positive.instance.argsort(stable=True)[:FOCUS_CROPS]]
+        boxes_by_name = {
+            "predicted": student.candidate_boxes(positive).detach(),
+            "object": positive.truth(batch),
         }
+        side = self._side(teacher)
         return Focus(
-            boxes=boxes,
+            boxes=boxes_by_name,
             crops={
-                name: crops(batch.inputs, chosen.image, each, self._side(teacher))
-                for name, each in boxes.items()
+                name: crops(batch.inputs, positive.image, boxes, side)
+                for name, boxes in boxes_by_name.items()
             },
         )
 
 
-def linearised(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> list[Tensor]:
-    """Return a function's scalars at boxes (P, 4), with the gradients that it has there.
+def linearized(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> list[Tensor]:
+    """Return a function's scalars at boxes (P, 4), with its gradients at the boxes.
 
-    They are computed at once, so that nothing else of the function is kept for a backward pass.
+    The gradients are computed at once, so that no graph of the function is stored for a backward
+    pass: f(b) is returned as f(b0) + (b - b0) . grad f(b0), with b0 the values of the boxes.
     """
     if not (torch.is_grad_enabled() and boxes.requires_grad):
         return function(boxes)
@@ -213,8 +225,8 @@ def linearised(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> lis
     values = function(at)
     last = len(values) - 1
     slopes = [
-        torch.autograd.grad(value, at, retain_graph=rank < last)[0]
-        for rank, value in enumerate(values)
+        torch.autograd.grad(value, at, retain_graph=index < last)[0]
+        for index, value in enumerate(values)
     ]
     shift = boxes - at.detach()  # 0, with a gradient
     pairs = zip(values, slopes, strict=True)
@@ -222,33 +234,36 @@ def linearised(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> lis
 
 
 def object_crops(batch: Batch, size: int) -> Tensor:
-    """Return (G, 3, size, size): all ground-truth boxes of the batch, one by one."""
+    """Return (G, 3, size, size): the crops of all ground-truth boxes of the batch."""
     return crops_by_image(batch.inputs, batch.gt_boxes, size)
 
 
 def distance(crops: Tensor, others: Tensor) -> Tensor:
-    """Return (P,): the mean absolute difference of maps (P, C, M, H), pair by pair."""
+    """Return (P,): the mean absolute difference of maps (P, C, H, W), pair by pair."""
     return (crops - others).abs().flatten(1).mean(1)
 
 
-def foreground_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+def foreground_divergence(
+    teacher_logits: Tensor, student_logits: Tensor, temperature: float
+) -> Tensor:
     """Return (P,) T^2 KL(p^T || p^S) of logits (P, C) and (P, C + 1), background last.
 
     Equations 2 to 4: the classifier gives background no probability.
     """
-    wanted = (teacher.detach() / temperature).log_softmax(1)
-    found = (student / temperature).log_softmax(1)[:, :-1]
-    return temperature**2 * (wanted.exp() * (wanted - found)).sum(1)
+    teacher = (teacher_logits.detach() / temperature).log_softmax(1)
+    student = (student_logits / temperature).log_softmax(1)[:, :-1]
+    return temperature**2 * (teacher.exp() * (teacher - student)).sum(1)
 
 
-def scaled_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+def scaled_divergence(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
     """Return (P,) T^2 KL of sigmoids (P, C) of z / T that are scaled to sum to 1."""
-    wanted, found = (F.logsigmoid(logits / temperature) for logits in (teacher, student))
-    return temperature**2 * categorical_divergence(wanted, found, 1)
+    # A softmax of the sigmoids' logarithms divides each sigmoid by their sum.
+    teacher, student = (F.logsigmoid(z / temperature) for z in (teacher_logits, student_logits))
+    return temperature**2 * categorical_divergence(teacher, student, 1)
 
 
-def _seen(objects: Tensor, teacher: Any, batch: Batch) -> Tensor:
-    """Return crops (P, 3, s, s) normalised as the classifier takes them."""
+def _classifier_input(objects: Tensor, teacher: Any, batch: Batch) -> Tensor:
+    """Return crops (P, 3, s, s), normalized for the classifier."""
     if batch.mean is None or batch.std is None:
         return objects
     return teacher.normalised(objects, batch.mean, batch.std)

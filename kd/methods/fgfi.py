@@ -1,4 +1,4 @@
-"""Fine-grained feature imitation: cells whose anchors lie near objects (Wang et al., CVPR 2019)."""
+"""FGFI: imitation of cells whose anchors lie near objects (Wang et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from kd.common.modules import LazyModule
-from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.base import Focus, Losses, Method, Needs, by_stride
 from kd.methods.ops.adapters import (
     Adaptation,
     adaptations,
     adapted,
-    levels_with_positives,
-    mean_over,
     squared_distance,
+    zero_without_positives,
 )
 from kd.methods.ops.masks import level_of, map_sizes
-from kd.methods.ops.pyramid import LevelSides, sides_of
+from kd.methods.ops.pyramid import ObjectSides, sides_of
+from kd.methods.ops.reduction import mean_over
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +33,11 @@ else:
 class FineGrainedImitation(Method):
     """L_im of the paper on each level of a pyramid, the mean over levels.
 
-    The defaults are the official code's (twangnh/Distilling-Object-Detectors c6583f3a), written for
-    a detector of one map; its two settings for ShuffleDet are weights of 1 and 0.5 without warm-up.
-    ``fgfi_defeat`` and ``fgfi_ld`` are ports to pyramids. Which of them the RM/PFI paper's rows
-    were trained with is not known. IoU is that of real-valued boxes; the official code adds a pixel
-    to each side. Anchors that cross the image's border count, as in the official code.
+    The defaults are those of the official code (twangnh/Distilling-Object-Detectors c6583f3a),
+    which was written for a detector with one map; its two settings for ShuffleDet are weights of 1
+    and 0.5 without warm-up. ``fgfi_defeat`` and ``fgfi_ld`` are ports to pyramids. Which of them
+    trained the RM/PFI paper's rows is not known. IoU is that of real-valued boxes; the official
+    code adds a pixel to each side. Anchors that cross the image's border count, as in that code.
     """
 
     title = "FGFI"
@@ -46,28 +46,26 @@ class FineGrainedImitation(Method):
     }
 
     weight: NonNegativeFloat = 0.01
-    """lambda; per channel, 0.01 is about 2.56 of 256 channels."""
+    """lambda. With 256 channels, 0.01 with the divisor ``cells`` equals 2.56 with ``elements``."""
     psi: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """How near the best anchor's IoU another's must come, strictly; 1 selects none."""
+    """Share of the best anchor's IoU that another anchor's IoU must exceed. The inequality is
+    strict, so 1 selects no anchor."""
     match: Literal["all", "assigned"] = "all"
-    """An object's best anchor is that of all levels (LD), or of the one level that the object's
-    size assigns it to, where alone it has cells (DeFeat). One map has no such choice."""
+    """Levels among which an object's best anchor is sought: all (LD), or the one level that the
+    object's size assigns it to, on which alone it then has cells (DeFeat). The papers' single map
+    leaves no such choice."""
     levels: Literal["all", "positive"] = "all"
     """Levels that have a term: all, or those with a positive prior in the batch (LD)."""
     divisor: Literal["cells", "elements"] = "cells"
-    """2 N_p as in the paper, or that times the number of channels as in ports to pyramids."""
+    """Divisor: 2 N_p as in the paper, or 2 N_p times the number of channels as in ports to
+    pyramids."""
     adaptation: Adaptation = "3x3_relu"
-    """Of the student's maps: the ports have no ReLU, LD's no layer."""
-    level_sides: LevelSides = "scaled"
-    """Match ``assigned``: sides of a square object, in pixels, at which the second level begins,
-    the third, and so on. ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px.
-    ``scaled``: these by the image size, in whole octaves, which is ``published`` at the papers'
-    scale; SSD's are those that its anchors state (``kd.methods.ops.pyramid``)."""
+    level_sides: ObjectSides = "scaled"
     warmup_steps: NonNegativeInt = 400
-    """Steps from the start of training for which the term is 0 (official code)."""
+    """Steps from the start of training during which the term is 0 (official code)."""
     warmup_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of the whole training that the warm-up takes at most. 400 steps are less than it in
-    every schedule of the papers, and most of a training of the small scales."""
+    """Largest share of the training that the warm-up takes. 400 steps are less than this share in
+    every schedule of the papers, but most of a training at the small scales."""
 
     @property
     def assigns_levels(self) -> bool:
@@ -79,77 +77,80 @@ class FineGrainedImitation(Method):
         return Needs(both=frozenset({"neck"}), student=frozenset({"anchors"} | assigned))
 
     def reads(self, progress: Progress) -> frozenset[str]:
-        """Return nothing before the warm-up's end."""
+        """Return no keys during the warm-up, and those of ``needs`` after it."""
         return frozenset() if self._warming_up(progress) else self.needs.both
 
     def _warming_up(self, progress: Progress) -> bool:
-        """Return whether the term is still 0; of a training of unknown length by steps alone."""
+        """Return true while the term is 0; the share applies if the training's length is known."""
         longest = self.warmup_share * progress.steps if progress.steps else self.warmup_steps
         return progress.step < min(self.warmup_steps, longest)
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
-        """Return a convolution per level, as ``adaptation`` says."""
+        """Return a convolution per level, by ``adaptation``."""
         return adaptations(student.neck, teacher.neck, self.adaptation)
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
-        """Return ``loss_fgfi``, one term per level."""
+        """Return ``loss_fgfi``, one term per level: lambda / (2 N_p) sum_I sum_c (r(s) - t)^2."""
         if self._warming_up(batch.progress):
-            # No images: 0 whatever the maps hold, and a gradient for each adapter.
-            idle = [adapted(adapters, i, maps[:0]).sum() for i, maps in enumerate(student.neck)]
-            return {"loss_fgfi": idle}
+            # Without images: 0 for any values of the maps, and a gradient for each adapter.
+            zeros = [adapted(adapters, i, maps[:0]).sum() for i, maps in enumerate(student.neck)]
+            return {"loss_fgfi": zeros}
         terms = []
         for level, mask in enumerate(self._masks(student, batch)):
-            wanted = teacher.neck[level]
-            distance = squared_distance(adapted(adapters, level, student.neck[level]), wanted)
-            divisor = 2 * (wanted.shape[1] if self.divisor == "elements" else 1)
+            teacher_map = teacher.neck[level]
+            adapted_map = adapted(adapters, level, student.neck[level])
+            divisor = 2 * (teacher_map.shape[1] if self.divisor == "elements" else 1)
             scale = self.weight / len(student.neck) / divisor
-            terms.append(scale * mean_over(distance, mask))
+            terms.append(scale * mean_over(squared_distance(adapted_map, teacher_map), mask))
         if self.levels == "positive":
-            taught = levels_with_positives(student)
-            terms = [term * has for term, has in zip(terms, taught, strict=True)]
+            terms = zero_without_positives(terms, student)
         return {"loss_fgfi": terms}
 
     def _masks(self, student: Any, batch: Batch) -> list[Tensor]:
-        """Return I by level (B, H, W)."""
+        """Return I, the imitated cells, by level (B, H, W)."""
         sizes = map_sizes(student.neck)
         by_image = [
-            self._cells(student.level_priors, sizes, student.strides, boxes)
+            self._image_masks(student.level_priors, sizes, student.strides, boxes)
             for boxes in batch.gt_boxes
         ]
         return [torch.stack(images).float() for images in zip(*by_image, strict=True)]
 
-    def _cells(
+    def _image_masks(
         self,
         anchors: list[Tensor],
         sizes: list[tuple[int, int]],
         strides: list[int],
         boxes: Tensor,
     ) -> list[Tensor]:
-        """Return an image's cells by level, (H, W) of booleans."""
+        """Return an image's mask by level, (H, W) of booleans."""
         if self.match == "all":
             near = near_anchors(torch.cat(anchors), boxes, self.psi).any(1)
-            by_level = near.split([len(priors) for priors in anchors])
+            near_by_level = near.split([len(priors) for priors in anchors])
         else:
-            own = level_of(boxes, len(strides), sides_of(self.level_sides))
+            box_level = level_of(boxes, len(strides), sides_of(self.level_sides))
             finest_first = sorted(strides)
-            by_level = [
-                (near_anchors(priors, boxes, self.psi) & (own == finest_first.index(stride))).any(1)
+            near_by_level = tuple(
+                (
+                    near_anchors(priors, boxes, self.psi)
+                    & (box_level == finest_first.index(stride))
+                ).any(1)
                 for priors, stride in zip(anchors, strides, strict=True)
-            ]
-        return [each.reshape(*size, -1).any(-1) for each, size in zip(by_level, sizes, strict=True)]
+            )
+        # From priors, ordered by row, column and anchor, to cells.
+        pairs = zip(near_by_level, sizes, strict=True)
+        return [near.reshape(*size, -1).any(-1) for near, size in pairs]
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the imitation mask by level."""
-        names = (f"stride {stride}" for stride in student.strides)
         masks = (mask[0] for mask in self._masks(student, batch))
-        return Focus(dict(zip(names, masks, strict=True)))
+        return Focus(by_stride(student.strides, masks))
 
 
 def near_anchors(anchors: Tensor, boxes: Tensor, psi: float) -> Tensor:
-    """Return (N, G): whether m^k > psi max(m^k) for anchors (N, 4) and objects k of boxes (G, 4).
+    """Return (N, G): true where m^k > psi max(m^k), for anchors (N, 4) and boxes k (G, 4).
 
-    m^k: the anchors' IoU with the object. The inequality is strict, so an object that no anchor
-    meets has none.
+    m^k is the IoU of the anchors with box k. The inequality is strict, so a box that no anchor
+    overlaps has no near anchor.
     """
     overlap = ops.box_iou(anchors, boxes)
     return overlap > psi * overlap.amax(0)

@@ -1,4 +1,4 @@
-"""Prediction-guided feature imitation: imitate where predictions differ (Li et al., AAAI 2022)."""
+"""PFI, prediction-guided feature imitation: P_dif weighs features (Li et al., AAAI 2022)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import NonNegativeFloat
 
 from kd.common.modules import LazyModule
-from kd.methods.base import Focus, Losses, Method, Needs
+from kd.methods.base import Focus, Losses, Method, Needs, by_stride
 from kd.methods.ops.adapters import adaptations, adapted
 from kd.methods.ops.full_precision import full_precision
 from kd.methods.ops.reduction import shared_sum
@@ -22,16 +22,16 @@ else:
 
 
 class PredictionGuidedImitation(Method):
-    """Equations 7 to 9. No mask and no threshold; the weight is the paper's beta.
+    """Equations 7 to 9. There is no mask and no threshold; the weight is the paper's beta.
 
     There is no official code. Literally (preset ``pfi_literal``) the paper has probabilities and a
-    squared norm, with which the loss is a thousandth of detection, although its beta is to bring
-    both to the same scale. An unofficial draft in mmrazor takes raw logits with a linear form
-    (commit 4a47267d) and later with a norm (d5c36191), which are presets ``pfi_mmrazor`` and
-    ``pfi_mmrazor_norm``; neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
-    always has a projection without bias. Logits and the norm of an image, not squared, are the
-    default by the rule in docs/methods/README.md. Here a 1x1 convolution on the student is added
-    only where channel counts differ.
+    squared norm, with which the loss is a thousandth of the detection loss, although its beta is
+    meant to bring both to the same scale. An unofficial draft in mmrazor has raw logits with a
+    linear form (commit 4a47267d) and later with a norm (d5c36191): presets ``pfi_mmrazor`` and
+    ``pfi_mmrazor_norm``. Neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
+    always has a projection without bias. By the rule in docs/methods/README.md, the default is
+    logits and the norm of an image, not squared. Here a 1x1 convolution adapts the student's maps
+    only on levels whose numbers of channels differ.
 
     Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
     each anchor's softmax, background included, and those of YOLOv3 objectness times class.
@@ -44,13 +44,14 @@ class PredictionGuidedImitation(Method):
     }
 
     weight: NonNegativeFloat = 1.5
+    """beta, the weight of the mean over levels."""
     input: Literal["probability", "logit"] = "logit"
-    """Class output whose difference guides; no source settles which."""
+    """Class output whose difference guides the imitation; no source settles which."""
     reduction: Literal["squared", "linear", "norm", "image_norm"] = "image_norm"
     """Reduction of the products of both differences; see ``guided_distance``. ``image_norm`` does
     not depend on the number of images."""
     detach_prediction: bool = False
-    """Whether the prediction difference only weights, without a gradient of its own."""
+    """If true, the prediction difference is a weight without a gradient."""
 
     @property
     def needs(self) -> Needs:
@@ -70,32 +71,28 @@ class PredictionGuidedImitation(Method):
         """Return ``loss_pfi``, one term per level."""
         scale = self.weight / len(student.neck)
         terms = []
-        for level, feature in enumerate(student.neck):
+        for level, student_map in enumerate(student.neck):
             gap = self._gap(student, teacher, level)
             gap = gap.detach() if self.detach_prediction else gap
             teacher_map = full_precision(teacher.neck[level].detach())
-            difference = adapted(adapters, level, feature) - teacher_map
+            difference = adapted(adapters, level, student_map) - teacher_map
             distance = difference.square().mean(1)
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
 
     def focus(self, student: DenseObservation, teacher: DenseObservation, batch: Batch) -> Focus:
-        """Return P_dif of each level."""
+        """Return P_dif of each level, at the size of the image."""
         size = batch.inputs.shape[-2:]
-        gaps = [self._gap(student, teacher, level)[:1, None] for level in range(len(student.neck))]
-        return Focus(
-            {
-                f"stride {stride}": F.interpolate(gap, size)[0, 0]
-                for stride, gap in zip(student.strides, gaps, strict=True)
-            }
-        )
+        gaps = (self._gap(student, teacher, level)[:1, None] for level in range(len(student.neck)))
+        return Focus(by_stride(student.strides, (F.interpolate(gap, size)[0, 0] for gap in gaps)))
 
     def _gap(self, student: DenseObservation, teacher: DenseObservation, level: int) -> Tensor:
-        wanted, found = (
+        """Return P_dif (B, H, W) of one level."""
+        teacher_maps, student_maps = (
             model.probability_maps if self.input == "probability" else model.class_maps
             for model in (teacher, student)
         )
-        return prediction_gap(wanted[level], found[level])
+        return prediction_gap(teacher_maps[level], student_maps[level])
 
 
 def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
@@ -104,7 +101,7 @@ def prediction_gap(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
-    """Return the level's term from P_dif and F_dif, both (B, H, W) (equation 9).
+    """Return a level's term from P_dif and F_dif, both (B, H, W) (equation 9).
 
     ``squared``: mean of (P F)^2; ``linear``: mean of P F; ``image_norm``: mean over images of
     ||P F||_2 / (H W); ``norm``: mean over images of ||P F||_2 / (B H W), which divides by the B

@@ -1,4 +1,4 @@
-"""Rank mimicking: which of an object's positive priors should win (Li et al., AAAI 2022)."""
+"""RM, rank mimicking: the order of an object's positive priors (Li et al., AAAI 2022)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ else:
 
 
 class RankMimicking(Method):
-    """Equations 5 and 6, summed over the class rank and the localisation rank (Table 4).
+    """Equations 5 and 6, summed over the classification and the localization rank (Table 4).
 
-    There is no official code. The weight is the paper's alpha, which is to bring the loss to the
-    scale of detection. The paper speaks of classification scores (preset ``rm_score``), but does
-    not say whether these are probabilities, with which the loss stays far below that scale. An
-    unofficial draft (mmrazor commit 4a47267d) used logits, which are the default by the rule in
-    docs/methods/README.md. Every object of the batch counts in M, one without a positive prior as
-    zero. The draft averages objects within an image and then over images, has no localization rank,
-    and fails on an image without objects; its later versions sort the scores first.
+    There is no official code. The weight is the paper's alpha, which is meant to bring the loss to
+    the scale of the detection loss. The paper speaks of classification scores (preset
+    ``rm_score``), but does not state if these are probabilities, with which the loss stays far
+    below that scale. An unofficial draft (mmrazor commit 4a47267d) used logits, which are the
+    default by the rule in docs/methods/README.md. M counts every object of the batch; an object
+    without a positive prior adds zero. The draft averages objects within an image and then over
+    images, has no localization rank, and fails on an image without objects; its later versions
+    sort the scores first.
 
     The score is that of the class output alone: the sigmoid of FCOS and ATSS without centerness,
     GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.
@@ -42,8 +43,11 @@ class RankMimicking(Method):
     }
 
     weight: NonNegativeFloat = 4.0
+    """alpha, the weight of each rank's term."""
     classification: bool = True
+    """If true, compare the ranks of classification scores."""
     localisation: bool = True
+    """If true, compare the ranks of the IoUs of predicted boxes with their object."""
     score: Literal["probability", "logit"] = "logit"
     """Output of the target class that enters the softmax over priors."""
 
@@ -66,24 +70,24 @@ class RankMimicking(Method):
         losses: Losses = {}
         if self.classification:
             label = torch.cat(batch.gt_labels)[instance]
-            wanted, found = (
+            teacher_scores, student_scores = (
                 self._class_scores(model, image, prior, label) for model in (teacher, student)
             )
             losses["loss_rm_cls"] = self.weight * rank_divergence(
-                wanted, found, instance, instances
+                teacher_scores, student_scores, instance, instances
             )
         if self.localisation:
             truth = torch.cat(batch.gt_boxes)[instance]
-            wanted, found = (
+            teacher_ious, student_ious = (
                 aligned_iou(model.boxes(image, prior), truth) for model in (teacher, student)
             )
             losses["loss_rm_loc"] = self.weight * rank_divergence(
-                wanted, found, instance, instances
+                teacher_ious, student_ious, instance, instances
             )
         return losses
 
     def focus(self, student: DenseObservation, teacher: DenseObservation, batch: Batch) -> Focus:
-        """Return the student's boxes at the priors that are ranked."""
+        """Return the student's boxes at the ranked priors."""
         assert student.assignment is not None
         (prior,) = (student.assignment[0] >= 0).nonzero(as_tuple=True)
         return Focus(boxes={"ranked": student.boxes(prior.new_zeros(len(prior)), prior)})
@@ -91,6 +95,8 @@ class RankMimicking(Method):
     def _class_scores(
         self, model: DenseObservation, image: Tensor, prior: Tensor, label: Tensor
     ) -> Tensor:
+        """Return the score (P,) of each prior's target class."""
+        # A sigmoid or softmax of these rows alone is faster than one of every prior.
         scores = model.logits[image, prior]
         if self.score == "probability":
             scores = scores.softmax(1) if model.softmax else scores.sigmoid()
@@ -100,8 +106,8 @@ class RankMimicking(Method):
 def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instances: int) -> Tensor:
     """Return the mean over instances of KL(p^T || p^S), p a softmax over an instance's priors.
 
-    ``teacher``, ``student``: (P,) scores of positive priors; ``instance``: (P,) which of the
-    ``instances`` objects each belongs to. Equation 6; 0 where there is no prior.
+    ``teacher``, ``student``: (P,) scores of positive priors; ``instance``: (P,) the index, below
+    ``instances``, of the object that each belongs to. Equation 6; 0 without positive priors.
     """
     log_teacher = _log_softmax(teacher.detach(), instance, instances)
     log_student = _log_softmax(student, instance, instances)
@@ -109,7 +115,8 @@ def rank_divergence(teacher: Tensor, student: Tensor, instance: Tensor, instance
 
 
 def _log_softmax(scores: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Logarithm of the softmax of (P,) scores within each group."""
+    """Return the logarithm of the softmax of (P,) scores within each group."""
+    # The maximum is subtracted first, so that no exponential overflows.
     highest = scores.new_zeros(groups).scatter_reduce(
         0, group, scores.detach(), "amax", include_self=False
     )

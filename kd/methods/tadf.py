@@ -1,4 +1,4 @@
-"""TADF: learn from the teacher where it is the better model (Sun et al., 2020)."""
+"""TADF: the teacher's outputs are imitated where they are better (Sun et al., 2020)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.common.modules import LazyModule
-from kd.methods.base import Focus, Losses, Method, Needs
-from kd.methods.ops.adapters import Adaptation, adaptations, adapted, mean_over, squared_distance
+from kd.methods.base import Focus, Losses, Method, Needs, by_stride
+from kd.methods.ops.adapters import Adaptation, adaptations, adapted, squared_distance
 from kd.methods.ops.boxes import aligned_iou
+from kd.methods.ops.candidates import classified_correctly, roi_boxes
 from kd.methods.ops.masks import map_sizes, weighted_masks
-from kd.methods.ops.pyramid import LevelSides, sides_of
-from kd.methods.ops.reduction import shared_count
-from kd.methods.soft_labels import labels_of
+from kd.methods.ops.pyramid import ObjectSides, sides_of
+from kd.methods.ops.reduction import mean_over
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +26,14 @@ else:
 
 
 class TaskAdaptive(Method):
-    """Neck maps under Gaussian masks, class outputs and box outputs of shared regions, all decayed.
+    """Neck maps under Gaussian masks, and the class and box outputs of shared RoIs, with a decay.
 
     There is no official code, and only the abstract's numbers (Faster R-CNN with a pyramid) are
     known. Helpers in ggjy/DeFeat.pytorch (c46a793d) give the Gaussian, the entropy and its factor
-    of 10, the choices of regions and the decay. Not known, hence settings whose defaults are our
-    choice: the weights of neck and boxes, the adaptation, the paper's choice of regions, its loss
-    of boxes. The regions are those that the student's second stage is trained on. A detector
-    without one learns from the neck alone; a cascade is refused, and takes ``tadf_neck``.
+    of 10, the choices of RoIs and the decay. Not known, hence settings whose defaults are our
+    choice: the weights of neck and boxes, the adaptation, the paper's choice of RoIs, its loss of
+    boxes. The RoIs are those that the student's second stage is trained on. A detector without a
+    second stage learns from the neck alone; a cascade is refused, except with ``tadf_neck``.
     """
 
     title = "TADF"
@@ -44,31 +44,30 @@ class TaskAdaptive(Method):
     }
 
     feature_weight: NonNegativeFloat = 0.01
-    """Of L_fea, 1 / (2 N_p) of squares summed over channels as in FGFI, whose weight it is."""
+    """Weight of L_fea, which is 1 / (2 N_p) of squares summed over channels. As in FGFI, whose
+    weight it is."""
     classification_weight: NonNegativeFloat = 10.0
-    """Of the binary cross-entropy of softmax probabilities, averaged over regions and classes."""
+    """Weight of the binary cross-entropy of softmax probabilities, averaged over RoIs and classes.
+    """
     regression_weight: NonNegativeFloat = 1.0
-    """Of the distance of encoded boxes, averaged over regions and coordinates."""
+    """Weight of the distance of encoded boxes, averaged over RoIs and coordinates."""
     sigma_squared: PositiveFloat = 2.0
-    """Of the Gaussian, in units of the squared half sides of a box."""
+    """sigma^2 of the Gaussian, in units of the squared half sides of a box."""
     adaptation: Adaptation = "3x3"
-    """Of the student's maps."""
     classified: Literal["foreground", "teacher_correct", "all"] = "foreground"
-    """Regions with an object, those whose class (or background) the teacher ranks first, or all."""
+    """RoIs whose class outputs are compared: those with an object, those whose class (or
+    background) the teacher ranks first, or all."""
     regression: Literal["l1", "l2", "nearest"] = "l1"
-    """Absolute or squared differences from the teacher, or the absolute ones from teacher or ground
-    truth, whichever is nearer to the student's box."""
-    level_sides: LevelSides = "scaled"
-    """Sides of a square object, in pixels, at which the second level begins, the third, and so on.
-    ``published``: 112 and its doubles, DeFeat's 56 for images of 800 px. ``scaled``: these by the
-    image size, in whole octaves, which is ``published`` at the papers' scale; SSD's are those that
-    its anchors state (``kd.methods.ops.pyramid``)."""
+    """Distance of boxes. ``l1``, ``l2``: absolute or squared differences from the teacher;
+    ``nearest``: absolute ones from the teacher or the ground truth, whichever is nearer to the
+    student's box."""
+    level_sides: ObjectSides = "scaled"
     decay: bool = True
-    """Whether every term is multiplied by 1 - (t - 1) / t_max in epoch t of t_max."""
+    """If true, every term is multiplied by 1 - (t - 1) / t_max in epoch t of t_max."""
 
     @classmethod
     def defaults(cls, two_stage: bool) -> dict[str, Any]:
-        """Return no weight for regions where there are none."""
+        """Return weights of 0 for the terms of RoIs if the detector has no second stage."""
         return {} if two_stage else {"classification_weight": 0.0, "regression_weight": 0.0}
 
     @property
@@ -77,18 +76,19 @@ class TaskAdaptive(Method):
 
     @property
     def needs(self) -> Needs:
-        regions = self.classification_weight or self.regression_weight
-        read = {"neck"} if self.feature_weight else set()
-        return Needs(both=frozenset(read | ({"candidates", "rois"} if regions else set())))
+        keys = {"neck"} if self.feature_weight else set()
+        if self.classification_weight or self.regression_weight:
+            keys |= {"candidates", "rois"}
+        return Needs(both=frozenset(keys))
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
-        """Return a convolution per level, as ``adaptation`` says."""
+        """Return a convolution per level, by ``adaptation``."""
         if not self.feature_weight:
             return {}
         return adaptations(student.neck, teacher.neck, self.adaptation)
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
-        """Return ``loss_tadf_neck`` by level, ``loss_tadf_cls`` and ``loss_tadf_reg``, scalars."""
+        """Return ``loss_tadf_neck`` by level, and the scalars ``loss_tadf_cls`` and ``_reg``."""
         rate = decay(batch.progress.epoch, batch.progress.epochs) if self.decay else 1.0
         losses: Losses = {}
         if self.feature_weight:
@@ -110,44 +110,42 @@ class TaskAdaptive(Method):
         return losses
 
     def _distances(self, student: Any, teacher: Any, adapters: nn.ModuleDict) -> list[Tensor]:
+        """Return the squared distance of neck maps by level (B, H, W)."""
         return [
-            squared_distance(adapted(adapters, level, maps), teacher.neck[level])
-            for level, maps in enumerate(student.neck)
+            squared_distance(adapted(adapters, level, student_map), teacher.neck[level])
+            for level, student_map in enumerate(student.neck)
         ]
 
     def _masks(self, student: Any, batch: Batch) -> list[Tensor]:
-        """Return M by level (B, H, W)."""
+        """Return the Gaussian mask M by level (B, H, W)."""
         weight = partial(gaussian, sigma_squared=self.sigma_squared)
         sizes, sides = map_sizes(student.neck), sides_of(self.level_sides)
         return weighted_masks(batch, student.strides, sizes, weight, sides)
 
     def _classification(self, student: Any, teacher: Any, batch: Batch) -> Tensor:
-        chosen = student.candidates
+        rois = student.candidates
         if self.classified == "foreground":
-            chosen = chosen.positive
+            rois = rois.positive
         elif self.classified == "teacher_correct":
-            wanted = teacher.candidate_logits(chosen)
-            chosen = chosen[wanted.argmax(1) == labels_of(chosen, batch, wanted.shape[1] - 1)]
-        wanted, found = (model.candidate_logits(chosen) for model in (teacher, student))
-        return binary_entropy(wanted, found).sum() / shared_count(len(found))
+            logits = teacher.candidate_logits(rois)
+            rois = classified_correctly(rois, logits, batch, background=logits.shape[1] - 1)
+        entropy = binary_entropy(teacher.candidate_logits(rois), student.candidate_logits(rois))
+        return mean_over(entropy)
 
     def _regression(self, student: Any, teacher: Any, batch: Batch) -> Tensor:
-        taught = taught_regions(student.candidates, teacher, batch)
-        wanted, found = (model.candidate_codes(taught) for model in (teacher, student))
-        truth = student.candidate_targets(taught)
-        each = box_distance(found, wanted, truth, self.regression)
-        return each.sum() / shared_count(len(each))
+        rois = improved_rois(student.candidates, teacher, batch)
+        teacher_codes, student_codes = (model.candidate_codes(rois) for model in (teacher, student))
+        truth = student.candidate_targets(rois)
+        return mean_over(box_distance(student_codes, teacher_codes, truth, self.regression))
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
-        """Return the Gaussian masks by level, and the regions whose boxes the teacher improves."""
+        """Return the Gaussian masks by level, and the RoIs whose boxes the teacher improves."""
         maps, boxes = {}, {}
         if self.feature_weight:
-            names = (f"stride {stride}" for stride in student.strides)
-            masks = (mask[0] for mask in self._masks(student, batch))
-            maps = dict(zip(names, masks, strict=True))
+            maps = by_stride(student.strides, (mask[0] for mask in self._masks(student, batch)))
         if self.regression_weight:
-            taught = taught_regions(student.candidates, teacher, batch)
-            boxes = {"taught": regions(taught[taught.image == 0])}
+            rois = improved_rois(student.candidates, teacher, batch)
+            boxes = {"taught": roi_boxes(rois[rois.image == 0])}
         return Focus(maps, boxes)
 
 
@@ -159,33 +157,34 @@ def decay(epoch: int, epochs: int) -> float:
 def gaussian(
     row: Tensor, column: Tensor, height: Tensor, width: Tensor, sigma_squared: float
 ) -> Tensor:
-    """Return M at rows and columns of boxes of so many cells, 1 where a centre lands on a cell.
+    """Return M = exp(-(dy^2 + dx^2) / sigma^2) at cells of boxes of height x width cells.
 
-    The centre is half the size, not half of the size less one, so the mask is not symmetric:
-    DeFeat's helper. A box of a single cell gets 1, as one smaller than a cell does there.
+    dy = row / (height / 2) - 1, and dx likewise. The center is half the size, not half of the size
+    less one, so the mask is not symmetric; M is 1 if the center falls on a cell. This is DeFeat's
+    helper. A box of a single cell gets 1, as a box smaller than a cell does there.
     """
-    along, across = (
-        torch.exp(-((place / (cells / 2) - 1) ** 2) / sigma_squared)
-        for place, cells in ((row, height), (column, width))
+    weight_of_row, weight_of_column = (
+        torch.exp(-((position / (cells / 2) - 1) ** 2) / sigma_squared)
+        for position, cells in ((row, height), (column, width))
     )
-    return (along * across).where((height > 1) | (width > 1), 1)
+    return (weight_of_row * weight_of_column).where((height > 1) | (width > 1), 1)
 
 
-def binary_entropy(teacher: Tensor, student: Tensor) -> Tensor:
-    """Return (P,) the mean over classes of the binary cross-entropy of softmax probabilities.
+def binary_entropy(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
+    """Return (P,) -mean_c [p_c log q_c + (1 - p_c) log(1 - q_c)] from logits (P, K).
 
-    ``teacher``, ``student``: (P, K) logits, background a class as any other. Its least value, at
-    equal distributions, is not 0.
+    p is the teacher's softmax, q the student's, and background is a class like any other.
+    The minimum, at q = p, is not 0.
     """
-    wanted = teacher.detach().softmax(1)
-    found = student.log_softmax(1)
-    return -(wanted * found + (1 - wanted) * _log_complement(student)).mean(1)
+    teacher = teacher_logits.detach().softmax(1)
+    log_student = student_logits.log_softmax(1)
+    return -(teacher * log_student + (1 - teacher) * _log_complement(student_logits)).mean(1)
 
 
 def _log_complement(logits: Tensor) -> Tensor:
     """Return log(1 - softmax(logits)), (P, K), without the cancellation near a probability of 1.
 
-    Only a row's highest probability can exceed a half; it is taken as the sum of the others.
+    Only a row's highest probability can exceed a half; its complement is the sum of the others.
     """
     highest = torch.zeros_like(logits, dtype=torch.bool)
     highest.scatter_(1, logits.argmax(1, keepdim=True), True)
@@ -198,24 +197,18 @@ def box_distance(
     student: Tensor, teacher: Tensor, truth: Tensor, kind: Literal["l1", "l2", "nearest"]
 ) -> Tensor:
     """Return (P,) distances of encoded boxes (P, 4), averaged over coordinates."""
-    gap = student - teacher.detach()
+    difference = student - teacher.detach()
     if kind == "l2":
-        return gap.square().mean(1)
-    distance = gap.abs().mean(1)
+        return difference.square().mean(1)
+    distance = difference.abs().mean(1)
     if kind == "nearest":
         distance = torch.minimum(distance, (student - truth).abs().mean(1))
     return distance
 
 
-def taught_regions(candidates: Candidates, teacher: Any, batch: Batch) -> Candidates:
-    """Return the positive regions whose object the teacher's box fits better than they do."""
+def improved_rois(candidates: Candidates, teacher: Any, batch: Batch) -> Candidates:
+    """Return the positive RoIs whose object the teacher's box overlaps more than they do."""
     positive = candidates.positive
     truth = positive.truth(batch)
-    reached = aligned_iou(teacher.candidate_boxes(positive), truth)
-    return positive[reached > aligned_iou(regions(positive), truth)]
-
-
-def regions(candidates: Candidates) -> Tensor:
-    """Return the boxes (P, 4) that are candidates of a second stage, xyxy in pixels."""
-    assert candidates.rois is not None
-    return candidates.rois[candidates.index, 1:]
+    teacher_iou = aligned_iou(teacher.candidate_boxes(positive), truth)
+    return positive[teacher_iou > aligned_iou(roi_boxes(positive), truth)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.methods.fitnets import FitNets, normalised_distance, positive_cells
+from kd.methods.fitnets import FitNets, normalized_distance, positive_cells
 from kd.methods.ops.masks import center_masks
 from kd.observers import Channels
 from tests.methods.scenes import SIZES, batch_of, maps, total, view
@@ -74,7 +74,7 @@ def test_united_perceptions_form_by_hand():
     """(3, 4) / 5 and (1, 0): (0.6 - 1)^2 + 0.8^2 = 0.8; the other image agrees in direction."""
     student = torch.tensor([[3.0, 4.0], [1.0, 1.0]])[:, :, None, None]
     teacher = torch.tensor([[2.0, 0.0], [7.0, 7.0]])[:, :, None, None]
-    assert normalised_distance(student, teacher).item() == pytest.approx(0.8 / 2)
+    assert normalized_distance(student, teacher).item() == pytest.approx(0.8 / 2)
 
 
 def test_the_mean_of_all_cells_channels_images_and_levels(models):
@@ -208,9 +208,9 @@ def test_images_in_another_order_change_nothing(models, form):
     torch.testing.assert_close(losses(flipped, form=form), losses(models, form=form))
 
 
-def test_a_map_of_zeros_has_a_finite_normalised_distance():
+def test_a_map_of_zeros_has_a_finite_normalized_distance():
     student = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    loss = normalised_distance(student, torch.ones(1, 2, 2, 2))
+    loss = normalized_distance(student, torch.ones(1, 2, 2, 2))
     loss.backward()
     assert loss.item() == pytest.approx(1)
     assert student.grad.isfinite().all()
@@ -219,7 +219,7 @@ def test_a_map_of_zeros_has_a_finite_normalised_distance():
 def test_gradcheck_of_united_perceptions_form():
     student, teacher = torch.randn(2, 2, 3, 2, 2, dtype=torch.float64)
     student.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: normalised_distance(s, teacher), student)
+    assert torch.autograd.gradcheck(lambda s: normalized_distance(s, teacher), student)
 
 
 # --- Adaptation, needs and settings -----------------------------------------------------------
@@ -253,7 +253,7 @@ def test_whole_maps_need_no_more_than_the_neck():
 
 
 def test_the_normalised_form_of_a_region_is_refused():
-    with pytest.raises(UserError, match="'normalised' is one of whole maps"):
+    with pytest.raises(UserError, match="form 'normalised' compares whole maps"):
         FitNets.parse({"form": "normalised", "region": "object"}, "here")
 
 

@@ -11,11 +11,11 @@ from kd.methods.gid import (
     GeneralInstanceDistillation,
     class_response,
     feature_loss,
-    join,
     pool,
     relation_loss,
     relative_distances,
-    responding,
+    responding_priors,
+    rois_of,
 )
 from kd.observers import Channels, observe
 from tests.methods.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
@@ -37,7 +37,7 @@ def test_each_region_is_pooled_from_the_level_of_its_size():
     maps = [torch.full((2, 3, 40, 40), value) for value in (16.0, 8.0)]
     maps[0][1] += 1
     boxes = torch.tensor([[0.0, 0, 300, 300], [0, 0, 200, 200], [9, 9, 200, 290], [0, 0, 230, 230]])
-    (found,) = pool([maps], STRIDES, join([boxes[:1], boxes[1:]]))
+    (found,) = pool([maps], STRIDES, rois_of([boxes[:1], boxes[1:]]))
     assert found.shape == (4, 3, 10, 10)
     assert found.mean((1, 2, 3)).tolist() == pytest.approx([16, 8, 17, 17])
 
@@ -46,13 +46,13 @@ def test_each_region_is_pooled_from_the_level_of_its_size():
 def test_no_pixel_is_added_to_a_pooled_region(side, stride):
     """A square of 224 px is the first of stride 16, as in detectron2's pooler."""
     maps = [torch.full((1, 1, 30, 30), float(each)) for each in STRIDES]
-    (pooled,) = pool([maps], STRIDES, join([torch.tensor([[0.0, 0, side, side]])]))
+    (pooled,) = pool([maps], STRIDES, rois_of([torch.tensor([[0.0, 0, side, side]])]))
     assert pooled.unique().tolist() == [stride]
 
 
 def test_a_region_of_a_ramp_has_its_columns():
     ramp = torch.arange(12.0).expand(1, 1, 8, 12)
-    ((found,),) = pool([[ramp]], [8], join([torch.tensor([[20.0, 8, 60, 40]])]))
+    ((found,),) = pool([[ramp]], [8], rois_of([torch.tensor([[20.0, 8, 60, 40]])]))
     by_hand = (20 + (torch.arange(10) + 0.5) * 4) / 8 - 0.5
     torch.testing.assert_close(found[0], by_hand.expand(10, 10))
 
@@ -105,7 +105,7 @@ def test_equal_features_have_finite_gradients():
 
 def test_relations_by_image_or_over_the_batch():
     student, teacher = view(0), view(1)
-    own = [join(regions(student, teacher)) for _ in range(2)]
+    own = [rois_of(regions(student, teacher)) for _ in range(2)]
     models = zip((teacher, student), own, strict=True)
     pooled = [pool([model.neck], STRIDES, rois)[0] for model, rois in models]
     sizes = [len(each) for each in regions(student, teacher)]
@@ -127,8 +127,8 @@ def test_which_priors_respond_worked_out_by_hand():
     points = torch.tensor([[5.0, 5], [20, 5], [41, 59], [30, 30]]).repeat(1, 2)
     priors = torch.cat([anchors, points])
     wanted = [True, False, True, False, True, False, True, False]
-    assert responding(priors, regions, 0.5).tolist() == wanted
-    assert not responding(priors, regions[:0], 0.5).any()
+    assert responding_priors(priors, regions, 0.5).tolist() == wanted
+    assert not responding_priors(priors, regions[:0], 0.5).any()
 
 
 def test_responses_worked_out_by_hand():
@@ -276,7 +276,7 @@ def test_rows_of_the_ablation(preset, terms):
 def test_the_rewrite_worked_out_from_its_parts():
     student, teacher = view(0), view(1)
     settings = Library(CONFIGS).preset("gid_rewrite").settings
-    rois = join(regions(student, teacher, score="maxima"))
+    rois = rois_of(regions(student, teacher, score="maxima"))
     pooled = pool([teacher.neck, student.neck], STRIDES, rois)
     found = losses(student, teacher, **settings)
     squares = (pooled[0] - pooled[1]).square().sum() / (len(rois) * 100)

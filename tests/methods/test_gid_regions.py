@@ -6,10 +6,10 @@ from torchvision.ops import box_iou
 
 from kd.methods.gid import (
     GeneralInstanceDistillation,
+    clip,
     gi_score,
-    inside_image,
     instance_kinds,
-    responding,
+    responding_priors,
 )
 from kd.methods.ops.boxes import shares_inside
 from tests.methods.gid_scene import View, batch_of, regions, view
@@ -25,7 +25,7 @@ def test_scores_worked_out_by_hand():
 
 
 def test_boxes_end_where_the_image_does_not_where_its_padding_does():
-    found = inside_image(torch.tensor([[-4.0, 3, 70, 50], [80, 2, 90, 9]]), 40, 48)
+    found = clip(torch.tensor([[-4.0, 3, 70, 50], [80, 2, 90, 9]]), 40, 48)
     assert found.tolist() == [[0, 3, 48, 40], [48, 2, 48, 9]]
 
 
@@ -60,8 +60,8 @@ def anchors(quiet_mmdet: None) -> torch.Tensor:
 
 def test_the_best_anchors_of_a_small_region_respond(anchors):
     region = torch.tensor([[60.0, 60, 76, 76]])
-    assert responding(anchors, region, 0.5).sum() == 4
-    assert not responding(anchors, region, 0.5, best=False).any()
+    assert responding_priors(anchors, region, 0.5).sum() == 4
+    assert not responding_priors(anchors, region, 0.5, best=False).any()
 
 
 def test_anchors_respond_to_regions_that_retinanets_assigner_gives_them(anchors):
@@ -77,7 +77,7 @@ def test_anchors_respond_to_regions_that_retinanets_assigner_gives_them(anchors)
         regions = torch.cat([corners, corners + sides], 1)
         objects = InstanceData(bboxes=regions, labels=torch.zeros(5, dtype=torch.long))
         assigned = assigner.assign(InstanceData(priors=anchors), objects).gt_inds > 0
-        assert torch.equal(responding(anchors, regions, 0.5), assigned)
+        assert torch.equal(responding_priors(anchors, regions, 0.5), assigned)
 
 
 def test_the_surer_model_gives_the_box():
@@ -87,7 +87,7 @@ def test_the_surer_model_gives_the_box():
     (found,) = regions(student, teacher)
     # The scores are 0.45, 0.49, 0, 0 and 0.5, the last of the second class.
     wanted = [student.decoded[0, 4], student.decoded[0, 1], teacher.decoded[0, 0]]
-    torch.testing.assert_close(found[:3], inside_image(torch.stack(wanted), 64, 96))
+    torch.testing.assert_close(found[:3], clip(torch.stack(wanted), 64, 96))
 
 
 def test_large_regions_apart_by_score_worked_out_by_hand():

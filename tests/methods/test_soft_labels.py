@@ -11,12 +11,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
-from kd.methods.soft_labels import (
-    SoftLabels,
-    bernoulli_divergence,
-    categorical_divergence,
-    labels_of,
-)
+from kd.methods.ops.candidates import labels_of
+from kd.methods.ops.divergences import bernoulli_divergence, categorical_divergence
+from kd.methods.soft_labels import SoftLabels
 from kd.observers import Batch, Candidates
 from tests.support.paths import CONFIGS
 

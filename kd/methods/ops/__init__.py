@@ -1,1 +1,1 @@
-"""Tensor operations that several methods share: adapters, masks, boxes, pyramids, reductions."""
+"""Tensor operations that several methods share: adapters, masks, divergences, means, boxes."""

@@ -1,12 +1,14 @@
-"""Imitating a teacher's maps: adaptation layers on the student's, and distances over regions."""
+"""Adaptation layers on the student's maps, and the distance of adapted maps from the teacher's."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from kd.common.modules import LazyModule
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.reduction import shared_count, shared_sum
+from kd.methods.ops.reduction import shared_sum
 
 if TYPE_CHECKING:
     import torch
@@ -15,64 +17,58 @@ else:
     torch = LazyModule("torch")
     nn = LazyModule("torch.nn")
 
-Adaptation = Literal["none", "1x1", "3x3", "3x3_relu"]
-"""A convolution on the student's maps. With ``none``, a 1x1 where numbers of channels differ."""
+_ADAPTATION = """\
+Convolution on each of the student's maps before the comparison. ``none`` still adds a 1x1
+convolution on levels whose numbers of channels differ."""
+Adaptation = Annotated[Literal["none", "1x1", "3x3", "3x3_relu"], Field(description=_ADAPTATION)]
+"""Setting of a method that imitates maps: the adaptation layer of each level."""
 
-SCALE = 1e-4
-"""Of the initial weights of a 3x3 convolution: FGFI's code, and all that took it over."""
+INITIAL_SCALE = 1e-4
+"""Factor of a 3x3 convolution's initial weights, in FGFI's code and all code derived from it."""
 
 
 def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dict[str, nn.Module]:
-    """Return the layers ``level0``, ... from the student's numbers of channels to the teacher's.
+    """Return the layers ``level0``, ... from the student's channel counts to the teacher's.
 
-    A 1x1 starts as torch makes it. A 3x3 starts as in FGFI (twangnh/Distilling-Object-Detectors
-    c6583f3a), DeFeat and United-Perception: normal modulo 2, times 1e-4, the bias as torch's.
+    A 1x1 convolution has torch's initial weights. A 3x3 convolution starts as in FGFI
+    (twangnh/Distilling-Object-Detectors c6583f3a), DeFeat and United-Perception: weights are
+    normal modulo 2, times 1e-4, and the bias is torch's.
     """
-    pairs = enumerate(zip(student, teacher, strict=True))
+    channels = enumerate(zip(student, teacher, strict=True))
     return {
-        f"level{level}": _layer(narrow, wide, kind)
-        for level, (narrow, wide) in pairs
-        if kind != "none" or narrow != wide
+        f"level{level}": _layer(student_channels, teacher_channels, kind)
+        for level, (student_channels, teacher_channels) in channels
+        if kind != "none" or student_channels != teacher_channels
     }
 
 
-def adapted(adapters: Any, level: int, feature: Tensor) -> Tensor:
+def adapted(adapters: Any, level: int, student_map: Tensor) -> Tensor:
     """Return a student's map in full precision, through its level's layer if there is one."""
-    name, feature = f"level{level}", full_precision(feature)
-    return adapters[name](feature) if name in adapters else feature
+    name, student_map = f"level{level}", full_precision(student_map)
+    return adapters[name](student_map) if name in adapters else student_map
 
 
-def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def squared_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Return (B, H, W): the squared difference of maps (B, C, H, W), summed over channels."""
-    return (student - full_precision(teacher.detach())).square().sum(1)
+    return (student_map - full_precision(teacher_map.detach())).square().sum(1)
 
 
-def mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values (B, H, W) weighted by a mask of that shape; 0 if it is empty.
-
-    Over all processes, as ``kd.methods.ops.reduction`` says. A mask of weights that sum to less
-    than 1 is taken to sum to 1.
-    """
-    if mask is None:
-        return values.sum() / shared_count(values.numel())
-    return (values * mask).sum() / shared_count(mask.sum())
-
-
-def levels_with_positives(student: Any) -> Tensor:
-    """Return (L,): 1 for a level with a positive prior in the batch, else 0.
+def zero_without_positives(terms: list[Tensor], student: Any) -> list[Tensor]:
+    """Return one term per level, multiplied by 0 on levels without a positive prior in the batch.
 
     ``student``: an observation with ``assignment`` and ``level_priors``. LD's code
-    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on other levels.
+    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on those levels.
     """
-    positive = (student.assignment >= 0).sum(0)
-    counts = [len(priors) for priors in student.level_priors]
-    by_level = torch.stack([each.sum() for each in positive.split(counts)])
-    return (shared_sum(by_level.float()) > 0).float()
+    positives = (student.assignment >= 0).sum(0)
+    priors_per_level = [len(priors) for priors in student.level_priors]
+    per_level = torch.stack([level.sum() for level in positives.split(priors_per_level)])
+    has_positives = (shared_sum(per_level.float()) > 0).float()
+    return [term * factor for term, factor in zip(terms, has_positives, strict=True)]
 
 
-def _layer(narrow: int, wide: int, kind: Adaptation) -> nn.Module:
+def _layer(student_channels: int, teacher_channels: int, kind: Adaptation) -> nn.Module:
     if kind in ("none", "1x1"):
-        return nn.Conv2d(narrow, wide, 1)
-    convolution = nn.Conv2d(narrow, wide, 3, padding=1)
-    convolution.weight.data.normal_().fmod_(2).mul_(SCALE)
+        return nn.Conv2d(student_channels, teacher_channels, 1)
+    convolution = nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
+    convolution.weight.data.normal_().fmod_(2).mul_(INITIAL_SCALE)
     return nn.Sequential(convolution, nn.ReLU()) if kind == "3x3_relu" else convolution

@@ -1,4 +1,4 @@
-"""Boxes: xyxy in pixels."""
+"""Overlaps of boxes (x1, y1, x2, y2) in pixels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ else:
 
 
 def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the IoU (P,) of boxes with others, both (P, 4), row by row; 0 where both are empty."""
-    corner = torch.maximum(boxes[:, :2], others[:, :2])
-    opposite = torch.minimum(boxes[:, 2:], others[:, 2:])
-    overlap = _area(opposite - corner)
+    """Return the IoU (P,) of boxes with others, both (P, 4), row by row; 0 if both are empty."""
+    top_left = torch.maximum(boxes[:, :2], others[:, :2])
+    bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
+    overlap = _area(bottom_right - top_left)
     union = _area(boxes[:, 2:] - boxes[:, :2]) + _area(others[:, 2:] - others[:, :2]) - overlap
     return overlap / union.clamp(min=1e-6)
 
 
 def shares_inside(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return (P, G): how much of each box (P, 4) lies in each of (G, 4), from 0 to 1."""
-    corner = torch.maximum(boxes[:, None, :2], others[:, :2])
-    opposite = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap = (opposite - corner).clamp(min=0).prod(2)
+    """Return (P, G): the share, 0 to 1, of each box's area (P, 4) inside each of others (G, 4)."""
+    top_left = torch.maximum(boxes[:, None, :2], others[:, :2])
+    bottom_right = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    overlap = (bottom_right - top_left).clamp(min=0).prod(2)
     return overlap / _area(boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)[:, None]
 
 

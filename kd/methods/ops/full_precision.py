@@ -1,4 +1,4 @@
-"""The precision in which distillation terms are computed."""
+"""Precision in which distillation terms are computed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Return values of half precision (float16, bfloat16) in float32, and others as they are.
+    """Return values of half precision (float16, bfloat16) in float32, and others unchanged.
 
     Networks may run in half precision; sums of squares over their maps would overflow or lose
     digits there. Tensors of float64 keep their type, so that losses can be checked in it.

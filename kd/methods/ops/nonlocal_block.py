@@ -1,4 +1,4 @@
-"""Non-local blocks: what every cell of a map has in common with all others (Wang et al., 2018)."""
+"""Non-local blocks: relations between all cells of a map (Wang et al., CVPR 2018)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ from kd.methods.ops.reduction import shared_sum
 class NonLocalBlock(nn.Module):
     """Dot-product block: y_i = 1/N sum_j (theta_i . phi_j) g_j, back to the map's channels.
 
-    As copies of FKD's published code have it, ``phi`` and ``g`` are pooled, and the result is
-    normalised and added to the map; the normalisation starts at zero, so that a new block changes
-    nothing. Without ``residual`` it is the relation alone, without normalisation.
+    As in copies of FKD's published code, ``phi`` and ``g`` are pooled, and the result is normalized
+    and added to the map. The normalization starts at zero, so a new block returns its input.
+    Without ``residual`` the block returns the relation alone, without normalization.
     """
 
     def __init__(self, channels: int, inner: int, pool: int, residual: bool = True) -> None:
@@ -28,7 +28,7 @@ class NonLocalBlock(nn.Module):
         # A map smaller than the window is pooled as a whole.
         window = [min(self.pool, side) for side in maps.shape[-2:]]
         phi, g = (F.max_pool2d(layer(maps), window).flatten(2) for layer in (self.phi, self.g))
-        # The sum over j first: the cells' affinities would take (H W)^2 numbers.
+        # The sum over j comes first: the affinities of all pairs of cells are (H W)^2 numbers.
         context = phi @ g.transpose(1, 2) / phi.shape[2]
         relation = (context.transpose(1, 2) @ theta.flatten(2)).unflatten(2, maps.shape[-2:])
         relation = self.norm(self.out(relation))
@@ -36,9 +36,9 @@ class NonLocalBlock(nn.Module):
 
 
 class ZeroBatchNorm(nn.Module):
-    """Batch normalisation over all processes, of weight and bias 0 at first.
+    """Batch normalization over all processes, with initial weight and bias 0.
 
-    It never runs but in training, so it keeps no statistics.
+    It runs in training only, so it has no running statistics.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -50,7 +50,7 @@ class ZeroBatchNorm(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Return (B, C, H, W) for (B, C, H, W)."""
         count = shared_sum(maps.new_full((), maps[:, 0].numel()))
-        centred = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
-        variance = shared_sum(centred.square().sum((0, 2, 3))) / count
+        centered = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
+        variance = shared_sum(centered.square().sum((0, 2, 3))) / count
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centered * scale[:, None, None] + self.bias[:, None, None]

@@ -1,68 +1,80 @@
-"""Sides of objects at which the levels of a detector's pyramid begin; nothing imports torch."""
+"""Object sizes at which the levels of a detector's pyramid begin.
+
+The planner reads this module, so it does not import torch.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 SECOND = 112.0
-"""Side of a square object, in pixels, at which the second level begins in DeFeat's code, twice its
-56 (ggjy/DeFeat.pytorch c46a793d, ``get_gt_mask``), with strides 4 to 64 as with 8 to 128. Each
+"""Side of a square object, in pixels, at which the second level begins in DeFeat's code: twice its
+56 (ggjy/DeFeat.pytorch c46a793d, ``get_gt_mask``), with strides 4 to 64 and with 8 to 128. Each
 further level begins at twice the side. United-Perception (52aaeb9e) has the same rule."""
 SECOND_PER_STRIDE = 28.0
-"""The same where regions are pooled, in strides of the finest level: FPN's rule, by which a region
-of 224 px belongs to stride 16, as in detectron2 and in the code of GID's author."""
+"""Side of a pooled region at which the second level begins, in strides of the finest level. It is
+FPN's rule: a region of 224 px belongs to stride 16, as in detectron2 and in GID's author's code."""
 SHORT_SIDE = 800
 """Shorter side, in pixels, of the images that both constants were published for (COCO). They were
 also published for Pascal VOC, at 600."""
 
 LevelSides = Literal["scaled", "published"] | tuple[PositiveFloat, ...]
-"""The setting of a method that assigns objects to levels: a rule, or the sides themselves."""
+"""Setting of a method that assigns boxes to levels: a rule, or the sides themselves."""
+
+_OBJECT_SIDES = """\
+Sides of a square object, in pixels, at which the second level begins, the third, and so on; read
+only if objects are assigned to levels. ``published``: 112 and its doubles, DeFeat's 56 for images
+of 800 px. ``scaled``: these by the image size, in whole octaves, which is ``published`` at the
+papers' scale; SSD's are those that its anchors state (``kd.methods.ops.pyramid``)."""
+ObjectSides = Annotated[LevelSides, Field(description=_OBJECT_SIDES)]
+"""The setting ``level_sides`` of methods that draw objects into masks."""
 
 
 class Pyramid(NamedTuple):
-    """A detector's levels and the images that it is trained on."""
+    """Levels of a detector and size of its training images."""
 
     strides: tuple[int, ...]
     """Pixels per cell of each level, finest first."""
     image_size: tuple[int, int]
     """Width and height, in pixels, that images are resized to or fitted into."""
-    own_sides: tuple[float, ...] = ()
-    """Sides at which levels begin, where the detector's anchors state them by level, as SSD's."""
+    anchor_sides: tuple[float, ...] = ()
+    """Sides at which levels begin by the detector's anchors; only SSD's anchors state them."""
 
     @classmethod
     def of(cls, model: dict[str, Any], image_size: tuple[int, int]) -> Pyramid | None:
-        """Return the pyramid of mmdet's model dict; None where its head states no strides."""
+        """Return the pyramid of mmdet's model dict, or None if its head states no strides."""
         head = model.get("rpn_head") or model.get("bbox_head") or {}
         priors = head.get("anchor_generator") or head.get("prior_generator") or {}
         strides = priors.get("strides") or head.get("strides")
         if not strides:
             return None
-        plain = (each[0] if isinstance(each, list | tuple) else each for each in strides)
-        own = tuple(map(float, priors.get("min_sizes", ())[1:]))
-        return cls(tuple(sorted(plain)), image_size, own)
+        numbers = (s[0] if isinstance(s, list | tuple) else s for s in strides)
+        anchor_sides = tuple(map(float, priors.get("min_sizes", ())[1:]))
+        return cls(tuple(sorted(numbers)), image_size, anchor_sides)
 
     def sides(self, rule: LevelSides, per_stride: bool = False) -> tuple[float, ...]:
         """Return the sides, in pixels, at which the second level begins, the third, and so on.
 
-        ``published``: ``SECOND``, or ``SECOND_PER_STRIDE`` times the finest stride with
-        ``per_stride``, and its doubles. ``scaled``: these lowered by the ``octaves`` of the images,
-        and by more if the coarsest level would begin beyond the shorter side of an image; or the
-        sides that the detector's anchors state.
+        ``published``: ``SECOND`` (with ``per_stride``: ``SECOND_PER_STRIDE`` times the finest
+        stride) and its doubles. ``scaled``: the detector's anchor sides, if there are any; else the
+        published sides, lowered by the ``octaves`` of the images, and by more if the coarsest level
+        would begin beyond the shorter side of an image. Sides in place of a rule are returned.
         """
         if not isinstance(rule, str):
             return rule
-        if rule == "scaled" and self.own_sides:
-            return self.own_sides
+        if rule == "scaled" and self.anchor_sides:
+            return self.anchor_sides
         second = SECOND_PER_STRIDE * self.strides[0] if per_stride else SECOND
         sides = published_sides(len(self.strides), second)
-        smaller = octaves(self.image_size) if rule == "scaled" else 0
-        if not smaller or not sides:
+        shift = octaves(self.image_size) if rule == "scaled" else 0
+        if not shift or not sides:
             return sides
-        smaller = min(smaller, math.ceil(math.log2(min(self.image_size) / sides[-1])) - 1)
-        return published_sides(len(self.strides), second * 2.0**smaller)
+        # The coarsest level begins within the image.
+        shift = min(shift, math.ceil(math.log2(min(self.image_size) / sides[-1])) - 1)
+        return published_sides(len(self.strides), second * 2.0**shift)
 
 
 def published_sides(levels: int, second: float = SECOND) -> tuple[float, ...]:
@@ -71,20 +83,20 @@ def published_sides(levels: int, second: float = SECOND) -> tuple[float, ...]:
 
 
 def sides_of(setting: LevelSides) -> tuple[float, ...] | None:
-    """Return the sides of a resolved setting; None, for the published ones, of a rule's name.
+    """Return the sides of a resolved setting, or None, the published ones, for a rule's name.
 
-    A composed configuration has the sides. A method that is built by hand has a rule's name.
+    Composed configurations hold the sides; only a method built by hand still holds a rule's name.
     """
     return None if isinstance(setting, str) else setting
 
 
 def octaves(image_size: tuple[int, int]) -> int:
-    """Return by how many octaves images are smaller than the published ones, 0 or below.
+    """Return the size of images relative to the published ones in octaves, 0 or below.
 
     It is the logarithm to base 2 of the shorter side over ``SHORT_SIDE``, rounded. Levels are
-    octaves, so the correction is in whole octaves, and an object of some share of its image is on
-    the level that the published constant has for that share. Both sizes that the constants were
-    published with, 800 px for COCO and 600 px for Pascal VOC, give 0. Larger images change nothing:
-    multi-scale training at published sizes has them.
+    octaves, so a shift by whole octaves puts an object that covers a given share of its image on
+    the level that the published constant assigns to that share. Both sizes that the constants were
+    published with, 800 px for COCO and 600 px for Pascal VOC, give 0. Larger images give 0 too,
+    because multi-scale training at published sizes has them.
     """
     return min(0, round(math.log2(min(image_size) / SHORT_SIDE)))

@@ -1,4 +1,4 @@
-"""Sums and counts over all processes, so that their averaged gradients are those of one batch."""
+"""Sums, counts and means over all processes: averaged gradients equal those of the joint batch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Restrict sums and counts to this process, as if no other one existed.
+    """Restrict sums and counts to this process inside the block.
 
-    ``kd.training.image_groups`` computes the losses of a group of images so.
+    ``kd.training.image_groups`` computes the losses of each group of images inside it.
     """
     token = _alone.set(True)
     try:
@@ -33,10 +33,10 @@ def alone() -> Iterator[None]:
 
 
 def shared_count(count: float | Tensor) -> float | Tensor:
-    """Return what to divide a sum over rows by: the count's mean over processes.
+    """Return the divisor of a sum over rows: the mean of ``count`` over processes.
 
-    At least one row is counted over all processes, so an empty sum stays 0. DistributedDataParallel
-    averages gradients, so sums divided by this have the gradient of the joined batch.
+    The total count is at least 1, so the quotient of an empty sum is 0. DistributedDataParallel
+    averages gradients, so a sum divided by this count has the gradient of the joint batch.
     """
     world = _world()
     if world == 1:
@@ -47,15 +47,25 @@ def shared_count(count: float | Tensor) -> float | Tensor:
 
 
 def shared_sum(value: Tensor) -> Tensor:
-    """Return the sum over processes, of the value's shape, with gradients to each one's part.
+    """Return the sum of ``value`` over processes, of its shape, with gradients in each process.
 
-    For a function of the whole batch's sum, such as an unsquared norm.
+    A function of the whole batch's sum, such as an unsquared norm, needs it.
     """
     if _world() == 1:
         return value
     from torch.distributed.nn.functional import all_reduce
 
     return all_reduce(value)
+
+
+def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean of values over all processes, weighted by a mask of their shape.
+
+    It is sum(m v) / sum(m), and 0 for an empty mask. A sum of weights below 1 counts as 1.
+    """
+    if mask is None:
+        return values.sum() / shared_count(values.numel())
+    return (values * mask).sum() / shared_count(mask.sum())
 
 
 def _world() -> int:

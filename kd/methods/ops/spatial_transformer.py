@@ -1,4 +1,4 @@
-"""Spatial transformer: what lies in boxes, sampled so that boxes get gradients."""
+"""Spatial transformer: bilinear crops of images, with gradients to the boxes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ else:
 def affine(boxes: Tensor, width: int, height: int) -> Tensor:
     """Return A (P, 2, 3), from a crop's coordinates in [-1, 1] to those of its image.
 
-    ``boxes``: (P, 4), xyxy in pixels. DICOD (arXiv 2106.05209), equation 8; a box that is the
-    whole image has the identity.
+    ``boxes``: (P, 4), xyxy in pixels. DICOD (arXiv 2106.05209), equation 8; a box that covers the
+    whole image gives the identity.
     """
     x1, y1, x2, y2 = boxes.unbind(1)
-    none = torch.zeros_like(x1)
-    across = torch.stack([(x2 - x1) / width, none, (x1 + x2) / width - 1], 1)
-    down = torch.stack([none, (y2 - y1) / height, (y1 + y2) / height - 1], 1)
-    return torch.stack([across, down], 1)
+    zero = torch.zeros_like(x1)
+    x_row = torch.stack([(x2 - x1) / width, zero, (x1 + x2) / width - 1], 1)
+    y_row = torch.stack([zero, (y2 - y1) / height, (y1 + y2) / height - 1], 1)
+    return torch.stack([x_row, y_row], 1)
 
 
 def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Return (P, C, size, size): bilinear samples of images (B, C, H, W) at a grid in each box.
 
-    ``image``: (P,), which one; ``boxes``: (P, 4), xyxy in pixels. The near corner is kept from
-    lying before the padded image and the far corner from lying beyond it, as in DICOD's code
-    (NVlabs/DICOD f51fc995).
+    ``image``: (P,), the row of ``images`` of each box; ``boxes``: (P, 4), xyxy in pixels. The
+    top left corner is clamped to 0 and the bottom right one to the padded image's size, as in
+    DICOD's code (NVlabs/DICOD f51fc995).
     """
     order = image.argsort(stable=True)
     counts = (image == torch.arange(len(images), device=image.device)[:, None]).sum(1).tolist()
@@ -42,19 +42,20 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def crops_by_image(images: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor:
-    """Return what ``crops`` does of boxes given by image, each (P, 4), one image after another."""
+    """Return ``crops`` of the boxes of each image, each (P, 4), one image after another."""
     height, width = images.shape[-2:]
-    joined = torch.cat(tuple(boxes))
-    corner = torch.stack([joined.new_full((), side) for side in (width, height)])
-    near, far = joined[:, :2].clamp(min=0), joined[:, 2:].minimum(corner)
-    theta = affine(torch.cat([near, far], 1), width, height)
-    parts = zip(images, theta.split([len(each) for each in boxes]), strict=True)
-    found = [_sample(image, part, size) for image, part in parts if len(part)]
-    return torch.cat([images.new_zeros(0, images.shape[1], size, size), *found])
+    joint_boxes = torch.cat(tuple(boxes))
+    limit = torch.stack([joint_boxes.new_full((), side) for side in (width, height)])
+    top_left, bottom_right = joint_boxes[:, :2].clamp(min=0), joint_boxes[:, 2:].minimum(limit)
+    theta = affine(torch.cat([top_left, bottom_right], 1), width, height)
+    pairs = zip(images, theta.split([len(image_boxes) for image_boxes in boxes]), strict=True)
+    samples = [_sample(image, matrices, size) for image, matrices in pairs if len(matrices)]
+    return torch.cat([images.new_zeros(0, images.shape[1], size, size), *samples])
 
 
 def _sample(image: Tensor, theta: Tensor, size: int) -> Tensor:
-    """Return (P, C, size, size) of an image (C, H, W), which is not copied for each crop."""
+    """Return (P, C, size, size) of an image (C, H, W), sampled at matrices ``theta`` (P, 2, 3)."""
     grid = F.affine_grid(theta, [len(theta), 1, size, size], align_corners=False)
+    # The grids of all crops form one tall grid, so the image is not copied for each crop.
     tall = F.grid_sample(image[None], grid.flatten(0, 1)[None], align_corners=False)
     return tall[0].unflatten(1, (-1, size)).transpose(0, 1)

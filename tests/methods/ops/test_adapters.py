@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kd.methods.ops.adapters import SCALE, adaptations, adapted, mean_over, squared_distance
+from kd.methods.ops.adapters import INITIAL_SCALE, adaptations, adapted, squared_distance
+from kd.methods.ops.reduction import mean_over
 
 torch.set_num_threads(1)
 
@@ -57,8 +58,8 @@ def test_a_3x3_starts_as_in_the_code_of_fgfi():
     """A normal modulo 2 has the standard deviation 0.87: values above 2 are folded to near 0."""
     torch.manual_seed(0)
     layer = adaptations([64], [64], "3x3")["level0"]
-    assert layer.weight.abs().max() <= 2 * SCALE
-    assert layer.weight.std().item() == pytest.approx(0.87 * SCALE, rel=0.02)
+    assert layer.weight.abs().max() <= 2 * INITIAL_SCALE
+    assert layer.weight.std().item() == pytest.approx(0.87 * INITIAL_SCALE, rel=0.02)
     assert layer.weight.requires_grad
     assert adaptations([64], [64], "1x1")["level0"].weight.std() > 0.05
 

@@ -107,7 +107,7 @@ def test_suppression_keeps_what_torchvision_keeps(seed, count, overlap):
     boxes[0, 5, 2:] = boxes[0, 5, :2]  # an empty one
     for there in (torch.rand(2, 150) < 0.8, torch.arange(2)[:, None].expand(2, 150) > 0):
         wanted = plain_forms.suppressed(boxes, there, overlap, count)
-        chosen, counts = gid.suppressed(boxes, there, overlap, count)
+        chosen, counts = gid.suppress_overlaps(boxes, there, overlap, count)
         for own, number, each in zip(chosen, counts.tolist(), wanted, strict=True):
             assert torch.equal(own[:number], each)
 
@@ -117,7 +117,7 @@ def test_pooling_and_distances_are_those_of_single_regions(count):
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 4, *size, generator=generator).requires_grad_() for size in SIZES]
     boxes = crowd(2, (count, count)).gt_boxes
-    rois = gid.join(boxes)
+    rois = gid.rois_of(boxes)
     found = gid.pool([maps], STRIDES, rois)[0]
     wanted = plain_forms.pool(maps, STRIDES, rois)
     assert torch.equal(found, wanted)
@@ -216,14 +216,14 @@ def test_a_function_made_linear_has_its_value_and_gradient_and_keeps_no_graph():
         calls.append(at)
         return [at.square().sum(), (at * 3).sum()]
 
-    found = dicod.linearised(function, boxes)
+    found = dicod.linearized(function, boxes)
     wanted = function(boxes)
     for own, value in zip(found, wanted, strict=True):
         assert torch.equal(own, value)
         assert torch.equal(*(slopes(5 * each, boxes)[0] for each in (own, value)))
     assert calls[0] is not boxes and calls[0].grad is None
     with torch.no_grad():
-        assert not dicod.linearised(function, boxes)[0].requires_grad
+        assert not dicod.linearized(function, boxes)[0].requires_grad
 
 
 # --- Ranks ---------------------------------------------------------------------------------
