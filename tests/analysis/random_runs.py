@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kd.config.plan import Plan
-from tests.conftest import save_random_weights
+from tests.support.tiny_detectors import save_random_weights
 
 
 def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:

@@ -12,8 +12,8 @@ from kd.config.applicability import matrix
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
-from tests.conftest import CLASSES, save_random_weights
 from tests.support.paths import CONFIGS
+from tests.support.tiny_detectors import CLASSES, save_random_weights
 
 LIBRARY = Library(CONFIGS)
 MATRIX = matrix(LIBRARY)

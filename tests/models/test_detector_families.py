@@ -30,7 +30,7 @@ from kd.config.compose import detector_model  # noqa: E402
 from kd.config.library import Library  # noqa: E402
 from kd.config.parts import Scale  # noqa: E402
 from kd.models.build import build_model  # noqa: E402
-from tests.conftest import CONFIGS as OURS  # noqa: E402
+from tests.support.paths import CONFIGS as OURS  # noqa: E402
 
 torch.set_num_threads(1)
 

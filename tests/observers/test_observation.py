@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from kd.observers import observe
-from tests.conftest import CLASSES
+from tests.support.tiny_detectors import CLASSES
 
 torch.set_num_threads(1)
 

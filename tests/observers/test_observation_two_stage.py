@@ -8,8 +8,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from kd.observers import observe
-from tests.conftest import CLASSES
 from tests.observers.test_observation import TWO_STAGE, observed
+from tests.support.tiny_detectors import CLASSES
 
 torch.set_num_threads(1)
 

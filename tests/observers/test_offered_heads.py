@@ -27,9 +27,9 @@ from kd.observers.heads import (
     observer_of_model,
     offered,
 )
-from tests.conftest import CLASSES
 from tests.support.paths import CONFIGS
 from tests.support.tiny import make_project
+from tests.support.tiny_detectors import CLASSES
 
 FAMILIES = ["retinanet", "atss", "gfl", "fcos", "ssd300", "yolov3", "faster_rcnn", "cascade_rcnn"]
 PUBLISHED = Path(mmdet.__file__).parent / ".mim" / "configs"

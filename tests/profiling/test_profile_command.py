@@ -9,7 +9,7 @@ import pytest
 
 from kd.cli.main import main
 from kd.config.run import Run
-from tests.conftest import save_random_weights
+from tests.support.tiny_detectors import save_random_weights
 
 QUICK = ["--steps", "2"]
 

@@ -12,7 +12,6 @@ import pytest
 
 from kd.config.terms import resolve
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
-from tests.conftest import NECKS
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import (
     DISTILLED,
@@ -25,6 +24,7 @@ from tests.support.tiny import (
     unexpected,
     write_run,
 )
+from tests.support.tiny_detectors import NECKS
 from tests.training.test_resume import change
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[str, Any]]:
     """Return a distiller's configuration for each method."""
-    from tests.conftest import save_random_weights
+    from tests.support.tiny_detectors import save_random_weights
 
     found = {}
     for method, detector in ON_ONE:

@@ -15,7 +15,7 @@ from kd.methods.fkd import FeatureDistillation
 from kd.observers import Batch, Channels
 from kd.training.image_groups import grouped_losses
 from tests.config.test_applicability import LIBRARY, ON_ONE, PRESETS, classifier
-from tests.conftest import save_random_weights
+from tests.support.tiny_detectors import save_random_weights
 
 torch.set_num_threads(1)
 

@@ -21,11 +21,11 @@ from kd.data.check import Counts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
 from kd.evaluation.evaluate import coco_results, figures
-from tests.conftest import tiny
 from tests.data.odd import data_sets
 from tests.support.paths import CONFIGS
+from tests.support.tiny_detectors import tiny_settings
 
-SCALE = Scale(title="tiny", detectors={"retinanet": tiny("retinanet")})
+SCALE = Scale(title="tiny", detectors={"retinanet": tiny_settings("retinanet")})
 
 
 class OneDataset(Library):

@@ -10,10 +10,10 @@ import torch
 
 from kd import methods
 from kd.models import weights
-from tests.conftest import plan_study, write_tiny_parts
 from tests.methods.formulas import hooked, one_stage, two_stage
 from tests.methods.formulas.hooked import Step
 from tests.support.paths import CONFIGS
+from tests.support.tiny_study import plan_study, write_tiny_parts
 
 torch.set_num_threads(1)
 
