@@ -7,7 +7,7 @@ from typing import Any
 from analysis.figures.base import Analysis, Results
 from analysis.plotting import style
 from analysis.runs.groups import RunGroup, read
-from analysis.tables.comparability import unlike
+from analysis.tables.comparability import mismatches
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library
@@ -45,7 +45,7 @@ def caption(analysis: Analysis, found: Results, groups: Sequence[RunGroup]) -> s
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in analysis.model_dump().items())
     runs = [f"- {s.label}: `{path}`" for s in groups for path in s.runs.values()]
     paths = [path for s in groups for path in s.runs.values()]
-    problems = [f"- {text}" for text in unlike(paths, [])]
+    problems = [f"- {text}" for text in mismatches(paths, [])]
     parts = [
         f"# {analysis.title}",
         found.caption,

@@ -1,12 +1,13 @@
-"""The data that the page embeds once: where every number of its tables comes from."""
+"""The provenance of every number, which the page embeds once as data of its script."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.report.grids import RowView, TableView
-from analysis.report.intervals import has
 from analysis.report.records import Pool, Record, embedded
-from analysis.tables.formatting import name_of, number
+from analysis.statistics.seeds import Interval
+from analysis.tables.formatting import metric_title, number
+from analysis.tables.rows import ResultRow
 from kd.config.plan import Plan, Row
 
 
@@ -22,23 +23,23 @@ def data(
         for view in views
         for row in view.rows
     }
-    return {"rows": [rows[place] for place in sorted(rows)], "runs": runs, "pool": pool.values}
+    return {"rows": [rows[number] for number in sorted(rows)], "runs": runs, "pool": pool.values}
 
 
 def _row(row: Row, view: RowView, table: TableView, places: Mapping[str, int]) -> dict[str, Any]:
-    line = view.line
-    models = " \u2192 ".join(filter(None, (line["teacher"], line["student"])))
+    result = view.result
+    models = " \u2192 ".join(filter(None, (result.teacher, result.student)))
     return {
-        "title": line["row"],
-        "where": " \u00b7 ".join(filter(None, (table.name, line["group"], models))),
-        "metric": line["metric"],
+        "title": result.label,
+        "where": " \u00b7 ".join(filter(None, (table.name, result.group, models))),
+        "metric": result.metric,
         "seeds": [
             [seed, places[str(run.directory)], _baseline(row, seed, places)]
             for seed, run in row.runs.items()
         ],
         "labels": {column.key: column.label for column in table.columns},
-        "published": [[name_of(name), number(value)] for name, value in row.published.items()],
-        "facts": _facts(view, line),
+        "published": [[metric_title(name), number(value)] for name, value in row.published.items()],
+        "facts": _facts(result),
     }
 
 
@@ -47,35 +48,42 @@ def _baseline(row: Row, seed: int, places: Mapping[str, int]) -> int | None:
     return places[str(run.directory)] if run else None
 
 
-def _facts(view: RowView, line: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is said of a row as a whole, in words."""
-    rows = [
-        (f"Gain in {name_of(line['metric'])}", number(line["gain"], line["gain_std"], signed=True)
-         if has(line, "gain") else ""),
-        ("Interval over seeds", _interval(line, "gain")),
-        ("Interval over images", _interval(line, "image")),
-        ("p, t test", _p(line, "p")),
-        ("p, all signs", _p(line, "p_exact")),
-        ("p, corrected (Holm)", _p(line, "p_holm")),
-        ("Published gain", number(line["published_gain"], signed=True)
-         if has(line, "published_gain") else ""),
-        ("Verdict", view.verdict),
-        ("Failed", view.reason),
-        ("Not alike", line["unlike"]),
-        ("Published in", line["source"]),
-        ("Published under other conditions", line["differs"]),
-        ("At this scale", line["stand_ins"].replace(";", ",")),
-        ("Note", line["note"]),
-    ]  # fmt: skip
-    return [(label, str(text)) for label, text in rows if text]
+def _facts(row: ResultRow) -> list[tuple[str, str]]:
+    """Return labels and texts of the statistics and remarks of a row, without empty ones."""
+    published_gain = row.published_gain
+    facts = [
+        *_gain_facts(row),
+        ("Published gain", "" if published_gain is None else number(published_gain, signed=True)),
+        ("Verdict", row.verdict),
+        ("Failed", "; ".join(row.failures)),
+        ("Not alike", "; ".join(row.mismatches)),
+        ("Published in", row.source),
+        ("Published under other conditions", "; ".join(row.differs)),
+        ("At this scale", ", ".join(row.stand_ins)),
+        ("Note", "; ".join(row.notes)),
+    ]
+    return [(label, text) for label, text in facts if text]
 
 
-def _interval(line: Mapping[str, Any], name: str) -> str:
-    low, high = f"{name}_low", f"{name}_high"
-    if not (has(line, low) and has(line, high)):
+def _gain_facts(row: ResultRow) -> list[tuple[str, str]]:
+    gain = row.gain
+    if gain is None:
+        return []
+    return [
+        (f"Gain in {metric_title(row.metric)}", number(gain.mean, gain.std, signed=True)),
+        ("Interval over seeds", _interval_text(gain.over_seeds)),
+        ("Interval over images", _interval_text(gain.over_images)),
+        ("p, t test", _p_text(gain.p)),
+        ("p, all signs", _p_text(gain.p_exact)),
+        ("p, corrected (Holm)", _p_text(gain.p_holm)),
+    ]
+
+
+def _interval_text(interval: Interval | None) -> str:
+    if interval is None:
         return ""
-    return f"{number(line[low], signed=True)} to {number(line[high], signed=True)}"
+    return f"{number(interval.low, signed=True)} to {number(interval.high, signed=True)}"
 
 
-def _p(line: Mapping[str, Any], name: str) -> str:
-    return f"{line[name]:.3g}" if has(line, name) else ""
+def _p_text(p: float | None) -> str:
+    return "" if p is None else f"{p:.3g}"

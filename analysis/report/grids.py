@@ -1,18 +1,15 @@
-"""The tables of the page: the lines of the one frame as cells that can be sorted and opened."""
+"""Tables of the page: result rows as cells that can be sorted and opened."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
-
-from analysis.report.intervals import Axis, Bar, has
-from analysis.statistics.seeds import SIGNIFICANT
-from analysis.tables import formatting
-from analysis.tables import rows as tables
-from analysis.tables.formatting import ABSENT, STAR, Line
+from analysis.report.intervals import Axis, GainBar
+from analysis.tables.formatting import ABSENT, STAR, amount, metric_title, number
+from analysis.tables.notes import MARKS, marks_of, remarks
+from analysis.tables.printed import PrintedTable, printed_tables
+from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
 
 DONE, PARTIAL, FAILED, UNRUN = "done", "partial", "failed", "not run"
 MEASURED = (DONE, PARTIAL)
@@ -20,44 +17,59 @@ MEASURED = (DONE, PARTIAL)
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; ``key`` is that of its cells, in the page's script as well."""
+    """A column of a table."""
 
     key: str
+    """The key of its cells, which the page's script uses as well."""
     label: str
+    value: Callable[[ResultRow], float | str | None]
+    """Return the value of a row's cell; None or an empty text for an empty cell."""
     title: str = ""
-    numeric: bool = True
+    """Explanation, shown when the pointer is over the heading."""
+    text: Callable[[float], str] | None = number
+    """Return the text of a number; None of a column of words."""
+    spread: Callable[[ResultRow], float | None] = lambda row: None
+    """Return the standard deviation behind the number of a row."""
+    only_distilled: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """True for a column of numbers."""
+        return self.text is not None
+
+    def fills(self, rows: Sequence[ResultRow]) -> bool:
+        """Return True if the column has a value in one of the rows."""
+        return any(self.value(row) not in (None, "") for row in rows)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell: text, what it is sorted by, its spread, marks, or a bar."""
+    """A cell: its text, sort key, spread, marks, and gain bar."""
 
     column: Column
     text: str
     sort: str = ""
     spread: str = ""
     mark: str = ""
-    bar: Bar | None = None
+    bar: GainBar | None = None
 
 
 @dataclass(frozen=True)
 class RowView:
-    """A row; ``number`` is its place in the plan and in the data of the page's script."""
+    """A row of the page."""
 
     number: int
-    line: Line
+    """Its index in the plan and in the data of the page's script."""
+    result: ResultRow
     cells: list[Cell]
     status: str
     reason: str
-
-    @property
-    def verdict(self) -> str:
-        return str(self.line["verdict"] or "")
+    """Reasons of failed runs."""
 
 
 @dataclass(frozen=True)
 class TableView:
-    """A table of the study: columns, rows by detector, and what stands under it."""
+    """A table of the page: columns, rows by detector, and the notes under it."""
 
     name: str
     anchor: str
@@ -70,154 +82,188 @@ class TableView:
 
     @property
     def rows(self) -> list[RowView]:
+        """All rows, of one detector after another."""
         return [row for rows in self.groups.values() for row in rows]
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How many rows have each verdict, in order of appearance."""
-        return dict(Counter(row.verdict for row in self.rows if row.verdict))
+        """Number of rows by verdict, in order of appearance."""
+        return count_verdicts([row.result for row in self.rows])
 
     @property
     def measured(self) -> int:
+        """Number of rows with a result."""
         return sum(row.status in MEASURED for row in self.rows)
 
 
+def count_verdicts(rows: Sequence[ResultRow]) -> dict[str, int]:
+    """Return the number of rows by verdict, in order of appearance."""
+    return dict(Counter(row.verdict for row in rows if row.verdict))
+
+
+def _signed(value: float) -> str:
+    return number(value, signed=True)
+
+
+def _p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def _cost_column(key: str, label: str, title: str) -> Column:
+    return Column(key, label, lambda row: getattr(row.cost, key, None), title, amount)
+
+
 TEXT = [
-    Column("row", "Row", numeric=False),
-    Column("teacher", "Teacher", numeric=False),
-    Column("student", "Student", numeric=False),
-    Column("seeds", "Seeds", "Seeds that have a result, of those planned", numeric=False),
+    Column("row", "Row", lambda row: row.label, text=None),
+    Column("teacher", "Teacher", lambda row: row.teacher, text=None),
+    Column("student", "Student", lambda row: row.student, text=None),
+    Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None),
 ]
-GAIN = Column("gain", "Gain", "Over the student trained alone, paired by seed")
-BAR = Column("bar", "Gain, drawn", "Ours and published on one axis", numeric=False)
-P = Column("p_holm", "p", "That there is no gain; corrected for the gains of the table (Holm)")
-PUBLISHED = Column("published_gain", "Published gain")
-VERDICT = Column("verdict", "Verdict", "By the rule under Statistics", numeric=False)
-OF_GAINS = {column.key for column in (GAIN, BAR, P, PUBLISHED, VERDICT)}
-"""Columns that only distilled rows have something in."""
+GAIN = Column(
+    "gain", "Gain", lambda row: row.gain.mean if row.gain else None, "Over the baseline, paired by seed",
+    text=_signed, spread=lambda row: row.gain.std if row.gain else None, only_distilled=True,
+)  # fmt: skip
+BAR = Column(
+    "bar", "Gain, drawn", lambda row: None, "Ours and published on one axis",
+    text=None, only_distilled=True,
+)  # fmt: skip
+P = Column(
+    "p_holm", "p", lambda row: row.gain.p_holm if row.gain else None,
+    "p of no gain, corrected for the gains of the table (Holm)", text=_p_text, only_distilled=True,
+)  # fmt: skip
+PUBLISHED_GAIN = Column(
+    "published_gain", "Published gain", lambda row: row.published_gain,
+    text=_signed, only_distilled=True,
+)  # fmt: skip
+VERDICT = Column(
+    "verdict", "Verdict", lambda row: row.verdict, "Rule under Statistics",
+    text=None, only_distilled=True,
+)  # fmt: skip
 COSTS = [
-    Column("hours", "Hours", "Wall time of training, all seeds"),
-    Column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
-    Column("images_per_second", "Images/s", "In training"),
-    Column("memory_mb", "MB", "Peak memory"),
-    Column("energy_kwh", "kWh", "Of the GPUs, where their driver tells"),
+    _cost_column("hours", "Hours", "Wall time of training, all seeds"),
+    _cost_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
+    _cost_column("images_per_second", "Images/s", "In training"),
+    _cost_column("memory_mb", "MB", "Peak memory"),
+    _cost_column("energy_kwh", "kWh", "Of the GPUs, where their driver measures it"),
 ]
 
 
-def table_views(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableView]:
-    """Return the tables of a frame of ``analysis.tables.rows.build``, in its order.
+def table_views(rows: Sequence[ResultRow], kinds: Mapping[str, str]) -> list[TableView]:
+    """Return the tables of result rows, in their order.
 
     ``kinds``: of ``analysis.report.records``, by run directory.
     """
-    lines = [
-        {**line, "number": place, "kinds": [kinds[run] for run in line["runs"].split()]}
-        for place, line in enumerate(tables.lines(frame))
-    ]
-    printed = formatting.sheets(frame)
-    members = tables.grouped(lines, "table").values()
+    numbered = [(index, row) for index, row in enumerate(rows)]
+    tables = zip(printed_tables(rows), by_table(rows), strict=True)
     return [
-        _table(place, sheet, own)
-        for place, (sheet, own) in enumerate(zip(printed, members, strict=True), 1)
+        _table(place, printed, [pair for pair in numbered if pair[1].table == title], kinds)
+        for place, (printed, title) in enumerate(tables, 1)
     ]
 
 
-def _table(place: int, sheet: formatting.Sheet, lines: list[dict[str, Any]]) -> TableView:
-    columns, axis, mark = _columns(lines), Axis.of(lines), formatting.marks(lines)
-    groups = {
-        group: [_row(line, columns, axis, mark) for line in members]
-        for group, members in tables.grouped(lines, "group").items()
-    }
-    # What is in parentheses in other outputs is drawn here.
-    notes = [_split(note) for note in sheet.notes if not note.startswith("(")]
-    return TableView(sheet.title, f"table-{place}", columns, groups, axis, notes, sheet.cost_notes)
-
-
-def _split(note: str) -> tuple[str, str]:
-    """Return the mark that a note begins with, and the note."""
-    found = re.match(rf"([{formatting.MARKS}{re.escape(STAR)}]+) ", note)
-    return (found[1], note[found.end() :]) if found else ("", note)
-
-
-def _columns(lines: Sequence[Line]) -> list[Column]:
-    """Return the columns that say something of these rows, the headline figure first."""
-
-    def told(*columns: Column) -> list[Column]:
-        return [column for column in columns if any(has(line, column.key) for line in lines)]
-
-    def filled(column: Column) -> list[Column]:
-        return [column] if any(line[column.key] for line in lines) else []
-
-    headlines = dict.fromkeys(line["metric"] for line in lines)
-    figures = dict.fromkeys([*headlines, *tables.FIGURES])
-    named = [
-        Column(name, formatting.name_of(name))
-        for name in figures
-        if any(has(line, name) or has(line, f"published_{name}") for line in lines)
-    ]
-    published = [
-        Column(f"published_{name}", f"Published {formatting.name_of(name)}") for name in headlines
-    ]
-    bar = [BAR] if told(GAIN, PUBLISHED) else []
-    gains = [GAIN] if any(line["kind"] == "distilled" for line in lines) else []
-    return [
-        *(column for column in TEXT if filled(column)),
-        *(*named, *gains, *bar, *told(P), *told(*published, PUBLISHED), *filled(VERDICT)),
-        *(column for column in COSTS if any(line[column.key] > 0 for line in lines)),
-    ]
-
-
-def _row(line: Line, columns: Sequence[Column], axis: Axis, mark: Mapping[str, str]) -> RowView:
-    status, reason = status_of(line)
-    cells = [_cell(line, column, axis, formatting.mark_of(line, mark)) for column in columns]
-    return RowView(int(line["number"]), line, cells, status, reason)
-
-
-def _cell(line: Line, column: Column, axis: Axis, mark: str) -> Cell:
-    key, headline = column.key, line["metric"]
-    if line["kind"] != "distilled" and key in OF_GAINS:
-        return Cell(column, "")
-    if key == "bar":
-        sort = f"{line['gain']:.4f}" if has(line, "gain") else ""
-        return Cell(column, "", sort, bar=axis.bar(line))
-    if key == "seeds":
-        done, _, planned = line["seeds"].partition("/")
-        return Cell(column, line["seeds"], f"{int(done) / max(int(planned), 1):.4f}")
-    if not column.numeric:
-        bare = not has(line, f"published_{headline}")
-        text = str(line[key] or "")
-        return Cell(column, text or ABSENT, text, mark=mark if key == "row" and bare else "")
-    if not has(line, key):
-        return Cell(column, ABSENT)
-    spread = {headline: "std", "gain": "gain_std"}.get(key, "")
-    return Cell(
-        column,
-        _text(line, key),
-        f"{line[key]:.6g}",
-        formatting.number(line[spread]) if has(line, spread) else "",
-        _marks(line, key, mark),
+def _table(
+    place: int,
+    printed: PrintedTable,
+    numbered: Sequence[tuple[int, ResultRow]],
+    kinds: Mapping[str, str],
+) -> TableView:
+    rows = [row for _, row in numbered]
+    columns, axis, marked = _columns(rows), Axis.of(rows), remarks(rows)
+    groups: dict[str, list[RowView]] = {group: [] for group in by_group(rows)}
+    for index, row in numbered:
+        marks = marks_of(row, marked)
+        cells = [_cell(row, column, axis, marks) for column in columns]
+        status, reason = status_of(row, [kinds[str(run)] for run in row.runs])
+        groups[row.group].append(RowView(index, row, cells, status, reason))
+    # Signs in parentheses explain intervals, which the page draws as bars.
+    notes = [_split(note) for note in printed.notes if not note.startswith("(")]
+    return TableView(
+        printed.title, f"table-{place}", columns, groups, axis, notes, printed.cost_notes
     )
 
 
-def _text(line: Line, key: str) -> str:
-    if key == P.key:
-        return f"{line[key]:.3f}" if line[key] >= 0.001 else "<0.001"
-    if key in tables.COST:
-        return formatting.amount(line[key])
-    return formatting.number(line[key], signed=key.endswith("gain"))
+def _split(note: str) -> tuple[str, str]:
+    """Return the mark at the start of a note, and the note."""
+    mark = re.match(rf"([{MARKS}{re.escape(STAR)}]+) ", note)
+    return (mark[1], note[mark.end() :]) if mark else ("", note)
 
 
-def _marks(line: Line, key: str, mark: str) -> str:
-    if key == "gain":
-        return STAR if line["p_holm"] < SIGNIFICANT else ""
-    return mark if key == f"published_{line['metric']}" else ""
+def _columns(rows: Sequence[ResultRow]) -> list[Column]:
+    """Return the columns with a value in these rows, the headline metrics first."""
+    headlines = dict.fromkeys(row.metric for row in rows)
+    published = [_published_column(name) for name in headlines]
+    metrics = [
+        _metric_column(name)
+        for name in dict.fromkeys([*headlines, *METRICS])
+        if any(name in row.metrics or name in row.published for row in rows)
+    ]
+    optional = [*published, PUBLISHED_GAIN, VERDICT]
+    return [
+        *(column for column in TEXT if column.fills(rows)),
+        *metrics,
+        *([GAIN] if any(row.kind == "distilled" for row in rows) else []),
+        *([BAR] if GAIN.fills(rows) or PUBLISHED_GAIN.fills(rows) else []),
+        *(column for column in (P, *optional) if column.fills(rows)),
+        *(column for column in COSTS if any(column.value(row) for row in rows)),
+    ]
 
 
-def status_of(line: Line) -> tuple[str, str]:
-    """Return where a row is, and the reasons of failed runs.
+def _metric_column(name: str) -> Column:
+    return Column(
+        name,
+        metric_title(name),
+        lambda row: row.metrics.get(name),
+        spread=lambda row: row.std if row.metric == name else None,
+    )
 
-    It is done, partial or failed; or, without any result so far, running, queued or not run.
+
+def _published_column(name: str) -> Column:
+    title = f"Published {metric_title(name)}"
+    return Column(f"published_{name}", title, lambda row: row.published.get(name))
+
+
+def _cell(row: ResultRow, column: Column, axis: Axis, marks: str) -> Cell:
+    if column.only_distilled and row.kind != "distilled":
+        return Cell(column, "")
+    if column is BAR:
+        return Cell(column, "", f"{row.gain.mean:.4f}" if row.gain else "", bar=axis.bar(row))
+    value, spread = column.value(row), column.spread(row)
+    mark = _mark(row, column, marks)
+    if column.text is None or isinstance(value, str):
+        text = str(value or "")
+        return Cell(column, text or ABSENT, _sort_key(row, column, text), mark=mark)
+    if value is None:
+        return Cell(column, ABSENT)
+    spread_text = "" if spread is None else number(spread)
+    return Cell(column, column.text(value), f"{value:.6g}", spread_text, mark)
+
+
+def _sort_key(row: ResultRow, column: Column, text: str) -> str:
+    """Return the sort key of a cell of words: the share of seeds for seeds, else its text."""
+    if column.key != "seeds":
+        return text
+    return f"{row.seeds_measured / max(row.seeds_planned, 1):.4f}"
+
+
+def _mark(row: ResultRow, column: Column, marks: str) -> str:
+    """Return the mark of a cell; those of the row follow its published number, else its label."""
+    if column is GAIN:
+        return STAR if row.gain and row.gain.significant else ""
+    marked = f"published_{row.metric}" if row.metric in row.published else "row"
+    return marks if column.key == marked else ""
+
+
+def status_of(row: ResultRow, kinds: Sequence[str]) -> tuple[str, str]:
+    """Return the status of a row, and the reasons of failed runs.
+
+    The status is done, partial or failed; or running, queued or not run if no run has a result or
+    has failed. ``kinds``: of the runs.
     """
-    status, _, reason = line["status"].partition("failed: ")
-    kind = {"ok": DONE, "not run": UNRUN}.get(status, PARTIAL if "partial" in status else FAILED)
-    at_work = (each for each in ("running", "queued") if each in line["kinds"])
-    return next(at_work, kind) if kind == UNRUN else kind, reason
+    reason = "; ".join(row.failures)
+    if row.status == "ok":
+        return DONE, reason
+    if row.seeds_measured:
+        return PARTIAL, reason
+    if row.failures:
+        return FAILED, reason
+    return next((kind for kind in ("running", "queued") if kind in kinds), UNRUN), reason

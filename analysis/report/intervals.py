@@ -1,42 +1,39 @@
-"""Gains drawn as small bars: ours with its interval, and the published one, on one axis a table."""
+"""Gain bars: ours with its interval and the published gain, on one axis per table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pandas as pd
-
+from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import number
+from analysis.tables.rows import ResultRow
 
 WIDTH, HEIGHT, MARGIN = 112, 18, 6
-"""Pixels of a bar, and of its ends that nothing but a mark reaches into."""
-DRAWN = ("gain", "gain_low", "gain_high", "image_low", "image_high", "published_gain")
+"""Pixels of a bar, and of its margins, which only marks reach into."""
 
 
-class Bar(NamedTuple):
-    """Places on the axis in pixels; None where there is nothing to draw."""
+class GainBar(NamedTuple):
+    """Positions on the axis in pixels; None where there is nothing to draw."""
 
     zero: float
     gain: float | None
-    interval: tuple[float, float] | None
-    """Begin and end of the interval over seeds."""
-    images: tuple[float, float] | None
-    """Begin and end of the interval over images."""
+    over_seeds: tuple[float, float] | None
+    over_images: tuple[float, float] | None
     published: float | None
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The gains that a table's bars span, in AP points, to whole points."""
+    """The range of a table's gain bars, in whole AP points."""
 
     low: int
     high: int
 
     @classmethod
-    def of(cls, lines: Iterable[Mapping[str, Any]]) -> "Axis":
-        """Return the axis on which everything that is drawn of the lines, and 0, has a place."""
-        values = [float(line[key]) for line in lines for key in DRAWN if has(line, key)]
+    def of(cls, rows: Iterable[ResultRow]) -> "Axis":
+        """Return the axis that holds 0 and every gain and interval of the rows."""
+        values = [value for row in rows for value in _values(row)]
         return cls(floor(min([*values, -0.5])), ceil(max([*values, 0.5])))
 
     def __str__(self) -> str:
@@ -44,30 +41,31 @@ class Axis:
         return " to ".join(end.removesuffix(".0") for end in ends)
 
     def at(self, value: float) -> float:
-        """Return the place of a gain, in pixels from the left."""
+        """Return the position of a gain, in pixels from the left."""
         return round(MARGIN + (WIDTH - 2 * MARGIN) * (value - self.low) / (self.high - self.low), 1)
 
-    def bar(self, line: Mapping[str, Any]) -> Bar | None:
-        """Return what is drawn of a row; None where it has no gain, ours or published."""
-        if not has(line, "gain") and not has(line, "published_gain"):
+    def bar(self, row: ResultRow) -> GainBar | None:
+        """Return the bar of a row; None for a row without a gain, ours or published."""
+        gain, published = row.gain, row.published_gain
+        if gain is None and published is None:
             return None
-        return Bar(
+        return GainBar(
             self.at(0),
-            self._place(line, "gain"),
-            self._span(line, "gain_low", "gain_high"),
-            self._span(line, "image_low", "image_high"),
-            self._place(line, "published_gain"),
+            self.at(gain.mean) if gain else None,
+            self._span(gain.over_seeds if gain else None),
+            self._span(gain.over_images if gain else None),
+            None if published is None else self.at(published),
         )
 
-    def _place(self, line: Mapping[str, Any], key: str) -> float | None:
-        return self.at(float(line[key])) if has(line, key) else None
-
-    def _span(self, line: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | None:
-        if not (has(line, low) and has(line, high)):
-            return None
-        return self.at(float(line[low])), self.at(float(line[high]))
+    def _span(self, interval: Interval | None) -> tuple[float, float] | None:
+        return (self.at(interval.low), self.at(interval.high)) if interval else None
 
 
-def has(line: Mapping[str, Any], key: str) -> bool:
-    """Return whether a row of the frame has a value there."""
-    return key in line and not pd.isna(line[key])
+def _values(row: ResultRow) -> Iterator[float]:
+    """Yield every value of a row that its bar draws."""
+    if row.gain:
+        yield row.gain.mean
+        yield from row.gain.over_seeds or ()
+        yield from row.gain.over_images or ()
+    if row.published_gain is not None:
+        yield row.published_gain

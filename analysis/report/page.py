@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -19,6 +18,7 @@ from analysis.figures.planning import Planned, figures
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
+from analysis.tables.rows import ResultRow
 from analysis.tables.write import PARTIAL, results
 from kd.common.durations import duration
 from kd.common.files import write_text
@@ -89,14 +89,14 @@ class Page:
         return self.request.folder / summary.PAGE
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
-        """The frame that every output is made of."""
+    def results(self) -> list[ResultRow]:
+        """The result rows of the plan."""
         return results(self.plan)
 
     @cached_property
     def tables(self) -> list[TableView]:
         kinds = {record.directory: record.kind for record in self.runs}
-        return table_views(self.frame, kinds)
+        return table_views(self.results, kinds)
 
     @cached_property
     def runs(self) -> list[records.Record]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.plotting.style import Look, look
-from analysis.runs.titles import backbone_name, method_name
+from analysis.runs.titles import ROLES, backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
@@ -19,7 +19,6 @@ from kd.data.readers import GroundTruth
 from kd.evaluation import evaluate
 
 Role = Literal["teacher", "baseline", "distilled"]
-ROLES = {"teacher": "Teacher", "baseline": "Student"}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
-"""Names in print of what a run is made of."""
+"""Printed names of methods, backbones and teachers."""
 
 from kd import methods
 from kd.config.library import Library
 from kd.config.plan import Row
+
+ROLES = {"teacher": "Teacher", "baseline": "Student"}
+"""Printed names of rows without a method."""
 
 
 def method_name(method: str, library: Library) -> str:

@@ -142,7 +142,7 @@ def _reached(hits: Floats, objects: Floats, recalls: Floats) -> Floats:
     return reached
 
 
-def interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
+def percentile_interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Return the ends (Q,) of the percentile intervals of figures (Q, R) of R resamples.
 
     Resamples in which a figure is undefined are left out; NaN where fewer than two are left.

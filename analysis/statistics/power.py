@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from analysis.statistics.gains import paired_gains
 from analysis.statistics.seeds import (
     POINTS,
     SIGNIFICANT,
     WORTH_FINDING,
-    paired_gains,
+    mean_std,
     seeds_needed,
-    summary,
 )
 from kd.config.plan import Plan
 from kd.config.run import Run
@@ -73,7 +73,7 @@ def _figures(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
 
 
 def _pooled(rows: Iterable[list[float]], paired: bool) -> Spread | None:
-    known = [(found.n - 1, found.std) for found in map(summary, rows) if found.std is not None]
+    known = [(found.n - 1, found.std) for found in map(mean_std, rows) if found.std is not None]
     if not known:
         return None
     df = sum(each for each, _ in known)

@@ -10,13 +10,13 @@ import pandas as pd
 from analysis.matching.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
 from analysis.statistics.bootstrap import (
     average_precision,
-    interval,
+    percentile_interval,
     rank,
     resample,
     spread_ties,
     tally,
 )
-from analysis.statistics.seeds import POINTS
+from analysis.statistics.seeds import POINTS, Interval
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library
@@ -79,7 +79,7 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
 
 def gain_interval(
     students: Mapping[int, Path], baselines: Mapping[int, Path], figure: str
-) -> tuple[float, float] | None:
+) -> Interval | None:
     """Return the image interval of a gain in AP points: 95 % of the resamples, the seeds given.
 
     Both map a seed to a run; the gain is the mean over seeds that both have. None without a shared
@@ -91,8 +91,8 @@ def gain_interval(
     found = [gain for gain in gains if gain is not None]
     if not found or len(found) < len(gains):
         return None
-    low, high = interval(np.mean(found, axis=0)[None, 1:], CONFIDENCE)
-    return None if np.isnan(low[0]) else (float(low[0]), float(high[0]))
+    low, high = percentile_interval(np.mean(found, axis=0)[None, 1:], CONFIDENCE)
+    return None if np.isnan(low[0]) else Interval(float(low[0]), float(high[0]))
 
 
 def _difference(student: Path, baseline: Path, figure: str) -> Floats | None:
@@ -121,7 +121,9 @@ def _current(run: Path, figure: str) -> dict[str, Any] | None:
     return samples if same and evaluated in (None, resampled) else None
 
 
-def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, float, float]:
+def bootstrap_mean(
+    values: pd.Series, image: pd.Series, weights: Floats
+) -> tuple[float, float, float]:
     """Return the mean of those of ``values`` that are defined, and a bootstrap interval of it.
 
     ``image``: (n,) the image of each, from 0; ``weights``: of
@@ -133,5 +135,5 @@ def mean(values: pd.Series, image: pd.Series, weights: Floats) -> tuple[float, f
     counts = np.bincount(image[defined], minlength=images) @ weights
     with np.errstate(invalid="ignore"):
         means = sums / counts
-    low, high = interval(means[None, 1:] if images > 1 else np.empty((1, 0)), CONFIDENCE)
+    low, high = percentile_interval(means[None, 1:] if images > 1 else np.empty((1, 0)), CONFIDENCE)
     return float(means[0]), float(low[0]), float(high[0])

@@ -1,28 +1,27 @@
-"""Figures of several seeds, gains paired by seed, and how sure these are: docs/statistics.md."""
+"""Statistics of values over seeds: mean, t interval, tests and power, see docs/statistics.md."""
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 Metric = Literal[
     "AP", "AP50", "AP75", "APS", "APM", "APL",
     "AR1", "AR10", "AR100", "ARS", "ARM", "ARL", "VOC07", "VOC12",
 ]  # fmt: skip
-"""The figures of ``metrics.json``, named here because ``kd.evaluation.metrics`` is slow to
-import."""
+"""Metrics of ``metrics.json``, repeated here because ``kd.evaluation.metrics`` imports slowly."""
 POINTS = 100
-"""A figure is stored as a fraction of 1 and printed in AP points."""
+"""AP points of a metric of 1: files store metrics as fractions, tables print points."""
 SIGNIFICANT = 0.05
-"""The level of tests: a corrected p below it gets a mark."""
+"""Level of the tests: a corrected p below it is marked."""
 WORTH_FINDING = 0.5
-"""AP points: the smallest gain that is asked for, and the largest that still counts as none."""
-MOST_FLIPPED = 20
-"""Gains up to which all choices of signs are gone through: a million."""
+"""AP points: the smallest gain of interest, and the largest that still counts as no gain."""
+MOST_FLIPPED = 15
+"""Gains up to which all sign choices are enumerated: 2^15 take a quarter of a second."""
 
 
-class Summary(NamedTuple):
-    """Several values in three: mean None without a value, std None with fewer than two."""
+class MeanStd(NamedTuple):
+    """Mean and spread of values: no mean without a value, no std with fewer than two."""
 
     mean: float | None
     std: float | None
@@ -30,105 +29,110 @@ class Summary(NamedTuple):
     n: int
 
 
-def summary(values: Iterable[float]) -> Summary:
+class Interval(NamedTuple):
+    """A confidence interval, both ends included."""
+
+    low: float
+    high: float
+
+
+def mean_std(values: Iterable[float]) -> MeanStd:
     """Return mean, sample standard deviation and number of ``values``, in their unit."""
-    listed = list(values)
-    mean = statistics.fmean(listed) if listed else None
-    return Summary(mean, statistics.stdev(listed) if len(listed) > 1 else None, len(listed))
+    numbers = list(values)
+    mean = statistics.fmean(numbers) if numbers else None
+    return MeanStd(mean, statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
-def paired_gains(student: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
-    """Return the gains of ``student`` over ``baseline``, seed by seed in the order of the seeds.
-
-    Both map a seed to a figure; seeds that only one of them has are left out.
-    """
-    shared = sorted(student.keys() & baseline.keys())
-    return [student[seed] - baseline[seed] for seed in shared]
-
-
-def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float] | None:
+def t_interval(values: Iterable[float], confidence: float = 0.95) -> Interval | None:
     """Return Student's t interval of the mean, in the unit of ``values``; None with under two.
 
-    ``confidence``: how often, 0 to 1, such intervals cover the mean of normal values.
+    ``confidence``: the share, 0 to 1, of such intervals that cover the mean of normal values.
     """
-    from scipy.special import stdtrit
+    from scipy import stats
 
-    mean, std, n = summary(values)
+    mean, std, n = mean_std(values)
     if mean is None or std is None:
         return None
-    reach = float(stdtrit(n - 1, (1 + confidence) / 2)) * std / math.sqrt(n)
-    return mean - reach, mean + reach
+    if std == 0:  # scipy returns NaN for a scale of 0
+        return Interval(mean, mean)
+    low, high = stats.t.interval(confidence, n - 1, loc=mean, scale=std / math.sqrt(n))
+    return Interval(float(low), float(high))
 
 
 def t_test(gains: Iterable[float]) -> float | None:
-    """Return the two-sided p of a mean gain of 0 by Student's t test; None with under two gains.
+    """Return the two-sided p of Student's t test that the mean gain is 0; None with under two.
 
-    It is below 0.05 where the 95 % ``interval`` leaves out 0. Equal gains have p 0, or 1 if all
+    The p is below 0.05 where the 95 % ``t_interval`` excludes 0. Equal gains have p 0, or 1 if all
     are 0: the limits.
     """
-    from scipy.special import stdtr
+    from scipy import stats
 
-    mean, std, n = summary(gains)
+    mean, std, n = mean_std(gains)
     if mean is None or std is None:
         return None
     if std == 0:
         return 0.0 if mean else 1.0
-    return 2 * float(stdtr(n - 1, -abs(mean) / std * math.sqrt(n)))
+    # As stats.ttest_1samp, which warns of a loss of precision where gains are nearly equal.
+    return 2 * float(stats.t.sf(abs(mean) / (std / math.sqrt(n)), n - 1))
 
 
 def sign_flip_test(gains: Iterable[float]) -> float | None:
-    """Return the exact two-sided p of the mean gain if the sign of each gain were a coin's.
+    """Return the exact two-sided p of the mean gain under random signs of the gains.
 
-    The share of the 2^n choices of signs whose mean is as far from 0 as the one seen, or farther
-    (Fisher 1935), hence 2/2^n or more. None with fewer than 2 or more than 20 gains.
+    The p is the share of the 2^n sign choices whose mean is at least as far from 0 as the measured
+    one (Fisher 1935), hence 2/2^n or more. None with fewer than 2 or more than 15 gains.
     """
     import numpy as np
+    from scipy import stats
 
-    listed = list(gains)
-    if not 2 <= len(listed) <= MOST_FLIPPED:
+    values = np.round(list(gains), 9)  # so that sums of equal gains tie
+    if not 2 <= len(values) <= MOST_FLIPPED:
         return None
-    sums = np.zeros(1)
-    for gain in listed:
-        sums = np.concatenate([sums + gain, sums - gain])
-    # Sums that are equal on paper differ by roundings; the first one is the one seen.
-    rounding = 1e-9 * sum(map(abs, listed))
-    return float(np.mean(np.abs(sums) >= abs(sums[0]) - rounding))
+    test = stats.permutation_test(
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2 ** len(values),
+    )
+    return float(test.pvalue)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Return each p as corrected for all that are tested together (Holm 1979); None stays None.
+    """Return each p corrected for all that are tested together (Holm 1979); None stays None.
 
-    Of m, the k-th smallest is multiplied by m - k + 1, is at least as large as those before it,
+    Of m, the k-th smallest is multiplied by m - k + 1. It is at least as large as those before it,
     and at most 1.
     """
-    tested = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    ranked = sorted((value, index) for index, value in enumerate(p) if value is not None)
     corrected: list[float | None] = [None] * len(p)
     largest = 0.0
-    for rank, (value, place) in enumerate(tested):
-        largest = max(largest, min((len(tested) - rank) * value, 1.0))
-        corrected[place] = largest
+    for rank, (value, index) in enumerate(ranked):
+        largest = max(largest, min((len(ranked) - rank) * value, 1.0))
+        corrected[index] = largest
     return corrected
 
 
 def seeds_needed(
     std: float, gain: float = WORTH_FINDING, power: float = 0.8, alpha: float = SIGNIFICANT
 ) -> int:
-    """Return the fewest seeds, 2 or more, with which a paired two-sided t test finds a gain.
+    """Return the fewest seeds, 2 or more, with which a paired two-sided t test detects a gain.
 
-    ``std``: of the paired gains, in the unit of ``gain``; ``power``: how often, 0 to 1, a true gain
-    of that size is found at level ``alpha`` (noncentral t; Cohen 1988).
+    ``std``: of the paired gains, in the unit of ``gain``; ``power``: the probability, 0 to 1, of
+    detecting a true gain of that size at level ``alpha`` (noncentral t; Cohen 1988).
     """
+    # scipy.special, since `kd plan` would wait a second for scipy.stats.
     from scipy.special import nctdtr, ndtri, stdtrit
 
     if std == 0:
         return 2
     effect = gain / std
-    # The normal distribution needs fewer than Student's: a place to start.
+    # The normal distribution needs fewer seeds than Student's: a lower bound to start from.
     normal = ((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2
     n = max(2, math.floor(normal))
     while True:
         critical = stdtrit(n - 1, 1 - alpha / 2)
-        # That the test errs on the other side of 0 hardly happens: 1e-6 at most at power 0.8.
+        # A significant result of the wrong sign is ignored: 1e-6 at most at power 0.8.
         if 1 - nctdtr(n - 1, effect * math.sqrt(n), critical) >= power:
             return n
         n += 1

@@ -1,50 +1,46 @@
-"""What our seeds say of a published gain; the rule is explained in docs/statistics.md."""
+"""Verdicts on published gains; docs/statistics.md explains the rule."""
 
+from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import WORTH_FINDING
 
 PAPER = "paper"
 """The scale whose conditions are the published ones."""
 
 
-def verdict(
-    seeds: int,
-    interval: tuple[float, float] | None,
-    published: float | None,
-    scale: str,
-    comparable: bool,
-) -> str:
+def verdict(gain: Gain | None, published: float | None, scale: str, comparable: bool) -> str:
     """Return the verdict on a ``published`` gain in AP points, empty without one.
 
-    ``seeds``: those with student and baseline measured; ``interval``: of ``statistics.interval``,
-    None with fewer than two seeds. The first that applies: "not run", "ran at <scale>", "not
-    comparable", and what the interval says: "reproduced", "partly", "not reproduced" or
-    "inconclusive".
+    ``gain``: ours, None without a seed whose student and baseline are measured. The first that
+    applies: "not run", "ran at <scale>", "not comparable", and the outcome of comparing the interval
+    over seeds: "reproduced", "partly", "not reproduced" or "inconclusive".
     """
     if published is None:
         return ""
-    if seeds == 0:
+    if gain is None:
         return "not run"
     if scale != PAPER:
         return f"ran at {scale}"
     if not comparable:
         return "not comparable"
-    if interval is None:
+    if gain.over_seeds is None:
         return "inconclusive"
-    low, high = interval
+    low, high = gain.over_seeds
     if published == 0:
-        return _of_none(low, high)
-    return _of_gain(low, high, published) if published > 0 else _of_gain(-high, -low, -published)
+        return _verdict_on_none(low, high)
+    if published > 0:
+        return _verdict_on_gain(low, high, published)
+    return _verdict_on_gain(-high, -low, -published)
 
 
-def _of_gain(low: float, high: float, published: float) -> str:
-    """``published`` is over 0; an interval holds its ends."""
+def _verdict_on_gain(low: float, high: float, published: float) -> str:
+    """Return the verdict where ``published`` is over 0; the interval includes its ends."""
     if low > 0:
         return "reproduced" if high >= published else "partly"
     return "inconclusive" if high >= published else "not reproduced"
 
 
-def _of_none(low: float, high: float) -> str:
-    """No gain was published."""
+def _verdict_on_none(low: float, high: float) -> str:
+    """Return the verdict where no gain was published."""
     if not low <= 0 <= high:
         return "not reproduced"
     narrow = low >= -WORTH_FINDING and high <= WORTH_FINDING

@@ -19,7 +19,7 @@ OLD_CONFIGURATION = "trained with another configuration than the run has now"
 NO_RECORD = "trained by a version that did not record what its weights depend on"
 
 
-def unlike(runs: Iterable[Path], baselines: Iterable[Path]) -> list[str]:
+def mismatches(runs: Iterable[Path], baselines: Iterable[Path]) -> list[str]:
     """Return in words why runs, or they and their baselines, cannot be compared.
 
     A run without any record yet counts as comparable.

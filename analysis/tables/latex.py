@@ -2,9 +2,9 @@ r"""Tables of results in LaTeX: booktabs, shrunk to the page where they are wide
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
-from analysis.tables.formatting import ABSENT, IMAGES, LEFT, MINUS, Grid, Section, sheets
+from analysis.tables.formatting import ABSENT, IMAGES, MINUS
+from analysis.tables.printed import LEFT, Grid, Section, printed_tables
+from analysis.tables.rows import ResultRow
 
 PREAMBLE = r"""% Needs in the preamble:
 % \usepackage[utf8]{inputenc}  % as newer LaTeX has it anyway
@@ -46,14 +46,14 @@ LATIN = 0x180
 """Letters below this are known to every LaTeX."""
 
 
-def to_latex(frame: pd.DataFrame, title: str = "") -> str:
-    """Return floats for each table of the frame: its results with notes, and its cost."""
+def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
+    """Return floats for each table of the rows: its results with notes, and its cost."""
     parts = [PREAMBLE]
-    for sheet in sheets(frame):
-        caption = f"{title}: {sheet.title}" if title else sheet.title
-        parts += _floats(caption, sheet.results, sheet.notes)
-        if sheet.cost_notes:
-            parts += _floats(f"{caption}: cost", sheet.costs, sheet.cost_notes)
+    for table in printed_tables(rows):
+        caption = f"{title}: {table.title}" if title else table.title
+        parts += _floats(caption, table.results, table.notes)
+        if table.cost_notes:
+            parts += _floats(f"{caption}: cost", table.costs, table.cost_notes)
     return "\n".join(parts)
 
 

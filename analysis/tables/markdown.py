@@ -1,28 +1,29 @@
 """Tables of results in Markdown, with columns that line up in a terminal, too."""
 
 import re
+from collections.abc import Sequence
 
-import pandas as pd
+from analysis.tables.printed import LEFT, Grid, PrintedTable, printed_tables
+from analysis.tables.rows import ResultRow
 
-from analysis.tables.formatting import LEFT, Grid, Sheet, sheets
 
-
-def to_markdown(frame: pd.DataFrame, title: str = "Results") -> str:
+def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
     """Return a heading for each table, a grid for each group of its rows, notes, and the cost."""
     parts = [f"# {escaped(title)}"]
-    for sheet in sheets(frame):
-        parts += _sheet(sheet)
+    for table in printed_tables(rows):
+        parts += _table(table)
     return "\n\n".join(parts) + "\n"
 
 
-def _sheet(sheet: Sheet) -> list[str]:
-    parts = [f"## {escaped(sheet.title)}", *grids(sheet.results), *listed(sheet.notes)]
-    if sheet.cost_notes:
-        parts += ["### Cost", *grids(sheet.costs), *listed(sheet.cost_notes)]
+def _table(table: PrintedTable) -> list[str]:
+    parts = [f"## {escaped(table.title)}", *grids(table.results), *listed(table.notes)]
+    if table.cost_notes:
+        parts += ["### Cost", *grids(table.costs), *listed(table.cost_notes)]
     return parts
 
 
 def listed(notes: list[str]) -> list[str]:
+    """Return notes as one bulleted list; none without notes."""
     return ["\n".join(f"- {escaped(note)}" for note in notes)] if notes else []
 
 

@@ -1,17 +1,16 @@
-"""From a plan to the files that readers look at: tables, and a figure of gains for each."""
+"""Publish a study: write its tables and gain figures from the results of its runs."""
 
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from analysis.plotting import style
-from analysis.runs.groups import ROLES
-from analysis.runs.titles import backbone_name, method_name, teacher_name
-from analysis.tables import gains, rows
+from analysis.runs.titles import ROLES, backbone_name, method_name, teacher_name
+from analysis.tables.csv_file import split_clauses, to_csv
+from analysis.tables.gain_figure import plot_gains
 from analysis.tables.latex import to_latex
 from analysis.tables.markdown import to_markdown
+from analysis.tables.rows import ResultRow, RowSpec, build
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
@@ -21,41 +20,43 @@ PARTIAL = "partial"
 
 
 def publish(plan: Plan, study: str, scale: str) -> str:
-    """Write tables and figures from the results that exist; return the Markdown.
+    """Write tables and figures from the available results; return the Markdown.
 
-    While a run is missing they go into the folder ``partial``, since the workflow takes a table in
-    its place for a finished one.
+    While a run is missing they are written to the folder ``partial``, because the workflow takes a
+    table in the study's folder for a finished one.
     """
-    frame = results(plan)
+    rows = results(plan)
     folder = study_folder(study, scale)
-    if (frame["status"] == "ok").all():
+    if all(row.status == "ok" for row in rows):
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:
         folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
-    text = to_markdown(frame, title)
-    write_text(folder / "table.md", text)
-    write_text(folder / "table.csv", rows.to_csv(frame))
-    write_text(folder / "table.tex", to_latex(frame, plan.study.title))
+    markdown = to_markdown(rows, title)
+    write_text(folder / "table.md", markdown)
+    write_text(folder / "table.csv", to_csv(rows))
+    write_text(folder / "table.tex", to_latex(rows, plan.study.title))
     for key in dict.fromkeys(row.table for row in plan.rows):
-        of_table = frame[[row.table == key for row in plan.rows]]
-        # The workflow waits for the figures of a finished study, without gains, too.
-        if folder.name != PARTIAL or of_table["gain"].notna().any():
-            style.save(gains.plot(of_table), folder / "gains" / key)
-    return text
+        of_table = [
+            row for row, planned in zip(rows, plan.rows, strict=True) if planned.table == key
+        ]
+        # The workflow waits for the figures of a finished study, even without gains.
+        if folder.name != PARTIAL or any(row.gain for row in of_table):
+            style.save(plot_gains(of_table), folder / "gains" / key)
+    return markdown
 
 
-def results(plan: Plan) -> pd.DataFrame:
-    """Return the frame of a plan's rows, in their order, from the results that exist."""
+def results(plan: Plan) -> list[ResultRow]:
+    """Return the rows of a plan, in its order, with the available results."""
     library = Library()
-    return rows.build([specification(row, plan, library) for row in plan.rows])
+    return build([specification(row, plan, library) for row in plan.rows])
 
 
-def specification(row: Row, plan: Plan, library: Library) -> rows.RowSpec:
-    """Return a row as tables see it: names to print, and run directories by seed."""
+def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
+    """Return a row of a plan in printed names, with its run directories by seed."""
     run = next(iter(row.runs.values()))
     teachers = [teacher for teacher in (run.teacher, run.classifier) if teacher]
-    return rows.RowSpec(
+    return RowSpec(
         table=plan.study.tables[row.table].title,
         group=library.detector(row.detector, "table").title,
         label=_label(row, library),
@@ -70,9 +71,9 @@ def specification(row: Row, plan: Plan, library: Library) -> rows.RowSpec:
         metric=row.metric,
         setting=row.setting,
         scale=run.scale,
-        stand_ins=list(_stand_ins(row, run, plan, library)),
-        differs=row.differs,
-        note=row.remark,
+        stand_ins=tuple(_stand_ins(row, run, plan, library)),
+        differs=split_clauses(row.differs),
+        notes=split_clauses(row.remark),
         source=row.source,
     )
 
@@ -83,7 +84,7 @@ def _label(row: Row, library: Library) -> str:
 
 
 def _stand_ins(row: Row, run: Run, plan: Plan, library: Library) -> Iterator[str]:
-    """Yield what stands in for the parts that a row names, at the scale that it was run at."""
+    """Yield the replacements for parts that a row names, at the scale of its run."""
     dataset, scale = plan.study.tables[row.table].dataset, plan.scale
     if run.dataset != dataset:
         yield f"{run.dataset} for {dataset}"
@@ -94,10 +95,9 @@ def _stand_ins(row: Row, run: Run, plan: Plan, library: Library) -> Iterator[str
             other = scale.backbones[name]
             yield f"{backbone_name(other, library)} for {backbone_name(name, library)}"
     if row.classifier in scale.classifiers:
-        names = (scale.classifiers[row.classifier], row.classifier)
-        yield " for ".join(
-            f"classifier {library.classifier(each, 'table').title}" for each in names
-        )
+        classifiers = (scale.classifiers[row.classifier], row.classifier)
+        titles = [library.classifier(classifier, "table").title for classifier in classifiers]
+        yield " for ".join(f"classifier {title}" for title in titles)
 
 
 def _directories(runs: Mapping[int, Run]) -> dict[int, Path]:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics.seeds import interval, summary
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import mean_std, t_interval
 from docs.build.evidence import __main__ as evidence
 from docs.build.evidence import causes, claims, orderings, page, records, sweeps
 from docs.build.evidence.orderings import Ordering, compared, stated
@@ -98,10 +99,12 @@ def test_a_number_that_was_not_published_is_an_error(
 
 @pytest.mark.parametrize(
     ("gain", "corrected", "word"),
-    [(2.0, 0.049, "helps"), (-2.0, 0.049, "hurts"), (2.0, 0.05, "open"), (2.0, NAN, "open")],
+    [(2.0, 0.049, "helps"), (-2.0, 0.049, "hurts"), (2.0, 0.05, "open"), (2.0, None, "open")],
 )
-def test_the_corrected_test_decides_the_word(gain: float, corrected: float, word: str) -> None:
-    assert claims.verdict({"gain": gain, "p_holm": corrected}) == word
+def test_the_corrected_test_decides_the_word(
+    gain: float, corrected: float | None, word: str
+) -> None:
+    assert claims.verdict(Gain(gain, p_holm=corrected)) == word
 
 
 def test_a_small_ratio_keeps_its_digits() -> None:
@@ -359,9 +362,9 @@ def test_committed_gains_are_those_of_the_committed_runs(
         if row.kind == "distilled" and len(rows[places]):
             gains = list((mine - alone).dropna())
             (line,) = rows[places].itertuples()
-            assert line.gain == pytest.approx(summary(gains).mean, abs=1e-3)
+            assert line.gain == pytest.approx(mean_std(gains).mean, abs=1e-3)
             if len(gains) > 1:
-                assert (line.gain_low, line.gain_high) == pytest.approx(interval(gains), abs=1e-3)
+                assert (line.gain_low, line.gain_high) == pytest.approx(t_interval(gains), abs=1e-3)
             checked += 1
     assert checked == (rows["kind"] == "distilled").sum()
 

@@ -19,7 +19,7 @@ from analysis.plotting.lettering import legible
 from analysis.plotting.style import STYLE, WIDTH, Look, legend, legend_height
 from analysis.runs.groups import RunGroup, varying
 from analysis.runs.titles import method_name
-from analysis.statistics.seeds import POINTS, Metric, interval, summary
+from analysis.statistics.seeds import POINTS, Metric, mean_std, t_interval
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.evaluation.metrics import Metrics
@@ -122,7 +122,7 @@ def statistics_of(
     """Return mean, std, number, and the ends of the t interval, in points; None: undefined."""
     found = [getattr(Metrics.read(d / "metrics.json"), metric) for d in group.runs.values()]
     points = [POINTS * value for value in found if value is not None]
-    return (*summary(points), *(interval(points, confidence) or (None, None)))
+    return (*mean_std(points), *(t_interval(points, confidence) or (None, None)))
 
 
 def _by_method(groups: Sequence[RunGroup]) -> list[list[RunGroup]]:

@@ -14,7 +14,7 @@ from analysis.plotting.dots import note, panels, points, reference
 from analysis.plotting.overlay import TRUTH, lay, outline, show
 from analysis.plotting.style import STYLE, WIDTH, Look
 from analysis.statistics.bootstrap import resample
-from analysis.statistics.resampled import RESAMPLES, mean
+from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
 from kd.evaluation.voc import Floats
 
 MEASURES = {
@@ -64,7 +64,7 @@ def _measured(lines: pd.DataFrame, weights: Floats) -> dict[str, float]:
     found: dict[str, float] = {"images": len(lines), "undefined": undefined}
     found |= {"p_dif": lines["p_dif"].mean(), "f_dif": lines["f_dif"].mean()}
     for measure in MEASURES:
-        middle, low, high = mean(lines[measure], lines["image"], weights)
+        middle, low, high = bootstrap_mean(lines[measure], lines["image"], weights)
         found |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
     return found
 

@@ -15,7 +15,7 @@ from analysis.matching.matching import AREAS
 from analysis.plotting.dots import panels, points, reference
 from analysis.plotting.style import QUIET, STYLE, Look
 from analysis.statistics.bootstrap import resample
-from analysis.statistics.resampled import RESAMPLES, mean
+from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
 from kd.evaluation.voc import Floats
 
 SMALL, MEDIUM = (AREAS[name][1] for name in ("small", "medium"))
@@ -140,7 +140,7 @@ def _measured(lines: pd.DataFrame, weights: Floats) -> dict[str, Any]:
         "without_rho": int((lines["kl"].notna() & lines["rho"].isna()).sum()),
     }
     for measure, column in MEASURES.items():
-        middle, low, high = mean(lines[column], lines["image"], weights)
+        middle, low, high = bootstrap_mean(lines[column], lines["image"], weights)
         found |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
     for name, same in (("same", 1), ("different", 0)):
         chosen = lines[lines["same"] == same]

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.figures.tide.compute import ERRORS, MAIN, THRESHOLDS, errors, survey
 from analysis.matching.matching import read_pairing
 from analysis.runs.groups import RunGroup
-from analysis.statistics.bootstrap import interval
+from analysis.statistics.bootstrap import percentile_interval
 from kd.common.errors import UserError, suggest
 from kd.evaluation.voc import Floats, Integers
 
@@ -136,7 +136,7 @@ def differences(runs: Sequence[Run], baseline: str | None, confidence: float) ->
             continue
         gap = values - means[str(baseline)]
         for iou, each in ((IOU50, gap[0]), (AVERAGED, gap.mean(axis=0))):
-            ends = interval(each[:, 1:], confidence)
+            ends = percentile_interval(each[:, 1:], confidence)
             for name, *numbers in zip(QUANTITIES, each[:, 0], *ends, strict=True):
                 rows.append([label, baseline, iou, name, *numbers])
     return pd.DataFrame(rows, columns=columns)

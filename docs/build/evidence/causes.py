@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.runs.titles import method_name
-from analysis.tables import rows
 from analysis.tables.formatting import ABSENT, amount, number
 from docs.build.evidence import records
 from docs.build.evidence.claims import ratio
@@ -86,7 +85,7 @@ def _error(differences: pd.DataFrame | None, row: str, error: str) -> str:
         return ABSENT
     iou = pd.to_numeric(differences["iou"], errors="coerce")
     wanted = (differences["run"] == row) & (differences["quantity"] == error) & (iou == IOU)
-    for line in rows.lines(differences[wanted]):
+    for line in differences[wanted].to_dict("records"):
         found, low, high = (number(line[key], signed=True) for key in ("difference", "low", "high"))
         return f"{found} ({low} to {high})"
     return ABSENT

@@ -1,52 +1,50 @@
 """What a table lets one say of each method: its intervals, its tests, and the word they decide."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import pandas as pd
-
-from analysis.statistics.seeds import SIGNIFICANT
-from analysis.tables import rows as tables
-from analysis.tables.formatting import ABSENT, Line, number
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval
+from analysis.tables.formatting import ABSENT, is_number, number
+from analysis.tables.rows import ResultRow
 
 
-def table(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """Yield a line for each row of a table that has a gain; reads
-    ``analysis.tables.rows.build``.
-    """
-    for line in tables.lines(rows):
-        if line["kind"] == "distilled" and not pd.isna(line["gain"]):
+def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
+    """Yield a line for each row of a table that has a gain."""
+    for row in rows:
+        if gain := row.gain:
             yield {
-                "Row": line["row"],
-                "Gain": number(line["gain"], signed=True),
-                "95 % over seeds": _ends(line, "gain"),
-                "95 % over images": _ends(line, "image"),
-                "p": probability(line["p"]),
-                "p, corrected": probability(line["p_holm"]),
-                "p, exact": probability(line["p_exact"]),
-                "Verdict": verdict(line),
+                "Row": row.label,
+                "Gain": number(gain.mean, signed=True),
+                "95 % over seeds": _ends(gain.over_seeds),
+                "95 % over images": _ends(gain.over_images),
+                "p": probability(gain.p),
+                "p, corrected": probability(gain.p_holm),
+                "p, exact": probability(gain.p_exact),
+                "Verdict": verdict(gain),
             }
 
 
-def verdict(line: Line) -> str:
-    """Return what the corrected paired t test says of a gain: helps, hurts, or open."""
-    if not line["p_holm"] < SIGNIFICANT:
+def verdict(gain: Gain) -> str:
+    """Return the outcome of the corrected paired t test: helps, hurts, or open."""
+    if not gain.significant:
         return "open"
-    return "helps" if line["gain"] > 0 else "hurts"
+    return "helps" if gain.mean > 0 else "hurts"
 
 
-def probability(value: float) -> str:
+def probability(value: float | None) -> str:
     """Return a p value in print."""
-    return ABSENT if pd.isna(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    if not is_number(value):
+        return ABSENT
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def ratio(value: float) -> str:
     """Return a ratio in print, with two digits however small it is."""
-    return ABSENT if pd.isna(value) else f"{value:.2g}"
+    return f"{value:.2g}" if is_number(value) else ABSENT
 
 
-def _ends(line: dict[str, Any], kind: str) -> str:
-    low, high = (line[f"{kind}_{end}"] for end in ("low", "high"))
-    if pd.isna(low):
+def _ends(interval: Interval | None) -> str:
+    if interval is None:
         return ABSENT
-    return f"{number(low, signed=True)} to {number(high, signed=True)}"
+    low, high = (number(end, signed=True) for end in interval)
+    return f"{low} to {high}"

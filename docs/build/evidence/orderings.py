@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.statistics.seeds import SIGNIFICANT, holm, interval, paired_gains, summary, t_test
-from analysis.tables import rows
+from analysis.statistics.gains import paired_gains
+from analysis.statistics.seeds import SIGNIFICANT, holm, mean_std, t_interval, t_test
 from docs.build.evidence.records import FOLDER
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -37,10 +37,10 @@ def stated(library: Library) -> list[Ordering]:
     lines = pd.read_csv(FILE, keep_default_na=False)
     if tuple(lines.columns) != COLUMNS:
         raise UserError(f"{FILE}: its columns must be {', '.join(COLUMNS)}")
-    return [_ordering(line, library) for line in rows.lines(lines)]
+    return [_ordering(line, library) for line in lines.to_dict("records")]
 
 
-def _ordering(line: dict[str, Any], library: Library) -> Ordering:
+def _ordering(line: dict[Any, Any], library: Library) -> Ordering:
     high, low = (_published(line, line[side], library) for side in ("better", "worse"))
     table, paper = line["published_table"], line["published_study"]
     source = f"{paper} {table}, {line['published_detector']} {line['published_student']}"
@@ -48,7 +48,7 @@ def _ordering(line: dict[str, Any], library: Library) -> Ordering:
     return Ordering(**own, published=high - low, source=source)
 
 
-def _published(line: dict[str, Any], method: str, library: Library) -> float:
+def _published(line: dict[Any, Any], method: str, library: Library) -> float:
     study = library.study(line["published_study"], str(FILE))
     for (table, _, detector, teacher, student, name, _), found in read_published(
         library, study, str(FILE)
@@ -73,7 +73,7 @@ def compared(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
         frame.loc[family.index, "p_holm"] = pd.Series(
             holm([None if pd.isna(p) else p for p in family["p"]]), family.index, dtype=float
         )
-    frame["holds"] = [_verdict(line) for line in rows.lines(frame)]
+    frame["holds"] = [_verdict(line) for line in frame.to_dict("records")]
     return frame
 
 
@@ -84,7 +84,7 @@ def _compared(runs: pd.DataFrame, ordering: Ordering) -> dict[str, Any]:
         for of in (inside[inside["method"] == name] for name in (ordering.better, ordering.worse))
     ]
     differences = paired_gains(*points)
-    mean, ends = summary(differences), interval(differences) or (None, None)
+    mean, ends = mean_std(differences), t_interval(differences) or (None, None)
     return {
         **ordering._asdict(),
         "seeds": mean.n,
@@ -96,7 +96,7 @@ def _compared(runs: pd.DataFrame, ordering: Ordering) -> dict[str, Any]:
     }
 
 
-def _verdict(line: dict[str, Any]) -> str:
+def _verdict(line: dict[Any, Any]) -> str:
     if not line["seeds"]:
         return "not run"
     if not line["p_holm"] < SIGNIFICANT:

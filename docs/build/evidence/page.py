@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from analysis.plotting import style
 from analysis.runs.titles import method_name
 from analysis.statistics.power import detectable
-from analysis.statistics.seeds import SIGNIFICANT, summary
-from analysis.tables import gains
-from analysis.tables import rows as tables
-from analysis.tables.formatting import Grid, Section, amount, number, sheets
+from analysis.statistics.seeds import SIGNIFICANT, mean_std
+from analysis.tables.formatting import amount, number
+from analysis.tables.gain_figure import plot_gains
 from analysis.tables.markdown import grids, listed
+from analysis.tables.printed import Grid, Section, printed_tables
+from analysis.tables.rows import ResultRow
 from docs.build.evidence import causes, claims, records, sweeps
 from docs.build.evidence.orderings import compared, stated
 from kd.config.library import Library
@@ -36,27 +37,27 @@ HOURS = 3600
 
 
 class Data(NamedTuple):
-    """What was kept of a study: its plan, and frames of its rows, runs and distillation terms."""
+    """The stored results of a study: plan, rows, and frames of runs and distillation terms."""
 
     study: str
     plan: Plan
-    rows: pd.DataFrame
+    rows: list[ResultRow]
     runs: pd.DataFrame
     terms: pd.DataFrame
 
 
 def load(study: str, plan: Plan) -> Data:
     """Read what was kept of a study."""
-    rows, runs, terms = (records.read(f"{study}{part}") for part in ("", "-runs", "-terms"))
-    return Data(study, plan, rows, runs, terms)
+    runs, terms = (records.read(f"{study}-{part}") for part in ("runs", "terms"))
+    return Data(study, plan, records.read_rows(study), runs, terms)
 
 
 def blocks(data: Data) -> dict[str, Callable[[], str]]:
     """Return, by name, what makes the text of each block of a study, and draws its figure."""
     found: dict[str, Callable[[], str]] = {}
     for key, table in data.plan.study.tables.items():
-        rows = data.rows[data.rows["table"] == table.title]
-        if key not in NO_RESULTS and len(rows):
+        rows = [row for row in data.rows if row.table == table.title]
+        if rows and key not in NO_RESULTS:
             found[key] = partial(_table, rows, data.study, key)
     for suffix, detector in DETECTORS.items():
         found[f"causes{suffix}"] = partial(_causes, data, suffix, detector)
@@ -72,12 +73,12 @@ def _causes(data: Data, suffix: str, detector: str) -> str:
     return _grid(causes.table(data.study, suffix, detector, terms))
 
 
-def _table(rows: pd.DataFrame, study: str, key: str) -> str:
+def _table(rows: list[ResultRow], study: str, key: str) -> str:
     """Return a table of results, the figure of its gains, and what can be said of them."""
-    (sheet,) = sheets(rows)
+    (sheet,) = printed_tables(rows)
     (section,) = sheet.results.sections  # of its one detector, which the page names above it
     results = sheet.results._replace(sections=[section._replace(title="")])
-    picture = _picture(gains.plot(rows), sheet.title, f"{study}-{key}")
+    picture = _picture(plot_gains(rows), sheet.title, f"{study}-{key}")
     said = _grid([*claims.table(rows)])
     return "\n\n".join([*grids(results), *listed(sheet.notes), picture, said])
 
@@ -107,7 +108,7 @@ def _power(data: Data) -> str:
     pilot = alone[alone["table"].isin(PILOTS)]
     lines = []
     for detector, runs in pilot.groupby("detector"):
-        mean, std, count = summary(runs["AP"])
+        mean, std, count = mean_std(runs["AP"])
         assert std is not None
         for seeds in SEEDS:
             spread = std * 2**0.5
@@ -131,7 +132,7 @@ def _orderings(data: Data) -> str:
     library = Library()
     asked = [each for each in stated(library) if each.study == data.study]
     lines = []
-    for line in tables.lines(compared(data.runs, asked)) if asked else ():
+    for line in compared(data.runs, asked).to_dict("records") if asked else ():
         ends = f" ({number(line['low'], signed=True)} to {number(line['high'], signed=True)})"
         better, worse = (method_name(line[side], library) for side in ("better", "worse"))
         lines.append(

@@ -11,8 +11,9 @@ import pandas as pd
 
 from analysis.figures.training_curves.plot import records as logged
 from analysis.statistics.seeds import POINTS
-from analysis.tables import formatting, write
-from analysis.tables import rows as tables
+from analysis.tables.csv_file import read_csv, to_csv
+from analysis.tables.rows import METRICS, ResultRow
+from analysis.tables.write import results
 from kd.common.files import read_json, write_text
 from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder
@@ -67,11 +68,10 @@ def _write(plan: Plan, study: str) -> None:
     """Write all that is kept of a plan's rows to the CSV, in the place of the same tables."""
     named = {key: table.title for key, table in plan.study.tables.items()}
     taken = dict.fromkeys(row.table for row in plan.rows)
-    runs = pd.DataFrame(_runs(plan), columns=[*RUN, *tables.FIGURES, *ORIGIN, "run"])
+    runs = pd.DataFrame(_runs(plan), columns=[*RUN, *METRICS, *ORIGIN, "run"])
     found = [line for row, run in _distilled(plan) for line in _terms(row, run)]
     terms = pd.DataFrame(found, columns=[*RUN, "term", *WEIGHED])
-    rows = write.results(plan).assign(**dict.fromkeys(formatting.RUNS, ""))
-    _put(study, rows, [named[key] for key in taken], [*named.values()])
+    _put_rows(study, results(plan), [*named.values()])
     _put(f"{study}-runs", runs, taken, [*named])
     _put(f"{study}-terms", terms, taken, [*named])
 
@@ -103,13 +103,30 @@ def _put(name: str, found: pd.DataFrame, taken: Iterable[str], order: Sequence[s
         found = pd.concat([found, others]) if len(others) else found
     place = {table: at for at, table in enumerate(order)}
     found = found.sort_values("table", key=lambda each: each.map(place), kind="stable")
-    write_text(FOLDER / f"{name}.csv", tables.to_csv(found))
+    text = found.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    write_text(FOLDER / f"{name}.csv", text)
+
+
+def _put_rows(study: str, rows: Sequence[ResultRow], order: Sequence[str]) -> None:
+    """Write the rows of a study's tables in their order; ``rows`` replace those of their tables."""
+    rows = [replace(row, runs=(), baseline_runs=(), teacher_runs=()) for row in rows]
+    replaced = {row.table for row in rows}
+    if (FOLDER / f"{study}.csv").exists():
+        others = [row for row in read_rows(study) if row.table not in replaced]
+        rows += [row for row in others if row.table in order]
+    rows.sort(key=lambda row: order.index(row.table))
+    write_text(FOLDER / f"{study}.csv", to_csv(rows))
+
+
+def read_rows(study: str) -> list[ResultRow]:
+    """Return the stored rows of a study's tables."""
+    return read_csv(FOLDER / f"{study}.csv")
 
 
 def read(name: str) -> pd.DataFrame:
     """Return a CSV of the folder as it was written; an absent text is empty."""
     frame = pd.read_csv(FOLDER / f"{name}.csv", keep_default_na=False, na_values=[""])
-    text = [column for column in frame if column in tables.WORDS or frame[column].dtype == object]
+    text = [column for column in frame if column == "setting" or frame[column].dtype == object]
     return frame.fillna(dict.fromkeys(text, "")).astype(dict.fromkeys(text, str))
 
 
@@ -129,7 +146,7 @@ def _row(row: Row, seed: int) -> dict[str, Any]:
 def _figures(run: Run) -> dict[str, float | None]:
     """Return the figures of a run in points."""
     found = Metrics.read(run.directory / "metrics.json")
-    values = {name: getattr(found, name) for name in tables.FIGURES}
+    values = {name: getattr(found, name) for name in METRICS}
     return {name: None if value is None else POINTS * value for name, value in values.items()}
 
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.plotting.style import QUIET, STYLE, WIDTH, look
 from analysis.runs.titles import method_name
-from analysis.statistics.seeds import paired_gains, summary
+from analysis.statistics.gains import paired_gains
+from analysis.statistics.seeds import mean_std
 from analysis.tables.formatting import ABSENT, number
 from docs.build.evidence import causes
 from kd.config.library import Library
@@ -72,7 +73,7 @@ def table(found: Gains, terms: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _cell(values: list[float]) -> str:
-    mean, std, _ = summary(values)
+    mean, std, _ = mean_std(values)
     return ABSENT if mean is None else number(mean, std, signed=True)
 
 
@@ -96,7 +97,7 @@ def plot(found: Gains) -> Figure:
 def _panel(axes: Axes, method: str, points: list[list[float]]) -> None:
     looks = look("student", method)
     axes.axhline(0, color=QUIET, linewidth=0.8, zorder=1)
-    means = np.array([summary(values).mean for values in points], dtype=float)
+    means = np.array([mean_std(values).mean for values in points], dtype=float)
     axes.plot(means, **looks.line)
     for place, values in enumerate(points):
         axes.plot(

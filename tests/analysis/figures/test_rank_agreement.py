@@ -27,7 +27,7 @@ from analysis.figures.rank_agreement.ranked_priors import priors
 from analysis.figures.requirements import check
 from analysis.plotting.style import BASELINE, TEACHER
 from analysis.statistics.bootstrap import resample
-from analysis.statistics.resampled import mean
+from analysis.statistics.resampled import bootstrap_mean
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.library import Library
@@ -245,9 +245,11 @@ def test_the_teacher_as_a_student_agrees_in_all():
 
 def test_the_bootstrap_resamples_images_not_objects():
     values, images = pd.Series([1.0, 1, 1, 0, np.nan]), pd.Series([0, 0, 0, 1, 1])
-    middle, low, high = mean(values, images, resample(2, 400, 0))
+    middle, low, high = bootstrap_mean(values, images, resample(2, 400, 0))
     assert (middle, low, high) == (0.75, 0, 1)  # a quarter of the resamples has one image twice
-    assert all(math.isnan(value) for value in mean(values[4:], images[4:], resample(2, 9, 0)))
+    assert all(
+        math.isnan(value) for value in bootstrap_mean(values[4:], images[4:], resample(2, 9, 0))
+    )
 
 
 def test_objects_are_drawn_where_the_first_run_disagrees_most():

@@ -12,7 +12,10 @@ from analysis.report.intervals import WIDTH, Axis
 from analysis.report.page import Request
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
-from analysis.tables.rows import to_csv
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval
+from analysis.tables.csv_file import to_csv
+from analysis.tables.rows import ResultRow
 from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -40,7 +43,7 @@ def text(page: Any) -> str:
 
 def cells(page: Any, name: str) -> dict[str, str]:
     """Return a row's cells by column, with spread and marks."""
-    (row,) = (row for row in page.tables[0].rows if row.line["row"] == name)
+    (row,) = (row for row in page.tables[0].rows if row.result.label == name)
     return {cell.column.key: f"{cell.text}|{cell.spread}|{cell.mark}" for cell in row.cells}
 
 
@@ -106,7 +109,7 @@ def test_partial_and_failed_rows() -> None:
     step = {"step": 3, "steps": 12, "images_per_second": 8.0}
     (runs_of("/rm+pfi_from")[0] / "log.jsonl").write_text(json.dumps(step) + "\n")
     page = written()
-    states = {row.line["row"]: (row.status, row.reason) for row in page.tables[0].rows}
+    states = {row.result.label: (row.status, row.reason) for row in page.tables[0].rows}
     assert states["RM"] == ("partial", "out of memory: 17 GB of 16")
     assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "running"
     shown = text(page)
@@ -201,13 +204,19 @@ def test_markdown_keeps_no_tag_and_no_picture() -> None:
     assert "href" not in markdown("[x](javascript:alert(1))")
 
 
+def row_with(gain: Gain | None) -> ResultRow:
+    return ResultRow(
+        "T", "G", "x", "distilled", "a", "b", seeds_measured=2, seeds_planned=2, gain=gain
+    )
+
+
 def test_axis_spans_whole_points_and_zero() -> None:
-    axis = Axis.of([{"gain": 1.2, "gain_low": -0.3, "published_gain": float("nan")}])
+    axis = Axis.of([row_with(Gain(1.2, over_seeds=Interval(-0.3, 0.3)))])
     assert (axis.low, axis.high, str(axis)) == (-1, 2, "\u22121 to +2")
     assert (axis.at(-1), axis.at(0.5), axis.at(2)) == (6, WIDTH / 2, WIDTH - 6)
-    bar = axis.bar({"gain": 0.5, "gain_low": -1.0, "gain_high": 2.0})
+    bar = axis.bar(row_with(Gain(0.5, over_seeds=Interval(-1.0, 2.0))))
     assert bar == (39.3, 56, (6, 106), None, None)
-    assert axis.bar({"gain": float("nan")}) is None
+    assert axis.bar(row_with(None)) is None
 
 
 def test_other_studies_are_linked_with_their_state() -> None:
@@ -222,7 +231,7 @@ def test_other_studies_are_linked_with_their_state() -> None:
     source = written().path.read_text()
     assert '<a href="../../another/smoke/report.html">Another &amp; one</a>' in source
     assert "7 runs: 7 done; written" in source
-    Path("results/another/smoke/table.csv").write_text(to_csv(page.frame))
+    Path("results/another/smoke/table.csv").write_text(to_csv(page.results))
     front = text(written())
     assert "done; written" in front and "UTC; ran at tiny: 2" in front
     assert front.count("RetinaNet AP 31.0 ± 1.4 RM") == 2  # this study's, and the other's

@@ -5,7 +5,13 @@ import pytest
 
 from analysis.matching.matching import match, pair
 from analysis.statistics import bootstrap
-from analysis.statistics.bootstrap import average_precision, interval, rank, resample, tally
+from analysis.statistics.bootstrap import (
+    average_precision,
+    percentile_interval,
+    rank,
+    resample,
+    tally,
+)
 from kd.evaluation.metrics import evaluate
 from tests.support.scenes import coco, detection, random_input, repeated
 
@@ -74,12 +80,14 @@ def test_resamples_draw_as_many_images_and_begin_with_each_once():
 
 def test_an_interval_leaves_out_the_same_share_at_either_end():
     samples = np.arange(101.0)
-    low, high = interval(np.stack([samples, -samples]), 0.9)
+    low, high = percentile_interval(np.stack([samples, -samples]), 0.9)
     assert low == pytest.approx([5, -95]) and high == pytest.approx([95, -5])
 
 
 def test_undefined_resamples_are_left_out_and_one_is_not_enough():
     samples = np.array([[1.0, np.nan, 3.0], [2.0, 2.0, 2.0]])
-    assert np.array(interval(samples, 0.5)) == pytest.approx(np.array([[1.5, 2], [2.5, 2]]))
-    assert np.isnan(interval(samples[:, :2], 0.5)).all()
-    assert np.isnan(interval(samples[:, :0], 0.5)).all()
+    assert np.array(percentile_interval(samples, 0.5)) == pytest.approx(
+        np.array([[1.5, 2], [2.5, 2]])
+    )
+    assert np.isnan(percentile_interval(samples[:, :2], 0.5)).all()
+    assert np.isnan(percentile_interval(samples[:, :0], 0.5)).all()

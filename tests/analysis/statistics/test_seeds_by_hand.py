@@ -5,15 +5,16 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
+from analysis.statistics.gains import paired_gains
 from analysis.statistics.seeds import (
     Metric,
     holm,
-    interval,
-    paired_gains,
+    mean_std,
     seeds_needed,
     sign_flip_test,
-    summary,
+    t_interval,
     t_test,
 )
 from kd.evaluation.metrics import COCO_FIGURES
@@ -21,25 +22,25 @@ from tests.support.paths import REPOSITORY
 
 
 def test_summary_of_three():
-    assert summary([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5, 3))
+    assert mean_std([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5, 3))
 
 
 def test_summary_of_one_has_no_spread():
-    assert summary([34.8]) == (34.8, None, 1)
+    assert mean_std([34.8]) == (34.8, None, 1)
 
 
 def test_summary_of_none_has_no_mean():
-    assert summary([]) == (None, None, 0)
+    assert mean_std([]) == (None, None, 0)
 
 
 def test_summary_reads_any_iterable():
-    assert summary(value for value in (1.0, 3.0)).mean == 2.0
+    assert mean_std(value for value in (1.0, 3.0)).mean == 2.0
 
 
 def test_gain_is_paired_by_seed():
     """Gains 1, 2, 3 while both columns spread by far more: std 1."""
     gains = paired_gains({0: 31.0, 1: 42.0, 2: 53.0}, {2: 50.0, 1: 40.0, 0: 30.0})
-    assert summary(gains) == pytest.approx((2.0, 1.0, 3))
+    assert mean_std(gains) == pytest.approx((2.0, 1.0, 3))
 
 
 def test_gain_leaves_out_a_seed_that_one_lacks():
@@ -65,15 +66,15 @@ def test_no_gain_without_a_shared_seed():
     ],
 )
 def test_interval_is_that_of_the_table(values, confidence, reach):
-    low, high = interval(values, confidence)
+    low, high = t_interval(values, confidence)
     mean = sum(values) / len(values)
     assert (mean - low, high - mean) == pytest.approx((reach, reach), rel=2e-4)
 
 
 def test_no_interval_of_fewer_than_two_and_none_wide_of_equal_ones():
-    assert interval([]) is None
-    assert interval([0.4]) is None
-    assert interval([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4))
+    assert t_interval([]) is None
+    assert t_interval([0.4]) is None
+    assert t_interval([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4))
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ def test_p_of_the_t_test(gains, p):
 
 
 def test_the_t_test_is_below_5_percent_just_where_the_interval_leaves_out_0():
-    assert t_test([0.1, 0.2, 0.3, 0.4]) < 0.05 and interval([0.1, 0.2, 0.3, 0.4])[0] > 0
-    assert t_test([0.0, 0.2, 0.3, 0.4]) > 0.05 and interval([0.0, 0.2, 0.3, 0.4])[0] < 0
+    assert t_test([0.1, 0.2, 0.3, 0.4]) < 0.05 and t_interval([0.1, 0.2, 0.3, 0.4])[0] > 0
+    assert t_test([0.0, 0.2, 0.3, 0.4]) > 0.05 and t_interval([0.0, 0.2, 0.3, 0.4])[0] < 0
 
 
 def test_equal_gains_have_the_limits_of_p_and_one_has_none():
@@ -121,10 +122,32 @@ def test_p_over_all_signs(gains, p):
     assert sign_flip_test(gains) == p
 
 
-def test_twenty_gains_are_gone_through_one_and_more_are_not():
-    assert sign_flip_test([1.0] * 20) == 2 / 2**20
+def test_signs_of_two_to_fifteen_gains_are_enumerated():
+    assert sign_flip_test([1.0] * 15) == 2 / 2**15
     assert sign_flip_test([1.0]) is None
-    assert sign_flip_test([1.0] * 21) is None
+    assert sign_flip_test([1.0] * 16) is None
+
+
+def enumerated(gains):
+    """Return p by all sums of signed gains, equal ones within rounding."""
+    sums = np.zeros(1)
+    for gain in gains:
+        sums = np.concatenate([sums + gain, sums - gain])
+    return np.mean(np.abs(sums) >= abs(sums[0]) - 1e-9 * np.abs(gains).sum())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_gains_agree_with_formulas(seed):
+    """Gains of one digit have ties, up to the rounding of AP as a fraction of 1."""
+    generator = np.random.default_rng(seed)
+    count = generator.integers(2, 9)
+    gains = [100 * (0.3 + gain / 1000) - 30 for gain in generator.integers(-9, 20, count)]
+    assert sign_flip_test(gains) == enumerated(gains)
+    if np.std(gains) > 1e-9:
+        assert t_test(gains) == pytest.approx(stats.ttest_1samp(gains, 0).pvalue, rel=1e-9)
+        reach = special.stdtrit(count - 1, 0.975) * np.std(gains, ddof=1) / count**0.5
+        expected = (np.mean(gains) - reach, np.mean(gains) + reach)
+        assert t_interval(gains) == pytest.approx(expected, rel=1e-9)
 
 
 def test_holm_steps_down():

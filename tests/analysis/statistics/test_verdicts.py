@@ -2,11 +2,17 @@
 
 import pytest
 
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval
 from analysis.statistics.verdicts import verdict
+
+ONE_SEED = Gain(0.0)
+WIDE = Gain(0.0, over_seeds=Interval(-5.0, 5.0))
 
 
 def said(low, high, published):
-    return verdict(3, (low, high), published, "paper", comparable=True)
+    gain = Gain((low + high) / 2, over_seeds=Interval(low, high))
+    return verdict(gain, published, "paper", comparable=True)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +54,15 @@ def test_no_gain_is_reproduced_by_a_narrow_interval_around_0(low, high, expected
 
 
 def test_one_seed_says_nothing():
-    assert verdict(1, None, 1.0, "paper", comparable=True) == "inconclusive"
+    assert verdict(ONE_SEED, 1.0, "paper", comparable=True) == "inconclusive"
 
 
 def test_what_comes_before_the_interval_and_in_which_order():
-    wide = (-5.0, 5.0)
-    assert verdict(0, None, None, "smoke", comparable=False) == ""
-    assert verdict(3, wide, None, "paper", comparable=True) == ""
-    assert verdict(0, None, 1.0, "smoke", comparable=False) == "not run"
-    assert verdict(0, None, 1.0, "paper", comparable=False) == "not run"
-    assert verdict(3, wide, 1.0, "smoke", comparable=False) == "ran at smoke"
-    assert verdict(1, None, 1.0, "mini", comparable=True) == "ran at mini"
-    assert verdict(3, wide, 1.0, "paper", comparable=False) == "not comparable"
-    assert verdict(1, None, 1.0, "paper", comparable=False) == "not comparable"
+    assert verdict(None, None, "smoke", comparable=False) == ""
+    assert verdict(WIDE, None, "paper", comparable=True) == ""
+    assert verdict(None, 1.0, "smoke", comparable=False) == "not run"
+    assert verdict(None, 1.0, "paper", comparable=False) == "not run"
+    assert verdict(WIDE, 1.0, "smoke", comparable=False) == "ran at smoke"
+    assert verdict(ONE_SEED, 1.0, "mini", comparable=True) == "ran at mini"
+    assert verdict(WIDE, 1.0, "paper", comparable=False) == "not comparable"
+    assert verdict(ONE_SEED, 1.0, "paper", comparable=False) == "not comparable"

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from analysis.tables.rows import RowSpec, build
+from analysis.tables.rows import ResultRow, RowSpec, build
 from kd.evaluation.metrics import COCO_FIGURES
 
 DIFFERS = "2x schedule & a trained student (50% of its layers)"
@@ -85,12 +84,15 @@ def rows(run: Callable[..., Path]) -> list[RowSpec]:
         RowSpec("Table 1", "RetinaNet", "Student", "baseline", "", "R18", baseline),
         row("RetinaNet", "RM + PFI", students, **published),
         row("RetinaNet", "even", even),
-        row("RetinaNet", "half_way", halfway, **published | {"differs": DIFFERS}),
-        row("FCOS", "KD_cls | loc", failed, **published | {"note": REMARK, "source": "arXiv 2"}),
+        row("RetinaNet", "half_way", halfway, **published | {"differs": (DIFFERS,)}),
+        row(
+            "FCOS", "KD_cls | loc", failed, **published | {"notes": (REMARK,), "source": "arXiv 2"}
+        ),
         row("FCOS", "absent", {0: run("a0"), 1: run("a1")}),
     ]
 
 
 @pytest.fixture
-def frame(rows: list[RowSpec]) -> pd.DataFrame:
-    return build(rows).set_index("row", drop=False)
+def results(rows: list[RowSpec]) -> list[ResultRow]:
+    """Return the results of the table."""
+    return build(rows)

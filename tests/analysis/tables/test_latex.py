@@ -40,8 +40,8 @@ def body(text):
     return text.split(r"\toprule")[1].split(r"\bottomrule")[0]
 
 
-def test_latex(frame):
-    text = to_latex(frame)
+def test_latex(results):
+    text = to_latex(results)
     for part in (
         r"\caption{Table 1}",
         r"\caption{Table 1: cost}",
@@ -72,13 +72,15 @@ def test_latex_escapes_what_it_would_execute_and_what_it_does_not_know(run):
     ) in text
 
 
-def test_latex_title_goes_before_the_table(frame):
-    assert r"\caption{RM \& PFI: Table 1}" in to_latex(frame, "RM & PFI")
+def test_latex_title_goes_before_the_table(results):
+    assert r"\caption{RM \& PFI: Table 1}" in to_latex(results, "RM & PFI")
 
 
 def test_each_table_has_its_own_latex_and_only_its_notes(run):
     rows = [
-        RowSpec(table, "G", "x", "baseline", "", "b", {0: run(table)}, note=note)
+        RowSpec(
+            table, "G", "x", "baseline", "", "b", {0: run(table)}, notes=(note,) if note else ()
+        )
         for table, note in (("Table 1", "first"), ("Table 2", "second"))
     ]
     first, second = to_latex(build(rows)).split(r"\end{table}")[:2]
@@ -87,8 +89,8 @@ def test_each_table_has_its_own_latex_and_only_its_notes(run):
     assert r"\textsuperscript{\textdagger} Second." in second
 
 
-def test_a_wide_table_is_turned_and_a_narrow_one_is_not(frame, run):
-    assert r"\begin{sidewaystable}" in to_latex(frame)
+def test_a_wide_table_is_turned_and_a_narrow_one_is_not(results, run):
+    assert r"\begin{sidewaystable}" in to_latex(results)
     assert r"\begin{sidewaystable}" not in to_latex(build([one("x", {0: run("r", 0.3)})]))
 
 
@@ -113,12 +115,12 @@ def test_a_title_does_not_stand_alone_at_the_foot_of_a_page(run):
     assert re.findall(r"^[ab]\d*", second, re.MULTILINE) == ["b"]
 
 
-def test_all_that_can_become_of_a_row_compiles(frame, run, tmp_path):
+def test_all_that_can_become_of_a_row_compiles(results, run, tmp_path):
     base = {0: run("base", 0.3, spread=1)}
     odd = "[x] \\y_{z} ~^#$%&<>|*±→\u00d7≤≥†‡§¶é∀"
     seed = RowSpec("T", odd, odd, "distilled", odd, odd, {0: run("o", 0.31, spread=1)}, base,
-                   stand_ins=[odd], differs=odd, note=odd, source=odd)  # fmt: skip
-    log = compiled(to_latex(frame, odd) + to_latex(build([seed])), tmp_path)
+                   stand_ins=(odd,), differs=(odd,), notes=(odd,), source=odd)  # fmt: skip
+    log = compiled(to_latex(results, odd) + to_latex(build([seed])), tmp_path)
     assert "Overfull" not in log
     assert "too large" not in log
 
@@ -131,8 +133,7 @@ def test_every_study_compiles_before_anything_has_run(study, tmp_path, monkeypat
     """Not one line is wider than the page, and no float is longer."""
     made = plan(study, "paper", Library(REPOSITORY / "configs"))
     monkeypatch.chdir(REPOSITORY)
-    frame = results(made)
-    log = compiled(to_latex(frame, made.study.title), tmp_path)
+    log = compiled(to_latex(results(made), made.study.title), tmp_path)
     assert "Overfull" not in log
     assert "Float too large" not in log
 

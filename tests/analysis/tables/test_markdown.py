@@ -47,14 +47,14 @@ MARKDOWN = r"""
 """  # noqa: E501
 
 
-def test_everything_that_can_become_of_a_row(frame):
+def test_everything_that_can_become_of_a_row(results):
     """Gains 2, 2 and 0.5 for 4 + 3 + 6 hours; a seed of RM + PFI took 2 hours for its 2 points."""
-    text = to_markdown(frame, "Study").replace(ABSENT, "-").replace(MINUS, "-")
+    text = to_markdown(results, "Study").replace(ABSENT, "-").replace(MINUS, "-")
     assert text.splitlines() == MARKDOWN.strip().splitlines()
 
 
-def test_columns_line_up(frame):
-    grids = [line for line in to_markdown(frame).splitlines() if line.startswith("|")]
+def test_columns_line_up(results):
+    grids = [line for line in to_markdown(results).splitlines() if line.startswith("|")]
     results, cost = grids[:11], grids[11:]
     assert len({line.rindex("|", 0, -1) for line in results}) == 1  # before the status
     assert len({len(line) for line in cost}) == 1
@@ -130,7 +130,7 @@ def test_what_stands_in_is_said_once_for_a_table(run):
 
 def test_a_remark_without_published_value_marks_the_name(run):
     rows = [
-        one(label, {0: run(label)}, note=note)
+        one(label, {0: run(label)}, notes=(note,) if note else ())
         for label, note in (("one", "first"), ("two", "second"), ("three", "first"), ("four", ""))
     ]
     text = to_markdown(build(rows))
@@ -140,13 +140,20 @@ def test_a_remark_without_published_value_marks_the_name(run):
 
 def test_clauses_that_several_rows_share_are_one_remark(run):
     """A and b always come together, c with them or alone, d is no reason not to compare."""
-    said = {"one": ("a; b", ""), "two": ("a; b; c", ""), "three": ("c", "d"), "four": ("", "d")}
+    clauses = {"one": ("ab", ""), "two": ("abc", ""), "three": ("c", "d"), "four": ("", "d")}
     rows = [
-        one(label, {0: run(label)}, differs=differs, note=note, published={"AP": 30.0}, source="X")
-        for label, (differs, note) in said.items()
+        one(
+            label,
+            {0: run(label)},
+            differs=[*differs],
+            notes=[*notes],
+            published={"AP": 30.0},
+            source="X",
+        )
+        for label, (differs, notes) in clauses.items()
     ]
     text = to_markdown(build(rows))
-    cells = [row_of(text, label)[3] for label in said]
+    cells = [row_of(text, label)[3] for label in clauses]
     assert cells == ["30.0†", "30.0†,‡", "30.0‡,§", "30.0§"]
     assert text.endswith(
         "- Published numbers: X; those marked †, ‡ under other conditions than ours.\n"
@@ -155,13 +162,15 @@ def test_clauses_that_several_rows_share_are_one_remark(run):
 
 
 def test_a_fifth_remark_has_two_daggers(run):
-    rows = [one(name, {0: run(name)}, note=f"remark {name}") for name in "abcde"]
+    rows = [one(name, {0: run(name)}, notes=(f"remark {name}",)) for name in "abcde"]
     assert "| e†† " in to_markdown(build(rows))
 
 
 def test_marks_start_anew_in_each_table(run):
     rows = [
-        RowSpec(table, "G", "x", "baseline", "", "b", {0: run(table)}, note=note)
+        RowSpec(
+            table, "G", "x", "baseline", "", "b", {0: run(table)}, notes=(note,) if note else ()
+        )
         for table, note in (("One", "first"), ("Two", "second"))
     ]
     text = to_markdown(build(rows))

@@ -5,10 +5,13 @@ from itertools import pairwise
 import pytest
 
 from analysis.plotting.style import save
-from analysis.tables.gains import OFFSET, plot
+from analysis.tables.gain_figure import OFFSET, plot_gains
 from analysis.tables.rows import RowSpec, build
 
-DRAWN = [("ours", "gain", -OFFSET), ("published", "published_gain", OFFSET)]
+DRAWN = [
+    ("ours", lambda row: row.gain and row.gain.mean, -OFFSET),
+    ("published", lambda row: row.published_gain, OFFSET),
+]
 
 
 def bars(axes, kind):
@@ -17,22 +20,22 @@ def bars(axes, kind):
     return [(*bar[:, 0].tolist(), bar[0, 1]) for bar in found]
 
 
-def test_figure_shows_the_gains_of_the_frame(frame):
-    figure = plot(frame)
+def test_figure_shows_the_gains_of_the_frame(results):
+    figure = plot_gains(results)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["RetinaNet", "FCOS"]
     for axes in figure.axes:
-        group = frame[
-            (frame["group"] == axes.get_title(loc="left")) & (frame["kind"] == "distilled")
-        ]
-        for name, column, shift in DRAWN:
-            drawn = next(line for line in axes.lines if line.get_gid() == name)
-            assert list(drawn.get_xdata()) == pytest.approx(group[column].tolist(), nan_ok=True)
-            assert list(drawn.get_ydata()) == pytest.approx([n + shift for n in range(len(group))])
+        title = axes.get_title(loc="left")
+        group = [row for row in results if row.group == title and row.kind == "distilled"]
+        for name, gain_of, shift in DRAWN:
+            points = next(line for line in axes.lines if line.get_gid() == name)
+            gains = [float("nan") if gain_of(row) is None else gain_of(row) for row in group]
+            assert list(points.get_xdata()) == pytest.approx(gains, nan_ok=True)
+            assert list(points.get_ydata()) == pytest.approx([n + shift for n in range(len(group))])
 
 
-def test_bars_are_t_intervals_where_there_are_several_seeds(frame):
+def test_bars_are_t_intervals_where_there_are_several_seeds(results):
     """Gains 1, 2, 3: 2 -+ 2.484; 1.9, 2, 2.1: a tenth of that; one seed without samples: none."""
-    axes = plot(frame).axes[0]
+    axes = plot_gains(results).axes[0]
     first, second = bars(axes, "gain")
     assert first == pytest.approx((-0.48414, 4.48414, -OFFSET), abs=1e-5)
     assert second == pytest.approx((1.751586, 2.248414, 1 - OFFSET), abs=1e-5)
@@ -42,7 +45,7 @@ def test_bars_are_t_intervals_where_there_are_several_seeds(frame):
 def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
     base = {0: run("base", 0.30, spread=1.0)}
     runs = {0: run("s", 0.32, spread=2.0)}
-    figure = plot(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
+    figure = plot_gains(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
     (bar,) = bars(figure.axes[0], "image")
     assert bar == pytest.approx((2.025, 2.975, 0), abs=1e-5)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -52,18 +55,18 @@ def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
 def test_of_several_seeds_the_bar_is_over_seeds_though_images_were_resampled(run):
     base = {seed: run(f"b{seed}", 0.30, spread=1.0) for seed in (0, 1)}
     runs = {seed: run(f"s{seed}", ap, spread=2.0) for seed, ap in enumerate((0.31, 0.32))}
-    figure = plot(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
+    figure = plot_gains(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
     assert len(bars(figure.axes[0], "gain")) == 1
     assert bars(figure.axes[0], "image") == []
 
 
-def test_legend_names_what_is_drawn(frame):
-    names = [text.get_text() for text in plot(frame).legends[0].get_texts()]
+def test_legend_names_what_is_drawn(results):
+    names = [text.get_text() for text in plot_gains(results).legends[0].get_texts()]
     assert names == ["ours", "95 % over seeds", "published"]
 
 
-def test_figure_names_gaps_and_remarks(frame):
-    figure = plot(frame)
+def test_figure_names_gaps_and_remarks(results):
+    figure = plot_gains(results)
     names = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert names[0].startswith("KD_cls | loc\nfailed: out of memory")
     assert names[1] == "absent\nnot run"
@@ -76,7 +79,7 @@ def test_figure_names_gaps_and_remarks(frame):
 def test_a_voc_table_gains_map(run):
     runs, base = {0: run("s", 0.5, VOC07=0.75)}, {0: run("b", 0.5, VOC07=0.72)}
     row = RowSpec("T", "G", "x", "distilled", "a", "b", runs, base, metric="VOC07")
-    figure = plot(build([row]))
+    figure = plot_gains(build([row]))
     assert figure.get_supxlabel() == "Gain over the student's own baseline (mAP points)"
     assert list(figure.axes[0].lines[1].get_xdata()) == pytest.approx([3.0])
 
@@ -93,7 +96,7 @@ def test_figure_labels_do_not_overlap(run, panels):
         for panel in range(panels)
         for name, one in zip(names, runs, strict=True)
     ]
-    figure = plot(build(rows))
+    figure = plot_gains(build(rows))
     figure.draw_without_rendering()
     assert len(figure.axes) == panels
     for axes in figure.axes:
@@ -111,7 +114,7 @@ def test_caption_stays_below_the_panels_however_much_stands_in(run):
                 stand_ins=[f"part {n} " + "with many words " * 20 + "for another"])
         for n in range(6)
     ]  # fmt: skip
-    figure = plot(build(rows))
+    figure = plot_gains(build(rows))
     figure.draw_without_rendering()
     caption = figure._supxlabel.get_window_extent()
     assert caption.y0 >= 0
@@ -120,12 +123,12 @@ def test_caption_stays_below_the_panels_however_much_stands_in(run):
 
 
 def test_figure_of_nothing():
-    assert plot(build([])).texts[0].get_text() == "no distilled row"
+    assert plot_gains(build([])).texts[0].get_text() == "no distilled row"
 
 
-def test_figure_files_are_the_same_each_time(frame, tmp_path):
-    first = [path.read_bytes() for path in save(plot(frame), tmp_path / "a" / "gains")]
-    paths = save(plot(frame), tmp_path / "b" / "gains")
+def test_figure_files_are_the_same_each_time(results, tmp_path):
+    first = [path.read_bytes() for path in save(plot_gains(results), tmp_path / "a" / "gains")]
+    paths = save(plot_gains(results), tmp_path / "b" / "gains")
     assert [path.name for path in paths] == ["gains.pdf", "gains.png"]
     assert [path.read_bytes() for path in paths] == first
     assert first[0].startswith(b"%PDF")

@@ -1,0 +1,144 @@
+"""Printed tables: result rows as grids of text with notes, which Markdown and LaTeX share."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from analysis.tables import costs
+from analysis.tables.formatting import (
+    ABSENT,
+    MINUS,
+    amount,
+    gain_text,
+    metric_title,
+    number,
+)
+from analysis.tables.notes import Remark, marks_of, notes, remarks
+from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
+
+LEFT = {
+    *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
+    *("Term", "Holds", "Settings", "Processor"),
+}
+"""Left-aligned columns."""
+MEGABYTES = 1000
+"""Megabytes in a gigabyte."""
+
+
+class Section(NamedTuple):
+    """Rows of a grid under one title, which may be empty."""
+
+    title: str
+    rows: list[list[str]]
+
+
+class Grid(NamedTuple):
+    """Columns of text; no column is absent in every row."""
+
+    header: list[str]
+    sections: list[Section]
+
+
+class PrintedTable(NamedTuple):
+    """A table in print: results, cost (without rows if nothing was measured), and notes."""
+
+    title: str
+    results: Grid
+    notes: list[str]
+    costs: Grid
+    cost_notes: list[str]
+
+
+def printed_tables(rows: Sequence[ResultRow]) -> list[PrintedTable]:
+    """Return a printed table for each table of the rows, in order of appearance."""
+    return [_printed_table(title, members) for title, members in by_table(rows).items()]
+
+
+def distinct_label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
+    """Return a row's label, with its student or teacher where its group repeats the label."""
+    alike = [other for other in rows if (other.group, other.label) == (row.group, row.label)]
+    model = row.student or row.teacher
+    return f"{row.label} ({model})" if len(alike) > 1 and model else row.label
+
+
+def _printed_table(title: str, rows: Sequence[ResultRow]) -> PrintedTable:
+    marked = remarks(rows)
+    results = {
+        group: [_result_cells(row, marked) for row in members]
+        for group, members in by_group(rows).items()
+    }
+    cost_rows = [_cost_cells(row, rows) for row in rows if row.cost]
+    cost_notes = [_total_cost(rows)] if cost_rows else []
+    return PrintedTable(title, _grid(results), notes(rows), _grid({"": cost_rows}), cost_notes)
+
+
+def _grid(sections: Mapping[str, Sequence[Mapping[str, str]]]) -> Grid:
+    """Return a grid of rows that map columns to text, without the columns that are empty."""
+    rows = [row for members in sections.values() for row in members]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    header = [name for name in columns if any(row.get(name, ABSENT) != ABSENT for row in rows)]
+    return Grid(
+        header,
+        [
+            Section(title, [[row.get(name, ABSENT) for name in header] for row in members])
+            for title, members in sections.items()
+        ],
+    )
+
+
+def _result_cells(row: ResultRow, remarks: Sequence[Remark]) -> dict[str, str]:
+    """Return the text of a row by column; marks follow the published number, else the label."""
+    title = metric_title(row.metric)
+    published = number(row.published.get(row.metric))
+    marks = marks_of(row, remarks)
+    bare = published == ABSENT
+    return {
+        "Row": row.label + (marks if bare else ""),
+        "Teacher": row.teacher or ABSENT,
+        "Student": row.student or ABSENT,
+        "Seeds": row.seeds,
+        title: number(row.headline, row.std),
+        **{name: number(row.metrics.get(name)) for name in METRICS if name != row.metric},
+        "Gain": gain_text(row.gain),
+        f"Published {title}": published if bare else published + marks,
+        "Published gain": number(row.published_gain, signed=True),
+        "Verdict": ABSENT if row.verdict in ("", "not run") else row.verdict,
+        "Status": ABSENT if row.status == "ok" else row.status,
+    }
+
+
+def _cost_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
+    """Return the cost of a row's measured runs as text by column."""
+    cost = row.cost
+    assert cost is not None
+    memory = None if cost.memory_mb is None else cost.memory_mb / MEGABYTES
+    unit, hours = ("GPU-hour", cost.gpu_hours) if cost.gpu_hours else ("hour", cost.hours)
+    return {
+        "Detector": row.group if len({other.group for other in rows}) > 1 else ABSENT,
+        "Row": distinct_label(row, rows),
+        "Hours": amount(cost.hours),
+        "GPU-hours": amount(cost.gpu_hours),
+        "Images/s": amount(cost.images_per_second),
+        "Memory, GB": amount(memory),
+        "Energy, kWh": amount(cost.energy_kwh),
+        f"Gain per {unit}": _rate(row.gain.mean / (hours / row.seeds_measured))
+        if row.gain
+        else ABSENT,
+    }
+
+
+def _rate(value: float) -> str:
+    size = amount(abs(value))
+    return size if size == ABSENT else (MINUS if value < 0 else "+") + size
+
+
+def _total_cost(rows: Sequence[ResultRow]) -> str:
+    """Return a line with the cost of a table: its runs and those of its teachers, each once."""
+    cost = costs.total(
+        path for row in rows for path in (*row.runs, *row.baseline_runs, *row.teacher_runs)
+    )
+    hours, unit = (cost.gpu_hours, "GPU-hours") if cost.gpu_hours else (cost.hours, "hours on CPUs")
+    gained = sum(row.gain.mean for row in rows if row.gain)
+    text = f"The whole table, runs that rows share counted once: {amount(hours)} {unit}"
+    if gained > 0:
+        text += f", {amount(hours / gained)} for each point gained ({number(gained)} in all)"
+    return text + "."

@@ -1,0 +1,66 @@
+"""``table.csv``: its columns, its text, and reading it back."""
+
+import csv
+import dataclasses
+import io
+
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval
+from analysis.tables.csv_file import read_csv, to_csv
+from analysis.tables.rows import RowSpec, build
+from tests.analysis.tables.conftest import DIFFERS, REASON
+
+CONTRACT = """
+    table group row kind teacher student setting scale metric seeds status 
+    AP AP50 AP75 APS APM APL std gain gain_std gain_low gain_high image_low image_high 
+    p p_exact p_holm verdict published_AP published_AP50 published_AP75 published_APS 
+    published_APM published_APL published_gain hours gpu_hours images_per_second memory_mb 
+    energy_kwh stand_ins unlike differs note source runs baseline_runs teacher_runs
+"""
+
+
+def lines(rows):
+    """Return the lines of the CSV of rows."""
+    return list(csv.DictReader(io.StringIO(to_csv(rows))))
+
+
+def test_columns(results):
+    assert to_csv(results).partition("\n")[0].split(",") == CONTRACT.split()
+
+
+def test_a_row_is_text_with_six_digits_and_joined_lists(results, tmp_path):
+    line = next(line for line in lines(results) if line["row"] == "RM + PFI")
+    assert (line["seeds"], line["status"], line["gain"]) == ("3/3", "ok", "2")
+    assert (line["gain_low"], line["p"]) == ("-0.484138", "0.0741799")
+    assert line["runs"] == " ".join(str(tmp_path / f"s{seed}") for seed in range(3))
+    half_way = next(line for line in lines(results) if line["row"] == "half_way")
+    assert (half_way["differs"], half_way["APL"]) == (DIFFERS, "")
+    failed = next(line for line in lines(results) if line["row"] == "KD_cls | loc")
+    assert failed["status"] == f"failed: {REASON}"
+
+
+def test_a_voc_headline_is_a_column(run):
+    row = RowSpec("T", "G", "x", "baseline", "", "b", {0: run("r", 0.5)}, metric="VOC07")
+    (line,) = lines(build([row]))
+    assert (line["VOC07"], line["published_VOC07"]) == ("50", "")
+
+
+def test_rows_are_read_as_they_were_written(results, tmp_path):
+    """Numbers have six digits in the file, so rows that were read once are read unchanged."""
+    path = tmp_path / "table.csv"
+    gain = Gain(1.5, 0.25, Interval(1, 2), Interval(-1.5, 2.5), 0.125, 0.25, 0.5)
+    rows = [
+        *results[:-1],
+        dataclasses.replace(results[-1], gain=gain, stand_ins=("a for b", "c for d")),
+    ]
+    path.write_text(to_csv(rows))
+    read = read_csv(path)
+    assert to_csv(read) == path.read_text()
+    assert read[-1] == rows[-1]
+    assert [row.status for row in read] == [row.status for row in rows]
+
+
+def test_a_file_of_an_earlier_version_has_no_rows(results, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(to_csv(results).replace("p_holm", "p_corrected"))
+    assert read_csv(path) == []
