@@ -120,25 +120,45 @@ TEXT = [
     Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None),
 ]
 GAIN = Column(
-    "gain", "Gain", lambda row: row.gain.mean if row.gain else None, "Over the baseline, paired by seed",
-    text=_signed, spread=lambda row: row.gain.std if row.gain else None, only_distilled=True,
-)  # fmt: skip
+    "gain",
+    "Gain",
+    lambda row: row.gain.mean if row.gain else None,
+    "Over the baseline, paired by seed",
+    text=_signed,
+    spread=lambda row: row.gain.std if row.gain else None,
+    only_distilled=True,
+)
 BAR = Column(
-    "bar", "Gain, drawn", lambda row: None, "Ours and published on one axis",
-    text=None, only_distilled=True,
-)  # fmt: skip
+    "bar",
+    "Gain, drawn",
+    lambda row: None,
+    "Ours and published on one axis",
+    text=None,
+    only_distilled=True,
+)
 P = Column(
-    "p_holm", "p", lambda row: row.gain.p_holm if row.gain else None,
-    "p of no gain, corrected for the gains of the table (Holm)", text=_p_text, only_distilled=True,
-)  # fmt: skip
+    "p_holm",
+    "p",
+    lambda row: row.gain.p_holm if row.gain else None,
+    "p of no gain, corrected for the gains of the table (Holm)",
+    text=_p_text,
+    only_distilled=True,
+)
 PUBLISHED_GAIN = Column(
-    "published_gain", "Published gain", lambda row: row.published_gain,
-    text=_signed, only_distilled=True,
-)  # fmt: skip
+    "published_gain",
+    "Published gain",
+    lambda row: row.published_gain,
+    text=_signed,
+    only_distilled=True,
+)
 VERDICT = Column(
-    "verdict", "Verdict", lambda row: row.verdict, "Rule under Statistics",
-    text=None, only_distilled=True,
-)  # fmt: skip
+    "verdict",
+    "Verdict",
+    lambda row: row.verdict,
+    "Rule under Statistics",
+    text=None,
+    only_distilled=True,
+)
 COSTS = [
     _cost_column("hours", "Hours", "Wall time of training, all seeds"),
     _cost_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),

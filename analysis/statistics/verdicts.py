@@ -10,9 +10,9 @@ PAPER = "paper"
 def verdict(gain: Gain | None, published: float | None, scale: str, comparable: bool) -> str:
     """Return the verdict on a ``published`` gain in AP points, empty without one.
 
-    ``gain``: ours, None without a seed whose student and baseline are measured. The first that
-    applies: "not run", "ran at <scale>", "not comparable", and the outcome of comparing the interval
-    over seeds: "reproduced", "partly", "not reproduced" or "inconclusive".
+    ``gain``: ours, None without a seed whose student and baseline are measured. The verdict is the
+    first that applies of "not run", "ran at <scale>" and "not comparable"; else the interval over
+    seeds decides: "reproduced", "partly", "not reproduced" or "inconclusive".
     """
     if published is None:
         return ""

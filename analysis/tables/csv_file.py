@@ -1,4 +1,4 @@
-"""``table.csv``: result rows as text, one line a row; the only module that joins and splits lists."""
+"""``table.csv``: result rows as text, which joins lists into cells and splits them."""
 
 import csv
 import io
