@@ -1,6 +1,6 @@
-"""Made-up batches, observations and second stages for the tests of methods."""
+"""Handmade batches, observations and second stages for the tests of methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,50 +14,68 @@ SIZES = [(8, 12), (4, 6)]
 """Rows and columns of the levels, of images of 64 x 96 pixels."""
 
 
+def make_batch(
+    images: Tensor,
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    sizes: Sequence[Any] | None = None,
+    progress: Progress | None = None,
+) -> Batch:
+    """Return a batch of images (B, 3, H, W) with their boxes (G, 4), labels (G,) and sizes (H, W).
+
+    A size is that of the image without padding.
+    """
+    sizes = sizes or [tuple(images.shape[-2:])] * len(boxes)
+    samples = [
+        SimpleNamespace(
+            gt_instances=SimpleNamespace(bboxes=image_boxes, labels=image_labels), img_shape=size
+        )
+        for image_boxes, image_labels, size in zip(boxes, labels, sizes, strict=True)
+    ]
+    return Batch(images, samples, progress or Progress())
+
+
 def batch_of(
     *boxes: list[list[float]], labels: list[list[int]] | None = None, epoch: int = 0
 ) -> Batch:
-    """Images of 64 x 96 pixels with the given boxes, far behind any warm-up."""
-    classes = labels or [[0] * len(image) for image in boxes]
-    samples = [
-        SimpleNamespace(
-            gt_instances=SimpleNamespace(
-                bboxes=torch.tensor(image, dtype=torch.float).reshape(-1, 4),
-                labels=torch.tensor(named, dtype=torch.long),
-            )
-        )
-        for image, named in zip(boxes, classes, strict=True)
-    ]
-    progress = Progress(step=10_000, epoch=epoch, epochs=4)
-    return Batch(torch.zeros(len(boxes), 3, 64, 96), samples, progress)
+    """Return a batch of blank 64 x 96 images with boxes, at a step after any warm-up."""
+    labels = labels or [[0] * len(image_boxes) for image_boxes in boxes]
+    return make_batch(
+        torch.zeros(len(boxes), 3, 64, 96),
+        [torch.tensor(image_boxes, dtype=torch.float).reshape(-1, 4) for image_boxes in boxes],
+        [torch.tensor(image_labels, dtype=torch.long) for image_labels in labels],
+        progress=Progress(step=10_000, epoch=epoch, epochs=4),
+    )
 
 
 def maps(
     seed: int, channels: int = 5, images: int = 2, dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
+    """Return random maps (B, C, H, W) of both levels."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(images, channels, *size) for size in SIZES]
     return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
 
 
-def view(neck: list[Tensor], gradients: bool = False, **more: Any) -> SimpleNamespace:
-    """What a method reads of maps with the above strides."""
+def view(neck: list[Tensor], gradients: bool = False, **attributes: Any) -> SimpleNamespace:
+    """Return an observation of neck maps with the above strides."""
     for level in neck:
         level.requires_grad_(gradients)
-    return SimpleNamespace(neck=neck, strides=STRIDES, **more)
+    return SimpleNamespace(neck=neck, strides=STRIDES, **attributes)
 
 
 def total(losses: dict[str, Any]) -> Tensor:
-    values = [each for value in losses.values() for each in listed(value)]
-    return torch.stack(values).sum()
+    """Return the sum of all terms and levels."""
+    return torch.stack([level for term in losses.values() for level in levels_of(term)]).sum()
 
 
-def listed(value: Tensor | list[Tensor]) -> list[Tensor]:
-    return value if isinstance(value, list) else [value]
+def levels_of(term: Tensor | list[Tensor]) -> list[Tensor]:
+    """Return the scalars of a term by level, one if it has no levels."""
+    return term if isinstance(term, list) else [term]
 
 
 class SecondStage:
-    """Regions with class logits, encoded and decoded boxes, drawn for each row of the RoIs."""
+    """Second stage whose outputs are rows of given tensors: class logits, codes and boxes."""
 
     candidate_softmax = True
 

@@ -1,6 +1,5 @@
-"""Losses of shipped presets on given tensors, for the comparison with published code."""
+"""Losses of presets on golden inputs, for the comparison with published code."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch.func import functional_call
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.base import Losses, Method
-from kd.observers import Batch, Channels
+from kd.observers import Channels
 from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
@@ -33,20 +32,8 @@ def levels(inputs: dict[str, Tensor], side: str) -> list[Tensor]:
     return [inputs[f"{side}{level}"] for level in range(len(names))]
 
 
-def batch_of(
-    images: Tensor, boxes: list[Tensor], labels: list[Tensor], sizes: list[Any] | None = None
-) -> Batch:
-    """Return a batch of images (B, 3, H, W) with their boxes (G, 4), labels (G,) and (H, W)."""
-    shapes = sizes or [tuple(images.shape[-2:])] * len(boxes)
-    samples = [
-        SimpleNamespace(gt_instances=SimpleNamespace(bboxes=box, labels=label), img_shape=shape)
-        for box, label, shape in zip(boxes, labels, shapes, strict=True)
-    ]
-    return Batch(images, samples)
-
-
 class _Term(nn.Module):
-    """A method with its learned layers, so that their weights can be given from outside."""
+    """A method with its learned layers as a module, whose weights ``functional_call`` replaces."""
 
     def __init__(self, method: Method, adapters: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -81,9 +68,13 @@ def losses(
     shapes = layer_shapes(dict(term.adapters))
     parts = {} if weights is None else split_weights(weights, shapes)
     assert parts.keys() == shapes.keys()
-    named = {f"adapters.{name}": part for name, part in parts.items()}
-    terms = functional_call(term, named, (student, teacher, batch))
-    return {name: total(value) for name, value in terms.items()}
+    state = {f"adapters.{name}": part for name, part in parts.items()}
+    return summed(functional_call(term, state, (student, teacher, batch)))
+
+
+def summed(losses: Losses) -> dict[str, Tensor]:
+    """Return the terms as scalars, summed over levels."""
+    return {name: total(value) for name, value in losses.items()}
 
 
 def total(value: Tensor | list[Tensor]) -> Tensor:

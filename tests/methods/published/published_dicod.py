@@ -19,12 +19,12 @@ from kd.classifiers.teacher import LAYOUT, ClassifierTeacher, _stages
 from kd.observers import Candidates
 from tests.methods.published.golden_data import Port
 from tests.methods.published.preset_losses import (
-    batch_of,
     layer_shapes,
     preset_method,
     split_weights,
     total,
 )
+from tests.methods.scenes import make_batch
 
 
 class NarrowResNet(ResNet):
@@ -78,7 +78,7 @@ def terms(
     """Return ``cls``, the class term, and ``loc``, pixels and stages, which the code adds up."""
     counts = inputs["counts"].tolist()
     labels = list(inputs["labels"].split(counts))
-    batch = batch_of(inputs["images"], list(inputs["objects"].split(counts)), labels)
+    batch = make_batch(inputs["images"], list(inputs["objects"].split(counts)), labels)
     method = preset_method(preset, "ssd300", **settings)
     channels, classes, side = inputs["shape"].tolist()
     teacher = None

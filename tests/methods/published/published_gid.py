@@ -7,30 +7,15 @@ adapter; ``priors`` (N, 4), ``student_logits`` (B, N, C), ``student_codes`` and 
 """
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
 from kd.observers import Channels
+from tests.methods.gid.gid_scene import View
 from tests.methods.published.golden_data import Port
-from tests.methods.published.preset_losses import batch_of, levels, losses, preset_method, widths
-
-
-class View(SimpleNamespace):
-    """What GID reads of a detector."""
-
-    softmax = False
-
-    def boxes(self, image: Tensor, prior: Tensor) -> Tensor:
-        return self.decoded[image, prior]
-
-    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
-        return self.encoded[image, prior]
-
-    @property
-    def probabilities(self) -> Tensor:
-        return self.logits.sigmoid()
+from tests.methods.published.preset_losses import levels, losses, preset_method, widths
+from tests.methods.scenes import make_batch
 
 
 def terms(preset: str, settings: dict[str, Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -46,7 +31,7 @@ def terms(preset: str, settings: dict[str, Any], inputs: dict[str, Tensor]) -> d
     labels = [box[:, 0].long() for box in boxes]
     sizes = inputs["sizes"]
     images = sizes.new_zeros(len(sizes), 3, *sizes.amax(0).tolist())
-    batch = batch_of(images, boxes, labels, sizes.tolist())
+    batch = make_batch(images, boxes, labels, sizes.tolist())
     channels = [widths(view.neck, strides) if view.neck else Channels([1], []) for view in views]
     method = preset_method(preset, **settings)
     return losses(method, *views, batch, channels, inputs.get("weights"))

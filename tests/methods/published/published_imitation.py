@@ -5,32 +5,28 @@ and ``bias`` are those of a convolution per level; ``boxes<image>`` are objects,
 """
 
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd.config.library import Library
-from kd.config.terms import method_of, resolve
-from kd.methods.base import Method
 from kd.methods.ops.masks import weighted_masks
 from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
 from kd.training.image_groups import grouped_losses
 from tests.methods.published.golden_data import Port
-from tests.support.paths import CONFIGS
+from tests.methods.published.preset_losses import preset_method, summed
+from tests.methods.scenes import make_batch
 
 Inputs = dict[str, Tensor]
-LIBRARY = Library(CONFIGS)
 NECK = (4, 8, 16, 32, 64)
-"""Strides at which objects are told apart at 56 pixels, as in all published code."""
+"""Strides of the neck in all published code with the threshold of 56 pixels."""
 LATE = 10_000
 """A step after any warm-up."""
 
 
 class View:
-    """What methods read of a detector, of which a part can be taken."""
+    """Observation of neck and stages, of which ``part`` returns some images."""
 
     def __init__(self, strides: tuple[int, ...], maps: list[Tensor], **more: Any) -> None:
         self.strides, self.neck, self.stages = list(strides), maps, maps
@@ -43,14 +39,8 @@ class View:
             if name in more:
                 value = more[name]
                 by_level = name == "stages"
-                more[name] = [each[images] for each in value] if by_level else value[images]
+                more[name] = [level[images] for level in value] if by_level else value[images]
         return View(tuple(self.strides), [level[images] for level in self.neck], **more)
-
-
-def method(preset: str, detector: str = "retinanet", **overrides: Any) -> Method:
-    """Return a method with the settings of a shipped preset."""
-    terms = resolve(preset, {preset: overrides} if overrides else {}, detector, LIBRARY, "golden")
-    return method_of(terms[preset])
 
 
 def levels(packed: Tensor, inputs: Inputs, strides: tuple[int, ...]) -> list[Tensor]:
@@ -86,21 +76,9 @@ def batch_of(inputs: Inputs, images: int, step: int = LATE) -> Batch:
     """Return a batch of blank images with the objects of a case."""
     sides = inputs["image_size"].tolist() if "image_size" in inputs else [1, 1]
     boxes = [inputs.get(f"boxes{image}", torch.zeros(0, 4)) for image in range(images)]
-    labels = [torch.zeros(len(each), dtype=torch.long) for each in boxes]
-    truths = [
-        SimpleNamespace(bboxes=each, labels=label)
-        for each, label in zip(boxes, labels, strict=True)
-    ]
-    samples = [SimpleNamespace(gt_instances=truth) for truth in truths]
-    return Batch(torch.zeros(images, 3, *sides), samples, Progress(step=step))
-
-
-def one_sum(losses: dict[str, Any]) -> Inputs:
-    """Return terms with their levels added up."""
-    return {
-        name: torch.stack(value).sum() if isinstance(value, list) else value
-        for name, value in losses.items()
-    }
+    labels = [torch.zeros(len(rows), dtype=torch.long) for rows in boxes]
+    blank = torch.zeros(images, 3, *sides)
+    return make_batch(blank, boxes, labels, progress=Progress(step=step))
 
 
 def neck(
@@ -118,7 +96,7 @@ def neck(
         more["assignment"] = assigned
     batch = batch_of(inputs, len(inputs["student"]))
     views = View(strides, student, **more), View(strides, teacher)
-    return one_sum(grouped_losses(method(preset), *views, batch, layers(inputs, relu=relu)))
+    return summed(grouped_losses(preset_method(preset), *views, batch, layers(inputs, relu=relu)))
 
 
 def backbone(inputs: Inputs) -> Inputs:
@@ -127,9 +105,9 @@ def backbone(inputs: Inputs) -> Inputs:
     maps = (levels(inputs[name], inputs, strides) for name in ("student", "teacher"))
     student, teacher = (View(strides, each) for each in maps)
     stages = layers(inputs, "stage", relu=True)
-    term = method("defeat_backbone", object_weight=0, background_weight=0)
+    term = preset_method("defeat_backbone", object_weight=0, background_weight=0)
     batch = batch_of(inputs, len(inputs["student"]))
-    return one_sum(grouped_losses(term, student, teacher, batch, stages))
+    return summed(grouped_losses(term, student, teacher, batch, stages))
 
 
 def defeat_up(inputs: Inputs) -> Inputs:
@@ -142,7 +120,7 @@ def defeat_up(inputs: Inputs) -> Inputs:
     )
     adapters = layers(inputs) | layers(inputs, "stage", "stage_", relu=True)
     batch = batch_of(inputs, len(inputs["student"]), int(inputs["step"]))
-    return one_sum(grouped_losses(method("defeat_up"), student, teacher, batch, adapters))
+    return summed(grouped_losses(preset_method("defeat_up"), student, teacher, batch, adapters))
 
 
 def fitnets_up(inputs: Inputs) -> Inputs:
@@ -155,8 +133,8 @@ def fitnets_up(inputs: Inputs) -> Inputs:
         return View(NECK, [part.unflatten(2, size) for part, size in parts])
 
     batch = batch_of(inputs, len(inputs["student"]))
-    found = grouped_losses(method("fitnets_up"), view("student"), view("teacher"), batch, {})
-    return one_sum(found)
+    found = grouped_losses(preset_method("fitnets_up"), view("student"), view("teacher"), batch, {})
+    return summed(found)
 
 
 class Pooled(View):
@@ -187,7 +165,7 @@ def mimic_up(inputs: Inputs) -> Inputs:
         Pooled(inputs[name], inputs["rois"], slice(None), images) for name in ("student", "teacher")
     )
     batch = batch_of(inputs, images)
-    return grouped_losses(method("mimic_up", "faster_rcnn"), student, teacher, batch, {})
+    return grouped_losses(preset_method("mimic_up", "faster_rcnn"), student, teacher, batch, {})
 
 
 class Regions(View):
@@ -215,15 +193,16 @@ def regions(inputs: Inputs) -> tuple[Regions, Regions, Batch]:
     """Return student, teacher and a batch that has an object of each RoI's class."""
     student, teacher = (Regions(inputs[name], inputs["labels"]) for name in ("student", "teacher"))
     labels = inputs["labels"]
-    truth = SimpleNamespace(bboxes=torch.zeros(len(labels), 4), labels=labels)
-    samples = [SimpleNamespace(gt_instances=truth)]
-    return student, teacher, Batch(torch.zeros(1, 3, 1, 1), samples)
+    boxes = torch.zeros(len(labels), 4)
+    return student, teacher, make_batch(torch.zeros(1, 3, 1, 1), [boxes], [labels])
 
 
 def defeat_head(preset: str, inputs: Inputs) -> Inputs:
     """Return DeFeat's terms of class outputs, at one temperature for both regions."""
     heat = inputs["temperature"].item()
-    term = method(preset, "faster_rcnn", positive_temperature=heat, negative_temperature=heat)
+    term = preset_method(
+        preset, "faster_rcnn", positive_temperature=heat, negative_temperature=heat
+    )
     return grouped_losses(term, *regions(inputs), {})
 
 
@@ -231,7 +210,7 @@ def soft_labels(inputs: Inputs) -> Inputs:
     """Return the term of RoIs chosen as the case says."""
     boxes = ("positive", "negative", "all", "teacher_correct")[int(inputs["form"])]
     heat = inputs["temperature"].item()
-    term = method("soft_labels", "faster_rcnn", weight=2, temperature=heat, boxes=boxes)
+    term = preset_method("soft_labels", "faster_rcnn", weight=2, temperature=heat, boxes=boxes)
     return grouped_losses(term, *regions(inputs), {})
 
 
@@ -255,7 +234,7 @@ class Dense(View):
 
 
 def soft_labels_ld(inputs: Inputs) -> Inputs:
-    """Return the term of positive priors; maps stand for class outputs."""
+    """Return the term of positive priors; maps are class outputs."""
     maps = levels(inputs["student"], inputs, (8, 16, 32, 64, 128))
     counts = [level.shape[-2] * level.shape[-1] for level in maps]
     student, teacher = (
@@ -263,12 +242,14 @@ def soft_labels_ld(inputs: Inputs) -> Inputs:
         for name in ("student", "teacher")
     )
     batch = batch_of(inputs, len(inputs["student"]))
-    return grouped_losses(method("soft_labels_ld", "gfl"), student, teacher, batch, {})
+    return grouped_losses(preset_method("soft_labels_ld", "gfl"), student, teacher, batch, {})
 
 
 def tadf(inputs: Inputs) -> Inputs:
     """Return TADF's parts that have published helpers."""
-    term = method("tadf", "faster_rcnn", regression="nearest", regression_weight=0, decay=False)
+    term = preset_method(
+        "tadf", "faster_rcnn", regression="nearest", regression_weight=0, decay=False
+    )
     assert isinstance(term, TaskAdaptive)
     positive = inputs["labels"] < inputs["student"].shape[1] - 1
     entropy = binary_entropy(inputs["teacher"][positive], inputs["student"][positive])

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from kd.observers.dense import by_prior
 from tests.methods.published.golden_data import Port
-from tests.methods.published.preset_losses import batch_of, levels, losses, preset_method, widths
+from tests.methods.published.preset_losses import levels, losses, preset_method, widths
+from tests.methods.scenes import make_batch
 
 STRIDES = [8, 16, 32]
 
@@ -28,7 +29,7 @@ def class_rank(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     )
     labels = list(inputs["labels"].split(inputs["objects"].tolist()))
     boxes = [label.new_zeros(len(label), 4).double() for label in labels]
-    batch = batch_of(inputs["student0"], boxes, labels)
+    batch = make_batch(inputs["student0"], boxes, labels)
     method = preset_method("rm", score="logit", localisation=False)
     terms = losses(method, student, teacher, batch, ([], []), None)
     return {"loss": terms["loss_rm_cls"]}

@@ -12,7 +12,7 @@ from kd.methods.gid import (
     responding_priors,
 )
 from kd.methods.ops.boxes import shares_inside
-from tests.methods.gid_scene import View, batch_of, regions, view
+from tests.methods.gid.gid_scene import View, batch_of, regions, view
 
 torch.set_num_threads(1)
 

@@ -18,7 +18,7 @@ from kd.methods.gid import (
     rois_of,
 )
 from kd.observers import Channels, observe
-from tests.methods.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
+from tests.methods.gid.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
 from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)

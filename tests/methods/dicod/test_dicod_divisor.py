@@ -1,40 +1,31 @@
-"""DICOD: the number of boxes that the class term is divided by."""
+"""Divisor of DICOD's class term."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd.methods.dicod import Dicod
 from kd.observers import Candidates
+from tests.methods.dicod.dicod_scene import ONE_BOX, STUDENT, ConstantClassifier
 from tests.methods.scenes import batch_of
 
 
-class Classifier:
-    """A classifier that sees the same class in every crop."""
-
-    size = 4
-
-    def logits(self, objects: Tensor) -> Tensor:
-        return torch.tensor([[2.0, 0.0, -1.0]]).expand(len(objects), 3)
-
-
 def class_term(positives: tuple[int, int], **settings: bool) -> float:
-    """Return the term of two images of one object each, with so many positive boxes."""
+    """Return the term of two images of one object each, with ``positives`` boxes in each."""
     image = torch.arange(2).repeat_interleave(torch.tensor(positives))
     candidates = Candidates(image, torch.arange(len(image)), image)
     student = SimpleNamespace(
         candidates=candidates,
         candidate_softmax=True,
-        candidate_logits=lambda chosen: torch.tensor([[1.0, 1, 0, -1]]).repeat(len(chosen), 1),
+        candidate_logits=lambda candidates: STUDENT.repeat(len(candidates), 1),
     )
     batch = batch_of([[10.0, 10, 40, 40]], [[20.0, 10, 50, 50]])
     method = Dicod(lambda_kc=1, lambda_kl=0, lambda_l=0, **settings)
-    return method.losses(student, Classifier(), batch, nn.ModuleDict())["loss_dicod_cls"].item()
-
-
-ONE_BOX = 1.016835
+    return method.losses(student, ConstantClassifier(), batch, nn.ModuleDict())[
+        "loss_dicod_cls"
+    ].item()
 
 
 @pytest.mark.parametrize("positives", [(3, 3), (6, 0), (0, 1)])
