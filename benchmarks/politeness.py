@@ -25,7 +25,7 @@ from kd.common.results import RESULTS
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.slurm.flow import Flow, Sampler
-from tests.slurm.lab import FLAVOURS, Lab, Queued
+from tests.slurm.lab import FLAVORS, Lab, Queued
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "srun", "sstat")
 ITSELF = re.compile(r"\b(sbatch|squeue|sacct|scancel|scontrol) (\d+)")
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=8, help="of a node; each runs a job")
     options = parser.parse_args()
     shape = ["--nodes", str(options.nodes), "--cpus", str(options.cpus), "--memory", "64000"]
-    FLAVOURS["politeness"] = [*FLAVOURS["accounting"], *shape]
+    FLAVORS["politeness"] = [*FLAVORS["accounting"], *shape]
     lab = Lab("politeness")
     try:
         with tempfile.TemporaryDirectory(prefix="politeness-") as folder:

@@ -1,4 +1,4 @@
-"""Clusters, started when first asked for; a case with its Snakemake and its eye on the queue."""
+"""Fixtures: test clusters, started on first use, and cases with Snakemake and a queue sampler."""
 
 import os
 import re
@@ -16,38 +16,38 @@ from tests.slurm.projects import TINY, Training
 
 @pytest.fixture(scope="session")
 def labs() -> Iterator[Callable[[str], Lab]]:
-    """Return a cluster by its flavour."""
+    """Return a function that starts the cluster of a flavor on first use."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    started: dict[str, Lab] = {}
-    refused: list[BaseException] = []
+    clusters: dict[str, Lab] = {}
+    skips: list[BaseException] = []
 
-    def lab(flavour: str) -> Lab:
-        if refused:
-            raise refused[0]
-        if flavour not in started:
+    def lab(flavor: str) -> Lab:
+        if skips:
+            raise skips[0]
+        if flavor not in clusters:
             try:
-                started[flavour] = Lab(flavour, FIRST_PORT + 500 * worker)
+                clusters[flavor] = Lab(flavor, FIRST_PORT + 500 * worker)
             except pytest.skip.Exception as reason:
-                refused.append(reason)  # packages are not looked for again by each test
+                skips.append(reason)  # later tests must not try to install packages again
                 raise
-        return started[flavour]
+        return clusters[flavor]
 
     yield lab
-    for cluster in started.values():
+    for cluster in clusters.values():
         cluster.stop()
 
 
 @pytest.fixture
 def lab(labs: Callable[[str], Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Return a cluster with an empty queue, of the flavour that the test is marked with."""
-    marker = request.node.get_closest_marker("flavour")
+    """Yield a cluster with an empty queue, of the flavor that marks the test."""
+    marker = request.node.get_closest_marker("flavor")
     cluster = labs(marker.args[0] if marker else "accounting")
     yield cluster
     cluster.reset()
 
 
 class Case:
-    """A case of the failure matrix: its folder, its Snakemakes, and what is said of it."""
+    """A case of the failure matrix: its folder, its Snakemake processes, and its report."""
 
     def __init__(self, lab: Lab, folder: Path, sampler: Sampler, note: Callable[..., None]) -> None:
         self.lab, self.folder, self.sampler, self.note = lab, folder, sampler, note
@@ -61,13 +61,13 @@ class Case:
         return flow
 
     def training(self, training: Training, *arguments: str, **environment: str) -> Flow:
-        """Start Snakemake on a training of the tiny study."""
+        """Start Snakemake on one training of the tiny study."""
         command = [training.target, "--workflow-profile", "none", *arguments]
         command += [*TINY, *training.settings]
         return self.snakemake(*command, **environment)
 
     def fails(self, flow: Flow, name: str, cause: str) -> str:
-        """Check that Snakemake fails, and says why in one line with the log; return the cause."""
+        """Check that Snakemake fails and prints cause and log in one line; return the cause."""
         assert flow.wait() == 1, flow.output
         (line,) = flow.lines(rf"message: .*name={name}\)")
         assert re.search(rf"\): {cause}", line), line
@@ -75,17 +75,17 @@ class Case:
         return line.partition("): ")[2].partition("; log:")[0]
 
     def finishes(self, *arguments: str, seconds: float = 120) -> Flow:
-        """Run Snakemake, which must succeed."""
+        """Run Snakemake and check that it succeeds."""
         flow = self.snakemake(*arguments)
         assert flow.wait(seconds) == 0, flow.output
         return flow
 
     def has_nothing_to_do(self) -> None:
-        """Check that the next Snakemake repeats nothing."""
+        """Check that the next Snakemake has nothing to do."""
         assert self.finishes("--dry-run").lines("Nothing to be done")
 
     def wrap_sbatch(self, script: str) -> str:
-        """Return a PATH whose sbatch is a script; ``$sbatch`` is the real one."""
+        """Replace sbatch by a script, in which ``$sbatch`` is the real one; return the PATH."""
         folder = self.folder / "bin"
         folder.mkdir()
         real = shutil.which("sbatch")
@@ -93,18 +93,18 @@ class Case:
         (folder / "sbatch").chmod(0o755)
         return f"{folder}:{os.environ['PATH']}"
 
-    def shows(self, what: str) -> None:
-        """Say in one line what happened, for the matrix."""
-        self.note("slurm", f"{what}, {time.monotonic() - self.started:.0f} s")
+    def report(self, text: str) -> None:
+        """Set the line of the case in the failure matrix."""
+        self.note("slurm", f"{text}, {time.monotonic() - self.started:.0f} s")
 
 
 @pytest.fixture
 def case(lab: Lab, tmp_path: Path, record_property: Callable[..., None]) -> Iterator[Case]:
-    """Watch the queue during a test, which fails if there ever were two jobs for one output."""
+    """Sample the queue during a test; fail if two jobs for one output were live at once."""
     with Sampler(lab, tmp_path) as sampler:
-        made = Case(lab, tmp_path, sampler, record_property)
-        yield made
-    for flow in made.flows:
+        new_case = Case(lab, tmp_path, sampler, record_property)
+        yield new_case
+    for flow in new_case.flows:
         if not flow.is_over:
             flow.kill()
     assert not sampler.duplicates, f"two jobs for one output: {sampler.duplicates[:5]}"

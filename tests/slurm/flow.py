@@ -1,4 +1,4 @@
-"""Snakemake as a user runs it on a cluster, and an eye on the queue all the while."""
+"""Snakemake processes on a test cluster, and a sampler of the queue."""
 
 import json
 import os
@@ -19,52 +19,52 @@ QUICK += ["--submitit-doubt-seconds", "15", "--rerun-incomplete", "--show-failed
 
 
 class Flow:
-    """A ``snakemake`` process in a project's folder; a number of them may follow each other."""
+    """A ``snakemake`` process in a project's folder, with its output in a numbered file."""
 
     def __init__(self, project: Path, environment: dict[str, str], *arguments: str) -> None:
         number = len([*project.glob("snakemake-*.out")])
         self.log = project / f"snakemake-{number}.out"
-        with open(self.log, "w") as said:
+        with open(self.log, "w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "snakemake", *arguments],
                 cwd=project,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """Output of the process so far."""
         return self.log.read_text(errors="replace")
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """True after the process has ended."""
         return self.process.poll() is not None
 
     def lines(self, pattern: str) -> list[str]:
-        """Return the printed lines in which a pattern is found."""
+        """Return the printed lines that match a pattern."""
         return [line for line in self.output.splitlines() if re.search(pattern, line)]
 
     def wait(self, seconds: float = 120) -> int:
-        """Return the exit status; ``seconds`` as in ``wait_for``."""
+        """Wait for the end, with ``seconds`` as in ``wait_for``; return the exit status."""
         try:
             return self.process.wait(SLOWNESS * seconds)
         except subprocess.TimeoutExpired:
             limit = f"{SLOWNESS * seconds:g} s"
-            raise AssertionError(f"not over after {limit}:\n{self.output}") from None
+            raise AssertionError(f"Snakemake has not ended after {limit}:\n{self.output}") from None
 
     def wait_for(self, pattern: str, seconds: float = 60) -> str:
-        """Wait until a line has been printed in which a pattern is found; return the first."""
+        """Wait for a printed line that matches a pattern; return the first one."""
         wait_for(lambda: self.lines(pattern) or self.is_over, seconds, f"'{pattern}'")
         assert self.lines(pattern), f"'{pattern}' is not in\n{self.output}"
         return self.lines(pattern)[0]
 
     def interrupt(self) -> None:
-        """Press Ctrl-C."""
+        """Send SIGINT, as Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
@@ -74,13 +74,13 @@ class Flow:
 
 
 class Sampler:
-    """Looks at the queue all the time; ``duplicates`` are two live jobs for one output."""
+    """Thread that samples the queue; ``duplicates`` lists outputs with two live jobs."""
 
     def __init__(self, lab: Lab, project: Path) -> None:
         self.lab, self.ledger = lab, project / ".snakemake/submitit"
         self.keys: dict[str, str] = {}
         self.names: dict[str, str] = {}
-        self.seen: dict[str, set[str]] = defaultdict(set)
+        self.ids_by_output: dict[str, set[str]] = defaultdict(set)
         self.duplicates: list[str] = []
         self.samples = 0
         self._over = threading.Event()
@@ -96,19 +96,19 @@ class Sampler:
 
     @property
     def submissions(self) -> list[int]:
-        """How many jobs were seen in the queue for each output."""
-        return sorted(len(ids) for ids in self.seen.values())
+        """Number of jobs per output, sorted."""
+        return sorted(len(ids) for ids in self.ids_by_output.values())
 
     @property
     def ids(self) -> set[str]:
-        """The jobs that were seen in the queue."""
-        return {id for ids in self.seen.values() for id in ids}
+        """Ids of all jobs that were in the queue."""
+        return {id for ids in self.ids_by_output.values() for id in ids}
 
     def job_of(self, name: str) -> str:
-        """Return the id of the job that was last submitted for a plain job's name."""
-        found = [id for id, known in self.names.items() if known == name and id]
-        wait_for(lambda: found, 0, f"the id of {name}")
-        return found[-1]
+        """Return the id of the job that was last submitted for the plain job ``name``."""
+        ids = [id for id, job_name in self.names.items() if job_name == name and id]
+        assert ids, f"the ledger has no id of {name}"
+        return ids[-1]
 
     def _watch(self) -> None:
         while not self._over.wait(0.3):
@@ -125,12 +125,12 @@ class Sampler:
             if job.comment.startswith("snakemake:"):
                 key = self.keys.get(job.id, f"job {job.id}")
                 live[key].append(f"{job.id} {job.state}")
-                self.seen[key].add(job.id)
+                self.ids_by_output[key].add(job.id)
         self.duplicates += [f"{key}: {jobs}" for key, jobs in live.items() if len(jobs) > 1]
         self.samples += 1
 
     def _read_ledger(self, jobs: list[Queued]) -> None:
-        """Learn which key a job has: by its id, or its place in a batch without confirmed ids."""
+        """Map job ids to keys and names; without a confirmed id, by the index in the job array."""
         for path in self.ledger.glob("*.json"):
             try:
                 entries = json.loads(path.read_text())["jobs"]
@@ -140,6 +140,6 @@ class Sampler:
             self.names |= {entry["id"]: entry["wildcards"].get("name", "") for entry in entries}
             if all(entry["id"] is None for entry in entries):
                 for job in jobs:
-                    place = int(job.id.rpartition("_")[2]) if "_" in job.id else 0
-                    if job.comment == f"snakemake:{path.stem}" and place < len(entries):
-                        self.keys[job.id] = entries[place]["key"]
+                    index = int(job.id.rpartition("_")[2]) if "_" in job.id else 0
+                    if job.comment == f"snakemake:{path.stem}" and index < len(entries):
+                        self.keys[job.id] = entries[index]["key"]

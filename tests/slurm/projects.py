@@ -1,4 +1,4 @@
-"""Projects for the cluster: plain commands, and trainings of a tiny detector."""
+"""Projects for the test cluster: plain commands, and trainings of a tiny detector."""
 
 import json
 import re
@@ -19,11 +19,11 @@ from tests.support.tiny import STUDENT, edit, make_project
 PLAIN = Path(__file__).parent / "plain"
 TINY = ["--snakefile", str(REPOSITORY / "Snakefile"), "--config", "study=tiny", "scale=tiny"]
 TINY += ["val_interval=10"]
-"""What makes a Snakemake command one of the real workflow, on the tiny study; an epoch is short."""
+"""Arguments that make Snakemake run the project's workflow on the tiny study."""
 
 
 class Plain:
-    """A project whose jobs do what its ``config.json`` says."""
+    """A project whose ``config.json`` sets what each job does."""
 
     def __init__(self, folder: Path, **jobs: dict[str, Any]) -> None:
         shutil.copytree(PLAIN, folder, dirs_exist_ok=True)
@@ -31,32 +31,32 @@ class Plain:
         self.change(**jobs)
 
     def change(self, **jobs: dict[str, Any]) -> None:
-        """Say what some jobs do from now on."""
+        """Change what some jobs do."""
         path = self.folder / "config.json"
-        known = json.loads(path.read_text())["jobs"] if path.exists() else {}
-        path.write_text(json.dumps({"jobs": {**known, **jobs}}))
+        previous = json.loads(path.read_text())["jobs"] if path.exists() else {}
+        path.write_text(json.dumps({"jobs": {**previous, **jobs}}))
 
     def go(self) -> None:
-        """Let the waiting jobs end."""
+        """Let waiting jobs continue."""
         (self.folder / "go").touch()
 
     def history(self, name: str) -> list[str]:
-        """Return what a job noted: ``start`` and ``end``, once for each time it ran."""
+        """Return the events of a job, ``start`` and ``end`` for each run."""
         path = self.folder / "history" / name
         return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
     @property
     def histories(self) -> list[list[str]]:
-        """What each job noted."""
+        """Events of each job."""
         return [self.history(path.name) for path in (self.folder / "history").glob("*")]
 
     def finished(self, name: str) -> bool:
-        """Return whether a job has made its output."""
+        """Return True if a job has created its output."""
         return (self.folder / "out" / f"{name}.txt").exists()
 
 
 class Training:
-    """The tiny study with data, and its student alone, which makes a given number of steps."""
+    """The tiny study with data, and the training of its baseline for a number of steps."""
 
     STEPS_PER_EPOCH = 6
 
@@ -78,12 +78,12 @@ class Training:
         self.log, self.config = self.run / "log.jsonl", run.config
 
     def write(self) -> None:
-        """Write what ``kd train`` needs, as the workflow does when it starts."""
+        """Write the configuration for ``kd train``, as the workflow does at its start."""
         write_json(self.run / "config.json", self.config)
 
     @property
     def step(self) -> int:
-        """The newest step in the log."""
+        """Last step in the log."""
         try:
             return json.loads(self.log.read_text().splitlines()[-1])["step"]
         except (OSError, ValueError, IndexError):
@@ -91,27 +91,27 @@ class Training:
 
     @property
     def printed(self) -> str:
-        """What it printed, at every start."""
+        """Output of all starts of the training."""
         path = self.run / "train.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def resumed_at(self) -> list[int]:
-        """The steps at which it went on, one for each time it was cut."""
+        """Steps at which the training resumed, one per interruption."""
         return [int(step) for step in re.findall(r"resuming at step (\d+) of", self.printed)]
 
     @property
     def checkpoints(self) -> list[str]:
         return sorted(path.name for path in (self.run / "checkpoints").glob("*"))
 
-    @cache  # noqa: B019 - few and small
+    @cache  # noqa: B019 - the weights are few and small
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the final weights."""
         return weights.read_state(self.run / "weights.pth")
 
     def ends_like(self, other: "Training") -> bool:
-        """Return whether both ended in the same weights."""
-        mine, theirs = self.weights(), other.weights()
-        return mine.keys() == theirs.keys() and all(
-            torch.equal(value, theirs[name]) for name, value in mine.items()
+        """Return True if both trainings have bit-identical weights."""
+        weights, others = self.weights(), other.weights()
+        return weights.keys() == others.keys() and all(
+            torch.equal(value, others[name]) for name, value in weights.items()
         )

@@ -1,4 +1,4 @@
-"""A cluster that fails: its controller, its accounting, its nodes."""
+"""Failures of the cluster: its controller, its accounting and its nodes."""
 
 import time
 
@@ -13,7 +13,7 @@ OUTAGE = 60
 WAIT = {"do": "wait"}
 
 
-def test_the_controller_is_down_while_jobs_run(case: Case) -> None:
+def test_jobs_continue_while_the_controller_is_down(case: Case) -> None:
     project = Plain(case.folder, good=WAIT, bad={"do": "wait", "then": "fail"})
     flow = case.snakemake()
     wait_for(lambda: len(project.histories) == 2, 90, "both to run")
@@ -26,24 +26,24 @@ def test_the_controller_is_down_while_jobs_run(case: Case) -> None:
     assert project.finished("good")
     assert project.histories.count(["start", "end"]) == 1
     assert case.sampler.submissions == [1, 1]
-    case.shows("one warning, then what became of the jobs meanwhile")
+    case.report("one warning, then the ends of the jobs are reported")
 
 
-def test_the_controller_is_down_at_submission(case: Case) -> None:
+def test_submission_waits_for_the_controller(case: Case) -> None:
     project = Plain(case.folder, first={}, second={})
     case.lab.fault("ctld-down")
     flow = case.snakemake()
-    flow.wait_for("does not answer|submitted again in", 60)
+    flow.wait_for("does not answer|Retrying", 60)
     time.sleep(OUTAGE)
     case.lab.fault("ctld-up")
     assert flow.wait() == 0, flow.output
     assert project.histories == [["start", "end"]] * 2
     assert case.sampler.submissions == [1, 1]
     case.has_nothing_to_do()
-    case.shows("waits, then submits each job once")
+    case.report("waits, then submits each job once")
 
 
-def test_the_controller_goes_between_the_look_and_the_submission(case: Case) -> None:
+def test_the_controller_fails_between_query_and_submission(case: Case) -> None:
     project = Plain(case.folder, first={}, second={})
     path = case.wrap_sbatch(
         "if [ ! -e down ]; then touch down; echo 'sbatch: error: Batch job submission failed: "
@@ -52,13 +52,13 @@ def test_the_controller_goes_between_the_look_and_the_submission(case: Case) -> 
     )
     flow = case.snakemake(PATH=path)
     assert flow.wait() == 0, flow.output
-    (line,) = flow.lines("submitted again in")
+    (line,) = flow.lines("Retrying")
     assert "Unable to contact slurm controller" in line
     assert project.histories == [["start", "end"]] * 2
-    case.shows(f"'{line}'")
+    case.report(f"'{line}'")
 
 
-def test_accounting_goes_away(case: Case) -> None:
+def test_causes_are_known_while_accounting_is_down(case: Case) -> None:
     project = Plain(case.folder, bad={"do": "wait", "then": "fail"}, killed=WAIT)
     flow = case.snakemake()
     wait_for(lambda: len(project.histories) == 2, 90, "both to run")
@@ -67,21 +67,21 @@ def test_accounting_goes_away(case: Case) -> None:
     project.go()
     case.fails(flow, "bad", "exception: ValueError")
     case.fails(flow, "killed", "cancelled")
-    case.shows("the same causes")
+    case.report("the same causes")
 
 
-def test_a_node_is_lost(case: Case) -> None:
+def test_a_job_on_a_lost_node_is_requeued(case: Case) -> None:
     project = Plain(case.folder, first={**WAIT, "gpu": 2}, second={**WAIT, "gpu": 2})
     flow = case.snakemake()
     wait_for(lambda: len(project.histories) == 2, 90, "both to run")
-    lost = case.sampler.job_of("first")
-    (node,) = (job.node for job in case.lab.queue() if job.id == lost)
+    lost_job = case.sampler.job_of("first")
+    (node,) = (job.node for job in case.lab.queue() if job.id == lost_job)
     case.lab.fault("node-lost", node)
-    wait_for(lambda: lost in case.lab.jobs("PENDING"), 90, "the job to be requeued")
+    wait_for(lambda: lost_job in case.lab.jobs("PENDING"), 90, "the job to be requeued")
     project.go()
     assert flow.wait(180) == 0, flow.output
     assert project.history("first") == ["start", "start", "end"]
     assert project.history("second") == ["start", "end"]
     assert case.sampler.submissions == [1, 1]
     case.has_nothing_to_do()
-    case.shows("requeued under its id, done on the other node")
+    case.report("requeued under its id, finished on the other node")

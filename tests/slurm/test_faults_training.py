@@ -1,4 +1,4 @@
-"""Trainings that are cut: they go on at a step above 0, and end in the same weights."""
+"""Interrupted trainings resume and end with bit-identical weights."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ MEGABYTE = 1 << 20
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Training:
-    """A training that nothing interrupted."""
+    """Return a training without an interruption."""
     return uninterrupted(tmp_path_factory.mktemp("whole"), STEPS)
 
 
@@ -35,15 +35,15 @@ def uninterrupted(folder: Path, steps: int) -> Training:
     return training
 
 
-def until_step(training: Training, flow: Flow, step: int) -> None:
+def wait_for_step(training: Training, flow: Flow, step: int) -> None:
     wait_for(lambda: training.step >= step or flow.is_over, 120, f"step {step}")
     assert not flow.is_over, flow.output
 
 
-def preempted(case: Case, whole: Training) -> None:
+def assert_preempted_training_resumes(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS, checkpoint_steps=20)
     flow = case.training(training)
-    until_step(training, flow, 60)
+    wait_for_step(training, flow, 60)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.fault("preempt", job)
     assert flow.wait(240) == 0, flow.output
@@ -52,22 +52,22 @@ def preempted(case: Case, whole: Training) -> None:
     assert step >= 40
     assert job in case.sampler.ids and case.sampler.submissions[-1] == 1
     assert training.ends_like(whole)
-    case.shows(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
+    case.report(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
 
 
 def test_preemption_without_grace(case: Case, whole: Training) -> None:
-    preempted(case, whole)
+    assert_preempted_training_resumes(case, whole)
 
 
-@pytest.mark.flavour("grace")
-def test_preemption_with_a_time_of_grace(case: Case, whole: Training) -> None:
-    preempted(case, whole)
+@pytest.mark.flavor("grace")
+def test_preemption_with_a_grace_time(case: Case, whole: Training) -> None:
+    assert_preempted_training_resumes(case, whole)
 
 
-def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
+def test_a_training_on_a_lost_node_resumes(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS, checkpoint_steps=20)
     flow = case.training(training)
-    until_step(training, flow, 60)
+    wait_for_step(training, flow, 60)
     (job,) = (job for job in case.lab.queue() if job.state == "RUNNING")
     case.lab.fault("node-lost", job.node)
     assert flow.wait(240) == 0, flow.output
@@ -75,17 +75,17 @@ def test_a_training_loses_its_node(case: Case, whole: Training) -> None:
     assert step >= 40
     assert case.sampler.ids == {job.id}
     assert training.ends_like(whole)
-    case.shows(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
+    case.report(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
 
 
-def test_a_time_limit_shorter_than_the_training(
+def test_a_training_resumes_after_its_time_limit(
     case: Case, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     training = Training(case.folder, LONG)
     arguments = ["--set-resources", "train:runtime=1", "--submitit-signal-seconds", "20"]
     flow = case.training(training, *arguments)
     wait_for(lambda: len(training.resumed_at) >= 3 or flow.is_over, 400, "three requeues")
-    for job in case.sampler.ids:  # so that a slow machine comes to an end
+    for job in case.sampler.ids:  # so that the test ends on a slow machine
         case.lab.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", check=False)
     assert flow.wait(300) == 0, flow.output
     steps = training.resumed_at
@@ -94,12 +94,12 @@ def test_a_time_limit_shorter_than_the_training(
     logged = [json.loads(line)["step"] for line in training.log.read_text().splitlines()]
     assert logged == sorted({*logged}) and logged[-1] == LONG
     assert training.ends_like(uninterrupted(tmp_path_factory.mktemp("long"), LONG))
-    case.shows(f"requeued under one id, resumed at steps {steps} of {LONG}, equal weights")
+    case.report(f"requeued under one id, resumed at steps {steps} of {LONG}, equal weights")
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own for the results."""
+    """Mount a separate file system for the results."""
     folder = tmp_path / "results"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
@@ -108,26 +108,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def resize(folder: Path, size: int) -> bool:
-    """Resize a file system; return whether it could be, which takes that no more is used."""
+    """Resize a file system; return False if its content is larger."""
     command = ["mount", "-o", f"remount,size={size}", folder]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def narrow(folder: Path, checkpoints: Path) -> bool:
-    """Leave room for two checkpoints and a half, and what else there is."""
+def shrink(folder: Path, checkpoints: Path) -> bool:
+    """Shrink a file system to its other files and two and a half checkpoints."""
     others = (path for path in folder.rglob("*") if path.is_file() and path.parent != checkpoints)
     size = max(path.stat().st_size for path in checkpoints.glob("step*.pth"))
     return resize(folder, sum(path.stat().st_size for path in others) + size * 5 // 2)
 
 
-def test_the_disk_is_full_when_a_checkpoint_is_written(
+def test_a_full_disk_stops_a_training_that_then_resumes(
     case: Case, whole: Training, small_disk: Path
 ) -> None:
     training = Training(case.folder, STEPS, checkpoint_steps=20)
     flow = case.training(training)
-    until_step(training, flow, 60)
+    wait_for_step(training, flow, 60)
     checkpoints = training.run / "checkpoints"
-    wait_for(lambda: narrow(small_disk, checkpoints) or flow.is_over, 60, "a smaller disk")
+    wait_for(lambda: shrink(small_disk, checkpoints) or flow.is_over, 60, "a smaller disk")
     assert flow.wait() == 1, flow.output
     (line,) = flow.lines("message: job")
     assert "No space left on device" in line and "/latest.log" in line
@@ -139,28 +139,28 @@ def test_the_disk_is_full_when_a_checkpoint_is_written(
     (step,) = training.resumed_at
     assert step >= 40
     assert training.ends_like(whole)
-    case.shows(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")
+    case.report(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")
 
 
-def test_snakemake_is_killed_and_the_training_goes_on(case: Case, whole: Training) -> None:
+def test_a_training_survives_the_end_of_snakemake(case: Case, whole: Training) -> None:
     training = Training(case.folder, STEPS)
     flow = case.training(training)
-    until_step(training, flow, 30)
+    wait_for_step(training, flow, 30)
     flow.kill()
     assert case.training(training, "--unlock").wait() == 0
     again = case.training(training)
-    again.wait_for("taken over")
+    again.wait_for("Adopted job")
     assert again.wait() == 0, again.output
     assert training.resumed_at == []
     assert len(case.sampler.ids) == 1
     assert training.ends_like(whole)
-    case.shows("adopted, not interrupted, equal weights")
+    case.report("adopted, not interrupted, equal weights")
 
 
-def test_one_process_of_two_dies(case: Case) -> None:
+def test_the_death_of_one_process_of_two_is_reported(case: Case) -> None:
     training = Training(case.folder, STEPS, "gpus=2", checkpoint_steps=20)
     flow = case.training(training)
-    until_step(training, flow, 40)
+    wait_for_step(training, flow, 40)
     (job,) = case.lab.jobs("RUNNING")
     case.lab.kill(job, SLURM_PROCID="1")
     assert flow.wait() == 1, flow.output
@@ -171,4 +171,4 @@ def test_one_process_of_two_dies(case: Case) -> None:
     assert again.wait() == 0, again.output
     (step,) = training.resumed_at
     assert step >= 20
-    case.shows(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")
+    case.report(f"exit 1, '{line.partition('): ')[2]}'; the next run resumed at step {step}")

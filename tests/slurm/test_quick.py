@@ -1,4 +1,4 @@
-"""The failure matrix on a real Slurm, what is checked each time; `make test-slurm` runs all."""
+"""Part of the failure matrix that every test run checks; `make test-slurm` runs all of it."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,7 @@ HOLDS_A_NODE = {"do": "wait", "gpu": 2}
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Training, Flow]:
-    """A training that nothing interrupted, by processes of this machine."""
+    """Return a training without an interruption, run by the local backend."""
     training = Training(tmp_path_factory.mktemp("local"), STEPS)
     flow = tiny_flow(training, "--submitit-cluster", "local")
     flow.wait()
@@ -31,7 +31,7 @@ def tiny_flow(training: Training, *arguments: str) -> Flow:
     return Flow(training.folder, environment, *command)
 
 
-def test_local_mode(
+def test_a_training_in_local_mode_succeeds(
     local: tuple[Training, Flow], record_property: Callable[[str, object], None]
 ) -> None:
     training, flow = local
@@ -41,7 +41,7 @@ def test_local_mode(
     record_property("slurm", f"a training of {STEPS} steps as a process of this machine")
 
 
-def test_an_exception(case: Case) -> None:
+def test_an_exception_is_reported_and_the_job_repeated(case: Case) -> None:
     project = Plain(case.folder, good={}, bad={"do": "fail"})
     flow = case.snakemake()
     assert flow.wait() == 1
@@ -54,10 +54,12 @@ def test_an_exception(case: Case) -> None:
     assert again.wait() == 0, again.output
     assert project.history("good") == ["start", "end"]
     assert project.history("bad") == ["start", "start", "end"]
-    case.shows(f"exit 1, '{line.split('exception: ')[1]}'; the next run ran this job alone")
+    case.report(f"exit 1, '{line.split('exception: ')[1]}'; the next run repeated only this job")
 
 
-def test_the_warning_signal(case: Case, local: tuple[Training, Flow]) -> None:
+def test_a_training_resumes_after_the_warning_signal(
+    case: Case, local: tuple[Training, Flow]
+) -> None:
     whole, _ = local
     training = Training(case.folder, STEPS)
     flow = case.training(training)
@@ -70,10 +72,10 @@ def test_the_warning_signal(case: Case, local: tuple[Training, Flow]) -> None:
     assert step >= 50
     assert training.ends_like(whole)
     assert f"stopped at step {step} of {STEPS} on request" in training.printed
-    case.shows(f"saved, requeued as job {job}, resumed at step {step} of {STEPS}, equal weights")
+    case.report(f"saved, requeued as job {job}, resumed at step {step} of {STEPS}, equal weights")
 
 
-def test_scancel(case: Case) -> None:
+def test_a_cancelled_job_is_reported_and_not_submitted_again(case: Case) -> None:
     project = Plain(case.folder, cancelled=WAIT, other=WAIT)
     flow = case.snakemake()
     case.lab.wait_for_jobs(2)
@@ -90,7 +92,9 @@ def test_scancel(case: Case) -> None:
     again = case.snakemake()
     assert again.wait() == 0, again.output
     assert project.history("other") == ["start", "end"]
-    case.shows("exit 1, named as cancelled, not tried again; the next run ran this job alone")
+    case.report(
+        "exit 1, reported as cancelled, not submitted again; the next run repeated only this job"
+    )
 
 
 def test_ctrl_c_leaves_the_jobs_to_the_next_run(case: Case) -> None:
@@ -102,12 +106,12 @@ def test_ctrl_c_leaves_the_jobs_to_the_next_run(case: Case) -> None:
     assert "Traceback" not in flow.output
     assert len(case.lab.jobs("RUNNING", "PENDING")) == 3
     again = case.snakemake()
-    again.wait_for("taken over")
+    again.wait_for("Adopted job")
     project.go()
     assert again.wait() == 0, again.output
     assert case.sampler.submissions == [1, 1, 1]
     assert project.histories == [["start", "end"]] * 3
-    case.shows("3 jobs stay in the queue, the next run adopts them")
+    case.report("3 jobs stay in the queue, the next run adopts them")
 
 
 def test_ctrl_c_cancels_the_jobs(case: Case) -> None:
@@ -121,10 +125,10 @@ def test_ctrl_c_cancels_the_jobs(case: Case) -> None:
     project.go()
     again = case.snakemake()
     assert again.wait() == 0, again.output
-    case.shows("3 jobs cancelled, nothing locked, the next run starts them again")
+    case.report("3 jobs cancelled, no lock is left, and the next run starts them again")
 
 
-def test_snakemake_is_killed_with_jobs_pending_and_running(case: Case) -> None:
+def test_pending_and_running_jobs_are_adopted_after_a_kill(case: Case) -> None:
     project = Plain(case.folder, first=HOLDS_A_NODE, second=HOLDS_A_NODE, third=HOLDS_A_NODE)
     flow = case.snakemake()
     case.lab.wait_for_jobs(2)
@@ -135,9 +139,11 @@ def test_snakemake_is_killed_with_jobs_pending_and_running(case: Case) -> None:
     assert locked.lines("--unlock")
     assert case.snakemake("--unlock").wait() == 0
     again = case.snakemake()
-    again.wait_for("taken over")
+    again.wait_for("Adopted job")
     project.go()
     assert again.wait() == 0, again.output
     assert case.sampler.submissions == [1, 1, 1]
     assert project.histories == [["start", "end"]] * 3
-    case.shows("after --unlock 2 running jobs and a pending one adopted, none submitted again")
+    case.report(
+        "after --unlock, 2 running jobs and a pending one are adopted, none is submitted again"
+    )

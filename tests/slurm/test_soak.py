@@ -1,7 +1,7 @@
-"""Two hundred jobs, and faults at random for ten minutes: all that can finish has finished.
+"""Soak test: random faults during 200 jobs, all of which end correctly.
 
-KD_SOAK_SECONDS: for how long faults are injected (600). There is a job for every three seconds.
-KD_SOAK_SEED: which jobs, and which faults (4).
+The environment variable KD_SOAK_SECONDS sets the seconds of faults (600), with one job per three
+seconds. KD_SOAK_SEED is the seed of jobs and faults (4).
 """
 
 import os
@@ -27,14 +27,14 @@ SEED = int(os.environ.get("KD_SOAK_SEED", "4"))
 JOBS = SECONDS // 3
 LAST_RUN = 900
 FAILURE = re.compile(r"job (\d+\S*) \(work name=(\w+)\): (.*?)(?:; log: (\S+))?$")
-SHOWN_LOG = re.compile(r"^Logfile [^\n]*:\n(=+)\n.*?\n\1\n", re.M | re.S)
+QUOTED_LOG = re.compile(r"^Logfile [^\n]*:\n(=+)\n.*?\n\1\n", re.M | re.S)
 PLUGIN_TRACEBACK = re.compile(r'^  File ".*snakemake_executor_plugin_submitit/', re.M)
 EXCEPTION = "exception: ValueError: the number 17 is not even"
 ENDS_A_JOB = {"scancel", "requeue", "preempt", "node-lost"}
-AROUND = 10
-"""Seconds in which a fault may cut a job that has made its output, but not yet said so."""
-AFTER = {"node-lost": 60}
-"""Seconds after a fault: a job that was just starting outlives its node, which Slurm counts out."""
+MARGIN = 10
+"""Seconds around a fault in which a job may be interrupted between its output and its end."""
+MARGIN_AFTER = {"node-lost": 60}
+"""Seconds after a fault; a job that was starting may outlive the node that Slurm has given up."""
 
 
 @pytest.mark.slurm_full
@@ -49,109 +49,109 @@ def test_soak(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print("\n".join(table(soak, chaos, case, seconds)))
     assert status == 1, last.output
-    wrong = [*unfinished(soak), *repeated(soak, chaos), *not_resumed(soak), *overlapping(soak)]
-    wrong += [*misjudged(soak, chaos, last), *untold(soak, chaos), *left_over(soak, case)]
-    assert not wrong, "\n".join(wrong)
-    case.shows(f"{JOBS} jobs, {sum(chaos.count().values())} faults in {seconds:.0f} s")
+    errors = [*unfinished(soak), *repeated(soak, chaos), *not_resumed(soak), *overlapping(soak)]
+    errors += [*misjudged(soak, chaos, last), *unreported(soak, chaos), *left_over(soak, case)]
+    assert not errors, "\n".join(errors)
+    case.report(f"{JOBS} jobs, {sum(chaos.count().values())} faults in {seconds:.0f} s")
 
 
 def unfinished(soak: Soak) -> Iterator[str]:
-    """Yield what did not end as it should: done, failed, or never begun."""
+    """Yield jobs that did not finish, fail or stay pending as planned."""
     yield from (f"{name} is not finished" for name in soak.unfinished)
     for name in soak.doomed:
         if soak.history(name):
             yield f"{name} ran without its input"
     for name in soak.names("fail"):
-        if "end" in whats(soak.history(name)):
+        if "end" in events(soak.history(name)):
             yield f"{name} finished"
 
 
 def repeated(soak: Soak, chaos: Chaos) -> Iterator[str]:
-    """Yield finished jobs that ran again, without a fault that cut them in their last seconds."""
+    """Yield finished jobs that ran again without a fault in their last seconds."""
     for name in soak.jobs:
         history = soak.history(name)
         for number, note in enumerate(history[:-1]):
-            if note.what == "end" and not was_cut(note, chaos):
+            if note.event == "end" and not was_interrupted(note, chaos):
                 yield f"{name} ran again: {history[number:]}"
 
 
-def was_cut(note: Note, chaos: Chaos) -> bool:
+def was_interrupted(note: Note, chaos: Chaos) -> bool:
     return any(
-        fault.what in ENDS_A_JOB
+        fault.kind in ENDS_A_JOB
         and note.id in fault.jobs
-        and fault.began - AROUND < note.time < fault.ended + AFTER.get(fault.what, AROUND)
+        and fault.began - MARGIN < note.time < fault.ended + MARGIN_AFTER.get(fault.kind, MARGIN)
         for fault in chaos.faults
     )
 
 
 def not_resumed(soak: Soak) -> Iterator[str]:
-    """Yield jobs that did not go on at the step they had stopped at."""
+    """Yield jobs that did not resume at the step at which they stopped."""
     histories = [soak.history(name) for name in soak.names("steps")]
-    if SECONDS >= 300 and not any("stopped" in whats(history) for history in histories):
-        yield "no job was told to stop in time"
+    if SECONDS >= 300 and not any("stopped" in events(history) for history in histories):
+        yield "no job was warned before it was stopped"
     for name in soak.names("steps"):
         for before, after in pairwise(soak.history(name)):
-            if before.what == "stopped" and (after.what, after.step) != ("start", before.step):
+            if before.event == "stopped" and (after.event, after.step) != ("start", before.step):
                 yield f"{name} stopped at step {before.step}, and then: {after}"
             if after.step < before.step:
                 yield f"{name} went back from step {before.step} to {after.step}"
 
 
 def overlapping(soak: Soak) -> Iterator[str]:
-    """Yield jobs that ran twice at the same time."""
+    """Yield jobs with two simultaneous runs."""
     for name in soak.jobs:
-        if "overlap" in whats(soak.history(name)):
-            yield f"{name} ran twice at a time: {soak.history(name)}"
+        if "overlap" in events(soak.history(name)):
+            yield f"{name} ran twice at once: {soak.history(name)}"
 
 
 def misjudged(soak: Soak, chaos: Chaos, last: Flow) -> Iterator[str]:
-    """Yield failures with a wrong cause, and those missing from the run without faults."""
+    """Yield failures with a wrong cause, and failures missing from the last run."""
     cancelled = cancelled_jobs(chaos)
     for flow in [*chaos.flows, last]:
         for id, name, text, _ in failures(flow):
             kind = soak.jobs[name]["kind"]
-            right = text.startswith("cancelled") if id in cancelled else False
-            if not right and not (kind == "fail" and text == EXCEPTION):
-                yield f"{flow.log.name}: job {id} ({kind} {name}) is said to have failed: {text}"
-        # One that was interrupted before it said anything was still importing itself.
-        begun = not flow.output.startswith("Traceback")
-        if begun and PLUGIN_TRACEBACK.search(SHOWN_LOG.sub("", flow.output)):
+            cancelled_job = id in cancelled and text.startswith("cancelled")
+            if not cancelled_job and not (kind == "fail" and text == EXCEPTION):
+                yield f"{flow.log.name}: job {id} ({kind} {name}) is reported as failed: {text}"
+        # A Snakemake that was interrupted during its imports shows a traceback of these.
+        started = not flow.output.startswith("Traceback")
+        if started and PLUGIN_TRACEBACK.search(QUOTED_LOG.sub("", flow.output)):
             yield f"{flow.log.name} shows a traceback of the plugin"
-    told = {name for _, name, _, _ in failures(last)}
-    if told != set(soak.names("fail")):
-        yield f"the last run names as failed: {sorted(told)}"
+    reported = {name for _, name, _, _ in failures(last)}
+    if reported != set(soak.names("fail")):
+        yield f"the last run reports as failed: {sorted(reported)}"
 
 
-def untold(soak: Soak, chaos: Chaos) -> Iterator[str]:
-    """Yield cancelled jobs that were not said to be, by a Snakemake that knew them and lived."""
+def unreported(soak: Soak, chaos: Chaos) -> Iterator[str]:
+    """Yield cancelled jobs that a running Snakemake knew but did not report."""
     for fault in chaos.faults:
-        if fault.what != "scancel" or fault.run in chaos.cut:
+        if fault.kind != "scancel" or fault.run in chaos.stopped_runs:
             continue
         (id,), flow = fault.jobs, chaos.flows[fault.run]
         name = chaos.case.sampler.names[id]
-        told = any(id == job for job, *_ in failures(flow))
-        finished = any(note.id == id and note.what == "end" for note in soak.history(name))
-        if knew(flow, id) and not told and not finished and not unaccounted(fault, chaos):
-            yield f"{flow.log.name} does not say that {id} ({name}) was cancelled"
+        reported = any(id == job for job, *_ in failures(flow))
+        finished = any(note.id == id and note.event == "end" for note in soak.history(name))
+        if knows(flow, id) and not reported and not finished and not unaccounted(fault, chaos):
+            yield f"{flow.log.name} does not report that {id} ({name}) was cancelled"
 
 
 def unaccounted(cancelled: Fault, chaos: Chaos) -> bool:
-    """Return whether accounting may have been away: it alone knows of a task that never started."""
-    longest = max(PASSES_AFTER) + AROUND
+    """Return True if accounting was down; it alone has records of tasks that never started."""
+    longest = max(PASSES_AFTER) + MARGIN
     return any(
-        fault.what == "dbd-down" and -AROUND < cancelled.began - fault.ended < longest
+        fault.kind == "dbd-down" and -MARGIN < cancelled.began - fault.ended < longest
         for fault in chaos.faults
     )
 
 
-def knew(flow: Flow, id: str) -> bool:
-    """Return whether a run of Snakemake has submitted a job or taken it over."""
+def knows(flow: Flow, id: str) -> bool:
+    """Return True if a run of Snakemake has submitted or adopted a job."""
     submitted = flow.lines(rf"^Submitted .*: jobs? {id.partition('_')[0]}\b")
-    return bool(submitted or flow.lines(rf"^job {id} .*taken over"))
+    return bool(submitted or flow.lines(rf"^Adopted job {id} "))
 
 
 def left_over(soak: Soak, case: Case) -> Iterator[str]:
-    """Yield what is still there: jobs in the queue, processes, entries of the ledger."""
+    """Yield remaining jobs in the queue, processes and entries of the ledger."""
     wait_for(lambda: not case.lab.queue(), 180, "an empty queue")
     for process in psutil.process_iter(["cmdline"]):
         if str(soak.folder) in " ".join(process.info["cmdline"] or []):
@@ -163,33 +163,33 @@ def left_over(soak: Soak, case: Case) -> Iterator[str]:
 
 
 def failures(flow: Flow) -> list[tuple[str, ...]]:
-    """Return job, name, cause and log of the failures that a run of Snakemake tells."""
-    found = map(FAILURE.search, flow.output.splitlines())
-    return [match.groups() for match in found if match and "submitting it again" not in match[0]]
+    """Return job, name, cause and log of the failures that a run of Snakemake reports."""
+    matches = map(FAILURE.search, flow.output.splitlines())
+    return [match.groups() for match in matches if match and "submitting it again" not in match[0]]
 
 
 def cancelled_jobs(chaos: Chaos) -> set[str]:
-    return {id for fault in chaos.faults if fault.what == "scancel" for id in fault.jobs}
+    return {id for fault in chaos.faults if fault.kind == "scancel" for id in fault.jobs}
 
 
-def whats(history: list[Note]) -> list[str]:
-    return [note.what for note in history]
+def events(history: list[Note]) -> list[str]:
+    return [note.event for note in history]
 
 
 def table(soak: Soak, chaos: Chaos, case: Case, seconds: float) -> Iterator[str]:
-    """Yield the lines of a summary: faults, and what became of each kind of job."""
+    """Yield the lines of a summary: faults, and counts for each kind of job."""
     yield f"\nsoak: {JOBS} jobs, seed {SEED}, {seconds:.0f} s of faults, {len(chaos.flows)} runs"
     yield "faults: " + ", ".join(f"{what} {n}" for what, n in sorted(chaos.count().items()))
     heads = ("kind", "jobs", "submitted", "starts", "stopped", "resumed", "finished", "failed")
     yield "".join(f"{head:>10}" for head in heads)
     ran = Counter(case.sampler.names[id] for id in case.sampler.ids if id in case.sampler.names)
-    told = {name for flow in case.flows for _, name, _, _ in failures(flow)}
+    failed = {name for flow in case.flows for _, name, _, _ in failures(flow)}
     for kind in ("plain", "steps", "memory", "fail"):
-        mine = soak.names(kind)
-        notes = [note for name in mine for note in soak.history(name)]
-        count = Counter(note.what for note in notes)
-        resumed = sum(note.what == "start" and note.step > 0 for note in notes)
-        done = sum("end" in whats(soak.history(name)) for name in mine)
-        figures = (len(mine), sum(ran[name] for name in mine), count["start"], count["stopped"])
-        figures += (resumed, done, len(told.intersection(mine)))
+        names = soak.names(kind)
+        notes = [note for name in names for note in soak.history(name)]
+        count = Counter(note.event for note in notes)
+        resumed = sum(note.event == "start" and note.step > 0 for note in notes)
+        done = sum("end" in events(soak.history(name)) for name in names)
+        figures = (len(names), sum(ran[name] for name in names), count["start"], count["stopped"])
+        figures += (resumed, done, len(failed.intersection(names)))
         yield f"{kind:>10}" + "".join(f"{figure:>10}" for figure in figures)

@@ -1,4 +1,4 @@
-"""A training shared by two nodes: the weights of one process, also when it is stopped meanwhile."""
+"""Training on two nodes ends with the weights of one process, even if it is interrupted."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.training.test_resume import assert_same, change, logged
 
 pytestmark = [pytest.mark.slurm_full, pytest.mark.usefixtures("quiet_mmdet")]
 EPOCHS, STEPS, MIDDLE = 10, 60, 15
-"""With twice as many steps, one process ends elsewhere if its learning rate is 1e-6 larger."""
+"""Number of steps; after twice as many, a 1e-6 larger learning rate changes the weights too much."""
 SECONDS = 400
 TWO_NODES = ["--workflow-profile", "none", *TINY, "gpus=2", "gpus_per_node=1"]
 SHARED = "batch 4 = 2 on each of 2 processes; learning rate 0.01 (schedule's, for the whole batch)"
@@ -36,12 +36,12 @@ def test_two_nodes_train_to_the_weights_of_one_process(
     assert SHARED in printed(run) and "resuming" not in printed(run)
     nodes = {nodes_of(case, job) for job in case.sampler.ids}
     assert nodes == {"2|2|lab[1-2]"}
-    whole = run.rename(run.with_name("undisturbed"))
+    whole = run.rename(run.with_name("uninterrupted"))
     difference = largest_difference(whole, *by_one_process(whole))
     assert difference < SAME
-    step = stopped_in_the_middle(case, copy_run(whole, run.name))
+    step = step_of_interrupted_training(case, copy_run(whole, run.name))
     assert_same(run, whole)
-    case.shows(
+    case.report(
         f"2 processes on lab1 and lab2, largest relative difference {difference:.1e}; "
         f"stopped, requeued, resumed at step {step} of {STEPS}, equal weights and log"
     )
@@ -56,17 +56,17 @@ def printed(run: Path) -> str:
 
 
 def nodes_of(case: Case, job: str) -> str:
-    """Return how many nodes and tasks the job's step by srun had, and the nodes."""
+    """Return the number of nodes and tasks of the job's srun step, and the nodes."""
     query = ["sacct", "-nP", "-j", job, "-o", "JobID,NNodes,NTasks,NodeList"]
 
-    def found() -> list[str]:
+    def steps() -> list[str]:
         return re.findall(rf"^{job}\.0\|(.+)$", case.lab.run(*query), re.MULTILINE)
 
-    return wait_for(found, 30, f"the step of job {job} in the accounts")[0]
+    return wait_for(steps, 30, f"the step of job {job} in the accounts")[0]
 
 
 def by_one_process(run: Path) -> tuple[Path, Path]:
-    """Train copies in this process; return one with the first weights, and one with the last."""
+    """Train copies in this process; return one with initial and one with final weights."""
     start, alone = copy_run(run, "start"), copy_run(run, "one")
     change(start, lambda config: config["optim_wrapper"]["optimizer"].update(lr=0.0))
     change(start, lambda config: config["train_cfg"].update(max_epochs=1))
@@ -76,17 +76,17 @@ def by_one_process(run: Path) -> tuple[Path, Path]:
 
 
 def largest_difference(shared: Path, start: Path, alone: Path) -> float:
-    """Return how far weights differ, of how far training moved them, of those that differ most."""
+    """Return the largest difference of a weight, relative to its change in training."""
     two, before, one = (read_state(run / "weights.pth") for run in (shared, start, alone))
-    moved = [key for key in one if not one[key].equal(before[key])]
-    assert any("bbox_head" in key for key in moved) and any("backbone" in key for key in moved)
+    trained = [key for key in one if not one[key].equal(before[key])]
+    assert any("bbox_head" in key for key in trained) and any("backbone" in key for key in trained)
     return max(
-        ((two[key] - one[key]).norm() / (one[key] - before[key]).norm()).item() for key in moved
+        ((two[key] - one[key]).norm() / (one[key] - before[key]).norm()).item() for key in trained
     )
 
 
-def stopped_in_the_middle(case: Case, run: Path) -> int:
-    """Train on two nodes, with the warning signal on the way; return the step it went on at."""
+def step_of_interrupted_training(case: Case, run: Path) -> int:
+    """Train on two nodes with a warning signal; return the step at which it resumed."""
     before = {*case.sampler.ids}
     flow = two_nodes(case, run)
     wait_for(lambda: logged(run) >= MIDDLE or flow.is_over, SECONDS, f"step {MIDDLE}")

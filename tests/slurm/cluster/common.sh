@@ -1,15 +1,15 @@
-# Sourced by start.sh, stop.sh and fault.sh, which set STATE before.
+# Functions for start.sh, stop.sh and fault.sh, which set STATE before they source this file.
 # shellcheck shell=bash
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export SLURM_CONF=$STATE/etc/slurm.conf
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
 
-cannot() { echo "${0##*/}: $*" >&2; exit 77; } # this machine is not one that can do it
+cannot() { echo "${0##*/}: $*" >&2; exit 77; } # this machine cannot run a cluster
 
 usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0"; exit "${1:-0}"; }
 
-is_running() { # is_running PID NAME: alive, no zombie, and NAME in its command line
+is_running() { # is_running PID NAME: alive, not a zombie, with NAME in its command line
   grep -q '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status" 2>/dev/null &&
     tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -q "$2"
 }

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Make a cluster of start.sh fail.
+# Inject a fault into a cluster of start.sh.
 #
-#   fault.sh STATE_DIR node-lost NODE   kill the node's slurmd and all that runs on it
+#   fault.sh STATE_DIR node-lost NODE   kill the node's slurmd and all its processes
 #   fault.sh STATE_DIR node-back NODE   start its slurmd again
 #   fault.sh STATE_DIR ctld-down        stop the controller
 #   fault.sh STATE_DIR ctld-up          start it again
 #   fault.sh STATE_DIR dbd-down         stop accounting
 #   fault.sh STATE_DIR dbd-up           start it again
-#   fault.sh STATE_DIR preempt JOB      a job of a higher partition wants all of its node's GPUs
-#                                       and CPUs, for ten seconds
-#   fault.sh STATE_DIR warn JOB         the signal before the time limit, now
+#   fault.sh STATE_DIR preempt JOB      submit a job of a higher partition that needs all GPUs and
+#                                       CPUs of the job's node for ten seconds
+#   fault.sh STATE_DIR warn JOB         send the signal that precedes the time limit
 set -euo pipefail
 
 STATE=${1:-}
@@ -23,7 +23,7 @@ lose_node() {
   for pid in $(processes_with "SLURMD_NODENAME=$1"); do
     jobs+=("$pid")
     stepd=$(stepd_of "$pid")
-    # Stopped first, or it would report the end of its job.
+    # Stop it first, or it reports the end of its job.
     if [ -n "$stepd" ]; then kill -STOP "$stepd" && steps+=("$stepd"); fi
   done
   kill -9 ${steps[@]+"${steps[@]}"} ${jobs[@]+"${jobs[@]}"} 2>/dev/null || true

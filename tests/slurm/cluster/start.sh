@@ -5,19 +5,19 @@
 #
 #   --nodes N          compute nodes, one slurmd each                (2)
 #   --gpus N           GPUs of a node, device nodes like /dev/null   (2)
-#   --cpus N           CPUs of a node, may exceed the real number    (4)
-#   --memory MB        memory of a node, as the scheduler counts     (8000)
+#   --cpus N           CPUs of a node; may exceed the real number    (4)
+#   --memory MB        memory of a node for the scheduler            (8000)
 #   --accounting MODE  dbd: mariadb and slurmdbd, sacct answers      (dbd)
-#                      none: sacct exits with 1
+#                      none: sacct exits with status 1
 #   --port-base P      first port used on 127.0.0.1; 10 + N in all   (17300)
-#   --grace S          seconds that a preempted job is given         (0)
-#   --cgroup           the kernel kills jobs above their memory (state OUT_OF_MEMORY);
-#                      without, Slurm samples it and the state is FAILED
+#   --grace S          grace time of a preempted job in seconds      (0)
+#   --cgroup           the kernel kills jobs that exceed their memory (state OUT_OF_MEMORY);
+#                      without it, Slurm samples the memory and the state is FAILED
 #
-# Root, Debian or Ubuntu. Missing packages are installed. Configuration, keys, database, spool and
-# logs are under STATE_DIR; nothing in /etc is read or written, every daemon listens on loopback.
-# A cluster that is up is left alone, a daemon of it that is missing is started again.
-# Partitions: gpu (default; requeues what is preempted), urgent (preempts gpu), short (one minute).
+# Needs root on Debian or Ubuntu and installs missing packages. Configuration, keys, database, spool
+# and logs are under STATE_DIR. Nothing in /etc is read or written, and all daemons listen on loopback.
+# If the cluster is already up, only missing daemons are started.
+# Partitions: gpu (default; preempted jobs are requeued), urgent (preempts gpu), short (one minute).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,7 +49,7 @@ check() {
   export SLURM_CONF=$STATE/etc/slurm.conf
   [[ $STATE != *[[:space:]]* && ${#STATE} -le 80 ]] ||
     die "STATE_DIR must be at most 80 characters without white space"
-  # Slurm's loopback only setting listens at what the host's own name resolves to.
+  # With the loopback setting, Slurm listens at the address of the host name.
   getent ahostsv4 "$(hostname)" | grep -q '^127\.' ||
     cannot "the host name $(hostname) must resolve to 127.x: add '127.0.0.1 $(hostname)' to /etc/hosts"
 }
@@ -64,8 +64,8 @@ install_packages() {
       "mariadbd mariadb-server-core" "mariadb mariadb-client-core"
   )
   [ ${#missing[@]} -gt 0 ] || return 0
-  command -v apt-get >/dev/null || cannot "missing packages: ${missing[*]}; only apt-get is known here"
-  if [ -e $policy ]; then policy=/dev/null; else # the packages' own services must not start
+  command -v apt-get >/dev/null || cannot "missing packages: ${missing[*]}; install them, as there is no apt-get"
+  if [ -e $policy ]; then policy=/dev/null; else # the services of the packages must not start
     printf '#!/bin/sh\nexit 101\n' > $policy
     chmod 755 $policy
   fi
@@ -109,7 +109,7 @@ write_slurm_conf() {
   echo "PartitionName=short $common MaxTime=00:01:00 PriorityTier=1 PreemptMode=REQUEUE"
 }
 
-write_gres_conf() { # Slurm wants a device node for each GPU; its number is CUDA_VISIBLE_DEVICES
+write_gres_conf() { # Slurm needs a device node per GPU; its number becomes CUDA_VISIBLE_DEVICES
   local i gpu
   [ "$gpus" -gt 0 ] || return 0
   for i in $(seq "$nodes"); do
@@ -169,7 +169,7 @@ start_accounting() {
   wait_for 60 slurmdbd sacctmgr -n list cluster
   for what in "cluster lab" "account lab description=lab organization=lab" "user root account=lab"; do
     # shellcheck disable=SC2086
-    sacctmgr -i -n add $what > /dev/null 2>&1 || true # there already
+    sacctmgr -i -n add $what > /dev/null 2>&1 || true # it exists already
   done
 }
 
@@ -186,14 +186,14 @@ start_slurm() {
       die "slurmd lab$i did not start, see $STATE/log/slurmd.lab$i.log"
   done
   for _ in $(seq 150); do nodes_are_up && return; sleep 0.1; done
-  for i in $(seq "$nodes"); do # left over from an unclean stop
+  for i in $(seq "$nodes"); do # state after an unclean stop
     scontrol update "NodeName=lab$i" State=RESUME > /dev/null 2>&1 || true
   done
   wait_for 30 "the nodes" nodes_are_up
 }
 
 check
-exec 9> "$(dirname "$STATE")/slurm-install.lock" # two clusters that start at once install packages one after the other
+exec 9> "$(dirname "$STATE")/slurm-install.lock" # clusters that start at once install packages one after the other
 flock 9
 install_packages
 exec 9>&-

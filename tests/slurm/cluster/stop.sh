@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Stop the cluster that start.sh brought up under STATE_DIR, and only that.
+# Stop the cluster that start.sh started under STATE_DIR, and no other one.
 #
 #   stop.sh STATE_DIR [--purge]
 #
-# Jobs are cancelled, daemons ended by their pid files, then processes of jobs that are left.
-# --purge also removes STATE_DIR. Safe to run twice.
+# Cancels jobs, ends daemons by their pid files, and kills remaining processes of jobs. --purge also
+# removes STATE_DIR. Running it again does nothing.
 set -uo pipefail
 
 STATE=${1:-}
@@ -31,7 +31,7 @@ for pid in $(processes_with SLURM_JOB_ID); do
   stepd=$(stepd_of "$pid")
   kill -9 "$pid" ${stepd:+"$stepd"} 2>/dev/null
 done
-for pid in $(processes_with SLURM_CONF); do # stopped ones, whose jobs are gone
+for pid in $(processes_with SLURM_CONF); do # stopped ones without jobs
   ! is_running "$pid" '^slurmstepd' || kill -9 "$pid" 2>/dev/null
 done
 end_daemon slurmdbd 10

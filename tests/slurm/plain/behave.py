@@ -1,4 +1,4 @@
-"""What a job of the plain workflow does, by its ``do`` in config.json."""
+"""Actions of the jobs of the plain workflow, selected by ``do`` in config.json."""
 
 import json
 import os
@@ -14,13 +14,13 @@ def succeed(settings: dict, output: Path, text: str) -> None:
 
 
 def wait(settings: dict, output: Path, text: str) -> None:
-    """When there is a file ``go``, do what ``then`` says."""
+    """Wait for a file ``go``, and then do the action ``then``."""
     deadline = time.monotonic() + PATIENCE
     while not Path("go").exists():
         if time.monotonic() > deadline:
-            raise TimeoutError("nobody said go")
+            raise TimeoutError("the file go did not appear")
         time.sleep(0.1)
-    BEHAVIOURS[settings.get("then", "succeed")](settings, output, text)
+    ACTIONS[settings.get("then", "succeed")](settings, output, text)
 
 
 def fail(settings: dict, output: Path, text: str) -> None:
@@ -28,7 +28,7 @@ def fail(settings: dict, output: Path, text: str) -> None:
 
 
 def allocate(settings: dict, output: Path, text: str) -> None:
-    """Fill memory beyond what was asked for, unless that is ``enough``."""
+    """Allocate more memory than requested, unless the request is ``enough``."""
     if int(os.environ.get("SLURM_MEM_PER_NODE", 0)) < settings["enough"]:
         blocks = [bytes([1]) * (settings["allocate"] << 20)]
         wait({}, output, str(len(blocks)))
@@ -36,25 +36,25 @@ def allocate(settings: dict, output: Path, text: str) -> None:
 
 
 def forget(settings: dict, output: Path, text: str) -> None:
-    """End well without having made the output."""
+    """Succeed without creating the output."""
 
 
-BEHAVIOURS = {
+ACTIONS = {
     "succeed": succeed, "wait": wait, "fail": fail, "allocate": allocate, "forget": forget,
 }  # fmt: skip
 
 
-def note(name: str, what: str) -> None:
+def note(name: str, event: str) -> None:
     """Append a line to the job's history."""
     folder = Path("history")
     folder.mkdir(exist_ok=True)
     with open(folder / name, "a") as stream:
-        stream.write(f"{what} {os.environ.get('SLURM_JOB_ID')}\n")
+        stream.write(f"{event} {os.environ.get('SLURM_JOB_ID')}\n")
 
 
 if __name__ == "__main__":
     name, text, output = sys.argv[1:]
     settings = json.loads(Path("config.json").read_text())["jobs"][name]
     note(name, "start")
-    BEHAVIOURS[settings.get("do", "succeed")](settings, Path(output), text)
+    ACTIONS[settings.get("do", "succeed")](settings, Path(output), text)
     note(name, "end")

@@ -1,4 +1,4 @@
-"""Faults at random, some of which pass after a while, and Snakemake started after each end."""
+"""Injection of random faults, some of them temporary, and restarts of Snakemake."""
 
 import time
 from collections import Counter
@@ -18,17 +18,17 @@ WITHOUT_CONTROLLER = {"node-lost", "dbd-down", "kill", "interrupt"}
 BACK = {"node-lost": "node-back", "ctld-down": "ctld-up", "dbd-down": "dbd-up"}
 PASSES_AFTER = (5, 40)
 GAP = 3
-"""Seconds between two faults, on average."""
+"""Mean seconds between two faults."""
 NODES = ["lab1", "lab2"]
 Hit = list[str] | None
-"""The jobs that a fault concerns, or None where there was nothing to do it to."""
+"""Ids of the jobs that a fault affects; None if it could not be injected."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What was done, from when to when, to which jobs, and in which run of Snakemake."""
+    """A fault: its kind, its time, the affected jobs, and the run of Snakemake."""
 
-    what: str
+    kind: str
     began: float
     ended: float
     jobs: tuple[str, ...]
@@ -37,21 +37,21 @@ class Fault:
 
 @dataclass
 class Chaos:
-    """Runs Snakemake again and again while faults are injected."""
+    """Injector of faults, which restarts Snakemake whenever it ends."""
 
     case: Case
     random: Random
     unfinished: Callable[[], list[str]]
     faults: list[Fault] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
-    cut: set[int] = field(default_factory=set)
+    stopped_runs: set[int] = field(default_factory=set)
     queue: list[Queued] = field(default_factory=list)
     passing: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     start_at: float | None = None
     locked: bool = False
 
     def rage(self, seconds: float) -> float:
-        """Inject faults, and make them pass at the end; return for how long there was work."""
+        """Inject faults and undo them at the end; return the seconds until all jobs finished."""
         began = time.monotonic()
         next_fault = began + GAP
         self._start()
@@ -73,8 +73,8 @@ class Chaos:
         return time.monotonic() - began
 
     def count(self) -> Counter[str]:
-        """Return how often each fault happened."""
-        return Counter(fault.what for fault in self.faults)
+        """Return the number of faults of each kind."""
+        return Counter(fault.kind for fault in self.faults)
 
     def _start(self) -> None:
         if self.locked:
@@ -84,38 +84,38 @@ class Chaos:
         self.flows.append(self.case.snakemake("--submitit-on-interrupt", "leave"))
 
     def _pass(self, now: float) -> None:
-        """Undo the faults whose time has come."""
-        for what, (due, arguments) in list(self.passing.items()):
+        """Undo temporary faults that are due."""
+        for kind, (due, arguments) in list(self.passing.items()):
             if now >= due:
-                self.case.lab.fault(BACK[what], *arguments)
-                del self.passing[what]
+                self.case.lab.fault(BACK[kind], *arguments)
+                del self.passing[kind]
 
     def _inject(self) -> None:
         controller = "ctld-down" not in self.passing
         if controller:
-            self.queue = self._mine()
+            self.queue = self._live_jobs()
         possible = {
-            what: weight
-            for what, weight in WEIGHTS.items()
-            if what not in self.passing and (controller or what in WITHOUT_CONTROLLER)
+            kind: weight
+            for kind, weight in WEIGHTS.items()
+            if kind not in self.passing and (controller or kind in WITHOUT_CONTROLLER)
         }
-        (what,) = self.random.choices([*possible], [*possible.values()])
+        (kind,) = self.random.choices([*possible], [*possible.values()])
         began, run = time.time(), len(self.flows) - 1
-        hit = getattr(self, f"_{what.replace('-', '_')}")()
+        hit = getattr(self, f"_{kind.replace('-', '_')}")()
         if hit is None:
             return
-        fault = Fault(what, began, time.time(), tuple(hit), run)
+        fault = Fault(kind, began, time.time(), tuple(hit), run)
         self.faults.append(fault)
         with open(self.case.folder / "faults.log", "a") as stream:
             stream.write(f"{fault}\n")
 
-    def _mine(self) -> list[Queued]:
-        known = self.case.sampler.names
+    def _live_jobs(self) -> list[Queued]:
+        names = self.case.sampler.names
         jobs = self.case.lab.queue()
-        return [job for job in jobs if job.state in LIVE and known.get(job.id)]
+        return [job for job in jobs if job.state in LIVE and names.get(job.id)]
 
     def _on_a_job(self, states: set[str], act: Callable[[str], object]) -> Hit:
-        """Do something to a random job, which may have ended just now."""
+        """Apply a fault to a random job; return None if the job has just ended."""
         jobs = [job for job in self.queue if job.state in states]
         if not jobs:
             return None
@@ -123,8 +123,8 @@ class Chaos:
         try:
             act(job.id)
         except AssertionError as error:
-            live = {other.id for other in self._mine() if other.state in states}
-            if job.id in live and "try again later" not in str(error):  # it is just being started
+            live = {other.id for other in self._live_jobs() if other.state in states}
+            if job.id in live and "try again later" not in str(error):  # Slurm is starting the job
                 raise
             return None
         return [job.id]
@@ -158,9 +158,9 @@ class Chaos:
     def _dbd_down(self) -> Hit:
         return self._down("dbd-down")
 
-    def _down(self, what: str, *arguments: str) -> Hit:
-        self.case.lab.fault(what, *arguments)
-        self.passing[what] = (time.monotonic() + self.random.uniform(*PASSES_AFTER), arguments)
+    def _down(self, kind: str, *arguments: str) -> Hit:
+        self.case.lab.fault(kind, *arguments)
+        self.passing[kind] = (time.monotonic() + self.random.uniform(*PASSES_AFTER), arguments)
         return []
 
     def _kill(self) -> Hit:
@@ -170,11 +170,11 @@ class Chaos:
         return self._end(lambda flow: (flow.interrupt(), flow.wait(90)))
 
     def _end(self, act: Callable[[Flow], object], locked: bool = False) -> Hit:
-        """End Snakemake, to be started again soon; not if it has ended."""
+        """Stop Snakemake and schedule its restart; return None if it has ended."""
         flow = self.flows[-1]
         if flow.process.poll() is not None:
             return None
-        self.cut.add(len(self.flows) - 1)
+        self.stopped_runs.add(len(self.flows) - 1)
         act(flow)
         self.locked = locked
         self.start_at = time.monotonic() + self.random.uniform(0, 8)

@@ -1,4 +1,4 @@
-"""The soak's project: jobs of several kinds, some of which need others, and what they noted."""
+"""Project of the soak test: jobs of several kinds, some with dependencies, and their histories."""
 
 import json
 import shutil
@@ -9,26 +9,26 @@ from random import Random
 from typing import Any
 
 SOURCES = ("Snakefile", "work.py")
-FAILING, IN_NEED = 0.04, 0.04
-"""Share of jobs that raise an exception, and of jobs that need more memory than they ask for."""
+FAILING, EXCEEDING = 0.04, 0.04
+"""Fractions of jobs that raise an exception, and of jobs that exceed their memory."""
 STEPPING = 0.6
-"""Share of jobs that count steps, of the rest."""
-LATER = 0.25
-"""Share of jobs that need others."""
+"""Fraction of the other jobs that count steps."""
+DEPENDENT = 0.25
+"""Fraction of jobs that depend on others."""
 
 
 @dataclass(frozen=True)
 class Note:
     """A line of a job's history: start, stopped, end or overlap."""
 
-    what: str
+    event: str
     time: float
     id: str
     step: int
 
 
 class Soak:
-    """A folder with jobs; ``doomed`` are those that need a failing one."""
+    """A folder with jobs; the ``doomed`` ones depend on a failing one."""
 
     def __init__(self, folder: Path, number: int, seed: int) -> None:
         self.folder = folder
@@ -40,44 +40,44 @@ class Soak:
         (folder / "config.json").write_text(json.dumps({"jobs": self.jobs}))
 
     def names(self, *kinds: str) -> list[str]:
-        """Return the jobs of some kinds that can run."""
+        """Return the names of jobs of some kinds that can run."""
         doomed = self.doomed
         return [n for n, job in self.jobs.items() if job["kind"] in kinds and n not in doomed]
 
     @property
     def doomed(self) -> list[str]:
-        """The jobs that can never run."""
-        lost = {name for name, job in self.jobs.items() if job["kind"] == "fail"}
-        return [name for name, job in self.jobs.items() if lost.intersection(job["needs"])]
+        """Names of jobs that can never run."""
+        failing = {name for name, job in self.jobs.items() if job["kind"] == "fail"}
+        return [name for name, job in self.jobs.items() if failing.intersection(job["needs"])]
 
     @property
     def unfinished(self) -> list[str]:
-        """The jobs without output that can have one."""
+        """Names of jobs that can create their output but have not."""
         names = self.names("plain", "memory", "steps")
         return [name for name in names if not (self.folder / "out" / f"{name}.txt").exists()]
 
     def history(self, name: str) -> list[Note]:
-        """Return what a job noted."""
+        """Return the history of a job."""
         path = self.folder / "history" / name
         lines = path.read_text().splitlines() if path.exists() else []
         return [
-            Note(what, float(time), id, int(step))
-            for what, time, id, step in (line.split() for line in lines)
+            Note(event, float(time), id, int(step))
+            for event, time, id, step in (line.split() for line in lines)
         ]
 
 
 def plan(number: int, random: Random) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield jobs: those that need nothing first, then those that need two of the former."""
-    first = [f"job{n:03}" for n in range(round(number * (1 - LATER)))]
-    failing, in_need = max(1, round(FAILING * number)), max(1, round(IN_NEED * number))
-    kinds = ["fail"] * failing + ["memory"] * in_need
+    """Yield independent jobs first, then jobs that depend on two of them."""
+    first = [f"job{n:03}" for n in range(round(number * (1 - DEPENDENT)))]
+    failing, exceeding = max(1, round(FAILING * number)), max(1, round(EXCEEDING * number))
+    kinds = ["fail"] * failing + ["memory"] * exceeding
     kinds += random.choices(["steps", "plain"], [STEPPING, 1 - STEPPING], k=len(first) - len(kinds))
     random.shuffle(kinds)
-    known = dict(zip(first, kinds, strict=True))
-    for name, kind in known.items():
+    kind_of = dict(zip(first, kinds, strict=True))
+    for name, kind in kind_of.items():
         yield name, {"kind": kind, "seconds": length(kind, random), "needs": []}
-    sound = [name for name, kind in known.items() if kind != "fail"]
-    (*_, broken) = (name for name, kind in known.items() if kind == "fail")
+    sound = [name for name, kind in kind_of.items() if kind != "fail"]
+    (*_, broken) = (name for name, kind in kind_of.items() if kind == "fail")
     for n in range(len(first), number):
         needs = random.sample(sound, 2) if n < number - 1 else [sound[0], broken]
         kind = random.choice(["steps", "plain"])
@@ -85,5 +85,5 @@ def plan(number: int, random: Random) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def length(kind: str, random: Random) -> float:
-    """Return how many seconds a job takes when nothing happens to it."""
+    """Return the seconds that a job takes without a fault."""
     return round(random.uniform(10, 40) if kind == "steps" else random.uniform(2, 8), 1)

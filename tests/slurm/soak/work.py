@@ -1,4 +1,4 @@
-"""What a job of the soak does, by its kind in config.json; it notes what becomes of it."""
+"""Actions of the jobs of the soak test, by their kind in config.json, with a history of events."""
 
 import fcntl
 import json
@@ -22,23 +22,23 @@ def fail(name: str, seconds: float) -> None:
 
 
 def memory(name: str, seconds: float) -> None:
-    """Need more than was asked for; be content with twice as much."""
+    """Allocate more memory than requested, unless the request was doubled."""
     if int(os.environ["SLURM_MEM_PER_NODE"]) < 800:
         block = bytes([1]) * (500 << 20)
         time.sleep(60)
-        raise RuntimeError(f"{len(block)} bytes, and nobody minded")
+        raise RuntimeError(f"Slurm did not kill a job with {len(block)} bytes")
     time.sleep(seconds)
 
 
 def steps(name: str, seconds: float) -> None:
-    """Count, go on where it was, and save and end when there is the stop file."""
-    done = counter(name)
-    while done < round(seconds / STEP_SECONDS):
+    """Count steps from the last saved one; save and exit if the stop file exists."""
+    step = counter(name)
+    while step < round(seconds / STEP_SECONDS):
         time.sleep(STEP_SECONDS)
-        done += 1
+        step += 1
         stopping = Path(os.environ["SNAKEMAKE_STOP_FILE"]).exists()
-        if stopping or done % SAVED_EVERY == 0:
-            replace(Path("counters", name), str(done))
+        if stopping or step % SAVED_EVERY == 0:
+            replace(Path("counters", name), str(step))
         if stopping:
             note(name, "stopped")
             sys.exit(STOPPED)
@@ -48,7 +48,7 @@ KINDS = {"plain": plain, "fail": fail, "memory": memory, "steps": steps}
 
 
 def counter(name: str) -> int:
-    """Return the last step that was saved."""
+    """Return the last saved step."""
     path = Path("counters", name)
     return int(path.read_text()) if path.exists() else 0
 
@@ -59,17 +59,19 @@ def replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def note(name: str, what: str) -> None:
-    """Append a line to the job's history: what, when, Slurm's id, last step saved."""
+def note(name: str, event: str) -> None:
+    """Append event, time, Slurm's id and last saved step to the job's history."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
     with open(Path("history", name), "a") as stream:
-        stream.write(f"{what} {time.time():.2f} {job} {counter(name)}\n")
+        stream.write(f"{event} {time.time():.2f} {job} {counter(name)}\n")
 
 
 def main(name: str, output: str) -> None:
     job = json.loads(Path("config.json").read_text())["jobs"][name]
-    with open(Path("locks", name), "w") as lock:  # freed by the kernel, however this process ends
+    with open(
+        Path("locks", name), "w"
+    ) as lock:  # the kernel releases it at the end of this process
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
