@@ -17,7 +17,7 @@ from tests.training.test_resume import assert_same, change, logged
 
 pytestmark = [pytest.mark.slurm_full, pytest.mark.usefixtures("quiet_mmdet")]
 EPOCHS, STEPS, MIDDLE = 10, 60, 15
-"""Steps of a training; after 120 steps, a 1e-6 larger learning rate changes the weights too much."""
+"""Steps of a training; after 120, a 1e-6 larger learning rate changes the weights too much."""
 SECONDS = 400
 TWO_NODES = ["--workflow-profile", "none", *TINY, "gpus=2", "gpus_per_node=1"]
 SHARED = "batch 4 = 2 on each of 2 processes; learning rate 0.01 (schedule's, for the whole batch)"
