@@ -1,4 +1,4 @@
-# From teachers to tables: `snakemake` runs the demo, configs/default.yaml says what that is.
+# From teachers to tables. `snakemake` runs the study of configs/default.yaml.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -39,7 +39,7 @@ include: "workflow/rules/figures.smk"
 
 onstart:
     require_data()
-    WORKFLOW.remember()
+    WORKFLOW.write_options()
     write_runs()
     write_report()
     watch_report()

@@ -24,7 +24,7 @@ from kd.monitoring.status import (
     Status,
     statuses,
 )
-from kd.resources.usage import JOULES
+from kd.resources.usage import JOULES_PER_KWH
 
 LOG_LINES = 8
 LINE_LENGTH = 400
@@ -159,7 +159,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
         ("GPU-seconds", _rounded(found.get("gpu_seconds"), 0)),
         ("Images a second", _rounded(found.get("images_per_second"), 1)),
         ("Peak memory", found.get("peak_memory_mb") and f"{found['peak_memory_mb']:,} MB"),
-        ("Energy", None if energy is None else f"{energy / JOULES:.3f} kWh"),
+        ("Energy", None if energy is None else f"{energy / JOULES_PER_KWH:.3f} kWh"),
         ("Data fingerprint", found.get("inputs", {}).get("data")),
         ("Weights, SHA-256", found.get("weights_sha256")),
         ("Published weights", found.get("published_checkpoint")),

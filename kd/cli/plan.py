@@ -21,15 +21,15 @@ def plan_of(options: Namespace) -> "Plan":
 def print_plan(options: Namespace) -> None:
     """Print the runs of a study or their budget, and the gains that its seeds can detect."""
     from analysis.statistics import power
-    from kd.workflow import budget, cost
+    from kd.workflow.budget_text import describe_budget, describe_trainings
 
     if options.gpus and not options.budget:
         raise UserError("--gpus applies to a budget only; add --budget")
     plan, library = plan_of(options), Library()
     if options.budget:
-        print(budget.describe(plan, library, options.gpus))
+        print(describe_budget(plan, library, options.gpus))
     else:
-        print(cost.describe(plan, library))
+        print(describe_trainings(plan, library))
     print(power.describe(plan))
 
 

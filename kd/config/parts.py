@@ -18,7 +18,7 @@ from kd.common.schema import Part
 Augmentation = Literal["general", "ssd", "yolo"]
 
 
-class Cost(Part):
+class DetectorFlops(Part):
     """Published giga multiply-adds of a detector on a backbone; ``size``: width and height."""
 
     gflops: PositiveFloat
@@ -39,8 +39,8 @@ class Detector(Part):
     """Which of the backbone's maps the neck takes, in the order of its ``in_channels``."""
     neck_appends: bool = False
     """Whether the neck hands these maps on, before maps of the ``out_channels`` given here."""
-    cost: Cost | None = None
-    """What the time of trainings is estimated from; without it only runs like it tell."""
+    flops: DetectorFlops | None = None
+    """Published FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A run and its directory."""
+"""Runs: their parts by name, their composed configuration and their directory."""
 
 import hashlib
 import json
@@ -14,24 +14,24 @@ from kd.config.canonical import canonical_form
 from kd.config.composed import ComposedConfig, read_config
 
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
-"""What lies in ``results`` beside the folders of studies."""
+"""Folders of ``results`` that are not folders of studies."""
 
 
-class Composed:
-    """Something trained from a composed configuration, in a directory named after it."""
+class BaseRun:
+    """A training of a composed configuration, in a directory that is named after it."""
 
     folder: ClassVar[str]
-    """Where its kind lies below ``results``."""
+    """Folder of ``results`` that holds the runs of this class."""
     config: dict[str, Any]
 
     @property
     def name(self) -> str:
-        """What it is, spelled out; it ends in ``digest``."""
+        """The names of the run's parts and its seed, with ``digest`` at the end."""
         raise NotImplementedError
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Its parts by name."""
+        """The run's parts by name, as ``run.json`` holds them."""
         raise NotImplementedError
 
     @property
@@ -50,12 +50,12 @@ class Composed:
 
     @cached_property
     def seedless_digest(self) -> str:
-        """The digest without any seed: equal for the runs of one setting."""
+        """The digest without any seed, equal for all runs of one setting."""
         return digest_of(seedless(canonical_form(self.config)))
 
     def __eq__(self, other: object) -> bool:
         """Compare name and configuration: parts of equal names may be composed differently."""
-        if not isinstance(other, Composed):
+        if not isinstance(other, BaseRun):
             return NotImplemented
         return self.name == other.name and self.config == other.config
 
@@ -63,10 +63,10 @@ class Composed:
         return hash(self.name)
 
     def write(self) -> None:
-        """Write ``run.json`` (what it is) and ``config.json`` (what it consists of), once.
+        """Write ``run.json`` (the parts by name) and ``config.json``, unless they exist.
 
-        The directory ends in the configuration's digest, so files that exist are right. A
-        ``config.json`` of an earlier version, with mmdet's class names, is replaced.
+        The directory's name ends in the configuration's digest, so existing files are up to date.
+        A ``config.json`` of an earlier version, with mmdet's class names, is replaced.
         """
         path = self.directory / "config.json"
         if not path.exists():
@@ -76,28 +76,24 @@ class Composed:
             write_json(path, self.config)
 
 
-def study_folder(study: str, scale: str) -> Path:
-    """Return the folder of what a study's readers look at: tables, figures, report."""
-    return RESULTS / study / scale
-
-
 @dataclass(frozen=True)
 class Crops:
-    """A classification data set: the objects of a detection data set, cut out.
+    """A classification data set: crops of the objects of a detection data set.
 
-    ``settings``: all that the crops depend on but for the data itself.
+    ``settings``: everything that the crops depend on, except the data.
     """
 
     settings: dict[str, Any]
 
     @classmethod
     def read(cls, directory: Path) -> "Crops":
-        """Return the crops of a folder of crops, or those that a classifier's run learns from."""
+        """Return the crops of a folder of crops or of a classifier's run."""
         path = directory / "crops.json"
-        found = read_json(path) if path.exists() else read_config(directory).get("crops")
-        if not isinstance(found, dict) or not {"dataset", "margin", "min_side"} <= found.keys():
+        settings = read_json(path) if path.exists() else ComposedConfig.read(directory).crops
+        keys = {"dataset", "margin", "min_side"}
+        if not isinstance(settings, dict) or not keys <= settings.keys():
             raise UserError(f"{directory}: neither crops nor a classifier's run")
-        return cls(found)
+        return cls(settings)
 
     @property
     def name(self) -> str:
@@ -108,15 +104,15 @@ class Crops:
         return RESULTS / "crops" / self.name
 
     def write(self) -> None:
-        """Write ``crops.json``, from which ``kd crops`` makes the rest, once."""
+        """Write ``crops.json``, from which ``kd crops`` cuts the crops, unless it exists."""
         path = self.directory / "crops.json"
         if not path.exists():
             write_json(path, self.settings)
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierRun(Composed):
-    """One training of a classifier: its parts by name and its composed configuration."""
+class ClassifierRun(BaseRun):
+    """A training of a classifier: its parts by name and its composed configuration."""
 
     folder = "classifiers"
 
@@ -133,30 +129,28 @@ class ClassifierRun(Composed):
 
     @property
     def name(self) -> str:
-        """The run spelled out; it ends in a digest of what the run consists of."""
         parts = (self.scale, self.dataset, self.schedule, self.classifier)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The run's parts by name."""
         names = ("scale", "dataset", "schedule", "classifier", "seed")
         return {name: getattr(self, name) for name in names}
 
     @property
     def crops(self) -> Crops:
-        """What it learns from."""
+        """The crops that the classifier is trained and tested on."""
         return Crops(self.config["crops"])
 
     def write(self) -> None:
-        """Write the run's files and those of its crops, once."""
+        """Write the run's files and those of its crops, unless they exist."""
         super().write()
         self.crops.write()
 
 
 @dataclass(frozen=True, eq=False)
-class Run(Composed):
-    """One training: its parts by name, its composed configuration, and the run that teaches it."""
+class Run(BaseRun):
+    """A training of a detector: its parts by name, its configuration and its teachers' runs."""
 
     folder = "runs"
 
@@ -177,22 +171,59 @@ class Run(Composed):
 
     @property
     def name(self) -> str:
-        """The run spelled out; it ends in a digest of what the run consists of."""
-        teachers = "+".join(each.model for each in (self.teacher, self.classifier) if each)
+        teachers = "+".join(run.model for run in (self.teacher, self.classifier) if run)
         training = (self.method or "alone") + (f"_from_{teachers}" if teachers else "")
         parts = (self.scale, self.dataset, self.schedule, self.model, training)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The run's parts by name."""
         names = {
             f.name: getattr(self, f.name)
             for f in fields(self)
             if f.name not in ("teacher", "classifier", "config")
         }
         teachers = {"teacher": self.teacher, "classifier": self.classifier}
-        return names | {kind: each.name if each else None for kind, each in teachers.items()}
+        return names | {kind: run.name if run else None for kind, run in teachers.items()}
+
+
+AnyRun = Run | ClassifierRun
+
+
+def study_folder(study: str, scale: str) -> Path:
+    """Return the folder of a study's tables, figures and report."""
+    return RESULTS / study / scale
+
+
+def read_run(directory: Path) -> Run:
+    """Return the run of a directory, with its teachers; UserError if its files hold none."""
+    identity, config = _identity_and_config(directory)
+    for key, read, folder in (
+        ("teacher", read_run, Run.folder),
+        ("classifier", read_classifier_run, ClassifierRun.folder),
+    ):
+        name = identity.get(key)
+        identity[key] = read(RESULTS / folder / name) if name else None
+    try:
+        return Run(**identity, config=config)
+    except TypeError as error:
+        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
+
+
+def read_classifier_run(directory: Path) -> ClassifierRun:
+    """Return the classifier's run of a directory; UserError if its files hold none."""
+    identity, config = _identity_and_config(directory)
+    try:
+        return ClassifierRun(**identity, config=config)
+    except TypeError as error:
+        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
+
+
+def _identity_and_config(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    identity, config = read_json(directory / "run.json"), read_config(directory)
+    if not isinstance(identity, dict):
+        raise UserError(f"{directory / 'run.json'}: not the parts of a run")
+    return identity, config
 
 
 def digest_of(settings: Any) -> str:

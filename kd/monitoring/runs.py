@@ -10,7 +10,7 @@ from kd.common.schema import read_yaml
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.queue import QueueSnapshot
-from kd.workflow.workflow import ASKED, Request
+from kd.workflow.options import LAST_OPTIONS, WorkflowOptions
 
 DEFAULTS = Path("configs/default.yaml")
 FOLDERS = tuple((RESULTS.name, kind) for kind in ("runs", "classifiers"))
@@ -19,7 +19,7 @@ FOLDERS = tuple((RESULTS.name, kind) for kind in ("runs", "classifiers"))
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """Selection of runs to report on; None leaves a choice to the workflow's last request."""
+    """Selection of runs to report on; None leaves a choice to the workflow's last last."""
 
     study: str | None = None
     scale: str | None = None
@@ -46,17 +46,17 @@ class MonitoredRun:
 
 def select_runs(options: StatusOptions, snapshot: QueueSnapshot) -> list[MonitoredRun]:
     """Return the runs of a plan, classifiers first; without a study, all runs with jobs as well."""
-    request, library = last_request(), Library()
-    studies = [options.study] if options.study else request.studies(library)
-    # Seeds and tables of the last request do not apply to another study.
-    same_study = options.study in (None, request.study)
+    last, library = last_options(), Library()
+    studies = [options.study] if options.study else last.study_names(library)
+    # Seeds and tables of the last workflow do not apply to another study.
+    same_study = options.study in (None, last.study)
     plans = [
         plan(
             study,
-            options.scale or request.scale,
+            options.scale or last.scale,
             library,
-            options.seeds or (request.seeds if same_study else None),
-            options.tables or (request.tables if same_study else None),
+            options.seeds or (last.seeds if same_study else None),
+            options.tables or (last.tables if same_study else None),
         )
         for study in studies
     ]
@@ -71,10 +71,12 @@ def select_runs(options: StatusOptions, snapshot: QueueSnapshot) -> list[Monitor
     return list(runs.values())
 
 
-def last_request() -> Request:
-    """Return the request of the workflow that started last, or the defaults without one."""
+def last_options() -> WorkflowOptions:
+    """Return the options of the workflow that started last, or the defaults without one."""
     values = read_yaml(DEFAULTS)
-    return Request.parse(values | read_object(ASKED), f"{DEFAULTS} and {ASKED}")
+    return WorkflowOptions.parse(
+        values | read_object(LAST_OPTIONS), f"{DEFAULTS} and {LAST_OPTIONS}"
+    )
 
 
 def runs_on_disk() -> list[Path]:

@@ -1,4 +1,4 @@
-"""What jobs ask for: GPUs, CPUs, memory and time, computed from what they run."""
+"""Resource requests of jobs: GPUs, CPUs, memory and time, computed from their runs."""
 
 import math
 from collections.abc import Iterable
@@ -12,31 +12,39 @@ from kd.common.schema import Part
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.repeatable import is_repeated
-from kd.resources.flops import WHERE, Training
-from kd.resources.throughput import Basis, Rates, Speed
+from kd.config.run import AnyRun
+from kd.resources.throughput import Basis, DeviceSpeed, Throughput
 
-MARGIN = 1.5  # between the time that is expected and the time that is asked for
-START_UP = 10  # minutes: imports, annotations, weights to fetch, a file system that is slow
+MARGIN = 1.5  # requested time over expected time
+START_UP_MINUTES = 10  # imports, annotations, downloads of weights, a slow file system
 WORKER_MB = 1500
-DECODED = 20  # images a second that a CPU thread reads and cuts objects out of
+IMAGES_CUT_PER_SECOND = 20  # images that a CPU thread decodes and cuts objects out of
 
 
-class Site(Part):
-    """What jobs run on, and for how long they may: keys of ``configs/default.yaml``."""
+class JobOptions(Part):
+    """Resources that jobs may use: keys of ``configs/default.yaml``."""
 
     gpus: NonNegativeInt | None = None
+    """GPUs of a training, which share its batch; 0 for CPUs, None for the scale's number."""
     gpus_per_node: PositiveInt = 8
+    """Largest number of GPUs on one machine; a training with more uses several machines."""
     threads: PositiveInt | None = None
+    """CPU threads of each process; None for the scale's number."""
     workers: NonNegativeInt | None = None
+    """Data loading processes of each process; None for the scale's number."""
     gpu_tflops: PositiveFloat = 5
+    """Tera multiply-adds a second that training reaches on a GPU, until one has been measured."""
     cpu_gflops: PositiveFloat = 30
+    """Giga multiply-adds a second of a CPU thread, until a training has been measured."""
     max_runtime: PositiveInt = 1440
+    """Longest job that the site allows, in minutes."""
     teacher_cache: NonNegativeInt = 0
+    """MB of teacher outputs that each process caches, in memory and on disk."""
 
 
 @dataclass(frozen=True)
-class Demand:
-    """Resources of a job, by the names that Snakemake's Slurm plugins give them."""
+class ResourceRequest:
+    """Requested resources of a job, by the names of Snakemake's Slurm plugins."""
 
     gpu: int
     """GPUs of all tasks."""
@@ -50,73 +58,85 @@ class Demand:
     """Minutes."""
 
 
-class Demands:
-    """The demands of a plan's jobs at one scale."""
+class ResourceRequests:
+    """Resource requests of a plan's jobs at one scale."""
 
-    def __init__(self, site: Site, scale: Scale, library: Library) -> None:
-        self.site, self.library, own = site, library, scale.jobs
-        self.gpus = own.gpus if site.gpus is None else site.gpus
-        self.threads = own.threads if site.threads is None else site.threads
-        self.workers = own.workers if site.workers is None else site.workers
-        self.process_mb = own.mem_mb + self.workers * WORKER_MB
-        self.rates = Rates(Speed(1000 * site.gpu_tflops, site.cpu_gflops), library)
+    def __init__(self, options: JobOptions, scale: Scale, library: Library) -> None:
+        self.options, defaults = options, scale.jobs
+        self.gpus = defaults.gpus if options.gpus is None else options.gpus
+        self.threads = defaults.threads if options.threads is None else options.threads
+        self.workers = defaults.workers if options.workers is None else options.workers
+        self.process_mb = defaults.mem_mb + self.workers * WORKER_MB
+        speed = DeviceSpeed(gpu=1000 * options.gpu_tflops, thread=options.cpu_gflops)
+        self.throughput = Throughput(speed, library)
+        self.flops = self.throughput.flops
         self.training = cache(self._training)
         self.prediction = cache(self._prediction)
 
-    def check(self, runs: Iterable[Training]) -> None:
-        """Raise UserError where the GPUs cannot share a run's batch."""
+    def check(self, runs: Iterable[AnyRun]) -> None:
+        """Raise UserError if the batch of a run cannot be divided among the GPUs."""
         trained = [run for run in runs if _is_trained(run)]
-        common = math.gcd(*map(self._batch, trained))
-        valid = [str(n) for n in range(1, common + 1) if common % n == 0]
+        divisor = math.gcd(*(run.composed.batch_size for run in trained))
+        valid = [str(n) for n in range(1, divisor + 1) if divisor % n == 0]
         for run in trained:
-            if self.gpus and self._batch(run) % self.gpus:
+            batch_size = run.composed.batch_size
+            if self.gpus and batch_size % self.gpus:
                 raise UserError(
                     f"'gpus' of configs/default.yaml and --config: {self.gpus} GPUs cannot share "
-                    f"the batch of {self._batch(run)} images of schedule '{run.schedule}' (run "
+                    f"the batch of {batch_size} images of schedule '{run.schedule}' (run "
                     f"{run.name}); valid: 0 (no GPU), {', '.join(valid)}"
                 )
 
-    def expected(self, run: Training) -> tuple[float, Basis] | None:
-        """Return the hours that a training is expected to take, and what says so.
-
-        None where nothing tells.
-        """
-        images = self.rates.work.images(run)
+    def expected(self, run: AnyRun) -> tuple[float, Basis] | None:
+        """Return the expected hours of a training and their basis; None without an estimate."""
+        images = self.flops.training_images(run)
         if images == 0:
             return 0.0, "measured"
-        rate = self.rates.training(run, self.gpus, self.threads) if images else None
-        return (images / rate.images_per_second / 3600, rate.basis) if images and rate else None
+        estimate = self.throughput.training(run, self.gpus, self.threads) if images else None
+        if not images or estimate is None:
+            return None
+        return images / estimate.images_per_second / 3600, estimate.basis
 
-    def hours(self, run: Training) -> float | None:
-        """Return the hours that a training is expected to take; None where nothing tells."""
-        found = self.expected(run)
-        return found and found[0]
+    def hours(self, run: AnyRun) -> float | None:
+        """Return the expected hours of a training; None without an estimate."""
+        expected = self.expected(run)
+        return expected and expected[0]
 
-    def teacher_cache(self, run: Training) -> int:
-        """Return how many MB each process keeps of a teacher's outputs; 0 where none come again."""
-        return self.site.teacher_cache if is_repeated(run.composed) else 0
+    def teacher_cache(self, run: AnyRun) -> int:
+        """Return the MB of teacher outputs that each process caches; 0 if no image is repeated."""
+        return self.options.teacher_cache if is_repeated(run.composed) else 0
 
-    def crops(self, dataset: str) -> Demand:
-        """Return the demand of cutting out a data set's objects."""
-        found = self.rates.work.counts(dataset)
-        hours = found and (found.train + found.test) / DECODED / self.threads / 3600
-        return self._demand(0, hours, self.threads)
+    def crops(self, dataset: str) -> ResourceRequest:
+        """Return the request of the job that cuts out a data set's objects."""
+        sizes = self.flops.split_sizes(dataset)
+        hours = None
+        if sizes:
+            images = sizes.train_images + sizes.test_images
+            hours = images / IMAGES_CUT_PER_SECOND / self.threads / 3600
+        return self._request(0, hours, self.threads)
 
-    def _training(self, run: Training) -> Demand:
-        found = self._demand(self.gpus if _is_trained(run) else 0, self.hours(run))
-        kept = found.tasks // found.nodes * self.teacher_cache(run)
-        return replace(found, mem_mb=found.mem_mb + kept)
+    def _training(self, run: AnyRun) -> ResourceRequest:
+        request = self._request(self.gpus if _is_trained(run) else 0, self.hours(run))
+        cache_mb = request.tasks // request.nodes * self.teacher_cache(run)
+        return replace(request, mem_mb=request.mem_mb + cache_mb)
 
-    def _prediction(self, run: Training) -> Demand:
+    def _prediction(self, run: AnyRun) -> ResourceRequest:
         gpus = min(self.gpus, 1)
-        images, rate = self.rates.work.tested(run), self.rates.prediction(run, gpus, self.threads)
-        return self._demand(gpus, images and rate and images / rate / 3600)
+        images = self.flops.test_images(run)
+        images_per_second = self.throughput.prediction(run, gpus, self.threads)
+        hours = None
+        if images is not None and images_per_second:
+            hours = images / images_per_second / 3600
+        return self._request(gpus, hours)
 
-    def _demand(self, gpus: int, hours: float | None, threads: int | None = None) -> Demand:
+    def _request(
+        self, gpus: int, hours: float | None, threads: int | None = None
+    ) -> ResourceRequest:
+        """Return the request of a job that is expected to run for ``hours``, None if unknown."""
         tasks, nodes = max(gpus, 1), self._nodes(gpus)
-        longest = self.site.max_runtime
-        minutes = longest if hours is None else START_UP + math.ceil(60 * MARGIN * hours)
-        return Demand(
+        longest = self.options.max_runtime
+        minutes = longest if hours is None else START_UP_MINUTES + math.ceil(60 * MARGIN * hours)
+        return ResourceRequest(
             gpu=gpus,
             tasks=tasks,
             nodes=nodes,
@@ -126,13 +146,10 @@ class Demands:
         )
 
     def _nodes(self, gpus: int) -> int:
-        """Return how many nodes have room, with the same number of GPUs on each."""
-        least = math.ceil(max(gpus, 1) / self.site.gpus_per_node)
-        return next(nodes for nodes in range(least, gpus + 2) if gpus % nodes == 0)
-
-    def _batch(self, run: Training) -> int:
-        return self.library.schedule(run.schedule, WHERE).batch_size
+        """Return the smallest number of nodes with the same number of GPUs on each."""
+        fewest = math.ceil(max(gpus, 1) / self.options.gpus_per_node)
+        return next(nodes for nodes in range(fewest, gpus + 2) if gpus % nodes == 0)
 
 
-def _is_trained(run: Training) -> bool:
-    return "published_checkpoint" not in run.config
+def _is_trained(run: AnyRun) -> bool:
+    return run.composed.published_checkpoint is None

@@ -1,162 +1,140 @@
-"""How fast trainings go: as finished ones did, or as their multiply-adds let expect."""
+"""Training throughput, measured from finished runs or estimated from FLOPs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
-from kd.config.composed import read_config
 from kd.config.library import Library
-from kd.config.run import ClassifierRun, Run
-from kd.resources.flops import WHERE, Training, Work
+from kd.config.run import AnyRun, Run, read_classifier_run, read_run
+from kd.resources.flops import RunFlops
 
-GPU_STEP = 0.1
-"""Seconds that a step takes on a GPU however little there is to compute."""
+SECONDS_PER_GPU_STEP = 0.1
+"""Shortest time of a step on a GPU, however little it computes."""
+
+Basis = Literal["measured", "corrected", "modeled"]
+"""Source of an estimate: ``measured`` on runs that differ only in their seed; ``corrected``, the
+model times the median ratio of measured to modeled throughput of the scale's finished runs;
+``modeled``, FLOPs alone."""
 
 
-Basis = Literal["measured", "corrected", "modelled"]
-"""What a rate rests on: runs that differ in their seed, the model times what other finished runs
-of the scale took of theirs, or the model alone."""
-
-
-class Rate(NamedTuple):
-    """Images a second, and what says so."""
+class ThroughputEstimate(NamedTuple):
+    """Images a second of a training, with the source of the number."""
 
     images_per_second: float
     basis: Basis
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Giga multiply-adds a second: of a GPU, and of a CPU thread."""
+class DeviceSpeed:
+    """Giga multiply-adds a second of a GPU and of a CPU thread."""
 
     gpu: float
     thread: float
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A training that ran to its end: images a second on so many GPUs, or threads of a CPU."""
+class FinishedTraining:
+    """A finished training with its measured throughput."""
 
-    run: Training
+    run: AnyRun
     directory: Path
-    rate: float
+    images_per_second: float
     gpus: int
     threads: int
 
 
-class Rates:
+class Throughput:
     """Images a second of trainings and predictions, on ``gpus`` GPUs or ``threads`` threads."""
 
-    def __init__(self, speed: Speed, library: Library) -> None:
-        self.speed, self.library, self.work = speed, library, Work(library)
-        self._correction = cache(self._median_of_measured_to_modelled)
-        self._finished = cache(lambda folder, scale: list(_finished(folder, scale)))
+    def __init__(self, speed: DeviceSpeed, library: Library) -> None:
+        self.speed, self.flops = speed, RunFlops(library)
+        self._correction = cache(self._median_of_measured_to_modeled)
+        self._finished = cache(lambda folder, scale: list(_finished_trainings(folder, scale)))
 
-    def training(self, run: Training, gpus: int, threads: int) -> Rate | None:
-        """Return the rate of runs that differ in their seed or, if none, the modelled one.
+    def training(self, run: AnyRun, gpus: int, threads: int) -> ThroughputEstimate | None:
+        """Return the throughput measured on other seeds or, without one, the modeled throughput.
 
-        What is modelled is multiplied by what finished runs of the scale took of their models.
+        The modeled throughput is multiplied by the correction of the run's scale.
         """
-        finished = self._finished(run.folder, run.scale)
-        same = [
-            other.rate / max(other.gpus, 1)
-            for other in finished
-            if bool(other.gpus) == bool(gpus) and _same_but_for_seed(run, other)
+        per_device = [
+            finished.images_per_second / max(finished.gpus, 1)
+            for finished in self._finished(run.folder, run.scale)
+            if bool(finished.gpus) == bool(gpus) and _differs_only_in_seed(run, finished)
         ]
-        if same:
-            return Rate(median(same) * max(gpus, 1), "measured")
-        modelled = self._modelled(run, gpus, threads)
-        if not modelled:
+        if per_device:
+            return ThroughputEstimate(median(per_device) * max(gpus, 1), "measured")
+        modeled = self._modeled(run, gpus, threads)
+        if not modeled:
             return None
         correction = self._correction(run.folder, run.scale, bool(gpus))
-        return Rate(modelled * (correction or 1.0), "corrected" if correction else "modelled")
+        if correction:
+            return ThroughputEstimate(modeled * correction, "corrected")
+        return ThroughputEstimate(modeled, "modeled")
 
-    def prediction(self, run: Training, gpus: int, threads: int) -> float | None:
-        """Return images a second, one at a time."""
-        return self._rate(self.work.inference(run), 1, gpus, threads)
+    def prediction(self, run: AnyRun, gpus: int, threads: int) -> float | None:
+        """Return images a second in batches of one image."""
+        return self._of_steps(self.flops.inference(run), 1, gpus, threads)
 
-    def _modelled(self, run: Training, gpus: int, threads: int) -> float | None:
-        batch = self.library.schedule(run.schedule, WHERE).batch_size
-        return self._rate(self.work.training(run), batch, gpus, threads)
+    def _modeled(self, run: AnyRun, gpus: int, threads: int) -> float | None:
+        return self._of_steps(self.flops.training(run), run.composed.batch_size, gpus, threads)
 
-    def _rate(self, work: float | None, batch: int, gpus: int, threads: int) -> float | None:
-        """Return images a second of steps of ``batch`` images of so much work each."""
-        if not work:
+    def _of_steps(
+        self, gflops: float | None, batch_size: int, gpus: int, threads: int
+    ) -> float | None:
+        """Return images a second of steps that compute ``gflops`` giga multiply-adds an image."""
+        if not gflops:
             return None
         if gpus:
-            return batch / max(GPU_STEP, work * batch / gpus / self.speed.gpu)
-        return self.speed.thread * threads / work
+            seconds = gflops * batch_size / gpus / self.speed.gpu
+            return batch_size / max(SECONDS_PER_GPU_STEP, seconds)
+        return self.speed.thread * threads / gflops
 
-    def _median_of_measured_to_modelled(
+    def _median_of_measured_to_modeled(
         self, folder: str, scale: str, on_gpus: bool
     ) -> float | None:
         ratios = []
-        for other in self._finished(folder, scale):
-            if bool(other.gpus) != on_gpus:
+        for finished in self._finished(folder, scale):
+            if bool(finished.gpus) != on_gpus:
                 continue
             try:
-                modelled = self._modelled(other.run, other.gpus, other.threads)
-            except UserError:  # a part that is no more
+                modeled = self._modeled(finished.run, finished.gpus, finished.threads)
+            except (UserError, KeyError):  # a part was removed, or the configuration is an old one
                 continue
-            if modelled:
-                ratios.append(other.rate / modelled)
+            if modeled:
+                ratios.append(finished.images_per_second / modeled)
         return median(ratios) if ratios else None
 
 
-def _same_but_for_seed(run: Training, other: Finished) -> bool:
+def _differs_only_in_seed(run: AnyRun, finished: FinishedTraining) -> bool:
     """Return True if two trainings differ in their seed alone.
 
-    The folder does not tell: rows of a sweep share it.
+    Rows of a sweep share a folder, so the configurations are compared as well.
     """
     return (
-        other.directory.parent == run.directory.parent
-        and other.run.seedless_digest == run.seedless_digest
+        finished.directory.parent == run.directory.parent
+        and finished.run.seedless_digest == run.seedless_digest
     )
 
 
-def read_run(directory: Path) -> Run:
-    """Return the run that a directory is of; UserError where it does not say."""
-    parts, config = _parts(directory)
-    teacher, classifier = parts.get("teacher"), parts.get("classifier")
-    parts["teacher"] = read_run(RESULTS / Run.folder / teacher) if teacher else None
-    folder = RESULTS / ClassifierRun.folder
-    parts["classifier"] = read_classifier(folder / classifier) if classifier else None
-    try:
-        return Run(**parts, config=config)
-    except TypeError as error:
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
-
-
-def read_classifier(directory: Path) -> ClassifierRun:
-    """Return the classifier's run that a directory is of; UserError where it does not say."""
-    parts, config = _parts(directory)
-    try:
-        return ClassifierRun(**parts, config=config)
-    except TypeError as error:
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
-
-
-def _parts(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    parts, config = read_json(directory / "run.json"), read_config(directory)
-    if not isinstance(parts, dict):
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run")
-    return parts, config
-
-
-def _finished(folder: str, scale: str) -> Iterator[Finished]:
-    """Yield the trainings of a scale that were measured; unreadable ones are no reason to stop."""
-    read: Callable[[Path], Training] = read_run if folder == Run.folder else read_classifier
+def _finished_trainings(folder: str, scale: str) -> Iterator[FinishedTraining]:
+    """Yield the finished trainings of a scale; skip those whose records cannot be read."""
     for path in sorted((RESULTS / folder / scale).glob("**/provenance.json")):
+        directory = path.parent
         try:
             record = read_json(path)
-            rate, threads = float(record["images_per_second"]), int(record["threads"])
-            gpus = round(record["gpu_seconds"] / record["seconds"])
-            yield Finished(read(path.parent), path.parent, rate, gpus, threads)
+            is_detector = folder == Run.folder
+            yield FinishedTraining(
+                run=read_run(directory) if is_detector else read_classifier_run(directory),
+                directory=directory,
+                images_per_second=float(record["images_per_second"]),
+                gpus=round(record["gpu_seconds"] / record["seconds"]),
+                threads=int(record["threads"]),
+            )
         except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
             continue

@@ -1,4 +1,4 @@
-"""What a training took, as it recorded it in ``provenance.json``."""
+"""Resource usage of a training, as ``provenance.json`` records it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,28 +6,28 @@ from typing import NamedTuple
 from kd.common.errors import UserError
 from kd.common.files import read_json
 
-JOULES = 3.6e6  # in a kWh
+JOULES_PER_KWH = 3.6e6
 
 
-class Cost(NamedTuple):
-    """What trainings took; prediction and evaluation, minutes after hours, are not counted."""
+class Usage(NamedTuple):
+    """Resources that trainings used, without prediction and evaluation, which take minutes."""
 
     hours: float
-    """Wall time of the steps, those before a resumption included."""
+    """Wall time of the steps, including those before a resumption."""
     gpu_hours: float
     """Hours times GPUs; 0 on a CPU."""
     images_per_second: float | None
-    """None where nothing was trained: published weights were imported."""
+    """None if published weights were imported in place of a training."""
     memory_mb: int | None
-    """Peak of the first process: of GPU memory or, on a CPU, of resident memory."""
+    """Peak of the first process: GPU memory or, on a CPU, resident memory."""
     energy_kwh: float | None
-    """Of the GPUs, as their driver counts; None where any part was not measured."""
+    """Energy of the GPUs as their driver counts it; None if any part was not measured."""
 
 
-def cost(run: Path) -> Cost | None:
-    """Return what the training in a directory took; None before its end.
+def read_usage(run: Path) -> Usage | None:
+    """Return the usage of the training in a directory; None before its end.
 
-    UserError where its record is not one.
+    UserError if its record cannot be read.
     """
     path = run / "provenance.json"
     if not path.exists():
@@ -35,14 +35,14 @@ def cost(run: Path) -> Cost | None:
     record = read_json(path)
     try:
         if "published_checkpoint" in record:
-            return Cost(0.0, 0.0, None, None, 0.0)
-        energy = record.get("energy_joules")
-        return Cost(
-            float(record["seconds"]) / 3600,
-            float(record["gpu_seconds"]) / 3600,
-            float(record["images_per_second"]),
-            int(record["peak_memory_mb"]),
-            None if energy is None else float(energy) / JOULES,
+            return Usage(0.0, 0.0, None, None, 0.0)
+        joules = record.get("energy_joules")
+        return Usage(
+            hours=float(record["seconds"]) / 3600,
+            gpu_hours=float(record["gpu_seconds"]) / 3600,
+            images_per_second=float(record["images_per_second"]),
+            memory_mb=int(record["peak_memory_mb"]),
+            energy_kwh=None if joules is None else float(joules) / JOULES_PER_KWH,
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not the record of a training; train again") from None

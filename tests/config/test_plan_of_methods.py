@@ -12,7 +12,8 @@ from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import Run
-from kd.workflow.workflow import Request, Workflow
+from kd.workflow.options import WorkflowOptions
+from kd.workflow.workflow import Workflow
 from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
@@ -50,8 +51,10 @@ def test_a_student_of_two_teachers_names_both_and_waits_for_both() -> None:
     assert model["checkpoint"] == str(run.teacher.directory / WEIGHTS)
     assert model["classifier_checkpoint"] == str(classifier.directory / WEIGHTS)
     assert model["classifier"] == classifier.config["model"]
-    request = Request(study="tiny", scale="tiny", seeds=None, tables=None, threads=1, workers=0)
-    waits_for = Workflow(request, Library()).teacher_weights(run.name)
+    options = WorkflowOptions(
+        study="tiny", scale="tiny", seeds=None, tables=None, threads=1, workers=0
+    )
+    waits_for = Workflow(options, Library()).teacher_weights(run.name)
     assert waits_for == [model["checkpoint"], model["classifier_checkpoint"]]
 
 

@@ -55,7 +55,7 @@ def test_runs_are_those_of_each_study_alone(project: Path) -> None:
     assert [each.study for each in found.publications] == ["tiny", "other"]
     for each, single in zip(found.publications, plans, strict=True):
         assert each.plan.runs.keys() == single.runs.keys()
-        assert each.request == [each.study, "--scale", "tiny"]
+        assert each.arguments == [each.study, "--scale", "tiny"]
 
 
 def test_all_is_every_study(project: Path) -> None:
@@ -99,7 +99,7 @@ def test_figures_are_named_after_their_study(project: Path) -> None:
         ({"study": "tiny,"}, "no '' in configs/studies"),
         (
             {"study": "tiny,other", "tables": ["pair"]},
-            "'tables' .* are of one study, and 'study' names 2: tiny, other",
+            "'tables' .* selects tables of one study, but 'study' names 2: tiny, other",
         ),
     ],
 )

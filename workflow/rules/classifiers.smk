@@ -19,7 +19,7 @@ def classifier_prediction(wildcards):
     return WORKFLOW.classifier_prediction(wildcards.run)
 
 
-# Of a split the JSON file is written last; what it describes lies beside it.
+# The JSON file of a split is written last, after the crops that it describes.
 rule crops:
     input:
         "results/checks/{dataset}.json",
@@ -32,7 +32,7 @@ rule crops:
         digest="[0-9a-f]{8}",
     threads: lambda wildcards: cutting(wildcards).threads
     resources:
-        **asked(cutting),
+        **resources_by_job(cutting),
     params:
         directory="results/crops/{dataset}-{digest}",
     shell:
@@ -50,7 +50,7 @@ rule train_classifier:
         "results/classifiers/{scale}/{dataset}/{training}/latest.log",
     threads: lambda wildcards: classifier_training(wildcards).threads
     resources:
-        **asked(classifier_training),
+        **resources_by_job(classifier_training),
     params:
         directory="results/classifiers/{scale}/{dataset}/{training}",
         version=VERSIONS["training"],
@@ -70,7 +70,7 @@ rule evaluate_classifier:
         "results/classifiers/{run}/predict.log",
     threads: lambda wildcards: classifier_prediction(wildcards).threads
     resources:
-        **asked(classifier_prediction),
+        **resources_by_job(classifier_prediction),
     params:
         directory="results/classifiers/{run}",
         versions=[VERSIONS["prediction"], VERSIONS["evaluation"]],

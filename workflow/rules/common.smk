@@ -1,4 +1,4 @@
-# What the rules ask of the plan. Nothing here imports torch.
+# The plan and the functions that the rules share. Nothing here imports torch.
 import os
 import re
 import shlex
@@ -20,19 +20,21 @@ try:
         WORKFLOW.rule("figure", publication, figure.name): figure
         for publication in WORKFLOW.publications
         for figure in figures(
-            publication.plan, publication.study, WORKFLOW.asked.scale
+            publication.plan, publication.study, WORKFLOW.options.scale
         ).values()
     }
 except UserError as error:
     raise WorkflowError(str(error))
 
-# `cores: all` is meant for jobs on this machine; it would also limit the threads of a cluster's.
+# `cores: all` is meant for jobs on this machine. On a cluster it would limit the threads of jobs.
 if workflow.nodes is not None:
     workflow.global_resources["_cores"] = None
 
 KD = f"{shlex.quote(sys.executable)} -m kd"
 LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
-PUBLISHED = [path for each in WORKFLOW.publications for path in each.files]
+PUBLISHED = [
+    path for publication in WORKFLOW.publications for path in publication.files
+]
 
 
 def require_data():
@@ -50,53 +52,56 @@ def write_runs():
 def print_table():
     for publication in WORKFLOW.publications:
         table = publication.folder / "table.md"
-        if table.exists():  # not so after --until an earlier step
+        if table.exists():  # it does not after --until an earlier step
             print(printable(table.read_text(encoding="utf-8")))
 
 
 def print_partial_table():
-    """Show what there is: finished rows, failed ones with their reason, rows not run."""
+    """Print finished rows, failed rows with their reason, and rows that have not run."""
     from kd.monitoring.failures import record_failures
 
     record_failures()
     for publication in WORKFLOW.publications:
         subprocess.run(
-            [sys.executable, "-m", "kd", "table", *publication.request], check=False
+            [sys.executable, "-m", "kd", "table", *publication.arguments], check=False
         )
 
 
 REPORTS = [
-    [sys.executable, "-m", "kd", "report", *publication.request]
+    [sys.executable, "-m", "kd", "report", *publication.arguments]
     for publication in WORKFLOW.publications
 ]
-WATCHING = []
+WATCHERS = []
+"""Processes that write the report every minute."""
 
 
 def write_report():
-    """Write the studies' pages; one that cannot be written is said in a line and stops nothing."""
-    for watcher in WATCHING:  # else it could have the last word
+    """Write the reports of the studies; print one line for each, also if it cannot be written."""
+    for (
+        watcher
+    ) in WATCHERS:  # a watcher could overwrite the final report with an older one
         watcher.terminate()
         watcher.wait()
     for command in REPORTS:
-        written = subprocess.run(
+        process = subprocess.run(
             command,
             check=False,
             capture_output=True,
             encoding="utf-8",
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
         )
-        told = (written.stderr if written.returncode else written.stdout).splitlines()
-        print(*map(printable, told[-1:]))
+        lines = (process.stderr if process.returncode else process.stdout).splitlines()
+        print(*map(printable, lines[-1:]))
 
 
 def watch_report():
-    """Have the study's page written every minute, for as long as this process runs.
+    """Start a process that writes the study's report every minute until the workflow ends.
 
-    Of several studies none: `kd report STUDY --watch` does it for the one that is looked at.
+    With several studies no report is watched; `kd report STUDY --watch` watches one of them.
     """
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if len(REPORTS) == 1:
-        WATCHING.append(subprocess.Popen([*REPORTS[0], "--watch", "60"], **quiet))
+        WATCHERS.append(subprocess.Popen([*REPORTS[0], "--watch", "60"], **quiet))
 
 
 def teacher_weights(wildcards):
@@ -112,9 +117,9 @@ def generated_data(wildcards):
 
 
 def data_content(wildcards):
-    """Return what the check of a data set depends on.
+    """Return a text that changes with the content of a data set, which its check depends on.
 
-    A job is never compared with what it did before, so it need not list the data set again.
+    The main process alone compares it with that of an earlier check, so a job returns nothing.
     """
     return WORKFLOW.data_content(wildcards.dataset) if workflow.is_main_process else ""
 
@@ -122,17 +127,17 @@ def data_content(wildcards):
 RESOURCES = ("gpu", "nodes", "tasks", "mem_mb", "runtime")
 
 
-def asked(demand):
-    """Return the resources of a rule: what ``demand``, a function of wildcards, says."""
+def resources_by_job(request_of):
+    """Return the resources of a rule; ``request_of`` returns a job's request for its wildcards."""
     return {
-        name: lambda wildcards, name=name: getattr(demand(wildcards), name)
+        name: lambda wildcards, name=name: getattr(request_of(wildcards), name)
         for name in RESOURCES
     }
 
 
-def needed(demand):
-    """Return the resources of a rule for one job."""
-    return {name: getattr(demand, name) for name in RESOURCES}
+def resources_of(request):
+    """Return the resources of a rule that has one job."""
+    return {name: getattr(request, name) for name in RESOURCES}
 
 
 def training(wildcards):

@@ -14,8 +14,8 @@ rule generate_data:
         "{KD} data {wildcards.dataset:q}"
 
 
-# Data that changed are checked again, and all that was computed from them is: steps find by their
-# own records what is still valid, so a training whose split stayed the same ends at once.
+# Changed data are checked again, and every step that depends on them runs again. Each step compares
+# its records with its inputs, so a training whose split did not change ends at once.
 rule check_data:
     input:
         generated_data,

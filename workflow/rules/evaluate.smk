@@ -1,4 +1,4 @@
-# What a training gave is measured before the next one starts, so that tables fill from the first.
+# Their priority is above that of training, so a finished run is measured before the next one starts.
 localrules:
     evaluate,
     resample,
@@ -14,7 +14,7 @@ rule predict:
     priority: 1
     threads: lambda wildcards: prediction(wildcards).threads
     resources:
-        **asked(prediction),
+        **resources_by_job(prediction),
     params:
         directory="results/runs/{run}",
         version=VERSIONS["prediction"],

@@ -1,4 +1,4 @@
-# A rule for each figure of the study, since each leaves its own files. `snakemake figures` makes all.
+# One rule for each figure, because each figure has its own files. `snakemake figures` makes all.
 localrules:
     figures,
 
@@ -26,7 +26,7 @@ for name, figure in FIGURES.items():
         localrule: not figure.settings.runs_networks
         threads: WORKFLOW.prediction(figure.runs[0].name).threads
         resources:
-            **needed(WORKFLOW.prediction(figure.runs[0].name)),
+            **resources_of(WORKFLOW.prediction(figure.runs[0].name)),
         params:
             arguments=figure.arguments,
             definition=figure.settings.definition(),

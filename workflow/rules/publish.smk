@@ -1,4 +1,4 @@
-# A rule for each study, since each has tables of its own.
+# One rule for each study, because each study has its own tables.
 for publication in WORKFLOW.publications:
 
     rule:
@@ -23,6 +23,6 @@ for publication in WORKFLOW.publications:
         localrule: True
         params:
             titles=publication.titles,
-            request=publication.request,
+            arguments=publication.arguments,
         shell:
-            "{KD} table {params.request:q}"
+            "{KD} table {params.arguments:q}"

@@ -1,7 +1,7 @@
-# What a run consists of is in its directory's name, so only the version of the training code is a
-# parameter that makes it run again. Checkpoints lie at a path that is not declared: Snakemake
+# A run's directory is named after its configuration, so only the version of the training code is a
+# parameter that makes it run again. Checkpoints are not declared as outputs, because Snakemake
 # deletes the outputs of a failed job. It also deletes a rule's log when the job starts again, so
-# the log of all starts, train.log, is not declared either.
+# train.log, the log of all starts, is not declared either.
 rule train:
     input:
         report=check_report,
@@ -13,13 +13,13 @@ rule train:
         "results/runs/{run}/latest.log",
     threads: lambda wildcards: training(wildcards).threads
     resources:
-        **asked(training),
+        **resources_by_job(training),
         teacher_cache_mb=lambda wildcards: WORKFLOW.teacher_cache(wildcards.run),
     params:
         directory="results/runs/{run}",
         version=VERSIONS["training"],
     shell:
         "{KD} train {params.directory:q} --report {input.report:q}"
-        " --processes {resources.tasks} --val-interval {WORKFLOW.asked.val_interval} {LOADING}"
+        " --processes {resources.tasks} --val-interval {WORKFLOW.options.val_interval} {LOADING}"
         " --teacher-cache {resources.teacher_cache_mb} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"
