@@ -9,7 +9,7 @@ from typing import Any
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import Interval
 from analysis.tables.rows import METRICS, ResultRow
-from kd.resources.usage import Cost
+from kd.resources.usage import Usage
 
 BETWEEN = "; "
 """Separator of the clauses of a cell."""
@@ -28,7 +28,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
     columns = [
         *(*DESCRIPTION, "seeds", "status", *metrics, "std", *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
-        *(*Cost._fields, *LISTS, "source", *PATHS),
+        *(*Usage._fields, *LISTS, "source", *PATHS),
     ]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
@@ -119,14 +119,14 @@ def _interval(low: float | None, high: float | None) -> Interval | None:
     return None if low is None or high is None else Interval(low, high)
 
 
-def _cost(line: Mapping[str, str]) -> Cost | None:
+def _cost(line: Mapping[str, str]) -> Usage | None:
     hours, gpu_hours, images_per_second, memory_mb, energy_kwh = (
-        _number(line[name]) for name in Cost._fields
+        _number(line[name]) for name in Usage._fields
     )
     if hours is None or gpu_hours is None:
         return None
     memory = None if memory_mb is None else int(memory_mb)
-    return Cost(hours, gpu_hours, images_per_second, memory, energy_kwh)
+    return Usage(hours, gpu_hours, images_per_second, memory, energy_kwh)
 
 
 def _number(text: str) -> float | None:

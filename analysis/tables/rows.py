@@ -17,7 +17,7 @@ from analysis.tables.comparability import mismatches
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.evaluation.metrics import Metrics
-from kd.resources.usage import Cost
+from kd.resources.usage import Usage
 
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Metrics of every table; the headline metric of a row, such as ``VOC07``, is added to them."""
@@ -84,8 +84,8 @@ class ResultRow(TableRow):
     """Gain of a distilled row over its baseline."""
     published_gain: float | None = None
     verdict: str = ""
-    cost: Cost | None = None
-    """Cost of all measured runs together; None without any."""
+    cost: Usage | None = None
+    """Resource usage of all measured runs together; None without any."""
     mismatches: tuple[str, ...] = ()
     """Reasons from the runs' records why they cannot be compared."""
     runs: tuple[Path, ...] = ()
