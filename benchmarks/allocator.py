@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from benchmarks.report import Line, arguments, publish
-from kd.common.timing import ratio, spread
+from kd.common.timing import quartiles, ratio
 
 CASES = {"scale smoke, 8 images of 128 x 128": ("smoke", 8, 128, "r18-w0.25")} | {
     "full width, 2 images of 256 x 256": ("paper", 2, 256, "r18")
@@ -38,10 +38,10 @@ def main() -> None:
             steps = [(_asked(given_back), _asked(kept)) for _ in range(options.rounds + 1)][1:]
         before, after = ([step.seconds for step in each] for each in zip(*steps, strict=True))
         details = {
-            "given back, ms": 1000 * spread(before).median,
-            "kept, ms": 1000 * spread(after).median,
-            "pages mapped anew": spread([step.faults for step, _ in steps]).median,
-            "and kept": spread([step.faults for _, step in steps]).median,
+            "given back, ms": 1000 * quartiles(before).median,
+            "kept, ms": 1000 * quartiles(after).median,
+            "pages mapped anew": quartiles([step.faults for step, _ in steps]).median,
+            "and kept": quartiles([step.faults for _, step in steps]).median,
         }
         lines.append(Line(what, ratio(before, after), details=details))
     about = "A step whose memory is given back over one whose memory is kept; one thread of a CPU."

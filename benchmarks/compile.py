@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 
 import kd.runtime  # noqa: F401
 from benchmarks import report
-from kd.common.timing import Spread, in_turn, ratio, spread, synchronise
+from kd.common.timing import Quartiles, in_turn, quartiles, ratio, synchronize
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.models.build import build_model
@@ -45,17 +45,17 @@ def main() -> None:
         )
         cases = {"plain": lambda: plain(images), "compiled": lambda: compiled(images)}
         times = in_turn(cases, options.rounds)
-    gain = spread(times["plain"]).median - spread(times["compiled"]).median
+    gain = quartiles(times["plain"]).median - quartiles(times["compiled"]).median
     pays = compiling / gain if gain > 0 else float("inf")
     details = {
-        "plain, ms": 1000 * spread(times["plain"]).median,
-        "compiled, ms": 1000 * spread(times["compiled"]).median,
+        "plain, ms": 1000 * quartiles(times["plain"]).median,
+        "compiled, ms": 1000 * quartiles(times["compiled"]).median,
         "compiling, s": compiling,
         "largest difference": gap,
     }
     lines = [report.Line("compiled / plain teacher", ratio(times["compiled"], times["plain"]), 1.0)]
     lines[0].details.update(details)
-    lines.append(report.Line("steps until it has paid", Spread(pays, pays, pays, 1)))
+    lines.append(report.Line("steps until it has paid", Quartiles(pays, pays, pays, 1)))
     about = (
         f"RetinaNet's teacher, ResNet-50 at scale {options.scale}, without head and gradients, "
         f"{options.batch} images of {options.side} pixels, on {device}, one thread."
@@ -89,10 +89,10 @@ def teacher(scale_name: str) -> Neck:
 
 def first(case) -> float:  # type: ignore[no-untyped-def]
     """Return the seconds of a first call."""
-    synchronise()
+    synchronize()
     started = time.perf_counter()
     case()
-    synchronise()
+    synchronize()
     return time.perf_counter() - started
 
 

@@ -28,7 +28,7 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_predictions
-from kd.common.timing import in_turn, ratio, spread
+from kd.common.timing import in_turn, quartiles, ratio
 from kd.evaluation import detections as columns
 from kd.evaluation.detections import Detection
 from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
@@ -200,10 +200,10 @@ def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
             "pycocotools from lists / kd evaluate from file to file",
             ratio(times["pycocotools"], times["step"]),
         ),
-        Line("pycocotools, s", spread(times["pycocotools"])),
-        Line("evaluate(), s", spread(times["evaluate"])),
-        Line("of it lists to checked columns, s", spread(times["read"])),
-        Line("kd evaluate, s", spread(times["step"])),
+        Line("pycocotools, s", quartiles(times["pycocotools"])),
+        Line("evaluate(), s", quartiles(times["evaluate"])),
+        Line("of it lists to checked columns, s", quartiles(times["read"])),
+        Line("kd evaluate, s", quartiles(times["step"])),
     ]
     return publish(name, about, lines, before)
 
@@ -225,8 +225,10 @@ def grow(rounds: int, name: str, before: Path | None) -> str:
         for size in sizes:
             truth, found = generate(**{"images": OTHERS, key: size})
             values = in_turn({"": lambda: evaluate(truth, found, names(truth))}, rounds)[""]  # noqa: B023
-            lines.append(Line(f"{title}: {size}, ms", spread([1000 * value for value in values])))
-            seconds.append(spread(values).median)
+            lines.append(
+                Line(f"{title}: {size}, ms", quartiles([1000 * value for value in values]))
+            )
+            seconds.append(quartiles(values).median)
         curves.append(Curve(title, "s to evaluate", "evaluate", sizes, seconds))
     write_curves(FOLDER / "growth-evaluation.json", curves)
     exponents = [

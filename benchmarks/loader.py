@@ -25,7 +25,7 @@ from mmengine.runner import Runner
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from kd.common.files import write_json
-from kd.common.timing import Spread, ratio, spread
+from kd.common.timing import Quartiles, quartiles, ratio
 from kd.config import pipelines
 from kd.data.loader import quick
 from kd.data.sampling import build
@@ -51,10 +51,10 @@ def main() -> None:
         with bare:
             ours, theirs = _rates(loader, bare, options)
         parts = _parts(config, options.images)
-    per_step = 1000 * options.batch / spread(ours).median
+    per_step = 1000 * options.batch / quartiles(ours).median
     details = {
-        "images/s": spread(ours).median,
-        "bare, images/s": spread(theirs).median,
+        "images/s": quartiles(ours).median,
+        "bare, images/s": quartiles(theirs).median,
         f"ms for {options.batch} images": per_step,
     }
     what = f"images/s of the loader / of bare decoding, {options.workers} workers"
@@ -220,7 +220,7 @@ def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[An
 # --- Parts ---------------------------------------------------------------------------------
 
 
-def _parts(config: dict[str, Any], images: int) -> dict[str, Spread]:
+def _parts(config: dict[str, Any], images: int) -> dict[str, Quartiles]:
     """Return the milliseconds of processor time that each transform takes."""
     dataset = build(quick(config, 0)["dataset"]).dataset
     times: dict[str, list[float]] = {}
@@ -237,7 +237,7 @@ def _parts(config: dict[str, Any], images: int) -> dict[str, Spread]:
         note("bare decoding and resizing", lambda path=path: bare_image(path))
         for step in dataset.pipeline.transforms:
             results = note(type(step).__name__, lambda step=step, results=results: step(results))
-    return {part: spread(each) for part, each in times.items()}
+    return {part: quartiles(each) for part, each in times.items()}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 import kd.runtime  # noqa: F401
 from benchmarks import report
-from kd.common.timing import ratio, spread, synchronise
+from kd.common.timing import quartiles, ratio, synchronize
 from kd.config.compose import compose
 from kd.config.library import Library
 from kd.config.run import Run
@@ -49,7 +49,7 @@ def main() -> None:
         found = {each: measure(each, options, Path(folder) / each) for each in sorted(kinds)}
     lines: list[report.Line] = []
     for precision, (runner, bare, hooks) in found.items():
-        details = {"ms": 1000 * spread(runner).median, "bare, ms": 1000 * spread(bare).median}
+        details = {"ms": 1000 * quartiles(runner).median, "bare, ms": 1000 * quartiles(bare).median}
         what = f"step of the pipeline / bare step, {precision}"
         lines.append(report.Line(what, ratio(runner, bare), MOST, details=details))
         lines += [_hook(name, each, precision) for name, each in hooks.items()]
@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
 
 def _hook(name: str, seconds: list[float], precision: str) -> report.Line:
     return report.Line(
-        f"- {name}, ms of a step in {precision}", spread([1000 * s for s in seconds])
+        f"- {name}, ms of a step in {precision}", quartiles([1000 * s for s in seconds])
     )
 
 
@@ -201,11 +201,11 @@ class Turns(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
         if (runner.iter + 1) % self.steps:
             return
-        synchronise()
+        synchronize()
         middle = time.perf_counter()
         for _ in range(self.steps):
             self.other.step()
-        synchronise()
+        synchronize()
         ended = time.perf_counter()
         if runner.iter + 1 > self.steps:  # the first round is for caches and allocators
             self.runner.append((middle - self.started) / self.steps)

@@ -13,7 +13,7 @@ from typing import Any
 
 from kd.common.files import read_json, write_json, write_text
 from kd.common.results import RESULTS
-from kd.common.timing import Spread
+from kd.common.timing import Quartiles
 from kd.records.provenance import environment, now
 
 FOLDER = RESULTS / "benchmarks"
@@ -24,7 +24,7 @@ class Line:
     """One figure of a benchmark."""
 
     what: str
-    value: Spread
+    value: Quartiles
     most: float | None = None
     """What it should not exceed."""
     least: float | None = None

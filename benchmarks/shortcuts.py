@@ -21,7 +21,7 @@ from torchvision.models import resnet18
 import kd.runtime  # noqa: F401
 from benchmarks.report import Line, arguments, publish
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.common.timing import in_turn, ratio, spread
+from kd.common.timing import in_turn, quartiles, ratio
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
@@ -59,7 +59,7 @@ def main() -> None:
     every = [*heads(batch), *masks(batch), *regions(device), *pooled(device), *crops(batch)]
     for shortcut in [*every, *ranks(batch)]:
         times = in_turn({"plain": shortcut.plain, "short": shortcut.short}, options.rounds)
-        details = {f"{name} ms": 1000 * spread(each).median for name, each in times.items()}
+        details = {f"{name} ms": 1000 * quartiles(each).median for name, each in times.items()}
         value = ratio(times["plain"], times["short"])
         lines.append(Line(shortcut.what, value, details=details))
         notes.append(f"{shortcut.what}: expected {shortcut.expected}.")

@@ -32,7 +32,7 @@ def main() -> None:
         inside(sys.argv[2])
         return
     from benchmarks import report
-    from kd.common.timing import spread
+    from kd.common.timing import quartiles
 
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=5)
@@ -43,10 +43,10 @@ def main() -> None:
     lines = []
     for name, rounds in (*parts.items(), (f"{next(iter(RUNS))}, as a job", job)):
         totals = [sum(each.values()) for each in rounds]
-        lines.append(report.Line(f"{name}: to the end of the first step", spread(totals), MOST))
+        lines.append(report.Line(f"{name}: to the end of the first step", quartiles(totals), MOST))
         for part in rounds[0]:
             seconds = [each.get(part, 0.0) for each in rounds]
-            lines.append(report.Line(f"- {part}", spread(seconds)))
+            lines.append(report.Line(f"- {part}", quartiles(seconds)))
     about = f"Seconds from a job's start, RetinaNet at scale smoke; {os.cpu_count()} CPUs, no GPU."
     print(report.publish(options.name or "start", about, lines, options.before))
 

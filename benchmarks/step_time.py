@@ -23,7 +23,7 @@ from mmengine.structures import InstanceData
 
 from benchmarks import report
 from benchmarks.report import Line
-from kd.common.timing import spread
+from kd.common.timing import quartiles
 from kd.config.applicability import matrix
 from kd.config.classifiers import compose_classifier
 from kd.config.compose import WEIGHTS, compose
@@ -173,7 +173,7 @@ def _lines(pair: _Pair, data: dict[str, Any], options: argparse.Namespace) -> li
 
 def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], detector: str) -> Line:
     seconds = {"step, ms": times.step, "student, ms": times.student, "teacher, ms": times.teacher}
-    details = {name: 1000 * spread(values).median for name, values in seconds.items()}
+    details = {name: 1000 * quartiles(values).median for name, values in seconds.items()}
     details |= {"extra memory, %": 100 * memory.extra, **waits}
     close = method in CLOSE and "rcnn" not in detector
     return Line(method, times.ratio, most=MOST_CLOSE if close else MOST, details=details)

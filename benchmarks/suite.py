@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.report import FOLDER, Line, publish
-from kd.common.timing import Spread
+from kd.common.timing import Quartiles
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,7 +104,10 @@ def _targets(name: str) -> list[Line]:
     """Return the figures of a benchmark that have a target."""
     return [
         Line(
-            f"{name}: {record['what']}", Spread(**record["value"]), record["most"], record["least"]
+            f"{name}: {record['what']}",
+            Quartiles(**record["value"]),
+            record["most"],
+            record["least"],
         )
         for record in _read(name)["lines"]
         if record["most"] is not None or record["least"] is not None

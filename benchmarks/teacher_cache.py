@@ -22,7 +22,7 @@ from mmengine.registry import init_default_scope
 import kd.runtime  # noqa: F401
 from benchmarks import report
 from benchmarks.report import Line
-from kd.common.timing import ratio, spread, timed
+from kd.common.timing import quartiles, ratio, timed
 from kd.config import repeatable
 from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
@@ -95,7 +95,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     title, lines, epochs = f"{study}, {run.method}", [], []
     for number, (times, known) in enumerate(_epochs(trainees, cache, steps), start=1):
         epochs.append(times)
-        details = {f"{name}, ms": 1000 * spread(times[name]).median for name in times}
+        details = {f"{name}, ms": 1000 * quartiles(times[name]).median for name in times}
         value = ratio(times["cached"], times["taught"])
         lines.append(Line(f"{title}: epoch {number}", value, None, None, details | known))
     space = {"memory, MB": cache.memory.reserved / 1e6, "disk, MB": cache.disk.reserved / 1e6}

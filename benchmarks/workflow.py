@@ -29,7 +29,7 @@ from analysis.statistics.resampled import FIGURES, RESAMPLES
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_text
-from kd.common.timing import Spread, results_in_turn, spread, timed
+from kd.common.timing import Quartiles, quartiles, results_in_turn, timed
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
@@ -179,7 +179,7 @@ def of_dry_runs(told: dict[str, list[Told]], studies: Sequence[str]) -> list[Lin
     lines = [_timed("all studies in one workflow, s", told[EVERY], most=10, jobs=True)]
     rounds = zip(*(told[name] for name in studies), strict=True)
     alone = [sum(each.seconds for each in found) for found in rounds]
-    lines.append(Line("the studies one by one, sum, s", spread(alone)))
+    lines.append(Line("the studies one by one, sum, s", quartiles(alone)))
     return lines + [_timed(f"{name}, s", told[name], jobs=True) for name in studies]
 
 
@@ -187,14 +187,14 @@ def of_growth(told: dict[str, list[Told]]) -> Line:
     """Leave the curve; return how far, at most, it is from a straight line over jobs."""
     jobs = [found[0].jobs for found in told.values()]
     rounds = zip(*(_seconds(found) for found in told.values()), strict=True)
-    medians = [spread(_seconds(found)).median for found in told.values()]
+    medians = [quartiles(_seconds(found)).median for found in told.values()]
     title = f"jobs of a dry run ({GROWING}, {GROWTH[0]} to {GROWTH[-1]} seeds)"
     curve = Curve("jobs in the workflow", "s to plan", "snakemake -n", jobs, medians)
     write_curves(FOLDER / "growth-workflow.json", [curve])
     slope, start = np.polyfit(jobs, medians, 1)
     return Line(
         f"{title}: largest departure from a straight line, share of the time",
-        spread([_departure(jobs, times) for times in rounds]),
+        quartiles([_departure(jobs, times) for times in rounds]),
         most=0.1,
         details={"jobs": jobs[-1], "ms per job": 1000 * slope, "s without a job": start},
     )
@@ -210,9 +210,9 @@ def of_readers(told: dict[str, list[Told]], study: str) -> list[Line]:
 
 
 def _timed(what: str, told: Sequence[Told], most: float | None = None, jobs: bool = False) -> Line:
-    value: Spread = spread(_seconds(told))
+    value: Quartiles = quartiles(_seconds(told))
     details = {
-        "of the processor, s": spread([each.processor for each in told]).median,
+        "of the processor, s": quartiles([each.processor for each in told]).median,
         "peak memory, MB": max(each.megabytes for each in told),
     }
     if jobs:

@@ -25,7 +25,7 @@ from mmengine.structures import InstanceData
 import kd.runtime  # noqa: F401
 from benchmarks.growth.figure import Curve, draw, read_curves, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
-from kd.common.timing import in_turn, spread
+from kd.common.timing import in_turn, quartiles
 from kd.config.applicability import matrix
 from kd.config.classifiers import compose_classifier
 from kd.config.compose import detector_model
@@ -99,7 +99,7 @@ def _swept(name: str, rounds: int) -> list[Curve]:
 def _line(curve: Curve) -> Line:
     what = f"{curve.name} over {curve.sweep}: {curve.x[0]:g} to {curve.x[-1]:g}"
     ends = {"least": curve.y[0], "most": curve.y[-1]}
-    return Line(what, spread([curve.exponent]), details=ends)
+    return Line(what, quartiles([curve.exponent]), details=ends)
 
 
 def _costs(scene: Scene, rounds: int) -> dict[str, float]:
@@ -111,7 +111,7 @@ def _costs(scene: Scene, rounds: int) -> dict[str, float]:
     times = in_turn(cases, rounds)
     bare = times.pop(BARE)
     return {
-        name: 1000 * spread([a - b for a, b in zip(each, bare, strict=True)]).median
+        name: 1000 * quartiles([a - b for a, b in zip(each, bare, strict=True)]).median
         for name, each in times.items()
     }
 

@@ -23,7 +23,7 @@ from benchmarks.peers.scenes import draw
 from benchmarks.report import Line, arguments, publish
 from kd.common.errors import UserError
 from kd.common.progress import progress
-from kd.common.timing import ratio, spread
+from kd.common.timing import quartiles, ratio
 
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "kd-peers"
 PARTS = {"torchvision": ("student", "teacher"), "mmdet": ("student", "teacher")}
@@ -159,10 +159,10 @@ def _check(systems: dict[str, System]) -> None:
 
 def _line(row: Row, times: Times, facts: dict[str, dict[str, float]], batch: int) -> Line:
     least = [sum(parts) for parts in zip(*(times[part] for part in row.parts), strict=True)]
-    step = spread(times[row.system]).median
+    step = quartiles(times[row.system]).median
     details = {
         "ms a step": 1000 * step,
-        "ms of its parts": 1000 * spread(least).median,
+        "ms of its parts": 1000 * quartiles(least).median,
         "images/s": batch / step,
         "peak memory, MB": facts[row.system]["peak_mb"],
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kd.common.timing import synchronise
+from kd.common.timing import synchronize
 
 
 class Gate:
@@ -25,7 +25,7 @@ class Gate:
 
     def wait(self, **facts: Any) -> str:
         """Tell time, memory and ``facts``; return what is asked next, and end where nothing is."""
-        synchronise()
+        synchronize()
         told = {"seconds": _clock() - self.started, "peak_mb": _peak(), **facts}
         self.answers.write(json.dumps(told) + "\n")
         asked = sys.stdin.readline().strip()

@@ -1,4 +1,4 @@
-"""Durations in print."""
+"""Durations as text."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a reader never sees half of one."""
+"""Atomic writing of files, and reading with errors for users."""
 
 import gc
 import gzip
@@ -20,8 +20,8 @@ from kd.common.errors import UserError
 def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` when the block succeeds.
 
-    ``synced``: not before the disk has it, or a machine that loses power may leave an empty file.
-    An OSError that names no file, as of a full disk, gets ``path``.
+    ``synced``: flush the content to disk before renaming; otherwise a machine that loses power may
+    leave an empty file. An OSError without a file name, as of a full disk, gets ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -31,8 +31,8 @@ def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         if synced:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.filename in (None, str(temporary)):
@@ -43,7 +43,7 @@ def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
 
 
 def printable(text: str) -> str:
-    """Return text with a question mark for each character that the output cannot encode."""
+    """Return text with a question mark for each character that stdout cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 
@@ -60,7 +60,7 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; UserError where it is absent or not JSON."""
+    """Return the content of a JSON file; raise UserError if it is absent or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -70,14 +70,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_predictions(path: Path, records: list[Any]) -> None:
-    """Write records as gzipped JSON; equal ones are equal bytes, for no time stamp is in it."""
+    """Write records as gzipped JSON without a time stamp, so equal records give equal bytes."""
     with replacing(path) as temporary:
-        # Level 9 takes twice as long as 6, for three per cent of the size.
+        # Level 9 takes twice as long as 6 and saves three percent of the size.
         temporary.write_bytes(gzip.compress(json.dumps(records).encode(), 6, mtime=0))
 
 
 def read_predictions(path: Path) -> Any:
-    """Return what ``kd predict`` wrote; UserError where it is absent or damaged."""
+    """Return the records of ``kd predict``; raise UserError if the file is absent or damaged."""
     try:
         return json.loads(gzip.decompress(path.read_bytes()))
     except FileNotFoundError:
@@ -88,8 +88,9 @@ def read_predictions(path: Path) -> Any:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Make a million objects that stay without the garbage collector, which would look at all of
-    them again and again: more than half of the time that reading them takes.
+    """Disable the garbage collector in a block that creates a million objects.
+
+    The collector would scan the objects again and again, for more than half of the block's time.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Data sets within data sets, in a composed configuration.
+"""Nested data sets of a composed configuration.
 
 mmengine and mmdet wrap a data set in another one under the key ``dataset`` (repeating, seeding,
 mixing images) and join several under ``datasets``.
@@ -18,13 +18,13 @@ def walk(dataset: Settings) -> Iterator[Settings]:
 
 
 def readers(dataset: Settings) -> list[Settings]:
-    """Return the settings of the data sets that read files, which hold no other ones."""
-    return [each for each in walk(dataset) if not _inner(each)]
+    """Return the settings of the innermost data sets, which read files."""
+    return [settings for settings in walk(dataset) if not _inner(settings)]
 
 
 def pipelines(dataset: Settings) -> list[list[Settings]]:
-    """Return the transforms of all data sets that have some, outer ones first."""
-    return [each["pipeline"] for each in walk(dataset) if each.get("pipeline")]
+    """Return the transforms of all data sets that have any, outer ones first."""
+    return [settings["pipeline"] for settings in walk(dataset) if settings.get("pipeline")]
 
 
 def changed(dataset: Settings, change: Callable[[Settings], Settings]) -> Settings:
@@ -33,7 +33,7 @@ def changed(dataset: Settings, change: Callable[[Settings], Settings]) -> Settin
     if copy.get("dataset"):
         copy["dataset"] = changed(copy["dataset"], change)
     if "datasets" in copy:
-        copy["datasets"] = [changed(each, change) for each in copy["datasets"]]
+        copy["datasets"] = [changed(inner, change) for inner in copy["datasets"]]
     return change(copy)
 
 

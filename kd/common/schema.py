@@ -1,4 +1,4 @@
-"""The strict model that every configuration file is read into."""
+"""Strict model of configuration files, and reading of YAML."""
 
 import textwrap
 from pathlib import Path
@@ -11,13 +11,13 @@ from kd.common.errors import UserError, suggest
 
 
 class Part(BaseModel):
-    """One configuration file or block: frozen, and without room for an unknown key."""
+    """One configuration file or block; it is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Self:
-        """Validate ``values``; UserError names ``where``, the key and the nearest valid one."""
+        """Validate ``values``; UserError names ``where``, the key and a valid key."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -30,13 +30,13 @@ class Part(BaseModel):
 
     @classmethod
     def explain(cls, key: str, value: str) -> str:
-        """Return a key with a value and, below, what its docstring says."""
+        """Return a key with a value and, below them, the docstring of the key."""
         text = cls.model_fields[key].description or ""
         return f"  {key}: {value}\n{textwrap.indent(text, ' ' * 6)}".rstrip()
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the content of a YAML file; UserError where it is absent or not YAML."""
+    """Return the content of a YAML file; raise UserError if it is absent or not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -52,22 +52,22 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def parse_assignments(listed: list[str]) -> dict[str, Any]:
-    """Return the values of a command line's ``KEY=VALUE``, each read as YAML."""
-    found = {}
-    for text in listed:
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Return the values of ``KEY=VALUE`` arguments by key, each read as YAML."""
+    values = {}
+    for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"'{text}': must be KEY=VALUE")
         try:
-            found[key] = _load(value)
+            values[key] = _load(value)
         except yaml.YAMLError:
             raise UserError(f"'{text}': the value is not YAML") from None
-    return found
+    return values
 
 
 class _Unique(yaml.constructor.SafeConstructor):
-    """Refuses a key that is given twice; YAML would keep the last."""
+    """Constructor that refuses a repeated key; plain YAML would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -83,11 +83,11 @@ class _Loader(_Unique, yaml.SafeLoader):
 
 
 class _FastLoader(_Unique, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """In C, where PyYAML has it."""
+    """Loader in C, if PyYAML was built with it."""
 
 
 def _load(text: str) -> Any:
-    """Return what YAML says, in a tenth of the time of the loader whose errors name more."""
+    """Parse YAML with the fast loader; on an error parse again for its more precise message."""
     try:
         return yaml.load(text, _FastLoader)
     except yaml.YAMLError:
@@ -95,7 +95,7 @@ def _load(text: str) -> Any:
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
-    """One sentence per problem, in the words of the configuration file."""
+    """Return one sentence per problem, with keys as in the configuration file."""
     return "; ".join(_problem(model, detail) for detail in error.errors())
 
 
@@ -116,18 +116,18 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """Return the model that holds the key at ``location``, or None where there is none."""
-    found: type[BaseModel] | None = model
+    """Return the model that has the key at ``location``, or None."""
+    owner: type[BaseModel] | None = model
     for key in location:
-        if found is None or not isinstance(key, str):
+        if owner is None or not isinstance(key, str):
             continue
-        field = found.model_fields.get(key)
-        found = _models_in(field.annotation) if field else found
-    return found
+        field = owner.model_fields.get(key)
+        owner = _models_in(field.annotation) if field else owner
+    return owner
 
 
 def _models_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = [model for model in map(_models_in, get_args(annotation)) if model]
-    return found[0] if found else None
+    models = (model for model in map(_models_in, get_args(annotation)) if model)
+    return next(models, None)

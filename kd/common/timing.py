@@ -1,4 +1,4 @@
-"""Times that can be compared on a busy machine: cases in turn, ratios round by round."""
+"""Timing of cases in turn, and their ratios round by round, for a busy machine."""
 
 import statistics
 import time
@@ -13,8 +13,8 @@ from kd.common.progress import progress
 Result = TypeVar("Result")
 
 
-class Spread(NamedTuple):
-    """A median with the middle half of its measurements."""
+class Quartiles(NamedTuple):
+    """A median, quartiles and the number of measurements."""
 
     median: float
     low: float
@@ -24,51 +24,51 @@ class Spread(NamedTuple):
     rounds: int
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Return the median and quartiles of at least one value."""
     median = statistics.median(values)
     if len(values) == 1:
-        return Spread(median, median, median, 1)
+        return Quartiles(median, median, median, 1)
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high, len(values))
+    return Quartiles(median, low, high, len(values))
 
 
-def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
-    """Return the ratio of two cases of ``in_turn``, round by round, so that drift cancels."""
-    return spread([above / below for above, below in zip(over, under, strict=True)])
+def ratio(over: Sequence[float], under: Sequence[float]) -> Quartiles:
+    """Return the ratio of two cases of ``in_turn`` by round, so that drift cancels."""
+    return quartiles([above / below for above, below in zip(over, under, strict=True)])
 
 
 def in_turn(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return each case's seconds in every round, as ``results_in_turn``."""
+    """Return the seconds of each case in every round, as ``results_in_turn`` runs them."""
     return results_in_turn({name: partial(timed, case) for name, case in cases.items()}, rounds)
 
 
 def results_in_turn(
     cases: Mapping[str, Callable[[], Result]], rounds: int
 ) -> dict[str, list[Result]]:
-    """Return each case's results of every round, all cases run once a round, in turn.
+    """Run all cases once per round, in turn, and return each case's result of every round.
 
-    One round before the first, for caches and allocators, is not counted.
+    The results of a first round, which fills caches and allocators, are dropped.
     """
-    found: dict[str, list[Result]] = {name: [] for name in cases}
+    results: dict[str, list[Result]] = {name: [] for name in cases}
     for number in progress(range(rounds + 1), rounds + 1, "rounds"):
         for name, case in cases.items():
             result = case()
             if number:
-                found[name].append(result)
-    return found
+                results[name].append(result)
+    return results
 
 
 def timed(case: Callable[[], object]) -> float:
-    """Return the seconds until a case is done, on the GPU too."""
-    synchronise()
+    """Return the seconds that a case takes, its work on the GPU included."""
+    synchronize()
     started = time.perf_counter()
     case()
-    synchronise()
+    synchronize()
     return time.perf_counter() - started
 
 
-def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
+def synchronize() -> None:
+    """Wait until the GPU, if any, is idle."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

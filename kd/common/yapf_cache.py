@@ -1,7 +1,7 @@
-"""yapf, which mmengine imports, and its grammar in the user's cache.
+"""Import of yapf, whose grammar files in the user's cache may be half written.
 
-The first process of a new environment writes the grammar there, and another that reads meanwhile
-finds half of it.
+mmengine imports yapf. The first process of a new environment writes the grammar to the cache, and
+a process that reads it at that moment gets half of a file.
 """
 
 import importlib
@@ -10,11 +10,11 @@ import time
 
 from kd.common.errors import UserError
 
-ATTEMPTS, PAUSE = 50, 0.1  # seconds; to write it takes one
+ATTEMPTS, PAUSE = 50, 0.1  # the pause in seconds; writing the grammar takes one second
 
 
 def load() -> None:
-    """Import yapf once its grammar is whole; UserError where it does not become so."""
+    """Import yapf, waiting until its grammar is complete; raise UserError after five seconds."""
     for _ in range(ATTEMPTS):
         try:
             importlib.import_module("yapf")
@@ -24,5 +24,5 @@ def load() -> None:
             time.sleep(PAUSE)
     raise UserError(
         f"the grammar of yapf in your cache is damaged ({reason}); "
-        "remove the folder YAPF there, ~/.cache/YAPF if you have not moved it"
+        "remove the folder YAPF in the cache, by default ~/.cache/YAPF"
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kd.common.timing import synchronise
+from kd.common.timing import synchronize
 
 
 class Clock:
@@ -57,7 +57,7 @@ class Clock:
         return seconds
 
     def _charge(self) -> None:
-        synchronise()
+        synchronize()
         now = time.perf_counter()
         if self._open:
             if self.switched:

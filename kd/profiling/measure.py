@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kd.common.progress import progress
-from kd.common.timing import Spread, in_turn, ratio, spread, synchronise
+from kd.common.timing import Quartiles, in_turn, quartiles, ratio, synchronize
 from kd.profiling import memory
 from kd.profiling.clock import Clock
 from kd.profiling.parts import OTHER, charged, in_order
@@ -49,7 +49,7 @@ class Times(NamedTuple):
         return [sum(both) for both in zip(self.student, self.teacher, strict=True)]
 
     @property
-    def ratio(self) -> Spread:
+    def ratio(self) -> Quartiles:
         """The step over its bound."""
         return ratio(self.step, self.bound)
 
@@ -135,10 +135,10 @@ def replayed(replay: Replay) -> Parts:
     return clock.read()
 
 
-def medians(steps: Sequence[Parts]) -> dict[str, Spread]:
+def medians(steps: Sequence[Parts]) -> dict[str, Quartiles]:
     """Return each part's median and quartiles over steps, of which some may not have it."""
     return {
-        part: spread([step.get(part, 0.0) for step in steps])
+        part: quartiles([step.get(part, 0.0) for step in steps])
         for part in in_order(dict.fromkeys(part for step in steps for part in step))
     }
 
@@ -148,7 +148,7 @@ def waits(trainee: Trainee, steps: int) -> list[float]:
     batches, found = trainee.batches(), []
     trainee.step(next(batches))  # processes start, and the first has nothing to go on beside
     for _ in progress(range(steps), steps, "steps with their loading"):
-        synchronise()
+        synchronize()
         started = time.perf_counter()
         data = next(batches)
         found.append(time.perf_counter() - started)

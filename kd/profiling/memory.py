@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kd.common.timing import synchronise
+from kd.common.timing import synchronize
 from kd.profiling.clock import Clock
 
 
@@ -36,7 +36,7 @@ def peaks(work: Callable[[], object], clock: Clock) -> dict[str, int]:
 def _of_gpu(work: Callable[[], object]) -> int:
     before = _begin_on_gpu()
     work()
-    synchronise()
+    synchronize()
     return torch.cuda.max_memory_allocated() - before
 
 
@@ -52,7 +52,7 @@ def _by_part_of_gpu(work: Callable[[], object], clock: Clock, found: dict[str, i
 
 
 def _begin_on_gpu() -> int:
-    synchronise()
+    synchronize()
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_allocated()
 

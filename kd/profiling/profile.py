@@ -9,7 +9,7 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.common.progress import progress
-from kd.common.timing import spread
+from kd.common.timing import quartiles
 from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
@@ -52,7 +52,7 @@ def profile(directory: Path, extent: Extent) -> Profile:
         **_about(trainee, data, directory, extent),
         **found,
         "terms": _terms(trainee, data) if taught else {},
-        "data": spread(measure.waits(trainee, extent.steps))._asdict(),
+        "data": quartiles(measure.waits(trainee, extent.steps))._asdict(),
     }
 
 
@@ -124,7 +124,7 @@ def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
         peaks = charged.peaks(data)
     return {
         "ratio": None,
-        "seconds": {"step": spread([sum(step.values()) for step in steps])._asdict()},
+        "seconds": {"step": quartiles([sum(step.values()) for step in steps])._asdict()},
         "parts": {"step": _spreads(steps)},
         "memory": {"step": measure.peak_of(trainee, data), "parts": peaks},
         "synchronizations": {"step": waiting},
@@ -133,7 +133,7 @@ def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
 
 def _seconds(times: Times) -> Profile:
     named = {**times._asdict(), "bound": times.bound}
-    return {name: spread(values)._asdict() for name, values in named.items()}
+    return {name: quartiles(values)._asdict() for name, values in named.items()}
 
 
 def _spreads(steps: list[Parts]) -> Profile:

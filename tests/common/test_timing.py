@@ -3,7 +3,7 @@
 import pytest
 
 from kd.common import timing
-from kd.common.timing import Spread, in_turn, ratio, spread
+from kd.common.timing import Quartiles, in_turn, quartiles, ratio
 
 
 class Time:
@@ -24,13 +24,13 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 def test_a_spread_is_median_and_quartiles_of_measurements() -> None:
-    assert spread([4, 1, 3, 5, 2]) == Spread(median=3, low=2, high=4, rounds=5)
-    assert spread([7.5]) == Spread(7.5, 7.5, 7.5, 1)
+    assert quartiles([4, 1, 3, 5, 2]) == Quartiles(median=3, low=2, high=4, rounds=5)
+    assert quartiles([7.5]) == Quartiles(7.5, 7.5, 7.5, 1)
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
     slow_machine = [10.0, 20.0, 1000.0]
-    assert ratio([2 * each for each in slow_machine], slow_machine) == Spread(2, 2, 2, 3)
+    assert ratio([2 * each for each in slow_machine], slow_machine) == Quartiles(2, 2, 2, 3)
 
 
 def test_a_ratio_of_other_rounds_is_refused() -> None:
