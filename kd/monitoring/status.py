@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_plugin_submitit.inspection import (
+    SLURM,
     JobEnd,
     QueuedJob,
     SubmittedJob,
@@ -109,7 +110,7 @@ def _other_job(job: SubmittedJob, snapshot: QueueSnapshot) -> Status:
         status.state = slurm_reasons.STATES.get(queued.state, RUNNING)
         if status.state == PENDING:
             status.note = slurm_reasons.explain_reason(queued.reason)
-    elif job.cluster != "slurm" and _is_process(job):
+    elif job.cluster != SLURM and _is_process(job):
         status.state = RUNNING
     elif queued or snapshot.queue is not None:
         status.state, status.note = ENDED, NOT_RECORDED
@@ -143,7 +144,7 @@ def _live_state(
     status: Status, job: SubmittedJob, snapshot: QueueSnapshot, run: MonitoredRun
 ) -> tuple[str, str] | None:
     """Return state and note of a run with an unfinished job; None if its files decide."""
-    if job.cluster != "slurm":
+    if job.cluster != SLURM:
         return (_working_state(job), "") if _is_fresh(run) or _is_process(job) else None
     queued = snapshot.queued(job)
     if queued:

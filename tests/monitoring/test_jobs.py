@@ -42,7 +42,7 @@ from tests.support.tiny import DISTILLED, STUDENT, TEACHER
         ),
     ],
 )
-def test_a_job_in_the_queue(
+def test_the_state_of_a_queued_job_comes_from_slurm(
     status_of: Callable[..., dict[str, Any]], project: Path, line: str, state: str, note: str
 ) -> None:
     run = write_planned_run(TEACHER)

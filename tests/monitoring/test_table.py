@@ -25,7 +25,9 @@ from tests.monitoring.projects import (
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER
 
 
-def test_runs_that_have_not_started(print_status: Callable[..., str]) -> None:
+def test_runs_without_files_are_listed_as_not_started_or_waiting(
+    print_status: Callable[..., str],
+) -> None:
     text = print_status(*TINY)
     assert "results/runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125  from retinanet-r18" in text
     assert text.count("not started") == 3  # two lines and the summary

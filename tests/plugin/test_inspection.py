@@ -60,7 +60,7 @@ def test_a_silent_controller_is_an_error(folder: Path, monkeypatch: pytest.Monke
         slurm_queue()
 
 
-def test_last_lines_of_a_log(folder: Path) -> None:
+def test_the_last_lines_of_a_log_are_read(folder: Path) -> None:
     (folder / "job.log").write_text("one\ntwo\nthree\n")
     assert last_lines(folder / "job.log", 2) == ["two", "three"]
     assert last_lines(folder / "absent.log", 2) == []

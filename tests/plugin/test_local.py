@@ -45,7 +45,7 @@ def outcome(backend: LocalBackend, batch: JobBatch) -> str:
     return result[0]
 
 
-def test_jobs_run_side_by_side_and_end(machine: LocalBackend) -> None:
+def test_two_jobs_run_at_once_and_report_their_results(machine: LocalBackend) -> None:
     good, bad = submit(machine, "true"), submit(machine, "exit 3")
     assert outcome(machine, good) == "success"
     assert outcome(machine, bad) == "error"
@@ -108,6 +108,6 @@ def test_an_adopted_job_keeps_its_gpus(machine: LocalBackend) -> None:
 
 
 @pytest.mark.parametrize("names", ["GPU-8f2e3c1a", "MIG-5c3a,MIG-77ab"])
-def test_gpus_may_have_names(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_counted_by_number_or_name(names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
     assert len(LocalBackend(ExecutorSettings()).gpus) == len(names.split(","))

@@ -8,7 +8,7 @@ def lines(stats: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yield a line per case: outcome, name and report."""
     for outcome in ("passed", "failed", "error"):
         for report in stats.get(outcome, []):
-            if "tests/slurm/" in getattr(report, "nodeid", ""):
+            if getattr(report, "nodeid", "").startswith("tests/slurm/"):
                 name = report.nodeid.rpartition("::test_")[2].replace("_", " ")
                 yield f"  {outcome:8}{name}: {_text(report)}"
 

@@ -24,16 +24,16 @@ def assert_memory_is_doubled_until_it_suffices(case: Case) -> None:
     )
 
 
-def test_out_of_memory_sampled_by_slurm(case: Case) -> None:
+def test_memory_is_doubled_if_slurm_samples_it(case: Case) -> None:
     assert_memory_is_doubled_until_it_suffices(case)
 
 
 @pytest.mark.flavor("cgroup")
-def test_out_of_memory_detected_by_the_kernel(case: Case) -> None:
+def test_memory_is_doubled_if_the_kernel_kills_the_job(case: Case) -> None:
     assert_memory_is_doubled_until_it_suffices(case)
 
 
-def test_out_of_memory_after_the_last_retry(case: Case) -> None:
+def test_a_job_fails_if_memory_runs_out_after_the_last_retry(case: Case) -> None:
     project = Plain(case.folder, greedy=GREEDY, modest={})
     flow = case.snakemake("--submitit-oom-retries", "1")
     cause = case.fails(flow, "greedy", "out of memory.* 800 MB")
@@ -50,7 +50,7 @@ def test_a_successful_job_without_its_output_fails(case: Case) -> None:
     case.report(f"exit 1, '{cause}'; the next run repeated only this job")
 
 
-def test_a_job_is_rejected_at_submission(case: Case) -> None:
+def test_a_job_that_sbatch_rejects_fails(case: Case) -> None:
     project = Plain(case.folder, rejected={"slurm_partition": "nowhere"}, good={})
     flow = case.snakemake()
     assert flow.wait() == 1, flow.output

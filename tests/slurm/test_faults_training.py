@@ -55,12 +55,12 @@ def assert_preempted_training_resumes(case: Case, whole: Training) -> None:
     case.report(f"requeued under its id, resumed at step {step} of {STEPS}, equal weights")
 
 
-def test_preemption_without_grace(case: Case, whole: Training) -> None:
+def test_a_training_resumes_after_preemption_without_grace(case: Case, whole: Training) -> None:
     assert_preempted_training_resumes(case, whole)
 
 
 @pytest.mark.flavor("grace")
-def test_preemption_with_a_grace_time(case: Case, whole: Training) -> None:
+def test_a_training_resumes_after_preemption_with_a_grace_time(case: Case, whole: Training) -> None:
     assert_preempted_training_resumes(case, whole)
 
 

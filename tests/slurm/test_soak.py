@@ -38,7 +38,9 @@ MARGIN_AFTER = {"node-lost": 60}
 
 
 @pytest.mark.slurm_full
-def test_soak(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_jobs_end_correctly_despite_random_faults(
+    case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
     soak = Soak(case.folder, JOBS, SEED)
     chaos = Chaos(case, Random(SEED), lambda: soak.unfinished)
     seconds = chaos.rage(SECONDS)

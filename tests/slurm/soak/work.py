@@ -69,9 +69,8 @@ def note(name: str, event: str) -> None:
 
 def main(name: str, output: str) -> None:
     job = json.loads(Path("config.json").read_text())["jobs"][name]
-    with open(
-        Path("locks", name), "w"
-    ) as lock:  # the kernel releases it at the end of this process
+    # The kernel releases the lock at the end of this process, however it ends.
+    with open(Path("locks", name), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -32,9 +32,8 @@ class Executor(RemoteExecutor):
     def __init__(self, workflow: Any, logger: Any) -> None:
         self.settings: ExecutorSettings = workflow.executor_settings
         self.tasks: list[Task] = []
-        self.mutex = (
-            threading.Lock()
-        )  # held while jobs are submitted or cancelled; guards ``closing``
+        # Held while jobs are submitted or cancelled; guards ``closing``.
+        self.mutex = threading.Lock()
         self.closing = False
         self.poll_seconds = float(self.settings.poll_seconds)
         self.awake, self.queried_at = False, -float("inf")
