@@ -32,7 +32,7 @@ from kd.config.run import digest_of
 from kd.observers import Batch, observe
 from kd.records.inputs import VERSIONS
 from kd.training.loop import bare
-from kd.training.teacher_store import Disk, Maps, Memory, Store, bytes_of
+from kd.training.teacher_store import DiskStore, Maps, MemoryStore, Store, bytes_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class TeacherCache:
     ) -> None:
         self.settings, self.shown, self.folder = settings, shown, folder
         self.limit = megabytes * MEGABYTE
-        self.memory = Memory(self.limit)
+        self.memory = MemoryStore(self.limit)
         self.read = self.found = 0
         """Batches asked for, and how many of them the teacher did not compute."""
         self._way: dict[str, Any] | None = None
@@ -144,7 +144,7 @@ class TeacherCache:
         """Note how this process computes, and find what was computed so before."""
         self._way = way
         content = {**self.settings, **way, "batch": self.shown.batch_size}
-        self.disk = Disk(self.limit, self.folder / digest_of(content), content)
+        self.disk = DiskStore(self.limit, self.folder / digest_of(content), content)
 
     def _keys(self, batch: Batch, name: str, mirrored: bool = False) -> list[str]:
         """Return what identifies maps: the image's content, its form, its padded size, a name."""

@@ -1,12 +1,14 @@
-"""Where maps of single images are kept: in memory, or in files that several processes share."""
+"""Stores of teacher outputs by image: in memory, or in files that several processes share."""
 
-import json
 import logging
 import zlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from kd.common.files import replacing, write_json
@@ -14,16 +16,17 @@ from kd.common.files import replacing, write_json
 logger = logging.getLogger(__name__)
 
 Maps = list[list[Tensor]]
-"""What was made of one image: groups of maps (C, H, W), one group for each kind of output."""
-DTYPES = {str(dtype): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16)}
+"""Outputs for one image: groups of maps (C, H, W) by level, one group for each kind of output."""
+SUFFIX, CHECKSUM = ".safetensors", "crc32"
 
 
 def bytes_of(maps: Maps) -> int:
-    return sum(level.numel() * level.element_size() for group in maps for level in group)
+    """Return the size of maps in bytes."""
+    return sum(level.nbytes for group in maps for level in group)
 
 
 class Store:
-    """Maps by key, up to so many bytes."""
+    """Maps by key, up to a limit in bytes."""
 
     place: str
 
@@ -31,17 +34,18 @@ class Store:
         self.limit, self.used, self.reserved = limit, 0, 0
 
     def reserve(self, size: int) -> bool:
-        """Set bytes aside; return whether there are so many."""
+        """Reserve bytes; return False if fewer are left."""
         if self.reserved + size > self.limit:
             return False
         self.reserved += size
         return True
 
     def get(self, key: str) -> Maps | None:
+        """Return the maps of a key; None if they are not stored."""
         raise NotImplementedError
 
     def put(self, key: str, maps: Maps) -> None:
-        """Keep maps where there is room left, whatever their owner does to them afterwards."""
+        """Store a copy of maps if there is room left."""
         size = bytes_of(maps)
         if self.used + size <= self.limit:
             self._write(key, maps)
@@ -51,8 +55,8 @@ class Store:
         raise NotImplementedError
 
 
-class Memory(Store):
-    """The memory of this process."""
+class MemoryStore(Store):
+    """Maps in the memory of this process."""
 
     place = "of memory"
 
@@ -67,12 +71,12 @@ class Memory(Store):
         self._maps[key] = [[level.cpu().clone() for level in group] for group in maps]
 
 
-class Disk(Store):
-    """A file for each key: a line of JSON, then the bytes that it has the checksum of.
+class DiskStore(Store):
+    """Maps on disk, a safetensors file with a checksum for each key.
 
-    A file that cannot be read is warned of and is as good as absent. After the first one that
-    cannot be written, which is warned of, no more are. ``setting``: what all of them depend on,
-    for people who look into the folder.
+    A file that cannot be read counts as absent, with a warning. After the first file that cannot be
+    written, which gives a warning, the store writes no more. ``setting``: the settings that all
+    maps depend on, stored beside them for people who look into the folder.
     """
 
     place = "of disk"
@@ -80,16 +84,16 @@ class Disk(Store):
     def __init__(self, limit: int, folder: Path, setting: dict[str, Any]) -> None:
         super().__init__(limit)
         self.folder, self.setting, self._writable = folder, setting, True
-        self.used = sum(path.stat().st_size for path in folder.glob("*.maps"))
+        self.used = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
 
     def get(self, key: str) -> Maps | None:
         path = self._path(key)
         try:
-            return decoded(path.read_bytes())
+            return read_maps(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("warning: %s: cannot be read (%s); it is made anew", path, error)
+        except (OSError, ValueError, SafetensorError) as error:
+            logger.warning("warning: %s: cannot be read (%s); computing it again", path, error)
             return None
 
     def _write(self, key: str, maps: Maps) -> None:
@@ -100,55 +104,61 @@ class Disk(Store):
         try:
             if not described.exists():
                 write_json(described, self.setting)
-            with replacing(path, synced=False) as temporary:  # its checksum tells
-                temporary.write_bytes(encoded(maps))
+            # Not synced: the checksum finds a file that a loss of power left incomplete.
+            with replacing(path, synced=False) as temporary:
+                write_maps(temporary, maps)
         except OSError as error:
             self._writable = False
             logger.warning(
-                "warning: %s: %s; the training goes on and keeps no more of these",
+                "warning: %s: %s; training continues and caches no more of these",
                 path,
                 error.strerror,
             )
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.maps"
+        return self.folder / f"{key}{SUFFIX}"
 
 
-def encoded(maps: Maps) -> bytes:
-    """Return maps as bytes that ``decoded`` takes."""
-    levels = [_in_order(level.cpu()) for group in maps for level in group]
-    body = b"".join(level.view(torch.uint8).numpy().tobytes() for level in levels)
-    groups = [[_described(level) for level in group] for group in maps]
-    head = json.dumps({"checksum": zlib.crc32(body), "maps": groups})
-    return head.encode() + b"\n" + body
+def write_maps(path: Path, maps: Maps) -> None:
+    """Write maps to a safetensors file.
+
+    Tensors are named ``<group>.<level>.<order of axes>``. A map whose channels lie innermost in
+    memory is written in the order ``hwc``, because safetensors has no strides. It has no checksum
+    either, so the file has one as a tensor.
+    """
+    tensors = {}
+    for number, group in enumerate(maps):
+        for index, level in enumerate(group):
+            in_order = level.is_contiguous()
+            name = f"{number}.{index}.{'chw' if in_order else 'hwc'}"
+            tensors[name] = (level if in_order else level.permute(1, 2, 0)).cpu().contiguous()
+    save_file({**tensors, CHECKSUM: torch.tensor(checksum_of(tensors))}, path)
 
 
-def decoded(content: bytes) -> Maps:
-    """Return the maps; ValueError, KeyError or TypeError where the content is damaged."""
-    line, _, body = content.partition(b"\n")
-    head = json.loads(line)
-    if zlib.crc32(body) != head["checksum"]:
-        raise ValueError("its checksum is another one")
-    memory, start, maps = bytearray(body), 0, []
-    for group in head["maps"]:
-        levels = []
-        for name, (channels, height, width), last in group:
-            count = channels * height * width
-            level = torch.frombuffer(memory, dtype=DTYPES[name], count=count, offset=start)
-            start += level.nbytes
-            if last:
-                levels.append(level.reshape(height, width, channels).permute(2, 0, 1))
-            else:
-                levels.append(level.reshape(channels, height, width))
-        maps.append(levels)
-    return maps
+def read_maps(path: Path) -> Maps:
+    """Return the maps of a file; SafetensorError, OSError or ValueError if it is damaged."""
+    tensors = load(path.read_bytes())
+    checksum = tensors.pop(CHECKSUM, None)
+    if checksum is None or int(checksum) != checksum_of(tensors):
+        raise ValueError("its checksum differs")
+    groups: dict[str, list[Tensor]] = defaultdict(list)
+    for name in sorted(tensors, key=_place):
+        group, _, order = name.split(".")
+        level = tensors[name]
+        groups[group].append(level.permute(2, 0, 1) if order == "hwc" else level)
+    return list(groups.values())
 
 
-def _described(level: Tensor) -> tuple[str, list[int], bool]:
-    """Return type and shape of a map, and whether its channels are innermost."""
-    return str(level.dtype), list(level.shape), not level.is_contiguous()
+def checksum_of(tensors: dict[str, Tensor]) -> int:
+    """Return the CRC-32 of contiguous tensors: of their names, types, shapes and bytes."""
+    checksum = 0
+    for name, tensor in sorted(tensors.items()):
+        description = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        checksum = zlib.crc32(description.encode(), checksum)
+        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), checksum)
+    return checksum
 
 
-def _in_order(level: Tensor) -> Tensor:
-    """Return the elements of a map as they lie in memory."""
-    return (level if level.is_contiguous() else level.permute(1, 2, 0)).flatten()
+def _place(name: str) -> list[int]:
+    """Return group and level of a tensor's name."""
+    return [int(number) for number in name.split(".")[:2]]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from safetensors.torch import save
 
 import kd.runtime  # noqa: F401
 from kd.common.errors import UserError
@@ -88,7 +89,7 @@ def assert_same(runner: Any, other: Any) -> None:
 
 
 def files(folder: Path = FOLDER) -> list[Path]:
-    return sorted(folder.glob("*/*.maps"))
+    return sorted(folder.glob("*/*.safetensors"))
 
 
 # --- The same training ---------------------------------------------------------------------
@@ -314,7 +315,9 @@ def test_what_a_term_does_to_an_answer_is_its_own_affair(cache, teacher, pair):
     assert_known(cache, teacher, pair(flip=True))
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped bit", "other text"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "flipped bit", "other text", "other name", "no checksum"]
+)
 def test_a_damaged_file_is_made_anew_with_a_warning(tmp_path, teacher, pair, capsys, damage):
     assert_known(new_cache(tmp_path), teacher, pair(), known=False)
     path = files(tmp_path / "kept")[0]
@@ -326,6 +329,8 @@ def test_a_damaged_file_is_made_anew_with_a_warning(tmp_path, teacher, pair, cap
             "empty": b"",
             "flipped bit": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
             "other text": b'{"checksum": 0, "maps": [[[]]]}\n',
+            "other name": content.replace(b"0.0.chw", b"0.0.hwc"),
+            "no checksum": save({"0.0.chw": torch.ones(1, 1, 1)}),
         }[damage]
     )
     for flip in (False, True):
@@ -346,7 +351,7 @@ def test_a_training_goes_on_where_nothing_can_be_written(tmp_path, teacher, pair
         assert all(map(torch.equal, cache.observe(teacher, pair(names)).outputs[0], wanted))
     warned = capsys.readouterr().err
     assert warned.count("\n") == 1
-    assert "the training goes on and keeps no more of these" in warned
+    assert "training continues and caches no more of these" in warned
 
 
 def test_what_does_not_fit_as_a_whole_is_computed_in_every_step(tmp_path, teacher, pair, capsys):

@@ -51,7 +51,7 @@ def test_two_processes_train_to_the_same_weights_with_it(project: None) -> None:
     assert changed(*(read_state(each / "weights.pth") for each in (plain, cached))) == []
     assert told.count("teacher outputs:") == 1
     assert "0 % of" not in told.splitlines()[-1]
-    assert list(Path("results", "teacher_outputs").glob("*/*.maps"))
+    assert list(Path("results", "teacher_outputs").glob("*/*.safetensors"))
 
 
 def test_a_run_without_a_detector_to_learn_from_is_refused_in_a_line(project: None) -> None:
