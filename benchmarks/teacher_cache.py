@@ -35,7 +35,7 @@ from kd.data.sampling import build
 from kd.models import weights
 from kd.models.build import build_model
 from kd.profiling.trainee import Trainee
-from kd.training.teacher_cache import Shown, TeacherCache
+from kd.training.teacher_cache import TeacherInputs, TeacherCache
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}
 METHODS = ("rm", "pfi")
@@ -90,7 +90,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}
-    shown = Shown(images, repeatable.forms(ComposedConfig(config)), size)
+    shown = TeacherInputs(images, repeatable.forms(ComposedConfig(config)), size)
     cache = TeacherCache({}, shown, MEGABYTES, folder)
     title, lines, epochs = f"{study}, {run.method}", [], []
     for number, (times, known) in enumerate(_epochs(trainees, cache, steps), start=1):
@@ -127,11 +127,11 @@ def _epochs(
     trainees["cached"].model.teacher_cache = cache
     for _ in range(EPOCHS):
         times: Times = {name: [] for name in trainees}
-        found, read = cache.found, cache.read
+        found, read = cache.hits, cache.lookups
         for data in islice(batches, steps):
             for name, trainee in trainees.items():
                 times[name].append(timed(lambda t=trainee, d=data: t.step(d)))
-        yield times, {"known, %": 100 * (cache.found - found) / (cache.read - read)}
+        yield times, {"known, %": 100 * (cache.hits - found) / (cache.lookups - read)}
 
 
 def _reader(config: dict[str, Any]) -> dict[str, Any]:

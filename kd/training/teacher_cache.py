@@ -1,10 +1,10 @@
-"""What a frozen detector made of images, kept for when they come again.
+"""Cache of the frozen teacher's outputs for images seen in earlier epochs.
 
-Feature maps are kept in memory; logits and boxes on disk, where the next run with the same teacher
-finds them. The teacher only ever runs on whole batches of the run's size, as it does without a
-cache: what it makes of an image then has the same bits whatever else is in the batch, while a batch
-of another size may be summed up in another order. Where a batch has to be computed its mirror image
-is, too, so that from the second epoch on both forms of an image are known.
+Feature maps are cached in memory. Logits and boxes are cached on disk, where the next run with the
+same teacher reads them. The teacher runs on whole batches of the run's size only, as it does
+without a cache: its outputs for an image then have the same bits whatever else is in the batch. A
+batch of another size may be summed in another order. When a batch is computed, its mirror image is
+computed too, so that both forms of every image are cached after the first epoch.
 """
 
 from __future__ import annotations
@@ -39,132 +39,137 @@ logger = logging.getLogger(__name__)
 FOLDER = RESULTS / "teacher_outputs"
 MEGABYTE = 1_000_000
 ON_DISK = frozenset({"outputs", "class_outputs", "box_outputs"})
-"""Properties of an observation that the next run may find; other ones are kept in memory."""
+"""Properties of an observation that are cached on disk; the others are cached in memory."""
 GROUPED = frozenset({"outputs"})
-"""Those that hold a list of maps for each kind of output, and not just a list of maps."""
+"""Properties that hold a list of maps for each kind of output, not one list of maps."""
 
 
-class Shown(NamedTuple):
-    """What a training shows its teacher."""
+class TeacherInputs(NamedTuple):
+    """Number and form of the images that a training passes to its teacher."""
 
     images: int
     forms: int
     """2 where images are mirrored at random."""
     batch_size: int
-    """Of one process."""
+    """Images in a batch of one process."""
 
 
 class TeacherCache:
-    """Answers for a teacher where all images of a batch are known, and asks it where not.
+    """Cached outputs if every image of a batch is cached; otherwise the teacher computes them.
 
-    ``settings``: what its answers depend on that is the same for all images; ``megabytes``: as much
-    memory, and as much disk. What would not fit as a whole is not kept at all.
+    ``settings``: the settings that the outputs for all images depend on. ``megabytes``: the limit
+    of memory, and the limit of disk. A property whose maps for all images exceed the limit is not
+    cached at all.
     """
 
     def __init__(
-        self, settings: dict[str, Any], shown: Shown, megabytes: int, folder: Path = FOLDER
+        self,
+        settings: dict[str, Any],
+        inputs: TeacherInputs,
+        megabytes: int,
+        folder: Path = FOLDER,
     ) -> None:
-        self.settings, self.shown, self.folder = settings, shown, folder
+        self.settings, self.inputs, self.folder = settings, inputs, folder
         self.limit = megabytes * MEGABYTE
         self.memory = MemoryStore(self.limit)
-        self.read = self.found = 0
-        """Batches asked for, and how many of them the teacher did not compute."""
-        self._way: dict[str, Any] | None = None
-        self._kept: dict[str, bool] = {}
-        self._images: dict[str, str] = {}
+        self.lookups = self.hits = 0
+        """Batches that were looked up, and those of them that the teacher did not compute."""
+        self._platform: dict[str, Any] | None = None
+        self._fits: dict[str, bool] = {}
+        self._digests: dict[str, str] = {}
 
     def observe(self, teacher: Any, batch: Batch) -> Any:
-        """Return the observation of a frozen teacher, a plain one of a batch that is not full."""
+        """Return the observation of a frozen teacher; an uncached one if the batch is not full."""
         plain = observe(teacher, batch, frozen=True)
-        way = computed(batch.inputs)
-        if self._way is None:
-            self._open(way)
-        if len(batch.inputs) != self.shown.batch_size or way != self._way:
+        platform = platform_of(batch.inputs)
+        if self._platform is None:
+            self._open(platform)
+        if len(batch.inputs) != self.inputs.batch_size or platform != self._platform:
             return plain
         kind: Any = type(plain)
-        return remembering(kind)(self, plain)
+        return cached_class(kind)(self, plain)
 
-    def answer(self, seen: Remembering, name: str) -> Any:
-        """Return a property of the teacher's observation with the values that it would have."""
+    def lookup(self, observation: CachedObservation, name: str) -> Any:
+        """Return a property of the teacher's observation, from the stores or from the teacher."""
         store = self._store(name)
-        keys = self._keys(seen.batch, name)
-        known = [store.get(key) for key in keys] if self._kept.get(name, True) else []
-        self.read += 1
-        whole = [maps for maps in known if maps is not None]
-        if len(whole) == len(keys):
-            self.found += 1
-            return batched(whole, name, seen.batch.inputs.device)
-        value = getattr(seen.plain, name)
-        if self._keeps(name, by_image(value, name)[0]):
-            self._put(keys, known, value, name)
-            if self.shown.forms > 1 and seen.mirrored is not None:
-                keys = self._keys(seen.batch, name, mirrored=True)
-                known = [store.get(key) for key in keys]
-                if None in known:
-                    self._put(keys, known, getattr(seen.mirrored, name), name)
+        keys = self._keys(observation.batch, name)
+        stored = [store.get(key) for key in keys] if self._fits.get(name, True) else []
+        self.lookups += 1
+        images = [maps for maps in stored if maps is not None]
+        if len(images) == len(keys):
+            self.hits += 1
+            return batched(images, name, observation.batch.inputs.device)
+        value = getattr(observation.plain, name)
+        if self._all_fit(name, by_image(value, name)[0]):
+            self._put(keys, stored, value, name)
+            if self.inputs.forms > 1 and observation.mirrored is not None:
+                keys = self._keys(observation.batch, name, mirrored=True)
+                stored = [store.get(key) for key in keys]
+                if None in stored:
+                    self._put(keys, stored, getattr(observation.mirrored, name), name)
         return value
 
     @property
     def summary(self) -> str:
-        """What it did, in a line."""
-        share = 100 * self.found / self.read if self.read else 0
+        """Hits and sizes, in a line."""
+        share = 100 * self.hits / self.lookups if self.lookups else 0
         return (
-            f"teacher outputs: {share:.0f} % of {self.read} batches known; "
+            f"teacher outputs: {share:.0f} % of {self.lookups} batches were cached; "
             f"{amount(self.memory.used)} of memory, {amount(self.disk.used)} of disk"
         )
 
-    def _put(self, keys: list[str], known: list[Maps | None], value: Any, name: str) -> None:
-        """Keep the maps of a batch that were not known."""
-        for key, old, new in zip(keys, known, by_image(value, name), strict=True):
+    def _put(self, keys: list[str], stored: list[Maps | None], value: Any, name: str) -> None:
+        """Store those maps of a batch that are not stored yet."""
+        for key, old, new in zip(keys, stored, by_image(value, name), strict=True):
             if old is None:
                 self._store(name).put(key, new)
 
     def _store(self, name: str) -> Store:
         return self.disk if name in ON_DISK else self.memory
 
-    def _keeps(self, name: str, maps: Maps) -> bool:
-        """Return whether all images' maps would fit; decided, and told, at the first batch."""
-        if name not in self._kept:
+    def _all_fit(self, name: str, maps: Maps) -> bool:
+        """Return True if the maps of all images fit; decide and log it at the first batch."""
+        if name not in self._fits:
             store = self._store(name)
-            size = bytes_of(maps) * self.shown.images * self.shown.forms
-            self._kept[name] = store.reserve(size)
-            if not self._kept[name] and is_main_process():
+            size = bytes_of(maps) * self.inputs.images * self.inputs.forms
+            self._fits[name] = store.reserve(size)
+            if not self._fits[name] and is_main_process():
                 logger.info(
                     "teacher's %s of %d images would take %s %s, and %s are left of "
                     "--teacher-cache: computed in every step",
                     name,
-                    self.shown.images,
+                    self.inputs.images,
                     amount(size),
                     store.place,
                     amount(store.limit - store.reserved),
                 )
-        return self._kept[name]
+        return self._fits[name]
 
-    def _open(self, way: dict[str, Any]) -> None:
-        """Note how this process computes, and find what was computed so before."""
-        self._way = way
-        content = {**self.settings, **way, "batch": self.shown.batch_size}
-        self.disk = DiskStore(self.limit, self.folder / digest_of(content), content)
+    def _open(self, platform: dict[str, Any]) -> None:
+        """Open the folder with the outputs that were computed on the same platform."""
+        self._platform = platform
+        setting = {**self.settings, **platform, "batch": self.inputs.batch_size}
+        self.disk = DiskStore(self.limit, self.folder / digest_of(setting), setting)
 
     def _keys(self, batch: Batch, name: str, mirrored: bool = False) -> list[str]:
-        """Return what identifies maps: the image's content, its form, its padded size, a name."""
+        """Return a key for each image: its content, form and padded size, and the property."""
         height, width = batch.inputs.shape[-2:]
         keys = []
         for sample in batch.samples:
             flipped = bool(sample.metainfo.get("flip")) != mirrored
             form = "mirrored" if flipped else "plain"
-            keys.append(f"{self._content(sample.img_path)}-{form}-{height}x{width}-{name}")
+            keys.append(f"{self._digest(sample.img_path)}-{form}-{height}x{width}-{name}")
         return keys
 
-    def _content(self, path: str) -> str:
-        """Return 16 hex digits of the SHA-256 of an image file, read once."""
-        if path not in self._images:
-            self._images[path] = sha256(Path(path))[:16]
-        return self._images[path]
+    def _digest(self, path: str) -> str:
+        """Return 16 hex digits of the SHA-256 of an image file, which is read once."""
+        if path not in self._digests:
+            self._digests[path] = sha256(Path(path))[:16]
+        return self._digests[path]
 
 
-class Remembering:
-    """The observation of a frozen teacher whose modules are asked by way of a cache."""
+class CachedObservation:
+    """Observation of a frozen teacher whose maps come from a cache."""
 
     def __init__(self, cache: TeacherCache, plain: Any) -> None:
         super().__init__(plain.detector, plain.batch, frozen=True)  # type: ignore[call-arg]
@@ -172,35 +177,36 @@ class Remembering:
 
     @cached_property
     def stages(self) -> list[Tensor]:
-        return self.cache.answer(self, "stages")
+        return self.cache.lookup(self, "stages")
 
     @cached_property
     def neck(self) -> list[Tensor]:
-        return self.cache.answer(self, "neck")
+        return self.cache.lookup(self, "neck")
 
     @cached_property
     def outputs(self) -> tuple[list[Tensor], ...]:
-        return self.cache.answer(self, "outputs")
+        return self.cache.lookup(self, "outputs")
 
     @cached_property
     def class_outputs(self) -> list[Tensor]:
-        return self.cache.answer(self, "class_outputs")
+        return self.cache.lookup(self, "class_outputs")
 
     @cached_property
     def box_outputs(self) -> list[Tensor]:
-        return self.cache.answer(self, "box_outputs")
+        return self.cache.lookup(self, "box_outputs")
 
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of each neck level, from the head's maps where these have been read."""
-        known = [name for name in ("class_outputs", "box_outputs") if name in vars(self)]
-        return [tuple(level.shape[-2:]) for level in getattr(self, (*known, "neck")[0])]
+        """(H, W) of each neck level, from the head's maps if those have been read already."""
+        read = [name for name in ("class_outputs", "box_outputs") if name in vars(self)]
+        return [tuple(level.shape[-2:]) for level in getattr(self, (*read, "neck")[0])]
 
     @cached_property
     def mirrored(self) -> Any:
-        """The observation of the mirrored images; None where their sizes differ.
+        """Observation of the mirrored images; None if the images' sizes differ.
 
-        Such a batch is as large as the largest of it, which another one seldom is.
+        A batch of different sizes is padded to its largest image, so its padded size rarely occurs
+        again.
         """
         sizes = {tuple(sample.img_shape[:2]) for sample in self.batch.samples}
         if len(sizes) > 1:
@@ -213,20 +219,20 @@ class Remembering:
 
 
 @functools.cache
-def remembering(kind: Any) -> Any:
-    """Return an observation's class, changed to ask a cache."""
-    return type(f"Remembering{kind.__name__}", (Remembering, kind), {})
+def cached_class(kind: Any) -> Any:
+    """Return the class of an observation with its maps read from a cache."""
+    return type(f"Cached{kind.__name__}", (CachedObservation, kind), {})
 
 
 def by_image(value: Any, name: str) -> list[Maps]:
-    """Return maps (B, C, H, W) of a batch as those of its images."""
+    """Return the maps (B, C, H, W) of a batch, separated by image."""
     groups = value if name in GROUPED else [value]
     count = len(groups[0][0])
     return [[[level[image] for level in group] for group in groups] for image in range(count)]
 
 
 def batched(images: list[Maps], name: str, device: torch.device) -> Any:
-    """Return maps of images as new ones (B, C, H, W), as the observation has them."""
+    """Return maps of images as new maps (B, C, H, W) in the form of the observation."""
     groups = tuple(
         [_stacked(level).to(device) for level in zip(*group, strict=True)]
         for group in zip(*images, strict=True)
@@ -235,13 +241,13 @@ def batched(images: list[Maps], name: str, device: torch.device) -> Any:
 
 
 def _stacked(level: tuple[Tensor, ...]) -> Tensor:
-    """Return the maps of one level in one tensor, laid out as they are."""
-    joined = torch.stack(level)
-    return joined if level[0].is_contiguous() else joined.to(memory_format=torch.channels_last)
+    """Return the maps of one level in one tensor of the same memory format."""
+    stacked = torch.stack(level)
+    return stacked if level[0].is_contiguous() else stacked.to(memory_format=torch.channels_last)
 
 
-def computed(inputs: Tensor) -> dict[str, Any]:
-    """Return what the last bits of what a network makes of images depend on."""
+def platform_of(inputs: Tensor) -> dict[str, Any]:
+    """Return the properties of the process on which the last bits of an output depend."""
     kind, cpu = inputs.device.type, torch.backends.cpu
     autocast = torch.is_autocast_enabled(kind)
     return {
@@ -263,7 +269,7 @@ def amount(size: float) -> str:
 
 
 class TeacherCaching(Hook):
-    """Gives the distiller a cache while it trains; UserError for a run that can have none."""
+    """Hook that gives the distiller a cache; UserError for a run that cannot use one."""
 
     def __init__(self, megabytes: int, config: dict[str, Any], directory: Path) -> None:
         self.megabytes, self.config = megabytes, ComposedConfig(config)
@@ -280,8 +286,10 @@ class TeacherCaching(Hook):
             "pipelines": self.config.pipelines("train"),
             "preprocessor": self.config.student["data_preprocessor"],
         }
-        shown = Shown(len(loader.dataset), repeatable.forms(self.config), loader.batch_size)
-        self.cache = TeacherCache(settings, shown, self.megabytes)
+        inputs = TeacherInputs(
+            len(loader.dataset), repeatable.forms(self.config), loader.batch_size
+        )
+        self.cache = TeacherCache(settings, inputs, self.megabytes)
         bare(runner.model).teacher_cache = self.cache
 
     def after_train(self, runner: Runner) -> None:
@@ -291,10 +299,10 @@ class TeacherCaching(Hook):
 
 
 def _obstacle(config: ComposedConfig) -> str:
-    """Return why a run's teacher is asked something new in every step, or nothing."""
+    """Return the reason why a run's teacher sees new images in every epoch; empty if none."""
     if config.teacher is None:
         return "no detector teaches this run"
     changing = repeatable.random_transforms(config)
     if changing:
-        return f"{', '.join(changing)} of its pipeline show other images in every epoch"
+        return f"{', '.join(changing)} of its pipeline produce other images in every epoch"
     return ""

@@ -155,7 +155,7 @@ def checksum_of(tensors: dict[str, Tensor]) -> int:
     for name, tensor in sorted(tensors.items()):
         description = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
         checksum = zlib.crc32(description.encode(), checksum)
-        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), checksum)
+        checksum = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, checksum)
     return checksum
 
 

@@ -1,4 +1,4 @@
-"""A cache of a teacher's outputs changes no bit of a training, and is never trusted blindly."""
+"""A cache of the teacher's outputs changes no bit of a training; damaged files are not used."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kd.config.run import Run
 from kd.models import weights
 from kd.observers import Batch, observe
 from kd.training.loop import ResumableEpochLoop
-from kd.training.teacher_cache import FOLDER, Shown, TeacherCache, amount
+from kd.training.teacher_cache import FOLDER, TeacherCache, TeacherInputs, amount
 from kd.training.train import build_runner
 from tests.support.states import changed
 from tests.support.tiny import edit
@@ -61,7 +61,7 @@ def distilled(study: Callable[..., Any]) -> Callable[..., Run]:
 
 
 def trained(run: Run, name: str, megabytes: int = MEGABYTES, **options: Any) -> Any:
-    """Train in a folder of its own; return the runner, with how often its teacher ran."""
+    """Train in a folder; return the runner with the number of times that its teacher ran."""
     runner = build_runner(run.config, Path(name), teacher_cache_mb=megabytes, **options)
     runner.teacher_ran = 0
 
@@ -83,7 +83,7 @@ def log(name: str) -> list[dict[str, Any]]:
 def assert_same(runner: Any, other: Any) -> None:
     """Compare every loss of every step, gradient norms, and the weights, bit by bit."""
     assert changed(runner.model.state_dict(), other.model.state_dict()) == []
-    first, second = (str(Path(each.work_dir).parent) for each in (runner, other))
+    first, second = (str(Path(trainer.work_dir).parent) for trainer in (runner, other))
     assert log(first) == log(second)
     assert len(log(first)) == runner.max_iters
 
@@ -104,17 +104,17 @@ def test_a_cache_changes_no_loss_and_no_weight(distilled, detector, method):
     assert cached.teacher_ran == 2 * STEPS  # in the first epoch, on each batch and its mirror image
 
 
-def test_nor_does_it_where_images_are_left_over(distilled):
+def test_a_cache_changes_nothing_if_the_last_batch_is_smaller(distilled):
     run = distilled("retinanet", "rm+pfi", batch_size=4)
     assert_same(trained(run, "plain", 0), trained(run, "cached"))
 
 
-def test_several_loader_workers_change_nothing(distilled):
+def test_a_cache_changes_nothing_with_several_loader_workers(distilled):
     run = distilled("retinanet", "rm+pfi")
     assert_same(trained(run, "plain", 0), trained(run, "cached", workers=2))
 
 
-def test_a_resumed_training_is_the_uninterrupted_one(distilled, monkeypatch):
+def test_a_resumed_training_with_a_cache_equals_an_uninterrupted_one(distilled, monkeypatch):
     run = distilled("retinanet", "rm+pfi")
     plain = trained(run, "plain", 0)
     make_step = ResumableEpochLoop.run_iter
@@ -131,20 +131,23 @@ def test_a_resumed_training_is_the_uninterrupted_one(distilled, monkeypatch):
     assert_same(plain, trained(run, "cached"))
 
 
-def test_the_next_run_finds_logits_and_boxes_on_disk(distilled, capsys):
+def test_the_next_run_reads_logits_and_boxes_from_disk(distilled, capsys):
     run = distilled("retinanet", "rm")
     plain = trained(run, "plain", 0)
     trained(run, "first")
     second = trained(run, "second")
     assert_same(plain, second)
     assert second.teacher_ran == 0
-    assert "teacher outputs: 100 % of 12 batches known; 0 kB of memory" in capsys.readouterr().out
+    assert (
+        "teacher outputs: 100 % of 12 batches were cached; 0 kB of memory"
+        in capsys.readouterr().out
+    )
 
 
-# --- Not the same teacher, image or transform ----------------------------------------------
+# --- Another teacher, image or transform ---------------------------------------------------
 
 
-def test_a_retrained_teacher_is_asked_anew(distilled):
+def test_a_retrained_teacher_is_computed_again(distilled):
     run = distilled("retinanet", "rm")
     trained(run, "first")
     path = run.teacher.directory / "weights.pth"
@@ -166,18 +169,18 @@ def cache(tmp_path: Path) -> TeacherCache:
 
 
 def new_cache(folder: Path, megabytes: int = MEGABYTES, **settings: Any) -> TeacherCache:
-    """Return a cache for batches of two; settings are those that all images share."""
-    return TeacherCache(settings, Shown(4, 2, 2), megabytes, folder / "kept")
+    """Return a cache for batches of two; all images share the settings."""
+    return TeacherCache(settings, TeacherInputs(4, 2, 2), megabytes, folder / "cache")
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Callable[..., Batch]:
-    """Return a batch of two images of 64 x 96 pixels, of 40 x 48 or of one and the other.
+    """Return a function that builds a batch of two images, by default of 64 x 96 pixels.
 
-    ``names``: of their files, which have the content of their names.
+    ``names``: one letter for the file of each image, which is also the content of the file.
     """
 
-    def made(
+    def build_pair(
         names: str = "ab", sizes: tuple[tuple[int, int], ...] = ((64, 96),) * 2, flip: bool = False
     ) -> Batch:
         tall, wide = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
@@ -191,136 +194,137 @@ def pair(tmp_path: Path) -> Callable[..., Batch]:
             samples.append(DetDataSample(metainfo=about))
         return Batch(inputs, samples)
 
-    return made
+    return build_pair
 
 
-def flat(seen: Any) -> list[torch.Tensor]:
-    return [*seen.stages, *seen.neck, *(level for kind in seen.outputs for level in kind)]
+def flat(observation: Any) -> list[torch.Tensor]:
+    maps = [*observation.stages, *observation.neck]
+    return maps + [level for kind in observation.outputs for level in kind]
 
 
-def assert_known(cache: TeacherCache, teacher: Any, batch: Batch, known: bool = True) -> None:
-    """Check that the answer is the teacher's, and whether the teacher had to be asked."""
-    before, read = cache.found, cache.read
-    answer = flat(cache.observe(teacher, batch))
-    assert all(map(torch.equal, answer, flat(observe(teacher, batch, frozen=True))))
-    assert (cache.found - before, cache.read - read) == (3 if known else 0, 3)
+def assert_cached(cache: TeacherCache, teacher: Any, batch: Batch, cached: bool = True) -> None:
+    """Check that the cache returns the teacher's outputs, and whether the teacher ran."""
+    hits, lookups = cache.hits, cache.lookups
+    outputs = flat(cache.observe(teacher, batch))
+    assert all(map(torch.equal, outputs, flat(observe(teacher, batch, frozen=True))))
+    assert (cache.hits - hits, cache.lookups - lookups) == (3 if cached else 0, 3)
 
 
-def test_both_forms_of_an_image_are_known_from_one_batch(cache, teacher, pair):
-    assert_known(cache, teacher, pair(), known=False)
-    assert_known(cache, teacher, pair())
-    assert_known(cache, teacher, pair(flip=True))
-    assert_known(cache, teacher, pair("ba", flip=True))
+def test_both_forms_of_an_image_are_cached_after_one_batch(cache, teacher, pair):
+    assert_cached(cache, teacher, pair(), cached=False)
+    assert_cached(cache, teacher, pair())
+    assert_cached(cache, teacher, pair(flip=True))
+    assert_cached(cache, teacher, pair("ba", flip=True))
 
 
 def test_a_smaller_image_is_mirrored_within_its_padding(cache, teacher, pair):
     small = ((40, 48),) * 2
-    assert_known(cache, teacher, pair(sizes=small), known=False)
-    assert_known(cache, teacher, pair(sizes=small, flip=True))
+    assert_cached(cache, teacher, pair(sizes=small), cached=False)
+    assert_cached(cache, teacher, pair(sizes=small, flip=True))
 
 
-def test_images_of_one_batch_are_known_in_another(cache, teacher, pair):
-    assert_known(cache, teacher, pair("ab"), known=False)
-    assert_known(cache, teacher, pair("cd"), known=False)
-    assert_known(cache, teacher, pair("da"))
-    assert_known(cache, teacher, pair("de"), known=False)
+def test_images_of_one_batch_are_cached_for_another(cache, teacher, pair):
+    assert_cached(cache, teacher, pair("ab"), cached=False)
+    assert_cached(cache, teacher, pair("cd"), cached=False)
+    assert_cached(cache, teacher, pair("da"))
+    assert_cached(cache, teacher, pair("de"), cached=False)
 
 
-def test_an_image_in_other_padding_is_asked_anew(cache, teacher, pair):
+def test_an_image_in_other_padding_is_computed_again(cache, teacher, pair):
     small, mixed = ((40, 48),) * 2, ((40, 48), (64, 96))
-    assert_known(cache, teacher, pair("ab", small), known=False)
-    assert_known(cache, teacher, pair("ac", mixed), known=False)
-    assert_known(cache, teacher, pair("ac", mixed))
+    assert_cached(cache, teacher, pair("ab", small), cached=False)
+    assert_cached(cache, teacher, pair("ac", mixed), cached=False)
+    assert_cached(cache, teacher, pair("ac", mixed))
 
 
-def test_mirror_images_of_mixed_sizes_wait_for_their_turn(cache, teacher, pair):
+def test_mirror_images_of_mixed_sizes_are_not_computed_ahead(cache, teacher, pair):
     mixed = ((40, 48), (64, 96))
-    assert_known(cache, teacher, pair("ac", mixed), known=False)
-    assert_known(cache, teacher, pair("ac", mixed, flip=True), known=False)
-    assert_known(cache, teacher, pair("ac", mixed, flip=True))
+    assert_cached(cache, teacher, pair("ac", mixed), cached=False)
+    assert_cached(cache, teacher, pair("ac", mixed, flip=True), cached=False)
+    assert_cached(cache, teacher, pair("ac", mixed, flip=True))
 
 
-def test_another_image_under_the_same_name_is_asked_anew(tmp_path, teacher, pair):
-    assert_known(new_cache(tmp_path), teacher, pair(), known=False)
+def test_another_image_under_the_same_name_is_computed_again(tmp_path, teacher, pair):
+    assert_cached(new_cache(tmp_path), teacher, pair(), cached=False)
     other = pair()
     (tmp_path / "b.png").write_text("changed")
-    seen = new_cache(tmp_path).observe(teacher, replace(other, inputs=other.inputs + 1))
-    wanted = observe(teacher, replace(other, inputs=other.inputs + 1), frozen=True).outputs[0]
-    assert all(map(torch.equal, seen.outputs[0], wanted))
+    observation = new_cache(tmp_path).observe(teacher, replace(other, inputs=other.inputs + 1))
+    expected = observe(teacher, replace(other, inputs=other.inputs + 1), frozen=True).outputs[0]
+    assert all(map(torch.equal, observation.outputs[0], expected))
 
 
 @pytest.mark.parametrize(
     "settings", [{"weights_sha256": "1"}, {"pipelines": 1}, {"preprocessor": 1}]
 )
-def test_other_settings_have_files_of_their_own(tmp_path, teacher, pair, settings):
+def test_other_settings_have_separate_files(tmp_path, teacher, pair, settings):
     assert new_cache(tmp_path).observe(teacher, pair()).outputs
     other = new_cache(tmp_path, **settings)
     assert other.observe(teacher, pair()).outputs
-    assert other.found == 0
+    assert other.hits == 0
     assert json.loads((other.disk.folder / "setting.json").read_text()).items() >= settings.items()
 
 
-def test_half_precision_is_not_answered_with_whole(tmp_path, teacher, pair):
-    assert_known(new_cache(tmp_path), teacher, pair(), known=False)
+def test_half_precision_does_not_use_files_of_full_precision(tmp_path, teacher, pair):
+    assert_cached(new_cache(tmp_path), teacher, pair(), cached=False)
     with torch.autocast("cpu", torch.bfloat16):
-        assert_known(new_cache(tmp_path), teacher, pair(), known=False)
+        assert_cached(new_cache(tmp_path), teacher, pair(), cached=False)
         half = new_cache(tmp_path)
-        seen = half.observe(teacher, pair())
-    assert seen.outputs[0][0].dtype == torch.bfloat16  # read after autocast, as terms do
-    assert half.found == 1
-    wanted = observe(teacher, pair(), frozen=True).outputs[0][0]
-    assert seen.outputs[0][0].float() == pytest.approx(wanted, abs=0.1)
+        observation = half.observe(teacher, pair())
+    assert observation.outputs[0][0].dtype == torch.bfloat16  # read after autocast, as terms do
+    assert half.hits == 1
+    expected = observe(teacher, pair(), frozen=True).outputs[0][0]
+    assert observation.outputs[0][0].float() == pytest.approx(expected, abs=0.1)
 
 
 def test_mirror_images_are_computed_in_the_precision_of_the_step(cache, teacher, pair):
     with torch.autocast("cpu", torch.bfloat16):
-        seen = cache.observe(teacher, pair())
-    assert seen.outputs  # outside of autocast, as terms read
+        observation = cache.observe(teacher, pair())
+    assert observation.outputs  # outside of autocast, as terms read
     with torch.autocast("cpu", torch.bfloat16):
         mirrored = cache.observe(teacher, pair(flip=True)).outputs[0]
-        wanted = observe(teacher, pair(flip=True), frozen=True).outputs[0]
-    assert cache.found == 1
-    assert all(map(torch.equal, mirrored, wanted))
+        expected = observe(teacher, pair(flip=True), frozen=True).outputs[0]
+    assert cache.hits == 1
+    assert all(map(torch.equal, mirrored, expected))
 
 
-def test_maps_lie_in_memory_as_the_teacher_leaves_them(tmp_path, teacher, pair):
+def test_cached_maps_keep_the_memory_format_of_the_teacher(tmp_path, teacher, pair):
     batch = pair()
     batch = replace(batch, inputs=batch.inputs.to(memory_format=torch.channels_last))
     plain = flat(observe(teacher.to(memory_format=torch.channels_last), batch, frozen=True))
     cache = new_cache(tmp_path)
     for _ in range(2):
         again = flat(cache.observe(teacher, batch))
-        assert [each.is_contiguous() for each in again] == [each.is_contiguous() for each in plain]
+        assert [m.is_contiguous() for m in again] == [m.is_contiguous() for m in plain]
         assert all(map(torch.equal, again, plain))
-    assert cache.found == 3
+    assert cache.hits == 3
 
 
-def test_a_batch_of_another_size_is_none_of_its_business(cache, teacher, pair):
+def test_a_batch_of_another_size_is_not_cached(cache, teacher, pair):
     batch = pair()
     alone = Batch(batch.inputs[:1], batch.samples[:1])
     for _ in range(2):
-        wanted = flat(observe(teacher, alone, frozen=True))
-        assert all(map(torch.equal, flat(cache.observe(teacher, alone)), wanted))
-    assert cache.read == 0
+        expected = flat(observe(teacher, alone, frozen=True))
+        assert all(map(torch.equal, flat(cache.observe(teacher, alone)), expected))
+    assert cache.lookups == 0
 
 
-# --- What is kept is not to be changed, and not to be trusted ------------------------------
+# --- Cached maps and damaged files ----------------------------------------------------------
 
 
-def test_what_a_term_does_to_an_answer_is_its_own_affair(cache, teacher, pair):
+def test_a_term_that_changes_cached_maps_does_not_change_the_cache(cache, teacher, pair):
     for _ in range(3):
-        for answer in flat(cache.observe(teacher, pair())):
-            answer.zero_()
-    assert_known(cache, teacher, pair())
-    assert_known(cache, teacher, pair(flip=True))
+        for level in flat(cache.observe(teacher, pair())):
+            level.zero_()
+    assert_cached(cache, teacher, pair())
+    assert_cached(cache, teacher, pair(flip=True))
 
 
 @pytest.mark.parametrize(
     "damage", ["cut", "empty", "flipped bit", "other text", "other name", "no checksum"]
 )
-def test_a_damaged_file_is_made_anew_with_a_warning(tmp_path, teacher, pair, capsys, damage):
-    assert_known(new_cache(tmp_path), teacher, pair(), known=False)
-    path = files(tmp_path / "kept")[0]
+def test_a_damaged_file_is_computed_again_with_a_warning(tmp_path, teacher, pair, capsys, damage):
+    assert_cached(new_cache(tmp_path), teacher, pair(), cached=False)
+    path = files(tmp_path / "cache")[0]
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(
@@ -334,63 +338,63 @@ def test_a_damaged_file_is_made_anew_with_a_warning(tmp_path, teacher, pair, cap
         }[damage]
     )
     for flip in (False, True):
-        answer = new_cache(tmp_path).observe(teacher, pair(flip=flip)).outputs[0]
-        wanted = observe(teacher, pair(flip=flip), frozen=True).outputs[0]
-        assert all(map(torch.equal, answer, wanted))
-    warned = capsys.readouterr().err
-    assert warned.count("\n") == 1
-    assert f"warning: {path}: cannot be read" in warned
+        outputs = new_cache(tmp_path).observe(teacher, pair(flip=flip)).outputs[0]
+        expected = observe(teacher, pair(flip=flip), frozen=True).outputs[0]
+        assert all(map(torch.equal, outputs, expected))
+    warnings = capsys.readouterr().err
+    assert warnings.count("\n") == 1
+    assert f"warning: {path}: cannot be read" in warnings
     assert path.read_bytes() == content
 
 
-def test_a_training_goes_on_where_nothing_can_be_written(tmp_path, teacher, pair, capsys):
-    (tmp_path / "kept").write_text("in the way")
+def test_training_continues_if_nothing_can_be_written(tmp_path, teacher, pair, capsys):
+    (tmp_path / "cache").write_text("in the way")
     cache = new_cache(tmp_path)
     for names in ("ab", "cd"):
-        wanted = observe(teacher, pair(names), frozen=True).outputs[0]
-        assert all(map(torch.equal, cache.observe(teacher, pair(names)).outputs[0], wanted))
-    warned = capsys.readouterr().err
-    assert warned.count("\n") == 1
-    assert "training continues and caches no more of these" in warned
+        expected = observe(teacher, pair(names), frozen=True).outputs[0]
+        assert all(map(torch.equal, cache.observe(teacher, pair(names)).outputs[0], expected))
+    warnings = capsys.readouterr().err
+    assert warnings.count("\n") == 1
+    assert "training continues and caches no more of these" in warnings
 
 
-def test_what_does_not_fit_as_a_whole_is_computed_in_every_step(tmp_path, teacher, pair, capsys):
-    cache = TeacherCache({}, Shown(118287, 2, 2), MEGABYTES, tmp_path / "kept")
+def test_maps_that_do_not_all_fit_are_computed_in_every_step(tmp_path, teacher, pair, capsys):
+    cache = TeacherCache({}, TeacherInputs(118287, 2, 2), MEGABYTES, tmp_path / "cache")
     for _ in range(2):
-        assert_known(cache, teacher, pair(), known=False)
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 3
+        assert_cached(cache, teacher, pair(), cached=False)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3
     neck = observe(teacher, pair(), frozen=True).neck
     size = amount(118287 * 2 * sum(level[0].numel() * 4 for level in neck))
-    assert told[1].startswith(f"teacher's neck of 118287 images would take {size} of memory")
-    assert "100 MB are left of --teacher-cache: computed in every step" in told[1]
-    assert files(tmp_path / "kept") == []
+    assert printed[1].startswith(f"teacher's neck of 118287 images would take {size} of memory")
+    assert "100 MB are left of --teacher-cache: computed in every step" in printed[1]
+    assert files(tmp_path / "cache") == []
     assert cache.memory.used == 0
 
 
-def test_no_more_is_kept_than_allowed(tmp_path, teacher, pair):
-    """Two forms of one image are counted on, and four images come."""
-    cache = TeacherCache({}, Shown(1, 2, 2), 1, tmp_path / "kept")
+def test_the_stores_keep_to_their_limits(tmp_path, teacher, pair):
+    """The cache reserves bytes for two forms of one image, and then gets twelve images."""
+    cache = TeacherCache({}, TeacherInputs(1, 2, 2), 1, tmp_path / "cache")
     for names in ("ab", "cd", "ef", "gh", "ij", "kl"):
         assert cache.observe(teacher, pair(names)).outputs
         assert cache.observe(teacher, pair(names)).neck
     assert 0 < cache.disk.used <= cache.disk.limit
     assert 0 < cache.memory.used <= cache.memory.limit
-    assert sum(path.stat().st_size for path in files(tmp_path / "kept")) <= 1.01 * cache.disk.limit
+    assert sum(path.stat().st_size for path in files(tmp_path / "cache")) <= 1.01 * cache.disk.limit
 
 
-# --- Whom it is for ------------------------------------------------------------------------
+# --- Runs that cannot use a cache -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("detector", "method", "told"),
+    ("detector", "method", "problem"),
     [
         ("ssd300", "soft_labels", "Expand, MinIoURandomCrop, .*PhotoMetricDistortion of its"),
         ("retinanet", None, "no detector teaches this run"),
     ],
 )
-def test_a_run_that_sees_new_images_in_every_epoch_is_refused(distilled, detector, method, told):
+def test_a_run_that_sees_new_images_in_every_epoch_is_refused(distilled, detector, method, problem):
     run = distilled(detector, method or "rm")
     config = run.config if method else run.teacher.config
-    with pytest.raises(UserError, match=rf"config.json: {told}.*leave out --teacher-cache"):
+    with pytest.raises(UserError, match=rf"config.json: {problem}.*leave out --teacher-cache"):
         build_runner(config, Path("refused"), teacher_cache_mb=MEGABYTES)
