@@ -35,7 +35,7 @@ from kd.data.sampling import build
 from kd.models import weights
 from kd.models.build import build_model
 from kd.profiling.trainee import Trainee
-from kd.training.teacher_cache import TeacherInputs, TeacherCache
+from kd.training.teacher_cache import TeacherCache, TeacherInputs
 
 STUDIES = {"demo": "smoke", "bccd": "laptop"}
 METHODS = ("rm", "pfi")
