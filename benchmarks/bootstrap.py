@@ -23,7 +23,7 @@ import numpy as np
 
 from analysis.matching.outcomes import Matched, write_arrays
 from analysis.statistics.bootstrap import resample
-from analysis.statistics.resampled import FIGURES, RESAMPLES, SEED, figures
+from analysis.statistics.resampled import METRICS, RESAMPLES, SEED, metrics
 from benchmarks.errors import DETECTIONS_PER_IMAGE
 from benchmarks.evaluation import generate, pycocotools
 from kd.common.files import write_text
@@ -51,7 +51,7 @@ def resampled(folder: Path) -> dict[str, Floats]:
     """Do what ``kd resample`` does with the matches of a run."""
     matched = Matched.read(folder / "matches.npz", "benchmark")
     assert matched is not None
-    values = figures(matched, resample(matched.images, RESAMPLES, SEED))
+    values = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     write_arrays(folder / "resampled.npz", **values)
     return values
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--compare", type=int, default=3, help="resamples made the naive way, too")
     options = parser.parse_args()
-    figures(Matched.of(*generate(2, count=2)), np.ones((2, 1)))  # so that importing is in no time
+    metrics(Matched.of(*generate(2, count=2)), np.ones((2, 1)))  # so that importing is in no time
     truth, found = generate(options.images, count=DETECTIONS_PER_IMAGE)
     times: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -92,7 +92,7 @@ def _gap(truth: Truth, found: list[Detection], values: dict[str, Floats], compar
     gap = 0.0
     for number in range(1, compare + 1):
         expected = naive(truth, found, weights[:, number])
-        ours = [values[figure][number] for figure in FIGURES]
+        ours = [values[figure][number] for figure in METRICS]
         gap = max(gap, *(abs(a - b) for a, b in zip(ours, expected, strict=True)))
         print(f"resample {number}: AP {expected[0]:.6f}, largest difference {gap:.1e}", flush=True)
     if gap > TOLERANCE:
@@ -106,7 +106,7 @@ def _table(
     images, boxes, found = sizes
     titles = {
         "matching": ("matching at ten IoUs and as VOC, once for a run", ""),
-        "resampling": (f"{', '.join(FIGURES)} of {RESAMPLES} resamples, from file to file", MOST),
+        "resampling": (f"{', '.join(METRICS)} of {RESAMPLES} resamples, from file to file", MOST),
         "evaluation": ("pycocotools, one evaluation", ""),
     }
     ratio = times["evaluation"] * RESAMPLES / times["resampling"]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.matching.outcomes import write_arrays
-from analysis.statistics.resampled import FIGURES, RESAMPLES
+from analysis.statistics.resampled import METRICS, RESAMPLES
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.common.files import write_json, write_text
@@ -167,7 +167,7 @@ def finish(runs: Sequence[Run]) -> None:
         write_json(each.directory / "provenance.json", record)
         write_text(each.directory / "train.log", "".join(map(_line, range(2000))))
         values = 100 * ap + np.append(0, generator.normal(0, 0.3, RESAMPLES))
-        samples = dict.fromkeys(FIGURES, values.astype(np.float32))
+        samples = dict.fromkeys(METRICS, values.astype(np.float32))
         write_arrays(each.directory / "resampled.npz", split=each.dataset, **samples)
 
 

@@ -1,4 +1,4 @@
-"""How many seeds a gain needs, given how far gains of this study spread over seeds so far."""
+"""Power of a study: the seeds that a gain needs, given the variation of gains over seeds."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,74 +17,77 @@ from kd.config.run import Run
 
 POWER = 0.8
 CONFIDENCE = 0.95
-SURE = 10
-"""Degrees of freedom from which a spread is told without a warning."""
+MANY_DEGREES = 10
+"""Degrees of freedom from which the number of seeds is printed without its range."""
 
 
-class Spread(NamedTuple):
+class GainSpread(NamedTuple):
     """The standard deviation of a paired gain over seeds, in points, pooled over rows."""
 
     std: float
     df: int
-    """Degrees of freedom: of n seeds of a row, n - 1."""
+    """Degrees of freedom: n - 1 for a row of n seeds."""
     rows: int
     paired: bool
-    """Whether of gains; else it is sqrt(2) times that of baselines, as if runs of one seed had
-    nothing in common."""
+    """True if measured from gains. Else ``std`` is sqrt(2) times that of baselines, as if runs of
+    one seed were independent."""
 
     @property
     def limits(self) -> tuple[float, float]:
         """The 95 % confidence interval of ``std``, from chi-squared."""
         from scipy.special import chdtri
 
-        rest = (1 - CONFIDENCE) / 2
+        tail = (1 - CONFIDENCE) / 2
         low, high = (
-            self.std * math.sqrt(self.df / float(chdtri(self.df, p))) for p in (rest, 1 - rest)
+            self.std * math.sqrt(self.df / float(chdtri(self.df, p))) for p in (tail, 1 - tail)
         )
         return low, high
 
 
-def spread(plan: Plan, metric: str) -> Spread | None:
-    """Return the spread of gains in ``metric`` over the runs that have metrics; None without any.
+def gain_spread(plan: Plan, metric: str) -> GainSpread | None:
+    """Return the spread of gains in ``metric`` over the measured runs; None without any.
 
-    The root of the mean variance of the rows, weighted by degrees of freedom. Of baselines where
-    no distilled row has two seeds in common with its baseline.
+    The spread is the root of the mean variance of the rows, weighted by degrees of freedom. It is
+    that of baselines if no distilled row shares two seeds with its baseline.
     """
-    gains, alone = {}, {}
+    gains, baselines = {}, {}
     for row in plan.rows:
         if row.metric == metric and row.kind != "teacher":
-            names = tuple(run.name for run in row.runs.values())
+            run_names = tuple(run.name for run in row.runs.values())
+            points = _points(row.runs, metric)
             if row.kind == "baseline":
-                alone[names] = [*_figures(row.runs, metric).values()]
+                baselines[run_names] = [*points.values()]
             else:
-                baseline = _figures(row.baselines, metric)
-                gains[names] = paired_gains(_figures(row.runs, metric), baseline)
-    return _pooled(gains.values(), True) or _pooled(alone.values(), False)
+                gains[run_names] = paired_gains(points, _points(row.baselines, metric))
+    return _pooled(gains.values(), True) or _pooled(baselines.values(), False)
 
 
-def _figures(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
-    """Return the points of each seed whose run has been measured."""
+def _points(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
+    """Return a metric in AP points of each seed whose run is measured."""
     from kd.evaluation.metrics import Metrics
 
     paths = {seed: run.directory / "metrics.json" for seed, run in runs.items()}
-    found = {seed: getattr(Metrics.read(path), metric) for seed, path in paths.items()
-             if path.exists()}  # fmt: skip
-    return {seed: POINTS * value for seed, value in found.items() if value is not None}
+    values = {
+        seed: getattr(Metrics.read(path), metric) for seed, path in paths.items() if path.exists()
+    }
+    return {seed: POINTS * value for seed, value in values.items() if value is not None}
 
 
-def _pooled(rows: Iterable[list[float]], paired: bool) -> Spread | None:
-    known = [(found.n - 1, found.std) for found in map(mean_std, rows) if found.std is not None]
-    if not known:
+def _pooled(rows: Iterable[list[float]], paired: bool) -> GainSpread | None:
+    row_spreads = [(n - 1, std) for _, std, n in map(mean_std, rows) if std is not None]
+    if not row_spreads:
         return None
-    df = sum(each for each, _ in known)
-    variance = sum(each * std**2 for each, std in known) / df
-    return Spread(math.sqrt(variance if paired else 2 * variance), df, len(known), paired)
+    df = sum(row_df for row_df, _ in row_spreads)
+    variance = sum(row_df * std**2 for row_df, std in row_spreads) / df
+    std = math.sqrt(variance if paired else 2 * variance)
+    return GainSpread(std, df, len(row_spreads), paired)
 
 
 def detectable(std: float, seeds: int, alpha: float = SIGNIFICANT) -> float | None:
-    """Return the least gain, in the unit of ``std``, that so many seeds find; None of under two.
+    """Return the smallest gain, in the unit of ``std``, that ``seeds`` seeds detect.
 
-    The inverse of ``seeds_needed``, to a thousandth; ``alpha``: the level of the test.
+    It is the inverse of ``seeds_needed``, to a thousandth; ``alpha``: the level of the test. None
+    with fewer than two seeds.
     """
     if seeds < 2 or std == 0:
         return None if seeds < 2 else 0.0
@@ -102,7 +105,7 @@ def detectable(std: float, seeds: int, alpha: float = SIGNIFICANT) -> float | No
 
 
 def describe(plan: Plan) -> str:
-    """Return how many seeds a gain of half a point needs, and what the planned ones can find."""
+    """Return the seeds that a gain of half a point needs, and what the planned ones detect."""
     return "\n".join(line for metric in _metrics(plan) for line in _lines(plan, metric))
 
 
@@ -111,24 +114,32 @@ def _metrics(plan: Plan) -> list[str]:
 
 
 def _lines(plan: Plan, metric: str) -> Iterator[str]:
-    found = spread(plan, metric)
-    if found is None:
-        yield f"No spread of {metric} measured yet: it takes two seeds of a baseline"
+    spread = gain_spread(plan, metric)
+    if spread is None:
+        yield (
+            f"Cannot estimate the variation of {metric} between seeds: "
+            "run at least two baseline seeds."
+        )
         return
-    low, high = found.limits
-    rows = f"{found.rows} row{'s' * (found.rows > 1)}, {found.df} degree{'s' * (found.df > 1)}"
-    how = f"root mean square of {rows} of freedom; 95 % interval {low:.2f} to {high:.2f}"
-    of = (
-        "gains over the baseline" if found.paired else "a gain, if runs of one seed are independent"
+    low, high = spread.limits
+    rows = f"{spread.rows} row{'s' * (spread.rows > 1)}"
+    degrees = f"{spread.df} degree{'s' * (spread.df > 1)} of freedom"
+    quantity = "gains" if spread.paired else "a gain, if runs of one seed are independent"
+    yield (
+        f"Standard deviation of {quantity}: {spread.std:.2f} {metric} (root mean square of {rows}, "
+        f"{degrees}; 95 % interval {low:.2f} to {high:.2f})."
     )
-    yield f"Standard deviation of {of}: {found.std:.2f} {metric} ({how})"
-    needed = f"{seeds_needed(found.std)} seeds"
-    if found.df < SURE:
+    needed = f"{seeds_needed(spread.std)} seeds"
+    if spread.df < MANY_DEGREES:
         needed += f" ({seeds_needed(low)} to {seeds_needed(high)} over that interval)"
     test = f"paired t test, level {SIGNIFICANT:g}, power {POWER:g}"
-    yield f"A gain of {WORTH_FINDING:g} {metric} takes {needed} to be found ({test})"
-    planned = {len(row.runs) for row in plan.rows if row.kind == "distilled"}
-    for seeds in sorted(planned):
-        gain = detectable(found.std, seeds)
-        what = "no gain: it takes two" if gain is None else f"a gain of {gain:.1f} {metric} or more"
-        yield f"{seeds} seed{'s' * (seeds > 1)}, as planned, find{'s' * (seeds == 1)} {what}"
+    yield f"Detecting a gain of {WORTH_FINDING:g} {metric} takes {needed}; {test}."
+    for seeds in sorted({len(row.runs) for row in plan.rows if row.kind == "distilled"}):
+        yield _detectable_line(spread.std, seeds, metric)
+
+
+def _detectable_line(std: float, seeds: int, metric: str) -> str:
+    gain = detectable(std, seeds)
+    if gain is None:
+        return f"With the planned {seeds} seed, no gain is detectable: plan at least two."
+    return f"With the planned {seeds} seeds, the smallest detectable gain is {gain:.1f} {metric}."

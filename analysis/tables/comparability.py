@@ -1,4 +1,4 @@
-"""Check by their own records that the runs of a table's row can be compared."""
+"""Check that compared runs used the same data and teacher weights, by their records."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -20,58 +20,58 @@ NO_RECORD = "trained by a version that did not record what its weights depend on
 
 
 def mismatches(runs: Iterable[Path], baselines: Iterable[Path]) -> list[str]:
-    """Return in words why runs, or they and their baselines, cannot be compared.
+    """Return the reasons why runs, or they and their baselines, cannot be compared.
 
     A run without any record yet counts as comparable.
     """
-    distilled = [_Record(run) for run in runs]
-    compared = [*distilled, *map(_Record, baselines)]
+    students = [_RunRecords(run) for run in runs]
+    compared = [*students, *map(_RunRecords, baselines)]
     problems = chain(
-        [OTHER_DATA] if _differ(record.trained.get("data") for record in compared) else [],
-        [OTHER_TEST] if _differ(record.evaluated.get("data") for record in compared) else [],
-        *(record.problems() for record in distilled),
+        [OTHER_DATA] if _conflict(record.trained.get("data") for record in compared) else [],
+        [OTHER_TEST] if _conflict(record.evaluated.get("data") for record in compared) else [],
+        *(record.problems() for record in students),
     )
     return list(dict.fromkeys(problems))
 
 
-class _Record:
-    """The records of a run's training and evaluation, empty where there is none."""
+class _RunRecords:
+    """The records of a run's training and evaluation; a missing record is empty."""
 
     def __init__(self, run: Path) -> None:
-        self.provenance = _content(run / "provenance.json")
+        self.provenance = _read_or_empty(run / "provenance.json")
         self.trained: inputs.Inputs = self.provenance.get("inputs", {})
         self.evaluated = inputs.recorded(run, "evaluation")
-        config = _content(run / "config.json")
+        config = _read_or_empty(run / "config.json")
         self.configuration = inputs.config_digest(config) if config else None
-        dataset = _content(run / "run.json").get("dataset")
+        dataset = _read_or_empty(run / "run.json").get("dataset")
         self.current = last_fingerprints(dataset) if dataset else {}
 
     def problems(self) -> Iterator[str]:
-        """Yield what sets the run apart from its teacher, its data and its own weights."""
+        """Yield the differences to the present teacher, data, configuration and weights."""
         if self.provenance and "inputs" not in self.provenance:
             yield NO_RECORD
-        if any(map(self._was_taught_by_others, inputs.TEACHERS)):
+        if any(map(self._has_outdated_teacher, inputs.TEACHERS)):
             yield OTHER_TEACHER
-        if _differ([self.trained.get("configuration"), self.configuration]):
+        if _conflict([self.trained.get("configuration"), self.configuration]):
             yield OLD_CONFIGURATION
-        if _differ([self.trained.get("data"), self.current.get("train")]):
+        if _conflict([self.trained.get("data"), self.current.get("train")]):
             yield OLD_DATA
-        if _differ([self.evaluated.get("data"), self.current.get("test")]):
+        if _conflict([self.evaluated.get("data"), self.current.get("test")]):
             yield OLD_TEST
-        if _differ([self.evaluated.get("weights"), self.provenance.get("weights_sha256")]):
+        if _conflict([self.evaluated.get("weights"), self.provenance.get("weights_sha256")]):
             yield OLD_WEIGHTS
 
-    def _was_taught_by_others(self, kind: str) -> bool:
+    def _has_outdated_teacher(self, kind: str) -> bool:
         if kind not in self.provenance:
             return False
-        teacher = _content(Path(self.provenance[kind]).parent / "provenance.json")
-        return _differ([self.trained.get(kind), teacher.get("weights_sha256")])
+        teacher = _read_or_empty(Path(self.provenance[kind]).parent / "provenance.json")
+        return _conflict([self.trained.get(kind), teacher.get("weights_sha256")])
 
 
-def _differ(values: Iterable[Any]) -> bool:
-    """Return whether the values that are known are not all the same."""
+def _conflict(values: Iterable[Any]) -> bool:
+    """Return True if the values, missing ones aside, are not all equal."""
     return len({value for value in values if value}) > 1
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_or_empty(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}

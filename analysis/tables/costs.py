@@ -1,4 +1,4 @@
-"""What the runs of a table took."""
+"""Total usage of the runs of a table."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,20 +7,21 @@ from kd.resources.usage import Usage, read_usage
 
 
 def total(runs: Iterable[Path]) -> Usage:
-    """Return what several runs took together, each counted once; unfinished ones took nothing yet.
+    """Return the usage of several runs together, each counted once; unfinished runs used nothing.
 
-    Hours and energy are sums, energy None where that of any run is unknown; images per second are
+    Hours and energy are sums; energy is None if that of any run is unknown. Images per second are
     the mean over the time, memory is the highest peak.
     """
-    found = [each for run in dict.fromkeys(map(Path, runs)) if (each := read_usage(run))]
-    trained = [each for each in found if each.images_per_second is not None]
-    hours = sum((each.hours for each in found), 0.0)
-    images = sum(each.hours * (each.images_per_second or 0.0) for each in trained)
-    energies = [each.energy_kwh for each in found if each.energy_kwh is not None]
+    usages = [usage for run in dict.fromkeys(runs) if (usage := read_usage(run))]
+    trainings = [usage for usage in usages if usage.images_per_second is not None]
+    hours = sum((usage.hours for usage in usages), 0.0)
+    images = sum(usage.hours * (usage.images_per_second or 0.0) for usage in trainings)
+    energies = [usage.energy_kwh for usage in usages if usage.energy_kwh is not None]
+    peaks = [usage.memory_mb for usage in trainings if usage.memory_mb is not None]
     return Usage(
         hours,
-        sum((each.gpu_hours for each in found), 0.0),
+        sum((usage.gpu_hours for usage in usages), 0.0),
         images / hours if hours else None,
-        max((each.memory_mb for each in trained if each.memory_mb is not None), default=None),
-        sum(energies) if found and len(energies) == len(found) else None,
+        max(peaks, default=None),
+        sum(energies) if usages and len(energies) == len(usages) else None,
     )

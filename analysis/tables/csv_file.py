@@ -38,7 +38,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
 
 
 def _cells(row: ResultRow) -> dict[str, str]:
-    """Return the text of a row by column, without absent numbers."""
+    """Return the text of a row by column; absent numbers have no entry."""
     gain, cost = row.gain, row.cost
     numbers = {
         **row.metrics,
@@ -55,7 +55,7 @@ def _cells(row: ResultRow) -> dict[str, str]:
         **{name: getattr(row, name) for name in ("seeds", "status", "verdict", "source")},
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
         **{name: BETWEEN.join(clauses) for name, clauses in zip(LISTS, lists, strict=True)},
-        **{name: " ".join(map(str, each)) for name, each in zip(PATHS, paths, strict=True)},
+        **{name: " ".join(map(str, runs)) for name, runs in zip(PATHS, paths, strict=True)},
     }
 
 

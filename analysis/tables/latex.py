@@ -1,4 +1,4 @@
-r"""Tables of results in LaTeX: booktabs, shrunk to the page where they are wider."""
+"""Result tables in LaTeX, with booktabs; tables wider than the page are shrunk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,22 +11,22 @@ PREAMBLE = r"""% Needs in the preamble:
 % \usepackage{booktabs, graphicx, rotating, textcomp}
 """
 UPRIGHT = 100
-"""Characters of the widest row that an upright page holds; wider tables are turned."""
-MOST = {"table": 36, "sidewaystable": 18}
-"""Rows on a page, titles of groups included; more are continued on the next."""
+"""Characters of the widest row that fits an upright page; wider tables are rotated."""
+PAGE_ROWS = {"table": 36, "sidewaystable": 18}
+"""Rows that fit on a page, titles of groups included; the next page continues the table."""
 LONGEST = 24
-"""Characters of a status in one line."""
-REASON = "p{3.5cm}"
-"""The column of longer ones."""
+"""Characters of a status that fits on one line."""
+WRAPPED = "p{3.5cm}"
+"""Column type of longer statuses."""
 
-LATEX = {one: "\\" + one for one in "&%$#_{}"} | {
+LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # A row that starts with one of these would be read as an argument of the break before it.
+    # LaTeX would read a row that starts with one of these as an argument of the preceding break.
     "[": "{[}",
     "*": "{*}",
     ABSENT: "--",
@@ -43,7 +43,7 @@ LATEX = {one: "\\" + one for one in "&%$#_{}"} | {
     IMAGES: r"\textsuperscript{i}",
 }
 LATIN = 0x180
-"""Letters below this are known to every LaTeX."""
+"""Code points below this are letters that every LaTeX knows."""
 
 
 def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
@@ -60,7 +60,7 @@ def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
 def _floats(caption: str, grid: Grid, notes: Sequence[str]) -> list[str]:
     """Return a grid as one float, or as several where it is longer than a page."""
     kind = "table" if _width(grid) <= UPRIGHT else "sidewaystable"
-    pages = list(_pages(grid, MOST[kind]))
+    pages = list(_pages(grid, PAGE_ROWS[kind]))
     return [
         _float(kind, caption + (f" ({number} of {len(pages)})" if pages[1:] else ""), page, notes)
         for number, page in enumerate(pages, 1)
@@ -68,22 +68,22 @@ def _floats(caption: str, grid: Grid, notes: Sequence[str]) -> list[str]:
 
 
 def _width(grid: Grid) -> int:
-    """Return the characters of a row as wide as the widest cell of each column."""
+    """Return the width in characters of a row with the widest cell of each column."""
     return sum(min(width, LONGEST) if name == "Status" else width for name, width in _widths(grid))
 
 
 def _widths(grid: Grid) -> list[tuple[str, int]]:
-    """Return the name of each column and the characters of its widest cell, with a gap."""
+    """Return the name of each column and the width of its widest cell in characters, with a gap."""
     rows = [grid.header, *(row for section in grid.sections for row in section.rows)]
     return [(column[0], max(map(len, column)) + 2) for column in zip(*rows, strict=True)]
 
 
-def _pages(grid: Grid, most: int) -> Iterator[Grid]:
-    """Yield the grid cut between rows such that no part has more than ``most``."""
+def _pages(grid: Grid, page_rows: int) -> Iterator[Grid]:
+    """Yield the grid in parts of at most ``page_rows`` rows."""
     page: list[Section] = []
     for section in grid.sections:
         for start, row in enumerate(section.rows):
-            if sum(len(each.rows) + 1 for each in page) + (not start) >= most:
+            if sum(len(part.rows) + 1 for part in page) + (not start) >= page_rows:
                 yield Grid(grid.header, page)
                 page = []
             if not page or not start:
@@ -94,7 +94,7 @@ def _pages(grid: Grid, most: int) -> Iterator[Grid]:
 
 def _float(kind: str, caption: str, grid: Grid, notes: Sequence[str]) -> str:
     columns = "".join(
-        REASON if name == "Status" and width > LONGEST else "rl"[name in LEFT]
+        WRAPPED if name == "Status" and width > LONGEST else "rl"[name in LEFT]
         for name, width in _widths(grid)
     )
     body = []
@@ -106,7 +106,7 @@ def _float(kind: str, caption: str, grid: Grid, notes: Sequence[str]) -> str:
         body += map(_row, section.rows)
     lines = [
         *(rf"\begin{{{kind}}}", r"\centering\small", rf"\caption{{{latex(caption)}}}"),
-        # Only a table that is too wide is made smaller.
+        # Shrink only tables that are wider than the line.
         r"\sbox0{%",
         rf"\begin{{tabular}}{{{columns}}}",
         *(r"\toprule", _row(grid.header), *body, r"\bottomrule"),
@@ -123,9 +123,10 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def latex(text: str) -> str:
-    """Escape what LaTeX would execute or does not know; the latter becomes its code point."""
-    return "".join(_escaped(one) for one in " ".join(text.split()))
+    """Escape the characters that LaTeX would execute; unknown ones become their code point."""
+    return "".join(_escaped(character) for character in " ".join(text.split()))
 
 
-def _escaped(one: str) -> str:
-    return LATEX.get(one) or (one if ord(one) < LATIN else f"U+{ord(one):04X}")
+def _escaped(character: str) -> str:
+    code_point = ord(character)
+    return LATEX.get(character) or (character if code_point < LATIN else f"U+{code_point:04X}")

@@ -1,4 +1,4 @@
-"""Tables of results in Markdown, with columns that line up in a terminal, too."""
+"""Result tables in Markdown, with columns that are aligned in a terminal, too."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from analysis.tables.rows import ResultRow
 
 
 def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
-    """Return a heading for each table, a grid for each group of its rows, notes, and the cost."""
+    """Return each table under a heading: a grid for each group of its rows, notes, and cost."""
     parts = [f"# {escaped(title)}"]
     for table in printed_tables(rows):
         parts += _table(table)
@@ -16,22 +16,22 @@ def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
 
 
 def _table(table: PrintedTable) -> list[str]:
-    parts = [f"## {escaped(table.title)}", *grids(table.results), *listed(table.notes)]
+    parts = [f"## {escaped(table.title)}", *grids(table.results), *bullets(table.notes)]
     if table.cost_notes:
-        parts += ["### Cost", *grids(table.costs), *listed(table.cost_notes)]
+        parts += ["### Cost", *grids(table.costs), *bullets(table.cost_notes)]
     return parts
 
 
-def listed(notes: list[str]) -> list[str]:
+def bullets(notes: list[str]) -> list[str]:
     """Return notes as one bulleted list; none without notes."""
     return ["\n".join(f"- {escaped(note)}" for note in notes)] if notes else []
 
 
 def grids(grid: Grid) -> list[str]:
-    """Return each section under its title, all with columns of the same width."""
+    """Return each section under its title; all sections have the same column widths."""
     texts = [[list(map(escaped, row)) for row in section.rows] for section in grid.sections]
     columns = zip(grid.header, *(row for rows in texts for row in rows), strict=True)
-    # What stands in the last column may be a long reason, and nothing stands to its right.
+    # The status column is the last one and may hold a long reason: no cell needs padding there.
     widths = [len(name) if name == "Status" else max(3, *map(len, [name, *cells]))
               for name, *cells in columns]  # fmt: skip
     left = [name in LEFT for name in grid.header]
@@ -53,8 +53,8 @@ def grids(grid: Grid) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Escape what would end a cell, start emphasis or start a tag."""
+    """Escape the characters that would end a cell, start emphasis or start a tag."""
     words = " ".join(text.split())
-    # A star alone at the end, after a significant gain, starts nothing.
+    # A single star at the end, after a significant gain, starts no emphasis.
     end = "*" if words.endswith("*") and words.count("*") == 1 else ""
     return re.sub(r"[\\|*_`\[]|<(?! )", r"\\\g<0>", words.removesuffix(end)) + end

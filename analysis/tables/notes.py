@@ -17,6 +17,7 @@ class Remark(NamedTuple):
     clauses: tuple[str, ...]
 
     def __str__(self) -> str:
+        """Return the remark as a sentence after its mark."""
         text = "; ".join(self.clauses)
         return f"{self.mark} {text[0].upper()}{text[1:].rstrip('.')}."
 
@@ -46,8 +47,9 @@ def marks_of(row: ResultRow, remarks: Sequence[Remark]) -> str:
 
 def notes(rows: Sequence[ResultRow]) -> list[str]:
     """Return the lines under a table."""
-    marked = remarks(rows)
-    return [*_signs(rows), *stand_ins(rows), *_sources(rows, marked), *map(str, marked)]
+    table_remarks = remarks(rows)
+    sources = _sources(rows, table_remarks)
+    return [*_signs(rows), *stand_ins(rows), *sources, *map(str, table_remarks)]
 
 
 def stand_ins(rows: Sequence[ResultRow]) -> list[str]:

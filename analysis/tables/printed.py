@@ -61,9 +61,9 @@ def distinct_label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
 
 
 def _printed_table(title: str, rows: Sequence[ResultRow]) -> PrintedTable:
-    marked = remarks(rows)
+    table_remarks = remarks(rows)
     results = {
-        group: [_result_cells(row, marked) for row in members]
+        group: [_result_cells(row, table_remarks) for row in members]
         for group, members in by_group(rows).items()
     }
     cost_rows = [_cost_cells(row, rows) for row in rows if row.cost]

@@ -149,7 +149,7 @@ def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
     measured = _measured(spec.runs)
     means = {name: mean_std(_points(measured, name).values()) for name in metrics}
     gain = _gain(spec, measured) if spec.kind == "distilled" else None
-    description = {each.name: getattr(spec, each.name) for each in fields(TableRow)}
+    description = {part.name: getattr(spec, part.name) for part in fields(TableRow)}
     cost = costs.total(spec.runs[seed] for seed in measured)
     return ResultRow(
         **description,

@@ -14,7 +14,7 @@ from analysis.statistics.power import detectable
 from analysis.statistics.seeds import SIGNIFICANT, mean_std
 from analysis.tables.formatting import amount, number
 from analysis.tables.gain_figure import plot_gains
-from analysis.tables.markdown import grids, listed
+from analysis.tables.markdown import bullets, grids
 from analysis.tables.printed import Grid, Section, printed_tables
 from analysis.tables.rows import ResultRow
 from docs.build.evidence import causes, claims, records, sweeps
@@ -80,7 +80,7 @@ def _table(rows: list[ResultRow], study: str, key: str) -> str:
     results = sheet.results._replace(sections=[section._replace(title="")])
     picture = _picture(plot_gains(rows), sheet.title, f"{study}-{key}")
     said = _grid([*claims.table(rows)])
-    return "\n\n".join([*grids(results), *listed(sheet.notes), picture, said])
+    return "\n\n".join([*grids(results), *bullets(sheet.notes), picture, said])
 
 
 def _picture(figure: Figure, title: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""``kd resample``: what it writes, what it does not do twice, and intervals of gains from it."""
+"""``kd resample``: its files, its cache of matches, and intervals of gains from them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from analysis.matching import outcomes
 from analysis.matching.outcomes import read_arrays
-from analysis.statistics.resampled import FIGURES, gain_interval
+from analysis.statistics.resampled import METRICS, gain_interval
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
@@ -32,7 +32,7 @@ def samples(run, figure):
     return read_arrays(run / "resampled.npz")[figure].astype(np.float64)
 
 
-def predicted(run, records):
+def write_prediction(run, records):
     """Write detections as `kd predict` does, with the record of what they depend on."""
     write_detections(run, records)
     depends = {
@@ -43,8 +43,8 @@ def predicted(run, records):
     inputs.record(run, "prediction", depends)
 
 
-def make(folder, noise=2.0, seed=0, resample=True):
-    """Return a run whose boxes are off by so many pixels; ``resample``: after that step."""
+def make_run(folder, noise=2.0, seed=0, resample=True):
+    """Return a run whose boxes are off by ``noise`` pixels; ``resample``: run that step, too."""
     write_run(folder, seed=seed, dataset="shapes-tiny")
     entry = Library().dataset("shapes-tiny", "test")
     loader = {"dataset": split_config(entry, "test", CLASSES, [])}
@@ -53,7 +53,7 @@ def make(folder, noise=2.0, seed=0, resample=True):
     truth = truth_of(folder, Library()).coco
     generator = np.random.default_rng(seed)
     labels = {category["id"]: rank for rank, category in enumerate(truth["categories"])}
-    found = [
+    results = [
         (
             item["image_id"],
             labels[item["category_id"]],
@@ -63,44 +63,44 @@ def make(folder, noise=2.0, seed=0, resample=True):
         for item in truth["annotations"]
         for _ in range(3)
     ]
-    predicted(folder, found)
+    write_prediction(folder, results)
     if resample:
         assert main(["resample", str(folder)]) == 0
     return folder
 
 
-def edit_split(keep):
-    """Leave so many images with objects in the test split."""
+def edit_split(count):
+    """Reduce the test split to ``count`` images with objects."""
     dataset = Library().dataset("shapes-tiny", "test")
     path = Path(dataset.root, dataset.test.annotations)
     truth = read_json(path)
-    counted = {item["image_id"] for item in truth["annotations"]}
-    images = [image for image in truth["images"] if image["id"] in counted][:keep]
+    with_objects = {item["image_id"] for item in truth["annotations"]}
+    images = [image for image in truth["images"] if image["id"] in with_objects][:count]
     ids = {image["id"] for image in images}
     boxes = [item for item in truth["annotations"] if item["image_id"] in ids]
     write_json(path, truth | {"images": images, "annotations": boxes})
 
 
 def test_it_writes_ap_of_the_images_and_of_a_thousand_resamples(project):
-    run = make(project / "run")
-    ap = {figure: samples(run, figure) for figure in FIGURES}
+    run = make_run(project / "run")
+    ap = {figure: samples(run, figure) for figure in METRICS}
     assert all(values.shape == (1001,) and (values >= 0).all() for values in ap.values())
     truth = truth_of(run, Library()).coco
-    found = read_detections(run / "detections.json.gz", truth)
+    results = read_detections(run / "detections.json.gz", truth)
     names = [category["name"] for category in truth["categories"]]
-    plain = reference(truth, found, names).stats
+    plain = reference(truth, results, names).stats
     assert [ap["AP"][0], ap["AP50"][0]] == pytest.approx(100 * plain[:2], rel=1e-6)
     assert len(np.unique(ap["AP"])) > 20
 
-    # The last resample, drawn here as the documentation says.
+    # The last resample, draws here as the documentation says.
     images = len(truth["images"])
-    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 1000)[-1]
-    last = reference(*repeated(truth, found, drawn), names).stats
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 1000)[-1]
+    last = reference(*repeated(truth, results, draws), names).stats
     assert ap["AP"][-1] == pytest.approx(100 * last[0], rel=1e-6)
 
 
-def test_the_second_time_nothing_is_matched(project, monkeypatch):
-    run = make(project / "run")
+def test_running_again_reuses_the_matches(project, monkeypatch):
+    run = make_run(project / "run")
     before = (run / "resampled.npz").read_bytes()
     (run / "resampled.npz").unlink()
 
@@ -111,24 +111,24 @@ def test_the_second_time_nothing_is_matched(project, monkeypatch):
     assert main(["resample", str(run)]) == 0
     assert (run / "resampled.npz").read_bytes() == before
 
-    predicted(run, [])
+    write_prediction(run, [])
     with pytest.raises(AssertionError, match="matched again"):
         main(["resample", str(run)])
 
 
-def test_what_another_version_matched_is_matched_anew(project, monkeypatch):
-    run = make(project / "run")
-    kept = (run / "matches.npz").read_bytes()
+def test_matches_of_another_version_are_computed_again(project, monkeypatch):
+    run = make_run(project / "run")
+    before = (run / "matches.npz").read_bytes()
     monkeypatch.setattr(outcomes, "VERSION", "another")
     assert main(["resample", str(run)]) == 0
-    assert (run / "matches.npz").read_bytes() != kept
+    assert (run / "matches.npz").read_bytes() != before
 
 
 def test_a_split_of_one_image_has_no_interval(project):
-    first, second = (make(project / name) for name in ("first", "second"))
-    edit_split(keep=1)
+    first, second = (make_run(project / name) for name in ("first", "second"))
+    edit_split(count=1)
     for run in (first, second):
-        predicted(run, [])
+        write_prediction(run, [])
         assert main(["resample", str(run)]) == 0
     assert samples(first, "AP")[0] == 0
     assert np.isnan(samples(first, "AP")[1:]).all()
@@ -136,8 +136,8 @@ def test_a_split_of_one_image_has_no_interval(project):
 
 
 def test_the_interval_of_a_gain_is_of_paired_resamples_and_shared_seeds(project):
-    good, better = (make(project / f"good{seed}", 2, seed) for seed in (0, 1))
-    bad, worse = (make(project / f"bad{seed}", 5, seed) for seed in (0, 1))
+    good, better = (make_run(project / f"good{seed}", 2, seed) for seed in (0, 1))
+    bad, worse = (make_run(project / f"bad{seed}", 5, seed) for seed in (0, 1))
     low, high = gain_interval({0: good, 1: better, 2: bad}, {1: worse, 0: bad}, "AP")
     gains = (
         samples(good, "AP") - samples(bad, "AP") + samples(better, "AP") - samples(worse, "AP")
@@ -147,8 +147,8 @@ def test_the_interval_of_a_gain_is_of_paired_resamples_and_shared_seeds(project)
     assert gain_interval({0: good}, {0: good}, "AP50") == (0, 0)
 
 
-def test_no_interval_without_a_shared_seed_or_where_a_run_has_no_samples(project):
-    done, other = make(project / "done"), make(project / "other", resample=False)
+def test_no_interval_without_a_shared_seed_or_without_samples(project):
+    done, other = make_run(project / "done"), make_run(project / "other", resample=False)
     assert gain_interval({0: done}, {1: done}, "AP") is None
     assert gain_interval({0: done, 1: other}, {0: done, 1: done}, "AP") is None
     assert gain_interval({0: done, 1: done}, {0: done, 1: other}, "AP") is None
@@ -156,7 +156,7 @@ def test_no_interval_without_a_shared_seed_or_where_a_run_has_no_samples(project
 
 
 def test_no_interval_of_earlier_detections(project):
-    one, other = make(project / "one"), make(project / "other", seed=1)
+    one, other = make_run(project / "one"), make_run(project / "other", seed=1)
     ap = samples(one, "AP")[0] / 100
     write_json(one / "metrics.json", {"AP": ap})
     assert gain_interval({0: other}, {0: one}, "AP") is not None
@@ -165,16 +165,16 @@ def test_no_interval_of_earlier_detections(project):
 
 
 def test_runs_of_different_splits_are_refused(project):
-    before = make(project / "before")
-    edit_split(keep=2)
-    after = make(project / "after")
+    before = make_run(project / "before")
+    edit_split(count=2)
+    after = make_run(project / "after")
     with pytest.raises(UserError, match=r"before/resampled\.npz and .*after.*: of different test"):
         gain_interval({0: before}, {0: after}, "AP")
 
 
 @pytest.mark.parametrize("name", ["matches.npz", "resampled.npz"])
 def test_a_damaged_file_is_named(project, capsys, name):
-    run = make(project / "run")
+    run = make_run(project / "run")
     (run / name).write_bytes((run / name).read_bytes()[:1000])
     if name == "matches.npz":
         assert main(["resample", str(run)]) == 2
@@ -184,8 +184,8 @@ def test_a_damaged_file_is_named(project, capsys, name):
             samples(run, "AP")
 
 
-def test_what_is_no_detectors_run_is_refused(project, capsys):
-    run = make(project / "run", resample=False)
+def test_a_folder_that_is_no_detectors_run_is_refused(project, capsys):
+    run = make_run(project / "run", resample=False)
     (run / "detections.json.gz").unlink()
     assert main(["resample", str(run)]) == 2
     assert "detections.json.gz: no such file; `kd predict` writes it" in capsys.readouterr().err

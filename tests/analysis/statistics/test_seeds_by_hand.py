@@ -21,29 +21,29 @@ from kd.evaluation.metrics import COCO_FIGURES
 from tests.support.paths import REPOSITORY
 
 
-def test_summary_of_three():
+def test_mean_and_std_of_three():
     assert mean_std([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5, 3))
 
 
-def test_summary_of_one_has_no_spread():
+def test_one_value_has_no_std():
     assert mean_std([34.8]) == (34.8, None, 1)
 
 
-def test_summary_of_none_has_no_mean():
+def test_no_value_has_no_mean():
     assert mean_std([]) == (None, None, 0)
 
 
-def test_summary_reads_any_iterable():
+def test_mean_reads_any_iterable():
     assert mean_std(value for value in (1.0, 3.0)).mean == 2.0
 
 
 def test_gain_is_paired_by_seed():
-    """Gains 1, 2, 3 while both columns spread by far more: std 1."""
+    """Gains 1, 2, 3 while both runs vary far more: std 1."""
     gains = paired_gains({0: 31.0, 1: 42.0, 2: 53.0}, {2: 50.0, 1: 40.0, 0: 30.0})
     assert mean_std(gains) == pytest.approx((2.0, 1.0, 3))
 
 
-def test_gain_leaves_out_a_seed_that_one_lacks():
+def test_a_seed_that_one_lacks_has_no_gain():
     assert paired_gains({0: 33.0, 1: 34.0, 5: 99.0}, {0: 32.0, 7: 0.0}) == [1.0]
 
 
@@ -65,13 +65,13 @@ def test_no_gain_without_a_shared_seed():
         ([0.0, 1.0, 2.0, 3.0, 4.0], 0.90, 2.132 * 2.5**0.5 / 5**0.5),
     ],
 )
-def test_interval_is_that_of_the_table(values, confidence, reach):
+def test_t_interval_is_that_of_printed_tables(values, confidence, reach):
     low, high = t_interval(values, confidence)
     mean = sum(values) / len(values)
     assert (mean - low, high - mean) == pytest.approx((reach, reach), rel=2e-4)
 
 
-def test_no_interval_of_fewer_than_two_and_none_wide_of_equal_ones():
+def test_one_value_has_no_interval_and_equal_ones_have_an_interval_of_width_0():
     assert t_interval([]) is None
     assert t_interval([0.4]) is None
     assert t_interval([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4))
@@ -92,12 +92,12 @@ def test_p_of_the_t_test(gains, p):
     assert t_test(gains) == pytest.approx(p, abs=1e-12)
 
 
-def test_the_t_test_is_below_5_percent_just_where_the_interval_leaves_out_0():
+def test_p_is_below_5_percent_exactly_if_the_interval_excludes_0():
     assert t_test([0.1, 0.2, 0.3, 0.4]) < 0.05 and t_interval([0.1, 0.2, 0.3, 0.4])[0] > 0
     assert t_test([0.0, 0.2, 0.3, 0.4]) > 0.05 and t_interval([0.0, 0.2, 0.3, 0.4])[0] < 0
 
 
-def test_equal_gains_have_the_limits_of_p_and_one_has_none():
+def test_equal_gains_have_the_limits_of_p_and_one_gain_has_no_p():
     assert t_test([0.4, 0.4]) == 0
     assert t_test([0.0, 0.0]) == 1
     assert t_test([0.4]) is None and t_test([]) is None
@@ -151,7 +151,7 @@ def test_random_gains_agree_with_formulas(seed):
 
 
 def test_holm_steps_down():
-    """Times 3, 2, 1; the last is raised to the one before it; one that was not tested is not."""
+    """Factors 3, 2, 1; the last p is raised to the one before it; None stays None."""
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
     assert holm([0.5, 0.4, 0.001]) == pytest.approx([0.8, 0.8, 0.003])
     assert holm([0.9, 0.9]) == [1.0, 1.0]
@@ -178,19 +178,19 @@ def test_seeds_needed_are_those_of_published_power_tables(effect, power, seeds):
     assert seeds_needed(3 / effect, gain=3, power=power) == seeds
 
 
-def test_power_is_how_often_the_test_finds_the_gain():
+def test_power_is_the_share_of_studies_that_detect_the_gain():
     """Ten seeds are enough for a gain of one std, nine are not: 80,000 simulated studies."""
     generator = np.random.default_rng(0)
 
-    def found(seeds):
+    def detected(seeds):
         gains = generator.normal(1, 1, (80_000, seeds))
         spread = gains.std(axis=1, ddof=1) / seeds**0.5
         return np.mean(gains.mean(axis=1) / spread > {9: 2.3060, 10: 2.2622}[seeds])
 
-    assert found(9) < 0.8 < found(10)
+    assert detected(9) < 0.8 < detected(10)
 
 
-def test_a_gain_that_hardly_spreads_needs_two_seeds():
+def test_a_gain_without_variation_needs_two_seeds():
     assert seeds_needed(0.0) == 2
     assert seeds_needed(1e-6) == 2
 
@@ -202,7 +202,7 @@ def row_of(title):
     return [float(cell) for cell in line.split("|")[2:-1]]
 
 
-def test_the_documents_numbers_are_those_of_the_functions():
+def test_the_documented_numbers_are_those_of_the_functions():
     smallest = [sign_flip_test([1.0] * int(seeds)) for seeds in row_of("seeds")]
     assert row_of("smallest exact p") == pytest.approx(smallest, rel=0.01)
     spreads = row_of("standard deviation")
@@ -211,5 +211,5 @@ def test_the_documents_numbers_are_those_of_the_functions():
         assert row_of(f"seeds for a gain of {gain:g}") == needed
 
 
-def test_the_figures_are_those_of_the_evaluator():
+def test_the_metrics_are_those_of_the_evaluator():
     assert get_args(Metric) == (*COCO_FIGURES, "VOC07", "VOC12")

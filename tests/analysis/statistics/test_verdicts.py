@@ -1,4 +1,4 @@
-"""The verdict on a published gain, at the edges of its rule."""
+"""Verdicts on published gains, at the edges of the rule."""
 
 import pytest
 
@@ -10,7 +10,7 @@ ONE_SEED = Gain(0.0)
 WIDE = Gain(0.0, over_seeds=Interval(-5.0, 5.0))
 
 
-def said(low, high, published):
+def verdict_on(low, high, published):
     gain = Gain((low + high) / 2, over_seeds=Interval(low, high))
     return verdict(gain, published, "paper", comparable=True)
 
@@ -32,9 +32,9 @@ def said(low, high, published):
         (-5.0, 5.0, 1.0, "inconclusive"),
     ],
 )
-def test_a_gain_and_a_loss_are_judged_alike(low, high, published, expected):
-    assert said(low, high, published) == expected
-    assert said(-high, -low, -published) == expected
+def test_gains_and_losses_have_the_same_rule(low, high, published, expected):
+    assert verdict_on(low, high, published) == expected
+    assert verdict_on(-high, -low, -published) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_a_gain_and_a_loss_are_judged_alike(low, high, published, expected):
         (1.0, 2.0, "not reproduced"),
     ],
 )
-def test_no_gain_is_reproduced_by_a_narrow_interval_around_0(low, high, expected):
-    assert said(low, high, 0.0) == expected
+def test_a_narrow_interval_around_0_reproduces_a_gain_of_0(low, high, expected):
+    assert verdict_on(low, high, 0.0) == expected
 
 
-def test_one_seed_says_nothing():
+def test_one_seed_is_inconclusive():
     assert verdict(ONE_SEED, 1.0, "paper", comparable=True) == "inconclusive"
 
 
-def test_what_comes_before_the_interval_and_in_which_order():
+def test_conditions_before_the_interval_apply_in_order():
     assert verdict(None, None, "smoke", comparable=False) == ""
     assert verdict(WIDE, None, "paper", comparable=True) == ""
     assert verdict(None, 1.0, "smoke", comparable=False) == "not run"
