@@ -78,7 +78,7 @@ class TableView:
     axis: Axis
     notes: list[tuple[str, str]]
     """Mark, which may be empty, and text."""
-    cost: list[str]
+    usage: list[str]
 
     @property
     def rows(self) -> list[RowView]:
@@ -109,8 +109,8 @@ def _p_text(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
-def _cost_column(key: str, label: str, title: str) -> Column:
-    return Column(key, label, lambda row: getattr(row.cost, key, None), title, amount)
+def _usage_column(key: str, label: str, title: str) -> Column:
+    return Column(key, label, lambda row: getattr(row.usage, key, None), title, amount)
 
 
 TEXT = [
@@ -159,12 +159,12 @@ VERDICT = Column(
     text=None,
     only_distilled=True,
 )
-COSTS = [
-    _cost_column("hours", "Hours", "Wall time of training, all seeds"),
-    _cost_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
-    _cost_column("images_per_second", "Images/s", "In training"),
-    _cost_column("memory_mb", "MB", "Peak memory"),
-    _cost_column("energy_kwh", "kWh", "Of the GPUs, where their driver measures it"),
+USAGE = [
+    _usage_column("hours", "Hours", "Wall time of training, all seeds"),
+    _usage_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
+    _usage_column("images_per_second", "Images/s", "In training"),
+    _usage_column("memory_mb", "MB", "Peak memory"),
+    _usage_column("energy_kwh", "kWh", "Of the GPUs, where their driver measures it"),
 ]
 
 
@@ -198,7 +198,7 @@ def _table(
     # Signs in parentheses explain intervals, which the page draws as bars.
     notes = [_split(note) for note in printed.notes if not note.startswith("(")]
     return TableView(
-        printed.title, f"table-{place}", columns, groups, axis, notes, printed.cost_notes
+        printed.title, f"table-{place}", columns, groups, axis, notes, printed.usage_notes
     )
 
 
@@ -224,7 +224,7 @@ def _columns(rows: Sequence[ResultRow]) -> list[Column]:
         *([GAIN] if any(row.kind == "distilled" for row in rows) else []),
         *([BAR] if GAIN.fills(rows) or PUBLISHED_GAIN.fills(rows) else []),
         *(column for column in (P, *optional) if column.fills(rows)),
-        *(column for column in COSTS if any(column.value(row) for row in rows)),
+        *(column for column in USAGE if any(column.value(row) for row in rows)),
     ]
 
 

@@ -65,7 +65,7 @@ def rank(
 def spread_ties(
     image: Integers, label: Integers, score: Floats, correct: Flags, weights: Floats
 ) -> tuple[Integers, Integers, Flags, Floats]:
-    """Return image, label, correct and weights in which tied detections rank as in a list of copies.
+    """Return image, label, correct and weights in which ties rank as in a list of copies.
 
     Detections (D,) are sorted by label, falling score, image. An image drawn twice has its
     detections twice; two that tie rank first for one copy, then for the other. Where correct and
@@ -144,7 +144,7 @@ def _last_recall(hits: Floats, objects: Floats, recalls: Floats) -> Floats:
 def percentile_interval(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Return both ends (Q,) of the percentile intervals of metrics (Q, R) of R resamples.
 
-    Resamples in which a metric is undefined are left out; the ends are NaN if fewer than two remain.
+    Resamples in which a metric is undefined are left out; with fewer than two left, ends are NaN.
     """
     samples = samples[:, ~np.isnan(samples).any(axis=0)]
     if samples.shape[1] < 2:

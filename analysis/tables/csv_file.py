@@ -39,14 +39,14 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
 
 def _cells(row: ResultRow) -> dict[str, str]:
     """Return the text of a row by column; absent numbers have no entry."""
-    gain, cost = row.gain, row.cost
+    gain, usage = row.gain, row.usage
     numbers = {
         **row.metrics,
         "std": row.std,
         **(dict(zip(GAIN, _gain_numbers(gain), strict=True)) if gain else {}),
         **{f"published_{name}": value for name, value in row.published.items()},
         "published_gain": row.published_gain,
-        **(cost._asdict() if cost else {}),
+        **(usage._asdict() if usage else {}),
     }
     lists = (row.stand_ins, row.mismatches, row.differs, row.notes)
     paths = (row.runs, row.baseline_runs, row.teacher_runs)
@@ -93,7 +93,7 @@ def _row(line: Mapping[str, str]) -> ResultRow:
         std=_number(line["std"]),
         gain=_gain(line),
         published_gain=_number(line["published_gain"]),
-        cost=_cost(line),
+        usage=_usage(line),
         mismatches=mismatches,
         runs=runs,
         baseline_runs=baseline_runs,
@@ -119,7 +119,7 @@ def _interval(low: float | None, high: float | None) -> Interval | None:
     return None if low is None or high is None else Interval(low, high)
 
 
-def _cost(line: Mapping[str, str]) -> Usage | None:
+def _usage(line: Mapping[str, str]) -> Usage | None:
     hours, gpu_hours, images_per_second, memory_mb, energy_kwh = (
         _number(line[name]) for name in Usage._fields
     )

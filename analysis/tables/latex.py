@@ -47,13 +47,13 @@ LATIN = 0x180
 
 
 def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
-    """Return floats for each table of the rows: its results with notes, and its cost."""
+    """Return floats for each table of the rows: its results with notes, and its usage."""
     parts = [PREAMBLE]
     for table in printed_tables(rows):
         caption = f"{title}: {table.title}" if title else table.title
         parts += _floats(caption, table.results, table.notes)
-        if table.cost_notes:
-            parts += _floats(f"{caption}: cost", table.costs, table.cost_notes)
+        if table.usage_notes:
+            parts += _floats(f"{caption}: cost", table.usage, table.usage_notes)
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ from analysis.tables.rows import ResultRow
 
 
 def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
-    """Return each table under a heading: a grid for each group of its rows, notes, and cost."""
+    """Return each table under a heading: a grid for each group of its rows, notes, and usage."""
     parts = [f"# {escaped(title)}"]
     for table in printed_tables(rows):
         parts += _table(table)
@@ -17,8 +17,8 @@ def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
 
 def _table(table: PrintedTable) -> list[str]:
     parts = [f"## {escaped(table.title)}", *grids(table.results), *bullets(table.notes)]
-    if table.cost_notes:
-        parts += ["### Cost", *grids(table.costs), *bullets(table.cost_notes)]
+    if table.usage_notes:
+        parts += ["### Cost", *grids(table.usage), *bullets(table.usage_notes)]
     return parts
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from analysis.tables import costs
 from analysis.tables.formatting import (
     ABSENT,
     MINUS,
@@ -14,6 +13,7 @@ from analysis.tables.formatting import (
 )
 from analysis.tables.notes import Remark, marks_of, notes, remarks
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
+from analysis.tables.usage import total_usage
 
 LEFT = {
     *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
@@ -39,13 +39,13 @@ class Grid(NamedTuple):
 
 
 class PrintedTable(NamedTuple):
-    """A table in print: results, cost (without rows if nothing was measured), and notes."""
+    """A table in print: results, usage (without rows if nothing was measured), and notes."""
 
     title: str
     results: Grid
     notes: list[str]
-    costs: Grid
-    cost_notes: list[str]
+    usage: Grid
+    usage_notes: list[str]
 
 
 def printed_tables(rows: Sequence[ResultRow]) -> list[PrintedTable]:
@@ -66,9 +66,9 @@ def _printed_table(title: str, rows: Sequence[ResultRow]) -> PrintedTable:
         group: [_result_cells(row, table_remarks) for row in members]
         for group, members in by_group(rows).items()
     }
-    cost_rows = [_cost_cells(row, rows) for row in rows if row.cost]
-    cost_notes = [_total_cost(rows)] if cost_rows else []
-    return PrintedTable(title, _grid(results), notes(rows), _grid({"": cost_rows}), cost_notes)
+    usage_rows = [_usage_cells(row, rows) for row in rows if row.usage]
+    usage_notes = [_total_usage(rows)] if usage_rows else []
+    return PrintedTable(title, _grid(results), notes(rows), _grid({"": usage_rows}), usage_notes)
 
 
 def _grid(sections: Mapping[str, Sequence[Mapping[str, str]]]) -> Grid:
@@ -106,20 +106,20 @@ def _result_cells(row: ResultRow, remarks: Sequence[Remark]) -> dict[str, str]:
     }
 
 
-def _cost_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
-    """Return the cost of a row's measured runs as text by column."""
-    cost = row.cost
-    assert cost is not None
-    memory = None if cost.memory_mb is None else cost.memory_mb / MEGABYTES
-    unit, hours = ("GPU-hour", cost.gpu_hours) if cost.gpu_hours else ("hour", cost.hours)
+def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
+    """Return the usage of a row's measured runs as text by column."""
+    usage = row.usage
+    assert usage is not None
+    memory = None if usage.memory_mb is None else usage.memory_mb / MEGABYTES
+    unit, hours = ("GPU-hour", usage.gpu_hours) if usage.gpu_hours else ("hour", usage.hours)
     return {
         "Detector": row.group if len({other.group for other in rows}) > 1 else ABSENT,
         "Row": distinct_label(row, rows),
-        "Hours": amount(cost.hours),
-        "GPU-hours": amount(cost.gpu_hours),
-        "Images/s": amount(cost.images_per_second),
+        "Hours": amount(usage.hours),
+        "GPU-hours": amount(usage.gpu_hours),
+        "Images/s": amount(usage.images_per_second),
         "Memory, GB": amount(memory),
-        "Energy, kWh": amount(cost.energy_kwh),
+        "Energy, kWh": amount(usage.energy_kwh),
         f"Gain per {unit}": _rate(row.gain.mean / (hours / row.seeds_measured))
         if row.gain
         else ABSENT,
@@ -131,12 +131,14 @@ def _rate(value: float) -> str:
     return size if size == ABSENT else (MINUS if value < 0 else "+") + size
 
 
-def _total_cost(rows: Sequence[ResultRow]) -> str:
-    """Return a line with the cost of a table: its runs and those of its teachers, each once."""
-    cost = costs.total(
+def _total_usage(rows: Sequence[ResultRow]) -> str:
+    """Return a line with the usage of a table: its runs and those of its teachers, each once."""
+    usage = total_usage(
         path for row in rows for path in (*row.runs, *row.baseline_runs, *row.teacher_runs)
     )
-    hours, unit = (cost.gpu_hours, "GPU-hours") if cost.gpu_hours else (cost.hours, "hours on CPUs")
+    hours, unit = (
+        (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.hours, "hours on CPUs")
+    )
     gained = sum(row.gain.mean for row in rows if row.gain)
     text = f"The whole table, runs that rows share counted once: {amount(hours)} {unit}"
     if gained > 0:

@@ -12,8 +12,8 @@ from analysis.statistics.gains import Gain, corrected, mean_gain, paired_gains
 from analysis.statistics.resampled import gain_interval
 from analysis.statistics.seeds import POINTS, mean_std
 from analysis.statistics.verdicts import verdict
-from analysis.tables import costs
 from analysis.tables.comparability import mismatches
+from analysis.tables.usage import total_usage
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.evaluation.metrics import Metrics
@@ -70,7 +70,7 @@ class RowSpec(TableRow):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow(TableRow):
-    """A row of a published table with its results: means over seeds, gain, verdict and cost."""
+    """A row of a published table with its results: means over seeds, gain, verdict and usage."""
 
     seeds_measured: int
     seeds_planned: int
@@ -84,7 +84,7 @@ class ResultRow(TableRow):
     """Gain of a distilled row over its baseline."""
     published_gain: float | None = None
     verdict: str = ""
-    cost: Usage | None = None
+    usage: Usage | None = None
     """Resource usage of all measured runs together; None without any."""
     mismatches: tuple[str, ...] = ()
     """Reasons from the runs' records why they cannot be compared."""
@@ -150,7 +150,7 @@ def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
     means = {name: mean_std(_points(measured, name).values()) for name in metrics}
     gain = _gain(spec, measured) if spec.kind == "distilled" else None
     description = {part.name: getattr(spec, part.name) for part in fields(TableRow)}
-    cost = costs.total(spec.runs[seed] for seed in measured)
+    usage = total_usage(spec.runs[seed] for seed in measured)
     return ResultRow(
         **description,
         seeds_measured=len(measured),
@@ -161,7 +161,7 @@ def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
         gain=gain,
         published_gain=spec.published_gain,
         verdict=_verdict(spec, gain),
-        cost=cost if cost.hours else None,
+        usage=usage if usage.hours else None,
         mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values())),
         runs=tuple(spec.runs.values()),
         baseline_runs=tuple(spec.baseline_runs.values()),

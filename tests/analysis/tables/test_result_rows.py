@@ -103,12 +103,12 @@ def test_no_image_interval_without_resampled_images(results):
 
 
 def test_hours_are_those_of_all_measured_runs(row_of, results, run):
-    assert [row.cost.hours if row.cost else 0 for row in results] == [4, 3, 6, 0, 0, 0, 0]
-    cost = row_of["RM + PFI"].cost
-    assert (cost.gpu_hours, cost.images_per_second, cost.memory_mb) == (0, 20, 1500)
+    assert [row.usage.hours if row.usage else 0 for row in results] == [4, 3, 6, 0, 0, 0, 0]
+    usage = row_of["RM + PFI"].usage
+    assert (usage.gpu_hours, usage.images_per_second, usage.memory_mb) == (0, 20, 1500)
     runs = {0: run("g0", 0.3, hours=1, gpus=8), 1: run("g1", hours=1, gpus=8)}
     (row,) = build([RowSpec("T", "G", "x", "baseline", "", "R18", runs)])
-    assert (row.cost.hours, row.cost.gpu_hours) == (1, 8)
+    assert (row.usage.hours, row.usage.gpu_hours) == (1, 8)
 
 
 def test_a_partial_row_uses_its_measured_seeds(row_of):
@@ -124,7 +124,7 @@ def test_failed_and_missing_runs_have_different_statuses(row_of):
     assert failed.failures == (REASON,)
     assert (absent.seeds, absent.status) == ("0/2", "not run")
     for row in (failed, absent):
-        assert row.headline is None and row.gain is None and row.cost is None
+        assert row.headline is None and row.gain is None and row.usage is None
 
 
 def test_rows_name_their_runs_and_sources(row_of, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from kd.resources.usage import Usage, read_usage
 
 
-def total(runs: Iterable[Path]) -> Usage:
+def total_usage(runs: Iterable[Path]) -> Usage:
     """Return the usage of several runs together, each counted once; unfinished runs used nothing.
 
     Hours and energy are sums; energy is None if that of any run is unknown. Images per second are
