@@ -1,4 +1,4 @@
-"""Which method applies to which detector, and what a method is."""
+"""Applicability of methods to detectors, and the description of a method."""
 
 import inspect
 from typing import Any
@@ -7,27 +7,27 @@ from tabulate import tabulate
 
 from kd import methods
 from kd.config.library import Library
-from kd.config.terms import known, method_of, refusals, resolve, settings_of
+from kd.config.terms import method_names, method_of, refusals, resolve, settings_of
 from kd.methods.base import Method
 
 WHERE = "kd methods"
 
 
 def matrix(library: Library) -> dict[str, dict[str, str]]:
-    """Return, for every method and detector, why the method is refused, or nothing.
+    """Return by method and detector the reason why the method is refused, empty if it applies.
 
-    Teacher and student have the same detector, and the method its default settings.
+    Teacher and student have the same detector, and the method has its default settings.
     """
-    return {name: _row(name, library) for name in known(library)}
+    return {name: _row(name, library) for name in method_names(library)}
 
 
 def describe(library: Library) -> str:
-    """Return the matrix as text, and below it what the refused detectors do not offer."""
+    """Return the matrix as text, and below it the outputs that refused detectors do not offer."""
     cells, detectors = matrix(library), library.names("detectors")
     marks = [[name, *("-" if row[d] else "x" for d in detectors)] for name, row in cells.items()]
     align = ["left"] + ["center"] * len(detectors)
     lines = [tabulate(marks, ["", *detectors], tablefmt="plain", colalign=align)]
-    lines.append("\nA method and a detector that does not offer what it reads:\n")
+    lines.append("\nMethods that read outputs which a detector does not offer:\n")
     refused = 0
     for name, row in cells.items():
         reasons: dict[str, list[str]] = {}
@@ -36,20 +36,25 @@ def describe(library: Library) -> str:
                 reasons.setdefault(reason.split(",")[0], []).append(detector)
         lines += [f"{name} {reason}: not {', '.join(names)}" for reason, names in reasons.items()]
         refused += sum(map(len, reasons.values()))
-    taken = len(cells) * len(detectors) - refused
-    return "\n".join([*lines, "", f"{taken} pairs, {refused} refused"])
+    accepted = len(cells) * len(detectors) - refused
+    return "\n".join([*lines, "", f"{accepted} pairs, {refused} refused"])
 
 
 def explain(name: str, library: Library) -> str:
-    """Return what a method or preset is, its settings with their values, and its detectors."""
-    one, two = (settings_of(name, {}, stages, library, WHERE) for stages in (False, True))
-    method = methods.get(one["method"])
+    """Return the description of a method or preset, with its settings and detectors."""
+    one_stage, two_stage = (
+        settings_of(name, {}, is_two_stage, library, WHERE) for is_two_stage in (False, True)
+    )
+    method = methods.get(one_stage["method"])
     preset = library.preset(name)
     paragraphs = [f"{name}: {preset.title} (preset of {preset.method})"] if preset else []
-    paragraphs.append(f"{one['method']}: {inspect.getdoc(method)}")
-    paragraphs += [_setting(key, one[key], two[key], method) for key in method.model_fields]
-    row = _row(name, library)
-    paragraphs.append("detectors: " + ", ".join(each for each in row if not row[each]))
+    paragraphs.append(f"{one_stage['method']}: {inspect.getdoc(method)}")
+    paragraphs += [
+        _setting(key, one_stage[key], two_stage[key], method) for key in method.model_fields
+    ]
+    reasons = _row(name, library)
+    accepted = [detector for detector, reason in reasons.items() if not reason]
+    paragraphs.append("detectors: " + ", ".join(accepted))
     presets = {key: value for key, value in library.presets.items() if value.method == name}
     if presets:
         paragraphs.append("presets:")
@@ -57,14 +62,16 @@ def explain(name: str, library: Library) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _setting(key: str, one: Any, two: Any, method: type[Method]) -> str:
-    """Return a setting's value, that for two stages if it is another, and what it is."""
-    shown = f"{one}" if one == two else f"{one}; with two stages {two}"
-    return method.explain(key, shown)
+def _setting(key: str, one_stage: Any, two_stage: Any, method: type[Method]) -> str:
+    """Return a setting with its value, with both values if two-stage detectors have another."""
+    value = (
+        f"{one_stage}" if one_stage == two_stage else f"{one_stage}; with two stages {two_stage}"
+    )
+    return method.explain(key, value)
 
 
 def _row(name: str, library: Library) -> dict[str, str]:
-    return {each: _refusal(name, each, library) for each in library.names("detectors")}
+    return {detector: _refusal(name, detector, library) for detector in library.names("detectors")}
 
 
 def _refusal(name: str, detector: str, library: Library) -> str:

@@ -1,4 +1,4 @@
-"""Classifier teachers: parts -> the crops they learn from and their composed configuration."""
+"""Composition of classifier teachers: their crops and their configuration."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from kd.config.parts import Classifier
 from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
 
-CUTTING = 1  # raise it when equal settings give other crops: every set is then cut anew
-NORMALISATION: dict[str, dict[str, list[float]]] = {
+CUTTING_VERSION = 1  # raise it if equal settings give other crops; all crops are then cut again
+NORMALIZATION: dict[str, dict[str, list[float]]] = {
     "general": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
     "ssd": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0]},
 }
-"""Per family, RGB of 0 to 255."""
+"""Mean and standard deviation by family: RGB, 0 to 255."""
 
 
 def classifier_run(
@@ -34,13 +34,13 @@ def classifier_run(
 def compose_classifier(
     name: str, dataset_name: str, seed: int, library: Library, where: str
 ) -> dict[str, Any]:
-    """Return the configuration of a classifier's training as plain data, loadable by mmengine."""
+    """Return the configuration of a classifier's training as plain data that mmengine loads."""
     part = library.classifier(name, where)
     schedule = library.schedule(part.schedule, f"configs/classifiers/{name}.yaml: key 'schedule'")
     if schedule.norm != "BN":
         raise UserError(
             f"configs/classifiers/{name}.yaml: schedule '{part.schedule}' has 'norm: "
-            f"{schedule.norm}', and classifiers are torchvision's, with BN"
+            f"{schedule.norm}', but classifiers have the BN of torchvision; use 'norm: BN'"
         )
     dataset = library.dataset(dataset_name, where)
     classes = classes_of(dataset_name, dataset)
@@ -55,7 +55,7 @@ def compose_classifier(
             "size": part.size,
             "loss": part.loss,
             "init": schedule.init,
-            **NORMALISATION[part.family],
+            **NORMALIZATION[part.family],
         },
         "crops": crops.settings,
         "train_dataloader": {
@@ -84,9 +84,9 @@ def compose_classifier(
 
 
 def crop_settings(name: str, dataset: Dataset, margin: float, min_side: int) -> dict[str, Any]:
-    """Return what the crops of a data set depend on, but for the data itself."""
+    """Return everything that the crops of a data set depend on, except the data."""
     return {
-        "version": CUTTING,
+        "version": CUTTING_VERSION,
         "dataset": name,
         "entry": dataset.model_dump(mode="json", exclude={"fetch", "metric", "image_size"}),
         "margin": margin,

@@ -1,4 +1,4 @@
-"""Composition: the parts of a run -> one complete mmengine configuration."""
+"""Composition of the parts of a run into one complete mmengine configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ PREPROCESSOR: dict[str, Any] = {
 def compose(
     run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str
 ) -> dict[str, Any]:
-    """Return the configuration of a run as plain data, loadable by mmengine.
+    """Return the configuration of a run as plain data that mmengine loads.
 
-    ``terms`` are the checked settings of each method term (empty for a run without a method).
+    ``terms``: checked settings by method term, empty for a run without a method.
     """
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
@@ -65,24 +65,24 @@ def compose(
 def fitted(
     terms: dict[str, Any], model: dict[str, Any], size: tuple[int, int], where: str
 ) -> dict[str, Any]:
-    """Return the settings of terms, those resolved that depend on levels and image size."""
+    """Return the settings of terms with numbers for those that depend on levels or image size."""
     pyramid, resolved = Pyramid.of(model, size), {}
     for name, settings in terms.items():
         method = method_of(settings)
         if pyramid is None and method.assigns_levels and isinstance(settings["level_sides"], str):
             raise UserError(
                 f"{where}: term '{name}': key 'level_sides' must be a list of sides in pixels, "
-                "because the detector's head states no strides"
+                "because the detector's head has no strides"
             )
-        chosen = method.fitted(pyramid) if pyramid else method
-        resolved[name] = {**settings, **chosen.model_dump(mode="json")}
+        fitted_method = method.fitted(pyramid) if pyramid else method
+        resolved[name] = {**settings, **fitted_method.model_dump(mode="json")}
     return resolved
 
 
 def imported(
     run: Run, checkpoint: Checkpoint, scale: Scale, library: Library, where: str
 ) -> dict[str, Any]:
-    """Return the configuration of a run whose weights are published ones instead of trained."""
+    """Return the configuration of a run whose weights are imported instead of trained."""
     config = compose(run, {}, scale, library, where)
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         del config[key]
@@ -100,24 +100,26 @@ def detector_model(
 ) -> dict[str, Any]:
     """Return the model dict of a detector on a backbone, with our classes and its observer."""
     part = library.detector(detector, where)
-    body, channels = _backbone(backbone, init, library, where)
+    backbone_model, channels = _backbone(backbone, init, library, where)
     if part.maps is not None:
         _check_maps(part.maps, detector, backbone, len(channels))
-        body["out_indices"] = sorted(body["out_indices"][index] for index in part.maps)
+        indices = backbone_model["out_indices"]
+        backbone_model["out_indices"] = sorted(indices[index] for index in part.maps)
         channels = [channels[index] for index in part.maps]
     model = merge(part.model, scale.detectors.get(detector, {}))
     preprocessor = PREPROCESSOR | model.get("data_preprocessor", {})
-    if "init_cfg" in body:
-        own_images = {key: preprocessor[key] for key in ("mean", "std")}.items()
-        body["init_cfg"] |= {key: v for key, v in own_images if v != PREPROCESSOR[key]}
-    own: dict[str, Any] = {
-        "data_preprocessor": preprocessor,
-        "backbone": body,
-        "neck": {"in_channels": channels},
-    }
+    if "init_cfg" in backbone_model:
+        # The first layer's ImageNet weights are converted to the normalization of the images.
+        backbone_model["init_cfg"] |= {
+            key: preprocessor[key]
+            for key in ("mean", "std")
+            if preprocessor[key] != PREPROCESSOR[key]
+        }
+    neck: dict[str, Any] = {"in_channels": channels}
     if part.neck_appends:
-        own["neck"]["out_channels"] = channels + model["neck"]["out_channels"]
-    return composed_detector(merge(merge(model, own), _heads(part, own["neck"], classes)))
+        neck["out_channels"] = channels + model["neck"]["out_channels"]
+    changes = {"data_preprocessor": preprocessor, "backbone": backbone_model, "neck": neck}
+    return composed_detector(merge(merge(model, changes), _heads(part, neck, classes)))
 
 
 def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> None:
@@ -130,47 +132,46 @@ def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> No
 
 
 def _heads(part: Detector, neck: dict[str, Any], classes: int) -> dict[str, Any]:
-    """Return what the heads that predict classes are told; an RPN's needs nothing."""
-    told: dict[str, Any] = {"num_classes": classes}
+    """Return the settings of the heads that predict classes, which the RPN's head does not."""
+    head: dict[str, Any] = {"num_classes": classes}
     if "roi_head" in part.model:
-        return {"roi_head": {"bbox_head": told}}
+        return {"roi_head": {"bbox_head": head}}
     if part.neck_appends:
-        told["in_channels"] = neck["out_channels"]
-    return {"bbox_head": told}
+        head["in_channels"] = neck["out_channels"]
+    return {"bbox_head": head}
 
 
 def _input_size(
     detector: str, dataset: Dataset, scale: Scale, library: Library, where: str
 ) -> tuple[int, int]:
     """Return the width and height, in pixels, that images are resized to or fitted into."""
-    own = library.detector(detector, where).input_size
-    side = scale.input_sizes.get(detector, own)
+    side = scale.input_sizes.get(detector, library.detector(detector, where).input_size)
     return (side, side) if side else dataset.image_size
 
 
-def merge(base: dict[str, Any], changes: dict[str, Any], known_in: str = "") -> dict[str, Any]:
+def merge(base: dict[str, Any], changes: dict[str, Any], place: str = "") -> dict[str, Any]:
     """Return ``base`` with ``changes`` merged in, dict by dict.
 
-    A dict merged into a list of dicts is merged into each. With ``known_in`` (where the changes
-    stand) every changed key must exist in ``base``.
+    A dict that changes a list of dicts changes each of them. With ``place``, the file and key of
+    the changes, UserError if a changed key does not exist in ``base``.
     """
     merged = dict(base)
     for key, value in changes.items():
-        if known_in and key not in base:
-            raise UserError(f"{known_in}: no setting '{key}' to change; {suggest(key, base)}")
-        inside = known_in and f"{known_in}.{key}"
+        if place and key not in base:
+            raise UserError(f"{place}: no setting '{key}' to change; {suggest(key, base)}")
+        inner_place = place and f"{place}.{key}"
         old: Any = base.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
-            merged[key] = merge(old, value, inside)
+            merged[key] = merge(old, value, inner_place)
         elif isinstance(value, dict) and _is_list_of_dicts(old):
-            merged[key] = [merge(each, value, inside) for each in old]
+            merged[key] = [merge(item, value, inner_place) for item in old]
         else:
             merged[key] = value
     return merged
 
 
 def _is_list_of_dicts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _backbone(
@@ -191,34 +192,38 @@ def _backbone(
 
 
 def _synchronized(backbone: dict[str, Any], run: Run, where: str) -> dict[str, Any]:
-    """Return a backbone that trains its normalisation, as mmdet's configurations with SyncBN do."""
+    """Return a backbone that trains its normalization, as mmdet's configurations with SyncBN do."""
     if "norm_cfg" not in backbone:
         raise UserError(
             f"{where}: schedule '{run.schedule}' has 'norm: SyncBN', and backbone "
-            f"'{run.student}' has no normalisation; use 'norm: BN'"
+            f"'{run.student}' has no normalization; use 'norm: BN'"
         )
     return {**backbone, "norm_cfg": {**backbone["norm_cfg"], "type": "SyncBN"}, "norm_eval": False}
 
 
 def _divisible(value: float, divisor: int) -> int:
-    """Round as MobileNets do: to a multiple of ``divisor``, losing at most a tenth."""
+    """Return the nearest multiple of ``divisor`` that is at least nine tenths of ``value``.
+
+    This is the rounding of MobileNets.
+    """
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 def _teachers(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Return the models and checkpoints of a distiller's teachers."""
+    teachers: dict[str, Any] = {}
     if run.teacher:
-        found["teacher"] = _frozen(run.teacher.config)
-        found["checkpoint"] = str(run.teacher.directory / WEIGHTS)
+        teachers["teacher"] = _frozen(run.teacher.config)
+        teachers["checkpoint"] = str(run.teacher.directory / WEIGHTS)
     if run.classifier:
-        found["classifier"] = run.classifier.config["model"]
-        found["classifier_checkpoint"] = str(run.classifier.directory / WEIGHTS)
-    return found
+        teachers["classifier"] = run.classifier.config["model"]
+        teachers["classifier_checkpoint"] = str(run.classifier.directory / WEIGHTS)
+    return teachers
 
 
 def _frozen(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a teacher's model without its initial weights: a checkpoint replaces them."""
+    """Return a teacher's model without ImageNet weights, which its checkpoint replaces."""
     model = dict(detector(config))
     model["backbone"] = {
         key: value for key, value in model["backbone"].items() if key != "init_cfg"
@@ -227,7 +232,7 @@ def _frozen(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def classes_of(name: str, dataset: Dataset) -> list[str]:
-    """Return the class names in label order, read from the data where the entry lists none."""
+    """Return the class names in label order, read from the data if the entry lists none."""
     if dataset.classes is not None:
         return dataset.classes
     from kd.data.readers import class_names
@@ -239,7 +244,7 @@ def classes_of(name: str, dataset: Dataset) -> list[str]:
 
 
 def training(schedule: Schedule) -> dict[str, Any]:
-    """Return loop, optimizer, schedulers and hooks of a training, whatever its model."""
+    """Return loop, optimizer, schedulers and hooks of a training of any model."""
     optimizer = {
         "type": schedule.optimizer,
         "lr": schedule.lr,
@@ -337,7 +342,7 @@ def _reader(
             **common,
         }
     folder, name = Path(source).parent, Path(source).name
-    # mmdet keeps VOC boxes without area unless told, and refuses to be told in test mode.
+    # Without this key mmdet loads VOC boxes without area; in test mode it refuses the key.
     smallest = {"bbox_min_size": 1} if training else {}
     return {
         "type": "VocImages",

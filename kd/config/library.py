@@ -1,4 +1,4 @@
-"""The parts on disk, found by name."""
+"""Library of the parts on disk, by name."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kd.data.entry import Dataset
 AnyPart = TypeVar("AnyPart", bound=Part)
 WIDTH = re.compile(r"(?P<base>.+)-w(?P<width>\d*\.?\d+)")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-"""Pattern of a part's name, which becomes a part of paths, rules and shell commands."""
+"""Pattern of a part's name, which appears in paths, rules and shell commands."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Preset:
 
 
 class Library:
-    """Reads ``configs/<folder>/<name>.yaml``, each file and folder once."""
+    """Parts of ``configs/<folder>/<name>.yaml``; each file and folder is read once."""
 
     def __init__(self, root: Path = Path("configs")) -> None:
         if not root.is_dir():
@@ -43,11 +43,11 @@ class Library:
             )
         self.root = root
         self._read = cache(self._read_part)
-        self._listed = cache(self._list)
+        self._names = cache(self._names_in)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the parts in a folder, sorted."""
-        return list(self._listed(folder))
+        return list(self._names(folder))
 
     def dataset(self, name: str, where: str) -> Dataset:
         return self._read(Dataset, "datasets", name, where)
@@ -74,8 +74,8 @@ class Library:
         study = self._read(Study, "studies", name, where)
         if name in FOLDERS:
             raise UserError(
-                f"{self.root}/studies/{name}.yaml: give it another name: results/{name} is the "
-                f"folder of every study's {name}"
+                f"{self.root}/studies/{name}.yaml: results/{name} is the folder of all {name}; "
+                "rename the file"
             )
         return study
 
@@ -118,7 +118,7 @@ class Library:
         match = WIDTH.fullmatch(name)
         base, width = (match["base"], float(match["width"])) if match else (name, 1.0)
         if not 0 < width <= 4:
-            raise UserError(f"{where}: backbone '{name}': the width must lie in (0, 4]")
+            raise UserError(f"{where}: backbone '{name}': the width must be above 0 and at most 4")
         part = self._read(Backbone, "backbones", base, where)
         for key, value in part.scaled.items():
             if isinstance(value, int) and value * width % 1:
@@ -128,7 +128,7 @@ class Library:
                 )
         return part, width
 
-    def _list(self, folder: str) -> tuple[str, ...]:
+    def _names_in(self, folder: str) -> tuple[str, ...]:
         return tuple(sorted(path.stem for path in (self.root / folder).glob("*.yaml")))
 
     def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:

@@ -1,4 +1,7 @@
-"""The parts a run is composed of: one model per folder of ``configs/``."""
+"""Parts of a run: one model for the files of each folder of ``configs/``.
+
+The docstring below a field is the reference of its key.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -19,29 +22,36 @@ Augmentation = Literal["general", "ssd", "yolo"]
 
 
 class DetectorFlops(Part):
-    """Published giga multiply-adds of a detector on a backbone; ``size``: width and height."""
+    """Published FLOPs of a detector on a backbone."""
 
     gflops: PositiveFloat
+    """Giga multiply-adds of an image."""
     backbone: str
+    """Backbone that they were published for."""
     size: tuple[PositiveInt, PositiveInt]
+    """Width and height of the image in pixels."""
 
 
 class Detector(Part):
-    """A detector without its backbone, in mmdet's own terms."""
+    """A detector without its backbone: ``configs/detectors/*.yaml``."""
 
     title: str
     augmentation: Augmentation = "general"
-    """How training images are changed: flipped, or as SSD or YOLOv3 do (settings/pipelines.py)."""
+    """Augmentation of training images: a flip, or that of SSD or YOLOv3
+    (kd/config/pipelines.py)."""
     input_size: PositiveInt | None = None
-    """Side of the square, in pixels, that images are fitted into (``ssd``: stretched to), in place
-    of the data set's ``image_size``."""
+    """Side in pixels of the square that images are fitted into (``ssd``: stretched to). Without it
+    they are fitted into the data set's ``image_size``."""
     maps: Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
-    """Which of the backbone's maps the neck takes, in the order of its ``in_channels``."""
+    """Indices of the backbone's maps that the neck reads, in the order of its ``in_channels``;
+    without it, all maps."""
     neck_appends: bool = False
-    """Whether the neck hands these maps on, before maps of the ``out_channels`` given here."""
+    """If true, the neck passes the backbone's maps on unchanged and appends its own, whose channels
+    are the ``out_channels`` of ``model``."""
     flops: DetectorFlops | None = None
     """Published FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
+    """The detector as mmdet configures it, without backbone and number of classes."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Detector":
@@ -53,48 +63,54 @@ class Detector(Part):
 
 
 class Backbone(Part):
-    """A backbone in mmdet's own terms; ``r18-w0.5`` is ``r18`` at half width."""
+    """A backbone: ``configs/backbones/*.yaml``; ``r18-w0.5`` is ``r18`` at half width."""
 
     title: str
     model: dict[str, Any]
+    """The backbone as mmdet configures it."""
     scaled: dict[str, int | float]
-    """Arguments that a width factor multiplies."""
+    """Arguments of ``model`` that are multiplied by the width factor."""
     channels: list[PositiveInt]
-    """Channels of the maps handed to the neck, at full width."""
+    """Channels of the maps that the neck reads, at full width."""
     divisor: PositiveInt = 1
-    """Scaled channels are rounded to a multiple of this (8 for MobileNets)."""
+    """Number whose multiple scaled channels are rounded to (8 for MobileNets)."""
     imagenet: str | None = None
-    """Weights for ``init: imagenet``; a narrower network takes their leading channels."""
+    """Weights for ``init: imagenet``. A narrower backbone uses their leading channels."""
     imagenet_frozen: dict[str, Any] = {}
-    """Further arguments when training starts from ImageNet weights at full width."""
+    """Further arguments of ``model`` at full width with ``init: imagenet``."""
     gflops: PositiveFloat | None = None
     """Giga multiply-adds of an image of 224 x 224 pixels, at full width."""
 
 
 class Schedule(Part):
-    """Linear warm-up and steps; ``lr`` belongs to the total ``batch_size``."""
+    """A training schedule with linear warm-up and steps: ``configs/schedules/*.yaml``."""
 
     base: str | None = None
-    """Schedule whose settings this one inherits where it does not set them."""
+    """Schedule whose settings this one inherits unless it sets them."""
     epochs: PositiveInt
     milestones: list[PositiveInt]
+    """Epochs after which the learning rate is divided by 10."""
     warmup_iters: NonNegativeInt
+    """Steps over which the learning rate rises from a thousandth to ``lr``."""
     batch_size: PositiveInt
+    """Images of a step, of all GPUs together."""
     lr: PositiveFloat
+    """Learning rate of the whole batch."""
     optimizer: Literal["SGD", "AdamW"] = "SGD"
-    """SGD in every paper; AdamW learns more in the few steps of the smoke scale."""
+    """SGD in every paper. AdamW learns more in the few steps of the smoke scale."""
     momentum: NonNegativeFloat = 0.9
-    """Of SGD."""
+    """Momentum of SGD; AdamW ignores it."""
     weight_decay: NonNegativeFloat = 0.0001
     clip_grad: PositiveFloat | None = None
-    """Largest gradient norm."""
+    """Largest norm of the gradient; without it gradients are not clipped."""
     init: Literal["imagenet", "scratch"] = "imagenet"
+    """Initial weights of the backbone."""
     norm: Literal["BN", "SyncBN"] = "BN"
-    """Of the backbone. BN is as the backbone's file says: at rest where it starts from ImageNet.
-    SyncBN is trained, on the whole batch however many GPUs share it."""
+    """Normalization of the backbone. ``BN`` is that of the backbone's file, frozen with
+    ``init: imagenet``. ``SyncBN`` is trained with the statistics of the whole batch."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of convolutions and matrix products, in the student's and the teachers' forward passes;
-    weights and distillation terms are float32. In float16 the loss is scaled."""
+    """Precision of convolutions and matrix products in the forward passes of student and teachers.
+    Weights and distillation terms are float32. With float16 the loss is scaled."""
     checkpoint_steps: PositiveInt = 500
     """Steps between checkpoints. Others are written every five minutes and at the end."""
 
@@ -108,56 +124,66 @@ class Schedule(Part):
 
 
 class Classifier(Part):
-    """A classifier of the objects of a detection data set, to teach detectors (DICOD)."""
+    """A classifier of objects that teaches detectors (DICOD): ``configs/classifiers/*.yaml``."""
 
     title: str
     architecture: str
-    """Name of a classifier of torchvision; it gets a new final layer."""
+    """Name of a classifier of torchvision, whose final layer is replaced."""
     family: Literal["general", "ssd"]
-    """Augmentation and normalisation, as the detectors that it teaches see images."""
+    """Augmentation and normalization of the detectors that it teaches."""
     loss: Literal["cross_entropy", "focal", "cross_entropy+focal"] = "cross_entropy"
     size: int = Field(112, ge=40, le=1024)
-    """Side of its input in pixels; below 40 a stride of 32 leaves one cell, a single crop none
-    to normalise a batch over."""
+    """Side of its input in pixels. Below 40 a stride of 32 leaves one cell, and a batch of one crop
+    cannot be normalized."""
     margin: float = Field(0.25, ge=0, le=2)
-    """What is cut out around an object, on each side, as a share of its box's width or height."""
+    """Margin that is cut out on each side of an object, as a share of its box's width or height."""
     min_side: PositiveInt = 1
-    """Objects with a shorter side, in pixels, are left out."""
+    """Shortest side in pixels of the objects that are cut out."""
     balanced: bool = False
-    """Draw every class equally often in training."""
+    """If true, training samples every class equally often."""
     schedule: str = "classifier"
+    """Name of its schedule."""
     gflops: PositiveFloat | None = None
     """Giga multiply-adds of an image of 224 x 224 pixels."""
 
 
 class Jobs(Part):
-    """What a training asks for where ``configs/default.yaml`` leaves it to the scale."""
+    """Resources of a training, for keys that are null in ``configs/default.yaml``."""
 
     gpus: NonNegativeInt = 0
+    """GPUs of a training, which share its batch; 0 for CPUs."""
     threads: PositiveInt = 1
     """CPU threads of each process."""
     workers: NonNegativeInt = 0
     """Data loading processes of each process."""
     mem_mb: PositiveInt = 3000
-    """Memory of each process, its data loading processes not counted."""
+    """Memory of each process without its data loading processes."""
 
 
 class Scale(Part):
-    """A size at which studies are run: what stands in for the parts that a study names."""
+    """A size at which studies run: ``configs/scales/*.yaml``.
+
+    It maps the parts that a study names to their stand-ins, which are trained instead.
+    """
 
     title: str
     base: str | None = None
-    """Scale whose settings this one inherits where it does not set them; blocks are merged key by
-    key."""
+    """Scale whose settings this one inherits unless it sets them; blocks are merged key by key."""
     datasets: dict[str, str] = {}
+    """Stand-ins for data sets."""
     schedules: dict[str, str] = {}
+    """Stand-ins for schedules."""
     backbones: dict[str, str] = {}
+    """Stand-ins for backbones."""
     classifiers: dict[str, str] = {}
+    """Stand-ins for classifiers."""
     detectors: dict[str, dict[str, Any]] = {}
-    """Changes merged into a detector's model; a block for a list of blocks changes each."""
+    """Changes that are merged into a detector's ``model``. A block that changes a list of blocks
+    changes each of them."""
     input_sizes: dict[str, PositiveInt] = {}
-    """Stand-ins for the ``input_size`` of detectors that have one."""
+    """Replacements for the ``input_size`` of detectors that have one."""
     jobs: Jobs = Jobs()
+    """Resources of a training."""
 
 
 class PresetEntry(Part):
@@ -169,10 +195,12 @@ class PresetEntry(Part):
 
 
 class Checkpoint(Part):
-    """Published weights: a file or an address, and the SHA-256 that they must have."""
+    """Published weights."""
 
     source: str
+    """A file or an address."""
     sha256: str
+    """SHA-256 that the file must have."""
 
     @model_validator(mode="after")
     def _digest_is_hex(self) -> "Checkpoint":
@@ -182,20 +210,20 @@ class Checkpoint(Part):
 
 
 class Pair(Part):
-    """A teacher and a student backbone; the teacher's detector is the student's unless named.
-
-    Without a teacher only methods apply that learn from a classifier or from none.
-    """
+    """A teacher and a student."""
 
     teacher: str | None = None
+    """Backbone of the teacher. Without one, only methods apply that need no teacher detector."""
     student: str
+    """Backbone of the student."""
     teacher_detector: str | None = None
+    """Detector of the teacher, if not that of the student."""
     checkpoint: Checkpoint | None = None
-    """Published teacher weights, used instead of training the teacher."""
+    """Published weights of the teacher, which is then not trained."""
     teacher_schedule: str | None = None
-    """How the teacher is trained, if not like the student."""
+    """Schedule of the teacher, if not that of the student."""
     classifier: str | None = None
-    """The classifier that teaches, over the table's."""
+    """Classifier that teaches, in place of the table's."""
 
 
 def _form(values: Any) -> str:
@@ -213,28 +241,29 @@ Sweep = Annotated[
 
 
 class Table(Part):
-    """The rows of one published table as a matrix: detectors x pairs x methods."""
+    """Rows of one published table: every combination of detectors, pairs and methods."""
 
     title: str
     dataset: str
     schedule: str | Annotated[list[str], Field(min_length=1)]
-    """Of several, each has its rows."""
+    """Name of a schedule; with several, every row is trained with each."""
     seeds: PositiveInt | None = None
-    """How many, over the study's number."""
+    """Number of seeds, in place of the study's."""
     first_seed: NonNegativeInt = 0
-    """Runs are repeated with this seed and the next ones: what a weight is tuned on, another table
-    does not show."""
+    """First of the consecutive seeds. A table with other seeds shows results on which no weight was
+    tuned."""
     detectors: list[str] = Field(min_length=1)
     pairs: list[Pair] = Field(min_length=1)
     methods: list[str]
+    """Names of methods and presets, joined by ``+``."""
     classifiers: dict[Augmentation, str] = {}
-    """Classifier teachers by a detector's family of augmentation."""
+    """Classifier teachers by the ``augmentation`` of a detector."""
     published: str | None = None
-    """The table's name in the study's published numbers."""
+    """Name of the table in the study's published numbers."""
     settings: dict[str, dict[str, Any]] = {}
-    """Settings by method name, over the method's defaults."""
+    """Settings by method or preset, over their defaults."""
     sweep: dict[str, Sweep] = {}
-    """Values of settings by method name: a row for each, in place of the method's one."""
+    """Values of settings by method or preset, with a row for each value."""
 
     @property
     def schedules(self) -> list[str]:
@@ -242,18 +271,18 @@ class Table(Part):
 
 
 class Figure(Part):
-    """An analysis of rows of a table: those of one detector and one pair.
-
-    Where table, detector or student are not named, the first one's.
-    """
+    """An analysis of the rows of a table that have one detector and one pair."""
 
     analysis: str
-    """A file of ``analysis/figures``."""
+    """Name of a folder of ``analysis/figures``."""
     table: str | None = None
+    """Key of the table, if not the study's first."""
     detector: str | None = None
+    """Detector, if not the table's first."""
     student: str | None = None
+    """Student of the pair, if not that of the table's first."""
     rows: Annotated[list[str], Field(min_length=1)] | None = None
-    """``teacher``, ``baseline`` and methods, in the order of the figure; without it, all."""
+    """``teacher``, ``baseline`` and methods in the order of the figure; without it, all rows."""
     settings: dict[str, Any] = {}
     """Settings of the analysis, over its defaults."""
 
@@ -262,26 +291,28 @@ Word = Annotated[str, Field(pattern=r"^\w+$")]
 
 
 class Study(Part):
-    """One paper: its tables, its numbers in a file under ``configs/published/``, its figures."""
+    """The tables and figures of one paper: ``configs/studies/*.yaml``."""
 
     title: str
     source: str
+    """Reference of the paper."""
     published: str | None = None
+    """File of ``configs/published`` with the paper's numbers."""
     seeds: PositiveInt = 1
-    """Runs are repeated with so many seeds: 0, 1, ..., or from a table's ``first_seed`` on."""
+    """Number of seeds of each row: 0, 1, ... or those from a table's ``first_seed`` on."""
     tables: Annotated[dict[Word, Table], Field(min_length=1)]
-    """By the name of their file of gains."""
+    """Tables by key, which names their file of gains."""
     figures: dict[Word, Figure] = {}
-    """By the name of their folder and rule."""
+    """Figures by key, which names their folder and rule."""
 
     @model_validator(mode="after")
     def _titles_differ(self) -> "Study":
-        titles: dict[str, str] = {}
+        keys: dict[str, str] = {}
         for key, table in self.tables.items():
-            other = titles.setdefault(table.title, key)
+            other = keys.setdefault(table.title, key)
             if other != key:
                 raise ValueError(
-                    f"tables '{other}' and '{key}' have one title, '{table.title}', by which "
-                    f"readers tell them apart; give '{key}' another"
+                    f"tables '{other}' and '{key}' have the same title, '{table.title}'; give "
+                    f"'{key}' another"
                 )
         return self

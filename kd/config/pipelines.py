@@ -1,4 +1,4 @@
-"""How images are loaded and changed on their way into a detector, as mmdet's transforms."""
+"""Pipelines of mmdet transforms that load and augment the images of a detector."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from kd.config.parts import Augmentation
 
 Pipeline = list[dict[str, Any]]
 
-_CROPS = {"ssd": (0.1, 0.3, 0.5, 0.7, 0.9), "yolo": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
+_CROP_IOUS = {"ssd": (0.1, 0.3, 0.5, 0.7, 0.9), "yolo": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
 _LARGEST_CANVAS = {"ssd": 4, "yolo": 2}
 
 
 def training(family: Augmentation, size: tuple[int, int], mean: list[float]) -> Pipeline:
     """Return the pipeline of training images; ``size``: width and height in pixels.
 
-    ``mean``: RGB, 0 to 255, with which SSD and YOLO surround an image that they shrink. Their
-    augmentations are those of mmdet 3.3.0.
+    ``mean``: RGB, 0 to 255, with which SSD and YOLO surround a shrunk image. Their augmentations
+    are those of mmdet 3.3.0.
     """
     loading: Pipeline = [
         {"type": "LoadImageFromFile"},
@@ -31,16 +31,16 @@ def training(family: Augmentation, size: tuple[int, int], mean: list[float]) -> 
             "to_rgb": True,
             "ratio_range": [1, _LARGEST_CANVAS[family]],
         },
-        {"type": "MinIoURandomCrop", "min_ious": list(_CROPS[family]), "min_crop_size": 0.3},
+        {"type": "MinIoURandomCrop", "min_ious": list(_CROP_IOUS[family]), "min_crop_size": 0.3},
     ]
-    colouring = {
+    coloring = {
         "type": "PhotoMetricDistortion",
         "brightness_delta": 32,
         "contrast_range": [0.5, 1.5],
         "saturation_range": [0.5, 1.5],
         "hue_delta": 18,
     }
-    return [*loading, *cropping, *resizing, colouring, *packing]
+    return [*loading, *cropping, *resizing, coloring, *packing]
 
 
 def testing(family: Augmentation, size: tuple[int, int]) -> Pipeline:

@@ -1,4 +1,4 @@
-"""From a study to its rows and runs; nothing here imports torch."""
+"""Plan of a study: its rows and runs. This module does not import torch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,42 +21,42 @@ Kind = Literal["teacher", "baseline", "distilled"]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its runs by seed, and what was published for it."""
+    """One row of a table: its runs by seed, and its published numbers."""
 
     table: str
     schedule: str
-    """As the study names it, like ``detector``, ``student`` and the teachers."""
+    """Name in the study, like detector, student and teachers; runs may have stand-ins."""
     detector: str
     teacher: str
-    """What teaches: a backbone, or the classifier of a row that no detector teaches, or ``""``."""
+    """Backbone of the teacher; the classifier of a row without a teacher detector; or ``""``."""
     student: str
     method: str
     kind: Kind
     metric: str
-    """The headline figure: ``AP``, or ``VOC07`` of a data set with ``metric: voc``."""
+    """The main metric: ``AP``, or ``VOC07`` for a data set with ``metric: voc``."""
     runs: dict[int, Run]
     baselines: dict[int, Run]
     published: dict[str, float]
     published_baseline: dict[str, float]
     setting: str = ""
-    """What tells it from other rows of the table, such as ``2x`` or ``weight 2``."""
+    """Schedule or swept settings that other rows do not share, such as ``2x`` or ``weight 2``."""
     classifier: str = ""
     differs: str = ""
-    """Why a published number has other conditions than ours, even at paper scale."""
+    """Reason why the conditions of a published number differ from ours even at paper scale."""
     remark: str = ""
-    """Where a published number comes from, if not from the source itself."""
+    """Origin of a published number, if not the source itself."""
     source: str = ""
 
     @property
     def teacher_backbone(self) -> str:
-        """The backbone of the detector that teaches or, in a teacher's row, is trained."""
-        taught = self.kind == "teacher" or any(run.teacher for run in self.runs.values())
-        return self.teacher if taught else ""
+        """The teacher detector's backbone, ``""`` without one."""
+        has_teacher = self.kind == "teacher" or any(run.teacher for run in self.runs.values())
+        return self.teacher if has_teacher else ""
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """What the rows of a teacher, a student and all methods have in common."""
+    """A detector, a schedule and a pair of a table, whose rows are all methods."""
 
     key: str
     table: Table
@@ -69,7 +69,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study at a scale: its rows in order, and every run they need, teachers first."""
+    """A study at a scale: its rows in order, and all their runs, teachers first."""
 
     study: Study
     scale: Scale
@@ -78,19 +78,19 @@ class Plan:
     @property
     def runs(self) -> dict[str, Run]:
         """All runs by name."""
-        found: dict[str, Run] = {}
+        runs: dict[str, Run] = {}
         for row in self.rows:
             for run in row.runs.values():
                 if run.teacher:
-                    found.setdefault(run.teacher.name, run.teacher)
-                found.setdefault(run.name, run)
-        return found
+                    runs.setdefault(run.teacher.name, run.teacher)
+                runs.setdefault(run.name, run)
+        return runs
 
     @property
     def classifiers(self) -> dict[str, ClassifierRun]:
         """The classifier teachers by name."""
-        taught = [run.classifier for run in self.runs.values() if run.classifier]
-        return {classifier.name: classifier for classifier in taught}
+        classifiers = [run.classifier for run in self.runs.values() if run.classifier]
+        return {classifier.name: classifier for classifier in classifiers}
 
 
 def plan(
@@ -102,7 +102,8 @@ def plan(
 ) -> Plan:
     """Return the plan of a study; UserError on anything that could not run.
 
-    ``seeds``: how many, over the study's and its tables' own numbers; ``tables``: only these.
+    ``seeds``: number of seeds in place of the study's and its tables'; ``tables``: tables to plan,
+    all without it.
     """
     study = library.study(name, "study")
     for table in tables or []:
@@ -111,7 +112,7 @@ def plan(
                 f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}"
             )
     if seeds is not None and seeds < 1:
-        raise UserError(f"seeds: {seeds}; at least one is needed")
+        raise UserError(f"seeds: {seeds}; must be 1 or more")
     planner = _Planner(name, study, scale, library, seeds)
     rows = [row for key in tables or study.tables for row in planner.table(key)]
     return Plan(study, planner.scale, rows)
@@ -137,20 +138,20 @@ class _Planner:
         self.published = read_published(library, study, self.where)
 
     def table(self, key: str) -> list[Row]:
-        """Return the rows of a table, each once: pairs may share a teacher or a student."""
+        """Return the rows of a table without duplicates of pairs that share teacher or student."""
         table, where = self.study.tables[key], f"{self.where}: table '{key}'"
         for changes in (table.settings, table.sweep):
             check_overrides(changes, table.methods, where)
         count = self.seeds or table.seeds or self.study.seeds
         seeds = range(table.first_seed, table.first_seed + count)
-        found: dict[tuple[Any, ...], Row] = {}
+        rows: dict[tuple[Any, ...], Row] = {}
         for detector in table.detectors:
             for schedule in table.schedules:
                 for pair in table.pairs:
                     cell = _Cell(key, table, schedule, detector, pair, seeds, where)
                     for row in self._rows(cell):
-                        found.setdefault(_identity(row), row)
-        return list(found.values())
+                        rows.setdefault(_identity(row), row)
+        return list(rows.values())
 
     def _rows(self, cell: _Cell) -> Iterator[Row]:
         teaching = replace(cell, schedule=cell.pair.teacher_schedule or cell.schedule)
@@ -217,20 +218,21 @@ class _Planner:
         return replace(run, config=config)
 
     def _classifier_name(self, cell: _Cell) -> str:
-        """Return the classifier that teaches a pair: its own, or that of the detector's family."""
+        """Return the classifier of a pair or, without one, that of the detector's family."""
         family = self.library.detector(cell.detector, cell.where).augmentation
         name = cell.pair.classifier or cell.table.classifiers.get(family)
         if name is None:
             raise UserError(
-                f"{cell.where}: key 'classifiers' names none for '{family}', the family of "
+                f"{cell.where}: key 'classifiers' has no classifier for '{family}', the family of "
                 f"detector '{cell.detector}'; "
                 f"{suggest(family, self.library.names('classifiers'))}"
             )
         key = "classifier" if cell.pair.classifier else "classifiers"
-        if (own := self.library.classifier(name, f"{cell.where}: key '{key}'").family) != family:
+        classifier = self.library.classifier(name, f"{cell.where}: key '{key}'")
+        if classifier.family != family:
             raise UserError(
-                f"{cell.where}: key '{key}': '{name}' is of family '{own}', "
-                f"detector '{cell.detector}' of '{family}'"
+                f"{cell.where}: key '{key}': '{name}' has family '{classifier.family}', but "
+                f"detector '{cell.detector}' has '{family}'"
             )
         return name
 
@@ -240,7 +242,7 @@ class _Planner:
         return classifier_run(name, self.scale_name, dataset, 0, self.library, cell.where)
 
     def _alone(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
-        return self._composed(self._named(cell, detector, backbone, seed), {}, cell.where)
+        return self._composed(self._uncomposed(cell, detector, backbone, seed), {}, cell.where)
 
     def _distilled(
         self,
@@ -257,18 +259,18 @@ class _Planner:
         kinds = teachers(terms)
         if "detector" in kinds and teacher is None:
             raise UserError(
-                f"{where}: method '{method}' learns from a detector, and the pair with student "
-                f"'{pair.student}' names no teacher"
+                f"{where}: method '{method}' learns from a detector, but the pair with student "
+                f"'{pair.student}' has no key 'teacher'"
             )
         run = replace(
-            self._named(cell, detector, pair.student, seed),
+            self._uncomposed(cell, detector, pair.student, seed),
             method=method,
             teacher=teacher if "detector" in kinds else None,
             classifier=self._classifier(cell) if "classifier" in kinds else None,
         )
         return self._composed(run, terms, where)
 
-    def _named(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+    def _uncomposed(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
         where = cell.where
         check_detector(detector, self.scale, self.scale_name, self.library, where)
         return Run(
@@ -281,7 +283,7 @@ class _Planner:
         )
 
     def _stand_in(self, kind: stand_ins.Kind, name: str, where: str) -> str:
-        """Return the part that trains in place of one that the study names, which must exist."""
+        """Return the stand-in of a part; UserError if the part does not exist."""
         _READERS[kind](self.library, name, where)
         return stand_ins.stand_in(kind, name, self.scale, self.scale_name, where)
 
@@ -290,31 +292,31 @@ class _Planner:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    """Return what makes a row another one: what it names, and its runs."""
+    """Return the names and runs by which two rows differ."""
     names = (row.schedule, row.detector, row.teacher, row.student, row.method, row.setting)
     return (*names, row.classifier, *(run.name for run in row.runs.values()))
 
 
 def _swept(table: Table, method: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """Yield a method's rows: what each sets, in words, and the settings by term."""
+    """Yield the swept settings of each row of a method, as text and by term."""
     swept = {term: table.sweep[term] for term in method.split("+") if term in table.sweep}
     if not swept:
         yield "", table.settings
     for term, values in swept.items():
-        for chosen in _joint(values):
-            text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in chosen.items())
-            yield text, {**table.settings, term: {**table.settings.get(term, {}), **chosen}}
+        for settings in _joint(values):
+            text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
+            yield text, {**table.settings, term: {**table.settings.get(term, {}), **settings}}
 
 
 def _joint(values: Any) -> list[dict[str, Any]]:
     """Return a sweep's settings row by row."""
     if isinstance(values, list):
         return values
-    return [{name: value} for name, listed in values.items() for value in listed]
+    return [{key: value} for key, key_values in values.items() for value in key_values]
 
 
 def _check_scale(scale: Scale, library: Library, where: str) -> None:
-    """Refuse a scale that names, for itself or for a stand-in, what does not exist."""
+    """Raise UserError if a scale names a part or a stand-in that does not exist."""
     for dataset in chain(*scale.datasets.items()):
         library.dataset(dataset, f"{where}: key 'datasets'")
     for schedule in chain(*scale.schedules.items()):

@@ -1,4 +1,4 @@
-"""Published numbers: ``configs/published/*.csv``, one row of a paper's table per line."""
+"""Published numbers: ``configs/published/*.csv``, with one row of a paper's table per line."""
 
 import csv
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.config.parts import Study
-from kd.config.terms import known
+from kd.config.terms import method_names
 
 ROW = ("table", "schedule", "detector", "teacher", "student", "method", "setting")
 FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "VOC07")
@@ -20,25 +20,26 @@ COLUMNS = ("table", "dataset", *ROW[1:], *FIGURES, *WORDS)
 
 
 class Line(NamedTuple):
-    """What was published for a row: figures in AP points, absent ones left out."""
+    """Published numbers of a row."""
 
     figures: Mapping[str, float] = MappingProxyType({})
+    """AP points by column of ``FIGURES``, without empty cells."""
     source: str = ""
     differs: str = ""
-    """Why the conditions are not ours even at paper scale; empty where they are."""
+    """Reason why the conditions differ from ours even at paper scale; empty if they do not."""
     note: str = ""
-    """Where the number comes from, if not from the source itself."""
+    """Origin of the number, if not the source itself."""
     dataset: str = ""
 
 
 Published = dict[tuple[str, ...], Line]
-"""By the columns of ``ROW``; ``setting`` is that of a sweep."""
+"""Lines by the cells of the columns ``ROW``; ``setting`` is that of a sweep."""
 
 
 def read_published(library: Library, study: Study, where: str) -> Published:
-    """Read a study's published numbers; UserError where its tables name what is not there.
+    """Read a study's published numbers; UserError if one of its tables is not among them.
 
-    A study may take some of a file's tables and rows, as one that a user shortened does.
+    A study need not have all tables and rows of the file.
     """
     numbers = _read(library, study.published, where) if study.published else {}
     tables = {row[0] for row in numbers}
@@ -53,14 +54,14 @@ def read_published(library: Library, study: Study, where: str) -> Published:
 
 
 def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> Line:
-    """Return what was published for a row of a table; an empty line where nothing was.
+    """Return the published numbers of a row of a table; an empty line if there are none.
 
-    An ablation often leaves out the student alone, which another table of the same paper has: a
-    baseline is taken from there if all of the file that have it say the same.
+    An ablation often lacks the baseline, which another table of the same paper has. It is read from
+    there if all such tables of the file have the same numbers.
     """
-    found = numbers.get((table, *row))
-    if found or not table or row[ROW.index("method") - 1] != "baseline":
-        return found or Line()
+    line = numbers.get((table, *row))
+    if line or not table or row[ROW.index("method") - 1] != "baseline":
+        return line or Line()
     sources = {line.source for key, line in numbers.items() if key[0] == table}
     others = [
         line
@@ -68,30 +69,30 @@ def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> 
         if key[1:] == row and line.dataset == dataset and line.source in sources
     ]
     figures = dict(item for line in others for item in line.figures.items())
-    agreed = all(line.figures.items() <= figures.items() for line in others)
-    return others[0]._replace(figures=figures) if others and agreed else Line()
+    agree = all(line.figures.items() <= figures.items() for line in others)
+    return others[0]._replace(figures=figures) if others and agree else Line()
 
 
 def _read(library: Library, name: str, where: str) -> Published:
     path = library.root / "published" / name
     if not path.is_file():
-        valid = [each.name for each in path.parent.glob("*.csv")]
+        valid = [file.name for file in path.parent.glob("*.csv")]
         raise UserError(f"{where}: key 'published': no {path}; {suggest(name, valid)}")
-    found: Published = {}
-    check = _names(library)
+    numbers: Published = {}
+    check = _name_check(library)
     for place, line in read_lines(path, COLUMNS):
         for column in ("dataset", *ROW[1:-1]):
             check(column, line[column], f"{place}: column '{column}'")
         row = tuple(line[column] for column in ROW)
         figures = {key: number(line[key], key, place) for key in FIGURES if line[key]}
         published = Line(figures, line["source"], line["differs"], line["note"], line["dataset"])
-        if found.setdefault(row, published).figures != figures:
-            raise UserError(f"{place}: other figures for a row that an earlier line has, {row}")
-    return found
+        if numbers.setdefault(row, published).figures != figures:
+            raise UserError(f"{place}: an earlier line has other figures for the same row, {row}")
+    return numbers
 
 
 def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
-    """Return the lines of a table, each with its place; UserError where a column is missing."""
+    """Return the lines of a file with their places; UserError if a column is missing."""
     try:
         with open(path, newline="", encoding="utf-8") as stream:
             lines = csv.DictReader(stream, restval="")
@@ -104,18 +105,18 @@ def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str
         raise UserError(f"{path}: not a text file in UTF-8") from None
 
 
-def _names(library: Library) -> Callable[[str, str, str], None]:
-    """Return a check that a cell names a part that exists."""
+def _name_check(library: Library) -> Callable[[str, str, str], None]:
+    """Return a function that raises UserError if a cell names a part that does not exist."""
     valid = {
         "dataset": library.names("datasets"),
         "schedule": library.names("schedules"),
         "detector": library.names("detectors"),
-        "method": ["teacher", "baseline", *known(library)],
+        "method": ["teacher", "baseline", *method_names(library)],
     }
 
     @cache
-    def wrong(column: str, name: str) -> str:
-        """Return what is wrong with a name, or nothing."""
+    def problem(column: str, name: str) -> str:
+        """Return why a name is invalid, empty if it is valid."""
         if column in valid:
             terms = name.split("+") if column == "method" else [name]
             unknown = [term for term in terms if term not in valid[column]]
@@ -129,18 +130,18 @@ def _names(library: Library) -> Callable[[str, str, str], None]:
         return ""
 
     def check(column: str, name: str, where: str) -> None:
-        if found := wrong(column, name):
-            raise UserError(f"{where}: {found}")
+        if message := problem(column, name):
+            raise UserError(f"{where}: {message}")
 
     return check
 
 
 def number(text: str, column: str, where: str) -> float:
-    """Return a cell as a number; UserError where it is none."""
+    """Return the number in a cell; UserError if it holds none."""
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        value = math.nan
+    if not math.isfinite(value):
         raise UserError(f"{where}: column '{column}': '{text}' is not a number such as 36.1")
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""From a method's name in a study (``rm+pfi``) to checked settings of each of its terms."""
+"""Terms of a method in a study (``rm+pfi``): their names, checked settings and requirements."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ def resolve(
 ) -> Terms:
     """Return ``{term: {"method": ..., "version": ..., settings...}}`` for a name like ``rm+pfi``.
 
-    A method may have other defaults for a ``detector`` of two stages.
+    The defaults of a method may depend on whether ``detector`` has two stages.
     """
     terms = name.split("+")
     if len(set(terms)) != len(terms):
@@ -35,15 +35,15 @@ def resolve(
         term: settings_of(term, overrides.get(term, {}), two_stage, library, where)
         for term in terms
     }
-    used = [each["method"] for each in settings.values()]
+    used = [term_settings["method"] for term_settings in settings.values()]
     if len(set(used)) != len(used):
-        twice = max(used, key=used.count)
-        raise UserError(f"{where}: method '{name}' uses '{twice}' twice, under two names")
+        repeated = max(used, key=used.count)
+        raise UserError(f"{where}: method '{name}' uses '{repeated}' twice, under two names")
     return settings
 
 
 def check_overrides(overrides: dict[str, Any], names: list[str], where: str) -> None:
-    """Refuse settings for a method that no row uses."""
+    """Raise UserError if there are settings for a method that no row uses."""
     used = {term for name in names for term in name.split("+")}
     for term in overrides:
         if term not in used:
@@ -53,14 +53,15 @@ def check_overrides(overrides: dict[str, Any], names: list[str], where: str) -> 
 
 
 def teachers(terms: Terms) -> set[str]:
-    """Return which kinds of teacher the terms learn from: ``detector``, ``classifier``."""
-    return {kind for kind in (method_of(each).needs.teacher for each in terms.values()) if kind}
+    """Return the kinds of teacher that the terms learn from: ``detector``, ``classifier``."""
+    kinds = (method_of(settings).needs.teacher for settings in terms.values())
+    return {kind for kind in kinds if kind}
 
 
 def check_readable(
     terms: Terms, student: str, teacher: str | None, library: Library, where: str
 ) -> None:
-    """Refuse a pair of detectors that does not offer what a method reads."""
+    """Raise UserError if a pair of detectors lacks an output that a method reads."""
     for term, settings in terms.items():
         for reason in refusals(method_of(settings), student, teacher, library, where):
             raise UserError(f"{where}: method '{term}' {reason}")
@@ -71,46 +72,48 @@ def refusals(
 ) -> Iterator[str]:
     """Yield the reasons why a method does not apply to a student and its teacher's detector."""
     needs = method.needs
-    own = library.detector(student, where)
-    lacking = (needs.both | needs.student) - offered(own.model)
-    if lacking:
-        yield _lacking(lacking, student, own)
+    student_part = library.detector(student, where)
+    missing = (needs.both | needs.student) - offered(student_part.model)
+    if missing:
+        yield _missing(missing, student, student_part)
         return
     if needs.teacher != "detector" or teacher is None:
         return
-    other = library.detector(teacher, where)
-    layouts = [_layout(name, part) for name, part in ((student, own), (teacher, other))]
-    if layouts[0] == layouts[1]:
+    teacher_part = library.detector(teacher, where)
+    student_layout, teacher_layout = (
+        _layout(name, part) for name, part in ((student, student_part), (teacher, teacher_part))
+    )
+    if student_layout == teacher_layout:
         return
-    if needs.both - offered(other.model):
-        yield _lacking(needs.both - offered(other.model), teacher, other)
+    if missing := needs.both - offered(teacher_part.model):
+        yield _missing(missing, teacher, teacher_part)
     elif needs.both - SHARED:
         yield (
-            f"compares {_listed(needs.both - SHARED)} row for row, "
+            f"compares {_joined(needs.both - SHARED)} row for row, "
             f"which '{teacher}' and '{student}' do not share"
         )
-    elif "neck" in needs.both and layouts[0].strides != layouts[1].strides:
+    elif "neck" in needs.both and student_layout.strides != teacher_layout.strides:
         yield (
-            f"compares neck maps, but '{student}' has strides {_listed(layouts[0].strides)} "
-            f"and '{teacher}' {_listed(layouts[1].strides)}"
+            f"compares neck maps, but '{student}' has strides {_joined(student_layout.strides)} "
+            f"and '{teacher}' {_joined(teacher_layout.strides)}"
         )
 
 
-def _lacking(names: frozenset[str], detector: str, part: Detector) -> str:
-    """Return in words that a detector does not offer something and, of an unknown head, why."""
-    text = f"reads {_listed(names)}, which detector '{detector}' does not offer"
+def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:
+    """Return that a detector lacks outputs and, if its head is unknown, the known heads."""
+    text = f"reads {_joined(outputs)}, which detector '{detector}' does not offer"
     if observer_of_model(part.model) != "maps":
         return text
     types = " and ".join(filter(None, head_types(part.model)))
     readable = ", ".join([*DENSE_HEADS, *(f"{name} behind RPNHead" for name in ROI_HEADS)])
     return (
-        f"{text}: of its {types} methods read the neck's and backbone's maps alone; "
-        f"predictions are read of {readable}"
+        f"{text}: methods read only the neck's and backbone's maps of a detector with {types}; "
+        f"they read predictions of {readable}"
     )
 
 
-def known(library: Library) -> list[str]:
-    """Return every name that a study may use: methods, and presets of ``configs/presets``."""
+def method_names(library: Library) -> list[str]:
+    """Return the names that a study may use: methods, and presets of ``configs/presets``."""
     return sorted({*methods.names(), *library.presets})
 
 
@@ -126,7 +129,7 @@ def settings_of(
     elif term in methods.names():
         name = term
     else:
-        raise UserError(f"{where}: no method '{term}'; {suggest(term, known(library))}")
+        raise UserError(f"{where}: no method '{term}'; {suggest(term, method_names(library))}")
     overrides = {**methods.get(name).defaults(two_stage), **overrides}
     settings = methods.get(name).parse(overrides, f"{where}: settings of '{term}'")
     version = methods.get(name).version
@@ -134,15 +137,15 @@ def settings_of(
 
 
 def method_of(settings: dict[str, Any]) -> Method:
-    """Return the method that checked settings describe.
+    """Return the method with checked settings.
 
-    UserError where they are of another version of it, whose losses are no longer computed.
+    UserError if they are of another version of the method, whose losses are no longer computed.
     """
     name, version = settings["method"], settings.get("version")
     method = methods.get(name)
     if version != method.version:
         raise UserError(
-            f"version {version} of method '{name}' is no longer computed, only {method.version}; "
+            f"version {version} of method '{name}' was replaced by version {method.version}; "
             "compose the run again (`snakemake` does, or `kd compose STUDY --write`)"
         )
     values = {key: value for key, value in settings.items() if key not in ("method", "version")}
@@ -150,7 +153,7 @@ def method_of(settings: dict[str, Any]) -> Method:
 
 
 class _Layout(NamedTuple):
-    """Where a detector predicts: two of one layout have the same priors."""
+    """Places of a detector's predictions; two detectors of one layout have the same priors."""
 
     observer: str
     strides: list[int]
@@ -163,12 +166,12 @@ def _layout(name: str, part: Detector) -> _Layout:
     strides = priors.get("strides") or head.get("strides")
     if not strides:
         raise UserError(
-            f"configs/detectors/{name}.yaml: its head states no strides, by which methods compare "
-            "maps; give 'strides' or those of its 'anchor_generator'"
+            f"configs/detectors/{name}.yaml: the head has no strides, by which methods compare "
+            "maps; set its 'strides' or those of its 'anchor_generator'"
         )
     return _Layout(observer_of_model(part.model), strides, priors)
 
 
-def _listed(values: Any) -> str:
+def _joined(values: Any) -> str:
     ordered = values if isinstance(values, list) else sorted(values)
     return " and ".join(map(str, ordered))

@@ -78,12 +78,12 @@ def test_a_method_of_a_classifier_needs_no_detector_and_one_of_none_neither() ->
 
 
 def test_a_method_of_a_detector_is_refused_without_one() -> None:
-    with pytest.raises(UserError, match="'rm' learns from a detector, and the pair with student"):
+    with pytest.raises(UserError, match="'rm' learns from a detector, but the pair with student"):
         planned(pairs=pair(), methods=["rm"])
 
 
 def test_a_table_without_the_familys_classifier_is_refused() -> None:
-    wanted = "table 'pair': key 'classifiers' names none for 'ssd', the family of detector 'ssd300'"
+    wanted = "table 'pair': key 'classifiers' has no classifier for 'ssd', the family of detector 'ssd300'"
     with pytest.raises(UserError, match=wanted):
         planned(methods=["dicod"], detectors=["ssd300"], classifiers={"general": "r50"})
 

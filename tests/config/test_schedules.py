@@ -148,7 +148,7 @@ def test_saying_the_default_makes_no_new_run(project: None) -> None:
 def test_a_backbone_without_normalisation_is_refused(project: None) -> None:
     wanted = (
         "^configs/studies/tiny.yaml: table 'pair': schedule 'voc12-syncbn-clip' has 'norm: SyncBN',"
-        " and backbone 'vgg16' has no normalisation; use 'norm: BN'$"
+        " and backbone 'vgg16' has no normalization; use 'norm: BN'$"
     )
     with pytest.raises(UserError, match=wanted):
         backbones("voc12-syncbn-clip", student="vgg16")

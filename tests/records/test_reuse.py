@@ -350,7 +350,7 @@ def test_weights_and_checkpoints_without_a_record_are_not_used(
 def test_a_method_of_another_version_is_not_trained(enter: Callable[[str], Path]) -> None:
     run = enter("new")
     edit_config(run, lambda config: config["model"]["methods"]["rm"].update(version=0))
-    with pytest.raises(UserError, match="version 0 of method 'rm' is no longer computed, only 1"):
+    with pytest.raises(UserError, match="version 0 of method 'rm' was replaced by version 1"):
         train(run)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from docs.build.measurements import insert
 from kd.common.files import write_text
 from kd.config.library import Library
-from kd.config.terms import known
+from kd.config.terms import method_names
 from kd.methods import names
 from tests.methods.published.golden_data import FOLDER, Port, largest, read, relative_differences
 from tests.support.paths import CONFIGS, REPOSITORY
@@ -73,7 +73,7 @@ def test_the_page_describes_every_method_and_every_preset_of_a_published_form():
     text = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[0]
     described = set(re.findall(r"`(\w+)`", text))
     ports_of = {*filter(_names_code, Library(CONFIGS).presets)}
-    recorded = ports().keys() & set(known(Library(CONFIGS)))
+    recorded = ports().keys() & set(method_names(Library(CONFIGS)))
     assert {*recorded, *ports_of, *names()} <= described
 
 
