@@ -75,7 +75,7 @@ class Library:
         if name in FOLDERS:
             raise UserError(
                 f"{self.root}/studies/{name}.yaml: results/{name} is the folder of all {name}; "
-                "rename the file"
+                "give the study another name"
             )
         return study
 

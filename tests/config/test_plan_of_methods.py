@@ -83,8 +83,10 @@ def test_a_method_of_a_detector_is_refused_without_one() -> None:
 
 
 def test_a_table_without_the_familys_classifier_is_refused() -> None:
-    wanted = "table 'pair': key 'classifiers' has no classifier for 'ssd', the family of detector 'ssd300'"
-    with pytest.raises(UserError, match=wanted):
+    message = (
+        "'pair': key 'classifiers' has no classifier for 'ssd', the family of detector 'ssd300'"
+    )
+    with pytest.raises(UserError, match=message):
         planned(methods=["dicod"], detectors=["ssd300"], classifiers={"general": "r50"})
 
 
