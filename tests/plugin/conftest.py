@@ -33,11 +33,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 @pytest.fixture
-def submitter(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Callable[..., Submitter]:
+def new_submitter(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> Callable[..., Submitter]:
     """Return a function that creates the submitter of a new Snakemake process."""
     caplog.set_level(logging.INFO)
 
-    def new_submitter(**settings: Any) -> Submitter:
+    def create(**settings: Any) -> Submitter:
         return Submitter(ExecutorSettings(**settings), logging.getLogger("plugin"))
 
-    return new_submitter
+    return create

@@ -19,7 +19,7 @@ OOM = Accounted(("OUT_OF_MEMORY",), "0:125", "lab1")
 LOST = Accounted(("NODE_FAIL",), "0:0", "lab1")
 
 
-class Steps(Executor):
+class ManualExecutor(Executor):
     """An executor that queries the queue on request and records its reports."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
@@ -47,7 +47,7 @@ class Steps(Executor):
     def run(info: SubmittedJobInfo) -> str:
         return str(info.job.wildcards_dict["run"])
 
-    def look(self, times: int = 1) -> list[str]:
+    def query(self, times: int = 1) -> list[str]:
         """Query the queue; return the runs that are still active."""
 
         async def active() -> list[SubmittedJobInfo]:
@@ -62,20 +62,20 @@ class Steps(Executor):
         jobs = [job(run, **options) for run in runs]
         for new_job in jobs:
             self.run_job(new_job)
-        self.look()
+        self.query()
         return jobs
 
 
 @pytest.fixture
-def executor(
+def new_executor(
     cluster: Cluster, folder: Path, caplog: pytest.LogCaptureFixture
-) -> Iterator[Callable[..., Steps]]:
+) -> Iterator[Callable[..., ManualExecutor]]:
     """Return a function that creates executors for the fake cluster."""
     caplog.set_level(logging.INFO)
     (folder / "logs").mkdir()
-    executors: list[Steps] = []
+    executors: list[ManualExecutor] = []
 
-    def start(**settings: Any) -> Steps:
+    def start(**settings: Any) -> ManualExecutor:
         remote = SimpleNamespace(
             max_status_checks_per_second=10, jobname="{jobid}", jobscript=None,
             seconds_between_status_checks=5, immediate_submit=False,
@@ -86,7 +86,7 @@ def executor(
             executor_plugin=SimpleNamespace(common_settings=common_settings), dag=None,
         )  # fmt: skip
         Path(".snakemake").mkdir(exist_ok=True)
-        executors.append(Steps(workflow, logging.getLogger("plugin")))
+        executors.append(ManualExecutor(workflow, logging.getLogger("plugin")))
         return executors[-1]
 
     yield start
@@ -94,35 +94,35 @@ def executor(
         started.shutdown()
 
 
-Start = Callable[..., Steps]
+Start = Callable[..., ManualExecutor]
 
 
 def test_a_successful_job_is_reported_and_removed_from_the_ledger(
-    executor: Start, cluster: Cluster
+    new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor()
-    (started_job,) = run.start("one")
+    executor = new_executor()
+    (started_job,) = executor.start("one")
     assert started_job.registered == ["57"]
-    assert run.look() == ["one"]
+    assert executor.query() == ["one"]
     cluster.end("57", "COMPLETED", "success", "")
-    assert run.look() == []
-    assert (run.done, run.failed, ledger.entries()) == (["one"], {}, [])
+    assert executor.query() == []
+    assert (executor.done, executor.failed, ledger.entries()) == (["one"], {}, [])
 
 
-def test_jobs_started_together_are_one_array(executor: Start, cluster: Cluster) -> None:
-    executor().start("a", "b", "c")
+def test_jobs_started_together_are_one_array(new_executor: Start, cluster: Cluster) -> None:
+    new_executor().start("a", "b", "c")
     assert [ids for ids, _, _ in cluster.submitted] == [["57_0", "57_1", "57_2"]]
 
 
 def test_a_failure_is_reported_with_cause_log_and_last_lines(
-    executor: Start, cluster: Cluster
+    new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor()
-    run.start("one", "two")
+    executor = new_executor()
+    executor.start("one", "two")
     Path("logs/one.log").write_text("".join(f"step {n}\n" for n in range(50)) + "KeyError: 'p7'\n")
     cluster.end("57_0", "FAILED", "error", "CommandError: the command failed with exit status 1")
-    assert run.look() == ["two"]
-    first, *lines = run.failed["one"].splitlines()
+    assert executor.query() == ["two"]
+    first, *lines = executor.failed["one"].splitlines()
     assert first == "job 57_0 (train run=one): exception: KeyError: 'p7'; log: logs/one.log"
     assert lines[-1] == "    KeyError: 'p7'" and lines[0] == "    step 31"
     (failure,) = (entry for entry in ledger.entries() if entry.verdict)
@@ -130,188 +130,194 @@ def test_a_failure_is_reported_with_cause_log_and_last_lines(
     assert (failure.id, failure.outputs) == ("57_0", ["out/one"])
 
 
-def test_a_resubmitted_job_has_no_failure_in_the_ledger(executor: Start, cluster: Cluster) -> None:
-    run = executor()
-    run.start("one")
+def test_a_resubmitted_job_has_no_failure_in_the_ledger(
+    new_executor: Start, cluster: Cluster
+) -> None:
+    executor = new_executor()
+    executor.start("one")
     cluster.end("57", "FAILED", "error", "")
-    run.look()
-    run.start("one")
+    executor.query()
+    executor.start("one")
     (entry,) = ledger.entries()
     assert entry.id == "58" and entry.verdict is None
 
 
-def test_memory_is_doubled_up_to_the_number_of_retries(executor: Start, cluster: Cluster) -> None:
-    run = executor(oom_retries=2)
-    run.start("one", mem_mb=1000)
+def test_memory_is_doubled_up_to_the_number_of_retries(
+    new_executor: Start, cluster: Cluster
+) -> None:
+    executor = new_executor(oom_retries=2)
+    executor.start("one", mem_mb=1000)
     for number in (57, 58, 59):
-        assert not run.failed
+        assert not executor.failed
         cluster.end(str(number), "OUT_OF_MEMORY", record=OOM)
-        run.look(2)
+        executor.query(2)
     assert [request.mem_mb for _, request, _ in cluster.submitted] == [1000, 2000, 4000]
-    assert "out of memory: the job had requested 4000 MB" in run.failed["one"]
+    assert "out of memory: the job had requested 4000 MB" in executor.failed["one"]
 
 
 def test_a_lost_job_is_submitted_again_up_to_the_number_of_restarts(
-    executor: Start, cluster: Cluster
+    new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor(restarts=1, doubt_seconds=0)
-    run.start("one")
+    executor = new_executor(restarts=1, doubt_seconds=0)
+    executor.start("one")
     cluster.end("57", "NODE_FAIL", record=LOST)
-    run.look(2)
-    assert cluster.live == ["58"] and not run.failed
+    executor.query(2)
+    assert cluster.live == ["58"] and not executor.failed
     cluster.end("58", "NODE_FAIL", record=LOST)
-    run.look(2)
-    assert run.failed["one"].startswith("job 58 (train run=one): node lost: node lab1 failed")
+    executor.query(2)
+    assert executor.failed["one"].startswith("job 58 (train run=one): node lost: node lab1 failed")
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED"])
 def test_failed_and_cancelled_jobs_are_not_submitted_again(
-    state: str, executor: Start, cluster: Cluster
+    state: str, new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor()
-    run.start("one")
+    executor = new_executor()
+    executor.start("one")
     cluster.end("57", state)
-    run.look(2)
-    assert list(run.failed) == ["one"] and len(cluster.submitted) == 1
+    executor.query(2)
+    assert list(executor.failed) == ["one"] and len(cluster.submitted) == 1
 
 
-def test_a_requeued_job_is_not_submitted_again(executor: Start, cluster: Cluster) -> None:
+def test_a_requeued_job_is_not_submitted_again(new_executor: Start, cluster: Cluster) -> None:
     """Slurm reports NODE_FAIL or PREEMPTED for some seconds before it reports PENDING."""
-    run = executor(doubt_seconds=3600)
-    run.start("one")
+    executor = new_executor(doubt_seconds=3600)
+    executor.start("one")
     for state in ("NODE_FAIL", "PENDING", "RUNNING", "PREEMPTED", "PENDING", "RUNNING"):
         cluster.end("57", state, "error", "CalledProcessError: scontrol requeue")
-        assert run.look() == ["one"]
+        assert executor.query() == ["one"]
     cluster.end("57", "COMPLETED", "success", "")
-    run.look()
-    assert run.done == ["one"] and len(cluster.submitted) == 1
+    executor.query()
+    assert executor.done == ["one"] and len(cluster.submitted) == 1
 
 
 def test_no_job_ends_while_slurm_does_not_answer(
-    executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    new_executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = executor()
-    run.start("one")
+    executor = new_executor()
+    executor.start("one")
     cluster.silent = "Unable to contact slurm controller"
-    run.run_job(job("two"))
-    assert run.look(5) == ["one", "two"]
+    executor.run_job(job("two"))
+    assert executor.query(5) == ["one", "two"]
     assert caplog.text.count("Unable to contact slurm controller") == 1
     cluster.silent = ""
-    run.look()
+    executor.query()
     assert "answers again" in caplog.text and cluster.live == ["57", "58"]
 
 
-def test_accounting_is_read_once_and_only_for_ended_jobs(executor: Start, cluster: Cluster) -> None:
-    run = executor(doubt_seconds=3600)
-    run.start("a", "b", "c", "d")
-    run.look()
+def test_accounting_is_read_once_and_only_for_ended_jobs(
+    new_executor: Start, cluster: Cluster
+) -> None:
+    executor = new_executor(doubt_seconds=3600)
+    executor.start("a", "b", "c", "d")
+    executor.query()
     assert cluster.accounting_queries == []
     cluster.end("57_0", "COMPLETED", "success", "")
     cluster.end("57_1", "NODE_FAIL")
     del cluster.jobs["57_2"]
-    run.look()
+    executor.query()
     assert cluster.accounting_queries == [["57_1", "57_2"]]
 
 
-def test_an_invalid_job_fails_and_others_continue(executor: Start, cluster: Cluster) -> None:
-    run = executor()
-    run.start("good")
-    run.start("bad", gpu="two")
-    assert "resource 'gpu' is 'two'" in run.failed["bad"]
-    assert run.look() == ["good"]
+def test_an_invalid_job_fails_and_others_continue(new_executor: Start, cluster: Cluster) -> None:
+    executor = new_executor()
+    executor.start("good")
+    executor.start("bad", gpu="two")
+    assert "resource 'gpu' is 'two'" in executor.failed["bad"]
+    assert executor.query() == ["good"]
 
 
 def test_an_unexpected_error_in_the_submission_ends_no_job(
-    executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    new_executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = executor()
+    executor = new_executor()
     cluster.answers = [MemoryError("no more")]
-    run.start("one")
+    executor.start("one")
     assert "no more" in caplog.text
-    assert run.look() == ["one"] and cluster.live == ["57"]
+    assert executor.query() == ["one"] and cluster.live == ["57"]
 
 
 @pytest.mark.parametrize("result", ["success", "error"])
 def test_no_job_is_lost_if_the_ledger_cannot_be_written(
-    result: str, executor: Start, cluster: Cluster
+    result: str, new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor()
-    run.start("one", "two")
+    executor = new_executor()
+    executor.start("one", "two")
     ledger.ROOT.rename("elsewhere")
     ledger.ROOT.write_text("no folder")
     cluster.end("57_0", "FAILED" if result == "error" else "COMPLETED", result, "")
-    run.look(2)
+    executor.query(2)
     ledger.ROOT.unlink()
     Path("elsewhere").rename(ledger.ROOT)
-    run.look(2)
-    assert [*run.done, *run.failed] == ["one"]
+    executor.query(2)
+    assert [*executor.done, *executor.failed] == ["one"]
 
 
 def test_a_failed_submission_does_not_block_the_end_of_other_jobs(
-    executor: Start, cluster: Cluster
+    new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor()
-    run.start("one")
+    executor = new_executor()
+    executor.start("one")
     ledger.ROOT.rename("elsewhere")
     ledger.ROOT.write_text("no folder")
-    run.run_job(job("two"))
+    executor.run_job(job("two"))
     cluster.end("57", "COMPLETED", "success", "")
-    run.look()
-    assert run.done == ["one"]
+    executor.query()
+    assert executor.done == ["one"]
 
 
 def test_a_lasting_reason_for_pending_is_reported_once(
-    executor: Start,
+    new_executor: Start,
     cluster: Cluster,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tasks, "PENDING_SECONDS", 0)
-    run = executor()
-    run.start("one")
+    executor = new_executor()
+    executor.start("one")
     for reason in ("Priority", "Resources", "PartitionConfig", "PartitionConfig", "Resources"):
         cluster.jobs["57"] = queued("57", "PENDING", cluster.jobs["57"].comment, reason)
-        run.look()
+        executor.query()
     reports = [line for line in caplog.messages if "is pending" in line]
     assert reports == ["job 57 (train run=one) is pending: PartitionConfig"]
 
 
 @pytest.mark.parametrize(("choice", "cancelled"), [("leave", []), ("cancel", ["57"])])
 def test_an_interrupt_leaves_or_cancels_jobs(
-    choice: str, cancelled: list[str], executor: Start, cluster: Cluster
+    choice: str, cancelled: list[str], new_executor: Start, cluster: Cluster
 ) -> None:
-    run = executor(on_interrupt=choice)
-    run.start("one")
-    run.cancel_jobs(run.active)
+    executor = new_executor(on_interrupt=choice)
+    executor.start("one")
+    executor.cancel_jobs(executor.active)
     assert cluster.cancelled == cancelled
-    run.run_job(job("two"))
-    run.look()
+    executor.run_job(job("two"))
+    executor.query()
     assert cluster.live == ["57"], "no job is submitted after an interrupt"
 
 
 def test_without_a_terminal_an_interrupt_leaves_jobs_for_adoption(
-    executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    new_executor: Start, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = executor()
-    run.start("one")
-    run.cancel_jobs(run.active)
+    executor = new_executor()
+    executor.start("one")
+    executor.cancel_jobs(executor.active)
     assert cluster.cancelled == [] and "scancel 57" in caplog.text
-    again = executor()
-    again.start("one")
+    next_executor = new_executor()
+    next_executor.start("one")
     assert len(cluster.submitted) == 1
     cluster.end("57", "COMPLETED", "success", "")
-    again.look()
-    assert again.done == ["one"]
+    next_executor.query()
+    assert next_executor.done == ["one"]
 
 
-def test_queries_become_rarer_while_no_job_changes(executor: Start, cluster: Cluster) -> None:
-    run = executor(poll_seconds=4, poll_max_seconds=10)
-    run.start("one")
+def test_queries_become_rarer_while_no_job_changes(new_executor: Start, cluster: Cluster) -> None:
+    executor = new_executor(poll_seconds=4, poll_max_seconds=10)
+    executor.start("one")
     intervals = []
     for _ in range(5):
-        run.look()
-        intervals.append(run.poll_seconds)
+        executor.query()
+        intervals.append(executor.poll_seconds)
     assert intervals == [6, 9, 10, 10, 10]
     cluster.end("57", "COMPLETED", "success", "")
-    run.look()
-    assert run.poll_seconds == 4
+    executor.query()
+    assert executor.poll_seconds == 4

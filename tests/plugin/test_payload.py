@@ -58,13 +58,16 @@ def payload(command: str, grace: float = 30) -> Payload:
     return Payload(command, str(Path("job.stop").absolute()), grace)
 
 
-class Started:
+class PayloadProcess:
     """A payload in a separate process, which gets submitit's warning signal."""
 
-    def __init__(self, command: str, grace: float = 30, job: str = JOB) -> None:
+    def __init__(self, command: str, grace: float = 30, program: str = JOB) -> None:
         Path("payload").write_bytes(pickle.dumps(payload(command, grace)))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout and self.process.stdout.readline() == "ready\n"
 
@@ -104,9 +107,9 @@ def test_a_payload_is_pickled_without_its_process() -> None:
 
 
 def test_a_warned_command_ends_and_runs_again_later() -> None:
-    started = Started(OBEDIENT)
+    job = PayloadProcess(OBEDIENT)
     until(lambda: written("pid"))
-    assert started.signal(signal.SIGUSR2) == (3, "to run again")
+    assert job.signal(signal.SIGUSR2) == (3, "to run again")
     assert gone(*pids("pid"))
     again = pickle.loads(Path("again").read_bytes())
     assert not again.finished and again.command == OBEDIENT
@@ -114,40 +117,40 @@ def test_a_warned_command_ends_and_runs_again_later() -> None:
 
 def test_a_warning_may_reach_any_thread() -> None:
     """The system may deliver it to a thread of numpy if the main thread has a pending signal."""
-    started = Started(OBEDIENT, job=ANOTHER_THREAD_IS_WARNED + JOB)
+    job = PayloadProcess(OBEDIENT, program=ANOTHER_THREAD_IS_WARNED + JOB)
     until(lambda: written("pid"))
     Path("now").touch()
-    output, _ = started.process.communicate(timeout=PATIENCE)
-    assert (started.process.returncode, output.strip()) == (3, "to run again")
+    output, _ = job.process.communicate(timeout=PATIENCE)
+    assert (job.process.returncode, output.strip()) == (3, "to run again")
 
 
 def test_a_command_that_ignores_the_warning_is_killed_with_its_children() -> None:
-    started = Started(DEAF, grace=0.5)
+    job = PayloadProcess(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
-    assert started.signal(signal.SIGUSR2) == (3, "to run again")
+    assert job.signal(signal.SIGUSR2) == (3, "to run again")
     until(lambda: all(map(gone, pids("pid", "children"))))
 
 
 def test_background_processes_of_a_command_are_killed() -> None:
     command = f"sleep 600 & echo $! > children; {OBEDIENT.replace('exit 75', 'exit 0')}"
-    started = Started(command)
+    job = PayloadProcess(command)
     until(lambda: written("pid"))
-    assert started.signal(signal.SIGUSR2) == (3, "finished")
+    assert job.signal(signal.SIGUSR2) == (3, "finished")
     until(lambda: all(map(gone, pids("children"))))
 
 
 def test_a_command_that_succeeds_after_the_warning_is_not_run_again() -> None:
-    started = Started(f"echo ran >> runs; {OBEDIENT.replace('exit 75', 'exit 0')}")
+    job = PayloadProcess(f"echo ran >> runs; {OBEDIENT.replace('exit 75', 'exit 0')}")
     until(lambda: written("pid"))
-    assert started.signal(signal.SIGUSR2) == (3, "finished")
+    assert job.signal(signal.SIGUSR2) == (3, "finished")
     pickle.loads(Path("again").read_bytes())()
     assert Path("runs").read_text() == "ran\n"
 
 
 def test_an_interrupt_ends_the_command() -> None:
-    started = Started("sleep 600 & echo $! > children; echo $$ > pid; wait")
+    job = PayloadProcess("sleep 600 & echo $! > children; echo $$ > pid; wait")
     until(lambda: written("pid"))
-    assert started.signal(signal.SIGINT)[0] != 0
+    assert job.signal(signal.SIGINT)[0] != 0
     until(lambda: all(map(gone, pids("pid", "children"))))
 
 
@@ -161,9 +164,9 @@ def _no_orphans() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_orphans")
 def test_an_interrupt_ends_a_command_that_ignores_signals() -> None:
-    started = Started(DEAF, grace=0.5)
+    job = PayloadProcess(DEAF, grace=0.5)
     until(lambda: written("pid") and written("children"))
-    started.signal(signal.SIGINT)
+    job.signal(signal.SIGINT)
     until(lambda: all(map(gone, pids("pid", "children"))))
 
 

@@ -32,9 +32,9 @@ def end_delay(submitter: Submitter) -> None:
 # Submissions
 
 
-def test_equal_requests_are_one_array(cluster: Cluster, submitter: New) -> None:
+def test_equal_requests_are_one_array(cluster: Cluster, new_submitter: New) -> None:
     tasks = [task(run, command=f"train {run}") for run in RUNS]
-    assert submitter().place(tasks, {}) == {}
+    assert new_submitter().place(tasks, {}) == {}
     ((ids, _, _),) = cluster.submitted
     assert [task.entry.id for task in tasks] == ids == [f"57_{i}" for i in range(4)]
     (batch,) = ledger.batches()
@@ -42,21 +42,23 @@ def test_equal_requests_are_one_array(cluster: Cluster, submitter: New) -> None:
     assert cluster.jobs["57_0"].comment == batch.comment
 
 
-def test_different_requests_are_separate_submissions(cluster: Cluster, submitter: New) -> None:
-    submitter().place([task("a", gpu=1), task("b", gpu=2), task("c", rule="table", gpu=1)], {})
+def test_different_requests_are_separate_submissions(cluster: Cluster, new_submitter: New) -> None:
+    new_submitter().place([task("a", gpu=1), task("b", gpu=2), task("c", rule="table", gpu=1)], {})
     assert [request.gpus for _, request, _ in cluster.submitted] == [1, 2, 1]
 
 
-def test_an_array_has_at_most_the_allowed_size(cluster: Cluster, submitter: New) -> None:
+def test_an_array_has_at_most_the_allowed_size(cluster: Cluster, new_submitter: New) -> None:
     cluster.batch_limit = 3
-    submitter().place([task(str(number)) for number in range(8)], {})
+    new_submitter().place([task(str(number)) for number in range(8)], {})
     assert [len(ids) for ids, _, _ in cluster.submitted] == [3, 3, 2]
 
 
-def test_the_ledger_is_written_before_sbatch_is_called(cluster: Cluster, submitter: New) -> None:
+def test_the_ledger_is_written_before_sbatch_is_called(
+    cluster: Cluster, new_submitter: New
+) -> None:
     cluster.answers = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
-        submitter().place([task()], {})
+        new_submitter().place([task()], {})
     (entry,) = ledger.entries()
     assert entry.id is None and entry.outputs == ["out/one"]
 
@@ -66,128 +68,128 @@ def test_the_ledger_is_written_before_sbatch_is_called(cluster: Cluster, submitt
 
 @pytest.mark.parametrize("answer", [AWAY, TIMED_OUT])
 def test_a_submission_is_retried_while_the_controller_is_away(
-    answer: SlurmError, cluster: Cluster, submitter: New, caplog: pytest.LogCaptureFixture
+    answer: SlurmError, cluster: Cluster, new_submitter: New, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cluster.answers, started, tasks = [answer, answer], submitter(), [task("a"), task("b")]
+    cluster.answers, submitter, tasks = [answer, answer], new_submitter(), [task("a"), task("b")]
     waits = []
     for _ in range(2):
-        assert started.place(tasks, {}) == {}
-        waits.append(started.wait)
-        assert started.place(tasks, {}) == {}, "no retry during the delay"
-        end_delay(started)
+        assert submitter.place(tasks, {}) == {}
+        waits.append(submitter.wait)
+        assert submitter.place(tasks, {}) == {}, "no retry during the delay"
+        end_delay(submitter)
     assert waits == [2, 4]
     assert "Batch job submission failed" in caplog.text and "Retrying 2 jobs" in caplog.text
-    assert started.place(tasks, {}) == {}
+    assert submitter.place(tasks, {}) == {}
     assert cluster.live == ["57_0", "57_1"]
     assert len(ledger.batches()) == 1
-    assert started.wait == 0
+    assert submitter.wait == 0
 
 
-def test_delays_between_retries_are_limited(cluster: Cluster, submitter: New) -> None:
-    cluster.answers, started, tasks = [AWAY] * 10, submitter(), [task()]
+def test_delays_between_retries_are_limited(cluster: Cluster, new_submitter: New) -> None:
+    cluster.answers, submitter, tasks = [AWAY] * 10, new_submitter(), [task()]
     for _ in range(10):
-        assert started.place(tasks, {}) == {}
-        end_delay(started)
-    assert started.wait == 60
+        assert submitter.place(tasks, {}) == {}
+        end_delay(submitter)
+    assert submitter.wait == 60
 
 
 def test_a_submission_that_timed_out_but_succeeded_is_not_repeated(
-    cluster: Cluster, submitter: New
+    cluster: Cluster, new_submitter: New
 ) -> None:
-    cluster.answers, started, tasks = [TIMED_OUT], submitter(), [task("a"), task("b")]
-    started.place(tasks, {})
+    cluster.answers, submitter, tasks = [TIMED_OUT], new_submitter(), [task("a"), task("b")]
+    submitter.place(tasks, {})
     (batch,) = ledger.batches()
     ids = cluster.accept(batch.comment, 2)
-    end_delay(started)
-    assert started.place(tasks, cluster.queue()) == {}
+    end_delay(submitter)
+    assert submitter.place(tasks, cluster.queue()) == {}
     assert cluster.submitted == []
     assert [task.entry.id for task in tasks] == cluster.adopted == ids
 
 
-def test_a_job_fails_if_the_controller_stays_away(cluster: Cluster, submitter: New) -> None:
-    cluster.answers, started, new_task = [AWAY, AWAY], submitter(controller_minutes=0), task()
-    started.place([new_task], {})
-    end_delay(started)
-    refused = started.place([new_task], {})
+def test_a_job_fails_if_the_controller_stays_away(cluster: Cluster, new_submitter: New) -> None:
+    cluster.answers, submitter, new_task = [AWAY, AWAY], new_submitter(controller_minutes=0), task()
+    submitter.place([new_task], {})
+    end_delay(submitter)
+    refused = submitter.place([new_task], {})
     assert "Unable to contact slurm controller" in refused[new_task]
 
 
-def test_a_job_that_the_cluster_refuses_fails(cluster: Cluster, submitter: New) -> None:
+def test_a_job_that_the_cluster_refuses_fails(cluster: Cluster, new_submitter: New) -> None:
     cluster.answers, tasks = [NO_PARTITION], [task("a", slurm_partition="nonsuch"), task("b")]
-    refused = submitter().place(tasks, {})
+    refused = new_submitter().place(tasks, {})
     assert set(refused) == {tasks[0]}
     assert "invalid partition specified: nonsuch" in refused[tasks[0]]
     assert tasks[1].entry.id
 
 
-def test_a_job_with_an_impossible_request_fails(cluster: Cluster, submitter: New) -> None:
+def test_a_job_with_an_impossible_request_fails(cluster: Cluster, new_submitter: New) -> None:
     cluster.answers, impossible = [RequestError("too many GPUs")], task()
-    assert submitter().place([impossible], {}) == {impossible: "too many GPUs"}
+    assert new_submitter().place([impossible], {}) == {impossible: "too many GPUs"}
 
 
-def test_a_full_queue_halves_the_array_until_it_fits(cluster: Cluster, submitter: New) -> None:
-    cluster.answers, started = [FULL, FULL], submitter()
-    cluster.batch_limit = started.array_size = 8
+def test_a_full_queue_halves_the_array_until_it_fits(cluster: Cluster, new_submitter: New) -> None:
+    cluster.answers, submitter = [FULL, FULL], new_submitter()
+    cluster.batch_limit = submitter.array_size = 8
     tasks = [task(str(number)) for number in range(8)]
     for _ in range(3):
-        assert started.place(tasks, {}) == {}
-        end_delay(started)
+        assert submitter.place(tasks, {}) == {}
+        end_delay(submitter)
     assert [len(ids) for ids, _, _ in cluster.submitted] == [2, 2, 2, 2]
     assert len(cluster.live) == 8
 
 
 def test_a_job_waits_while_the_queue_is_full_of_the_users_jobs(
-    cluster: Cluster, submitter: New
+    cluster: Cluster, new_submitter: New
 ) -> None:
-    started, last = submitter(controller_minutes=0), task("last")
-    started.place([task("first")], {})
+    submitter, last = new_submitter(controller_minutes=0), task("last")
+    submitter.place([task("first")], {})
     cluster.answers = [FULL] * 3
     for _ in range(3):
-        assert started.place([last], cluster.queue()) == {}
-        end_delay(started)
-    started.place([last], cluster.queue())
+        assert submitter.place([last], cluster.queue()) == {}
+        end_delay(submitter)
+    submitter.place([last], cluster.queue())
     assert last.entry.id
 
 
-def test_a_job_that_violates_its_qos_is_not_retried(cluster: Cluster, submitter: New) -> None:
-    started, new_task = submitter(), task("long", runtime=90_000)
-    started.place([task("short")], {})
+def test_a_job_that_violates_its_qos_is_not_retried(cluster: Cluster, new_submitter: New) -> None:
+    submitter, new_task = new_submitter(), task("long", runtime=90_000)
+    submitter.place([task("short")], {})
     cluster.answers = [TOO_LONG]
-    assert "QOSMaxWallDurationPerJobLimit" in started.place([new_task], cluster.queue())[new_task]
+    assert "QOSMaxWallDurationPerJobLimit" in submitter.place([new_task], cluster.queue())[new_task]
 
 
-def test_a_job_without_gpus_does_not_wait_for_them(cluster: Cluster, submitter: New) -> None:
+def test_a_job_without_gpus_does_not_wait_for_them(cluster: Cluster, new_submitter: New) -> None:
     cluster.answers = [NoFreeGpuError()]
     light = task("light")
-    submitter().place([task("heavy", gpu=1), light], {})
+    new_submitter().place([task("heavy", gpu=1), light], {})
     assert light.entry.id
 
 
-def test_refused_submissions_leave_no_folders(cluster: Cluster, submitter: New) -> None:
-    cluster.answers, started, new_task = [AWAY] * 3, submitter(), task()
+def test_refused_submissions_leave_no_folders(cluster: Cluster, new_submitter: New) -> None:
+    cluster.answers, submitter, new_task = [AWAY] * 3, new_submitter(), task()
     for _ in range(4):
-        started.place([new_task], {})
-        end_delay(started)
+        submitter.place([new_task], {})
+        end_delay(submitter)
     assert len(list(Path("logs/slurm/train").iterdir())) == 1
 
 
 # Adoption, after the process that submitted has died
 
 
-def left_behind(cluster: Cluster, submitter: New, *runs: str) -> list[str]:
+def left_behind(cluster: Cluster, new_submitter: New, *runs: str) -> list[str]:
     """Submit jobs from a process that dies afterwards; return their ids."""
     tasks = [task(run) for run in runs]
-    submitter().place(tasks, {})
+    new_submitter().place(tasks, {})
     cluster.submitted.clear()
     return [str(task.entry.id) for task in tasks]
 
 
 def test_queued_jobs_are_adopted(
-    cluster: Cluster, submitter: New, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, new_submitter: New, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = left_behind(cluster, submitter, "a", "b")
+    ids = left_behind(cluster, new_submitter, "a", "b")
     tasks = [task("b"), task("a"), task("c")]
-    submitter().place(tasks, cluster.queue())
+    new_submitter().place(tasks, cluster.queue())
     assert [task.entry.id for task in tasks[:2]] == ids[::-1]
     assert [len(submitted) for submitted, _, _ in cluster.submitted] == [1]
     assert f"Adopted job {ids[0]} (train run=a)" in caplog.text
@@ -195,7 +197,7 @@ def test_queued_jobs_are_adopted(
 
 @pytest.mark.parametrize("several", [False, True])
 def test_an_unconfirmed_submission_is_adopted(
-    several: bool, cluster: Cluster, submitter: New
+    several: bool, cluster: Cluster, new_submitter: New
 ) -> None:
     """The submitting process was killed while it waited for sbatch."""
     tasks = [task(run) for run in (RUNS if several else RUNS[:1])]
@@ -203,95 +205,95 @@ def test_an_unconfirmed_submission_is_adopted(
     batch.write()
     ids = cluster.accept(batch.comment, len(tasks))
     again = [task(entry.wildcards["run"]) for entry in reversed(batch.jobs)]
-    submitter().place(again, cluster.queue())
+    new_submitter().place(again, cluster.queue())
     assert cluster.submitted == []
     assert [task.entry.id for task in again] == ids[::-1] == cluster.adopted
     assert {entry.id for entry in ledger.entries()} == set(ids)
 
 
 def test_a_submission_that_never_reached_the_queue_is_repeated(
-    cluster: Cluster, submitter: New
+    cluster: Cluster, new_submitter: New
 ) -> None:
     new_batch("slurm", [task().entry]).write()
     new_task = task()
-    submitter().place([new_task], {})
+    new_submitter().place([new_task], {})
     assert new_task.entry.id and len(ledger.entries()) == 1
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "TIMEOUT", "COMPLETED"])
 def test_a_job_that_failed_without_a_workflow_is_submitted_again(
-    state: str, cluster: Cluster, submitter: New
+    state: str, cluster: Cluster, new_submitter: New
 ) -> None:
-    (id,) = left_behind(cluster, submitter, "a")
+    (id,) = left_behind(cluster, new_submitter, "a")
     cluster.end(id, state)
     new_task = task("a")
-    submitter().place([new_task], cluster.queue())
+    new_submitter().place([new_task], cluster.queue())
     assert new_task.entry.id not in {None, id}
     assert len(ledger.entries()) == 1
 
 
 @pytest.mark.parametrize("still_queued", [True, False])
 def test_a_job_that_succeeded_after_planning_is_not_repeated(
-    still_queued: bool, cluster: Cluster, submitter: New
+    still_queued: bool, cluster: Cluster, new_submitter: New
 ) -> None:
-    (id,) = left_behind(cluster, submitter, "a")
+    (id,) = left_behind(cluster, new_submitter, "a")
     cluster.end(id, "COMPLETED", "success", "")
-    started, new_task = submitter(), task("a")
-    started.place([new_task], cluster.queue() if still_queued else {})
+    submitter, new_task = new_submitter(), task("a")
+    submitter.place([new_task], cluster.queue() if still_queued else {})
     assert new_task.entry.id == id and cluster.submitted == []
 
 
 def test_a_job_with_a_changed_command_is_adopted_with_a_warning(
-    cluster: Cluster, submitter: New, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, new_submitter: New, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (id,) = left_behind(cluster, submitter, "a")
+    (id,) = left_behind(cluster, new_submitter, "a")
     new_task = task("a", command="another")
-    submitter().place([new_task], cluster.queue())
+    new_submitter().place([new_task], cluster.queue())
     assert new_task.entry.id == id
     (warning,) = (line for line in caplog.records if line.levelno == logging.WARNING)
     assert "its command has changed" in warning.getMessage()
 
 
-def test_a_job_of_another_project_is_not_adopted(cluster: Cluster, submitter: New) -> None:
+def test_a_job_of_another_project_is_not_adopted(cluster: Cluster, new_submitter: New) -> None:
     cluster.jobs["12"] = queued("12", comment="snakemake:20260101-000000-abcdef")
     new_task = task()
-    submitter().place([new_task], cluster.queue())
+    new_submitter().place([new_task], cluster.queue())
     assert new_task.entry.id != "12"
 
 
 def test_a_job_is_adopted_even_if_snakemake_starts_it_late(
-    cluster: Cluster, submitter: New
+    cluster: Cluster, new_submitter: New
 ) -> None:
     """Snakemake starts jobs one after the other; the ledger must keep those it starts later."""
-    ids = left_behind(cluster, submitter, "a", "b")
-    started, late = submitter(), task("b")
-    started.place([task("a")], cluster.queue())
-    started.place([late], cluster.queue())
+    ids = left_behind(cluster, new_submitter, "a", "b")
+    submitter, late = new_submitter(), task("b")
+    submitter.place([task("a")], cluster.queue())
+    submitter.place([late], cluster.queue())
     assert late.entry.id == ids[1] and cluster.submitted == []
 
 
-def test_jobs_of_another_backend_stay_in_the_ledger(cluster: Cluster, submitter: New) -> None:
-    left_behind(cluster, submitter, "a")
+def test_jobs_of_another_backend_stay_in_the_ledger(cluster: Cluster, new_submitter: New) -> None:
+    left_behind(cluster, new_submitter, "a")
     cluster.name = "local"
-    submitter().place([task("b")], {})
+    new_submitter().place([task("b")], {})
     assert sorted(entry.cluster for entry in ledger.entries()) == ["local", "slurm"]
 
 
-def test_an_adopted_job_keeps_its_memory_and_attempt(cluster: Cluster, submitter: New) -> None:
+def test_an_adopted_job_keeps_its_memory_and_attempt(cluster: Cluster, new_submitter: New) -> None:
     first = task("a")
     first.request = first.request.with_memory(16_000)
     first.entry.attempt, first.entry.mem_mb = 3, 16_000
-    submitter().place([first], {})
+    new_submitter().place([first], {})
     again = task("a")
-    submitter().place([again], cluster.queue())
+    new_submitter().place([again], cluster.queue())
     assert (again.entry.attempt, again.request.mem_mb) == (3, 16_000)
 
 
-def test_an_adopted_job_keeps_its_log(cluster: Cluster, submitter: New) -> None:
+def test_an_adopted_job_keeps_its_log(cluster: Cluster, new_submitter: New) -> None:
     """The setting of the log folder may have changed."""
     first, again = task("a"), task("a")
-    submitter().place([first], {})
-    submitter(log_folder="elsewhere").place([again], cluster.queue())
+    new_submitter().place([first], {})
+    new_submitter(log_folder="elsewhere").place([again], cluster.queue())
     assert again.entry.id == first.entry.id
     assert again.batch and again.batch.folder == first.batch.folder
     assert Path(first.batch.folder).parts[:2] == ("logs", "slurm")
