@@ -27,7 +27,7 @@ from benchmarks import report
 from kd.common.files import write_json
 from kd.common.timing import Quartiles, quartiles, ratio
 from kd.config import pipelines
-from kd.data.loader import quick
+from kd.data.loader import fast_loader
 from kd.data.sampling import build
 
 LEAST = 0.85
@@ -46,7 +46,7 @@ def main() -> None:
         folder = Path(name)
         bytes_each = photographs(folder, options.images)
         config = composed(folder, options.batch)
-        loader = Endless(Runner.build_dataloader(quick(config, options.workers)))
+        loader = Endless(Runner.build_dataloader(fast_loader(config, options.workers)))
         bare = Bare([*folder.glob("*.jpg")], options.workers)
         with bare:
             ours, theirs = _rates(loader, bare, options)
@@ -222,7 +222,7 @@ def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[An
 
 def _parts(config: dict[str, Any], images: int) -> dict[str, Quartiles]:
     """Return the milliseconds of processor time that each transform takes."""
-    dataset = build(quick(config, 0)["dataset"]).dataset
+    dataset = build(fast_loader(config, 0)["dataset"]).dataset
     times: dict[str, list[float]] = {}
 
     def note(part: str, work: Callable[[], Any]) -> Any:

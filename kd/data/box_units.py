@@ -10,21 +10,21 @@ from kd.data.scan import Record, Scan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FRACTION = 1.01  # a box that is clipped badly may exceed the image by rounding
-SMALLEST = 4  # pixels: in a smaller image a box of a pixel says nothing
+FRACTION = 1.01  # rounding may put a clipped box slightly outside of the image
+SMALLEST = 4  # pixels; in a smaller image, boxes of one pixel are plausible
 FEWEST = 5
-"""Boxes that must contradict the stated form: fewer may be mistakes of their own."""
+"""Number of boxes that must contradict the expected format; fewer may be single mistakes."""
 CONTRADICTING = 0.25
 AGREEING = 0.99
-"""Shares of all boxes. Boxes (x1, y1, x2, y2) read as (x, y, width, height) stick out of their
-image where they lie in its right or lower half, as three quarters of evenly spread ones do. Correct
-boxes stick out rarely, and hardly ever have all of them a width above x and a height above y."""
+"""Shares of all boxes. Boxes (x1, y1, x2, y2) read as (x, y, width, height) stick out of the image
+if they lie in its right or lower half, as three quarters of evenly spread boxes do. Correct boxes
+rarely stick out, and almost never do all of them have a width above x and a height above y."""
 
 
 class Suspects:
-    """Boxes of a split as they are written, and the judgment of the unit that they are in.
+    """Boxes of a split as they are written, from which their unit and order are guessed.
 
-    ``corners``: boxes are written as two corners (VOC) instead of as xywh (COCO).
+    ``corners``: the format has two corners (VOC) instead of xywh (COCO).
     """
 
     def __init__(self, corners: bool = False) -> None:
@@ -33,12 +33,12 @@ class Suspects:
         self.sizes: list[tuple[int, int]] = []
 
     def add(self, box: list[float], image: Record) -> None:
-        """Remember a box of an image record, which has ``width`` and ``height``."""
+        """Add a box of an image record, which has ``width`` and ``height``."""
         self.boxes.append(box)
         self.sizes.append((image["width"], image["height"]))
 
     def report(self, scan: Scan, file: Path | str) -> None:
-        """Note an error where all boxes look as if they were in another unit or order."""
+        """Add an error to the scan if all boxes seem to be in another unit or order."""
         if not self.boxes:
             return
         boxes, sizes = np.array(self.boxes, np.float64), np.array(self.sizes, np.float64)
@@ -65,9 +65,9 @@ class Suspects:
 
 
 def suspect_fractions(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") -> bool:
-    """Tell whether boxes (N, 4) are fractions of images of ``sizes`` (N, 2), in pixels.
+    """Return True if boxes (N, 4) seem to be fractions of images of ``sizes`` (N, 2), in pixels.
 
-    They are where no number exceeds 1 and not all are whole: each box would lie in one pixel.
+    No number exceeds 1 then, and not all are whole: in pixels, each box would lie in one pixel.
     """
     if not len(boxes) or sizes.min() < SMALLEST:
         return False
@@ -76,7 +76,7 @@ def suspect_fractions(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]"
 
 
 def suspect_corners(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") -> bool:
-    """Tell whether boxes (N, 4) that should be xywh hold two corners (x1, y1, x2, y2).
+    """Return True if boxes (N, 4) that should be xywh seem to be corners (x1, y1, x2, y2).
 
     ``sizes`` (N, 2): width and height of their images, in pixels.
     """
@@ -87,7 +87,7 @@ def suspect_corners(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") 
 
 
 def suspect_sides(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") -> bool:
-    """Tell whether boxes (N, 4) that should be two corners hold xywh.
+    """Return True if boxes (N, 4) that should be two corners seem to be xywh.
 
     ``sizes`` (N, 2): width and height of their images, in pixels.
     """

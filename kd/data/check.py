@@ -1,4 +1,4 @@
-"""Checking a data set completely: every problem at once, each with its file."""
+"""Complete check of a data set, which reports all problems with their files."""
 
 import hashlib
 from collections import Counter
@@ -10,19 +10,19 @@ from typing import Any
 from kd.common.errors import suggest
 from kd.data.entry import Dataset
 from kd.data.image_files import check_images, fitted_size, shared_images
-from kd.data.readers import scan
-from kd.data.scan import Problem, Record, Scan, absence
+from kd.data.readers import scan_split
+from kd.data.scan import Problem, Record, Scan, describe_absence
 
-SMALL, MEDIUM = 32**2, 96**2  # COCO's upper bounds of a box's area, square pixels
-STRIDE = 32  # of the last map of the backbones that detectors use
-SHOWN = 10  # problems of a kind in the text; the JSON has all
-SHOWN_CLASSES = 20
-TOLERATED_OVERLAP = 0.01  # of the test images: published benchmarks hold a few copies too
+SMALL, MEDIUM = 32**2, 96**2  # COCO's upper bounds of a box's area, in square pixels
+STRIDE = 32  # of the last feature map of the backbones
+MOST_LISTED = 10  # problems of a kind, or names, in the text; the JSON has all
+MOST_CLASSES = 20
+TOLERATED_OVERLAP = 0.01  # of the test images; published benchmarks contain a few copies, too
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Content of a split, boxes that are left out not counted; sizes by area as COCO bins them."""
+class SplitCounts:
+    """Numbers of images and boxes of a split, without boxes that are left out; sizes as in COCO."""
 
     images: int
     images_without_boxes: int
@@ -32,50 +32,50 @@ class Counts:
     medium: int
     large: int
     loaded: int
-    """Images that the loader yields: of the training split those that have an annotation of the
-    classes, as mmdet's filter leaves them, of the test split all."""
+    """Images that the loader yields: all test images, but only the training images that have an
+    annotation of the classes, because mmdet filters out the others."""
     crowd: int
-    """Boxes with ``iscrowd: 1``: neither trained on nor counted by any figure."""
+    """Boxes with ``iscrowd: 1``, which neither training nor any metric uses."""
     difficult: int
-    """VOC boxes marked difficult: not trained on, counted by AP, not by the VOC figures."""
+    """VOC boxes marked difficult, which count for AP but not for training or VOC metrics."""
     ignored: int
-    """COCO boxes with ``ignore: 1``: treated as difficult ones are."""
+    """COCO boxes with ``ignore: 1``, which are treated as difficult boxes are."""
     left_out: int
-    """Boxes that are in the files and in none of these counts."""
+    """Boxes in the files that none of the other counts includes."""
     thin: int
-    """Boxes of which less than a pixel lies in the image: not trained on, counted."""
+    """Boxes with less than a pixel in the image, which count for AP but not for training."""
     trainable: int
-    """Boxes that training learns from (would learn from, in the test split)."""
-    counted: int
-    """Boxes that COCO's AP counts."""
+    """Boxes that training learns from, or would learn from in the test split."""
+    counted_coco: int
+    """Boxes that COCO's AP counts; the JSON report has them under ``counted``."""
     counted_voc: int
-    """Boxes that the VOC figures count."""
+    """Boxes that the VOC metrics count."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check: ``errors`` stop the plan, ``dirt`` is left out, ``notes`` are kept."""
+    """Result of a check: ``errors`` stop the plan, ``dirt`` is left out, ``notes`` are harmless."""
 
     name: str
     root: str
     errors: list[Problem]
     dirt: list[Problem]
     notes: list[Problem]
-    splits: dict[str, Counts]
+    splits: dict[str, SplitCounts]
     fingerprint: str
 
     @property
     def usable(self) -> bool:
-        """Whether there is no error."""
+        """Return True if there is no error."""
         return not self.errors
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything, as JSON values."""
+        """Return all fields as JSON values."""
         problems = {
             kind: [problem._asdict() for problem in getattr(self, kind)]
             for kind in ("errors", "dirt", "notes")
         }
-        splits = {name: asdict(counts) for name, counts in self.splits.items()}
+        splits = {name: _json_counts(counts) for name, counts in self.splits.items()}
         return {
             "name": self.name,
             "root": self.root,
@@ -86,7 +86,7 @@ class Report:
         }
 
     def describe(self) -> str:
-        """Return the report as text, long lists shortened."""
+        """Return the report as text with long lists shortened."""
         verdict = "usable" if self.usable else f"NOT usable, errors: {len(self.errors)}"
         lines = [f"Data set '{self.name}' at '{self.root}': {verdict}"]
         lines += [_describe_split(name, counts) for name, counts in self.splits.items()]
@@ -97,44 +97,49 @@ class Report:
 
 
 def check(name: str, dataset: Dataset) -> Report:
-    """Read every annotation and decode every image of both splits; raises nothing for bad data."""
+    """Read every annotation and decode every image of both splits; bad data raises nothing."""
     root = Path(dataset.root)
     if not root.is_dir():
-        missing = Problem(dataset.root, absence(dataset, root, "folder"))
+        missing = Problem(dataset.root, describe_absence(dataset, root, "folder"))
         return Report(name, dataset.root, [missing], [], [], {}, _fingerprint({}))
-    train = scan(dataset, "train", dataset.classes)
+    train = scan_split(dataset, "train", dataset.classes)
     names = dataset.classes or [category["name"] for category in train.categories]
-    scans = {"train": train, "test": scan(dataset, "test", names or None)}
-    errors = [problem for found in scans.values() for problem in found.errors]
-    notes = [problem for found in scans.values() for problem in found.notes]
+    scans = {"train": train, "test": scan_split(dataset, "test", names or None)}
+    errors = [problem for scan in scans.values() for problem in scan.errors]
+    notes = [problem for scan in scans.values() for problem in scan.notes]
     notes += _disagreeing_order(dataset, names, scans)
-    for split, found in scans.items():
-        bad, turned = check_images(found, dataset.image_size, f"checking {name}/{split}")
-        errors += bad
+    for split, scan in scans.items():
+        faults, turned = check_images(scan, dataset.image_size, f"checking {name}/{split}")
+        errors += faults
         notes += turned
     errors += [*_stale(name, dataset), *_single_cells(dataset, scans)]
     shared = list(shared_images(train, scans["test"]))
     tolerated = len(shared) <= TOLERATED_OVERLAP * len(scans["test"].images)
     (notes if tolerated else errors).extend(shared)
-    for problem, serious in _unused_classes(dataset, names, scans):
-        (errors if serious else notes).append(problem)
+    for problem, is_error in _unused_classes(dataset, names, scans):
+        (errors if is_error else notes).append(problem)
     return Report(
         name,
         dataset.root,
-        list(dict.fromkeys(errors)),  # one file can be wrong in both splits
-        [problem for found in scans.values() for problem in found.dropped],
+        list(dict.fromkeys(errors)),  # both splits can have the same file
+        [problem for scan in scans.values() for problem in scan.dropped],
         list(dict.fromkeys(notes)),
-        {split: _count(split, found) for split, found in scans.items()},
+        {split: _count(split, scan) for split, scan in scans.items()},
         _fingerprint(scans),
     )
 
 
-def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]:
-    """Yield an error where a training image becomes one cell of a backbone's last map.
+def _json_counts(counts: SplitCounts) -> dict[str, Any]:
+    values = asdict(counts)
+    return {key.replace("counted_coco", "counted"): value for key, value in values.items()}
 
-    BatchNorm in training mode raises in a batch of one such image.
+
+def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]:
+    """Yield an error if a training image becomes a single cell of a backbone's last map.
+
+    BatchNorm in training mode raises an error in a batch of one such image.
     """
-    sizes = {(one["width"], one["height"]) for one in scans["train"].images}
+    sizes = {(image["width"], image["height"]) for image in scans["train"].images}
     resized = {fitted_size(size, dataset.image_size) for size in sizes}
     smallest = min(resized, key=max, default=(STRIDE + 1, 0))
     if max(smallest) <= STRIDE:
@@ -147,7 +152,7 @@ def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]
 
 
 def _fingerprint(scans: dict[str, Scan]) -> str:
-    parts = "".join(f"{split} {found.fingerprint()}\n" for split, found in scans.items())
+    parts = "".join(f"{split} {scan.fingerprint()}\n" for split, scan in scans.items())
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -156,41 +161,44 @@ def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
         from kd.data.builtin.shapes import is_generated
 
         if not is_generated(dataset.generate, Path(dataset.root)):
-            reason = "the built-in data set is incomplete, or of other settings or another version"
-            yield Problem(dataset.root, f"{reason}; draw it again: kd data {name}")
+            yield Problem(
+                dataset.root,
+                "the built-in data set is incomplete, or of other settings or another version; "
+                f"run `kd data {name}` to generate it again",
+            )
 
 
 def _disagreeing_order(
     dataset: Dataset, names: list[str], scans: dict[str, Scan]
 ) -> Iterator[Problem]:
-    """Note where a file lists the categories in another order than labels are numbered in."""
-    orders = {split: found.order for split, found in scans.items()}
+    """Yield a note if the files of the splits list the categories in different orders."""
+    orders = {split: scan.order for split, scan in scans.items()}
     if orders["train"] and orders["test"] and orders["train"] != orders["test"]:
         numbering = "'classes' of the entry" if dataset.classes else "the training file"
         yield Problem(
             dataset.root,
             f"the annotation files disagree on the order of categories: train has "
-            f"{_listed(orders['train'])}, test has {_listed(orders['test'])}; labels are numbered "
-            f"as {numbering} lists them, in both: {_listed(names)}",
+            f"{_join_names(orders['train'])}, test has {_join_names(orders['test'])}; "
+            f"labels are numbered as {numbering} lists them, in both: {_join_names(names)}",
         )
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+def _join_names(names: list[str]) -> str:
+    return ", ".join(names[:MOST_LISTED]) + (" ..." if len(names) > MOST_LISTED else "")
 
 
 def _unused_classes(
     dataset: Dataset, names: list[str], scans: dict[str, Scan]
 ) -> Iterator[tuple[Problem, bool]]:
-    """Yield each class without a box in a split, and whether that is an error.
+    """Yield a problem for each class without a box in a split, and True if it is an error.
 
-    It is one for a VOC class that neither split knows: VOC has no list of its own to compare with,
-    so this is how a misspelt name shows.
+    It is an error for a VOC class without a box in either split. VOC files have no list of classes,
+    so a misspelled name in the entry shows in no other way.
     """
-    if any(found.errors for found in scans.values()):
-        return  # what could not be read may hold the class
-    counts = {split: _per_class(found) for split, found in scans.items()}
-    unlisted = {name for found in scans.values() for name in found.unlisted}
+    if any(scan.errors for scan in scans.values()):
+        return  # an unreadable file may contain the class
+    counts = {split: _per_class(scan) for split, scan in scans.items()}
+    unlisted = {name for scan in scans.values() for name in scan.unlisted}
     for name in names:
         without = [split for split in scans if not counts[split].get(name)]
         if len(without) == 2 and dataset.format == "voc":
@@ -201,47 +209,47 @@ def _unused_classes(
             yield Problem(dataset.root, f"class '{name}' has no box in split {missing}"), False
 
 
-def _per_class(found: Scan) -> dict[str, int]:
-    counts = Counter(annotation["category_id"] for annotation in found.annotations)
-    return {category["name"]: counts[category["id"]] for category in found.categories}
+def _per_class(scan: Scan) -> dict[str, int]:
+    counts = Counter(annotation["category_id"] for annotation in scan.annotations)
+    return {category["name"]: counts[category["id"]] for category in scan.categories}
 
 
-def _count(split: str, found: Scan) -> Counts:
-    annotations = found.annotations
+def _count(split: str, scan: Scan) -> SplitCounts:
+    annotations = scan.annotations
     areas = [annotation["area"] for annotation in annotations]
     small = sum(area < SMALL for area in areas)
     large = sum(area >= MEDIUM for area in areas)
     with_boxes = {annotation["image_id"] for annotation in annotations}
     crowd = _flagged(annotations, "iscrowd")
-    return Counts(
-        images=len(found.images),
-        images_without_boxes=len(found.images) - len(with_boxes),
+    return SplitCounts(
+        images=len(scan.images),
+        images_without_boxes=len(scan.images) - len(with_boxes),
         boxes=len(areas),
-        boxes_per_class=_per_class(found),
+        boxes_per_class=_per_class(scan),
         small=small,
         medium=len(areas) - small - large,
         large=large,
-        loaded=len(found.loaded) if split == "train" else len(found.images),
+        loaded=len(scan.loaded) if split == "train" else len(scan.images),
         crowd=crowd,
         difficult=_flagged(annotations, "difficult"),
-        ignored=sum(bool(one.get("ignore")) and "difficult" not in one for one in annotations),
-        left_out=len(found.dropped) - len(found.unlisted) + found.unlisted.total(),
-        thin=len(found.thin),
-        trainable=sum(map(found.is_trainable, annotations)),
-        counted=len(areas) - crowd,
+        ignored=sum(bool(box.get("ignore")) and "difficult" not in box for box in annotations),
+        left_out=len(scan.dropped) - len(scan.unlisted) + scan.unlisted.total(),
+        thin=len(scan.thin),
+        trainable=sum(map(scan.is_trainable, annotations)),
+        counted_coco=len(areas) - crowd,
         counted_voc=len(areas) - _flagged(annotations, "iscrowd", "ignore", "difficult"),
     )
 
 
 def _flagged(annotations: list[Record], *flags: str) -> int:
-    """Return how many annotations set any of the flags."""
-    return sum(any(one.get(flag) for flag in flags) for one in annotations)
+    """Return the number of annotations that set any of the flags."""
+    return sum(any(annotation.get(flag) for flag in flags) for annotation in annotations)
 
 
-def _describe_split(name: str, counts: Counts) -> str:
+def _describe_split(name: str, counts: SplitCounts) -> str:
     per_class = sorted(counts.boxes_per_class.items(), key=lambda item: -item[1])
-    classes = ", ".join(f"{key} {value}" for key, value in per_class[:SHOWN_CLASSES])
-    more = len(per_class) - SHOWN_CLASSES
+    classes = ", ".join(f"{key} {value}" for key, value in per_class[:MOST_CLASSES])
+    more = len(per_class) - MOST_CLASSES
     classes += f", and {more} classes with fewer" if more > 0 else ""
     return (
         f"  {name}: {counts.images} images ({counts.images_without_boxes} without boxes), "
@@ -251,30 +259,30 @@ def _describe_split(name: str, counts: Counts) -> str:
     )
 
 
-def _describe_use(name: str, counts: Counts) -> str:
-    """Return a line on the boxes and images that training or evaluation does not use, if any."""
+def _describe_use(name: str, counts: SplitCounts) -> str:
+    """Return a line on the boxes and images that training or evaluation skips, or no text."""
     marks = {
         "crowd": counts.crowd,
         "difficult": counts.difficult,
         "ignored": counts.ignored,
         "thinner than a pixel": counts.thin,
     }
-    marked = ", ".join(f"{count} {mark}" for mark, count in marks.items() if count)
+    marks_text = ", ".join(f"{count} {mark}" for mark, count in marks.items() if count)
     if name == "train":
         use = f"training learns from {counts.trainable} boxes in {counts.loaded} images"
-        plain = counts.loaded == counts.images
+        uses_all = counts.loaded == counts.images
     else:
-        use = f"AP counts {counts.counted} boxes, VOC figures {counts.counted_voc}"
-        plain = True
-    if plain and not marked:
+        use = f"AP counts {counts.counted_coco} boxes, VOC metrics {counts.counted_voc}"
+        uses_all = True
+    if uses_all and not marks_text:
         return ""
-    return f"\n    {use}" + (f" ({marked})" if marked else "")
+    return f"\n    {use}" + (f" ({marks_text})" if marks_text else "")
 
 
 def _shortened(title: str, problems: list[Problem]) -> list[str]:
     if not problems:
         return []
-    shown = [f"  {problem}" for problem in problems[:SHOWN]]
-    more = len(problems) - SHOWN
+    lines = [f"  {problem}" for problem in problems[:MOST_LISTED]]
+    more = len(problems) - MOST_LISTED
     rest = [f"  ... and {more} more, listed in the JSON report"] if more > 0 else []
-    return [f"{title} ({len(problems)}):", *shown, *rest]
+    return [f"{title} ({len(problems)}):", *lines, *rest]

@@ -13,11 +13,11 @@ class SplitSize(NamedTuple):
     images: int
     boxes: int
     loaded: int
-    """Images that the loader yields: without those that training leaves out."""
+    """Images that the loader yields, without those that training skips."""
 
 
 class CheckReport(NamedTuple):
-    """The part of a check's report that plans and runs depend on."""
+    """The values of a check's report that plans and runs depend on."""
 
     splits: dict[str, SplitSize]
     fingerprint: str
@@ -26,7 +26,7 @@ class CheckReport(NamedTuple):
 
 
 def read_report(path: Path) -> CheckReport:
-    """Return the report of a data set's check; UserError where the file is absent or another."""
+    """Return the report of a data set's check; raise UserError if the file is not a report."""
     try:
         content = read_json(path)
         return CheckReport(

@@ -1,4 +1,4 @@
-"""Scanning a split in COCO format as mmdet's CocoDataset reads it."""
+"""Scan of a split in COCO format, as mmdet's CocoDataset reads it."""
 
 import json
 from collections import Counter
@@ -9,11 +9,11 @@ from typing import Any
 from kd.common.errors import suggest
 from kd.data.box_units import Suspects
 from kd.data.entry import CocoSplit, Dataset
-from kd.data.scan import Problem, Record, Scan, SplitName, absence
+from kd.data.scan import Problem, Record, Scan, SplitName, describe_absence
 
 Kind = tuple[Callable[[Any], bool], str]
 
-LARGEST = 1e9  # of a coordinate or an area: also refuses NaN and infinity
+LARGEST = 1e9  # of a coordinate or an area; comparison also refuses NaN and infinity
 WHOLE: Kind = (
     lambda v: isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**63,
     "a whole number",
@@ -37,7 +37,7 @@ ANNOTATION = {"id": WHOLE, "image_id": WHOLE, "category_id": WHOLE, "bbox": BOX,
 
 
 def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
-    """Read a split; ``classes`` None takes every category of the file but a root category."""
+    """Read a split; without ``classes``, use every category of the file except a root."""
     scan = Scan()
     entry = getattr(dataset, split)
     assert isinstance(entry, CocoSplit)
@@ -48,23 +48,23 @@ def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> 
         return scan
     categories = _categories(scan, path, content, classes)
     images = list(_records(scan, path, content, "images", IMAGE))
-    # Other keys of a record, such as 'name', mean nothing to the loader.
+    # The loader ignores other keys of a record, such as 'name'.
     scan.images = [{key: image[key] for key in IMAGE} for image in images]
     scan.paths = [folder / image["file_name"] for image in scan.images]
     _report_twins(scan, path, "images", "file_name", scan.images)
     _report_twins(scan, path, "categories", "name", categories)
-    scan.categories = _listed(scan, path, categories, classes)
-    scan.order = [one["name"] for one in categories if one in scan.categories]
+    scan.categories = _select(scan, path, categories, classes)
+    scan.order = [category["name"] for category in categories if category in scan.categories]
     _take_annotations(scan, path, content, categories)
     if scan.images and not folder.is_dir():
-        scan.error(folder, absence(dataset, folder, "image folder"))
+        scan.error(folder, describe_absence(dataset, folder, "image folder"))
     return scan
 
 
 def category_names(scan: Scan, dataset: Dataset) -> list[str]:
     """Return the names of the training file's categories, without a root category.
 
-    Nothing but the categories is checked; faults are noted in ``scan``.
+    Only the categories are checked; their faults are added to ``scan``.
     """
     assert isinstance(dataset.train, CocoSplit)
     path = Path(dataset.root) / dataset.train.annotations
@@ -79,27 +79,32 @@ def category_names(scan: Scan, dataset: Dataset) -> list[str]:
 def roots(
     categories: list[Record], annotations: list[Any], classes: Sequence[str] | None
 ) -> list[Record]:
-    """Return the categories that stand for a whole project and never for an object.
+    """Return the categories that represent a whole project instead of a class of objects.
 
     Roboflow writes one with ``supercategory: none`` whose name is the supercategory of all others,
-    sometimes that of a class, too. A category that ``classes`` names and no other bears is none.
+    and sometimes the name of a class, too. A category is no root if ``classes`` has its name and no
+    other category has the same name.
     """
     names = Counter(category["name"] for category in categories)
     candidates = [
-        one
-        for one in categories
-        if one.get("supercategory") == "none"
-        and any(each.get("supercategory") == one["name"] for each in categories if each is not one)
-        and (classes is None or one["name"] not in classes or names[one["name"]] > 1)
+        root
+        for root in categories
+        if root.get("supercategory") == "none"
+        and any(
+            category.get("supercategory") == root["name"]
+            for category in categories
+            if category is not root
+        )
+        and (classes is None or root["name"] not in classes or names[root["name"]] > 1)
     ]
     if not candidates:
         return []
-    used = {one.get("category_id") for one in annotations if isinstance(one, dict)}
-    return [one for one in candidates if one["id"] not in used]
+    used = {box.get("category_id") for box in annotations if isinstance(box, dict)}
+    return [root for root in candidates if root["id"] not in used]
 
 
 def _categories(scan: Scan, path: Path, content: Record, classes: list[str] | None) -> list[Record]:
-    """Return the categories of a file but the root, which is noted."""
+    """Return the categories of a file without roots, and add a note for each root."""
     categories = list(_records(scan, path, content, "categories", CATEGORY))
     annotations = content.get("annotations")
     unused = roots(categories, annotations if isinstance(annotations, list) else [], classes)
@@ -132,58 +137,58 @@ def _load(scan: Scan, path: Path, dataset: Dataset) -> Record | None:
 def _records(
     scan: Scan, path: Path, content: Record, key: str, kinds: dict[str, Kind]
 ) -> Iterator[Record]:
-    """Yield the well-formed records of a list, each ``id`` once; note the others as errors."""
+    """Yield the well-formed records of a list, each ``id`` once; add errors for the others."""
     records = content.get(key)
     if not isinstance(records, list):
-        fault = f"'{key}' must be a list" if key in content else f"key '{key}' is missing"
-        scan.error(path, fault)
+        reason = f"'{key}' must be a list" if key in content else f"key '{key}' is missing"
+        scan.error(path, reason)
         return
-    seen: set[int] = set()
+    ids: set[int] = set()
     for position, record in enumerate(records):
-        wrong = _fault(record, kinds)
-        if wrong:
-            scan.error(path, f"{key}[{position}]: {wrong}")
-        elif record["id"] in seen:
+        fault = _fault(record, kinds)
+        if fault:
+            scan.error(path, f"{key}[{position}]: {fault}")
+        elif record["id"] in ids:
             scan.error(path, f"{key}[{position}]: id {record['id']} is used twice")
         else:
-            seen.add(record["id"])
+            ids.add(record["id"])
             yield record
 
 
 def _fault(record: Any, kinds: dict[str, Kind]) -> str | None:
     if not isinstance(record, dict):
         return "must be an object"
-    for key, (fits, wanted) in kinds.items():
+    for key, (is_valid, requirement) in kinds.items():
         if key not in record:
             return f"key '{key}' is missing"
-        if not fits(record[key]):
-            return f"'{key}' must be {wanted}, not {_shown(record[key])}"
+        if not is_valid(record[key]):
+            return f"'{key}' must be {requirement}, not {_repr(record[key])}"
     return None
 
 
-def _shown(value: Any) -> str:
+def _repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _report_twins(scan: Scan, path: Path, what: str, key: str, records: list[Record]) -> None:
+def _report_twins(scan: Scan, path: Path, title: str, key: str, records: list[Record]) -> None:
     for value, count in Counter(record[key] for record in records).items():
         if count > 1:
-            scan.error(path, f"{what}: {key} {value!r} is used {count} times")
+            scan.error(path, f"{title}: {key} {value!r} is used {count} times")
 
 
-def _listed(
+def _select(
     scan: Scan, path: Path, categories: list[Record], classes: list[str] | None
 ) -> list[Record]:
     """Return the categories of ``classes`` in label order."""
     if classes is None:
         return categories
-    named = {category["name"]: category for category in categories}
+    by_name = {category["name"]: category for category in categories}
     for name in classes:
-        if name not in named:
-            hint = suggest(name, named)
+        if name not in by_name:
+            hint = suggest(name, by_name)
             scan.error(path, f"class '{name}' of the entry is no category here; {hint}")
-    return [named[name] for name in classes if name in named]
+    return [by_name[name] for name in classes if name in by_name]
 
 
 def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[Record]) -> None:
@@ -193,30 +198,30 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
         return
     images = {image["id"]: image for image in scan.images}
     names = {category["id"]: category["name"] for category in categories}
-    listed = {category["id"] for category in scan.categories}
-    # A record that is wrong in itself was reported; its annotations need not be.
+    class_ids = {category["id"] for category in scan.categories}
+    # The faults of these records are reported already, so their annotations add no error.
     broken_images = _ids(content, "images") - images.keys()
     broken_categories = _ids(content, "categories") - names.keys()
     suspect = Suspects()
     for record in _records(scan, path, content, "annotations", ANNOTATION):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
-        what = f"annotation {record['id']}"
+        label = f"annotation {record['id']}"
         if record["image_id"] in broken_images or record["category_id"] in broken_categories:
             continue
         if image is None:
-            scan.error(path, f"{what}: image_id {record['image_id']} is no image")
+            scan.error(path, f"{label}: image_id {record['image_id']} is no image")
         elif name is None:
-            scan.error(path, f"{what}: category_id {record['category_id']} is no category")
+            scan.error(path, f"{label}: category_id {record['category_id']} is no category")
         elif not FLAG[0](record.get("iscrowd", 0)):
-            scan.error(path, f"{what}: 'iscrowd' must be 0 or 1, not {_shown(record['iscrowd'])}")
+            scan.error(path, f"{label}: 'iscrowd' must be 0 or 1, not {_repr(record['iscrowd'])}")
         elif not IGNORE[0](record.get("ignore")):
-            scan.error(path, f"{what}: 'ignore' must be 0 or 1, not {_shown(record['ignore'])}")
-        elif record["category_id"] not in listed:
+            scan.error(path, f"{label}: 'ignore' must be 0 or 1, not {_repr(record['ignore'])}")
+        elif record["category_id"] not in class_ids:
             scan.unlisted[name] += 1
         else:
-            scan.loaded.add(image["id"])  # mmdet keeps an image whose boxes are all left out
+            scan.loaded.add(image["id"])  # mmdet loads an image even if all its boxes are left out
             suspect.add(record["bbox"], image)
-            _take(scan, path, record, image, f"{what}, image {image['file_name']!r}")
+            _take(scan, path, record, image, f"{label}, image {image['file_name']!r}")
     suspect.report(scan, path)
     _note_ignored(scan, path)
     for name, count in sorted(scan.unlisted.items()):
@@ -226,30 +231,31 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
 
 def _ids(content: Record, key: str) -> set[Any]:
     """Return every ``id`` of a list, malformed records included."""
-    return set(filter(WHOLE[0], (one.get("id") for one in content[key] if isinstance(one, dict))))
+    ids = (record.get("id") for record in content[key] if isinstance(record, dict))
+    return set(filter(WHOLE[0], ids))
 
 
-def _take(scan: Scan, path: Path, record: Record, image: Record, what: str) -> None:
-    verdict = scan.judge_box(record["bbox"], image, path, what)
+def _take(scan: Scan, path: Path, record: Record, image: Record, label: str) -> None:
+    verdict = scan.judge_box(record["bbox"], image, path, label)
     if verdict == "useless":
         return
     if record["area"] <= 0:
-        scan.dropped.append(Problem(str(path), f"{what}: 'area' is {record['area']:g}"))
+        scan.dropped.append(Problem(str(path), f"{label}: 'area' is {record['area']:g}"))
         return
     if verdict == "thin":
         scan.thin.add(record["id"])
-    # Other keys, such as 'difficult', mean nothing to mmdet and pycocotools.
+    # mmdet and pycocotools ignore other keys, such as 'difficult'.
     flags = {"ignore": int(bool(record["ignore"]))} if "ignore" in record else {}
-    known = {key: record[key] for key in ANNOTATION}
-    scan.annotations.append({**known, "iscrowd": int(record.get("iscrowd", 0)), **flags})
+    required = {key: record[key] for key in ANNOTATION}
+    scan.annotations.append({**required, "iscrowd": int(record.get("iscrowd", 0)), **flags})
 
 
 def _note_ignored(scan: Scan, path: Path) -> None:
-    count = sum(bool(one.get("ignore")) for one in scan.annotations)
+    count = sum(bool(box.get("ignore")) for box in scan.annotations)
     if count:
         reason = (
             f"{count} of {len(scan.annotations)} boxes have 'ignore': 1; training leaves them out, "
-            "AP counts them as pycocotools does, and the VOC figures do not count them; "
+            "AP counts them as pycocotools does, and the VOC metrics do not count them; "
             "set 'iscrowd': 1 to leave them out of AP too, or remove the key to learn from them"
         )
         scan.notes.append(Problem(str(path), reason))

@@ -1,9 +1,9 @@
 """Decoding of image files as the training loader decodes them.
 
 mmdet's ``LoadImageFromFile`` reads the bytes of a file and calls OpenCV's ``imdecode`` with
-``IMREAD_COLOR``: three channels of 8 bits, turned and mirrored as the EXIF orientation says. OpenCV
-also sets the limit on the size of an image, 2^30 pixels; Pillow's lower limit, above which it calls
-an image an attack, is lifted here so that both accept the same files.
+``IMREAD_COLOR``: three channels of 8 bits, turned and mirrored by the EXIF orientation. OpenCV
+limits an image to 2^30 pixels. Pillow's lower limit, a protection against attacks, is disabled here
+so that both accept the same files.
 """
 
 import io
@@ -28,7 +28,7 @@ ORIENTATION = 0x0112
 """The EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 turned by a quarter."""
 SWAPPED = frozenset({5, 6, 7, 8})
 TURNED_FORMATS = frozenset({"JPEG", "MPO", "PNG", "TIFF", "WEBP"})
-"""Formats, as Pillow names them, whose orientation OpenCV 5 applies."""
+"""Pillow's names of the formats whose orientation OpenCV 5 applies."""
 JPEG_START = b"\xff\xd8\xff"
 
 
@@ -38,17 +38,17 @@ class Header(NamedTuple):
     width: int
     height: int
     orientation: int
-    """The EXIF value that OpenCV applies; 1 where it applies none."""
+    """The EXIF value that OpenCV applies; 1 if it applies none."""
 
     @property
     def loaded_size(self) -> tuple[int, int]:
-        """Return width and height after OpenCV turned the image."""
+        """Return width and height after OpenCV has turned the image."""
         size = self.width, self.height
         return size[::-1] if self.orientation in SWAPPED else size
 
 
 def decode(data: bytes) -> "NDArray[np.uint8] | None":
-    """Return an image (H, W, 3) in BGR, or None where OpenCV cannot decode the bytes."""
+    """Return an image (H, W, 3) in BGR, or None if OpenCV cannot decode the bytes."""
     import cv2
 
     try:
@@ -58,7 +58,7 @@ def decode(data: bytes) -> "NDArray[np.uint8] | None":
 
 
 def load(path: Path) -> "NDArray[np.uint8]":
-    """Return the image of a file (H, W, 3) in RGB; UserError where it cannot be loaded."""
+    """Return the image of a file (H, W, 3) in RGB; raise UserError if it cannot be loaded."""
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -70,52 +70,52 @@ def load(path: Path) -> "NDArray[np.uint8]":
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return what the header of an image file states, or None where Pillow cannot read it."""
+    """Return the header of an image file, or None if Pillow cannot read it."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return Header(*_stored_size(image), _orientation(image, data))
-    except Exception:  # Pillow's decoders raise many kinds
+    except Exception:  # Pillow's decoders raise many types
         return None
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height before any turn; of a TIFF Pillow states those after it."""
+    """Return width and height before any turn; Pillow's size of a TIFF is that after it."""
     if isinstance(image, TiffImageFile):
         return image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     return image.size
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
-    """Return the orientation that OpenCV applies to an image opened, not decoded, by Pillow.
+    """Return the orientation that OpenCV applies to an image that Pillow opened.
 
-    Pillow's ``getexif`` would decode a PNG whole, and reads XMP, too, which OpenCV does not.
+    Pillow's ``getexif`` would decode a whole PNG. It also reads XMP, which OpenCV ignores.
     """
     if image.format not in TURNED_FORMATS:
         return 1
     if isinstance(image, TiffImageFile):
-        stated = image.tag_v2.get(ORIENTATION, 1)
+        orientation = image.tag_v2.get(ORIENTATION, 1)
     else:
         exif = Image.Exif()
         exif.load(_png_exif(data) if image.format == "PNG" else image.info.get("exif", b""))
-        stated = exif.get(ORIENTATION, 1)
-    return stated if stated in range(2, 9) else 1
+        orientation = exif.get(ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
 
 
 def _png_exif(data: bytes) -> bytes:
-    """Return the EXIF of a PNG file, also where it follows the pixels, which Pillow decodes then.
+    """Return the EXIF of a PNG file without decoding its pixels, which may precede it.
 
-    A chunk is its length, its name, its content and the CRC of the last two.
+    A chunk consists of a length, a name, the content, and the CRC of name and content.
     """
     name = data.find(b"eXIf")
     if name < 4:
         return b""
     end = name + 4 + int.from_bytes(data[name - 4 : name], "big")
-    whole = zlib.crc32(data[name:end]) == int.from_bytes(data[end : end + 4], "big")
-    return data[name + 4 : end] if whole else b""
+    is_complete = zlib.crc32(data[name:end]) == int.from_bytes(data[end : end + 4], "big")
+    return data[name + 4 : end] if is_complete else b""
 
 
 def explain_failure(data: bytes) -> str:
-    """Return why ``decode`` returns None, as far as Pillow can tell."""
+    """Return the reason why ``decode`` returns None, found by Pillow if possible."""
     header = read_header(data)
     if header is not None and header.width * header.height > MOST_PIXELS:
         return (
@@ -127,13 +127,13 @@ def explain_failure(data: bytes) -> str:
             kind, mode = image.format, image.mode
             image.load()
     except UnidentifiedImageError:
-        return "the image cannot be read: its bytes are of no image format that is known here"
-    except Exception as error:  # Pillow's decoders raise many kinds
+        return "the image cannot be read: its bytes are in no supported image format"
+    except Exception as error:  # Pillow's decoders raise many types
         return f"the image cannot be read: {str(error) or type(error).__name__}"
     return (
         f"OpenCV, which loads images for training, cannot decode this {kind} file (mode {mode}): "
-        "it is damaged, or of a kind that OpenCV does not know; save it anew as JPEG or as PNG of "
-        "8 bits"
+        "it is damaged, or in a format that OpenCV does not support; save it again as JPEG or as "
+        "8-bit PNG"
     )
 
 

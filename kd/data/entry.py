@@ -21,7 +21,7 @@ def _form(split: Any) -> str:
 Split = Annotated[
     Annotated[CocoSplit, Tag("(coco)")] | Annotated[list[str], Tag("(voc)")], Discriminator(_form)
 ]
-"""Told apart by their form, so that a mistake is described as one in the form that was meant."""
+"""Union that pydantic resolves by the value's form, so that a mistake is described in that form."""
 
 
 class Shapes(Part):
@@ -38,8 +38,8 @@ class Shapes(Part):
 class Dataset(Part):
     """A detection data set.
 
-    A VOC split is a list of image-set names (``trainval``), each optionally behind the folder
-    that holds it (``VOC2007/trainval``): the file is ``<root>/<folder>/ImageSets/Main/<set>.txt``.
+    A VOC split is a list of image-set names (``trainval``), each optionally after the folder
+    that has it (``VOC2007/trainval``): the file is ``<root>/<folder>/ImageSets/Main/<set>.txt``.
     """
 
     format: Literal["coco", "voc"]
@@ -47,26 +47,26 @@ class Dataset(Part):
     train: Split
     test: Split
     classes: list[str] | None = None
-    """Names in label order, whatever the order of a COCO file's ``categories``."""
+    """Names in label order, which may differ from the order of a COCO file's ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]
     """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
     metric: Literal["coco", "voc"] = "coco"
     """Headline figure: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
     generate: Shapes | None = None
     fetch: str | None = None
-    """What to download, its size, and the command that does it."""
+    """Text for users without the data: the download, its size, and the command for it."""
 
     @model_validator(mode="after")
     def _splits_match_format(self) -> "Dataset":
         for name in ("train", "test"):
             split = getattr(self, name)
             if isinstance(split, CocoSplit) != (self.format == "coco"):
-                wanted = (
+                expected = (
                     "{annotations: ..., images: ...}"
                     if self.format == "coco"
                     else "a list of image sets"
                 )
-                raise ValueError(f"split '{name}' of a {self.format} data set must be {wanted}")
+                raise ValueError(f"split '{name}' of a {self.format} data set must be {expected}")
             if isinstance(split, list) and not split:
                 raise ValueError(f"split '{name}' lists no image set")
         return self
@@ -83,6 +83,6 @@ class Dataset(Part):
         for name in ("train", "test"):
             split = CocoSplit(annotations=f"annotations/{name}.json", images=name)
             if self.generate and getattr(self, name) != split:
-                wanted = f"{{annotations: {split.annotations}, images: {split.images}}}"
-                raise ValueError(f"split '{name}' of a generated data set must be {wanted}")
+                expected = f"{{annotations: {split.annotations}, images: {split.images}}}"
+                raise ValueError(f"split '{name}' of a generated data set must be {expected}")
         return self

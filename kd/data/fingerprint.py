@@ -1,4 +1,4 @@
-"""Fingerprints of a data set's splits, computed again only when a file of the data set changed."""
+"""Fingerprints of a data set's splits, cached until a file of the data set changes."""
 
 import hashlib
 import os
@@ -19,8 +19,9 @@ SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 def fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
     """Return the SHA-256 of each split's content (``Scan.fingerprint``), by the split's name.
 
-    They are cached in ``results/checks`` under the sizes and modification times of all files, so
-    an unchanged data set is listed but not read. UserError where a split is absent or malformed.
+    They are cached in ``results/checks`` with the sizes and modification times of all files, so
+    the files of an unchanged data set are listed but not read. Raise UserError if a split is absent
+    or malformed.
     """
     cache = cache_file(name)
     stamp = stamp_of(dataset)
@@ -33,11 +34,12 @@ def fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
 
 
 def content_of(name: str, dataset: Dataset) -> str:
-    """Return a text that changes whenever a fingerprint does, for a workflow to compare.
+    """Return a text that changes whenever a fingerprint changes, for a workflow to compare.
 
-    Of a built-in data set it is its settings as long as no file was changed after it was drawn, so
-    that it is known before. Of an absent data set it is what was known last, since a finished study
-    must stay finished without its data. A malformed one gets a text of its own: its check says why.
+    The text of a built-in data set is its settings, which are known before it is generated, unless
+    a file was changed afterwards. The text of an absent data set has the last fingerprints, because
+    a finished study stays finished without its data. A malformed data set gets a separate text; its
+    check reports the reason.
     """
     if dataset.generate and not _edited(Path(dataset.root)):
         return str(marker_of(dataset.generate))
@@ -51,16 +53,16 @@ def content_of(name: str, dataset: Dataset) -> str:
 
 
 def _edited(root: Path) -> bool:
-    """Return whether a file of a built-in data set is newer than the last one drawn."""
+    """Return True if a file of a built-in data set is newer than its generation."""
     try:
-        drawn = (root / MARKER).stat().st_mtime_ns
-    except FileNotFoundError:  # not drawn yet
+        generated_at = (root / MARKER).stat().st_mtime_ns
+    except FileNotFoundError:  # not generated yet
         return False
-    return any(status.st_mtime_ns > drawn for _, status in _files(str(root)))
+    return any(status.st_mtime_ns > generated_at for _, status in _files(str(root)))
 
 
 def last_fingerprints(name: str) -> dict[str, str]:
-    """Return the fingerprints computed last, empty if there are none; reads no data set."""
+    """Return the fingerprints computed last, if any, without reading the data set."""
     recorded = read_cache(cache_file(name))
     return {split: recorded[split] for split in SPLITS} if recorded else {}
 
@@ -71,7 +73,7 @@ def cache_file(name: str) -> Path:
 
 
 def read_cache(path: Path) -> dict[str, str]:
-    """Return what ``fingerprints`` wrote, empty if the file is absent or something else."""
+    """Return the content of a cache file, empty if the file is absent or not a cache."""
     try:
         content = read_json(path)
     except UserError:
@@ -83,7 +85,7 @@ def read_cache(path: Path) -> dict[str, str]:
 def stamp_of(dataset: Dataset) -> str:
     """Return a digest of the entry and of each file's path, size and modification time.
 
-    It changes whenever a fingerprint may have changed; files are listed, none is read.
+    It changes whenever a fingerprint may have changed. Files are listed but not read.
     """
     digest = hashlib.sha256(dataset.model_dump_json().encode())
     for folder in sorted(_folders(dataset)):
@@ -93,7 +95,7 @@ def stamp_of(dataset: Dataset) -> str:
 
 
 def _folders(dataset: Dataset) -> set[str]:
-    """Return the files and folders that hold the annotations and images of both splits."""
+    """Return the files and folders with the annotations and images of both splits."""
     places: set[Path] = set()
     for split in (dataset.train, dataset.test):
         if isinstance(split, CocoSplit):
@@ -107,7 +109,7 @@ def _folders(dataset: Dataset) -> set[str]:
 
 
 def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files at or below ``place`` in the order of their names, nothing if absent."""
+    """Yield the files at or below ``place`` sorted by name, and nothing if it is absent."""
     try:
         with os.scandir(place) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)

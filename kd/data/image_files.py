@@ -1,4 +1,4 @@
-"""Checks of image files: can they be loaded, do they have the size stated, are they copies."""
+"""Checks of image files: that they load, have the annotated size, and are in one split only."""
 
 import hashlib
 import os
@@ -19,36 +19,36 @@ from kd.data.decoding import (
 from kd.data.scan import Problem, Record, Scan, bytes_of, size_of
 
 
-class Looked(NamedTuple):
-    """The result of decoding one image file."""
+class ImageCheck(NamedTuple):
+    """Result of decoding one image file."""
 
     fault: str | None
-    """Reason why training could not use the image."""
+    """Reason why training cannot use the image, or None."""
     doubtful: bool
-    """OpenCV turns or mirrors the image, and its size does not show whether its boxes are, too."""
+    """If true, OpenCV turns or mirrors the image, and its boxes may or may not be turned, too."""
 
 
 def check_images(
-    scan: Scan, image_size: tuple[int, int], what: str
+    scan: Scan, image_size: tuple[int, int], title: str
 ) -> tuple[list[Problem], list[Problem]]:
-    """Decode every image of a split; return errors and notes.
+    """Decode every image of a split and return errors and notes.
 
-    Errors: an image that is absent, that the training loader cannot decode, that does not have the
-    size stated, or that has no pixel left when it is resized into ``image_size``, width and height
-    in pixels. Notes: images that are turned when they are loaded.
+    An image is an error if it is absent, cannot be decoded by the training loader, has another size
+    than its annotation, or has no pixel left when it is resized into ``image_size``, width and
+    height in pixels. Images that loading turns are notes. ``title``: name of the progress bar.
     """
     silence_opencv()
     errors: list[Problem] = []
     doubtful: list[Path] = []
-    # Threads: OpenCV decodes outside the interpreter's lock.
+    # Threads suffice because OpenCV decodes outside of the interpreter's lock.
     with ThreadPoolExecutor(_cores()) as pool:
         sizes = [image_size] * len(scan.paths)
-        results = pool.map(_look, scan.paths, scan.images, sizes)
+        results = pool.map(_check_image, scan.paths, scan.images, sizes)
         together = zip(scan.paths, results, strict=True)
-        for path, looked in progress(together, len(scan.paths), what):
-            if looked.fault:
-                errors.append(Problem(str(path), looked.fault))
-            elif looked.doubtful:
+        for path, result in progress(together, len(scan.paths), title):
+            if result.fault:
+                errors.append(Problem(str(path), result.fault))
+            elif result.doubtful:
                 doubtful.append(path)
     return errors, list(_note_turned(doubtful))
 
@@ -57,45 +57,45 @@ def _note_turned(paths: list[Path]) -> Iterator[Problem]:
     if paths:
         yield Problem(
             str(paths[0]),
-            f"images that loading turns or mirrors by their EXIF orientation: {len(paths)}, this "
-            "the first; boxes stay as annotated, so remove the tag where they were drawn on "
-            "pictures as stored",
+            f"{len(paths)} images, of which this is the first, are turned or mirrored by their "
+            "EXIF orientation when they are loaded; their boxes are not, so remove the tag if "
+            "boxes were annotated on the stored images",
         )
 
 
 def _cores() -> int:
-    """Return the number of cores this job may use, which a scheduler may have made few."""
+    """Return the number of cores that the scheduler lets this process use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _look(path: Path, record: Record, image_size: tuple[int, int]) -> Looked:
+def _check_image(path: Path, record: Record, image_size: tuple[int, int]) -> ImageCheck:
     """Decode one image completely and compare it with its record."""
     size = size_of(path)
     if size <= 0:
-        return Looked("no such image" if size < 0 else "the image file is empty", False)
+        return ImageCheck("no such image" if size < 0 else "the image file is empty", False)
     data = bytes_of(path)
     image = decode(data)
     if image is None:
-        return Looked(explain_failure(data), False)
+        return ImageCheck(explain_failure(data), False)
     header = read_header(data) or Header(image.shape[1], image.shape[0], 1)
     loaded = (image.shape[1], image.shape[0])
     fault = _fault_of_size(loaded, record, header) or _fault_of_resizing(loaded, image_size)
-    # The sides of a photograph that is turned by a quarter show which of the two was annotated.
-    shown = header.orientation in SWAPPED and header.width != header.height
-    return Looked(fault, header.orientation != 1 and not shown)
+    # A quarter turn swaps the sides, so the annotated size shows which image was annotated.
+    is_size_decisive = header.orientation in SWAPPED and header.width != header.height
+    return ImageCheck(fault, header.orientation != 1 and not is_size_decisive)
 
 
 def _fault_of_size(loaded: tuple[int, int], record: Record, header: Header) -> str | None:
-    stated = (record["width"], record["height"])
-    if loaded == stated:
+    annotated = (record["width"], record["height"])
+    if loaded == annotated:
         return None
     by = " (turned by its EXIF orientation)" if header.orientation in SWAPPED else ""
-    return f"the image has {_sides(loaded)} pixels{by}, its annotation says {_sides(stated)}"
+    return f"the image has {_sides(loaded)} pixels{by}, its annotation has {_sides(annotated)}"
 
 
 def _fault_of_resizing(loaded: tuple[int, int], image_size: tuple[int, int]) -> str | None:
-    """Name an image so long that its short side becomes 0 pixels, which OpenCV refuses."""
+    """Return the fault of an image so long that its short side is resized to 0 pixels."""
     if min(fitted_size(loaded, image_size)) >= 1:
         return None
     return (
@@ -105,7 +105,7 @@ def _fault_of_resizing(loaded: tuple[int, int], image_size: tuple[int, int]) -> 
 
 
 def fitted_size(size: tuple[int, int], into: tuple[int, int]) -> tuple[int, int]:
-    """Return width and height of an image resized into others, as mmcv's ``rescale_size`` does."""
+    """Return width and height of an image resized to fit, as mmcv's ``rescale_size`` does."""
     factor = min(max(into) / max(size), min(into) / min(size))
     return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
 
@@ -115,20 +115,20 @@ def _sides(size: tuple[int, int]) -> str:
 
 
 def shared_images(train: Scan, test: Scan) -> Iterator[Problem]:
-    """Yield every test image whose bytes are a training image's; hash only where sizes agree."""
+    """Yield every test image that equals a training image; hash only files of equal size."""
     shared = {size for size in train.sizes if size > 0}.intersection(test.sizes)
-    known: dict[bytes, Path] = {}
+    paths_by_digest: dict[bytes, Path] = {}
     for path in _of_sizes(train, shared):
-        known.setdefault(_digest(path), path)
+        paths_by_digest.setdefault(_digest(path), path)
     for path in _of_sizes(test, shared):
-        twin = known.get(_digest(path))
+        twin = paths_by_digest.get(_digest(path))
         if twin is not None:
             where = "also" if twin == path else f"as {twin}"
             yield Problem(str(path), f"this test image is in the training split {where}")
 
 
-def _of_sizes(scan: Scan, wanted: set[int]) -> Iterator[Path]:
-    return (path for path, size in zip(scan.paths, scan.sizes, strict=True) if size in wanted)
+def _of_sizes(scan: Scan, sizes: set[int]) -> Iterator[Path]:
+    return (path for path, size in zip(scan.paths, scan.sizes, strict=True) if size in sizes)
 
 
 def _digest(path: Path) -> bytes:

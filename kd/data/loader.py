@@ -1,7 +1,7 @@
-"""What a training loader does at each image besides decoding it, in the fewest copies.
+"""Training loader that copies each image as few times as possible.
 
-Decided when a runner is built: composed configurations name mmdet's own transform and mmengine's
-collation, and what comes out is theirs to the bit.
+It replaces mmdet's packing and mmengine's collation when a runner is built; composed configurations
+name theirs. Its batches are bit-identical to theirs.
 """
 
 import io
@@ -23,27 +23,27 @@ from torch.utils.data import get_worker_info
 from kd.common import nested
 
 PREFETCHED = 2
-"""Batches that a worker is asked for before the first of them is taken, torch's default."""
+"""Batches that a worker prepares in advance, torch's default."""
 
 Settings = dict[str, Any]
 
 
 @TRANSFORMS.register_module()
 class PackPixels(PackDetInputs):
-    """mmdet's packing, but that an image (3, H, W) stays a view of its pixels (H, W, 3).
+    """mmdet's packing of samples, with images (3, H, W) as views of their pixels (H, W, 3).
 
-    Batches are put together from either alike, and from this in half the time.
+    Batches of such views are equal and take half the time to collate.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         image = results.pop("img")
-        flipped = image.strides[1] < 0  # a view, which OpenCV copies thirty times as fast as NumPy
-        pixels = cv2.flip(image[:, ::-1], 1) if flipped else np.ascontiguousarray(image)
+        is_flipped = image.strides[1] < 0  # a view; OpenCV copies it thirty times as fast as NumPy
+        pixels = cv2.flip(image[:, ::-1], 1) if is_flipped else np.ascontiguousarray(image)
         return {"inputs": torch.from_numpy(pixels).permute(2, 0, 1), **super().transform(results)}
 
 
-def quick(loader: Settings, workers: int) -> Settings:
-    """Return a composed training loader's settings with ``workers`` and what is fastest here."""
+def fast_loader(loader: Settings, workers: int) -> Settings:
+    """Return the settings of a composed training loader with ``workers`` and the fast collation."""
     dataset = nested.changed(loader["dataset"], _packed)
     settings = {
         **loader,
@@ -61,13 +61,12 @@ def quick(loader: Settings, workers: int) -> Settings:
 
 
 def _packed(dataset: Settings) -> Settings:
-    """Return settings of one data set with the faster packing."""
+    """Return the settings of one data set with ``PackPixels``."""
     if "pipeline" not in dataset:
         return dataset
-    faster = {"PackDetInputs": PackPixels.__name__}
-    steps = [
-        {**step, "type": faster.get(step["type"], step["type"])} for step in dataset["pipeline"]
-    ]
+    replacements = {"PackDetInputs": PackPixels.__name__}
+    steps = dataset["pipeline"]
+    steps = [{**step, "type": replacements.get(step["type"], step["type"])} for step in steps]
     return {**dataset, "pipeline": steps}
 
 
@@ -77,21 +76,21 @@ def _pixels(pipeline: list[Settings]) -> int:
     return width * height
 
 
-# --- From workers to the process that trains -------------------------------------------------
+# --- From workers to the training process ----------------------------------------------------
 
-# A tensor that a worker sends lies in new shared memory each time, and the system clears and maps
-# every page of it: longer than decoding took. Here each worker has memory for the batches that it
-# may be asked for, used again and again, and the other side copies out before it asks for more.
+# torch sends each tensor of a worker in new shared memory. The system clears and maps every page of
+# it, which takes longer than decoding. Here each worker reuses memory for ``PREFETCHED`` batches.
+# The training process copies a batch out before it requests another one.
 
 _memories: list[tuple[list[mmap.mmap], int]] = []
-_made = 0
-"""Batches that this worker has made."""
+_batches_sent = 0
+"""Number of batches that this worker has sent."""
 
 
 def _reserve(workers: int, size: int) -> int:
-    """Reserve memory for batches of ``size`` bytes, before workers are forked; return its number.
+    """Reserve memory for batches of ``size`` bytes before workers are forked; return its number.
 
-    Memory that is never used is never taken.
+    The system allocates pages at their first use only.
     """
     _memories.append(([mmap.mmap(-1, PREFETCHED * size) for _ in range(workers)], size))
     return len(_memories) - 1
@@ -99,58 +98,63 @@ def _reserve(workers: int, size: int) -> int:
 
 @FUNCTIONS.register_module()
 def hand_over(samples: list[Any], memory: int) -> Any:
-    """Collate samples as mmengine does, in a worker for its way to the process that trains."""
-    global _made
+    """Collate samples as mmengine does; in a worker, put images into the reserved memory."""
+    global _batches_sent
     batch, worker = pseudo_collate(samples), get_worker_info()
     images = batch["inputs"]
     size = _memories[memory][1]
-    if worker is None or not isinstance(images, list) or sum(each.nbytes for each in images) > size:
+    if worker is None or not isinstance(images, list):
         return batch
-    place = (_made % PREFETCHED) * size
-    _made += 1
-    end = place
+    if sum(image.nbytes for image in images) > size:
+        return batch
+    offset = (_batches_sent % PREFETCHED) * size
+    _batches_sent += 1
+    end = offset
     for image in images:
-        _at(memory, worker.id, end, image.shape).copy_(image)
+        _image_at(memory, worker.id, end, image.shape).copy_(image)
         end += image.nbytes
     shapes = [tuple(image.shape) for image in images]
-    return _Handed(memory, worker.id, place, shapes, batch["data_samples"])
+    return _SharedBatch(memory, worker.id, offset, shapes, batch["data_samples"])
 
 
-def _at(memory: int, worker: int, place: int, shape: tuple[int, ...]) -> Tensor:
-    """Return a place in memory as an image of a shape (3, H, W), one pixel after another."""
+def _image_at(memory: int, worker: int, offset: int, shape: tuple[int, ...]) -> Tensor:
+    """Return memory at an offset as an image of a shape (3, H, W), stored pixel by pixel."""
     channels, height, width = shape
     flat = torch.frombuffer(
         _memories[memory][0][worker],
         dtype=torch.uint8,
         count=channels * height * width,
-        offset=place,
+        offset=offset,
     )
     return flat.view(height, width, channels).permute(2, 0, 1)
 
 
-class _Handed:
-    """A batch on its way: it becomes the batch where it is received."""
+class _SharedBatch:
+    """Batch in shared memory, which unpickles to a copy of the batch."""
 
     def __init__(self, *content: Any) -> None:
         self.content = content
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        *where, samples = self.content
+        *place, samples = self.content
         stream = io.BytesIO()
         _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(samples)
-        return _received, (*where, stream.getvalue())
+        return _copy_batch, (*place, stream.getvalue())
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles small tensors as arrays; torch would send a file of shared memory for each."""
+    """Pickler of small tensors as arrays; torch would send a file of shared memory for each."""
 
     def reducer_override(self, value: Any) -> Any:
         return (torch.from_numpy, (value.numpy(),)) if type(value) is Tensor else NotImplemented
 
 
-def _received(memory: int, worker: int, place: int, shapes: list[Any], samples: bytes) -> Any:
+def _copy_batch(
+    memory: int, worker: int, offset: int, shapes: list[Any], samples: bytes
+) -> dict[str, Any]:
+    """Return a batch whose images are copied out of the reserved memory."""
     images = []
     for shape in shapes:
-        images.append(_at(memory, worker, place, shape).clone())
-        place += images[-1].nbytes
+        images.append(_image_at(memory, worker, offset, shape).clone())
+        offset += images[-1].nbytes
     return {"inputs": images, "data_samples": pickle.loads(samples)}

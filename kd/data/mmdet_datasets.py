@@ -1,6 +1,6 @@
-"""mmdet's COCO and VOC data sets, reading exactly what ``kd.data.readers`` reads.
+"""mmdet's COCO and VOC data sets, changed to read the same content as ``kd.data.readers``.
 
-Each differs from its base in the points that its docstring lists; everything else is mmdet 3.3.0.
+The docstring of each class lists all differences from its base class of mmdet 3.3.0.
 """
 
 import json
@@ -19,7 +19,7 @@ from kd.data.voc import ImageFiles
 
 
 class _Annotations(COCO):
-    """pycocotools' index of an annotation file, whose categories are looked up by name."""
+    """pycocotools' index of an annotation file, with categories in the order of given names."""
 
     def __init__(self, annotation_file: str) -> None:
         super().__init__()
@@ -30,9 +30,10 @@ class _Annotations(COCO):
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def get_cat_ids(self, cat_names: Any = (), sup_names: Any = (), cat_ids: Any = ()) -> list[int]:
-        """Return the ids of the categories of these names, in this order, without a root."""
+        """Return the ids of the categories with these names, in this order, without roots."""
         unused = roots(self.dataset["categories"], self.dataset["annotations"], cat_names)
-        ids = {one["name"]: one["id"] for one in self.dataset["categories"] if one not in unused}
+        categories = (one for one in self.dataset["categories"] if one not in unused)
+        ids = {category["name"]: category["id"] for category in categories}
         missing = [name for name in cat_names if name not in ids]
         if missing:
             raise UserError(f"{self.file}: class '{missing[0]}' is no category here")
@@ -43,16 +44,16 @@ class _Annotations(COCO):
 class CocoImages(CocoDataset):
     """mmdet's CocoDataset with labels in the order of ``classes``.
 
-    The base numbers labels in the order of the file's ``categories``, counts a root category whose
-    name is that of a class as a class of its own, and learns from a box that shows less than a
-    pixel in its image, whose regression target is infinite once it is clipped.
+    The base class numbers labels in the order of the file's ``categories`` and treats a root
+    category with the name of a class as one more class. It also learns from a box with less than a
+    pixel in its image, whose regression target is infinite after clipping.
     """
 
     COCOAPI = _Annotations
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> Any:
         image = raw_data_info["raw_img_info"]
-        boxes = [one for one in raw_data_info["raw_ann_info"] if not is_thin(one["bbox"], image)]
+        boxes = [box for box in raw_data_info["raw_ann_info"] if not is_thin(box["bbox"], image)]
         return super().parse_data_info({"raw_img_info": image, "raw_ann_info": boxes})
 
 
@@ -60,13 +61,13 @@ class CocoImages(CocoDataset):
 class VocImages(XMLDataset):
     """mmdet's XMLDataset with images of any suffix.
 
-    The base reads ``<name>.jpg`` only, and learns from boxes that lie outside their image, whose
-    regression target is infinite once they are clipped. Boxes without area are left out here, too.
-    An image set may be empty, as one of several.
+    The base class reads ``<name>.jpg`` only. It also learns from boxes that lie outside of their
+    image, whose regression target is infinite after clipping. This class leaves out such boxes and
+    boxes without area. It accepts an empty image set among several.
     """
 
     def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
-        if not self.data_list:  # mmengine would join no arrays
+        if not self.data_list:  # mmengine would concatenate no arrays, which fails
             return np.zeros(0, np.uint8), np.zeros(0, np.int64)
         return super()._serialize_data()
 
@@ -78,7 +79,7 @@ class VocImages(XMLDataset):
         name = Path(self.img_subdir, self.pictures.choose(img_info["img_id"]))
         info: Any = super().parse_data_info({**img_info, "file_name": str(name)})
         info["instances"] = [
-            one for one in info["instances"] if not is_useless(_xywh(one["bbox"]), info)
+            box for box in info["instances"] if not is_useless(_xywh(box["bbox"]), info)
         ]
         return info
 

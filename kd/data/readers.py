@@ -1,4 +1,4 @@
-"""Reading a split of a data set, COCO or VOC, into one form."""
+"""Reading of a COCO or VOC split into a COCO dict."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from kd.data.entry import CocoSplit, Dataset
 from kd.data.scan import Problem, Record, Scan, SplitName
 from kd.data.voc import scan_voc
 
-SHOWN_ERRORS = 5
+MOST_ERRORS = 5
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A split: what is to be found in which image.
+    """Images and annotated objects of a split.
 
-    ``coco``: a COCO dict. Label i is ``categories[i]``; ``bbox`` is xywh in pixels. Only boxes with
-    an area that meet the image are in it, as they were written: one that sticks out is not clipped.
-    For VOC, images have ids 1..n in listing order and ``img_id``, the name by which mmdet knows
-    them; boxes carry ``difficult`` and, the same, ``ignore``. COCO images mmdet knows by ``id``.
-    ``dropped``: what was left out, and why.
+    ``coco``: a COCO dict. Label i is ``categories[i]``; ``bbox`` is xywh in pixels. It has all
+    boxes with an area that overlap the image, as they are written; a box that sticks out is not
+    clipped. Images of VOC have ids 1..n in listing order and ``img_id``, mmdet's id of them. Boxes
+    of VOC have ``difficult`` and the equal ``ignore``. mmdet's id of COCO images is ``id``.
+    ``dropped``: the content that was left out, with reasons.
     ``fingerprint``: SHA-256 of annotation bytes and image names and sizes (``Scan.fingerprint``).
     """
 
@@ -33,22 +33,22 @@ class GroundTruth:
 
 
 def read_split(dataset: Dataset, split: SplitName) -> GroundTruth:
-    """Read a split; UserError where it is absent, malformed or empty."""
-    found = scan(dataset, split, dataset.classes or class_names(dataset))
-    _refuse(found)
+    """Read a split; raise UserError if it is absent, malformed or empty."""
+    scan = scan_split(dataset, split, dataset.classes or class_names(dataset))
+    _refuse(scan)
     coco = {
-        "images": found.images,
-        "annotations": found.annotations,
-        "categories": found.categories,
+        "images": scan.images,
+        "annotations": scan.annotations,
+        "categories": scan.categories,
     }
-    return GroundTruth(coco, found.dropped, found.fingerprint())
+    return GroundTruth(coco, scan.dropped, scan.fingerprint())
 
 
 def class_names(dataset: Dataset) -> list[str]:
-    """Return the class names in label order; UserError where they must be read and cannot be.
+    """Return the class names in label order; raise UserError if they cannot be read.
 
-    Without ``classes`` in the entry: the categories of a COCO training file in its order, or the
-    sorted names that the annotations of a VOC training split use.
+    Without ``classes`` in the entry, they are the categories of a COCO training file in its order,
+    or the sorted names in the annotations of a VOC training split.
     """
     if dataset.classes is not None:
         return dataset.classes
@@ -56,7 +56,7 @@ def class_names(dataset: Dataset) -> list[str]:
 
 
 def _stamp(dataset: Dataset) -> tuple[tuple[int, int] | None, ...]:
-    """Return time and size of the files whose change means that class names are read again."""
+    """Return time and size of the files that class names are read from."""
     root = Path(dataset.root)
     if isinstance(dataset.train, CocoSplit):
         paths = [root / dataset.train.annotations]
@@ -80,70 +80,70 @@ def _time_and_size(path: Path) -> tuple[int, int] | None:
 
 @cache
 def _read_class_names(entry: str, stamp: tuple[tuple[int, int] | None, ...]) -> tuple[str, ...]:
-    """Return the class names of an entry given as JSON, once for each state of its files.
+    """Return the class names of an entry in JSON, cached for each state of its files.
 
-    A plan composes every run of a study, and each of them needs the names.
+    A plan composes every run of a study, and every run needs the names.
     """
     dataset = Dataset.model_validate_json(entry)
     if dataset.format == "coco":
-        found = Scan()
-        names = category_names(found, dataset)
+        scan = Scan()
+        names = category_names(scan, dataset)
     else:
-        found = scan(dataset, "train", None)
-        names = [category["name"] for category in found.categories]
-    _refuse(found)
+        scan = scan_split(dataset, "train", None)
+        names = [category["name"] for category in scan.categories]
+    _refuse(scan)
     return tuple(names)
 
 
 def image_path(dataset: Dataset, split: SplitName, image: Record) -> Path:
-    """Return the file of an image record of this split."""
+    """Return the path of the file of an image record of a split."""
     entry = getattr(dataset, split)
     folder = entry.images if isinstance(entry, CocoSplit) else ""
     return Path(dataset.root, folder, image["file_name"])
 
 
-def scan(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
-    """Read a split and everything that is wrong with it; without ``classes``, with all it has."""
+def scan_split(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
+    """Scan a split for content and problems; without ``classes``, use all classes of the files."""
     readers: dict[str, Callable[[Dataset, SplitName, list[str] | None], Scan]]
     readers = {"coco": scan_coco, "voc": scan_voc}
-    found = readers[dataset.format](dataset, split, classes)
-    if not found.errors and not found.images:
-        found.error(dataset.root, f"the split '{split}' has no images")
-    elif not found.errors and not found.annotations:
-        found.error(dataset.root, f"the split '{split}' has no boxes")
-    elif not found.errors:
-        _require_use(found, dataset, split)
-    return found
+    scan = readers[dataset.format](dataset, split, classes)
+    if not scan.errors and not scan.images:
+        scan.error(dataset.root, f"the split '{split}' has no images")
+    elif not scan.errors and not scan.annotations:
+        scan.error(dataset.root, f"the split '{split}' has no boxes")
+    elif not scan.errors:
+        _require_use(scan, dataset, split)
+    return scan
 
 
-def _require_use(found: Scan, dataset: Dataset, split: SplitName) -> None:
-    """Note an error where training would learn from no box, or no figure would be defined."""
+def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:
+    """Add an error if training would learn from no box, or if the headline figure counts none."""
     flags = Counter(
         flag
-        for annotation in found.annotations
+        for annotation in scan.annotations
         for flag in ("iscrowd", "difficult", "ignore")
         if annotation.get(flag)
     )
     if split == "train":
-        useful = any(map(found.is_trainable, found.annotations))
-        flags["thinner than a pixel"] = len(found.thin)
+        has_use = any(map(scan.is_trainable, scan.annotations))
+        flags["thinner than a pixel"] = len(scan.thin)
         purpose = "training would learn from none"
     else:
         keys = ["iscrowd"] if dataset.metric == "coco" else ["iscrowd", "difficult", "ignore"]
-        useful = any(not any(one.get(key) for key in keys) for one in found.annotations)
+        has_use = any(not any(box.get(key) for key in keys) for box in scan.annotations)
         purpose = f"the headline figure, 'metric: {dataset.metric}', would count none"
-    if not useful:
-        listed = ", ".join(f"{count} {flag}" for flag, count in flags.items() if count)
-        found.error(
+    if not has_use:
+        marks = ", ".join(f"{count} {flag}" for flag, count in flags.items() if count)
+        scan.error(
             dataset.root,
-            f"{purpose} of the {len(found.annotations)} boxes of the split '{split}' ({listed}); "
+            f"{purpose} of the {len(scan.annotations)} boxes of the split '{split}' ({marks}); "
             "correct these marks in the annotations",
         )
 
 
-def _refuse(found: Scan) -> None:
-    if found.errors:
-        more = len(found.errors) - SHOWN_ERRORS
-        shown = [str(problem) for problem in found.errors[:SHOWN_ERRORS]]
+def _refuse(scan: Scan) -> None:
+    if scan.errors:
+        more = len(scan.errors) - MOST_ERRORS
+        problems = [str(problem) for problem in scan.errors[:MOST_ERRORS]]
         rest = [f"and {more} more, which the check of the data set lists"] if more > 0 else []
-        raise UserError("\n".join([*shown, *rest]))
+        raise UserError("\n".join([*problems, *rest]))

@@ -1,4 +1,4 @@
-"""Data whose order and augmentation are functions of (seed, epoch, sample), not of history."""
+"""Sampling and augmentation that depend on (seed, epoch, sample) only."""
 
 import io
 import random
@@ -13,12 +13,12 @@ from mmdet.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from mmengine.dist import get_dist_info
 from torch.utils.data import Dataset, Sampler
 
-_legacy: Any = np.random  # whose stubs lack what holds its state
+_legacy: Any = np.random  # the stubs lack get_bit_generator
 
 
 @TRANSFORMS.register_module()
 class FitInto(Resize):
-    """Resize image and boxes to fit into ``width`` x ``height`` pixels, keeping the ratio."""
+    """Resize of image and boxes into ``width`` x ``height`` pixels with the aspect ratio kept."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(scale=(width, height), keep_ratio=True)
@@ -26,11 +26,11 @@ class FitInto(Resize):
 
 @DATA_SAMPLERS.register_module()
 class EpochSampler(Sampler[int]):
-    """Yields ``epoch * N + sample``, a permutation of all samples in each epoch.
+    """Sampler that yields ``epoch * N + sample`` in a permutation of all samples per epoch.
 
-    ``skip`` makes the next epoch start later, which is how a run resumes in the middle of one.
-    Under distributed training every process takes each world-size-th sample; the epoch is filled
-    up from its beginning so that all have equally many.
+    ``skip`` lets the next epoch start later, so that a run resumes in the middle of an epoch. In
+    distributed training, every process loads each world-size-th sample. The epoch is filled up with
+    its first samples so that all processes load equally many.
     """
 
     def __init__(self, dataset: Any, seed: int | None = None, shuffle: bool = True) -> None:
@@ -39,7 +39,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose the epoch, and how many of this process's samples are already done."""
+        """Set the epoch, and the number of this process's samples to skip."""
         self.epoch, self.start = epoch, skip
 
     def order(self) -> list[int]:
@@ -62,7 +62,7 @@ class EpochSampler(Sampler[int]):
 
 @DATASETS.register_module()
 class SeededDataset(Dataset[Any]):
-    """Runs a data set's pipeline under random states that depend on (seed, epoch, sample) only."""
+    """Data set whose pipeline runs with random states that depend on (seed, epoch, sample)."""
 
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
         self.dataset = build(dataset)
@@ -75,7 +75,7 @@ class SeededDataset(Dataset[Any]):
 
     @property
     def labels(self) -> list[int]:
-        """Class of each sample, of a data set with one object a sample."""
+        """Return the class of each sample, for a data set with one object per sample."""
         return self.dataset.labels
 
     def full_init(self) -> None:
@@ -87,7 +87,7 @@ class SeededDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         epoch, sample = divmod(index, len(self.dataset))
         states = random.getstate(), _legacy.get_bit_generator(), torch.get_rng_state()
-        _legacy.set_bit_generator(self.bits)  # to copy a state takes longer than all the rest
+        _legacy.set_bit_generator(self.bits)  # faster than copying its state
         seed_everything(mix(self.seed, epoch, sample))
         try:
             return self.dataset[sample]
@@ -98,7 +98,7 @@ class SeededDataset(Dataset[Any]):
 
 
 def build(config: dict[str, Any]) -> Any:
-    """Build an mmdet data set, without what pycocotools prints on the way."""
+    """Build an mmdet data set without the messages of pycocotools."""
     with redirect_stdout(io.StringIO()):
         return DATASETS.build(config)
 
@@ -107,7 +107,7 @@ def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch (all devices in use)."""
     random.seed(seed)
     np.random.seed(seed)
-    # torch.manual_seed keeps a stack trace for each kind of device, in case that is used later.
+    # torch.manual_seed would save a stack trace for each type of device, which is slow.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

@@ -1,4 +1,4 @@
-"""What a scan of a split finds: its content, and everything that is wrong with it."""
+"""Scan of a split: its content in COCO form, and all problems with it."""
 
 import hashlib
 import stat
@@ -14,11 +14,11 @@ SplitName = Literal["train", "test"]
 Record = dict[str, Any]
 Verdict = Literal["usable", "thin", "useless"]
 
-HASHED_WHOLE = 64 * 2**20  # image bytes of a split up to which they enter the fingerprint
+HASHED_WHOLE = 64 * 2**20  # image bytes of a split; larger splits are fingerprinted by size
 
 
 class Problem(NamedTuple):
-    """Something wrong, and the file to look into."""
+    """A problem with a data set, and the file that has it."""
 
     file: str
     reason: str
@@ -32,12 +32,12 @@ class Problem(NamedTuple):
 class Scan:
     """The content of a split in COCO form, with boxes in xywh pixels.
 
-    ``errors`` make the split unusable, ``dropped`` says what was left out of it, and ``notes``
-    what was kept although it looks odd. ``unlisted`` counts the boxes of classes that the entry
-    does not list. ``paths`` are the image files, in the order of ``images``. ``thin``: ids of the
-    annotations that training leaves out because less than a pixel of them lies in the image.
+    ``errors`` make the split unusable. ``dropped`` lists content that is left out, ``notes``
+    content that is used although it looks odd. ``unlisted`` counts the boxes of classes that the
+    entry does not list. ``paths`` are the image files, in the order of ``images``. ``thin``: ids of
+    the annotations that training skips because less than a pixel of them lies in the image.
     ``loaded``: ids of the images that the training loader yields. ``order``: names of the listed
-    categories as the file orders them.
+    categories in the order of the file. ``content``: hash of all annotation files.
     """
 
     images: list[Record] = field(default_factory=list)
@@ -54,28 +54,28 @@ class Scan:
     content: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def error(self, file: Path | str, reason: str) -> None:
-        """Note an error in ``file``."""
+        """Add an error in ``file``."""
         self.errors.append(Problem(str(file), reason))
 
-    def read(self, path: Path, what: str, dataset: Dataset) -> bytes | None:
-        """Return a file's bytes, which enter the fingerprint; where it is absent, note an error."""
+    def read(self, path: Path, role: str, dataset: Dataset) -> bytes | None:
+        """Return a file's bytes and add them to the fingerprint; add an error if it is absent."""
         try:
             data = path.read_bytes()
         except (OSError, ValueError) as error:
-            self.error(path, absence(dataset, path, what, error))
+            self.error(path, describe_absence(dataset, path, role, error))
             return None
         self.content.update(b"%d:" % len(data) + data)
         return data
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Size of every image file in bytes, -1 where there is none; looked up once."""
+        """Size of every image file in bytes, -1 for an absent file; computed once."""
         return [size_of(path) for path in self.paths]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the annotation files, then name and size of every image.
+        """Return the SHA-256 of the annotation files and of the name and size of every image.
 
-        A split with no more than 64 MiB of images has their bytes hashed too.
+        If the images have at most 64 MiB, their bytes are hashed, too.
         """
         digest = self.content.copy()
         for image, size in zip(self.images, self.sizes, strict=True):
@@ -85,43 +85,44 @@ class Scan:
                 digest.update(bytes_of(path))
         return digest.hexdigest()
 
-    def judge_box(self, box: list[float], image: Record, file: Path | str, what: str) -> Verdict:
-        """Return whether a box (xywh pixels) can be used; note what is odd about it.
+    def judge_box(self, box: list[float], image: Record, file: Path | str, name: str) -> Verdict:
+        """Return the verdict on a box (xywh pixels), and note why it is left out or looks odd.
 
-        As in mmdet's CocoDataset a box without area or wholly outside is left out, and one that
-        sticks out is kept as written (training clips it when it resizes the image).
+        As in mmdet's CocoDataset, a box without area or entirely outside of the image is left out.
+        A box that sticks out is used as written; training clips it when it resizes the image.
         """
         useless, thin = _useless(box, image), is_thin(box, image)
         odd = None if useless else _odd(box, image)
         for reason, problems in ((useless, self.dropped), (odd, self.notes)):
             if reason:
-                shown = ", ".join(f"{value:g}" for value in box)
-                problems.append(Problem(str(file), f"box [{shown}] (xywh) of {what} {reason}"))
+                numbers = ", ".join(f"{value:g}" for value in box)
+                problems.append(Problem(str(file), f"box [{numbers}] (xywh) of {name} {reason}"))
         return "useless" if useless else "thin" if thin else "usable"
 
     def is_trainable(self, annotation: Record) -> bool:
-        """Tell whether training learns from an annotation, which AP may count all the same."""
+        """Return True if training learns from an annotation; AP may count others, too."""
         return annotation["id"] not in self.thin and not any(
             annotation.get(flag) for flag in ("iscrowd", "ignore", "difficult")
         )
 
 
 def is_useless(box: list[float], image: Record) -> bool:
-    """Tell whether a box (xywh pixels) has no area or lies outside the image."""
+    """Return True if a box (xywh pixels) has no area or lies outside of the image."""
     return _useless(box, image) is not None
 
 
 def is_thin(box: list[float], image: Record) -> bool:
-    """Tell whether a box (xywh pixels), or its part in the image, is thinner than a pixel.
+    """Return True if a box (xywh pixels), or its part in the image, is thinner than a pixel.
 
-    mmdet's CocoDataset leaves out of training only boxes that are thin themselves. One that sticks
-    out by nearly all of itself would be clipped to no area, whose regression target is infinite.
+    mmdet's CocoDataset excludes from training only boxes that are thin themselves. A box that lies
+    almost entirely outside would be clipped to no area, and its regression target would be
+    infinite.
     """
     return min(*box[2:], *_visible(box, image)) < 1
 
 
 def _visible(box: list[float], image: Record) -> tuple[float, float]:
-    """Return width and height in pixels of the part of a box that lies in the image."""
+    """Return width and height in pixels of a box's part in the image."""
     x, y, width, height = box
     return (
         min(x + width, image["width"]) - max(x, 0),
@@ -143,13 +144,13 @@ def _odd(box: list[float], image: Record) -> str | None:
     if min(_visible(box, image)) < 1:
         return "shows less than a pixel in the image: evaluation counts it, training does not"
     beyond = max(-x, -y, x + width - image["width"], y + height - image["height"])
-    if beyond > 1:  # a pixel more is a matter of rounding, or of counting from 0 or 1
+    if beyond > 1:  # rounding, or counting from 0 instead of 1, explains one pixel
         return f"sticks out of the image by {beyond:g} px"
     return None
 
 
 def size_of(path: Path) -> int:
-    """Return a file's size in bytes, or -1 where there is none."""
+    """Return a file's size in bytes, or -1 if there is no file."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a name that no file can have
@@ -158,22 +159,24 @@ def size_of(path: Path) -> int:
 
 
 def bytes_of(path: Path) -> bytes:
-    """Return a file's bytes, none where it cannot be read."""
+    """Return a file's bytes, or no bytes if it cannot be read."""
     try:
         return path.read_bytes()
     except (OSError, ValueError):
         return b""
 
 
-def absence(dataset: Dataset, path: Path, what: str, error: Exception | None = None) -> str:
-    """Say what is missing and how to get it."""
+def describe_absence(
+    dataset: Dataset, path: Path, role: str, error: Exception | None = None
+) -> str:
+    """Return a text on the missing file or folder and how to get it."""
     if error is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"cannot read the {what}: {error}"
+        return f"cannot read the {role}: {error}"
     root = Path(dataset.root)
-    missing = f"no such {what}"
+    missing = f"no such {role}"
     if path != root and not root.is_dir():
-        missing = f"no {what}, because there is no folder '{root}'"
+        missing = f"no {role}, because there is no folder '{root}'"
     if dataset.generate:
-        return f"{missing}; the built-in data set has not been drawn yet"
+        return f"{missing}; the built-in data set is not generated yet"
     remedy = dataset.fetch or f"put the data set at '{root}' or correct 'root' in its entry"
     return f"{missing}; {remedy.strip()}"

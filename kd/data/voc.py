@@ -1,6 +1,6 @@
-"""Scanning a split in Pascal VOC layout as mmdet's XMLDataset reads it.
+"""Scan of a split in Pascal VOC layout, as mmdet's XMLDataset reads it.
 
-Coordinates: mmdet cuts them to whole pixels and subtracts 1, as VOC counts pixels from 1; a box
+mmdet truncates coordinates to whole pixels and subtracts 1, because VOC counts pixels from 1. A box
 ``xmin, ymin, xmax, ymax`` becomes xywh ``[xmin - 1, ymin - 1, xmax - xmin, ymax - ymin]``.
 """
 
@@ -12,20 +12,21 @@ from xml.etree import ElementTree
 from kd.data.box_units import Suspects
 from kd.data.decoding import explain_failure, read_header
 from kd.data.entry import Dataset
-from kd.data.scan import Problem, Record, Scan, SplitName, absence, bytes_of
+from kd.data.scan import Problem, Record, Scan, SplitName, bytes_of, describe_absence
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"),
     *(".gif", ".jp2", ".avif", ".heic"),
 )
-"""Suffixes of image files, in any case of letters; OpenCV may be unable to decode some of them."""
+"""Suffixes of image files in lower case; OpenCV may be unable to decode some of them."""
 
 
-class Listed(NamedTuple):
-    """One line of an image set: the name mmdet uses as image id, and the folder that holds it.
+class ListedImage(NamedTuple):
+    """One line of an image set.
 
-    ``image_set``: the file that lists it.
+    ``name``: mmdet's id of the image. ``folder``: the folder with its files. ``image_set``: the
+    file with the line.
     """
 
     name: str
@@ -33,12 +34,12 @@ class Listed(NamedTuple):
     image_set: Path
 
     def file(self, kind: str, suffix: str) -> Path:
-        """Path below the root of the data set."""
+        """Return the image's path below the root of the data set."""
         return Path(self.folder, kind, f"{self.name}{suffix}")
 
 
-class Marked(NamedTuple):
-    """One object of an annotation file; the box is xywh pixels."""
+class VocObject(NamedTuple):
+    """One object of an annotation file; its box is xywh in pixels."""
 
     name: str
     box: list[float]
@@ -48,26 +49,26 @@ class Marked(NamedTuple):
 
 
 class ImageFiles:
-    """The image files below ``JPEGImages``, found by name: ``a1`` is ``a1.jpg``, ``a1.PNG`` ...
+    """Image files below ``JPEGImages`` by name: ``a1`` is ``a1.jpg``, ``a1.PNG`` ...
 
     Each folder is listed once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._listed: dict[Path, dict[str, list[str]]] = {}
+        self._files_by_folder: dict[Path, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> list[str]:
         """Return the files of an image relative to the folder, ``.jpg`` first."""
         relative = Path(name)
         parent = self.folder / relative.parent
-        if parent not in self._listed:
-            self._listed[parent] = _list_by_stem(parent)
-        files = self._listed[parent].get(relative.name, [])
+        if parent not in self._files_by_folder:
+            self._files_by_folder[parent] = _list_by_stem(parent)
+        files = self._files_by_folder[parent].get(relative.name, [])
         return [str(relative.with_name(file)) for file in files]
 
     def choose(self, name: str) -> str:
-        """Return the file of an image, ``<name>.jpg`` where there is none."""
+        """Return the file of an image, or ``<name>.jpg`` if there is none."""
         return next(iter(self.find(name)), f"{name}.jpg")
 
 
@@ -76,35 +77,35 @@ def _list_by_stem(folder: Path) -> dict[str, list[str]]:
         files = sorted(path.name for path in folder.iterdir())
     except (OSError, ValueError):
         return {}
-    listed: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for file in sorted(files, key=lambda file: not file.endswith(".jpg")):
         stem, dot, suffix = file.rpartition(".")
         if dot and f".{suffix.lower()}" in SUFFIXES:
-            listed.setdefault(stem, []).append(file)
-    return listed
+            by_stem.setdefault(stem, []).append(file)
+    return by_stem
 
 
 class MalformedError(Exception):
-    """An annotation file that mmdet could not read; the text says where."""
+    """An annotation file that mmdet cannot read; the text names the element."""
 
 
 def scan_voc(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
-    """Read a split; ``classes`` None takes the sorted names that it uses."""
+    """Read a split; without ``classes``, use the sorted names of its objects."""
     scan = Scan()
     root = Path(dataset.root)
-    marked: list[list[Marked]] = []
+    objects_of_images: list[list[VocObject]] = []
     files: list[Path] = []
     image_sets: list[Path] = []
     pictures: dict[str, ImageFiles] = {}
-    for listed in _list_images(scan, dataset, split):
-        path = root / listed.file("Annotations", ".xml")
+    for line in _list_images(scan, dataset, split):
+        path = root / line.file("Annotations", ".xml")
         data = scan.read(path, "annotation file", dataset)
         if data is None:
             continue
-        folder = Path(listed.folder, "JPEGImages")
-        if listed.folder not in pictures:
-            pictures[listed.folder] = ImageFiles(root / folder)
-        image_file = folder / _choose_image(scan, pictures[listed.folder], listed.name)
+        folder = Path(line.folder, "JPEGImages")
+        if line.folder not in pictures:
+            pictures[line.folder] = ImageFiles(root / folder)
+        image_file = folder / _choose_image(scan, pictures[line.folder], line.name)
         try:
             width, height, objects = _parse(data, root / image_file)
         except MalformedError as error:
@@ -113,20 +114,21 @@ def scan_voc(dataset: Dataset, split: SplitName, classes: list[str] | None) -> S
         scan.images.append(
             {
                 "id": len(scan.images) + 1,
-                "img_id": listed.name,
+                "img_id": line.name,
                 "file_name": image_file.as_posix(),
                 "width": width,
                 "height": height,
             }
         )
         scan.paths.append(root / image_file)
-        marked.append(objects)
+        objects_of_images.append(objects)
         files.append(path)
-        image_sets.append(listed.image_set)
-    names = classes or sorted({one.name for objects in marked for one in objects})
+        image_sets.append(line.image_set)
+    used_names = {item.name for objects in objects_of_images for item in objects}
+    names = classes or sorted(used_names)
     scan.categories = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
     scan.order = list(names)
-    _take_boxes(scan, files, marked)
+    _take_boxes(scan, files, objects_of_images)
     _note_empty_sets(scan, dataset, split, image_sets)
     return scan
 
@@ -134,7 +136,7 @@ def scan_voc(dataset: Dataset, split: SplitName, classes: list[str] | None) -> S
 def _note_empty_sets(
     scan: Scan, dataset: Dataset, split: SplitName, image_sets: list[Path]
 ) -> None:
-    """Note each image set that gives the loader no image: training leaves out those without box."""
+    """Add a note for each image set without a loaded image; training skips images without boxes."""
     loaded = {
         image_set
         for image, image_set in zip(scan.images, image_sets, strict=True)
@@ -143,8 +145,8 @@ def _note_empty_sets(
     for name in getattr(dataset, split):
         path = _path_of(dataset, name)
         if path not in loaded:
-            what = "no image with a box" if path in image_sets else "no image"
-            scan.notes.append(Problem(str(path), f"lists {what}"))
+            content = "no image with a box" if path in image_sets else "no image"
+            scan.notes.append(Problem(str(path), f"lists {content}"))
 
 
 def _path_of(dataset: Dataset, image_set: str) -> Path:
@@ -153,41 +155,41 @@ def _path_of(dataset: Dataset, image_set: str) -> Path:
 
 
 def _choose_image(scan: Scan, pictures: ImageFiles, name: str) -> str:
-    """Return an image's file; several are an error unless one of them is a ``.jpg``."""
+    """Return an image's file; add an error for several files unless one is a ``.jpg``."""
     files = pictures.find(name)
     if len(files) > 1 and not files[0].endswith(".jpg"):
         scan.error(pictures.folder, f"image {name!r} has several files: {', '.join(files)}")
     return pictures.choose(name)
 
 
-def _list_images(scan: Scan, dataset: Dataset, split: SplitName) -> list[Listed]:
-    """Return the lines of the split's image sets, each once."""
-    found: dict[str, Path] = {}
-    listed: list[Listed] = []
+def _list_images(scan: Scan, dataset: Dataset, split: SplitName) -> list[ListedImage]:
+    """Return the images of the split's image sets; add an error for each repeated line."""
+    image_sets: dict[str, Path] = {}
+    images: list[ListedImage] = []
     for image_set in getattr(dataset, split):
         folder = image_set.rpartition("/")[0]
         path = _path_of(dataset, image_set)
         for number, line in enumerate(_lines(scan, path, dataset), start=1):
             if not line or line != line.strip() or len(line.split()) != 1 or "\0" in line:
                 scan.error(path, f"line {number}: must be one image name, not {line!r}")
-            elif line in found:
-                scan.error(path, f"line {number}: {line!r} is listed before, in {found[line]}")
+            elif line in image_sets:
+                scan.error(path, f"line {number}: {line!r} is listed before, in {image_sets[line]}")
             else:
-                found[line] = path
-                listed.append(Listed(line, folder, path))
-    if listed and not any(
+                image_sets[line] = path
+                images.append(ListedImage(line, folder, path))
+    if images and not any(
         Path(dataset.root, folder, "JPEGImages").is_dir()
-        for folder in {one.folder for one in listed}
+        for folder in {image.folder for image in images}
     ):
-        missing = Path(dataset.root, listed[0].folder, "JPEGImages")
-        scan.error(missing, absence(dataset, missing, "image folder"))
-    return listed
+        missing = Path(dataset.root, images[0].folder, "JPEGImages")
+        scan.error(missing, describe_absence(dataset, missing, "image folder"))
+    return images
 
 
 def _lines(scan: Scan, path: Path, dataset: Dataset) -> list[str]:
     data = scan.read(path, "image set", dataset)
     try:
-        # Not splitlines(): it also splits at characters that a name may hold.
+        # splitlines() would also split at characters that a name may contain.
         lines = (data or b"").decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         scan.error(path, "not a text file in UTF-8")
@@ -195,7 +197,7 @@ def _lines(scan: Scan, path: Path, dataset: Dataset) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _parse(data: bytes, image: Path) -> tuple[int, int, list[Marked]]:
+def _parse(data: bytes, image: Path) -> tuple[int, int, list[VocObject]]:
     """Return width, height and objects of an annotation file."""
     try:
         page = ElementTree.fromstring(data)
@@ -208,22 +210,23 @@ def _parse(data: bytes, image: Path) -> tuple[int, int, list[Marked]]:
         width, height = (_whole(size, key, "size") for key in ("width", "height"))
     if width < 1 or height < 1:
         raise MalformedError(f"size: {width} x {height} pixels")
-    objects = [_object(one, f"object {i}") for i, one in enumerate(page.findall("object"), start=1)]
+    elements = enumerate(page.findall("object"), start=1)
+    objects = [_object(element, f"object {number}") for number, element in elements]
     return width, height, objects
 
 
 def _size_of_image(path: Path) -> tuple[int, int]:
-    """Return width and height of a loaded image, which its EXIF orientation may swap."""
+    """Return width and height of an image after its EXIF orientation is applied."""
     data = bytes_of(path)
     header = read_header(data)
     if header is None:
         reason = explain_failure(data) if data else "no such image"
-        short = reason.removeprefix("the image cannot be read: ")
-        raise MalformedError(f"has no 'size', and the image cannot be read: {short}")
+        cause = reason.removeprefix("the image cannot be read: ")
+        raise MalformedError(f"has no 'size', and the image cannot be read: {cause}")
     return header.loaded_size
 
 
-def _object(element: ElementTree.Element, where: str) -> Marked:
+def _object(element: ElementTree.Element, where: str) -> VocObject:
     box = element.find("bndbox")
     if box is None:
         raise MalformedError(f"{where}: 'bndbox' is missing")
@@ -231,7 +234,7 @@ def _object(element: ElementTree.Element, where: str) -> Marked:
     x1, y1, x2, y2 = map(int, corners)
     difficult = 0 if element.find("difficult") is None else _whole(element, "difficult", where)
     name = _text(element, "name", where)
-    return Marked(name, [x1 - 1, y1 - 1, x2 - x1, y2 - y1], int(difficult != 0), corners)
+    return VocObject(name, [x1 - 1, y1 - 1, x2 - x1, y2 - y1], int(difficult != 0), corners)
 
 
 def _text(parent: ElementTree.Element, key: str, where: str) -> str:
@@ -264,19 +267,20 @@ def _number(parent: ElementTree.Element, key: str, where: str) -> float:
     return value
 
 
-def _take_boxes(scan: Scan, files: list[Path], marked: list[list[Marked]]) -> None:
+def _take_boxes(scan: Scan, files: list[Path], objects_of_images: list[list[VocObject]]) -> None:
+    """Add the boxes of the listed classes to the scan, and count those of other classes."""
     ids = {category["name"]: category["id"] for category in scan.categories}
     example: dict[str, Path] = {}
     suspects = Suspects(corners=True)
-    for image, path, objects in zip(scan.images, files, marked, strict=True):
-        for one in objects:
-            if one.name not in ids:
-                scan.unlisted[one.name] += 1
-                example.setdefault(one.name, path)
+    for image, path, objects in zip(scan.images, files, objects_of_images, strict=True):
+        for item in objects:
+            if item.name not in ids:
+                scan.unlisted[item.name] += 1
+                example.setdefault(item.name, path)
                 continue
-            suspects.add(one.corners, image)
-            if scan.judge_box(one.box, image, path, one.name) != "useless":
-                scan.annotations.append(_annotation(scan, image, one, ids[one.name]))
+            suspects.add(item.corners, image)
+            if scan.judge_box(item.box, image, path, item.name) != "useless":
+                scan.annotations.append(_annotation(scan, image, item, ids[item.name]))
                 scan.loaded.add(image["id"])
     for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of {name!r} in the split, which 'classes' does not list"
@@ -285,18 +289,18 @@ def _take_boxes(scan: Scan, files: list[Path], marked: list[list[Marked]]) -> No
 
 
 def _root_of(files: list[Path]) -> str:
-    """Return the folder that holds the annotation files."""
+    """Return the folder of the annotation files."""
     return str(files[0].parent) if files else ""
 
 
-def _annotation(scan: Scan, image: Record, one: Marked, category: int) -> Record:
+def _annotation(scan: Scan, image: Record, item: VocObject, category: int) -> Record:
     return {
         "id": len(scan.annotations) + 1,
         "image_id": image["id"],
         "category_id": category,
-        "bbox": one.box,
-        "area": one.box[2] * one.box[3],
+        "bbox": item.box,
+        "area": item.box[2] * item.box[3],
         "iscrowd": 0,
-        "difficult": one.difficult,
-        "ignore": one.difficult,
+        "difficult": item.difficult,
+        "ignore": item.difficult,
     }

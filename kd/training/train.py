@@ -23,7 +23,7 @@ from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.data.check_report import read_report
-from kd.data.loader import quick
+from kd.data.loader import fast_loader
 from kd.models import weights
 from kd.models.optimizers import fastest
 from kd.models.registration import register
@@ -164,7 +164,7 @@ def build_runner(
     settings.default_hooks.timer = None  # its history, which nobody reads, is copied at each step
     settings.optim_wrapper = fastest(settings.optim_wrapper)
     batch_size = per_process(composed.batch_size, launch.world())
-    settings.train_dataloader = quick(
+    settings.train_dataloader = fast_loader(
         {**composed.loader("train"), "batch_size": batch_size}, workers
     )
     student = settings.model.get("student", settings.model)

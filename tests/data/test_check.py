@@ -60,9 +60,9 @@ BAD_IMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: cut(path, 0.01), "2.png: the image cannot be read"),
     (
         lambda path: Image.new("RGB", (30, 40)).save(path),
-        "has 30 x 40 pixels, its annotation says 40 x 30",
+        "has 30 x 40 pixels, its annotation has 40 x 30",
     ),
-    (turn, "has 30 x 40 pixels (turned by its EXIF orientation), its annotation says 40 x 30"),
+    (turn, "has 30 x 40 pixels (turned by its EXIF orientation), its annotation has 40 x 30"),
     (lambda path: (path.unlink(), path.mkdir()), "2.png: no such image"),
     (
         lambda path: Image.new("L", (40, 30)).save(path, "PCX"),
@@ -235,7 +235,7 @@ def test_a_stale_generated_set_is_an_error(tmp_path: Path) -> None:
     assert report.usable and not report.dirt
     assert report.splits["test"].images_without_boxes == 1
     other = Dataset.parse({**values, "generate": {**settings, "seed": 1}}, "shapes")
-    assert "other settings or another version; draw it again: kd data shapes" in errors(
+    assert "other settings or another version; run `kd data shapes`" in errors(
         check("shapes", other)
     )
 

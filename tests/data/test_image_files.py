@@ -129,10 +129,7 @@ def test_pictures_that_are_turned_in_secret_are_noted(
     )
     report = check("coco", coco.model_copy(update={"image_size": (64, 64)}))
     assert report.usable
-    assert (
-        "1.png: images that loading turns or mirrors by their EXIF orientation: 2, this"
-        in notes(report)
-    )
+    assert "1.png: 2 images, of which this is the first, are turned or mirrored" in notes(report)
 
 
 def test_a_quarter_turn_that_the_stated_size_has_is_not_noted(

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
 from kd.data import loader as handover
-from kd.data.loader import PackPixels, quick
+from kd.data.loader import PackPixels, fast_loader
 from tests.support.tiny import STUDENT, make_project, write_run
 
 
@@ -61,19 +61,19 @@ def assert_same(found: list[Any], wanted: list[Any]) -> None:
 def test_batches_are_those_of_the_composed_loader(loader, workers: int) -> None:
     """Flipped and not, over more batches than a worker has memory for, and all of them kept."""
     wanted = batches({**loader, "num_workers": 0})
-    found = batches(quick(loader, workers))
+    found = batches(fast_loader(loader, workers))
     assert {sample.flip for batch in found for sample in batch["data_samples"]} == {True, False}
     assert_same(found, wanted)
 
 
 def test_a_batch_that_is_larger_than_expected_goes_the_ordinary_way(loader, monkeypatch) -> None:
     monkeypatch.setattr(handover, "_pixels", lambda pipeline: 100)
-    assert_same(batches(quick(loader, 1)), batches({**loader, "num_workers": 0}))
+    assert_same(batches(fast_loader(loader, 1)), batches({**loader, "num_workers": 0}))
 
 
 def test_a_composed_configuration_stays_as_it_is(loader) -> None:
     before = json.dumps(loader)
-    quick(loader, 2)
+    fast_loader(loader, 2)
     assert json.dumps(loader) == before
 
 
@@ -93,7 +93,7 @@ def test_a_network_sees_the_batch_that_mmdet_makes(loader) -> None:
     preprocessor = MODELS.build(config["data_preprocessor"])
     both = [
         preprocessor(batches({**loader, **settings}, epochs=1)[0], True)["inputs"]
-        for settings in (quick(loader, 0), {"num_workers": 0})
+        for settings in (fast_loader(loader, 0), {"num_workers": 0})
     ]
     assert torch.equal(*both)
     assert both[0].stride() == both[1].stride()

@@ -298,7 +298,7 @@ def test_an_absent_image_set_is_named(voc: Dataset) -> None:
 
 def test_a_set_not_drawn_yet_is_named(tmp_path: Path) -> None:
     entry = Dataset.read(REPOSITORY / "configs/datasets/shapes-smoke.yaml")
-    with pytest.raises(UserError, match="the built-in data set has not been drawn yet"):
+    with pytest.raises(UserError, match="the built-in data set is not generated yet"):
         read_split(changed(entry, root=str(tmp_path / "shapes")), "test")
 
 

@@ -43,7 +43,7 @@ def test_boxes_to_ignore_are_counted_and_explained(coco: Dataset, edit: Edit) ->
     train = report.splits["train"]
     assert report.usable
     assert (train.boxes, train.ignored, train.trainable) == (6, 2, 4)
-    assert (train.counted, train.counted_voc) == (6, 4)
+    assert (train.counted_coco, train.counted_voc) == (6, 4)
     assert "2 of 6 boxes have 'ignore': 1; training leaves them out, AP counts them" in notes(
         report
     )
@@ -53,11 +53,12 @@ def test_boxes_to_ignore_are_counted_and_explained(coco: Dataset, edit: Edit) ->
 def test_crowd_and_difficult_boxes_are_counted(coco: Dataset, voc: Dataset, edit: Edit) -> None:
     edit(mark(1, iscrowd=1))
     train = check("coco", coco).splits["train"]
-    assert (train.crowd, train.trainable, train.counted) == (1, 5, 5)
+    assert (train.crowd, train.trainable, train.counted_coco) == (1, 5, 5)
     report = check("voc", voc)
     test = report.splits["test"]
-    assert (test.difficult, test.counted, test.counted_voc) == (1, 2, 1)
-    assert "AP counts 2 boxes, VOC figures 1 (1 difficult)" in report.describe()
+    assert (test.difficult, test.counted_coco, test.counted_voc) == (1, 2, 1)
+    assert report.to_json()["splits"]["test"]["counted"] == 2
+    assert "AP counts 2 boxes, VOC metrics 1 (1 difficult)" in report.describe()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import kd.runtime  # noqa: F401
 from analysis.figures.networks import Probe, shown
 from kd.common.errors import UserError
 from kd.config.composed import ComposedConfig
-from kd.data.loader import quick
+from kd.data.loader import fast_loader
 from kd.data.sampling import build
 from kd.methods.base import Focus
 from kd.observers import observe
@@ -39,7 +39,7 @@ def view(directory: Path, index: int = 0) -> View:
         raise UserError(f"{directory}: trained without a method; nothing to look at")
     probe = Probe.load(directory)
     model: Distiller = probe.model
-    dataset = build(quick(config.loader("train"), 0)["dataset"])
+    dataset = build(fast_loader(config.loader("train"), 0)["dataset"])
     if not 0 <= index < len(dataset):
         raise UserError(f"image {index}: the training set has images 0 to {len(dataset) - 1}")
     batch = probe.batch(dataset[index])

@@ -1,7 +1,7 @@
-"""One scene of the built-in data set: shapes with known outlines over clutter.
+"""Drawing of a scene of the built-in data set: shapes with known outlines over clutter.
 
-What makes it hard for a small detector: neighbouring classes (5, 6, 7 sides; 5- and 6-pointed
-stars), sizes from 10 px, textured fills and backgrounds, clutter, blur, noise and occlusion.
+A small detector has difficulties with similar classes (5, 6, 7 sides; 5- and 6-pointed stars), with
+sizes from 10 px, textured fills and backgrounds, clutter, blur, noise and occlusion.
 """
 
 import colorsys
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 CLASSES = ("triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross")
-# Colour tells the families apart, though not surely; within a family only the form does.
+# Hue separates the families of classes, with some overlap; within a family only the form differs.
 HUES = (0.0, 0.15, 0.35, 0.35, 0.35, 0.6, 0.6, 0.83)
 HUE_SPREAD = 0.05  # standard deviation, of a turn
-DULL, VIVID = (0.0, 0.35), (0.5, 1.0)  # saturation of what is no object, and of objects
+DULL, VIVID = (0.0, 0.35), (0.5, 1.0)  # saturation of backgrounds and clutter, and of objects
 
 MOST_OBJECTS = 8
 SMALLEST, LARGEST = 10.0, 100.0  # the shorter side of an outline, pixels
 LARGEST_SHARE = 0.65  # of the image side
 LEAST_BOX = 8  # the shorter side of an annotated box, pixels
 LEAST_VISIBLE = 0.4  # of an object's area
-LEAST_CONTRAST = 70.0  # between object and background colour, RGB distance
+LEAST_CONTRAST = 70.0  # between object and background color, RGB distance
 TRIES = 8  # per object, to find a place
 OVERSAMPLING = 4
 
@@ -31,11 +31,11 @@ Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ShapeObject:
     """One object of a scene.
 
-    ``outline`` (V, 2): xy pixels of the whole shape, hidden parts included.
-    ``visible`` (size, size): share of every pixel that shows the object, 0..1.
+    ``outline`` (V, 2): xy in pixels of the whole shape, including hidden parts.
+    ``visible`` (size, size): share of each pixel that shows the object, 0..1.
     """
 
     label: int
@@ -43,7 +43,7 @@ class Drawn:
     visible: Array
 
     def box(self) -> tuple[int, int, int, int]:
-        """The visible part's extent, xywh pixels: pixels that show at least half of the object."""
+        """Return the box (xywh pixels) of the pixels that the object covers at least by half."""
         rows, columns = (np.flatnonzero((self.visible >= 0.5).any(axis)) for axis in (1, 0))
         if not len(rows):
             return 0, 0, 0, 0
@@ -51,35 +51,37 @@ class Drawn:
         return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
 
 
-def draw_scene(size: int, rng: np.random.Generator, empty: bool) -> tuple[Image.Image, list[Drawn]]:
+def draw_scene(
+    size: int, rng: np.random.Generator, empty: bool
+) -> tuple[Image.Image, list[ShapeObject]]:
     """Draw a ``size`` x ``size`` RGB image and return it with its objects, back to front."""
-    ground = _colour(rng, rng.random(), DULL)
+    ground = _color(rng, rng.random(), DULL)
     canvas = _texture(rng, size, ground, amplitude=rng.uniform(5, 25))
     for _ in range(rng.integers(1, 6)):
-        canvas = _blend(canvas, _clutter(rng, size), _colour(rng, rng.random(), DULL))
+        canvas = _blend(canvas, _clutter(rng, size), _color(rng, rng.random(), DULL))
     objects, coverages = _place_objects(
         rng, size, 0 if empty else int(rng.integers(1, MOST_OBJECTS + 1))
     )
-    for drawn, coverage in zip(objects, coverages, strict=True):
-        colour = _colour_of(rng, drawn.label, ground)
-        fill = _texture(rng, size, colour, amplitude=rng.uniform(3, 25))
+    for shape, coverage in zip(objects, coverages, strict=True):
+        color = _color_of(rng, shape.label, ground)
+        fill = _texture(rng, size, color, amplitude=rng.uniform(3, 25))
         canvas = _blend(canvas, coverage, fill)
     return _photograph(rng, canvas), objects
 
 
 def _place_objects(
-    rng: np.random.Generator, size: int, wanted: int
-) -> tuple[list[Drawn], list[Array]]:
-    """Return up to ``wanted`` objects, and their full coverages; none hides too much of another."""
-    objects: list[Drawn] = []
+    rng: np.random.Generator, size: int, most: int
+) -> tuple[list[ShapeObject], list[Array]]:
+    """Return up to ``most`` objects that do not hide each other too much, and their coverages."""
+    objects: list[ShapeObject] = []
     coverages: list[Array] = []
-    for _ in range(wanted):
+    for _ in range(most):
         label = int(rng.integers(len(CLASSES)))
         for _ in range(TRIES):
             outline = _random_outline(rng, label, size)
             coverage = _coverage(size, outline)
-            behind = [Drawn(o.label, o.outline, o.visible * (1 - coverage)) for o in objects]
-            candidate = [*behind, Drawn(label, outline, coverage)]
+            behind = [ShapeObject(o.label, o.outline, o.visible * (1 - coverage)) for o in objects]
+            candidate = [*behind, ShapeObject(label, outline, coverage)]
             if all(map(_shows_enough, candidate, [*coverages, coverage])):
                 objects = candidate
                 coverages.append(coverage)
@@ -87,13 +89,13 @@ def _place_objects(
     return objects, coverages
 
 
-def _shows_enough(drawn: Drawn, coverage: Array) -> bool:
-    visible, whole = (float(part.sum(dtype=float)) for part in (drawn.visible, coverage))
-    return visible >= LEAST_VISIBLE * whole and min(drawn.box()[2:]) >= LEAST_BOX
+def _shows_enough(shape: ShapeObject, coverage: Array) -> bool:
+    visible, whole = (float(part.sum(dtype=float)) for part in (shape.visible, coverage))
+    return visible >= LEAST_VISIBLE * whole and min(shape.box()[2:]) >= LEAST_BOX
 
 
 def _random_outline(rng: np.random.Generator, label: int, size: int) -> list[tuple[float, float]]:
-    """Return the outline of one class, turned, stretched, scaled and placed inside the image."""
+    """Return the outline of one class, rotated, stretched, scaled and placed inside the image."""
     angle = math.radians(rng.uniform(-25, 25))
     stretch = math.exp(rng.uniform(-0.18, 0.18))
     largest = min(LARGEST, LARGEST_SHARE * size)
@@ -114,7 +116,7 @@ def _random_outline(rng: np.random.Generator, label: int, size: int) -> list[tup
 
 
 def _unit_outline(name: str) -> list[tuple[float, float]]:
-    """Return the corners of a class, about the origin, first corner up."""
+    """Return the corners of a class around the origin, beginning at the top."""
     if name == "cross":
         arm = 0.36
         corner = [(arm, -1.0), (arm, -arm), (1.0, -arm)]
@@ -133,14 +135,14 @@ def _unit_outline(name: str) -> list[tuple[float, float]]:
 
 
 def _coverage(size: int, outline: list[tuple[float, float]]) -> Array:
-    """Return the share of every pixel that a polygon covers, 0..1, to a quarter of a pixel."""
+    """Return the share of each pixel that a polygon covers, 0..1, by 4 x 4 oversampling."""
     fine, pen = _fine_canvas(size)
     pen.polygon([(OVERSAMPLING * x - 0.5, OVERSAMPLING * y - 0.5) for x, y in outline], fill=255)
     return _reduced(fine)
 
 
 def _clutter(rng: np.random.Generator, size: int) -> Array:
-    """Return the coverage of a line, an arc or a flat ellipse: nothing that resembles a class."""
+    """Return the coverage of a line, an arc or a flat ellipse, which resemble no class."""
     fine, pen = _fine_canvas(size)
     x, y = rng.uniform(0, size, 2) * OVERSAMPLING
     width = int(rng.integers(2, 3 * OVERSAMPLING))
@@ -168,16 +170,16 @@ def _reduced(fine: Image.Image) -> Array:
     return np.asarray(fine.reduce(OVERSAMPLING), np.float32) / 255
 
 
-def _texture(rng: np.random.Generator, size: int, colour: Array, amplitude: float) -> Array:
-    """Return a (size, size, 3) surface around ``colour``, RGB 0..255."""
+def _texture(rng: np.random.Generator, size: int, color: Array, amplitude: float) -> Array:
+    """Return a (size, size, 3) surface around ``color``, RGB 0..255."""
     tint = rng.uniform(0.4, 1.0, 3)
     field = _field(rng, size)[..., None]
-    return (colour + amplitude * tint * field).astype(np.float32)
+    return (color + amplitude * tint * field).astype(np.float32)
 
 
 def _field(rng: np.random.Generator, size: int) -> Array:
     """Return a (size, size) pattern in about -1..1: plain, ramp, stripes, checks or clouds."""
-    # In float64: processors differ in the last bit of a sine, which float32 would carry to a pixel.
+    # Processors differ in the last bit of a sine. In float64, that bit does not change a pixel.
     y, x = np.mgrid[0:size, 0:size].astype(np.float64)
     angle = rng.uniform(0, math.pi)
     along = math.cos(angle) * x + math.sin(angle) * y
@@ -198,16 +200,16 @@ def _field(rng: np.random.Generator, size: int) -> Array:
             return np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _colour_of(rng: np.random.Generator, label: int, ground: Array) -> Array:
-    """Return an RGB colour of a class's family that stands out from the background."""
+def _color_of(rng: np.random.Generator, label: int, ground: Array) -> Array:
+    """Return an RGB color of a class's family that stands out from the background."""
     while True:
-        colour = _colour(rng, rng.normal(HUES[label], HUE_SPREAD), VIVID)
-        if math.dist(colour, ground) >= LEAST_CONTRAST:
-            return colour
+        color = _color(rng, rng.normal(HUES[label], HUE_SPREAD), VIVID)
+        if math.dist(color, ground) >= LEAST_CONTRAST:
+            return color
 
 
-def _colour(rng: np.random.Generator, hue: float, saturation: tuple[float, float]) -> Array:
-    """Return an RGB colour, 0..255; ``hue`` in turns."""
+def _color(rng: np.random.Generator, hue: float, saturation: tuple[float, float]) -> Array:
+    """Return an RGB color, 0..255; ``hue`` in turns."""
     value = rng.uniform(0.35, 0.95)
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, rng.uniform(*saturation), value))
 
@@ -217,7 +219,7 @@ def _blend(canvas: Array, coverage: Array, surface: Array) -> Array:
 
 
 def _photograph(rng: np.random.Generator, canvas: Array) -> Image.Image:
-    """Blur some of the images and add noise to all."""
+    """Blur some images, and add noise to all."""
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     if rng.random() < 0.35:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.2)))

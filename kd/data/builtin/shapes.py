@@ -1,7 +1,7 @@
-"""The built-in data set: generated, in COCO format, the same to the byte for a seed.
+"""Generator of the built-in data set in COCO format, with the same pixels for the same seed.
 
 An image depends on the settings' seed and size, its split and its index, so a larger set begins
-with the smaller one. The bytes of a PNG also depend on the zlib inside Pillow; the pixels do not.
+with the images of a smaller one. The bytes of a PNG also depend on the zlib inside Pillow.
 """
 
 import shutil
@@ -14,35 +14,35 @@ from PIL import Image
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json, write_text
 from kd.common.progress import progress
-from kd.data.builtin.drawing import CLASSES, Drawn, draw_scene
+from kd.data.builtin.drawing import CLASSES, ShapeObject, draw_scene
 from kd.data.entry import Shapes
 
-__all__ = ["CLASSES", "Scene", "draw", "generate", "is_generated"]
+__all__ = ["CLASSES", "ShapeScene", "draw", "generate", "is_generated"]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
-GENERATOR = 2  # raise it when the images change: every set is then drawn anew
-MARKER = "generated.json"  # written last, so it is there only where the set is complete
-OWNED = ".generated"  # written first: without it, a folder's content is somebody else's
-EMPTY_EVERY = 25  # one test image in so many shows no object
+GENERATOR = 2  # version; raise it when the images change, so that every set is generated again
+MARKER = "generated.json"  # written last, so it exists only if the set is complete
+OWNED = ".generated"  # written first; a folder without it has files of the user
+EMPTY_EVERY = 25  # one in 25 test images shows no object
 
 
-class Scene(NamedTuple):
-    """One image (RGB) and what it shows, back to front."""
+class ShapeScene(NamedTuple):
+    """One image (RGB) and its objects, back to front."""
 
     image: Image.Image
-    objects: list[Drawn]
+    objects: list[ShapeObject]
 
 
-def draw(settings: Shapes, split: Split, index: int) -> Scene:
+def draw(settings: Shapes, split: Split, index: int) -> ShapeScene:
     """Draw image ``index`` of a split."""
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
     empty = split == "test" and index % EMPTY_EVERY == EMPTY_EVERY - 1
-    return Scene(*draw_scene(settings.size, rng, empty))
+    return ShapeScene(*draw_scene(settings.size, rng, empty))
 
 
 def is_generated(settings: Shapes, root: Path) -> bool:
-    """Tell whether ``root`` holds the complete set of these settings by this generator."""
+    """Return True if ``root`` has the complete set of these settings and this generator."""
     try:
         marker = read_json(root / MARKER)
     except UserError:
@@ -55,15 +55,15 @@ def is_generated(settings: Shapes, root: Path) -> bool:
 
 
 def generate(settings: Shapes, root: Path) -> None:
-    """Write the set to ``root`` unless it is there; UserError where the folder holds other data."""
+    """Write the set to ``root`` unless it exists; raise UserError if the folder has other data."""
     if root.is_file():
         raise UserError(f"{root}: is a file; the generated data set needs a folder")
     if is_generated(settings, root):
         return
     if root.exists() and any(root.iterdir()) and not (root / OWNED).is_file():
         raise UserError(
-            f"{root}: holds files that were not generated; "
-            "give the generated data set a 'root' of its own"
+            f"{root}: has files that were not generated; "
+            "set 'root' of the generated data set to another folder"
         )
     try:
         write_text(root / OWNED, "All files here are replaced when the settings change.\n")
@@ -79,7 +79,7 @@ def generate(settings: Shapes, root: Path) -> None:
 
 
 def marker_of(settings: Shapes) -> dict[str, Any]:
-    """Return what the images of a built-in data set depend on."""
+    """Return the settings and the generator's version, which determine all images."""
     return {"generator": GENERATOR, "settings": settings.model_dump()}
 
 
@@ -95,21 +95,21 @@ def _write_images(settings: Shapes, root: Path, split: Split) -> dict[str, Any]:
         scene.image.save(root / split / name, compress_level=6)
         side = settings.size
         images.append({"id": index + 1, "width": side, "height": side, "file_name": name})
-        for drawn in scene.objects:
-            annotations.append(_annotation(len(annotations) + 1, index + 1, drawn))
+        for shape in scene.objects:
+            annotations.append(_annotation(len(annotations) + 1, index + 1, shape))
     categories = [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _annotation(identity: int, image: int, drawn: Drawn) -> dict[str, Any]:
-    """A COCO annotation: box and area of the visible part, outline of the whole shape."""
-    outline = [round(coordinate, 2) for point in drawn.outline for coordinate in point]
+def _annotation(identity: int, image: int, shape: ShapeObject) -> dict[str, Any]:
+    """Return a COCO annotation: box and area of the visible part, outline of the whole shape."""
+    outline = [round(coordinate, 2) for point in shape.outline for coordinate in point]
     return {
         "id": identity,
         "image_id": image,
-        "category_id": drawn.label + 1,
-        "bbox": list(drawn.box()),
-        "area": round(float(drawn.visible.sum(dtype=float)), 2),
+        "category_id": shape.label + 1,
+        "bbox": list(shape.box()),
+        "area": round(float(shape.visible.sum(dtype=float)), 2),
         "iscrowd": 0,
         "segmentation": [outline],
     }

@@ -35,7 +35,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[shapes.Scene]:
+def scenes() -> list[shapes.ShapeScene]:
     settings = Shapes(train=400, test=1, size=128)
     return [draw(settings, "train", index) for index in range(150)]
 
@@ -131,7 +131,7 @@ def test_an_interrupted_set_is_never_complete(
 ) -> None:
     real = shapes.draw
 
-    def stopped(settings: Shapes, split: shapes.Split, index: int) -> shapes.Scene:
+    def stopped(settings: Shapes, split: shapes.Split, index: int) -> shapes.ShapeScene:
         if split == "test" and index == 10:
             raise KeyboardInterrupt
         return real(settings, split, index)
@@ -148,7 +148,7 @@ def test_an_interrupted_set_is_never_complete(
 
 def test_other_data_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"mine")
-    with pytest.raises(UserError, match="holds files that were not generated; give the generated"):
+    with pytest.raises(UserError, match="has files that were not generated; set 'root'"):
         generate(SMALL, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
@@ -159,7 +159,7 @@ def test_a_root_that_is_a_file_is_a_user_error(tmp_path: Path) -> None:
         generate(SMALL, tmp_path / "set")
 
 
-def test_boxes_are_tight_around_what_is_visible(scenes: list[shapes.Scene]) -> None:
+def test_boxes_are_tight_around_what_is_visible(scenes: list[shapes.ShapeScene]) -> None:
     for scene in scenes:
         for drawn in scene.objects:
             x, y, width, height = drawn.box()
@@ -171,7 +171,7 @@ def test_boxes_are_tight_around_what_is_visible(scenes: list[shapes.Scene]) -> N
             assert inside[:, 0].any() and inside[:, -1].any()
 
 
-def test_outlines_enclose_the_whole_object(scenes: list[shapes.Scene]) -> None:
+def test_outlines_enclose_the_whole_object(scenes: list[shapes.ShapeScene]) -> None:
     for scene in scenes[:40]:
         for drawn in scene.objects:
             whole = _coverage(128, drawn.outline)
@@ -185,7 +185,7 @@ def test_a_polygon_covers_its_pixels() -> None:
     assert coverage.sum() == pytest.approx(20 * 28, abs=0.25 * (20 + 28) + 1)
 
 
-def test_classes_and_sizes_are_balanced(scenes: list[shapes.Scene]) -> None:
+def test_classes_and_sizes_are_balanced(scenes: list[shapes.ShapeScene]) -> None:
     objects = [drawn for scene in scenes for drawn in scene.objects]
     counts = Counter(drawn.label for drawn in objects)
     mean = len(objects) / len(CLASSES)
@@ -197,7 +197,7 @@ def test_classes_and_sizes_are_balanced(scenes: list[shapes.Scene]) -> None:
     assert max(len(scene.objects) for scene in scenes) <= 8
 
 
-def test_some_objects_are_partly_hidden(scenes: list[shapes.Scene]) -> None:
+def test_some_objects_are_partly_hidden(scenes: list[shapes.ShapeScene]) -> None:
     shares = [
         float(drawn.visible.sum() / _coverage(128, drawn.outline).sum())
         for scene in scenes[:60]

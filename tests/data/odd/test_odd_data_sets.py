@@ -17,7 +17,7 @@ from kd.config.compose import compose
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.run import Run
-from kd.data.check import Counts, check
+from kd.data.check import SplitCounts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
 from kd.evaluation.evaluate import coco_results, figures
@@ -67,12 +67,12 @@ def test_what_the_check_calls_usable_trains_and_evaluates(drawn: data_sets.OddDa
             assert all(problem.file and problem.reason for problem in report.errors)
 
 
-def assert_trains(drawn: data_sets.OddDataset, config: dict[str, Any], counts: Counts) -> None:
+def assert_trains(drawn: data_sets.OddDataset, config: dict[str, Any], counts: SplitCounts) -> None:
     """The composed loader yields the images and boxes that the check counts, of their classes."""
-    from kd.data.loader import quick
+    from kd.data.loader import fast_loader
     from kd.data.sampling import build
 
-    dataset = build(quick(config["train_dataloader"], 0)["dataset"])
+    dataset = build(fast_loader(config["train_dataloader"], 0)["dataset"])
     samples = [dataset[index] for index in range(len(dataset))]
     assert len(samples) == counts.loaded
     names = config["test_dataloader"]["dataset"]
@@ -126,7 +126,7 @@ def loss_of(model: str, samples: list[Any]) -> list[Any]:
     return [part for each in losses.values() for part in (each if type(each) is list else [each])]
 
 
-def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: Counts) -> None:
+def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCounts) -> None:
     """Perfect detections of the boxes that the check counts have an AP of 1."""
     from kd.data.sampling import build
 
