@@ -10,6 +10,7 @@ from tests.house import sources
 from tests.house.words import (
     BRITISH,
     BRITISH_EXCEPTIONS,
+    BRITISH_SETTINGS,
     FIRST_WORDS,
     PHRASES,
     VAGUE_NAMES,
@@ -53,7 +54,7 @@ def phrases(path: Path) -> Iterator[str]:
 
 def british_spellings(path: Path) -> Iterator[str]:
     for line, text in [*sources.texts(path), *sources.names(path)]:
-        for match in BRITISH.finditer(text.replace("_", " ")):
+        for match in BRITISH.finditer(BRITISH_SETTINGS.sub("", text.replace("_", " "))):
             if match[0].lower() not in BRITISH_EXCEPTIONS:
                 yield f"{line}: '{match[0]}': American spelling"
 

@@ -58,3 +58,6 @@ BRITISH = re.compile(
 
 BRITISH_EXCEPTIONS = frozenset({"analyses", "exercise", "likewise", "otherwise"})
 """Words of American English that the pattern would find: the plural of analysis."""
+
+BRITISH_SETTINGS = re.compile(r"\bsize[_ ]normalised\b|(?<=[\"'`])normalised(?=[\"'`])")
+"""A setting of Mimic and a value of FitNets' ``form``, both part of the digests of runs."""

@@ -1,4 +1,4 @@
-"""docs/adding-a-method.md does what it says."""
+"""The code in docs/adding-a-method.md runs as documented."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ ROW, PRESET = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """Put the page's file where methods are found."""
+    """Write the page's method into a folder of methods."""
     folder = tmp_path / "methods"
     folder.mkdir()
     (folder / "cwd.py").write_text(METHOD)
@@ -42,11 +42,11 @@ def test_the_file_is_found_and_applies_to_every_detector(added):
 
 
 def test_its_tests_pass(added):
-    tests: dict[str, object] = {}
-    exec(compile(TEST, "test_cwd.py", "exec"), tests)
-    found = [value for name, value in tests.items() if name.startswith("test_")]
-    assert len(found) == 2
-    for test in found:
+    module: dict[str, object] = {}
+    exec(compile(TEST, "test_cwd.py", "exec"), module)
+    functions = [value for name, value in module.items() if name.startswith("test_")]
+    assert len(functions) == 2
+    for test in functions:
         test()
 
 

@@ -27,38 +27,42 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     from kd.observers import Progress, channels_of, observe
     from kd.training.distiller import Distiller
 
-    terms = resolve(method, {}, detector, LIBRARY, "amp")
+    settings_of_terms = resolve(method, {}, detector, LIBRARY, "amp")
     model, data = build(detector), replace(batch(), progress=Progress(10_000, 0, 12))
-    labelled = observe(model, data, frozen=False)
-    labelled.losses()
-    found = {name: method_of(settings) for name, settings in terms.items()}
+    labeled = observe(model, data, frozen=False)
+    labeled.losses()
+    methods = {name: method_of(settings) for name, settings in settings_of_terms.items()}
     torch.manual_seed(0)
     widths = channels_of(model), channels_of(model)
-    with_layers = teachers(terms) == {"detector"}
+    with_layers = teachers(settings_of_terms) == {"detector"}
     adapters = {
         name: nn.ModuleDict(term.adapters(*widths) if with_layers else {})
-        for name, term in found.items()
+        for name, term in methods.items()
     }
-    seen: dict[Any, Any] = {None: None}
-    if "classifier" in teachers(terms):
+    teacher_of_kind: dict[Any, Any] = {None: None}
+    if "classifier" in teachers(settings_of_terms):
         from kd.classifiers.teacher import ClassifierTeacher
 
-        seen["classifier"] = ClassifierTeacher(*classifier(terms, tmp_path).values())
-    distiller: Any = type("Terms", (), {"terms": found, "adapters": adapters})
+        teacher_of_kind["classifier"] = ClassifierTeacher(
+            *classifier(settings_of_terms, tmp_path).values()
+        )
+    distiller: Any = type("Terms", (), {"terms": methods, "adapters": adapters})
 
     def distilled(low: bool) -> dict[str, float]:
-        student, teacher = (random_maps(labelled, seed, dtype, low) for seed in (1, 2))
+        student, teacher = (random_maps(labeled, seed, dtype, low) for seed in (1, 2))
         with torch.autocast("cpu", dtype, enabled=low):
-            losses = Distiller.distillation(distiller, student, {**seen, "detector": teacher}, data)
+            losses = Distiller.distillation(
+                distiller, student, {**teacher_of_kind, "detector": teacher}, data
+            )
         return {
             name: float(sum(value) if isinstance(value, list) else value)
             for name, value in losses.items()
         }
 
-    wanted, halved = distilled(low=False), distilled(low=True)
-    assert wanted.keys() == halved.keys() and any(wanted.values())
-    for name, value in wanted.items():
-        assert halved[name] == pytest.approx(value, rel=0.01, abs=1e-9)
+    full, rounded = distilled(low=False), distilled(low=True)
+    assert full.keys() == rounded.keys() and any(full.values())
+    for name, value in full.items():
+        assert rounded[name] == pytest.approx(value, rel=0.01, abs=1e-9)
 
 
 def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
@@ -70,17 +74,20 @@ def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
     torch.manual_seed(seed)
 
     def random(maps: Any, deviation: float) -> list[torch.Tensor]:
-        rounded = [(torch.randn_like(each.float()) * deviation).to(dtype) for each in maps]
-        return rounded if low else [each.float() for each in rounded]
+        rounded = [(torch.randn_like(level.float()) * deviation).to(dtype) for level in maps]
+        return rounded if low else [level.float() for level in rounded]
 
-    found = observe(like.detector, like.batch, frozen=False)
-    found.stages = random(like.stages, MAGNITUDE)
-    found.neck = random(like.neck, MAGNITUDE)
+    observation = observe(like.detector, like.batch, frozen=False)
+    observation.stages = random(like.stages, MAGNITUDE)
+    observation.neck = random(like.neck, MAGNITUDE)
     scores, *rest = like.outputs
-    found.outputs = random(scores, 2.0), *([each.abs() for each in random(r, 0.3)] for r in rest)
-    found.assignment, found.sampled = like.assignment, like.sampled
+    observation.outputs = (
+        random(scores, 2.0),
+        *([level.abs() for level in random(branch, 0.3)] for branch in rest),
+    )
+    observation.assignment, observation.sampled = like.assignment, like.sampled
     if "candidates" in vars(like) or hasattr(like, "sample"):
-        found.candidates = like.candidates
+        observation.candidates = like.candidates
     if hasattr(like, "proposals"):
-        found.proposals = like.proposals
-    return found
+        observation.proposals = like.proposals
+    return observation

@@ -1,4 +1,4 @@
-"""Chen et al. 2017: the values of the method reference, and what must hold for any outputs."""
+"""Chen et al. 2017: values of the method reference, and properties."""
 
 import math
 from types import SimpleNamespace
@@ -35,32 +35,32 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 # --- Class-weighted soft labels ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("background", "wanted"), [(1.5, 1.267678), (1.0, 0.904005)])
-def test_golden_value_of_the_weighted_cross_entropy(background, wanted):
-    found = weighted_softmax_entropy(TEACHER, STUDENT, background, 1)
-    assert found.item() == pytest.approx(wanted, abs=1e-6)
+@pytest.mark.parametrize(("background", "expected"), [(1.5, 1.267678), (1.0, 0.904005)])
+def test_golden_value_of_the_weighted_cross_entropy(background, expected):
+    entropy = weighted_softmax_entropy(TEACHER, STUDENT, background, 1)
+    assert entropy.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_weighted_softmax_worked_out_by_hand():
-    """Teacher (2/3, 1/3) and student (1/2, 1/2); the background weighs 3."""
+    """Teacher (2/3, 1/3) and student (1/2, 1/2), and a background weight of 3."""
     teacher = torch.tensor([[math.log(2), 0.0]])
-    found = weighted_softmax_entropy(teacher, torch.zeros(1, 2), 3, 1)
-    assert found.item() == pytest.approx((2 / 3 + 3 * 1 / 3) * math.log(2), abs=1e-6)
+    entropy = weighted_softmax_entropy(teacher, torch.zeros(1, 2), 3, 1)
+    assert entropy.item() == pytest.approx((2 / 3 + 3 * 1 / 3) * math.log(2), abs=1e-6)
 
 
 def test_sigmoids_worked_out_by_hand():
-    """Teacher (3/4, 1/2) and student (1/2, 1/2); each class has a background that weighs 3."""
+    """Teacher (3/4, 1/2) and student (1/2, 1/2); each class has a background of weight 3."""
     teacher = torch.tensor([[math.log(3), 0.0]])
-    found = weighted_sigmoid_entropy(teacher, torch.zeros(1, 2), 3, 1)
+    entropy = weighted_sigmoid_entropy(teacher, torch.zeros(1, 2), 3, 1)
     by_hand = (3 / 4 + 3 * 1 / 4 + 1 / 2 + 3 * 1 / 2) * math.log(2)
-    assert found.item() == pytest.approx(by_hand, abs=1e-6)
+    assert entropy.item() == pytest.approx(by_hand, abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_one_sigmoid_is_a_softmax_of_object_and_background(temperature):
-    """So an RPN's loss is the paper's, whichever of the two forms its head has."""
+    """An RPN's loss is therefore the paper's for both forms of its head."""
     teacher, student = random(2, 9, 1)
-    outputs = [torch.cat([each, torch.zeros_like(each)], 1) for each in (teacher, student)]
+    outputs = [torch.cat([logits, torch.zeros_like(logits)], 1) for logits in (teacher, student)]
     torch.testing.assert_close(
         weighted_sigmoid_entropy(teacher, student, 1.5, temperature),
         weighted_softmax_entropy(*outputs, 1.5, temperature),
@@ -70,8 +70,8 @@ def test_one_sigmoid_is_a_softmax_of_object_and_background(temperature):
 @pytest.mark.parametrize("form", FORMS)
 def test_the_temperature_divides_logits_and_nothing_multiplies(form):
     teacher, student = random(2, 6, 4)
-    found = form(teacher, student, 1.5, 2.5)
-    torch.testing.assert_close(found, form(teacher / 2.5, student / 2.5, 1.5, 1))
+    entropy = form(teacher, student, 1.5, 2.5)
+    torch.testing.assert_close(entropy, form(teacher / 2.5, student / 2.5, 1.5, 1))
 
 
 def test_without_a_weight_the_forms_are_torchs_cross_entropies():
@@ -98,7 +98,7 @@ def test_equal_models_cost_the_weighted_entropy_and_the_minimiser_leans_to_the_b
 
 @pytest.mark.parametrize("form", FORMS)
 def test_soft_labels_send_no_gradient_to_the_teacher_and_stay_finite(form):
-    teacher, student = (each.clone().requires_grad_() for each in random(2, 6, 4) * 300)
+    teacher, student = (logits.clone().requires_grad_() for logits in random(2, 6, 4) * 300)
     loss = form(teacher, student, 1.5, 1).sum()
     loss.backward()
     assert teacher.grad is None
@@ -110,10 +110,10 @@ def test_soft_labels_send_no_gradient_to_the_teacher_and_stay_finite(form):
 
 def bounded(student: list[float], teacher: list[float], margin: float = 0) -> tuple[float, Tensor]:
     """Return L_b for the target 0 and its gradient."""
-    own = torch.tensor([student], requires_grad=True)
-    loss = bounded_error(torch.tensor([teacher]), own, torch.zeros(1, 4), margin).sum()
+    codes = torch.tensor([student], requires_grad=True)
+    loss = bounded_error(torch.tensor([teacher]), codes, torch.zeros(1, 4), margin).sum()
     loss.backward()
-    return loss.item(), own.grad
+    return loss.item(), codes.grad
 
 
 def test_golden_values_of_the_bound():
@@ -126,7 +126,7 @@ def test_golden_values_of_the_bound():
 
 
 def test_a_margin_widens_where_the_bound_is_active():
-    """Squared errors are 0.01 of the student and 0.09 of the teacher, 0.08 apart."""
+    """The squared errors of student and teacher are 0.01 and 0.09, a difference of 0.08."""
     assert bounded([0.1, 0, 0, 0], [0.3, 0, 0, 0], margin=0.07)[0] == 0
     assert bounded([0.1, 0, 0, 0], [0.3, 0, 0, 0], margin=0.09)[0] == pytest.approx(0.01)
     assert bounded([0.2] * 4, [0.2] * 4)[0] == 0
@@ -134,7 +134,7 @@ def test_a_margin_widens_where_the_bound_is_active():
 
 
 def test_the_bound_sends_no_gradient_to_teacher_and_target():
-    teacher, student, target = (each.clone().requires_grad_() for each in random(3, 7, 4))
+    teacher, student, target = (codes.clone().requires_grad_() for codes in random(3, 7, 4))
     bounded_error(teacher, student, target, 0.5).sum().backward()
     assert teacher.grad is None and target.grad is None
     assert student.grad.ne(0).any()
@@ -160,11 +160,11 @@ def test_gradcheck():
     for form in FORMS:
         assert torch.autograd.gradcheck(lambda s, form=form: form(teacher, s, 1.5, 2), student)
     assert torch.autograd.gradcheck(lambda s: bounded_error(teacher, s, target, 0.3), student)
-    maps, wanted = random(2, 2, 3, 2, 2)
+    student_maps, teacher_maps = random(2, 2, 3, 2, 2)
     for distance in ("l2", "l1"):
         assert torch.autograd.gradcheck(
-            lambda m, distance=distance: hint_distance(m, wanted.float(), distance),
-            maps.requires_grad_(),
+            lambda m, distance=distance: hint_distance(m, teacher_maps.float(), distance),
+            student_maps.requires_grad_(),
         )
 
 
@@ -184,17 +184,17 @@ def test_hardest_negatives_of_each_image():
 def test_cost_of_calling_a_prior_background():
     logits = random(1, 5, 3)
     target = torch.full((5,), 2)
-    wanted = cross_entropy(logits[0], target, reduction="none")
-    torch.testing.assert_close(background_cost(logits, softmax=True)[0], wanted)
+    expected = cross_entropy(logits[0], target, reduction="none")
+    torch.testing.assert_close(background_cost(logits, softmax=True)[0], expected)
     zeros = torch.zeros_like(logits)
-    wanted = binary_cross_entropy_with_logits(logits, zeros, reduction="none").sum(2)
-    torch.testing.assert_close(background_cost(logits, softmax=False), wanted)
+    expected = binary_cross_entropy_with_logits(logits, zeros, reduction="none").sum(2)
+    torch.testing.assert_close(background_cost(logits, softmax=False), expected)
 
 
 # --- Settings ------------------------------------------------------------------------------
 
 
-def test_what_it_needs_follows_from_the_weights():
+def test_needs_follow_from_the_weights():
     assert Chen().needs.both == {"stages", "candidates", "priors"}
     assert Chen(hint="neck", mu=1, nu=0).needs.both == {"neck"}
     assert Chen(gamma=0).needs.both == {"candidates", "priors"}
@@ -220,7 +220,7 @@ def scene(build: Any, batch: Any) -> Any:
     """Return student, teacher and batch of a family, and the terms of a setting."""
     from kd.observers import channels_of, observe
 
-    def made(family: str, boxes: tuple[int, int] = (3, 2), **settings: Any) -> SimpleNamespace:
+    def compute(family: str, boxes: tuple[int, int] = (3, 2), **settings: Any) -> SimpleNamespace:
         detectors = build(family), build(family, seed=1)
         with torch.no_grad():
             for parameter in detectors[1].parameters():
@@ -236,7 +236,7 @@ def scene(build: Any, batch: Any) -> Any:
             losses=losses, student=student, teacher=teacher, batch=data, adapters=adapters
         )
 
-    return made
+    return compute
 
 
 ONE_STAGE = ["retinanet", "fcos", "gfl", "ssd300", "yolov3"]
@@ -246,27 +246,27 @@ RPN_TERMS = {"loss_chen_rpn_cls", "loss_chen_rpn_reg"}
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, "faster_rcnn"])
 def test_every_term_is_finite_and_trains_the_adapter(scene, family):
-    found = scene(family, margin=100)
-    assert set(found.losses) == TERMS | (RPN_TERMS if family == "faster_rcnn" else set())
-    assert all(value.isfinite() and value > 0 for value in found.losses.values())
-    sum(found.losses.values()).backward()
-    assert all(each.grad.ne(0).any() for each in found.adapters.parameters())
+    result = scene(family, margin=100)
+    assert set(result.losses) == TERMS | (RPN_TERMS if family == "faster_rcnn" else set())
+    assert all(value.isfinite() and value > 0 for value in result.losses.values())
+    sum(result.losses.values()).backward()
+    assert all(parameter.grad.ne(0).any() for parameter in result.adapters.parameters())
 
 
 @pytest.mark.parametrize("family", ["fcos", "ssd300", "faster_rcnn"])
 @pytest.mark.parametrize("boxes", [(0, 0), (1, 0)], ids=str)
 def test_without_objects_or_with_one_the_losses_are_finite_and_attached(scene, family, boxes):
-    found = scene(family, boxes)
-    assert all(value.isfinite() for value in found.losses.values())
-    assert all(value.requires_grad for value in found.losses.values())
+    result = scene(family, boxes)
+    assert all(value.isfinite() for value in result.losses.values())
+    assert all(value.requires_grad for value in result.losses.values())
     if boxes == (0, 0):
-        assert found.losses["loss_chen_reg"].item() == 0
+        assert result.losses["loss_chen_reg"].item() == 0
 
 
 def test_second_stage_and_rpn_each_divide_by_their_own_batch(scene):
-    """By their own samples of 32 and 256, or fewer; and by the paper's weights."""
-    found = scene("faster_rcnn", margin=100)
-    student, teacher, losses = found.student, found.teacher, found.losses
+    """The numbers of samples are at most 32 and 256 per image; the weights are the paper's."""
+    result = scene("faster_rcnn", margin=100)
+    student, teacher, losses = result.student, result.teacher, result.losses
     rois = student.candidates
     entropy = weighted_softmax_entropy(
         teacher.candidate_logits(rois), student.candidate_logits(rois), 1.5, 1
@@ -284,7 +284,7 @@ def test_second_stage_and_rpn_each_divide_by_their_own_batch(scene):
     image, anchor = (student.sampled & (student.assignment >= 0)).nonzero(as_tuple=True)
     truth = torch.stack(
         [
-            found.batch.gt_boxes[i][student.assignment[i, a]]
+            result.batch.gt_boxes[i][student.assignment[i, a]]
             for i, a in zip(image, anchor, strict=True)
         ]
     )
@@ -294,32 +294,37 @@ def test_second_stage_and_rpn_each_divide_by_their_own_batch(scene):
 
 
 def test_a_one_stage_detector_takes_positives_and_the_negatives_that_ssd_mines(scene):
-    """Its own class loss and ours send gradients to logits of the same priors."""
-    found = scene("ssd300")
-    student = found.student
-    (gradient,) = torch.autograd.grad(
+    """The detection loss and Chen's term have gradients at logits of the same priors."""
+    result = scene("ssd300")
+    student = result.student
+    (detection_gradient,) = torch.autograd.grad(
         sum(student.losses()["loss_cls"]), student.outputs[0][0], retain_graph=True
     )
-    (ours,) = torch.autograd.grad(found.losses["loss_chen_cls"], student.outputs[0][0])
+    (distillation_gradient,) = torch.autograd.grad(
+        result.losses["loss_chen_cls"], student.outputs[0][0]
+    )
     outputs = student.head.cls_out_channels
-    reached = [each.unflatten(1, (-1, outputs)).ne(0).any(2) for each in (gradient, ours)]
-    assert reached[0].any() and not reached[0].all()
-    assert torch.equal(*reached)
+    priors = [
+        gradient_of_logits.unflatten(1, (-1, outputs)).ne(0).any(2)
+        for gradient_of_logits in (detection_gradient, distillation_gradient)
+    ]
+    assert priors[0].any() and not priors[0].all()
+    assert torch.equal(*priors)
 
 
 def test_priors_that_the_assigner_ignores_are_no_negatives(scene):
-    found = scene("retinanet", negatives=1e6)
-    (gradient,) = torch.autograd.grad(found.losses["loss_chen_cls"], found.student.logits)
-    assert not found.student.sampled.all()
-    assert torch.equal(gradient.ne(0).any(2), found.student.sampled)
+    result = scene("retinanet", negatives=1e6)
+    (gradient,) = torch.autograd.grad(result.losses["loss_chen_cls"], result.student.logits)
+    assert not result.student.sampled.all()
+    assert torch.equal(gradient.ne(0).any(2), result.student.sampled)
 
 
 def test_positives_alone_on_request(scene):
-    found = scene("retinanet", negatives=0)
-    positive = found.student.assignment >= 0
-    logits = [model.logits[positive] for model in (found.teacher, found.student)]
-    wanted = 0.2 * weighted_sigmoid_entropy(*logits, 1.5, 1).mean()
-    torch.testing.assert_close(found.losses["loss_chen_cls"], wanted)
+    result = scene("retinanet", negatives=0)
+    positive = result.student.assignment >= 0
+    logits = [model.logits[positive] for model in (result.teacher, result.student)]
+    expected = 0.2 * weighted_sigmoid_entropy(*logits, 1.5, 1).mean()
+    torch.testing.assert_close(result.losses["loss_chen_cls"], expected)
 
 
 def test_a_weight_of_zero_leaves_a_term_out(scene):
@@ -330,7 +335,7 @@ def test_a_weight_of_zero_leaves_a_term_out(scene):
 
 
 def test_equal_models_cost_their_entropy_and_no_more(build, batch):
-    """With an identity as adapter the hint is 0, and the strict bound is not active."""
+    """If the adapter is an identity, the hint is 0, and the strict bound is not active."""
     from kd.observers import channels_of, observe
 
     detector, data = build("faster_rcnn").eval(), batch()
@@ -350,9 +355,9 @@ def test_equal_models_cost_their_entropy_and_no_more(build, batch):
 
 
 def test_it_draws_boxes_of_the_first_image_where_the_bound_is_active(scene):
-    found = scene("retinanet", (2, 2))
-    positives = int((found.student.assignment[0] >= 0).sum())
-    arguments = found.student, found.teacher, found.batch
+    result = scene("retinanet", (2, 2))
+    positives = int((result.student.assignment[0] >= 0).sum())
+    arguments = result.student, result.teacher, result.batch
     assert len(Chen(margin=1e9).focus(*arguments).boxes["bounded"]) == positives > 0
     assert Chen(nu=0).focus(*arguments).boxes == {}
 

@@ -1,4 +1,4 @@
-"""FGFI: the mask of cells near objects, the loss on it, and its variants."""
+"""FGFI: the mask of cells near objects, the loss on it, and variants."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -21,28 +21,28 @@ VARIANTS = ["fgfi", "fgfi_defeat", "fgfi_ld"]
 CHANNELS = 5
 
 
-def variant(name: str, **settings: object) -> FineGrainedImitation:
-    (found,) = resolve(name, {name: settings}, "retinanet", Library(CONFIGS), "tests").values()
-    term = method_of(found)
-    assert isinstance(term, FineGrainedImitation)
-    return term
+def variant(name: str, **changes: object) -> FineGrainedImitation:
+    (settings,) = resolve(name, {name: changes}, "retinanet", Library(CONFIGS), "tests").values()
+    method = method_of(settings)
+    assert isinstance(method, FineGrainedImitation)
+    return method
 
 
 def square_anchors() -> list[Tensor]:
-    """Two per cell of each level: squares of one and of two strides around its centre."""
+    """Return two anchors per cell of each level: squares of one and two strides at its center."""
     levels = []
     for stride, (height, width) in zip(STRIDES, SIZES, strict=True):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        centre = (torch.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) * stride
+        center = (torch.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) * stride
         half = torch.tensor([0.5, 1.0])[:, None] * stride
-        levels.append(torch.cat([centre - half, centre + half], 2).reshape(-1, 4))
+        levels.append(torch.cat([center - half, center + half], 2).reshape(-1, 4))
     return levels
 
 
 OBJECT = batch_of([[24, 16, 40, 32]], [])
-"""16 pixels a side: an anchor of the finer level's corner has its centre, none is equal to it."""
+"""An object of 16 pixels, whose center is a corner of the finer level's anchors."""
 EQUAL = batch_of([[16, 16, 32, 32]], [])
-"""Equal to the coarser level's first anchor of the cell (1, 1)."""
+"""An object equal to the coarser level's first anchor of the cell (1, 1)."""
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def models() -> tuple[SimpleNamespace, SimpleNamespace]:
 
 def losses(models: tuple, batch: object, term: object = None, adapters: object = ()) -> dict:
     term = term or variant("fgfi", adaptation="none", weight=1)
-    found = term.losses(*models, batch, adapters)
-    assert set(found) == {"loss_fgfi"}
-    return found
+    terms = term.losses(*models, batch, adapters)
+    assert set(terms) == {"loss_fgfi"}
+    return terms
 
 
 def masks(models: tuple, batch: object, **settings: object) -> list[Tensor]:
@@ -72,13 +72,13 @@ def counts(models: tuple, batch: object, **settings: object) -> list[int]:
 
 
 def test_near_anchors_by_hand():
-    """IoUs of 1, 1/2, 1/3 and 0 with the object: above 0.5 x 1 strictly is the first alone."""
+    """The IoUs with the object are 1, 1/2, 1/3 and 0; the first alone exceeds 0.5 x 1."""
     box = torch.tensor([[0.0, 0, 2, 2]])
     anchors = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1], [1, 0, 3, 2], [5, 5, 6, 6]])
-    found = {psi: near_anchors(anchors, box, psi)[:, 0].tolist() for psi in (0.5, 0.4, 0.2, 0)}
-    assert found[0.5] == [True, False, False, False]
-    assert found[0.4] == [True, True, False, False]
-    assert found[0.2] == found[0] == [True, True, True, False]
+    near = {psi: near_anchors(anchors, box, psi)[:, 0].tolist() for psi in (0.5, 0.4, 0.2, 0)}
+    assert near[0.5] == [True, False, False, False]
+    assert near[0.4] == [True, True, False, False]
+    assert near[0.2] == near[0] == [True, True, True, False]
 
 
 def test_relative_to_the_best_anchor_of_each_object():
@@ -89,8 +89,10 @@ def test_relative_to_the_best_anchor_of_each_object():
 
 
 def test_cells_of_an_object_by_hand(models):
-    """All levels' best is the coarser anchor of IoU 1; the finer level's 16-pixel ones that are
-    centred 4 pixels off in x and y have 12^2 / (2 x 16^2 - 12^2) = 0.39, so none of the finer.
+    """The best anchor of all levels has IoU 1, and those of the finer level at most 0.39.
+
+    It is on the coarser level. Anchors of 16 pixels on the finer level lie 4 pixels off in x and y,
+    so their IoU is 12^2 / (2 x 16^2 - 12^2) = 0.39.
     """
     fine, coarse = masks(models, EQUAL)
     assert not fine.any()
@@ -100,7 +102,7 @@ def test_cells_of_an_object_by_hand(models):
 
 
 def test_an_object_assigned_to_one_level_is_compared_there(models):
-    """Of 16 pixels it belongs to the finer level, whose best IoU is the 0.39."""
+    """An object of 16 pixels belongs to the finer level, whose best IoU is 0.39."""
     fine, coarse = masks(models, EQUAL, match="assigned")
     assert {(0, y, x) for y in (2, 3) for x in (2, 3)} <= set(map(tuple, fine.nonzero().tolist()))
     assert not coarse.any()
@@ -115,21 +117,21 @@ def test_levels_may_come_in_any_order(models):
     reordered = SimpleNamespace(
         neck=student.neck[::-1], strides=STRIDES[::-1], level_priors=student.level_priors[::-1]
     )
-    found = masks((reordered, None), OBJECT, match="assigned")
-    assert all(torch.equal(*pair) for pair in zip(found[::-1], usual, strict=True))
+    reordered_masks = masks((reordered, None), OBJECT, match="assigned")
+    assert all(torch.equal(*pair) for pair in zip(reordered_masks[::-1], usual, strict=True))
 
 
 @pytest.mark.parametrize("match", ["all", "assigned"])
 def test_a_higher_psi_only_shrinks_the_mask(models, match):
-    found = [masks(models, OBJECT, psi=psi, match=match) for psi in (0, 0.3, 0.5, 0.9, 1)]
-    for wide, narrow in pairwise(found):
+    masks_by_psi = [masks(models, OBJECT, psi=psi, match=match) for psi in (0, 0.3, 0.5, 0.9, 1)]
+    for wide, narrow in pairwise(masks_by_psi):
         assert all((w >= n).all() for w, n in zip(wide, narrow, strict=True))
-    sums = [sum(int(level.sum()) for level in each) for each in found]
+    sums = [sum(int(level.sum()) for level in levels) for levels in masks_by_psi]
     assert sums[0] > sums[2] >= sums[3] > 0 == sums[4]  # the inequality is strict
 
 
 def test_at_zero_every_cell_that_meets_the_object(models):
-    """On the finer level anchors of 16 pixels: the 2 x 2 cells inside and one around."""
+    """The finer level's anchors of 16 pixels meet it on the 2 x 2 cells inside and one around."""
     fine, _ = masks(models, EQUAL, psi=0)
     assert torch.nonzero(fine).tolist() == [[0, y, x] for y in range(1, 5) for x in range(1, 5)]
 
@@ -152,15 +154,15 @@ def test_objects_are_united_and_images_kept_apart(models):
 # --- The loss ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("divisor", "wanted"), [("cells", 2.0), ("elements", 2.0)])
-def test_golden_value_of_one_cell(models, divisor, wanted):
-    """One masked cell, one channel, difference 2: 4 / (2 x 1), and nothing on the other level."""
+@pytest.mark.parametrize(("divisor", "expected"), [("cells", 2.0), ("elements", 2.0)])
+def test_golden_value_of_one_cell(models, divisor, expected):
+    """One masked cell of one channel differs by 2: 4 / (2 x 1), and 0 on the other level."""
     student = view([torch.zeros(2, 1, *size) for size in SIZES], level_priors=square_anchors())
     teacher = view([torch.full((2, 1, *size), 2.0) for size in SIZES])
     term = variant("fgfi", adaptation="none", weight=1, divisor=divisor)
     fine, coarse = losses((student, teacher), EQUAL, term)["loss_fgfi"]
     assert fine.item() == 0
-    assert coarse.item() == pytest.approx(wanted / len(SIZES))
+    assert coarse.item() == pytest.approx(expected / len(SIZES))
 
 
 def test_divisors_differ_by_the_number_of_channels(models):
@@ -173,15 +175,15 @@ def test_divisors_differ_by_the_number_of_channels(models):
 
 
 def test_the_sum_over_the_mask_of_the_whole_batch(models):
-    """Two images with masks of different sizes: one divisor for both."""
+    """Two images with masks of different sizes have one divisor."""
     batch = batch_of([[24, 16, 40, 32]], [[0, 0, 60, 60]])
     for level, mask in enumerate(masks(models, batch)):
         squares = [
             (mask[i] * (models[0].neck[level][i] - models[1].neck[level][i]).square()).sum()
             for i in range(2)
         ]
-        wanted = sum(squares) / (2 * mask.sum()) / 2
-        torch.testing.assert_close(losses(models, batch)["loss_fgfi"][level], wanted)
+        expected = sum(squares) / (2 * mask.sum()) / 2
+        torch.testing.assert_close(losses(models, batch)["loss_fgfi"][level], expected)
 
 
 def test_gradients_stay_inside_the_mask(models):
@@ -254,14 +256,14 @@ def test_official_and_ported_settings():
 
 
 def test_the_port_of_ld_is_twice_the_sum_over_levels_of_the_mean_square(models):
-    """On five levels; with the two here, 20 / 2 / 2 = 5."""
+    """The factor 2 is that of five levels; with the two here it is 20 / 2 / 2 = 5."""
     batch = batch_of([[24, 16, 40, 32], [0, 0, 60, 60]], [])
-    found = total(losses(models, batch, variant("fgfi_ld")))
-    wanted = 0.0
+    loss = total(losses(models, batch, variant("fgfi_ld")))
+    expected = 0.0
     for level, mask in enumerate(masks(models, batch)):
-        pairs = [each.neck[level].permute(0, 2, 3, 1)[mask.bool()] for each in models]
-        wanted += nn.functional.mse_loss(*pairs) if len(pairs[0]) else 0
-    torch.testing.assert_close(found, 5 * wanted)
+        pairs = [model.neck[level].permute(0, 2, 3, 1)[mask.bool()] for model in models]
+        expected += nn.functional.mse_loss(*pairs) if len(pairs[0]) else 0
+    torch.testing.assert_close(loss, 5 * expected)
 
 
 def test_the_port_of_ld_has_no_term_on_a_level_without_a_positive_prior(models):
@@ -283,16 +285,18 @@ def test_psi_is_a_fraction(psi):
 
 def test_masks_of_a_detectors_own_anchors(build, batch):
     data = batch()
-    seen = DenseObservation(build(), data, frozen=True)
-    found = FineGrainedImitation()._masks(seen, data)
-    assert [mask.shape[1:] for mask in found] == [level.shape[2:] for level in seen.neck]
-    assert all((mask == 0).logical_or(mask == 1).all() for mask in found)
-    assert all(torch.stack([m[i].sum() for m in found]).sum() > 0 for i in range(2))
+    observation = DenseObservation(build(), data, frozen=True)
+    level_masks = FineGrainedImitation()._masks(observation, data)
+    assert [mask.shape[1:] for mask in level_masks] == [
+        level.shape[2:] for level in observation.neck
+    ]
+    assert all((mask == 0).logical_or(mask == 1).all() for mask in level_masks)
+    assert all(torch.stack([m[i].sum() for m in level_masks]).sum() > 0 for i in range(2))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(distil_random_maps, name):
     full, rounded = distil_random_maps(variant(name, warmup_steps=0), channels=24)
-    found, wanted = total(rounded), total(full)
-    assert found.dtype == torch.float32 and wanted > 0
-    torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)
+    rounded_loss, full_loss = total(rounded), total(full)
+    assert rounded_loss.dtype == torch.float32 and full_loss > 0
+    torch.testing.assert_close(rounded_loss, full_loss, rtol=0.01, atol=0)

@@ -1,4 +1,4 @@
-"""FitNets hints: values by hand, regions, forms, and what must always hold."""
+"""FitNets: values by hand, regions, forms and properties."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ OBJECTS = batch_of([[0, 0, 17, 9], [0, 0, 96, 64]], [])
 
 
 def priors_of(positive: list[tuple[int, int]]) -> dict[str, object]:
-    """An assignment of two images whose (image, prior) pairs are positive."""
+    """Return an assignment of two images with the positive (image, prior) pairs."""
     assignment = torch.full((2, sum(COUNTS)), -1)
     for image, prior in positive:
         assignment[image, prior] = 0
@@ -34,15 +34,15 @@ def priors_of(positive: list[tuple[int, int]]) -> dict[str, object]:
 
 @pytest.fixture
 def models() -> tuple[SimpleNamespace, SimpleNamespace]:
-    """Student and teacher; two positive priors of cell (0, 1) and one of the coarser level."""
+    """Return student and teacher: two positive priors of cell (0, 1), one of the coarser level."""
     positive = priors_of([(0, 2), (0, 3), (1, COUNTS[0] + 5)])
     return view(maps(0), gradients=True, **positive), view(maps(1))
 
 
 def losses(models: tuple, batch: object = OBJECTS, adapters: object = (), **settings: object):
-    found = FitNets(**settings).losses(*models, batch, adapters)
-    assert set(found) == {"loss_fitnets"}
-    return found["loss_fitnets"]
+    terms = FitNets(**settings).losses(*models, batch, adapters)
+    assert set(terms) == {"loss_fitnets"}
+    return terms["loss_fitnets"]
 
 
 # --- Values ----------------------------------------------------------------------------------
@@ -54,8 +54,8 @@ def test_whole_map_by_hand():
     teacher = SimpleNamespace(
         neck=[torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]]), torch.ones(1, 2, 1, 1)]
     )
-    found = losses((student, teacher), weight=2)
-    assert [each.item() for each in found] == pytest.approx([25 / 4, 1.0])
+    terms = losses((student, teacher), weight=2)
+    assert [term.item() for term in terms] == pytest.approx([25 / 4, 1.0])
 
 
 def test_a_region_by_hand():
@@ -78,16 +78,16 @@ def test_united_perceptions_form_by_hand():
 
 
 def test_the_mean_of_all_cells_channels_images_and_levels(models):
-    wanted = [(s - t).square().mean() / 2 for s, t in zip(*[m.neck for m in models], strict=True)]
-    torch.testing.assert_close(losses(models), wanted)
+    expected = [(s - t).square().mean() / 2 for s, t in zip(*[m.neck for m in models], strict=True)]
+    torch.testing.assert_close(losses(models), expected)
 
 
 def test_cells_with_a_positive_prior_of_any_anchor():
     student = SimpleNamespace(**priors_of([(0, 3), (1, 0), (1, COUNTS[0] + 2 * ANCHORS)]))
     cells = positive_cells(student.assignment, COUNTS, SIZES)
     assert [level.shape for level in cells] == [(2, *size) for size in SIZES]
-    found = [tuple(row) for row in torch.nonzero(cells[0]).tolist()]
-    assert found == [(0, 0, 1), (1, 0, 0)]  # two anchors a cell
+    fine_cells = [tuple(row) for row in torch.nonzero(cells[0]).tolist()]
+    assert fine_cells == [(0, 0, 1), (1, 0, 0)]  # two anchors a cell
     assert torch.nonzero(cells[1]).tolist() == [[1, 0, 2]]
 
 
@@ -101,8 +101,8 @@ def test_equal_maps_cost_nothing(models, region):
     assert total({"": losses((student, teacher), region=region)}).item() == 0
 
 
-def reached(models: tuple, **settings: object) -> list[Tensor]:
-    """The cells (B, H, W) of each level that get a gradient; the teacher gets none."""
+def gradient_cells(models: tuple, **settings: object) -> list[Tensor]:
+    """Return the cells (B, H, W) of each level with a gradient; the teacher must have none."""
     teacher = models[1]
     for level in teacher.neck:
         level.requires_grad_()
@@ -113,27 +113,27 @@ def reached(models: tuple, **settings: object) -> list[Tensor]:
 
 @pytest.mark.parametrize("form", ["mse", "normalised"])
 def test_whole_maps_give_every_element_a_gradient(models, form):
-    assert all(level.all() for level in reached(models, form=form))
+    assert all(level.all() for level in gradient_cells(models, form=form))
 
 
 def test_positive_and_negative_cells_share_the_map(models):
-    positive = reached(models, region="positive")
+    positive = gradient_cells(models, region="positive")
     for level in models[0].neck:
         level.grad = None
-    negative = reached(models, region="negative")
+    negative = gradient_cells(models, region="negative")
     assert [int(level.sum()) for level in positive] == [1, 1]
     assert all((one ^ other).all() for one, other in zip(positive, negative, strict=True))
 
 
 def test_objects_reach_the_cells_of_their_level_alone(models):
     batch = batch_of([[0, 0, 17, 9]], [])
-    fine, coarse = reached(models, region="object", batch=batch)
+    fine, coarse = gradient_cells(models, region="object", batch=batch)
     assert torch.nonzero(fine).tolist() == [[0, 0, 0], [0, 0, 1]]
     assert not coarse.any()
 
 
 def anchors_of_gfl(height: int, width: int) -> tuple[list[Tensor], list[tuple[int, int]]]:
-    """One square anchor a cell of strides 8 to 128, with its center at the cell's corner."""
+    """Return one square anchor per cell of strides 8 to 128, centered at the cell's corner."""
     strides = [8, 16, 32, 64, 128]
     sizes = [(-(-height // stride), -(-width // stride)) for stride in strides]
     levels = []
@@ -153,7 +153,7 @@ def anchors_of_gfl(height: int, width: int) -> tuple[list[Tensor], list[tuple[in
     ],
 )
 def test_centers_strictly_inside_an_object_on_every_level(box, cells):
-    """The first is LD's own count on 256 x 192 pixels; a center on the border is outside."""
+    """The first count is LD's on 256 x 192 pixels; a center on the border is outside."""
     priors, sizes = anchors_of_gfl(192, 256)
     masks = center_masks(batch_of([box]), priors, sizes)
     assert [int(mask.sum()) for mask in masks] == cells
@@ -167,9 +167,9 @@ def test_the_preset_of_ld_takes_centers_on_levels_with_a_positive_prior():
     neck = [torch.ones(1, 2, *size, requires_grad=True) for size in sizes]
     student = SimpleNamespace(neck=neck, level_priors=priors, assignment=assignment)
     teacher = SimpleNamespace(neck=[torch.zeros_like(level) for level in neck])
-    found = method_of(settings).losses(student, teacher, batch_of([[0, 0, 64, 64]]), ())
-    assert [each.item() for each in found["loss_fitnets"]] == [0, 2, 0, 0, 0]
-    total(found).backward()
+    losses_of_preset = method_of(settings).losses(student, teacher, batch_of([[0, 0, 64, 64]]), ())
+    assert [term.item() for term in losses_of_preset["loss_fitnets"]] == [0, 2, 0, 0, 0]
+    total(losses_of_preset).backward()
     assert [int(level.grad.ne(0).any(1).sum()) for level in neck] == [0, 9, 0, 0, 0]
 
 
@@ -179,7 +179,7 @@ def test_levels_with_a_positive_prior_need_an_assignment():
 
 
 def test_an_object_smaller_than_a_cell_has_one(models):
-    fine, _ = reached(models, region="object", batch=batch_of([[10, 10, 12, 12]], []))
+    fine, _ = gradient_cells(models, region="object", batch=batch_of([[10, 10, 12, 12]], []))
     assert torch.nonzero(fine).tolist() == [[0, 1, 1]]
 
 
@@ -198,8 +198,8 @@ def test_without_objects_the_term_is_zero_and_attached(models, region, divisor):
 def test_scaling_both_maps(models, form):
     scaled = [view([3 * level.detach() for level in model.neck]) for model in models]
     factor = 9 if form == "mse" else 1
-    found, wanted = (torch.stack(losses(each, form=form)) for each in (scaled, models))
-    torch.testing.assert_close(found, factor * wanted)
+    scaled_terms, terms = (torch.stack(losses(pair, form=form)) for pair in (scaled, models))
+    torch.testing.assert_close(scaled_terms, factor * terms)
 
 
 @pytest.mark.parametrize("form", ["mse", "normalised"])
@@ -252,7 +252,7 @@ def test_whole_maps_need_no_more_than_the_neck():
     assert FitNets().needs.both == {"neck"}
 
 
-def test_the_normalised_form_of_a_region_is_refused():
+def test_the_normalized_form_of_a_region_is_refused():
     with pytest.raises(UserError, match="form 'normalised' compares whole maps"):
         FitNets.parse({"form": "normalised", "region": "object"}, "here")
 
@@ -261,16 +261,18 @@ def test_the_normalised_form_of_a_region_is_refused():
 def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(distil_random_maps, settings):
     for channels in (16, 24):
         full, rounded = distil_random_maps(FitNets(**settings), channels)
-        for found, wanted in zip(rounded["loss_fitnets"], full["loss_fitnets"], strict=True):
-            assert found.dtype == torch.float32
-            torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)
+        for rounded_term, full_term in zip(
+            rounded["loss_fitnets"], full["loss_fitnets"], strict=True
+        ):
+            assert rounded_term.dtype == torch.float32
+            torch.testing.assert_close(rounded_term, full_term, rtol=0.01, atol=0)
     assert total(full) > 0
 
 
-def test_what_is_shown(models):
-    shown = FitNets(region="object").focus(*models, OBJECTS).maps
-    assert {name: tuple(each.shape) for name, each in shown.items()} == {
+def test_focus_maps_are_the_regions_by_level(models):
+    focus_maps = FitNets(region="object").focus(*models, OBJECTS).maps
+    assert {name: tuple(focus_map.shape) for name, focus_map in focus_maps.items()} == {
         "stride 8": (8, 12),
         "stride 16": (4, 6),
     }
-    assert shown["stride 8"].sum() == 8 * 12
+    assert focus_maps["stride 8"].sum() == 8 * 12

@@ -1,4 +1,4 @@
-"""FKD: the values of the method reference, values worked out by hand, and properties."""
+"""FKD: values of the method reference, values by hand, and properties."""
 
 import math
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from tests.support.paths import CONFIGS
 torch.set_num_threads(1)
 
 IDENTITY = nn.ModuleDict()
-"""No learned layer: what the terms compare is compared as it is."""
+"""No learned layers: maps are compared directly."""
 ONE = {"transfer_weight": 1, "feature_weight": 1, "nonlocal_weight": 1}
 FORMS = ["code", "paper"]
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 1)]
@@ -36,14 +36,14 @@ def view(neck: list[Tensor], strides: list[int] | None = None) -> SimpleNamespac
 
 
 def models(channels: int = 6, wide: int = 6, images: int = 2) -> tuple[Any, Any]:
-    """Student and teacher of four levels, the last of one cell."""
+    """Return student and teacher with four levels, the last of one cell."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = (
         [torch.randn(images, width, *size, generator=generator) for size in SIZES]
         for width in (channels, wide)
     )
-    for each in student + teacher:
-        each.requires_grad_()
+    for level in student + teacher:
+        level.requires_grad_()
     return view(student), view(teacher)
 
 
@@ -51,8 +51,8 @@ def losses(pair: Any, adapters: nn.ModuleDict = IDENTITY, **settings: Any) -> di
     return FeatureDistillation(**settings).losses(*pair, None, adapters)
 
 
-def total(found: dict[str, Any]) -> Tensor:
-    return sum(sum(levels) for levels in found.values())
+def total(terms: dict[str, Any]) -> Tensor:
+    return sum(sum(by_level) for by_level in terms.values())
 
 
 def learned(pair: Any, **settings: Any) -> nn.ModuleDict:
@@ -69,7 +69,7 @@ GOLDEN = view([STUDENT], [8]), view([TEACHER], [8])
 
 
 @pytest.mark.parametrize(
-    ("attention", "summed", "wanted"),
+    ("attention", "summed", "expected"),
     [
         (spatial_attention, False, [1.611856, 0.388144]),
         (spatial_attention, True, [1.905148, 0.094852]),
@@ -77,26 +77,26 @@ GOLDEN = view([STUDENT], [8]), view([TEACHER], [8])
         (channel_attention, True, [1.462117, 0.537883]),
     ],
 )
-def test_golden_values_of_masks(attention, summed, wanted):
+def test_golden_values_of_masks(attention, summed, expected):
     mask = attention_mask(attention(STUDENT), attention(TEACHER), 0.5, summed)
-    assert mask.flatten().tolist() == pytest.approx(wanted, abs=1e-6)
+    assert mask.flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("form", "channel_mask", "wanted"),
+    ("form", "channel_mask", "expected"),
     [("code", False, 2.972468), ("code", True, 2.778177), ("paper", True, 2.659744)],
 )
-def test_golden_values_of_masked_features(form, channel_mask, wanted):
+def test_golden_values_of_masked_features(form, channel_mask, expected):
     settings = {"form": form, "temperature": 0.5, "channel_mask": channel_mask}
-    (found,) = losses(GOLDEN, **ONE | settings)["loss_fkd_feature"]
-    assert found.item() == pytest.approx(wanted, abs=1e-6)
+    (loss,) = losses(GOLDEN, **ONE | settings)["loss_fkd_feature"]
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("form", "wanted"), [("code", 1.118034), ("paper", 0.5)])
-def test_golden_values_of_attention_transfer(form, wanted):
-    found = losses(GOLDEN, **ONE, form=form)
-    assert found["loss_fkd_channel"][0].item() == pytest.approx(wanted, abs=1e-6)
-    assert found["loss_fkd_spatial"][0].item() == pytest.approx(wanted, abs=1e-6)
+@pytest.mark.parametrize(("form", "expected"), [("code", 1.118034), ("paper", 0.5)])
+def test_golden_values_of_attention_transfer(form, expected):
+    terms = losses(GOLDEN, **ONE, form=form)
+    assert terms["loss_fkd_channel"][0].item() == pytest.approx(expected, abs=1e-6)
+    assert terms["loss_fkd_spatial"][0].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_attention_transfer_through_its_layers_worked_out_by_hand():
@@ -106,13 +106,13 @@ def test_attention_transfer_through_its_layers_worked_out_by_hand():
         channel.weight.copy_(2 * torch.eye(2))
         spatial.weight.zero_()[0, 0, 1, 1] = 1
         spatial.bias.fill_(1)
-    found = losses(GOLDEN, nn.ModuleDict({"channel0": channel, "spatial0": spatial}), **ONE)
-    assert found["loss_fkd_channel"][0].item() == pytest.approx(math.hypot(1.5, 2), rel=1e-6)
-    assert found["loss_fkd_spatial"][0].item() == pytest.approx(math.hypot(1.5, 0), rel=1e-6)
+    terms = losses(GOLDEN, nn.ModuleDict({"channel0": channel, "spatial0": spatial}), **ONE)
+    assert terms["loss_fkd_channel"][0].item() == pytest.approx(math.hypot(1.5, 2), rel=1e-6)
+    assert terms["loss_fkd_spatial"][0].item() == pytest.approx(math.hypot(1.5, 0), rel=1e-6)
 
 
 def ones_block(residual: bool, pool: int = 1) -> NonLocalBlock:
-    """A block of one channel whose layers all multiply by 1."""
+    """Return a block of one channel whose layers all multiply by 1."""
     block = NonLocalBlock(1, 1, pool, residual)
     with torch.no_grad():
         for layer in (block.theta, block.phi, block.g, block.out):
@@ -123,14 +123,14 @@ def ones_block(residual: bool, pool: int = 1) -> NonLocalBlock:
 
 @pytest.mark.parametrize(("pool", "mean"), [(1, (1 + 4) / 2), (2, 4)])
 def test_a_relation_worked_out_by_hand(pool, mean):
-    """Of the map (1, 2): each cell times the mean square, or the larger cell's square if pooled."""
+    """The map (1, 2) times its mean square, or times the larger cell's square if pooled."""
     maps = torch.tensor([1.0, 2.0]).reshape(1, 1, 1, 2)
     block = ones_block(residual=False, pool=pool)
     assert block(maps).flatten().tolist() == pytest.approx([1 * mean, 2 * mean])
     layers = nn.ModuleDict({"student0": block, "teacher0": block})
     pair = view([maps], [8]), view([torch.zeros_like(maps)], [8])
-    found = losses(pair, layers, **ONE, form="paper")["loss_fkd_nonlocal"][0]
-    assert found.item() == pytest.approx(math.hypot(mean, 2 * mean))
+    loss = losses(pair, layers, **ONE, form="paper")["loss_fkd_nonlocal"][0]
+    assert loss.item() == pytest.approx(math.hypot(mean, 2 * mean))
 
 
 # --- Masks ---------------------------------------------------------------------------------
@@ -149,22 +149,22 @@ def test_masks_are_positive_and_one_on_average_in_every_image(attention, summed)
 @pytest.mark.parametrize("form", FORMS)
 def test_at_a_high_temperature_features_are_compared_as_they_are(form):
     student, teacher = models()
-    found = losses((student, teacher), **ONE, form=form, temperature=1e7)["loss_fkd_feature"]
-    for level, term in enumerate(found):
-        wanted = (student.neck[level] - teacher.neck[level]).norm()
-        torch.testing.assert_close(term, wanted, rtol=1e-5, atol=0)
+    terms = losses((student, teacher), **ONE, form=form, temperature=1e7)["loss_fkd_feature"]
+    for level, term in enumerate(terms):
+        norm = (student.neck[level] - teacher.neck[level]).norm()
+        torch.testing.assert_close(term, norm, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_masks_have_no_gradient(form):
-    """So the gradient is the weighted difference over the norm."""
+    """The gradient is the weighted difference over the norm."""
     student, teacher = models()
     method = FeatureDistillation(**ONE | {"transfer_weight": 0, "nonlocal_weight": 0}, form=form)
     (term, *_) = method.losses(student, teacher, None, IDENTITY)["loss_fkd_feature"]
     term.backward()
     pair = student.neck[0].detach(), teacher.neck[0].detach()
-    wanted = method._mask(*pair) * (pair[0] - pair[1]) / term.detach()
-    torch.testing.assert_close(student.neck[0].grad, wanted)
+    expected = method._mask(*pair) * (pair[0] - pair[1]) / term.detach()
+    torch.testing.assert_close(student.neck[0].grad, expected)
 
 
 # --- Non-local block -----------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_a_block_is_the_sum_over_all_pairs_of_cells():
     ("preset", "sides"), [("fkd_mmrazor", (4, 4, 4, 2)), ("fkd", (8, 8, 8, 4, 2))]
 )
 def test_maps_are_pooled_over_the_windows_of_their_level(preset, sides):
-    """Of maps of 64, 32, ... cells a side: mmrazor's block pools by 2 before its own windows."""
+    """Maps have 64, 32, ... cells a side; mmrazor's block pools by 2 before its windows."""
     (settings,) = resolve(preset, {}, "faster_rcnn", Library(CONFIGS), "tests").values()
     method = method_of(settings)
     widths = Channels([4] * 5, [], (4, 8, 16, 32, 64))
@@ -202,7 +202,7 @@ def test_maps_are_pooled_over_the_windows_of_their_level(preset, sides):
     assert tuple(64 // 2**level // window for level, window in enumerate(windows)) == sides
 
 
-def test_a_window_is_no_larger_than_the_map_and_one_value_is_normalised():
+def test_a_window_is_no_larger_than_the_map_and_one_value_is_normalized():
     block = NonLocalBlock(6, 3, 8)
     nn.init.ones_(block.norm.weight)
     maps = torch.randn(1, 6, 1, 1, requires_grad=True)
@@ -250,15 +250,15 @@ def test_gradients_reach_the_student_and_every_layer_but_not_the_teacher(form):
     assert all(level.grad.ne(0).any() for level in pair[0].neck)
     assert all(level.grad is None for level in pair[1].neck)
     assert len(layers) == 4 * (6 if form == "code" else 2)
-    assert all(each.grad is not None for each in layers.parameters())
+    assert all(parameter.grad is not None for parameter in layers.parameters())
     assert all(layers[f"teacher{level}"].out.bias.grad is not None for level in range(4))
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_batch_twice_is_worth_its_root(form):
+def test_a_batch_twice_costs_its_root(form):
     pair = models(images=2)
     twice = [view([level.repeat(2, 1, 1, 1) for level in m.neck]) for m in pair]
-    alone, double = (total(losses(each, **ONE, form=form)) for each in (pair, twice))
+    alone, double = (total(losses(models_pair, **ONE, form=form)) for models_pair in (pair, twice))
     torch.testing.assert_close(double, math.sqrt(2) * alone)
 
 
@@ -270,7 +270,7 @@ def test_the_order_of_images_does_not_matter():
 
 def test_weights_multiply_their_terms():
     pair, weights = models(), {"transfer_weight": 2, "feature_weight": 3, "nonlocal_weight": 5}
-    plain, weighted = (losses(pair, **each) for each in (ONE, weights))
+    plain, weighted = (losses(pair, **settings) for settings in (ONE, weights))
     for name, factor in zip(
         ("channel", "spatial", "feature", "nonlocal"), (2, 2, 3, 5), strict=True
     ):
@@ -285,16 +285,16 @@ def test_weights_multiply_their_terms():
 def test_a_narrow_student_is_widened_first(form):
     pair = models(channels=4, wide=6)
     layers = learned(pair, **ONE, form=form)
-    found = losses(pair, layers, **ONE, form=form)
-    total(found).backward()
+    terms = losses(pair, layers, **ONE, form=form)
+    total(terms).backward()
     assert layers["align0"].weight.grad.ne(0).any()
     widened = view([layers[f"align{i}"](level) for i, level in enumerate(pair[0].neck)]), pair[1]
     same = nn.ModuleDict({k: v for k, v in layers.items() if not k.startswith("align")})
-    torch.testing.assert_close(found, losses(widened, same, **ONE, form=form))
+    torch.testing.assert_close(terms, losses(widened, same, **ONE, form=form))
 
 
 def test_blocks_go_by_the_order_of_strides():
-    """YOLOv3's levels come coarsest first."""
+    """YOLOv3's levels are ordered coarsest first."""
     layers = FeatureDistillation().adapters(
         Channels([32, 16, 8], [], (32, 16, 8)), Channels([32, 16, 8], [], (32, 16, 8))
     )
@@ -310,9 +310,9 @@ def test_only_the_finest_levels_on_request():
     )
     layers = learned(pair, **ONE, levels=2)
     assert {name[-1] for name in layers} == {"3", "2"}
-    found = losses(pair, layers, **ONE, levels=2)
-    assert len(found["loss_fkd_feature"]) == 2
-    total(found).backward()
+    terms = losses(pair, layers, **ONE, levels=2)
+    assert len(terms["loss_fkd_feature"]) == 2
+    total(terms).backward()
     assert [level.grad is not None for level in pair[0].neck] == [False, False, True, True]
 
 
@@ -362,14 +362,14 @@ def test_presets_compute_their_terms_with_no_layer_to_spare(preset, terms):
     settings = method_of(settings).model_dump()
     pair = models()
     layers = learned(pair, **settings)
-    found = losses(pair, layers, **settings)
-    assert found.keys() == {f"loss_fkd_{name}" for name in terms}
-    total(found).backward()
-    assert all(each.grad is not None for each in layers.parameters())
+    computed = losses(pair, layers, **settings)
+    assert computed.keys() == {f"loss_fkd_{name}" for name in terms}
+    total(computed).backward()
+    assert all(parameter.grad is not None for parameter in layers.parameters())
 
 
 def test_focus_is_the_spatial_mask_of_each_level():
     student, teacher = models()
-    seen = FeatureDistillation().focus(student, teacher, None)
-    assert [tuple(mask.shape) for mask in seen.maps.values()] == SIZES
-    assert all(mask.mean().item() == pytest.approx(1) for mask in seen.maps.values())
+    focus = FeatureDistillation().focus(student, teacher, None)
+    assert [tuple(mask.shape) for mask in focus.maps.values()] == SIZES
+    assert all(mask.mean().item() == pytest.approx(1) for mask in focus.maps.values())

@@ -1,4 +1,4 @@
-"""Mimic: the distance of region features by hand, and both forms on a detector of two stages."""
+"""Mimic: the distance of region features by hand, and both forms on a two-stage detector."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +17,13 @@ FORMS = ["paper", "united_perception"]
 
 @pytest.fixture
 def features():
-    """Region features (6, 3, 2, 2) of student and teacher."""
+    """Return region features (6, 3, 2, 2) of student and teacher."""
     return tuple(torch.randn(2, 6, 3, 2, 2, dtype=torch.float64))
 
 
 @pytest.fixture
 def models(build, batch) -> SimpleNamespace:
-    """Student and teacher of random weights, and their batch."""
+    """Return student and teacher of random weights, and their batch."""
     data = batch()
     student = TwoStageObservation(build("faster_rcnn"), data, frozen=False)
     teacher = TwoStageObservation(build("faster_rcnn", seed=1).eval(), data, frozen=True)
@@ -32,10 +32,10 @@ def models(build, batch) -> SimpleNamespace:
 
 
 def loss_of(models: SimpleNamespace, adapters: Any = (), **settings: object) -> torch.Tensor:
-    term = Mimic(**settings)
-    found = term.losses(models.student, models.teacher, models.batch, adapters)
-    assert set(found) == {"loss_mimic"}
-    return found["loss_mimic"]
+    method = Mimic(**settings)
+    terms = method.losses(models.student, models.teacher, models.batch, adapters)
+    assert set(terms) == {"loss_mimic"}
+    return terms["loss_mimic"]
 
 
 def identity(channels: int) -> nn.ModuleDict:
@@ -49,34 +49,34 @@ def identity(channels: int) -> nn.ModuleDict:
 
 
 def test_by_hand():
-    """Two regions of 2 x 1 x 1 elements: (9 + 16 + 1 + 0) / (2 x 2), and half of it normalised."""
+    """Two regions of 2 x 1 x 1 elements cost (9 + 16 + 1 + 0) / (2 x 2), and half of it by size."""
     student = torch.zeros(2, 2, 1, 1)
     teacher = torch.tensor([[3.0, 4.0], [1.0, 0.0]])[:, :, None, None]
     assert region_distance(student, teacher, False).item() == pytest.approx(26 / 4)
     assert region_distance(student, teacher, True).item() == pytest.approx(26 / 8)
 
 
-def test_normalised_it_is_half_the_mean_square_as_united_perception_has_it(features):
-    wanted = nn.functional.mse_loss(*features) / 2
-    torch.testing.assert_close(region_distance(*features, True), wanted)
+def test_by_size_the_distance_is_half_the_mean_square_as_in_united_perception(features):
+    expected = nn.functional.mse_loss(*features) / 2
+    torch.testing.assert_close(region_distance(*features, True), expected)
 
 
-@pytest.mark.parametrize("size_normalised", [True, False])
-def test_properties(features, size_normalised):
+@pytest.mark.parametrize("by_size", [True, False])
+def test_properties(features, by_size):
     student, teacher = features
-    assert region_distance(student, student, size_normalised) == 0
-    once = region_distance(student, teacher, size_normalised)
-    twice = region_distance(torch.cat([student] * 2), torch.cat([teacher] * 2), size_normalised)
+    assert region_distance(student, student, by_size) == 0
+    once = region_distance(student, teacher, by_size)
+    twice = region_distance(torch.cat([student] * 2), torch.cat([teacher] * 2), by_size)
     torch.testing.assert_close(once, twice)
     student.requires_grad_(), teacher.requires_grad_()
-    region_distance(student, teacher, size_normalised).backward()
+    region_distance(student, teacher, by_size).backward()
     assert student.grad.ne(0).all() and teacher.grad is None
 
 
-@pytest.mark.parametrize("size_normalised", [True, False])
-def test_without_regions_an_attached_zero(size_normalised):
+@pytest.mark.parametrize("by_size", [True, False])
+def test_without_regions_an_attached_zero(by_size):
     student = torch.zeros(0, 3, 2, 2, requires_grad=True)
-    loss = region_distance(student, torch.zeros(0, 3, 2, 2), size_normalised)
+    loss = region_distance(student, torch.zeros(0, 3, 2, 2), by_size)
     loss.backward()
     assert loss.item() == 0 and student.grad.shape == student.shape
 
@@ -84,9 +84,9 @@ def test_without_regions_an_attached_zero(size_normalised):
 def test_gradcheck(features):
     student, teacher = features
     student.requires_grad_()
-    for size_normalised in (True, False):
+    for by_size in (True, False):
         assert torch.autograd.gradcheck(
-            lambda s, n=size_normalised: region_distance(s, teacher, n), student
+            lambda s, n=by_size: region_distance(s, teacher, n), student
         )
 
 
@@ -94,17 +94,17 @@ def test_gradcheck(features):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_whose_proposals_are_pooled(models, form):
+def test_both_models_pool_the_proposals_of_one(models, form):
     pooled = []
     for model in (models.student, models.teacher):
         features = model.roi_features
         model.roi_features = lambda rois, f=features: pooled.append(rois) or f(rois)
     loss_of(models, identity(16), form=form)
-    wanted = models.student if form == "paper" else models.teacher
+    proposing = models.student if form == "paper" else models.teacher
     other = models.teacher if form == "paper" else models.student
     assert len(pooled) == 2 and pooled[0] is pooled[1]
-    assert torch.equal(pooled[0][:, 1:], torch.cat(wanted.proposals))
-    counts = [len(boxes) for boxes in wanted.proposals]
+    assert torch.equal(pooled[0][:, 1:], torch.cat(proposing.proposals))
+    counts = [len(boxes) for boxes in proposing.proposals]
     assert pooled[0][:, 0].long().bincount().tolist() == counts and min(counts) > 0
     assert not torch.equal(pooled[0][:, 1:], torch.cat(other.proposals))
     assert not pooled[0].requires_grad
@@ -121,14 +121,14 @@ def test_equal_detectors_cost_nothing(models, form):
 
 
 def test_gradients_only_where_regions_are_pooled(models):
-    """One proposal of the second image's corner: no gradient to the first, nor to the teacher."""
+    """One proposal at the second image's corner gives no gradient to the first or the teacher."""
     models.teacher.proposals = [torch.zeros(0, 4), torch.tensor([[0.0, 0, 16, 16]])]
     gradients = torch.autograd.grad(
         loss_of(models, form="united_perception"), models.student.neck, allow_unused=True
     )
-    reached = [g.abs().sum(1).ne(0) for g in gradients if g is not None]
-    assert len(reached) >= 1
-    finest = reached[0]
+    cells = [g.abs().sum(1).ne(0) for g in gradients if g is not None]
+    assert len(cells) >= 1
+    finest = cells[0]
     assert not finest[0].any()
     assert finest[1, :5, :5].any() and not finest[1, 6:].any() and not finest[1, :, 6:].any()
     assert all(p.grad is None for p in models.teacher.detector.parameters())
@@ -189,6 +189,6 @@ def test_float32_within_a_percent_on_features_of_half_precision(models):
     torch.testing.assert_close(values[1], values[0], rtol=0.01, atol=0)
 
 
-def test_what_is_shown(models):
-    shown = Mimic().focus(models.student, models.teacher, models.batch).boxes["proposals"]
-    assert torch.equal(shown, models.student.proposals[0]) and len(shown)
+def test_focus_boxes_are_the_proposals(models):
+    proposals = Mimic().focus(models.student, models.teacher, models.batch).boxes["proposals"]
+    assert torch.equal(proposals, models.student.proposals[0]) and len(proposals)

@@ -1,4 +1,4 @@
-"""Prediction-guided imitation: the values of the method reference, and what must always hold."""
+"""Prediction-guided imitation: values of the method reference, and properties."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from kd.observers import Channels
 torch.set_num_threads(1)
 
 LITERAL = {"input": "probability", "reduction": "squared"}
-"""The paper's form, which the tests take unless they name another."""
+"""The paper's form, the default of these tests."""
 REDUCTIONS = ["squared", "linear", "norm", "image_norm"]
 SIZES = [(4, 6), (2, 3), (1, 1)]
 """Rows and columns of the levels of the random maps."""
@@ -21,7 +21,7 @@ SIZES = [(4, 6), (2, 3), (1, 1)]
 
 @dataclass
 class View:
-    """What prediction-guided imitation reads of the observation of a sigmoid head."""
+    """Observation of a sigmoid head: neck and class maps."""
 
     neck: list[Tensor]
     class_maps: list[Tensor]
@@ -33,15 +33,15 @@ class View:
 
 @pytest.fixture
 def models() -> tuple[View, View]:
-    """Student and teacher: two images, three levels, 5 channels, 6 class outputs."""
+    """Return student and teacher: two images, three levels, 5 channels, 6 class outputs."""
     generator = torch.Generator().manual_seed(0)
 
     def maps(channels: int) -> list[Tensor]:
         return [torch.randn(2, channels, *size, generator=generator) for size in SIZES]
 
     student, teacher = View(maps(5), maps(6)), View(maps(5), maps(6))
-    for each in student.neck + student.class_maps:
-        each.requires_grad_()
+    for level in student.neck + student.class_maps:
+        level.requires_grad_()
     return student, teacher
 
 
@@ -57,7 +57,7 @@ def total(models: tuple[View, View], **settings: object) -> Tensor:
 
 
 def cell(*values: float) -> Tensor:
-    """A map of one cell, (1, C, 1, 1)."""
+    """Return a map of one cell, (1, C, 1, 1)."""
     return torch.tensor(values)[None, :, None, None]
 
 
@@ -74,29 +74,29 @@ def test_golden_value_of_one_cell():
     assert guided_distance(gap, distance, "norm").item() == pytest.approx(0.0625)
 
 
-@pytest.mark.parametrize(("reduction", "wanted"), [("squared", 0.00390625), ("linear", 0.0625)])
-def test_golden_value_of_the_method(reduction, wanted):
+@pytest.mark.parametrize(("reduction", "expected"), [("squared", 0.00390625), ("linear", 0.0625)])
+def test_golden_value_of_the_method(reduction, expected):
     teacher = View([cell(4.0, 5.0)], [cell(0.8, 0.1).logit()])
     student = View([cell(3.0, 3.0)], [cell(0.6, 0.2).logit()])
-    (found,) = losses((student, teacher), weight=1, reduction=reduction)
-    assert found.item() == pytest.approx(wanted, rel=1e-5)
+    (loss,) = losses((student, teacher), weight=1, reduction=reduction)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_reductions_of_two_cells_and_two_images_worked_out_by_hand():
     gap = torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]])  # (2 images, 1 row, 2 columns)
     distance = torch.tensor([[[3.0, 2.0]], [[5.0, 1.0]]])  # products 3 and 4; 0 and 1
-    found = {name: guided_distance(gap, distance, name).item() for name in REDUCTIONS}
+    distances = {name: guided_distance(gap, distance, name).item() for name in REDUCTIONS}
     by_hand = {
         "squared": (9 + 16 + 0 + 1) / 4,
         "linear": (3 + 4 + 0 + 1) / 4,
         "norm": (math.sqrt(9 + 16) + math.sqrt(0 + 1)) / 2 / (2 * 1 * 2),
         "image_norm": (math.sqrt(9 + 16) / 2 + math.sqrt(0 + 1) / 2) / 2,
     }
-    assert found == pytest.approx(by_hand)
+    assert distances == pytest.approx(by_hand)
 
 
 def test_the_norm_divides_by_the_images_of_a_batch_twice():
-    """As mmrazor d5c36191 does: an image's norm by N H W, then the mean over images."""
+    """In mmrazor d5c36191 an image's norm is divided by N H W, then averaged over images."""
     ones = torch.ones(2, 1, 1)
     assert guided_distance(ones, ones, "norm").item() == 0.5
     assert guided_distance(ones[:1], ones[:1], "norm").item() == 1
@@ -115,22 +115,22 @@ def test_logits_instead_of_probabilities():
 
 def test_the_default_is_the_norm_of_an_images_products_over_logits(models):
     student, teacher = models
-    found = PredictionGuidedImitation().losses(student, teacher, None, ())["loss_pfi"]
+    terms = PredictionGuidedImitation().losses(student, teacher, None, ())["loss_pfi"]
     gap = (teacher.class_maps[0] - student.class_maps[0]).square().mean(1)
     distance = (teacher.neck[0] - student.neck[0]).square().mean(1)
     norms = (gap * distance).flatten(1).norm(dim=1) / 24
-    torch.testing.assert_close(found[0], 1.5 / 3 * norms.mean())
+    torch.testing.assert_close(terms[0], 1.5 / 3 * norms.mean())
 
 
 def test_each_level_and_image_counts_the_same_whatever_its_size(models):
-    for level, found in enumerate(losses(models, weight=1)):
+    for level, term in enumerate(losses(models, weight=1)):
         by_image = []
         for image in range(2):
             p = [m.class_maps[level][image].sigmoid() for m in models]
             f = [m.neck[level][image] for m in models]
             product = (p[0] - p[1]).pow(2).mean(0) * (f[0] - f[1]).pow(2).mean(0)
             by_image.append(product.pow(2).mean())
-        torch.testing.assert_close(found, torch.stack(by_image).mean() / len(SIZES))
+        torch.testing.assert_close(term, torch.stack(by_image).mean() / len(SIZES))
     assert len(losses(models)) == len(SIZES)
 
 
@@ -146,11 +146,11 @@ def test_the_weight_is_the_papers_beta(models):
 def test_agreement_in_predictions_or_in_features_costs_nothing(models, agreeing, reduction):
     student, teacher = models
     assert total(models, reduction=reduction).item() > 1e-3
-    setattr(teacher, agreeing, [each.detach().clone() for each in getattr(student, agreeing)])
+    setattr(teacher, agreeing, [level.detach().clone() for level in getattr(student, agreeing)])
     loss = total(models, reduction=reduction)
     loss.backward()
     assert loss.item() == 0
-    assert all(each.grad.isfinite().all() for each in student.neck + student.class_maps)
+    assert all(level.grad.isfinite().all() for level in student.neck + student.class_maps)
 
 
 @pytest.mark.parametrize(("reduction", "power"), [("squared", 4), ("linear", 2), ("norm", 2)])
@@ -193,7 +193,7 @@ def test_permuting_classes_in_both_models_changes_nothing_but_in_one_does(models
 def test_every_student_map_gets_a_gradient(models):
     student, _ = models
     total(models).backward()
-    assert all(each.grad.ne(0).all() for each in student.neck + student.class_maps)
+    assert all(level.grad.ne(0).all() for level in student.neck + student.class_maps)
 
 
 def test_a_detached_gap_weights_alike_but_sends_no_gradient_to_the_class_maps(models):
@@ -201,8 +201,8 @@ def test_a_detached_gap_weights_alike_but_sends_no_gradient_to_the_class_maps(mo
     loss = total(models, detach_prediction=True)
     torch.testing.assert_close(loss, total(models), rtol=0, atol=0)
     loss.backward()
-    assert all(each.grad is None for each in student.class_maps)
-    assert all(each.grad.ne(0).all() for each in student.neck)
+    assert all(level.grad is None for level in student.class_maps)
+    assert all(level.grad.ne(0).all() for level in student.neck)
 
 
 # --- Adapters ------------------------------------------------------------------------------
@@ -223,12 +223,12 @@ def test_an_adapter_maps_the_students_features_and_is_trained(models):
     adapters = nn.ModuleDict(
         PredictionGuidedImitation().adapters(Channels([5] * 3, []), Channels([7] * 3, []))
     )
-    found = losses((student, View(wide, teacher.class_maps)), adapters)
-    by_hand = View(
+    terms = losses((student, View(wide, teacher.class_maps)), adapters)
+    adapted_student = View(
         [adapters[f"level{i}"](f) for i, f in enumerate(student.neck)], student.class_maps
     )
-    torch.testing.assert_close(found, losses((by_hand, View(wide, teacher.class_maps))))
-    sum(found).backward()
+    torch.testing.assert_close(terms, losses((adapted_student, View(wide, teacher.class_maps))))
+    sum(terms).backward()
     assert all(parameter.grad.ne(0).all() for parameter in adapters.parameters())
 
 
@@ -256,6 +256,6 @@ def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(
     full, rounded = distil_random_maps(
         PredictionGuidedImitation(input="probability", reduction=reduction), channels
     )
-    for wanted, found in zip(full["loss_pfi"], rounded["loss_pfi"], strict=True):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, wanted, rtol=0.01, atol=0)
+    for full_term, rounded_term in zip(full["loss_pfi"], rounded["loss_pfi"], strict=True):
+        assert rounded_term.dtype == torch.float32
+        torch.testing.assert_close(rounded_term, full_term, rtol=0.01, atol=0)

@@ -1,4 +1,4 @@
-"""Rank mimicking: the values of the method reference, and what must hold for any scores."""
+"""Rank mimicking: values of the method reference, and properties."""
 
 import math
 from functools import partial
@@ -13,12 +13,13 @@ from torchvision.ops import box_iou
 from kd.methods.ops.boxes import aligned_iou
 from kd.methods.rm import RankMimicking, rank_divergence
 from kd.observers import Batch
+from tests.methods.scenes import make_batch
 
 torch.set_num_threads(1)
 
 TEACHER, STUDENT = torch.tensor([0.9, 0.6, 0.1]), torch.tensor([0.5, 0.6, 0.2])
 ONE = torch.zeros(3, dtype=torch.long)
-"""Three priors of one object."""
+"""Object of each of three priors: all of the first."""
 
 
 def softmax(scores: list[float]) -> list[float]:
@@ -27,7 +28,7 @@ def softmax(scores: list[float]) -> list[float]:
 
 
 def divergence(teacher: list[float], student: list[float]) -> float:
-    """KL of one object's priors, term by term."""
+    """Return the KL divergence of the softmaxes of one object's scores."""
     pairs = zip(softmax(teacher), softmax(student), strict=True)
     return sum(p * math.log(p / q) for p, q in pairs)
 
@@ -36,10 +37,10 @@ def divergence(teacher: list[float], student: list[float]) -> float:
 
 
 def test_golden_value_of_scores():
-    wanted, found = (0.456590, 0.338250, 0.205159), (0.351372, 0.388326, 0.260303)
-    assert softmax(TEACHER.tolist()) == pytest.approx(wanted, abs=1e-6)
-    assert softmax(STUDENT.tolist()) == pytest.approx(found, abs=1e-6)
-    by_hand = sum(p * math.log(p / q) for p, q in zip(wanted, found, strict=True))
+    teacher, student = (0.456590, 0.338250, 0.205159), (0.351372, 0.388326, 0.260303)
+    assert softmax(TEACHER.tolist()) == pytest.approx(teacher, abs=1e-6)
+    assert softmax(STUDENT.tolist()) == pytest.approx(student, abs=1e-6)
+    by_hand = sum(p * math.log(p / q) for p, q in zip(teacher, student, strict=True))
     assert by_hand == pytest.approx(0.024062, abs=2e-6)
     assert rank_divergence(TEACHER, STUDENT, ONE, 1).item() == pytest.approx(0.024062, abs=1e-6)
 
@@ -67,7 +68,7 @@ def test_mean_over_objects_worked_out_by_hand():
 
 @pytest.fixture
 def scores() -> SimpleNamespace:
-    """Scores of 20 priors of 5 objects, the priors of each scattered over the tensor."""
+    """Return scores of 20 priors of 5 objects in random order."""
     generator = torch.Generator().manual_seed(0)
     instance = torch.arange(20)[torch.randperm(20, generator=generator)] % 5
     teacher, student = torch.randn(2, 20, generator=generator, dtype=torch.float64)
@@ -150,7 +151,7 @@ def test_large_scores_stay_finite():
     assert student.grad.isfinite().all()
 
 
-# --- The overlap that the localisation rank is made of -------------------------------------
+# --- Overlap of the localization rank ------------------------------------------------------
 
 
 def test_overlap_equals_torchvisions():
@@ -184,7 +185,7 @@ ASSIGNMENT = torch.tensor(
 
 
 def view(logits: Tensor, boxes: Tensor, assignment: Tensor = ASSIGNMENT) -> SimpleNamespace:
-    """What rank mimicking reads of the observation of a sigmoid head."""
+    """Return an observation of a sigmoid head with logits and decoded boxes."""
     return SimpleNamespace(
         logits=logits,
         softmax=False,
@@ -194,9 +195,7 @@ def view(logits: Tensor, boxes: Tensor, assignment: Tensor = ASSIGNMENT) -> Simp
 
 
 def batch_of(truth: list[Tensor], labels: list[Tensor]) -> Batch:
-    instances = [SimpleNamespace(bboxes=b, labels=k) for b, k in zip(truth, labels, strict=True)]
-    samples = [SimpleNamespace(gt_instances=instance) for instance in instances]
-    return Batch(torch.zeros(len(truth), 3, 1, 1), samples)
+    return make_batch(torch.zeros(len(truth), 3, 1, 1), truth, labels)
 
 
 BATCH = batch_of(TRUTH, LABELS)
@@ -204,7 +203,7 @@ BATCH = batch_of(TRUTH, LABELS)
 
 @pytest.fixture
 def models() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits (3, 8, 4) and boxes (3, 8, 4) of teacher and student, near the ground truth."""
+    """Return logits (3, 8, 4) and boxes (3, 8, 4) of teacher and student near the ground truth."""
     generator = torch.Generator().manual_seed(0)
     random = partial(torch.randn, 2, 3, 8, 4, generator=generator, dtype=torch.float64)
     teacher, student = random()
@@ -217,65 +216,67 @@ def models() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return teacher, wide, student.requires_grad_(), narrow.requires_grad_()
 
 
-def losses(models: tuple[Tensor, ...], batch: Batch = BATCH, **settings: object) -> dict:
+def losses(models: tuple[Tensor, ...], batch: Batch = BATCH, **changes: object) -> dict:
     teacher_logits, teacher_boxes, logits, boxes = models
     teacher, student = view(teacher_logits, teacher_boxes), view(logits, boxes)
-    chosen = {"score": "probability", **settings}
-    return RankMimicking(**chosen).losses(student, teacher, batch, {})
+    settings = {"score": "probability", **changes}
+    return RankMimicking(**settings).losses(student, teacher, batch, {})
 
 
 def by_loop(teacher: Tensor, student: Tensor) -> float:
-    """The mean over the batch's five objects of scores (3, 8), object by object."""
+    """Return the mean divergence over the batch's five objects of scores (3, 8)."""
     total = 0.0
     for image, count in enumerate(map(len, TRUTH)):
         for index in range(count):
-            chosen = ASSIGNMENT[image] == index
-            if chosen.any():
+            priors = ASSIGNMENT[image] == index
+            if priors.any():
                 total += divergence(
-                    teacher[image, chosen].tolist(), student[image, chosen].tolist()
+                    teacher[image, priors].tolist(), student[image, priors].tolist()
                 )
     return total / 5
 
 
 def scores_of_target(logits: Tensor) -> Tensor:
-    found = torch.zeros(3, 8, dtype=torch.float64)
+    scores = torch.zeros(3, 8, dtype=torch.float64)
     for image, prior in (ASSIGNMENT >= 0).nonzero().tolist():
-        found[image, prior] = logits[image, prior, LABELS[image][ASSIGNMENT[image, prior]]]
-    return found.detach()
+        scores[image, prior] = logits[image, prior, LABELS[image][ASSIGNMENT[image, prior]]]
+    return scores.detach()
 
 
 def overlaps_with_target(boxes: Tensor) -> Tensor:
-    found = torch.zeros(3, 8, dtype=torch.float64)
+    overlaps = torch.zeros(3, 8, dtype=torch.float64)
     for image, prior in (ASSIGNMENT >= 0).nonzero().tolist():
         target = TRUTH[image][ASSIGNMENT[image, prior]]
-        found[image, prior] = box_iou(boxes[image, prior][None], target[None])
-    return found.detach()
+        overlaps[image, prior] = box_iou(boxes[image, prior][None], target[None])
+    return overlaps.detach()
 
 
 def test_class_rank_equals_a_loop_over_objects(models):
     teacher, _, student, _ = models
-    wanted = by_loop(*(scores_of_target(logits).sigmoid() for logits in (teacher, student)))
-    found = losses(models)["loss_rm_cls"].item()
-    assert found == pytest.approx(4 * wanted, rel=1e-5)
-    raw = by_loop(scores_of_target(teacher), scores_of_target(student))
-    assert losses(models, score="logit")["loss_rm_cls"].item() == pytest.approx(4 * raw, rel=1e-5)
+    expected = by_loop(*(scores_of_target(logits).sigmoid() for logits in (teacher, student)))
+    loss = losses(models)["loss_rm_cls"].item()
+    assert loss == pytest.approx(4 * expected, rel=1e-5)
+    of_logits = by_loop(scores_of_target(teacher), scores_of_target(student))
+    assert losses(models, score="logit")["loss_rm_cls"].item() == pytest.approx(
+        4 * of_logits, rel=1e-5
+    )
 
 
-def test_localisation_rank_equals_a_loop_over_objects(models):
+def test_localization_rank_equals_a_loop_over_objects(models):
     _, teacher, _, student = models
-    wanted = by_loop(overlaps_with_target(teacher), overlaps_with_target(student))
-    assert losses(models)["loss_rm_loc"].item() == pytest.approx(4 * wanted, rel=1e-5)
+    expected = by_loop(overlaps_with_target(teacher), overlaps_with_target(student))
+    assert losses(models)["loss_rm_loc"].item() == pytest.approx(4 * expected, rel=1e-5)
 
 
-def test_localisation_rank_worked_out_by_hand():
+def test_localization_rank_worked_out_by_hand():
     """Overlaps with (0, 0, 10, 10): the teacher's are 1 and 1/2, the student's 1/2 and 1/4."""
     whole, half, quarter = [0.0, 0, 10, 10], [0.0, 0, 10, 5], [0.0, 0, 5, 5]
     batch = batch_of([torch.tensor([whole])], [torch.tensor([0])])
     positive = torch.tensor([[0, 0]])
     teacher = view(torch.zeros(1, 2, 1), torch.tensor([[whole, half]]), positive)
     student = view(torch.zeros(1, 2, 1), torch.tensor([[half, quarter]]), positive)
-    found = RankMimicking(weight=1).losses(student, teacher, batch, {})["loss_rm_loc"]
-    assert found.item() == pytest.approx(divergence([1, 0.5], [0.5, 0.25]), abs=1e-6)
+    loss = RankMimicking(weight=1).losses(student, teacher, batch, {})["loss_rm_loc"]
+    assert loss.item() == pytest.approx(divergence([1, 0.5], [0.5, 0.25]), abs=1e-6)
 
 
 def test_equal_models_cost_nothing(models):
@@ -306,11 +307,11 @@ def test_gradient_of_the_boxes_is_exactly_zero_but_for_positive_priors(models):
 
 def test_permuting_priors_in_both_models_changes_nothing(models):
     order = torch.randperm(8, generator=torch.Generator().manual_seed(3))
-    batch_first = [each[:, order] for each in models]
-    student = view(batch_first[2], batch_first[3], ASSIGNMENT[:, order])
-    found = RankMimicking(score="probability").losses(student, view(*batch_first[:2]), BATCH, {})
+    reordered = [tensor[:, order] for tensor in models]
+    student = view(reordered[2], reordered[3], ASSIGNMENT[:, order])
+    permuted = RankMimicking(score="probability").losses(student, view(*reordered[:2]), BATCH, {})
     for name, value in losses(models).items():
-        torch.testing.assert_close(found[name], value)
+        torch.testing.assert_close(permuted[name], value)
 
 
 def test_an_object_without_a_prior_counts_as_zero(models):
@@ -327,11 +328,11 @@ def test_an_object_without_a_prior_counts_as_zero(models):
 def test_without_positive_priors_the_loss_is_zero_and_finite(models, batch):
     teacher, wide, logits, boxes = models
     nothing = torch.full_like(ASSIGNMENT, -1)
-    found = RankMimicking(score="probability").losses(
+    terms = RankMimicking(score="probability").losses(
         view(logits, boxes, nothing), view(teacher, wide), batch, {}
     )
-    sum(found.values()).backward()
-    assert [value.item() for value in found.values()] == [0, 0]
+    sum(terms.values()).backward()
+    assert [value.item() for value in terms.values()] == [0, 0]
     assert logits.grad.eq(0).all()
     assert boxes.grad.eq(0).all()
 

@@ -25,7 +25,9 @@ def pair(build: Any, batch: Any) -> Any:
     """Return a student, a teacher that predicts otherwise, and the batch."""
     from kd.observers import observe
 
-    def made(family: str, boxes: tuple[int, int] = (3, 2), same: bool = False) -> SimpleNamespace:
+    def observe_pair(
+        family: str, boxes: tuple[int, int] = (3, 2), same: bool = False
+    ) -> SimpleNamespace:
         torch.manual_seed(1)
         detectors = build(family), build(family)
         with torch.no_grad():
@@ -34,23 +36,23 @@ def pair(build: Any, batch: Any) -> Any:
         data = batch(boxes)
         student = observe(detectors[0], data, frozen=False)
         student.losses()
-        # In training mode both normalise by the batch, so equal weights mean equal outputs.
+        # In training mode both normalize by the batch, so equal weights mean equal outputs.
         return SimpleNamespace(
             student=student, teacher=observe(detectors[1], data, frozen=True), batch=data
         )
 
-    return made
+    return observe_pair
 
 
-def ranked(pair: SimpleNamespace, **settings: Any) -> dict[str, Tensor]:
-    chosen = {"score": "probability", **settings}
-    return RankMimicking(**chosen).losses(pair.student, pair.teacher, pair.batch, {})
+def ranked(pair: SimpleNamespace, **changes: Any) -> dict[str, Tensor]:
+    settings = {"score": "probability", **changes}
+    return RankMimicking(**settings).losses(pair.student, pair.teacher, pair.batch, {})
 
 
 def imitated(pair: SimpleNamespace, **settings: Any) -> list[Tensor]:
     literal = {"input": "probability", "reduction": "squared"}
-    term = PredictionGuidedImitation(**{**literal, **settings})
-    return term.losses(pair.student, pair.teacher, pair.batch, {})["loss_pfi"]
+    method = PredictionGuidedImitation(**{**literal, **settings})
+    return method.losses(pair.student, pair.teacher, pair.batch, {})["loss_pfi"]
 
 
 def scores_by_hand(model: Any, level: int) -> Tensor:
@@ -65,8 +67,10 @@ def scores_by_hand(model: Any, level: int) -> Tensor:
 
 
 def divergence(teacher: list[float], student: list[float]) -> float:
-    """KL of two softmax distributions, term by term."""
-    p, q = ([math.exp(s) / sum(map(math.exp, each)) for s in each] for each in (teacher, student))
+    """Return the KL divergence of the softmaxes of two lists of scores."""
+    p, q = (
+        [math.exp(s) / sum(map(math.exp, scores)) for s in scores] for scores in (teacher, student)
+    )
     return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
@@ -75,27 +79,27 @@ def divergence(teacher: list[float], student: list[float]) -> float:
 
 @pytest.mark.parametrize("family", RANKED)
 def test_ranks_equal_a_loop_over_objects_on_the_heads_own_outputs(pair, family):
-    found = pair(family)
+    models = pair(family)
     scores = [
         torch.cat([scores_by_hand(model, i).flatten(1, 3) for i in range(len(model.neck))], 1)
-        for model in (found.teacher, found.student)
+        for model in (models.teacher, models.student)
     ]
     by_class, by_place, several = 0.0, 0.0, 0
     for image, (boxes, labels) in enumerate(
-        zip(found.batch.gt_boxes, found.batch.gt_labels, strict=True)
+        zip(models.batch.gt_boxes, models.batch.gt_labels, strict=True)
     ):
         for index, label in enumerate(labels):
-            prior = (found.student.assignment[image] == index).nonzero().flatten()
+            prior = (models.student.assignment[image] == index).nonzero().flatten()
             several += len(prior) > 1
-            chosen = [each[image, prior, label].tolist() for each in scores]
-            by_class += divergence(*chosen) if len(prior) else 0
+            pair_of_scores = [model_scores[image, prior, label].tolist() for model_scores in scores]
+            by_class += divergence(*pair_of_scores) if len(prior) else 0
             overlaps = [
                 box_iou(model.boxes(prior * 0 + image, prior), boxes[index][None])[:, 0].tolist()
-                for model in (found.teacher, found.student)
+                for model in (models.teacher, models.student)
             ]
             by_place += divergence(*overlaps) if len(prior) else 0
     assert several > 0
-    losses = ranked(found, weight=1)
+    losses = ranked(models, weight=1)
     assert losses["loss_rm_cls"].item() == pytest.approx(by_class / 5, rel=1e-3, abs=1e-7)
     assert losses["loss_rm_loc"].item() == pytest.approx(by_place / 5, rel=1e-3, abs=1e-7)
     assert min(by_class, by_place) > 1e-6
@@ -110,10 +114,10 @@ def test_equal_models_rank_alike(pair, family):
 
 @pytest.mark.parametrize("family", RANKED)
 def test_gradients_reach_positive_priors_alone(pair, family):
-    found = pair(family)
-    positive = found.student.assignment >= 0
-    logits, codes = found.student.logits, found.student.raw_codes
-    losses = ranked(found)
+    models = pair(family)
+    positive = models.student.assignment >= 0
+    logits, codes = models.student.logits, models.student.raw_codes
+    losses = ranked(models)
     by_class, by_place = (
         torch.autograd.grad(losses[name], into, retain_graph=True)[0]
         for name, into in (("loss_rm_cls", logits), ("loss_rm_loc", codes))
@@ -121,15 +125,15 @@ def test_gradients_reach_positive_priors_alone(pair, family):
     for gradient in (by_class, by_place):
         assert gradient[~positive].eq(0).all()
         assert gradient[positive].ne(0).any()
-    if not found.student.softmax:  # a softmax has all classes of a prior in its scores
+    if not models.student.softmax:  # a softmax has all classes of a prior in its scores
         assert by_class.ne(0).sum() <= positive.sum()
 
 
 @pytest.mark.parametrize("family", ["fcos", "atss"])
-def test_centerness_is_no_part_of_it(pair, family):
-    found = pair(family)
-    losses = [*ranked(found).values(), *imitated(found)]
-    centerness = found.student.outputs[2]
+def test_centerness_has_no_gradient(pair, family):
+    models = pair(family)
+    losses = [*ranked(models).values(), *imitated(models)]
+    centerness = models.student.outputs[2]
     gradients = torch.autograd.grad(sum(losses), centerness, allow_unused=True)
     assert gradients == (None,) * len(centerness)
 
@@ -137,24 +141,24 @@ def test_centerness_is_no_part_of_it(pair, family):
 @pytest.mark.parametrize("family", RANKED)
 @pytest.mark.parametrize("boxes", [(0, 0), (1, 0)], ids=str)
 def test_without_objects_or_with_one_it_is_finite(pair, family, boxes):
-    found = pair(family, boxes)
-    losses = ranked(found)
+    models = pair(family, boxes)
+    losses = ranked(models)
     if boxes == (0, 0):
         assert [value.item() for value in losses.values()] == [0, 0]
     gradients = torch.autograd.grad(
-        sum(losses.values()), [found.student.logits, found.student.raw_codes]
+        sum(losses.values()), [models.student.logits, models.student.raw_codes]
     )
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("family", RANKED)
 def test_it_draws_the_ranked_boxes_of_the_first_image(pair, family):
-    found = pair(family)
-    drawn = RankMimicking().focus(found.student, found.teacher, found.batch).boxes["ranked"]
-    assert drawn.shape == (int((found.student.assignment[0] >= 0).sum()), 4)
+    models = pair(family)
+    boxes = RankMimicking().focus(models.student, models.teacher, models.batch).boxes["ranked"]
+    assert boxes.shape == (int((models.student.assignment[0] >= 0).sum()), 4)
 
 
-def test_where_they_are_offered():
+def test_the_heads_that_offer_their_needs():
     rank, imitate = RankMimicking().needs.both, PredictionGuidedImitation().needs.both
     assert {name for name, offered in OBSERVABLE.items() if rank <= offered} == {
         "anchor", "gfl", "point", "ssd",
@@ -169,17 +173,17 @@ def test_where_they_are_offered():
 
 @pytest.mark.parametrize("family", MAPPED)
 def test_levels_worked_out_from_the_heads_own_outputs(pair, family):
-    found = pair(family)
+    models = pair(family)
     with torch.no_grad():
-        found.teacher.neck  # noqa: B018
-        found.teacher.outputs  # noqa: B018
-        found.teacher.neck = [level + torch.randn_like(level) for level in found.teacher.neck]
-    losses = imitated(found, weight=1)
-    assert len(losses) == len(found.student.neck) > 2
+        models.teacher.neck  # noqa: B018
+        models.teacher.outputs  # noqa: B018
+        models.teacher.neck = [level + torch.randn_like(level) for level in models.teacher.neck]
+    losses = imitated(models, weight=1)
+    assert len(losses) == len(models.student.neck) > 2
     for level, loss in enumerate(losses):
-        scores = [scores_by_hand(model, level) for model in (found.teacher, found.student)]
+        scores = [scores_by_hand(model, level) for model in (models.teacher, models.student)]
         p_dif = (scores[0] - scores[1]).square().mean((3, 4))
-        f_dif = (found.teacher.neck[level] - found.student.neck[level]).square().mean(1)
+        f_dif = (models.teacher.neck[level] - models.student.neck[level]).square().mean(1)
         by_hand = (p_dif * f_dif).square().mean() / len(losses)
         assert by_hand > 0
         torch.testing.assert_close(loss, by_hand)
@@ -192,9 +196,9 @@ def test_equal_models_imitate_nothing(pair, family):
 
 @pytest.mark.parametrize("family", MAPPED)
 def test_it_draws_the_prediction_difference_over_the_image(pair, family):
-    found = pair(family)
-    focus = PredictionGuidedImitation().focus(found.student, found.teacher, found.batch)
-    assert len(focus.maps) == len(found.student.neck)
-    for stride, drawn in zip(found.student.strides, focus.maps.values(), strict=True):
-        assert drawn.shape == found.batch.inputs.shape[2:]
-        assert stride >= drawn.shape[0] or drawn.unique().numel() > 1
+    models = pair(family)
+    focus = PredictionGuidedImitation().focus(models.student, models.teacher, models.batch)
+    assert len(focus.maps) == len(models.student.neck)
+    for stride, focus_map in zip(models.student.strides, focus.maps.values(), strict=True):
+        assert focus_map.shape == models.batch.inputs.shape[2:]
+        assert stride >= focus_map.shape[0] or focus_map.unique().numel() > 1

@@ -1,4 +1,4 @@
-"""Soft labels: the values of the method reference, and what must hold for any logits."""
+"""Soft labels: values of the method reference, and properties."""
 
 import math
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from kd.methods.ops.candidates import labels_of
 from kd.methods.ops.divergences import bernoulli_divergence, categorical_divergence
 from kd.methods.soft_labels import SoftLabels
 from kd.observers import Batch, Candidates
+from tests.methods.scenes import make_batch
 from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
@@ -25,7 +26,7 @@ FORMS = [bernoulli_divergence, categorical_divergence]
 
 @pytest.fixture
 def logits() -> tuple[Tensor, Tensor]:
-    """Logits (6, 4) of teacher and student."""
+    """Return logits (6, 4) of teacher and student."""
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(2, 6, 4, generator=generator, dtype=torch.float64))
 
@@ -33,21 +34,21 @@ def logits() -> tuple[Tensor, Tensor]:
 # --- Golden values -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("temperature", "wanted"), [(1, 0.379738), (2, 0.488732)])
-def test_golden_value_of_a_softmax(temperature, wanted):
-    found = categorical_divergence(TEACHER, STUDENT, temperature)
-    assert found.item() == pytest.approx(wanted, abs=1e-6)
+@pytest.mark.parametrize(("temperature", "expected"), [(1, 0.379738), (2, 0.488732)])
+def test_golden_value_of_a_softmax(temperature, expected):
+    divergence = categorical_divergence(TEACHER, STUDENT, temperature)
+    assert divergence.item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(("temperature", "wanted"), [(1, 0.099396), (2, 0.116766)])
-def test_golden_value_of_sigmoids(temperature, wanted):
-    found = bernoulli_divergence(TEACHER, STUDENT, temperature)
-    assert found.item() == pytest.approx(wanted, abs=1e-6)
+@pytest.mark.parametrize(("temperature", "expected"), [(1, 0.099396), (2, 0.116766)])
+def test_golden_value_of_sigmoids(temperature, expected):
+    divergence = bernoulli_divergence(TEACHER, STUDENT, temperature)
+    assert divergence.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_golden_value_of_each_sigmoid():
-    found = bernoulli_divergence(TEACHER.T, STUDENT.T, 1)
-    assert found.tolist() == pytest.approx([0.067131, 0.120115, 0.110944], abs=1e-6)
+    divergences = bernoulli_divergence(TEACHER.T, STUDENT.T, 1)
+    assert divergences.tolist() == pytest.approx([0.067131, 0.120115, 0.110944], abs=1e-6)
 
 
 def test_sigmoids_at_temperature_two_worked_out_by_hand():
@@ -95,7 +96,7 @@ def test_the_temperature_divides_logits_and_its_square_multiplies(form, logits):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_teacher_gets_no_gradient(form, logits):
-    teacher, student = (each.clone().requires_grad_() for each in logits)
+    teacher, student = (tensor.clone().requires_grad_() for tensor in logits)
     form(teacher, student, 2.0).sum().backward()
     assert teacher.grad is None
     assert student.grad.ne(0).all()
@@ -136,14 +137,14 @@ POSITIVE = INSTANCE >= 0
 
 @pytest.fixture
 def models() -> tuple[SimpleNamespace, SimpleNamespace]:
-    """Student and teacher: two images of 4 candidates, three of them positive, 5 outputs."""
+    """Return student and teacher: two images of 4 candidates, three positive, 5 outputs."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 8, 5, generator=generator)
     return view(student.requires_grad_()), view(teacher)
 
 
 def view(logits: Tensor, softmax: bool = False, instance: Tensor = INSTANCE) -> SimpleNamespace:
-    """What soft labels read of an observation."""
+    """Return an observation of candidates with logits (P, K)."""
     return SimpleNamespace(
         logits=logits,
         candidates=Candidates(IMAGE, torch.arange(8), instance),
@@ -155,8 +156,8 @@ def view(logits: Tensor, softmax: bool = False, instance: Tensor = INSTANCE) -> 
 
 
 def batch_of(labels: list[Tensor]) -> Batch:
-    samples = [SimpleNamespace(gt_instances=SimpleNamespace(labels=each)) for each in labels]
-    return Batch(torch.zeros(len(labels), 3, 1, 1), samples)
+    boxes = [torch.zeros(len(image_labels), 4) for image_labels in labels]
+    return make_batch(torch.zeros(len(labels), 3, 1, 1), boxes, labels)
 
 
 BATCH = batch_of(LABELS)
@@ -168,33 +169,33 @@ def loss_of(models: tuple[SimpleNamespace, SimpleNamespace], **settings: object)
 
 
 def test_mean_over_positive_candidates_of_the_batch(models):
-    student, teacher = (each.logits[POSITIVE] for each in models)
+    student, teacher = (model.logits[POSITIVE] for model in models)
     assert len(student) == 3
-    wanted = bernoulli_divergence(teacher, student, 2).sum() / 3
-    torch.testing.assert_close(loss_of(models, temperature=2, weight=5), 5 * wanted)
+    expected = bernoulli_divergence(teacher, student, 2).sum() / 3
+    torch.testing.assert_close(loss_of(models, temperature=2, weight=5), 5 * expected)
 
 
 @pytest.mark.parametrize("softmax", [False, True], ids=["sigmoid", "softmax"])
 @pytest.mark.parametrize(
-    ("boxes", "chosen"),
+    ("boxes", "selected"),
     [("positive", POSITIVE), ("negative", ~POSITIVE), ("all", torch.full((8,), True))],
 )
-def test_only_chosen_candidates_count_and_get_a_gradient(models, boxes, chosen, softmax):
+def test_only_chosen_candidates_count_and_get_a_gradient(models, boxes, selected, softmax):
     logits = models[0].logits
     student, teacher = view(logits, softmax), view(models[1].logits, softmax)
     loss = loss_of((student, teacher), boxes=boxes)
     form = categorical_divergence if softmax else bernoulli_divergence
-    torch.testing.assert_close(loss, form(teacher.logits[chosen], logits[chosen], 1).mean())
+    torch.testing.assert_close(loss, form(teacher.logits[selected], logits[selected], 1).mean())
     loss.backward()
-    assert torch.equal(logits.grad.ne(0).all(1), chosen)
-    assert logits.grad[~chosen].eq(0).all()
+    assert torch.equal(logits.grad.ne(0).all(1), selected)
+    assert logits.grad[~selected].eq(0).all()
 
 
 @pytest.mark.parametrize(
     ("softmax", "right"), [(True, [0, 1, 6]), (False, [0])], ids=["softmax", "sigmoid"]
 )
 def test_the_boxes_that_the_teacher_classifies_right(models, softmax, right):
-    """Candidate 0 has label 1, 2 label 3 and 7 label 0; background is output 4 of a softmax."""
+    """Candidates 0, 2 and 7 have labels 1, 3 and 0; background is output 4 of a softmax."""
     likeliest = torch.tensor([1, 4, 0, 2, 0, 3, 4, 4])
     teacher = view(torch.nn.functional.one_hot(likeliest, 5).float(), softmax)
     student = view(models[0].logits, softmax)
@@ -218,7 +219,7 @@ def test_equal_models_cost_nothing(models):
 @pytest.mark.parametrize("boxes", ["positive", "teacher_correct"])
 def test_without_a_chosen_candidate_the_loss_is_zero_and_finite(models, boxes):
     nothing = torch.full((8,), -1)
-    student, teacher = (view(each.logits, instance=nothing) for each in models)
+    student, teacher = (view(model.logits, instance=nothing) for model in models)
     loss = loss_of((student, teacher), boxes=boxes)
     loss.backward()
     assert loss.item() == 0
@@ -234,30 +235,33 @@ def test_only_boxes_of_the_first_image_are_drawn(models):
 
 @pytest.mark.parametrize(("softmax", "usual"), [(False, "mean"), (True, "sum")])
 def test_classes_are_summed_or_averaged(models, softmax, usual):
-    both = tuple(view(each.logits, softmax) for each in models)
-    found = {each: loss_of(both, over_classes=each).item() for each in ("sum", "mean", None)}
-    assert found["sum"] == pytest.approx(5 * found["mean"], rel=1e-5)
-    assert found[None] == found[usual]
+    both = tuple(view(model.logits, softmax) for model in models)
+    loss_by_reduction = {
+        reduction: loss_of(both, over_classes=reduction).item()
+        for reduction in ("sum", "mean", None)
+    }
+    assert loss_by_reduction["sum"] == pytest.approx(5 * loss_by_reduction["mean"], rel=1e-5)
+    assert loss_by_reduction[None] == loss_by_reduction[usual]
 
 
 def test_the_preset_of_ld_is_its_loss(models, quiet_mmdet):
-    """Mmdet has LD's loss: a softmax over the classes of a sigmoid head, the mean over them."""
+    """The reference is mmdet's port of LD's loss: the mean over classes of a softmax's KL."""
     from mmdet.models.losses import KnowledgeDistillationKLDivLoss
 
     settings = Library(CONFIGS).preset("soft_labels_ld").settings
     reference = KnowledgeDistillationKLDivLoss(loss_weight=10, T=2)
-    student, teacher = (each.logits[POSITIVE] for each in models)
+    student, teacher = (model.logits[POSITIVE] for model in models)
     torch.testing.assert_close(loss_of(models, **settings), reference(student, teacher))
 
 
 def test_means_of_levels_add_up(models):
     """Positives 0 and 2 belong to the first level, 7 to the third; the second has none."""
-    for each in models:
-        each.level_priors = [torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(3, 4)]
-    student, teacher = (each.logits[POSITIVE] for each in models)
+    for model in models:
+        model.level_priors = [torch.zeros(3, 4), torch.zeros(2, 4), torch.zeros(3, 4)]
+    student, teacher = (model.logits[POSITIVE] for model in models)
     divergence = bernoulli_divergence(teacher, student, 1)
-    wanted = divergence[:2].mean() + divergence[2]
-    torch.testing.assert_close(loss_of(models, over_levels="sum_of_means"), wanted)
+    expected = divergence[:2].mean() + divergence[2]
+    torch.testing.assert_close(loss_of(models, over_levels="sum_of_means"), expected)
 
 
 def test_regions_of_a_second_stage_have_no_levels():
@@ -266,7 +270,7 @@ def test_regions_of_a_second_stage_have_no_levels():
         check_readable(settings, "faster_rcnn", "faster_rcnn", Library(CONFIGS), "tests")
 
 
-def test_a_softmax_over_one_class_knows_nothing():
+def test_a_softmax_over_one_class_is_always_zero():
     both = tuple(view(torch.full((8, 1), logit, requires_grad=True)) for logit in (3.0, -3.0))
     assert loss_of(both, form="softmax").item() == 0
     assert loss_of(both).item() > 1

@@ -1,4 +1,4 @@
-"""TADF: the Gaussian mask, what the teacher teaches of regions, and the decay."""
+"""TADF: the Gaussian mask, class and box outputs of regions, and the decay."""
 
 import math
 
@@ -27,21 +27,21 @@ def losses(student: object, teacher: object, batch: object, adapters: object = (
 
 
 def box(height: int, width: int, sigma_squared: float) -> Tensor:
-    """The mask of a box of so many cells."""
+    """Return the mask of a box of ``height`` x ``width`` cells."""
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     return gaussian(rows, columns, torch.tensor(height), torch.tensor(width), sigma_squared)
 
 
 def test_golden_gaussian():
-    """0.367879 = e^-1; 0.535261 = e^(-5/8); the centre is half the size, so not symmetric."""
-    wanted = [[0.367879, 0.535261, 0.606531, 0.535261], [0.606531, 0.882497, 1.0, 0.882497]]
-    torch.testing.assert_close(box(2, 4, 2.0), torch.tensor(wanted), atol=1e-6, rtol=0)
+    """0.367879 = e^-1; 0.535261 = e^(-5/8); the center is half the size, so not symmetric."""
+    expected = [[0.367879, 0.535261, 0.606531, 0.535261], [0.606531, 0.882497, 1.0, 0.882497]]
+    torch.testing.assert_close(box(2, 4, 2.0), torch.tensor(expected), atol=1e-6, rtol=0)
 
 
 def test_gaussian_by_hand():
     """Three columns: offsets -1, -1/3 and 1/3 of the half width; one row: offset -1."""
-    wanted = [math.exp(-(x**2) / 3) * math.exp(-1 / 3) for x in (-1, -1 / 3, 1 / 3)]
-    assert box(1, 3, 3.0)[0].tolist() == pytest.approx(wanted)
+    expected = [math.exp(-(x**2) / 3) * math.exp(-1 / 3) for x in (-1, -1 / 3, 1 / 3)]
+    assert box(1, 3, 3.0)[0].tolist() == pytest.approx(expected)
     assert box(1, 1, 2.0).tolist() == [[1.0]]
 
 
@@ -75,7 +75,7 @@ OBJECT = batch_of([[16, 8, 48, 24]], [])
 
 
 def test_the_neck_term_by_hand():
-    """All differences are 2 over 5 channels, whatever the mask: 4 x 5 / 2, over two levels."""
+    """All differences are 2 on 5 channels: 4 x 5 / 2 for any mask, divided by two levels."""
     student = view([level * 0 for level in maps(0)])
     teacher = view([level * 0 + 2 for level in maps(0)])
     fine, coarse = losses(student, teacher, OBJECT, **NECK)["loss_tadf_neck"]
@@ -129,8 +129,8 @@ def test_binary_entropy_by_hand():
 
 def test_binary_entropy_is_that_of_softmax_probabilities():
     teacher, student = torch.randn(2, 7, 5, dtype=torch.float64) * 3
-    wanted = binary_cross_entropy(student.softmax(1), teacher.softmax(1))
-    torch.testing.assert_close(binary_entropy(teacher, student).mean(), wanted)
+    expected = binary_cross_entropy(student.softmax(1), teacher.softmax(1))
+    torch.testing.assert_close(binary_entropy(teacher, student).mean(), expected)
 
 
 def test_the_least_entropy_is_the_teachers_own():
@@ -164,7 +164,7 @@ def test_gradchecks():
 # --- Regions -----------------------------------------------------------------------------------
 
 TRUTH = [10.0, 10.0, 30.0, 30.0]
-NAMED = batch_of([TRUTH], [TRUTH], labels=[[1], [0]])
+LABELED = batch_of([TRUTH], [TRUTH], labels=[[1], [0]])
 ROIS = torch.tensor(
     [[0, 10, 10, 30, 20], [0, 10, 10, 30, 30], [0, 50, 50, 60, 60], [1, 10, 15, 30, 30]]
 ).float()
@@ -178,8 +178,8 @@ def stage(seed: int, boxes: list[list[float]] | None = None, gradients: bool = F
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(4, 3, generator=generator)
     codes = torch.randn(4, 4, generator=generator)
-    for each in (logits, codes):
-        each.requires_grad_(gradients)
+    for outputs in (logits, codes):
+        outputs.requires_grad_(gradients)
     boxes = torch.tensor(boxes or [TRUTH] * 4)
     return SecondStage(logits, codes, boxes, CANDIDATES)
 
@@ -188,48 +188,50 @@ def stage(seed: int, boxes: list[list[float]] | None = None, gradients: bool = F
     ("classified", "rows"),
     [("foreground", [0, 1, 3]), ("all", [0, 1, 2, 3]), ("teacher_correct", [0, 2])],
 )
-def test_which_regions_teach_classes(classified, rows):
+def test_regions_that_teach_classes(classified, rows):
     """Classes: 1, 1, background (2) and 0; the teacher ranks 1, 0, 2 and 2 first."""
     student, teacher = stage(0, gradients=True), stage(1, gradients=True)
     with torch.no_grad():
         teacher.logits[torch.arange(4), [1, 0, 2, 2]] = 9.0
-    loss = losses(student, teacher, NAMED, **{**CLS, "classified": classified})["loss_tadf_cls"]
-    wanted = binary_entropy(teacher.logits[rows], student.logits[rows]).mean()
-    torch.testing.assert_close(loss, wanted.detach())
+    loss = losses(student, teacher, LABELED, **{**CLS, "classified": classified})["loss_tadf_cls"]
+    expected = binary_entropy(teacher.logits[rows], student.logits[rows]).mean()
+    torch.testing.assert_close(loss, expected.detach())
     loss.backward()
     assert student.logits.grad.ne(0).any(1).nonzero().flatten().tolist() == rows
     assert teacher.logits.grad is None
 
 
 def test_the_teachers_box_teaches_only_where_it_improves_on_the_region():
-    """Its IoUs: 0.6 over 1/2, 0.95 under 1, not asked, 0.6 under 3/4."""
-    reached = [[10, 10, 30, 22], [10, 10, 30, 29], TRUTH, [10, 10, 30, 22]]
-    student, teacher = stage(0, gradients=True), stage(1, reached, gradients=True)
-    loss = losses(student, teacher, NAMED, **REG)["loss_tadf_reg"]
-    wanted = (student.codes[0] - teacher.codes[0]).abs().mean()
-    torch.testing.assert_close(loss, wanted)
+    """Its IoUs and those of the regions: 0.6 and 1/2, 0.95 and 1, background, 0.6 and 3/4."""
+    teacher_boxes = [[10, 10, 30, 22], [10, 10, 30, 29], TRUTH, [10, 10, 30, 22]]
+    student, teacher = stage(0, gradients=True), stage(1, teacher_boxes, gradients=True)
+    loss = losses(student, teacher, LABELED, **REG)["loss_tadf_reg"]
+    expected = (student.codes[0] - teacher.codes[0]).abs().mean()
+    torch.testing.assert_close(loss, expected)
     loss.backward()
     assert student.codes.grad.ne(0).any(1).tolist() == [True, False, False, False]
     assert teacher.codes.grad is None
-    shown = TaskAdaptive(**REG).focus(student, teacher, NAMED).boxes["taught"]
-    assert shown.tolist() == [ROIS[0, 1:].tolist()]
+    taught = TaskAdaptive(**REG).focus(student, teacher, LABELED).boxes["taught"]
+    assert taught.tolist() == [ROIS[0, 1:].tolist()]
 
 
 def test_nothing_is_taught_where_the_teacher_improves_on_no_region():
     student, teacher = stage(0, gradients=True), stage(1, ROIS[:, 1:].tolist())
-    loss = losses(student, teacher, NAMED, **REG)["loss_tadf_reg"]
+    loss = losses(student, teacher, LABELED, **REG)["loss_tadf_reg"]
     loss.backward()
     assert loss.item() == 0
     assert student.codes.grad.eq(0).all()
 
 
 def test_distances_of_boxes_by_hand():
-    """Differences of 1 and 3 from the teacher, (1 + 3) / 4; of 0.5 each from the truth."""
+    """Differences are 1 and 3 from the teacher, (1 + 3) / 4, and 0.5 each from the truth."""
     student = torch.zeros(1, 4)
     teacher = torch.tensor([[1.0, -3.0, 0, 0]])
     truth = torch.full((1, 4), 0.5)
-    found = {k: box_distance(student, teacher, truth, k).item() for k in ("l1", "l2", "nearest")}
-    assert found == pytest.approx({"l1": 1.0, "l2": 2.5, "nearest": 0.5})
+    distances = {
+        k: box_distance(student, teacher, truth, k).item() for k in ("l1", "l2", "nearest")
+    }
+    assert distances == pytest.approx({"l1": 1.0, "l2": 2.5, "nearest": 0.5})
     assert box_distance(student, teacher, 9 * truth, "nearest").item() == pytest.approx(1.0)
 
 
@@ -237,7 +239,7 @@ def test_distances_of_boxes_by_hand():
 def test_without_regions_an_attached_zero(settings):
     student, teacher = stage(0, gradients=True), stage(1)
     student.candidates = CANDIDATES[CANDIDATES.index < 0]
-    loss = total(losses(student, teacher, NAMED, **settings))
+    loss = total(losses(student, teacher, LABELED, **settings))
     loss.backward()
     assert loss.item() == 0
 
@@ -250,7 +252,7 @@ def test_decay_from_one_to_the_last_epochs_fraction():
 
 
 @pytest.mark.parametrize("settings", [NECK, CLS, REG])
-def test_every_term_decays_unless_told_otherwise(settings):
+def test_every_term_decays_unless_decay_is_off(settings):
     student, teacher = stage(0), stage(1)
     for seed, model in enumerate((student, teacher)):
         vars(model).update(vars(view(maps(seed))))
@@ -258,11 +260,11 @@ def test_every_term_decays_unless_told_otherwise(settings):
     start, end = (total(losses(student, teacher, batch, **settings)) for batch in (first, last))
     assert start > 0
     torch.testing.assert_close(end, start / 4)
-    kept = total(losses(student, teacher, last, **{**settings, "decay": False}))
-    torch.testing.assert_close(kept, start)
+    without_decay = total(losses(student, teacher, last, **{**settings, "decay": False}))
+    torch.testing.assert_close(without_decay, start)
 
 
-def test_what_detectors_of_each_kind_learn_from():
+def test_needs_of_each_kind_of_detector():
     alone = TaskAdaptive(**TaskAdaptive.defaults(two_stage=False)).needs
     assert alone.both == {"neck"}
     both = TaskAdaptive(**TaskAdaptive.defaults(two_stage=True)).needs
@@ -279,12 +281,12 @@ def test_a_detector_of_two_stages(build, batch, boxes):
     term = TaskAdaptive()
     channels = Channels([16] * 5, [])
     layers = nn.ModuleDict(term.adapters(channels, channels))
-    found = term.losses(student, teacher, data, layers)
-    loss = total(found)
-    assert set(found) == {"loss_tadf_neck", "loss_tadf_cls", "loss_tadf_reg"}
+    terms = term.losses(student, teacher, data, layers)
+    loss = total(terms)
+    assert set(terms) == {"loss_tadf_neck", "loss_tadf_cls", "loss_tadf_reg"}
     assert loss.isfinite() and (loss > 0) == any(boxes)
     loss.backward()
     assert all(p.grad.isfinite().all() for p in layers.parameters())
     assert all(p.grad is None for p in teacher.detector.parameters())
-    shown = term.focus(student, teacher, data)
-    assert len(shown.maps) == 5 and shown.boxes["taught"].shape[1] == 4
+    focus = term.focus(student, teacher, data)
+    assert len(focus.maps) == 5 and focus.boxes["taught"].shape[1] == 4

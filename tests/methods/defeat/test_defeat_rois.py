@@ -32,16 +32,18 @@ def test_divergence_worked_out_by_hand():
 class Region:
     """A second stage that knows logits by RoI, and samples proposals into given candidates."""
 
-    def __init__(self, logits: Tensor, sampled: Candidates, own: Candidates | None = None) -> None:
-        self.logits, self.sampled, self.candidates = logits, sampled, own
+    def __init__(
+        self, logits: Tensor, sampled: Candidates, candidates: Candidates | None = None
+    ) -> None:
+        self.logits, self.sampled, self.candidates = logits, sampled, candidates
         self.proposals = [torch.zeros(1, 4)]
-        self.asked: list[Any] = []
+        self.sampled_from: list[Any] = []
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
         return self.logits[candidates.index]
 
     def sample(self, proposals: list[Tensor]) -> Candidates:
-        self.asked.append(proposals)
+        self.sampled_from.append(proposals)
         return self.sampled
 
 
@@ -52,42 +54,42 @@ def rois(instance: list[int], rows: range) -> Candidates:
 
 @pytest.fixture
 def stages() -> tuple[Region, Region]:
-    """The teacher's proposals give rows 0 to 3, one positive; the student's own are rows 4 to 8."""
+    """Return models whose RoIs are rows 0 to 3 (teacher's proposals) and 4 to 8 (student's)."""
     torch.manual_seed(0)
-    sampled, own = rois([0, -1, -1, -1], range(4)), rois([0, 1, -1, -1, -1], range(4, 9))
-    student = Region(torch.randn(9, 6, requires_grad=True), sampled, own)
+    sampled, candidates = rois([0, -1, -1, -1], range(4)), rois([0, 1, -1, -1, -1], range(4, 9))
+    student = Region(torch.randn(9, 6, requires_grad=True), sampled, candidates)
     return student, Region(torch.randn(9, 6, requires_grad=True), sampled)
 
 
 def test_positive_and_negative_rois_of_the_teachers_proposals_apart(stages):
     student, teacher = stages
     heat = {"positive_temperature": 3.0, "negative_temperature": 2.0}
-    found = losses(stages, None, **HEAD | heat | {"negative_weight": 5})
+    terms = losses(stages, None, **HEAD | heat | {"negative_weight": 5})
     positive, negative = slice(0, 1), slice(1, 4)
     torch.testing.assert_close(
-        found["loss_defeat_positive"],
+        terms["loss_defeat_positive"],
         2 * mean_divergence(teacher.logits[positive], student.logits[positive], 3.0),
     )
     torch.testing.assert_close(
-        found["loss_defeat_negative"],
+        terms["loss_defeat_negative"],
         5 * mean_divergence(teacher.logits[negative], student.logits[negative], 2.0),
     )
-    assert student.asked == [teacher.proposals]
+    assert student.sampled_from == [teacher.proposals]
 
 
 def test_rois_of_the_students_training_on_request(stages):
     student, teacher = stages
-    found = losses(stages, None, **HEAD, rois="student")
-    wanted = mean_divergence(teacher.logits[4:6], student.logits[4:6], 1.0)
-    torch.testing.assert_close(found["loss_defeat_positive"], 2 * wanted)
-    assert not student.asked
+    terms = losses(stages, None, **HEAD, rois="student")
+    expected = mean_divergence(teacher.logits[4:6], student.logits[4:6], 1.0)
+    torch.testing.assert_close(terms["loss_defeat_positive"], 2 * expected)
+    assert not student.sampled_from
 
 
 def test_all_rois_at_once_are_one_mean(stages):
     student, teacher = stages
-    found = losses(stages, None, **HEAD | {"head": "whole"})
-    wanted = 2 * mean_divergence(teacher.logits[:4], student.logits[:4], 1.0)
-    torch.testing.assert_close(found, {"loss_defeat_rois": wanted})
+    terms = losses(stages, None, **HEAD | {"head": "whole"})
+    expected = 2 * mean_divergence(teacher.logits[:4], student.logits[:4], 1.0)
+    torch.testing.assert_close(terms, {"loss_defeat_rois": expected})
 
 
 def test_gradients_of_the_second_stage_reach_the_student_alone(stages):
@@ -101,10 +103,10 @@ def test_gradients_of_the_second_stage_reach_the_student_alone(stages):
 def test_without_rois_of_a_kind_its_term_is_zero(stages, instance):
     student, _ = stages
     student.sampled = rois(instance, range(len(instance)))
-    found = losses(stages, None, **HEAD)
-    found["loss_defeat_positive"].backward(retain_graph=True)
-    assert (found["loss_defeat_positive"].item() == 0) == (0 not in instance)
-    assert (found["loss_defeat_negative"].item() == 0) == (-1 not in instance)
+    terms = losses(stages, None, **HEAD)
+    terms["loss_defeat_positive"].backward(retain_graph=True)
+    assert (terms["loss_defeat_positive"].item() == 0) == (0 not in instance)
+    assert (terms["loss_defeat_negative"].item() == 0) == (-1 not in instance)
     assert student.logits.grad.isfinite().all()
 
 
@@ -112,18 +114,18 @@ def test_without_rois_of_a_kind_its_term_is_zero(stages, instance):
 @pytest.mark.parametrize("rois", ["teacher", "student"])
 def test_the_full_method_on_faster_rcnn(build, batch, boxes, rois):
     data, (student, teacher) = batch(boxes), (build("faster_rcnn", seed=seed) for seed in (0, 1))
-    seen = observe(student, data, frozen=False), observe(teacher.eval(), data, frozen=True)
-    seen[0].losses()
-    term = DeFeat(**HEAD | BACKBONE | {"object_weight": 4, "background_weight": 16}, rois=rois)
-    layers = nn.ModuleDict(term.adapters(channels_of(student), channels_of(teacher)))
-    found = term.losses(*seen, data, layers)
-    assert all(torch.as_tensor(part).isfinite().all() for part in found.values())
-    assert (found["loss_defeat_positive"] > 0) == any(boxes)
-    assert (sum(found["loss_defeat_object"]) > 0) == any(boxes)
-    sum(sum(p) if isinstance(p, list) else p for p in found.values()).backward()
-    assert all(each.grad.isfinite().all() for each in layers.parameters())
+    observations = observe(student, data, frozen=False), observe(teacher.eval(), data, frozen=True)
+    observations[0].losses()
+    method = DeFeat(**HEAD | BACKBONE | {"object_weight": 4, "background_weight": 16}, rois=rois)
+    layers = nn.ModuleDict(method.adapters(channels_of(student), channels_of(teacher)))
+    terms = method.losses(*observations, data, layers)
+    assert all(torch.as_tensor(part).isfinite().all() for part in terms.values())
+    assert (terms["loss_defeat_positive"] > 0) == any(boxes)
+    assert (sum(terms["loss_defeat_object"]) > 0) == any(boxes)
+    sum(sum(p) if isinstance(p, list) else p for p in terms.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layers.parameters())
     assert student.roi_head.bbox_head.fc_cls.weight.grad.ne(0).any()
-    assert all(each.grad is None for each in teacher.parameters())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
 def test_equal_logits_cost_nothing_one_class_included(stages):
@@ -135,7 +137,7 @@ def test_equal_logits_cost_nothing_one_class_included(stages):
 
 def test_focus_shows_the_cells_of_objects_and_the_positive_rois(stages):
     student, teacher = random_models()
-    seen = DeFeat().focus(student, teacher, batch_of(TWO_OBJECTS))
-    assert seen.maps["stride 8"].sum() == 2 and seen.maps["stride 16"].shape == (4, 4)
+    focus = DeFeat().focus(student, teacher, batch_of(TWO_OBJECTS))
+    assert focus.maps["stride 8"].sum() == 2 and focus.maps["stride 16"].shape == (4, 4)
     boxes = DeFeat(**HEAD).focus(*stages, batch_of(TWO_OBJECTS)).boxes
     assert boxes["positive RoIs"].shape == (1, 4)

@@ -26,8 +26,8 @@ torch.set_num_threads(1)
 @pytest.mark.parametrize(("step", "rate"), [(0, 0), (500, 0.25), (2000, 1), (9000, 1)])
 def test_weights_rise_over_the_warm_up(step, rate):
     batch = replace(batch_of([ONE_CELL]), progress=Progress(step))
-    found = losses(golden(), batch, warmup_steps=2000)
-    assert found["loss_defeat_object"][0].item() == pytest.approx(5 * rate)
+    terms = losses(golden(), batch, warmup_steps=2000)
+    assert terms["loss_defeat_object"][0].item() == pytest.approx(5 * rate)
 
 
 READ = {
@@ -70,6 +70,6 @@ def test_layers_start_small_and_all_of_them_learn():
     assert weights.abs().max() < 2e-4
     student, _ = random_models()
     teacher = view([torch.randn(2, 5, size, size) for size in (8, 4)], [8, 16])
-    found = losses((student, teacher), batch_of([[], []]), layers)
-    sum(sum(part) for part in found.values()).backward()
-    assert all(each.grad.ne(0).any() for each in layers.parameters())
+    terms = losses((student, teacher), batch_of([[], []]), layers)
+    sum(sum(part) for part in terms.values()).backward()
+    assert all(parameter.grad.ne(0).any() for parameter in layers.parameters())

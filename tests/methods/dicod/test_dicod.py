@@ -30,14 +30,14 @@ FAMILIES = ["retinanet", "gfl", "fcos", "atss", "faster_rcnn", "ssd300", "yolov3
 
 def test_chunks_change_nothing(data, student, monkeypatch):
     whole = losses(student, data)
-    wanted = torch.autograd.grad(sum(whole.values()), (student.boxes, student.logits))
+    expected = torch.autograd.grad(sum(whole.values()), (student.boxes, student.logits))
     monkeypatch.setattr(dicod, "CHUNK", 3)
     parts = losses(student, data)
     torch.testing.assert_close(parts, whole)
     total = sum(parts.values())
     for _ in range(2):  # gradients of each term at the neck are measured before the step
-        found = torch.autograd.grad(total, (student.boxes, student.logits), retain_graph=True)
-        torch.testing.assert_close(found, wanted)
+        gradients = torch.autograd.grad(total, (student.boxes, student.logits), retain_graph=True)
+        torch.testing.assert_close(gradients, expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,32 +45,34 @@ def test_every_term_reaches_the_neck_of_a_detector(build, batch, family):
     detector, data = build(family), batch((3, 0))
     student = observe(detector, data, frozen=False)
     student.losses()
-    found = losses(student, data, Classifier(classes=8))
+    terms = losses(student, data, Classifier(classes=8))
     for term in TERMS:
         options = {"retain_graph": True, "allow_unused": True}
-        gradients = torch.autograd.grad(found[term], student.neck, **options)
-        assert any(each is not None and each.ne(0).any() for each in gradients)
-        assert found[term].isfinite() and found[term] > 0
+        gradients = torch.autograd.grad(terms[term], student.neck, **options)
+        assert any(gradient is not None and gradient.ne(0).any() for gradient in gradients)
+        assert terms[term].isfinite() and terms[term] > 0
 
 
 def test_float32_within_a_percent_where_the_network_ran_in_bfloat16(build, batch):
     detector, data = build(), batch()
-    labelled = observe(detector, data, frozen=False)
-    labelled.losses()
+    labeled = observe(detector, data, frozen=False)
+    labeled.losses()
     torch.manual_seed(0)
     maps = [
         [torch.randn_like(level) * deviation for level in levels]
-        for levels, deviation in zip(labelled.outputs, (10, 0.3), strict=True)
+        for levels, deviation in zip(labeled.outputs, (10, 0.3), strict=True)
     ]
-    found = []
+    losses_by_type = []
     for dtype in (torch.float32, torch.bfloat16):
         student = observe(detector, data, frozen=False)
         student.outputs = [[level.to(dtype) for level in levels] for levels in maps]
-        student.assignment = labelled.assignment
-        found.append(losses(student, data, Classifier(classes=8)))
+        student.assignment = labeled.assignment
+        losses_by_type.append(losses(student, data, Classifier(classes=8)))
     for term in TERMS:
-        assert found[1][term].dtype == torch.float32
-        torch.testing.assert_close(found[1][term], found[0][term], rtol=0.01, atol=0)
+        assert losses_by_type[1][term].dtype == torch.float32
+        torch.testing.assert_close(
+            losses_by_type[1][term], losses_by_type[0][term], rtol=0.01, atol=0
+        )
 
 
 # --- Edges ---------------------------------------------------------------------------------
@@ -81,9 +83,9 @@ def test_without_positive_candidates_every_term_is_zero_and_attached(data, stude
     if not objects:
         data = labeled_batch(data.inputs, [], [])
     student.candidates = student.candidates[student.candidates.instance < 0]
-    found = losses(student, data)
-    assert found.keys() == TERMS
-    for value in found.values():
+    terms = losses(student, data)
+    assert terms.keys() == TERMS
+    for value in terms.values():
         assert value.item() == 0
         value.backward(retain_graph=True)
     assert student.boxes.grad.eq(0).all() and student.logits.grad.eq(0).all()
@@ -106,31 +108,31 @@ def test_an_object_smaller_than_a_pixel(data, student):
 
 
 def test_a_batch_counts_its_boxes_not_its_images(data, student):
-    """Joined, two images weigh by their numbers of positive boxes, 3 and 1."""
+    """Two images in a batch weigh by their numbers of positive boxes, 3 and 1."""
     whole = losses(student, data)
     by_image = []
     for image, shift in ((0, 0), (1, 2)):
         alone = labeled_batch(data.inputs[image:][:1], data.gt_boxes[image].tolist())
         rows = student.candidates[student.candidates.image == image]
-        own = SimpleNamespace(**vars(student))
+        student_of_image = SimpleNamespace(**vars(student))
         instance = torch.where(rows.instance < 0, -1, rows.instance - shift)
-        own.candidates = Candidates(rows.image - image, rows.index, instance)
-        by_image.append(losses(own, alone))
+        student_of_image.candidates = Candidates(rows.image - image, rows.index, instance)
+        by_image.append(losses(student_of_image, alone))
     for term, value in whole.items():
         torch.testing.assert_close(value, (3 * by_image[0][term] + by_image[1][term]) / 4)
 
 
-def test_the_classifier_sees_its_own_normalisation(data, student):
+def test_crops_are_normalized_for_the_classifier(data, student):
     class Picky(Classifier):
         def normalised(self, objects: Tensor, mean: Tensor, std: Tensor) -> Tensor:
             return (objects * std[:, None, None] + mean[:, None, None] - 10) / 50
 
     mean, std = torch.tensor([1.0, 2, 3]), torch.tensor([50.0, 60, 70])
     raw = data.inputs * std[:, None, None] + mean[:, None, None]
-    own = losses(student, Batch((raw - 10) / 50, data.samples))
-    found = losses(student, Batch(data.inputs, data.samples, mean=mean, std=std), Picky())
+    expected = losses(student, Batch((raw - 10) / 50, data.samples))
+    terms = losses(student, Batch(data.inputs, data.samples, mean=mean, std=std), Picky())
     for term in ("loss_dicod_cls", "loss_dicod_kd_loc"):
-        torch.testing.assert_close(found[term], own[term])
+        torch.testing.assert_close(terms[term], expected[term])
 
 
 # --- Settings ------------------------------------------------------------------------------
@@ -148,11 +150,11 @@ def test_the_classifier_sees_its_own_normalisation(data, student):
     ],
 )
 def test_the_columns_of_tables_1_and_4c(data, student, preset, terms, teacher):
-    found = Library(CONFIGS).preset(preset)
-    method = methods.get("dicod").model_validate(found.settings if found else {})
+    shipped = Library(CONFIGS).preset(preset)
+    method = methods.get("dicod").model_validate(shipped.settings if shipped else {})
     assert method.needs.teacher == teacher
-    own = None if teacher is None else Classifier()
-    assert method.losses(student, own, data, {}).keys() == terms
+    classifier = None if teacher is None else Classifier()
+    assert method.losses(student, classifier, data, {}).keys() == terms
 
 
 @pytest.mark.parametrize("settings", [{"stages": ()}, {"stages": (0, 1)}, {"crop_size": 0}])
@@ -161,10 +163,10 @@ def test_settings_that_do_not_fit_are_refused(settings):
         Dicod(**settings)
 
 
-def test_what_is_drawn(data, student):
+def test_focus_has_boxes_and_crops_of_predictions_and_objects(data, student):
     focus = Dicod(**SMALL).focus(student, Classifier(), data)
     assert focus.boxes["predicted"].shape == (3, 4)
     assert torch.equal(focus.boxes["object"], data.gt_boxes[0][[0, 1, 1]])
-    assert {name: each.shape for name, each in focus.crops.items()} == {
+    assert {name: tensor.shape for name, tensor in focus.crops.items()} == {
         "predicted": (3, 3, SIDE, SIDE), "object": (3, 3, SIDE, SIDE)
     }  # fmt: skip

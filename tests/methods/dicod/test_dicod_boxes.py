@@ -15,11 +15,11 @@ torch.set_num_threads(1)
 def test_gradcheck_of_the_distance_of_crops_in_their_boxes():
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 2, 12, 12, generator=generator, dtype=torch.float64)
-    wanted = torch.rand(2, 2, 4, 4, generator=generator, dtype=torch.float64)
+    object_crops = torch.rand(2, 2, 4, 4, generator=generator, dtype=torch.float64)
     boxes = torch.tensor([[1.3, 2.1, 7.4, 9.2], [3.3, 0.7, 10.9, 8.6]], dtype=torch.float64)
     rows = torch.tensor([0, 0])
     assert torch.autograd.gradcheck(
-        lambda b: distance(crops(image, rows, b, 4), wanted), boxes.requires_grad_()
+        lambda b: distance(crops(image, rows, b, 4), object_crops), boxes.requires_grad_()
     )
 
 
@@ -30,10 +30,10 @@ def test_pixels_worked_out_by_hand():
     student = student_of(
         torch.tensor([[5.0, 4, 13, 12], [11, 8, 27, 24]]), [0, 0], [0, 1], torch.zeros(2, 3)
     )
-    found = losses(student, data, lambda_l=2, lambda_kc=0, lambda_kl=0)
-    assert found.keys() == {"loss_dicod_loc"}
-    assert found["loss_dicod_loc"].item() == pytest.approx(2 * (1 + 3) / 2, rel=1e-5)
-    found["loss_dicod_loc"].backward()
+    terms = losses(student, data, lambda_l=2, lambda_kc=0, lambda_kl=0)
+    assert terms.keys() == {"loss_dicod_loc"}
+    assert terms["loss_dicod_loc"].item() == pytest.approx(2 * (1 + 3) / 2, rel=1e-5)
+    terms["loss_dicod_loc"].backward()
     assert (student.boxes.grad[:, [0, 2]] > 0).all()  # too far to the right
 
 
@@ -47,25 +47,25 @@ def test_stages_and_pixels_are_averaged_as_the_code_or_as_one_more_layer(data, s
     ]
 
     def mean_gap(maps: list[Tensor], cells: int) -> Tensor:
-        own, wanted = (torch.nn.functional.adaptive_avg_pool2d(each, cells) for each in maps)
-        return (own - wanted).abs().sum() / wanted.numel()
+        predicted, objects = (torch.nn.functional.adaptive_avg_pool2d(m, cells) for m in maps)
+        return (predicted - objects).abs().sum() / objects.numel()
 
     by_layer = [mean_gap(pairs, 2)] + [
-        mean_gap([teacher.stages(each, 1)[stage] for each in pairs], cells)
+        mean_gap([teacher.stages(crop, 1)[stage] for crop in pairs], cells)
         for stage, cells in enumerate((2, 4))
     ]
-    found = losses(student, data, teacher, **settings)
-    torch.testing.assert_close(found["loss_dicod_loc"], 0.15 * by_layer[0])
-    torch.testing.assert_close(found["loss_dicod_kd_loc"], 0.3 * sum(by_layer[1:]) / 2)
-    joined = losses(student, data, teacher, **settings, average="layers")
-    torch.testing.assert_close(joined["loss_dicod_loc"], 0.15 * by_layer[0] / 3)
-    torch.testing.assert_close(joined["loss_dicod_kd_loc"], 0.3 * sum(by_layer[1:]) / 3)
+    terms = losses(student, data, teacher, **settings)
+    torch.testing.assert_close(terms["loss_dicod_loc"], 0.15 * by_layer[0])
+    torch.testing.assert_close(terms["loss_dicod_kd_loc"], 0.3 * sum(by_layer[1:]) / 2)
+    over_layers = losses(student, data, teacher, **settings, average="layers")
+    torch.testing.assert_close(over_layers["loss_dicod_loc"], 0.15 * by_layer[0] / 3)
+    torch.testing.assert_close(over_layers["loss_dicod_kd_loc"], 0.3 * sum(by_layer[1:]) / 3)
 
 
-LOCALISATION = ["loss_dicod_loc", "loss_dicod_kd_loc"]
+LOCALIZATION = ["loss_dicod_loc", "loss_dicod_kd_loc"]
 
 
-@pytest.mark.parametrize("term", LOCALISATION)
+@pytest.mark.parametrize("term", LOCALIZATION)
 def test_gradients_reach_the_boxes_of_positive_candidates_and_nothing_else(data, student, term):
     teacher = Classifier()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
@@ -81,17 +81,17 @@ def test_gradients_reach_the_boxes_of_positive_candidates_and_nothing_else(data,
 def test_a_box_equal_to_its_object_costs_nothing(data, student):
     truth = torch.cat(data.gt_boxes)
     exact = student_of(truth.clone(), [0, 0, 1], [0, 1, 2], torch.zeros(3, 3))
-    found = losses(exact, data)
-    assert all(found[term].item() == 0 for term in LOCALISATION)
-    assert all(losses(student, data)[term].item() > 1e-3 for term in LOCALISATION)
+    terms = losses(exact, data)
+    assert all(terms[term].item() == 0 for term in LOCALIZATION)
+    assert all(losses(student, data)[term].item() > 1e-3 for term in LOCALIZATION)
 
 
 def test_no_gradient_on_a_constant_image(data, student):
     flat = Batch(torch.full_like(data.inputs, 0.7), data.samples)
-    found = losses(student, flat)
-    sum(found[term] for term in LOCALISATION).backward()
+    terms = losses(student, flat)
+    sum(terms[term] for term in LOCALIZATION).backward()
     assert student.boxes.grad.abs().max() < 1e-6
-    assert all(found[term].item() == pytest.approx(0, abs=1e-6) for term in LOCALISATION)
+    assert all(terms[term].item() == pytest.approx(0, abs=1e-6) for term in LOCALIZATION)
 
 
 # --- Unit of pixels ------------------------------------------------------------------------
@@ -102,12 +102,14 @@ def test_the_pixel_term_is_the_same_for_every_normalization_of_the_images(data, 
     """SSD300 divides its images by 1: its gray levels are the published unit."""
     gray = Batch(100 * data.inputs, data.samples, mean=torch.zeros(3), std=torch.ones(3))
     scale = torch.tensor(std)
-    other = Batch(gray.inputs / scale[:, None, None], data.samples, mean=torch.zeros(3), std=scale)
+    normalized = Batch(
+        gray.inputs / scale[:, None, None], data.samples, mean=torch.zeros(3), std=scale
+    )
     settings = {"lambda_kc": 0, "lambda_kl": 0}
-    wanted = losses(student, gray, **settings)["loss_dicod_loc"]
-    found = losses(student, other, **settings)["loss_dicod_loc"]
-    assert wanted > 0
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    expected = losses(student, gray, **settings)["loss_dicod_loc"]
+    term = losses(student, normalized, **settings)["loss_dicod_loc"]
+    assert expected > 0
+    torch.testing.assert_close(term, expected, rtol=1e-5, atol=0)
 
 
 def test_images_divided_by_one_have_the_same_term_in_either_unit(data, student):

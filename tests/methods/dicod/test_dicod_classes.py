@@ -22,8 +22,8 @@ torch.set_num_threads(1)
 
 
 def test_golden_value_of_a_softmax_whose_teacher_knows_no_background():
-    found = foreground_divergence(TEACHER, STUDENT, 2.0)
-    assert found.item() == pytest.approx(ONE_BOX, abs=1e-6)
+    divergence = foreground_divergence(TEACHER, STUDENT, 2.0)
+    assert divergence.item() == pytest.approx(ONE_BOX, abs=1e-6)
 
 
 def test_background_costs_its_own_probability_worked_out_by_hand():
@@ -42,27 +42,27 @@ def test_scaled_sigmoids_worked_out_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("logits", "wanted"), [(STUDENT, ONE_BOX), (STUDENT[:, :3], 0.116766)], ids=["softmax", "bce"]
+    ("logits", "expected"), [(STUDENT, ONE_BOX), (STUDENT[:, :3], 0.116766)], ids=["softmax", "bce"]
 )
-def test_golden_values_of_the_method(data, logits, wanted):
+def test_golden_values_of_the_method(data, logits, expected):
     student = student_of(torch.ones(1, 4), [0], [0], logits.clone())
-    found = losses(student, data, ConstantClassifier(), lambda_kc=1)["loss_dicod_cls"]
-    assert found.item() == pytest.approx(wanted, abs=1e-6)
+    loss = losses(student, data, ConstantClassifier(), lambda_kc=1)["loss_dicod_cls"]
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_each_positive_box_learns_what_the_crop_of_its_object_shows(data, student):
     teacher = Classifier()
     truth = torch.cat(data.gt_boxes)
-    seen = teacher.logits(crops(data.inputs, torch.tensor([0, 0, 1]), truth, SIDE))
+    logits = teacher.logits(crops(data.inputs, torch.tensor([0, 0, 1]), truth, SIDE))
     rows, instances = [0, 1, 3, 4], [0, 1, 1, 2]
     by_hand = 0.0
     for row, instance in zip(rows, instances, strict=True):
-        p, q = (seen[instance] / 2).sigmoid(), (student.logits[row] / 2).sigmoid()
-        each = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-        by_hand += 4 * each.mean() / len(rows)
-    found = losses(student, data, teacher)["loss_dicod_cls"]
-    torch.testing.assert_close(found, 0.4 * by_hand)
-    found.backward()
+        p, q = (logits[instance] / 2).sigmoid(), (student.logits[row] / 2).sigmoid()
+        divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        by_hand += 4 * divergence.mean() / len(rows)
+    loss = losses(student, data, teacher)["loss_dicod_cls"]
+    torch.testing.assert_close(loss, 0.4 * by_hand)
+    loss.backward()
     assert student.logits.grad[2].eq(0).all()
     assert student.logits.grad[rows].ne(0).all()
     assert student.boxes.grad is None
@@ -71,11 +71,11 @@ def test_each_positive_box_learns_what_the_crop_of_its_object_shows(data, studen
 @pytest.mark.parametrize("width", [3, 4])
 @pytest.mark.parametrize("form", ["kl-bce", "kl-ce"])
 def test_class_term_is_zero_only_where_it_can_be(data, width, form):
-    """A softmax always gives the background something; sigmoids can agree."""
+    """A softmax always gives the background a probability; sigmoids can agree with the teacher."""
     logits = TEACHER.clone() if width == 3 else torch.cat([TEACHER, torch.zeros(1, 1)], 1)
     student = student_of(torch.ones(1, 4), [0], [0], logits)
-    found = losses(student, data, ConstantClassifier(), sigmoid=form)["loss_dicod_cls"].item()
-    assert found == pytest.approx(0, abs=1e-6) if width == 3 else found > 0.1
+    loss = losses(student, data, ConstantClassifier(), sigmoid=form)["loss_dicod_cls"].item()
+    assert loss == pytest.approx(0, abs=1e-6) if width == 3 else loss > 0.1
 
 
 @pytest.mark.parametrize("form", [foreground_divergence, scaled_divergence])

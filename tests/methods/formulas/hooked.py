@@ -1,4 +1,4 @@
-"""Tensors of a real training, taken by forward hooks on mmdet's modules and not through kd."""
+"""Tensors of a real training, recorded by forward hooks on mmdet's modules without ``kd``."""
 
 import copy
 import json
@@ -63,8 +63,8 @@ class Detector:
         metas = [sample.metainfo for sample in samples]
         config = self.model.train_cfg.get("rpn_proposal", self.model.test_cfg.rpn)
         outputs = self.outputs("rpn_head")[-1]
-        found = self.model.rpn_head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=config)
-        return [each.bboxes for each in found]
+        results = self.model.rpn_head.predict_by_feat(*outputs, batch_img_metas=metas, cfg=config)
+        return [result.bboxes for result in results]
 
     def rois(self, call: int) -> Tensor:
         """Return the RoIs (R, 5), image and xyxy in pixels, of one call of the RoI extractor."""
@@ -74,18 +74,18 @@ class Detector:
     def features(self, rois: Tensor) -> Tensor:
         """Return the features (R, C, k, k) that the RoI extractor returned for RoIs (R, 5)."""
         calls = self.calls[EXTRACTOR]
-        return next(features for (_, each), features in calls if torch.equal(each, rois))
+        return next(output for (_, call_rois), output in calls if torch.equal(call_rois, rois))
 
     def regions(self, rois: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the class logits (R, K + 1) and codes (R, 4 K) that RoIs (R, 5) were given."""
+        """Return the class logits (R, K + 1) and codes (R, 4 K) of RoIs (R, 5)."""
         features = self.features(rois)
         calls = self.calls["roi_head.bbox_head"]
-        return next(output for (each,), output in calls if torch.equal(each, features))
+        return next(output for (inputs,), output in calls if torch.equal(inputs, features))
 
 
 @dataclass
 class Step:
-    """A training step: ground truth, both detectors, and the adapters it began with."""
+    """A training step: ground truth, both detectors, and the adapters before the step."""
 
     inputs: Tensor
     """(B, 3, H, W), normalized."""
@@ -126,37 +126,38 @@ class Step:
     @cached_property
     def assignment(self) -> Tensor:
         """(B, N): each anchor's box in its image by mmdet's assigner, -1 background, -2 ignored."""
-        assign, found = self.student.model.bbox_head.assigner.assign, []
+        assign, assignments = self.student.model.bbox_head.assigner.assign, []
         for boxes, labels in zip(self.boxes, self.labels, strict=True):
             priors, truth = InstanceData(priors=self.anchors), InstanceData(bboxes=boxes)
             truth.labels = labels
             indices = assign(priors, truth).gt_inds
-            found.append(torch.where(indices > 0, indices - 1, -1 - (indices < 0).long()))
-        return torch.stack(found)
+            assignments.append(torch.where(indices > 0, indices - 1, -1 - (indices < 0).long()))
+        return torch.stack(assignments)
 
 
 def by_prior(maps: Sequence[Tensor], channels: int) -> Tensor:
     """Return (B, N, channels) of maps (B, A * channels, H, W)."""
-    rows = [each.permute(0, 2, 3, 1).reshape(len(each), -1, channels) for each in maps]
+    rows = [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in maps]
     return torch.cat(rows, 1)
 
 
 def train(run: Run, modules: Sequence[str]) -> list[Step]:
-    """Train a run; return the steps that its log has, with the outputs of the modules named."""
+    """Train a run; return the steps in its log, with the outputs of ``modules``."""
     runner = build_runner(run.config, Path(run.directory))
     distiller, steps = runner.model, []
-    student, teacher = (watched(each, modules) for each in (distiller.student, distiller.teacher))
+    student = record_calls(distiller.student, modules)
+    teacher = record_calls(distiller.teacher, modules)
 
-    def begin(_: Any, arguments: Any, given: dict[str, Any]) -> None:
+    def begin(_: Any, arguments: Any, arguments_by_name: dict[str, Any]) -> None:
         for calls in (student, teacher):
             calls.clear()
-        truth = [sample.gt_instances for sample in given["data_samples"]]
+        truth = [sample.gt_instances for sample in arguments_by_name["data_samples"]]
         steps.append(
             Step(
-                taken(given["inputs"]),
-                [taken(getattr(each.bboxes, "tensor", each.bboxes)) for each in truth],
-                [each.labels for each in truth],
-                given["data_samples"],
+                copied(arguments_by_name["inputs"]),
+                [copied(getattr(image.bboxes, "tensor", image.bboxes)) for image in truth],
+                [image.labels for image in truth],
+                arguments_by_name["data_samples"],
                 copy.deepcopy(distiller.adapters),
                 Detector(distiller.student, {}),
                 Detector(distiller.teacher, {}),
@@ -176,20 +177,20 @@ def train(run: Run, modules: Sequence[str]) -> list[Step]:
     return [step for step in steps if step.record]
 
 
-def watched(detector: nn.Module, modules: Sequence[str]) -> dict[str, list[tuple[Any, Any]]]:
+def record_calls(detector: nn.Module, modules: Sequence[str]) -> dict[str, list[tuple[Any, Any]]]:
     """Register hooks that append the arguments and the output of each call, by module."""
     calls: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
     for name in modules:
 
         def record(_: Any, arguments: Any, output: Any, name: str = name) -> None:
-            calls[name].append((taken(arguments), taken(output)))
+            calls[name].append((copied(arguments), copied(output)))
 
         detector.get_submodule(name).register_forward_hook(record)
     return calls
 
 
-def taken(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Return copies of tensors, also of those in tuples and lists."""
     if isinstance(value, Tensor):
         return value.detach().clone()
-    return type(value)(map(taken, value)) if isinstance(value, (tuple, list)) else value
+    return type(value)(map(copied, value)) if isinstance(value, (tuple, list)) else value

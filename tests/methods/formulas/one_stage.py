@@ -1,7 +1,7 @@
-"""Terms of the methods that learn from RetinaNet, written out from the papers.
+"""Terms of the methods that learn from RetinaNet, implemented from the papers.
 
-The formulas go through objects, images and pairs one at a time. They read a method's settings and
-the layers of its adapters, but nothing of ``kd.observers`` or ``kd.methods``.
+The formulas loop over objects, images and pairs. They read a method's settings and the layers of
+its adapters, but use neither ``kd.observers`` nor ``kd.methods``.
 """
 
 import math
@@ -27,7 +27,7 @@ from tests.support import plain_forms
 
 
 def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:
-    """Equations 5 and 6 of the RM/PFI paper: KL of softmaxes over each object's anchors."""
+    """Return RM's terms (equations 5 and 6): KL of softmaxes over each object's anchors."""
     totals = {"loss_rm_cls": 0.0, "loss_rm_loc": 0.0}
     for image, index, box, label in objects(step):
         priors, ranks = priors_of(step, image, index), []
@@ -42,43 +42,46 @@ def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:
 
 
 def prediction_guided(step: Step, term: Any) -> dict[str, Any]:
-    """Equations 7 to 9 of the RM/PFI paper, of logits, with squared norms."""
+    """Return PFI's term (equations 7 to 9) of logits, with squared norms."""
     terms = []
-    for level, student in enumerate(step.student.neck):
-        maps = (each.class_maps[level].double() for each in (step.teacher, step.student))
-        wanted, found = maps
-        gap = (wanted - found).square().mean(1)
-        distance = (student.double() - step.teacher.neck[level].double()).square().mean(1)
+    for level, student_map in enumerate(step.student.neck):
+        teacher_classes, student_classes = (
+            model.class_maps[level].double() for model in (step.teacher, step.student)
+        )
+        gap = (teacher_classes - student_classes).square().mean(1)
+        distance = (student_map.double() - step.teacher.neck[level].double()).square().mean(1)
         terms.append((gap * distance).square().mean())
     return {"loss_pfi": term.weight * torch.stack(terms).mean()}
 
 
 def positive_cells(step: Step) -> list[Tensor]:
     """Return per level (B, H, W), 1 for cells with the anchor of an object."""
-    positive = (step.assignment >= 0).split([len(each) for each in step.level_anchors], 1)
+    positive = (step.assignment >= 0).split([len(anchors) for anchors in step.level_anchors], 1)
     pairs = zip(positive, step.sizes, strict=True)
     return [level.reshape(len(level), *size, -1).any(-1).float() for level, size in pairs]
 
 
 def fitnets(step: Step, term: Any) -> dict[str, Any]:
-    """Mean squared difference over the cells of positive anchors, mean over levels."""
+    """Return FitNets' term: mean squared difference on positive cells, mean over levels."""
     total = 0.0
     for level, cells in enumerate(positive_cells(step)):
-        found = step.adapters["fitnets"][f"level{level}"](step.student.neck[level])
-        total += masked_mean((found - step.teacher.neck[level]).square().mean(1), cells)
+        adapted_map = step.adapters["fitnets"][f"level{level}"](step.student.neck[level])
+        total += masked_mean((adapted_map - step.teacher.neck[level]).square().mean(1), cells)
     return {"loss_fitnets": term.weight * total / len(step.sizes)}
 
 
 def soft_labels(step: Step, term: Any) -> dict[str, Any]:
-    """Equation 3 of the RM/PFI paper at the positive anchors, a Bernoulli divergence per class."""
+    """Return the soft labels' term: Bernoulli divergences at the positive anchors."""
     at = (step.assignment >= 0).nonzero(as_tuple=True)
-    wanted, found = (each.logits[at] / term.temperature for each in (step.teacher, step.student))
-    each = sigmoid_kl(wanted, found).mean(1) * term.temperature**2
-    return {"loss_soft_labels": term.weight * each.mean()}
+    teacher_logits, student_logits = (
+        model.logits[at] / term.temperature for model in (step.teacher, step.student)
+    )
+    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * term.temperature**2
+    return {"loss_soft_labels": term.weight * divergence.mean()}
 
 
 def fine_grained(step: Step, term: Any) -> dict[str, Any]:
-    """L_im of FGFI: cells with an anchor whose IoU exceeds psi times the best one's."""
+    """Return FGFI's L_im: cells with an anchor whose IoU exceeds psi times the best one's."""
     counts = [len(anchors) for anchors in step.level_anchors]
     masks = [torch.zeros(len(step.boxes), *size) for size in step.sizes]
     for image, _, box, _ in objects(step):
@@ -88,8 +91,8 @@ def fine_grained(step: Step, term: Any) -> dict[str, Any]:
             mask[image] = torch.maximum(mask[image], level.reshape(*size, -1).any(-1).float())
     total = 0.0
     for level, mask in enumerate(masks):
-        found = step.adapters["fgfi"][f"level{level}"](step.student.neck[level])
-        total += masked_mean((found - step.teacher.neck[level]).square().sum(1) / 2, mask)
+        adapted_map = step.adapters["fgfi"][f"level{level}"](step.student.neck[level])
+        total += masked_mean((adapted_map - step.teacher.neck[level]).square().sum(1) / 2, mask)
     return {"loss_fgfi": term.weight * total / len(masks)}
 
 
@@ -110,7 +113,7 @@ def attention(maps: Tensor, places: tuple[int, ...], temperature: float) -> Tens
 
 
 def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
-    """FKD as its published code has it, on a batch of two images."""
+    """Return FKD's terms in the form of its published code, on a batch of two images."""
     sums = dict.fromkeys(("channel", "spatial", "feature", "nonlocal"), 0.0)
     for level, (student, teacher) in enumerate(
         zip(step.student.neck, step.teacher.neck, strict=True)
@@ -137,12 +140,17 @@ def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
 
 
 def general_instances(step: Step, term: Any, image: int) -> Tensor:
-    """Return GID's regions (R, 4): where class scores differ most, after suppression."""
-    wanted, found = (each.logits[image].sigmoid() for each in (step.teacher, step.student))
-    score, prior = (wanted - found).abs().amax(1).topk(min(3000, len(found)))
-    surer = wanted[prior].amax(1) > found[prior].amax(1)
-    pair = [decoded(step, each.codes[image, prior], prior) for each in (step.teacher, step.student)]
-    boxes = torch.where(surer[:, None], *pair)
+    """Return GID's regions (R, 4): the largest score differences, after suppression."""
+    teacher_scores, student_scores = (
+        model.logits[image].sigmoid() for model in (step.teacher, step.student)
+    )
+    difference = (teacher_scores - student_scores).abs().amax(1)
+    score, prior = difference.topk(min(3000, len(difference)))
+    surer = teacher_scores[prior].amax(1) > student_scores[prior].amax(1)
+    teacher_boxes, student_boxes = (
+        decoded(step, model.codes[image, prior], prior) for model in (step.teacher, step.student)
+    )
+    boxes = torch.where(surer[:, None], teacher_boxes, student_boxes)
     height, width = step.samples[image].img_shape[:2]
     boxes = ops.clip_boxes_to_image(boxes, (height, width))
     large = (boxes[:, 2:] - boxes[:, :2] > term.least_side).all(1)
@@ -174,15 +182,15 @@ def relation(features: Tensor) -> Tensor:
 
 
 def general_instance(step: Step, term: Any) -> dict[str, Any]:
-    """GID: features and relations of regions, responses of the anchors that match them."""
+    """Return GID's terms: features and relations of regions, responses of matched anchors."""
     features, relations, count = [], 0.0, 0
-    answers = {"cls": 0.0, "reg": 0.0}
+    response_sums = {"cls": 0.0, "reg": 0.0}
     for image in range(len(step.boxes)):
         regions = general_instances(step, term, image)
         rois = torch.cat([torch.full((len(regions), 1), float(image)), regions], 1)
-        wanted, found = region_features(step, term, rois)
-        features += (wanted - found).flatten(1).norm(dim=1).tolist()
-        relations += float(F.smooth_l1_loss(relation(found), relation(wanted)))
+        teacher_features, student_features = region_features(step, term, rois)
+        features += (teacher_features - student_features).flatten(1).norm(dim=1).tolist()
+        relations += float(F.smooth_l1_loss(relation(student_features), relation(teacher_features)))
         overlap = ops.box_iou(step.anchors, regions)
         matched = overlap >= term.anchor_iou
         if getattr(term, "best_anchors", False):
@@ -190,39 +198,42 @@ def general_instance(step: Step, term: Any) -> dict[str, Any]:
         at = image, matched.any(1)
         count += int(matched.any(1).sum())
         target, logits = step.teacher.logits[at].sigmoid(), step.student.logits[at]
-        answers["cls"] += float(F.binary_cross_entropy_with_logits(logits, target, reduction="sum"))
-        answers["reg"] += float((step.student.codes[at] - step.teacher.codes[at]).abs().sum())
+        response_sums["cls"] += float(
+            F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        )
+        response_sums["reg"] += float((step.student.codes[at] - step.teacher.codes[at]).abs().sum())
     response = term.response / count
     return {
         "loss_gid_feature": term.feature * sum(features) / len(features),
         "loss_gid_relation": term.relation * relations / len(step.boxes),
-        "loss_gid_cls": response * term.alpha * answers["cls"],
-        "loss_gid_reg": response * term.beta * answers["reg"],
+        "loss_gid_cls": response * term.alpha * response_sums["cls"],
+        "loss_gid_reg": response * term.beta * response_sums["reg"],
     }
 
 
 def chen(step: Step, term: Any) -> dict[str, Any]:
-    """Chen et al.: hint, entropy of classes and background, bounded regression."""
-    found = step.adapters["chen"]["hint"](step.student.stages[-1])
-    hint = (found - step.teacher.stages[-1]).square().mean()
+    """Return Chen's terms: hint, entropy of classes and background, bounded regression."""
+    adapted_map = step.adapters["chen"]["hint"](step.student.stages[-1])
+    hint = (adapted_map - step.teacher.stages[-1]).square().mean()
     entropy, bounded, count = 0.0, 0.0, 0
-    for image, own in enumerate(step.assignment):
-        positive, logits = (own >= 0).nonzero().flatten(), step.student.logits[image]
-        cost = F.softplus(logits).sum(1).masked_fill(own != -1, -math.inf)
-        mined = cost.topk(min(int(term.negatives * len(positive)), int((own == -1).sum()))).indices
-        chosen = torch.cat([positive, mined])
-        p = step.teacher.logits[image, chosen].double().sigmoid()
-        q = logits[chosen].double().sigmoid()
+    for image, image_assignment in enumerate(step.assignment):
+        positive, logits = (image_assignment >= 0).nonzero().flatten(), step.student.logits[image]
+        cost = F.softplus(logits).sum(1).masked_fill(image_assignment != -1, -math.inf)
+        negatives = int((image_assignment == -1).sum())
+        mined = cost.topk(min(int(term.negatives * len(positive)), negatives)).indices
+        compared = torch.cat([positive, mined])
+        p = step.teacher.logits[image, compared].double().sigmoid()
+        q = logits[compared].double().sigmoid()
         weighted = p * q.log() + term.background_weight * (1 - p) * (1 - q).log()
         entropy -= float(weighted.sum())
         coder = step.student.model.bbox_head.bbox_coder
-        target = coder.encode(step.anchors[positive], step.boxes[image][own[positive]])
+        target = coder.encode(step.anchors[positive], step.boxes[image][image_assignment[positive]])
         errors = [
-            (each.codes[image, positive] - target).square().sum(1)
-            for each in (step.student, step.teacher)
+            (model.codes[image, positive] - target).square().sum(1)
+            for model in (step.student, step.teacher)
         ]
         bounded += float(errors[0][errors[0] + term.margin > errors[1]].sum())
-        count += len(chosen)
+        count += len(compared)
     return {
         "loss_chen_hint": term.gamma * hint,
         "loss_chen_cls": (1 - term.mu) * entropy / count,
@@ -231,25 +242,27 @@ def chen(step: Step, term: Any) -> dict[str, Any]:
 
 
 def dicod(step: Step, term: Any) -> dict[str, Any]:
-    """Equations 5 to 7, 10 and 11 of DICOD, each predicted box cropped on its own."""
+    """Return DICOD's terms (equations 5 to 7, 10 and 11), cropping one box at a time."""
     mean, std = (getattr(step.distiller.data_preprocessor, name) for name in ("mean", "std"))
     teacher = plain_forms.PlainClassifier(step.distiller._teachers["classifier"])
     at = (step.assignment >= 0).nonzero(as_tuple=True)
     truth = torch.stack([step.boxes[i][step.assignment[i, n]] for i, n in zip(*at, strict=True)])
-    own = decoded(step, step.student.codes[at], at[1])
+    student_boxes = decoded(step, step.student.codes[at], at[1])
     predicted, real = (
-        plain_forms.crops(step.inputs, at[0], boxes, term.crop_size) for boxes in (own, truth)
+        plain_forms.crops(step.inputs, at[0], boxes, term.crop_size)
+        for boxes in (student_boxes, truth)
     )
-    seen = [
-        (each * std + mean - teacher.teacher.mean[:, None, None])
+    classifier_inputs = [
+        (crops * std + mean - teacher.teacher.mean[:, None, None])
         / teacher.teacher.std[:, None, None]
-        for each in (predicted, real)
+        for crops in (predicted, real)
     ]
     with torch.no_grad():
-        logits = teacher.logits(seen[1])
-        stages = [teacher.stages(each, 0)[0] for each in seen]
-    wanted, found = (each / term.temperature for each in (logits, step.student.logits[at]))
-    divergence = sigmoid_kl(wanted, found).mean(1) * term.temperature**2
+        logits = teacher.logits(classifier_inputs[1])
+        stages = [teacher.stages(crops, 0)[0] for crops in classifier_inputs]
+    teacher_logits = logits / term.temperature
+    student_logits = step.student.logits[at] / term.temperature
+    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * term.temperature**2
     unit = std if getattr(term, "pixel_unit", "normalized") == "gray_level" else 1
     predicted, real = predicted * unit, real * unit
     distances = [

@@ -19,7 +19,7 @@ def sigmoid_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
 def softmax_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     """Return T^2 KL (R,) of logits (R, C)."""
-    p, q = ((each.double() / temperature).softmax(1) for each in (teacher, student))
+    p, q = ((logits.double() / temperature).softmax(1) for logits in (teacher, student))
     return temperature**2 * (p * (p.log() - q.log())).sum(1)
 
 
@@ -52,9 +52,9 @@ def level_of(box: Tensor, sides: list[float], added: float) -> int:
 
 def sides_of(term: Any, step: Step, finest: float) -> list[float]:
     """Return the sides of a square at which the second level begins, the third, and so on."""
-    stated = getattr(term, "level_sides", None)
+    setting = getattr(term, "level_sides", None)
     doubled = [finest * 2.0**rank for rank in range(1, len(step.strides))]
-    return list(stated) if isinstance(stated, (tuple, list)) else doubled
+    return list(setting) if isinstance(setting, (tuple, list)) else doubled
 
 
 def level_masks(

@@ -1,4 +1,4 @@
-"""Each method's terms in the log of a real run equal its formula on tensors that hooks took."""
+"""Each method's logged terms of a real run equal its formula on tensors recorded by hooks."""
 
 import shutil
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ TWO_STAGE: dict[str, dict[str, Any]] = {
         "backbone_background_weight": 1.0,
     },
 }
-"""DeFeat comes last, so that its RoIs are the last that the student pools."""
+"""Settings of the methods; DeFeat is last, so that its RoIs are the last that the student pools."""
 
 POSITIVE_IOU = 0.25
 
@@ -48,7 +48,7 @@ POSITIVE_IOU = 0.25
 def project(
     tmp_path_factory: pytest.TempPathFactory, shapes_root: Path, quiet_mmdet: None
 ) -> Iterator[None]:
-    """Work in a project with the tiny parts."""
+    """Change to a project with the tiny parts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("hooked"))
         shutil.copytree(CONFIGS, "configs")
@@ -77,7 +77,7 @@ def faster_rcnn(project: None) -> list[Step]:
 
 
 def save_classifier(model: dict[str, Any]) -> None:
-    """Save random weights of the classifier that teaches."""
+    """Save random weights of the teaching classifier."""
     from mmdet.registry import MODELS
 
     torch.manual_seed(7)

@@ -1,6 +1,6 @@
-"""Terms of the methods that learn from Faster R-CNN, written out from the papers.
+"""Terms of the methods that learn from Faster R-CNN, implemented from the papers.
 
-As in ``one_stage``, nothing of ``kd.observers`` or ``kd.methods`` is read.
+Like ``one_stage``, the formulas use neither ``kd.observers`` nor ``kd.methods``.
 """
 
 from typing import Any
@@ -21,12 +21,12 @@ def positive_iou(step: Step) -> float:
 
 
 def mimic(step: Step, term: Any) -> dict[str, Any]:
-    """L_m of Mimic on the student's proposals."""
+    """Return Mimic's L_m on the student's proposals."""
     boxes = step.student.proposals(step.samples)
-    rois = torch.cat([F.pad(each, (1, 0), value=image) for image, each in enumerate(boxes)])
-    student, teacher = (each.features(rois) for each in (step.student, step.teacher))
-    student = step.adapters["mimic"]["regression"](student)
-    squares = (student - teacher).square().flatten(1).mean(1)
+    rois = torch.cat([F.pad(rows, (1, 0), value=image) for image, rows in enumerate(boxes)])
+    student, teacher = (model.features(rois) for model in (step.student, step.teacher))
+    adapted = step.adapters["mimic"]["regression"](student)
+    squares = (adapted - teacher).square().flatten(1).mean(1)
     return {"loss_mimic": term.weight * squares.mean() / 2}
 
 
@@ -41,22 +41,22 @@ def matched(step: Step, rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def task_adaptive(step: Step, term: Any) -> dict[str, Any]:
-    """TADF in its first epoch, where the decay is 1."""
+    """Return TADF's terms in the first epoch, in which the decay is 1."""
     neck, masks = 0.0, level_masks(step, term, plain_forms.gaussian(term.sigma_squared))
     for level, mask in enumerate(masks):
-        found = step.adapters["tadf"][f"level{level}"](step.student.neck[level])
-        neck += masked_mean((found - step.teacher.neck[level]).square().sum(1) / 2, mask)
+        adapted_map = step.adapters["tadf"][f"level{level}"](step.student.neck[level])
+        neck += masked_mean((adapted_map - step.teacher.neck[level]).square().sum(1) / 2, mask)
     rois = step.student.rois(0)
     overlap, truth, labels = matched(step, rois)
     positive = (overlap >= positive_iou(step)).nonzero().flatten()
-    outputs = [each.regions(rois) for each in (step.teacher, step.student)]
+    outputs = [model.regions(rois) for model in (step.teacher, step.student)]
     p, q = (logits[positive].double().softmax(1) for logits, _ in outputs)
     entropy = -(p * q.log() + (1 - p) * (1 - q).log()).mean()
-    codes = [each.unflatten(1, (-1, 4))[positive, labels[positive]] for _, each in outputs]
+    codes = [boxes.unflatten(1, (-1, 4))[positive, labels[positive]] for _, boxes in outputs]
     coder = step.teacher.model.roi_head.bbox_head.bbox_coder
     boxes = coder.decode(rois[positive, 1:], codes[0])
-    reached = ops.box_iou(boxes, truth[positive]).diagonal()
-    distance = (codes[1] - codes[0]).abs().mean(1)[reached > overlap[positive]]
+    teacher_overlap = ops.box_iou(boxes, truth[positive]).diagonal()
+    distance = (codes[1] - codes[0]).abs().mean(1)[teacher_overlap > overlap[positive]]
     return {
         "loss_tadf_neck": term.feature_weight * neck / len(masks),
         "loss_tadf_cls": term.classification_weight * entropy,
@@ -65,14 +65,14 @@ def task_adaptive(step: Step, term: Any) -> dict[str, Any]:
 
 
 def defeat(step: Step, term: Any) -> dict[str, Any]:
-    """DeFeat with all of its parts, on RoIs sampled among the teacher's proposals."""
+    """Return all of DeFeat's terms, on RoIs sampled from the teacher's proposals."""
     totals = dict.fromkeys(("object", "background", "stage_object", "stage_background"), 0.0)
 
     def imitate(name: str, layer: str, student: Tensor, teacher: Tensor, mask: Tensor) -> None:
-        found = step.adapters["defeat"][layer](student)
-        each = (found - teacher).square().mean(1) / 2
+        adapted_map = step.adapters["defeat"][layer](student)
+        half_square = (adapted_map - teacher).square().mean(1) / 2
         for region, cells in (("object", mask), ("background", 1 - mask)):
-            totals[name + region] += masked_mean(each, cells)
+            totals[name + region] += masked_mean(half_square, cells)
 
     for level, mask in enumerate(level_masks(step, term)):
         maps = (model.neck[level] for model in (step.student, step.teacher))
@@ -87,7 +87,8 @@ def defeat(step: Step, term: Any) -> dict[str, Any]:
     rois = step.teacher.rois(-1)
     assert_sampled(step, rois)
     positive = matched(step, rois)[0] >= positive_iou(step)
-    (wanted, _), (found, _) = (each.regions(rois) for each in (step.teacher, step.student))
+    teacher_logits, _ = step.teacher.regions(rois)
+    student_logits, _ = step.student.regions(rois)
     parts = {
         "object": term.object_weight * totals["object"] / len(step.sizes),
         "background": term.background_weight * totals["background"] / len(step.sizes),
@@ -96,17 +97,18 @@ def defeat(step: Step, term: Any) -> dict[str, Any]:
     }
     for name, rows in (("positive", positive), ("negative", ~positive)):
         weight, temperature = (getattr(term, f"{name}_{x}") for x in ("weight", "temperature"))
-        parts[name] = weight * softmax_kl(wanted[rows], found[rows], temperature).mean()
+        divergence = softmax_kl(teacher_logits[rows], student_logits[rows], temperature)
+        parts[name] = weight * divergence.mean()
     return {f"loss_defeat_{name}": value for name, value in parts.items()}
 
 
 def assert_sampled(step: Step, rois: Tensor) -> None:
-    """Check that RoIs are proposals of the teacher or objects, as mmdet's sampler has them."""
+    """Assert that RoIs are proposals of the teacher or objects, as in mmdet's sampler."""
     boxes = step.teacher.proposals(step.samples)
     for image, proposals in enumerate(boxes):
-        known = torch.cat([proposals, step.boxes[image]])
-        own = rois[rois[:, 0] == image, 1:]
-        assert len(own) and (own[:, None] == known).all(2).any(1).all()
+        sources = torch.cat([proposals, step.boxes[image]])
+        image_rois = rois[rois[:, 0] == image, 1:]
+        assert len(image_rois) and (image_rois[:, None] == sources).all(2).any(1).all()
 
 
 FORMULAS = {"mimic": mimic, "tadf": task_adaptive, "defeat": defeat}

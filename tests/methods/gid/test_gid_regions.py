@@ -1,4 +1,4 @@
-"""Which regions GID chooses: worked out by hand, and what must always hold."""
+"""GID's selection of regions: values by hand, and properties."""
 
 import pytest
 import torch
@@ -24,9 +24,9 @@ def test_scores_worked_out_by_hand():
     assert gi_score(teacher, student, "maxima").item() == pytest.approx(0.1)
 
 
-def test_boxes_end_where_the_image_does_not_where_its_padding_does():
-    found = clip(torch.tensor([[-4.0, 3, 70, 50], [80, 2, 90, 9]]), 40, 48)
-    assert found.tolist() == [[0, 3, 48, 40], [48, 2, 48, 9]]
+def test_boxes_are_clipped_to_the_image_without_padding():
+    clipped = clip(torch.tensor([[-4.0, 3, 70, 50], [80, 2, 90, 9]]), 40, 48)
+    assert clipped.tolist() == [[0, 3, 48, 40], [48, 2, 48, 9]]
 
 
 def test_kinds_worked_out_by_hand():
@@ -36,8 +36,8 @@ def test_kinds_worked_out_by_hand():
     boxes = torch.tensor([[a, 10, b, 20] for a, b in lefts]).float()
     positive = torch.tensor([True, False, False, False, False, False])
     assert shares_inside(boxes, truth)[:, 0].tolist() == pytest.approx([1, 1, 0.7, 0.5, 0.2, 0])
-    found = {k: v.tolist() for k, v in instance_kinds(boxes, positive, truth).items()}
-    assert found == {
+    kinds = {k: v.tolist() for k, v in instance_kinds(boxes, positive, truth).items()}
+    assert kinds == {
         "positive": [True, False, False, False, False, False],
         "semi_positive": [False, True, True, False, False, False],
         "negative": [False, False, False, False, True, True],
@@ -48,7 +48,7 @@ def test_kinds_worked_out_by_hand():
 
 @pytest.fixture
 def anchors(quiet_mmdet: None) -> torch.Tensor:
-    """RetinaNet's anchors of an image of 160 x 128 pixels."""
+    """Return RetinaNet's anchors of an image of 160 x 128 pixels."""
     from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
     strides = [8, 16, 32, 64, 128]
@@ -65,7 +65,7 @@ def test_the_best_anchors_of_a_small_region_respond(anchors):
 
 
 def test_anchors_respond_to_regions_that_retinanets_assigner_gives_them(anchors):
-    """As to objects: by an IoU of 0.5, or as the best of one, however low."""
+    """An anchor matches by an IoU of 0.5, or as the best anchor of a region, however low."""
     from mmdet.models.task_modules.assigners import MaxIoUAssigner
     from mmengine.structures import InstanceData
 
@@ -80,17 +80,17 @@ def test_anchors_respond_to_regions_that_retinanets_assigner_gives_them(anchors)
         assert torch.equal(responding_priors(anchors, regions, 0.5), assigned)
 
 
-def test_the_surer_model_gives_the_box():
+def test_the_box_is_that_of_the_more_confident_model():
     student, teacher = view(0, images=1), view(1, images=1)
     student.logits = torch.tensor([[[0.0, 0], [0, 5], [-9, -9], [0, 0], [0, 0]]])
     teacher.logits = torch.tensor([[[3.0, 0], [0, 0], [-9, -9], [0, 0], [-1, -9]]])
-    (found,) = regions(student, teacher)
+    (boxes,) = regions(student, teacher)
     # The scores are 0.45, 0.49, 0, 0 and 0.5, the last of the second class.
-    wanted = [student.decoded[0, 4], student.decoded[0, 1], teacher.decoded[0, 0]]
-    torch.testing.assert_close(found[:3], clip(torch.stack(wanted), 64, 96))
+    expected = [student.decoded[0, 4], student.decoded[0, 1], teacher.decoded[0, 0]]
+    torch.testing.assert_close(boxes[:3], clip(torch.stack(expected), 64, 96))
 
 
-def test_large_regions_apart_by_score_worked_out_by_hand():
+def test_selection_of_large_regions_by_score_worked_out_by_hand():
     student, teacher = view(0, images=1), view(1, images=1)
     boxes = [
         [0, 0, 20, 20],
@@ -102,9 +102,9 @@ def test_large_regions_apart_by_score_worked_out_by_hand():
     teacher.decoded = student.decoded = torch.tensor([boxes]).float()
     student.logits, teacher.logits = torch.zeros(1, 5, 2), torch.zeros(1, 5, 2)
     teacher.logits[0, :, 1] = torch.tensor([0.5, 0.9, 0.8, 0.4, 0.6])
-    wanted = [boxes[row] for row in (1, 4, 3)]
-    assert regions(student, teacher)[0].tolist() == wanted
-    assert regions(student, teacher, count=2)[0].tolist() == wanted[:2]
+    expected = [boxes[row] for row in (1, 4, 3)]
+    assert regions(student, teacher)[0].tolist() == expected
+    assert regions(student, teacher, count=2)[0].tolist() == expected[:2]
     assert boxes[2] in regions(student, teacher, least_side=9)[0].tolist()
     assert boxes[0] in regions(student, teacher, overlap=0.96)[0].tolist()
 
@@ -113,9 +113,9 @@ def test_regions_lie_in_their_image_hardly_overlap_and_have_no_gradient():
     student, teacher = view(0, gradients=True), view(1)
     sizes = (64, 96), (32, 50)
     term = GeneralInstanceDistillation(count=3)
-    found = term.general_instances(student, teacher, batch_of(2, sizes))
-    assert [len(each) for each in found] == [3, 2]
-    for boxes, (height, width) in zip(found, sizes, strict=True):
+    boxes_by_image = term.general_instances(student, teacher, batch_of(2, sizes))
+    assert [len(boxes) for boxes in boxes_by_image] == [3, 2]
+    for boxes, (height, width) in zip(boxes_by_image, sizes, strict=True):
         assert not boxes.requires_grad
         assert boxes.min() >= 0 and (boxes <= torch.tensor([width, height] * 2)).all()
         assert box_iou(boxes, boxes).fill_diagonal_(0).max() <= 0.3
@@ -129,17 +129,17 @@ def test_an_image_has_the_regions_it_has_alone():
             View(**{**vars(v), **{k: getattr(v, k)[image:][:1] for k in ("logits", "decoded")}})
             for v in (student, teacher)
         ]
-        (found,) = regions(*alone)
-        torch.testing.assert_close(found, both[image])
+        (boxes,) = regions(*alone)
+        torch.testing.assert_close(boxes, both[image])
 
 
-def test_ground_truth_in_their_place_and_kinds_of_them():
+def test_ground_truth_and_kinds_of_instances_as_regions():
     student, teacher = view(0), view(1)
     assert regions(student, teacher, instances="truth")[1].tolist() == [[2, 2, 40, 30]]
     student.assignment[:, 3] = 0
     every, positive = regions(student, teacher), regions(student, teacher, instances="positive")
-    assert [len(each) for each in positive] == [1, 1]
+    assert [len(boxes) for boxes in positive] == [1, 1]
     assert all((a == b).all(1).any() for a, b in zip(every, positive, strict=True))
     kinds = ("semi_positive", "negative")
-    rest = [len(regions(student, teacher, instances=each)[0]) for each in kinds]
+    rest = [len(regions(student, teacher, instances=kind)[0]) for kind in kinds]
     assert rest == [1, 3]

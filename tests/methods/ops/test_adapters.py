@@ -21,7 +21,7 @@ def test_gradcheck(mask):
 
 
 def test_a_mean_over_weights_by_hand():
-    """(4 x 1 + 9 x 0.5) / 1.5; the cell without weight does not count."""
+    """The mean is (4 x 1 + 9 x 0.5) / 1.5; a cell without weight does not count."""
     values, mask = torch.tensor([[[4.0, 9.0, 100.0]]]), torch.tensor([[[1.0, 0.5, 0.0]]])
     assert mean_over(values, mask).item() == pytest.approx(8.5 / 1.5)
     assert mean_over(values, None).item() == pytest.approx(113 / 3)
@@ -44,7 +44,7 @@ def test_an_empty_mask_gives_an_attached_zero():
     assert values.grad.eq(0).all()
 
 
-def test_which_levels_have_a_layer():
+def test_levels_with_a_layer():
     assert set(adaptations([4, 4], [4, 6], "none")) == {"level1"}
     layers = nn.ModuleDict(adaptations([4, 4], [4, 6], "3x3_relu"))
     assert set(layers) == {"level0", "level1"}

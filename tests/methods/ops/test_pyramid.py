@@ -1,4 +1,4 @@
-"""The level of an object follows the detector and its images; each level of a pyramid has some."""
+"""Levels of objects follow the detector and its images, and each level has objects."""
 
 import math
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ PUBLISHED = (112.0, 224.0, 448.0, 896.0)
 
 
 def pyramid(detector: str, scale: str, dataset: str) -> Pyramid:
-    chosen, entry = LIBRARY.scale(scale, "test"), LIBRARY.detector(detector, "test")
-    name = chosen.datasets.get(dataset, dataset)
-    model = detector_model(detector, "r18", 8, "scratch", chosen, LIBRARY, "test")
-    side = chosen.input_sizes.get(detector, entry.input_size)
+    scale_parts, entry = LIBRARY.scale(scale, "test"), LIBRARY.detector(detector, "test")
+    name = scale_parts.datasets.get(dataset, dataset)
+    model = detector_model(detector, "r18", 8, "scratch", scale_parts, LIBRARY, "test")
+    side = scale_parts.input_sizes.get(detector, entry.input_size)
     size = (side, side) if side else LIBRARY.dataset(name, "test").image_size
-    made = Pyramid.of(model, size)
-    assert made is not None
-    return made
+    detector_pyramid = Pyramid.of(model, size)
+    assert detector_pyramid is not None
+    return detector_pyramid
 
 
 # --- The published constants --------------------------------------------------------------------
@@ -51,20 +51,20 @@ def pyramid(detector: str, scale: str, dataset: str) -> Pyramid:
 def test_at_the_scale_of_the_papers_the_sides_are_the_published_ones(
     detector: str, dataset: str
 ) -> None:
-    made = pyramid(detector, "paper", dataset)
-    finest = made.strides[0]
-    assert made.sides("scaled") == made.sides("published") == PUBLISHED
+    levels = pyramid(detector, "paper", dataset)
+    finest = levels.strides[0]
+    assert levels.sides("scaled") == levels.sides("published") == PUBLISHED
     pooled = tuple(28.0 * finest * 2**level for level in range(4))
-    assert made.sides("scaled", per_stride=True) == pooled
+    assert levels.sides("scaled", per_stride=True) == pooled
 
 
 def test_levels_are_those_of_published_code() -> None:
-    """DeFeat: floor(log2(sqrt(w h) / 56 + 1e-6)) of sides a pixel longer, between 0 and 4."""
+    """DeFeat's level is floor(log2(sqrt(w h) / 56 + 1e-6)) with a pixel added, from 0 to 4."""
     torch.manual_seed(0)
     exact = torch.tensor([[0.0, 0, side - 1, side - 1] for side in (55, 56, 111, 112, 447, 448)])
     corner, extent = torch.rand(2, 2000, 2)
-    drawn = torch.cat([300 * corner, 300 * corner + 2000 * extent**3], 1)
-    boxes = torch.cat([exact, drawn])
+    random_boxes = torch.cat([300 * corner, 300 * corner + 2000 * extent**3], 1)
+    boxes = torch.cat([exact, random_boxes])
     width, height = (boxes[:, 2:] - boxes[:, :2] + 1).unbind(1)
     published = (torch.log2((width * height).sqrt() / 56 + 1e-6)).floor().clamp(0, 4)
     assert published.unique().tolist() == [0, 1, 2, 3, 4]
@@ -76,7 +76,7 @@ PRESETS = ["defeat_voc", "defeat_up", "fgfi_defeat", "gid_rewrite"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_of_published_code_keeps_the_published_sides_at_every_scale(name: str) -> None:
+def test_a_preset_of_published_code_has_the_published_sides_at_every_scale(name: str) -> None:
     settings = settings_of(name, {}, False, LIBRARY, "test")
     model = {"bbox_head": {"anchor_generator": {"strides": [4, 8, 16, 32, 64]}}}
     (resolved,) = fitted({name: settings}, model, (128, 128), "test").values()
@@ -105,10 +105,10 @@ def test_sides_move_by_whole_octaves_with_the_shorter_side(
 
 
 def test_the_coarsest_level_begins_within_the_image() -> None:
-    """Two octaves down, a pooled level of stride 64 would begin at 224 px of 192."""
-    made = Pyramid((8, 16, 32, 64), (256, 192))
-    assert made.sides("published", per_stride=True) == (224, 448, 896)
-    assert made.sides("scaled", per_stride=True) == (28, 56, 112)
+    """Two octaves lower, the level of stride 64 would begin at 224 px in an image of 192 px."""
+    levels = Pyramid((8, 16, 32, 64), (256, 192))
+    assert levels.sides("published", per_stride=True) == (224, 448, 896)
+    assert levels.sides("scaled", per_stride=True) == (28, 56, 112)
 
 
 def test_sides_in_the_settings_stay() -> None:
@@ -124,8 +124,10 @@ def test_a_head_without_strides_is_refused_where_levels_are_assigned() -> None:
     terms = {"defeat": settings_of("defeat", {}, False, LIBRARY, "test")}
     with pytest.raises(UserError, match="test: term 'defeat': key 'level_sides' must be a list"):
         fitted(terms, {"bbox_head": {}}, (128, 128), "test")
-    given = settings_of("defeat", {"level_sides": [20, 50]}, False, LIBRARY, "test")
-    assert fitted({"defeat": given}, {"bbox_head": {}}, (128, 128), "test") == {"defeat": given}
+    with_sides = settings_of("defeat", {"level_sides": [20, 50]}, False, LIBRARY, "test")
+    assert fitted({"defeat": with_sides}, {"bbox_head": {}}, (128, 128), "test") == {
+        "defeat": with_sides
+    }
     whole = {"fitnets": settings_of("fitnets", {}, False, LIBRARY, "test")}
     assert fitted(whole, {"bbox_head": {}}, (128, 128), "test") == whole
 
@@ -152,10 +154,10 @@ def augmented(root: Path, dataset: str, family: Any) -> list[torch.Tensor]:
     entry = LIBRARY.dataset(dataset, "test").model_copy(update={"root": str(root)})
     steps = pipelines.training(family, (100, 100), [124.0, 116.0, 104.0])
     steps = [step for step in steps if step["type"] != "PhotoMetricDistortion"]
-    made = DATASETS.build(split_config(entry, "train", classes_of(dataset, entry), steps))
+    split = DATASETS.build(split_config(entry, "train", classes_of(dataset, entry), steps))
     torch.manual_seed(0)
     np.random.seed(0)
-    samples = (made[index]["data_samples"] for index in range(len(made)))
+    samples = (split[index]["data_samples"] for index in range(len(split)))
     return [sample.gt_instances.bboxes.tensor for sample in samples]
 
 
@@ -165,7 +167,7 @@ def boxes(root: Path, dataset: str, family: str, size: tuple[int, int]) -> list[
     factor = torch.tensor([width, height, width, height]) / 100
     if family != "ssd":  # its images keep their ratio; those of BCCD are 4 to 3
         factor = torch.tensor(width / 100)
-    return [each * factor for each in augmented(root, dataset, family)]
+    return [image_boxes * factor for image_boxes in augmented(root, dataset, family)]
 
 
 def cases() -> Iterator[Any]:
@@ -181,29 +183,41 @@ def test_every_level_has_objects(
     name = LIBRARY.scale(scale, "test").datasets.get(dataset, dataset)
     if not folders[name].is_dir():
         pytest.skip(f"no BCCD data at {folders[name]}")
-    made, family = pyramid(detector, scale, dataset), LIBRARY.detector(detector, "").augmentation
-    own = "bccd" if name == "bccd" else "shapes-smoke"  # mini begins with the images of smoke
-    listed = boxes(folders[name], own, family, made.image_size)
-    levels = len(made.strides)
+    detector_pyramid = pyramid(detector, scale, dataset)
+    family = LIBRARY.detector(detector, "").augmentation
+    source = "bccd" if name == "bccd" else "shapes-smoke"  # mini begins with the images of smoke
+    image_boxes = boxes(folders[name], source, family, detector_pyramid.image_size)
+    levels = len(detector_pyramid.strides)
     for pooled in (False, True):
-        sides = made.sides("scaled", per_stride=pooled)
-        counts = level_of(torch.cat(listed), levels, sides).bincount(minlength=levels)
+        sides = detector_pyramid.sides("scaled", per_stride=pooled)
+        counts = level_of(torch.cat(image_boxes), levels, sides).bincount(minlength=levels)
         assert counts.min() > 0, (sides, counts.tolist())
-    masks = object_masks(batch(listed), [*made.strides], cells(made), sides=made.sides("scaled"))
+    masks = object_masks(
+        batch(image_boxes),
+        [*detector_pyramid.strides],
+        cells(detector_pyramid),
+        sides=detector_pyramid.sides("scaled"),
+    )
     assert all(mask.any() for mask in masks)
 
 
-def cells(made: Pyramid) -> list[tuple[int, int]]:
-    width, height = made.image_size
-    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in made.strides]
+def cells(detector_pyramid: Pyramid) -> list[tuple[int, int]]:
+    width, height = detector_pyramid.image_size
+    return [
+        (math.ceil(height / stride), math.ceil(width / stride))
+        for stride in detector_pyramid.strides
+    ]
 
 
-def batch(listed: list[torch.Tensor]) -> Batch:
+def batch(image_boxes: list[torch.Tensor]) -> Batch:
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
 
-    samples = [DetDataSample(gt_instances=InstanceData(bboxes=each)) for each in listed]
-    return Batch(torch.empty(len(listed), 3, 1, 1), samples)
+    samples = [
+        DetDataSample(gt_instances=InstanceData(bboxes=boxes_of_image))
+        for boxes_of_image in image_boxes
+    ]
+    return Batch(torch.empty(len(image_boxes), 3, 1, 1), samples)
 
 
 @pytest.mark.parametrize("dataset", ["coco2017", "voc0712"])
@@ -212,15 +226,15 @@ def batch(listed: list[torch.Tensor]) -> Batch:
 def test_an_object_of_the_size_of_its_image_reaches_the_coarsest_level(
     detector: str, scale: str, dataset: str
 ) -> None:
-    """COCO and Pascal VOC are not here; they have objects that fill an image.
+    """Objects of the size of an image replace COCO and Pascal VOC, which have such objects.
 
     An FPN of five levels is the exception on VOC: the published constant was used there, and its
     coarsest level begins at 896 px, beyond the 775 px of an image of 1000 x 600.
     """
-    made = pyramid(detector, scale, dataset)
-    sides = made.sides("scaled")
+    detector_pyramid = pyramid(detector, scale, dataset)
+    sides = detector_pyramid.sides("scaled")
     assert list(sides) == sorted(set(sides))
-    largest = math.sqrt(made.image_size[0] * made.image_size[1])
+    largest = math.sqrt(detector_pyramid.image_size[0] * detector_pyramid.image_size[1])
     exception = dataset == "voc0712" and scale == "paper" and detector in PYRAMIDS
     assert (sides[-1] > largest) == exception
 

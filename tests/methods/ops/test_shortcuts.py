@@ -1,4 +1,4 @@
-"""Every shortcut against its plain form: values, gradients, and the rarer scenes."""
+"""Shortcuts and masks equal their plain forms: values, gradients, and rare scenes."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from kd.methods.ops.masks import object_mask, object_masks
 from kd.methods.ops.spatial_transformer import crops
 from kd.methods.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
+from tests.methods.scenes import make_batch
 from tests.support import plain_forms
 
 torch.set_num_threads(1)
@@ -29,19 +30,15 @@ SCENES: dict[str, list[list[list[float]]]] = {
 
 
 def scene(name: str) -> Batch:
-    return made(SCENES[name])
+    return batch_of(SCENES[name])
 
 
-def made(by_image: list[Any]) -> Batch:
-    boxes = [torch.as_tensor(each, dtype=torch.float).reshape(-1, 4) for each in by_image]
-    samples = [
-        SimpleNamespace(
-            gt_instances=SimpleNamespace(bboxes=each, labels=torch.arange(len(each)) % 8)
-        )
-        for each in boxes
-    ]
+def batch_of(by_image: list[Any]) -> Batch:
+    """Return random images of 320 x 384 pixels with boxes (G, 4)."""
+    boxes = [torch.as_tensor(rows, dtype=torch.float).reshape(-1, 4) for rows in by_image]
+    labels = [torch.arange(len(rows)) % 8 for rows in boxes]
     generator = torch.Generator().manual_seed(0)
-    return Batch(torch.rand(len(samples), 3, 320, 384, generator=generator), samples)
+    return make_batch(torch.rand(len(boxes), 3, 320, 384, generator=generator), boxes, labels)
 
 
 def crowd(seed: int, counts: tuple[int, ...] = (70, 0, 25)) -> Batch:
@@ -52,13 +49,13 @@ def crowd(seed: int, counts: tuple[int, ...] = (70, 0, 25)) -> Batch:
         side = torch.exp(torch.rand(count, 2, generator=generator) * 6)
         return torch.cat([corner, corner + side], 1)
 
-    return made([boxes(count) for count in counts])
+    return batch_of([boxes(count) for count in counts])
 
 
 def slopes(value: Tensor, *inputs: Tensor) -> list[Tensor]:
-    """Gradients of a value, zeros where there are none."""
+    """Return the gradients of a value by inputs, or zeros if it has none."""
     if not value.requires_grad:
-        return [torch.zeros_like(each) for each in inputs]
+        return [torch.zeros_like(tensor) for tensor in inputs]
     return list(torch.autograd.grad(value, inputs, retain_graph=True, materialize_grads=True))
 
 
@@ -72,11 +69,11 @@ EVERY_SCENE = pytest.mark.parametrize(
 
 @EVERY_SCENE
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]], ids=["finest first", "last"])
-def test_masks_are_those_drawn_box_by_box(batch, order):
+def test_masks_of_objects_equal_the_plain_form(batch, order):
     levels = [STRIDES[level] for level in order], [SIZES[level] for level in order]
-    wanted = plain_forms.object_masks(batch, *levels)
-    for mask, drawn in zip(object_masks(batch, *levels), wanted, strict=True):
-        assert torch.equal(mask, drawn)
+    plain_masks = plain_forms.object_masks(batch, *levels)
+    for mask, plain_mask in zip(object_masks(batch, *levels), plain_masks, strict=True):
+        assert torch.equal(mask, plain_mask)
     for stride, size in zip(*levels, strict=True):
         assert torch.equal(
             object_mask(batch, stride, size), plain_forms.object_mask(batch, stride, size)
@@ -85,15 +82,15 @@ def test_masks_are_those_drawn_box_by_box(batch, order):
 
 @EVERY_SCENE
 @pytest.mark.parametrize("values", [2**22, 1], ids=["at once", "box after box"])
-def test_gaussians_are_those_drawn_box_by_box(batch, values, monkeypatch):
+def test_gaussian_masks_equal_the_plain_form(batch, values, monkeypatch):
     monkeypatch.setattr("kd.methods.ops.masks.VALUES", values)
     student = SimpleNamespace(
         neck=[torch.zeros(len(batch.samples), 1, *size) for size in SIZES], strides=STRIDES
     )
-    found = tadf.TaskAdaptive(sigma_squared=1.7)._masks(student, batch)
-    wanted = plain_forms.object_masks(batch, STRIDES, SIZES, plain_forms.gaussian(1.7))
-    for mask, drawn in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mask, drawn, rtol=1e-6, atol=0)
+    masks = tadf.TaskAdaptive(sigma_squared=1.7)._masks(student, batch)
+    plain_masks = plain_forms.object_masks(batch, STRIDES, SIZES, plain_forms.gaussian(1.7))
+    for mask, plain_mask in zip(masks, plain_masks, strict=True):
+        torch.testing.assert_close(mask, plain_mask, rtol=1e-6, atol=0)
 
 
 # --- GID -----------------------------------------------------------------------------------
@@ -101,30 +98,30 @@ def test_gaussians_are_those_drawn_box_by_box(batch, values, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("count", "overlap"), [(10, 0.3), (400, 0.5), (3, 0.99), (10, 0.01)])
-def test_suppression_keeps_what_torchvision_keeps(seed, count, overlap):
+def test_suppression_equals_torchvisions(seed, count, overlap):
     boxes = torch.cat(crowd(seed, (150, 150)).gt_boxes).unflatten(0, (2, 150))
     boxes[:, ::7] = boxes[:, 3:4]  # equal boxes
     boxes[0, 5, 2:] = boxes[0, 5, :2]  # an empty one
-    for there in (torch.rand(2, 150) < 0.8, torch.arange(2)[:, None].expand(2, 150) > 0):
-        wanted = plain_forms.suppressed(boxes, there, overlap, count)
-        chosen, counts = gid.suppress_overlaps(boxes, there, overlap, count)
-        for own, number, each in zip(chosen, counts.tolist(), wanted, strict=True):
-            assert torch.equal(own[:number], each)
+    for eligible in (torch.rand(2, 150) < 0.8, torch.arange(2)[:, None].expand(2, 150) > 0):
+        plain_boxes = plain_forms.suppressed(boxes, eligible, overlap, count)
+        boxes_left, counts = gid.suppress_overlaps(boxes, eligible, overlap, count)
+        for rows, number, plain_rows in zip(boxes_left, counts.tolist(), plain_boxes, strict=True):
+            assert torch.equal(rows[:number], plain_rows)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 17])
-def test_pooling_and_distances_are_those_of_single_regions(count):
+def test_pooling_and_distances_equal_those_of_single_regions(count):
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 4, *size, generator=generator).requires_grad_() for size in SIZES]
     boxes = crowd(2, (count, count)).gt_boxes
     rois = gid.rois_of(boxes)
-    found = gid.pool([maps], STRIDES, rois)[0]
-    wanted = plain_forms.pool(maps, STRIDES, rois)
-    assert torch.equal(found, wanted)
-    pairs = (gid.relative_distances, found), (plain_forms.relative_distances, wanted)
+    pooled = gid.pool([maps], STRIDES, rois)[0]
+    plain_pooled = plain_forms.pool(maps, STRIDES, rois)
+    assert torch.equal(pooled, plain_pooled)
+    pairs = (gid.relative_distances, pooled), (plain_forms.relative_distances, plain_pooled)
     results = [function(features.flatten(1)) for function, features in pairs]
     torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
-    pair = [slopes(each.square().sum(), *maps) for each in results]
+    pair = [slopes(distances.square().sum(), *maps) for distances in results]
     torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
 
 
@@ -138,14 +135,14 @@ def test_equal_regions_have_no_gradient_of_their_distance():
 
 
 @EVERY_SCENE
-def test_crops_are_those_of_single_boxes(batch):
+def test_crops_equal_those_of_single_boxes(batch):
     image = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batch.gt_boxes)]).long()
     order = torch.randperm(len(image), generator=torch.Generator().manual_seed(0))
     results = []
     for function in (crops, plain_forms.crops):
         boxes = torch.cat(batch.gt_boxes)[order].requires_grad_()
-        found = function(batch.inputs, image[order], boxes, 9)
-        results.append((found, *slopes(found.square().sum(), boxes)))
+        crop_values = function(batch.inputs, image[order], boxes, 9)
+        results.append((crop_values, *slopes(crop_values.square().sum(), boxes)))
     torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-5, atol=1e-5)
 
@@ -172,7 +169,7 @@ def classifier(quiet_mmdet: None, tmp_path: Any) -> Any:
 
 
 def predicted(batch: Batch) -> tuple[Any, Tensor]:
-    """A student whose boxes lie beside the objects, three for each."""
+    """Return a student with three predicted boxes near each object, and these boxes."""
     image = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batch.gt_boxes)]).long()
     instance = torch.arange(len(image)).repeat(3)
     generator = torch.Generator().manual_seed(1)
@@ -184,31 +181,31 @@ def predicted(batch: Batch) -> tuple[Any, Tensor]:
 
 @EVERY_SCENE
 @pytest.mark.parametrize("stages", [(0,), (0, 1)], ids=str)
-def test_distances_of_crops_are_those_of_one_graph(batch, classifier, stages):
+def test_distances_of_crops_equal_those_of_one_graph(batch, classifier, stages):
     term = dicod.Dicod(stages=stages, stage_pools=(2,) * len(stages), crop_size=33)
     student, boxes = predicted(batch)
-    found = term._distances(student, classifier, batch, dicod.object_crops(batch, 33))
+    totals = term._distances(student, classifier, batch, dicod.object_crops(batch, 33))
     plain = plain_forms.PlainClassifier(classifier)
-    wanted = plain_forms.dicod_distances(term, student, plain, batch)
-    for own, one_graph in zip(found, wanted, strict=True):
-        torch.testing.assert_close(own, one_graph, rtol=1e-6, atol=1e-6)
-        exact, plainly = (slopes(each, boxes)[0] for each in (own, one_graph))
+    plain_totals = plain_forms.dicod_distances(term, student, plain, batch)
+    for total, plain_total in zip(totals, plain_totals, strict=True):
+        torch.testing.assert_close(total, plain_total, rtol=1e-6, atol=1e-6)
+        exact, plainly = (slopes(value, boxes)[0] for value in (total, plain_total))
         apart = (exact - plainly).abs() > 1e-5 * plainly.abs().amax((0, 1)) if len(boxes) else exact
         # Rounding turns the sign of an absolute difference that is all but 0.
         assert apart.sum() <= 0.01 * apart.numel()
 
 
-def test_the_folded_stem_is_the_networks(classifier):
-    seen = torch.randn(3, 3, 33, 33, generator=torch.Generator().manual_seed(0)).requires_grad_()
+def test_the_folded_stem_equals_the_networks_layers(classifier):
+    objects = torch.randn(3, 3, 33, 33, generator=torch.Generator().manual_seed(0)).requires_grad_()
     plain = plain_forms.PlainClassifier(classifier)
-    found, wanted = (each.stages(seen, 1)[0] for each in (classifier, plain))
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
-    pair = [slopes((each * weight).sum(), seen) for each in (found, wanted)]
+    folded, layers = (stem.stages(objects, 1)[0] for stem in (classifier, plain))
+    torch.testing.assert_close(folded, layers, rtol=1e-6, atol=1e-6)
+    weight = torch.randn(folded.shape, generator=torch.Generator().manual_seed(1))
+    pair = [slopes((stem * weight).sum(), objects) for stem in (folded, layers)]
     torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-6)
 
 
-def test_a_function_made_linear_has_its_value_and_gradient_and_keeps_no_graph():
+def test_a_linearized_function_has_its_value_and_gradient_without_its_graph():
     boxes = torch.rand(4, 4).requires_grad_()
     calls = []
 
@@ -216,11 +213,11 @@ def test_a_function_made_linear_has_its_value_and_gradient_and_keeps_no_graph():
         calls.append(at)
         return [at.square().sum(), (at * 3).sum()]
 
-    found = dicod.linearized(function, boxes)
-    wanted = function(boxes)
-    for own, value in zip(found, wanted, strict=True):
-        assert torch.equal(own, value)
-        assert torch.equal(*(slopes(5 * each, boxes)[0] for each in (own, value)))
+    linear_values = dicod.linearized(function, boxes)
+    values = function(boxes)
+    for linear_value, value in zip(linear_values, values, strict=True):
+        assert torch.equal(linear_value, value)
+        assert torch.equal(*(slopes(5 * scalar, boxes)[0] for scalar in (linear_value, value)))
     assert calls[0] is not boxes and calls[0].grad is None
     with torch.no_grad():
         assert not dicod.linearized(function, boxes)[0].requires_grad
@@ -231,7 +228,7 @@ def test_a_function_made_linear_has_its_value_and_gradient_and_keeps_no_graph():
 
 @pytest.mark.parametrize("family", ["retinanet", "gfl", "fcos", "ssd300"])
 @pytest.mark.parametrize("boxes", [(3, 2), (1, 0), (0, 0)], ids=str)
-def test_scores_of_positives_are_those_of_all_priors(build, batch, family, boxes):
+def test_scores_of_positives_equal_those_of_all_priors(build, batch, family, boxes):
     data = batch(boxes)
     student = observe(build(family), data, frozen=False)
     student.losses()
@@ -239,7 +236,10 @@ def test_scores_of_positives_are_those_of_all_priors(build, batch, family, boxes
     instance = data.gt_offsets[image] + student.assignment[image, prior]
     arguments = student, image, prior, torch.cat(data.gt_labels)[instance]
     term = RankMimicking(score="probability")
-    found, wanted = term._class_scores(*arguments), plain_forms.class_scores(*arguments)
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
-    pair = [slopes(each.square().sum(), *student.class_maps) for each in (found, wanted)]
+    scores, plain_scores = term._class_scores(*arguments), plain_forms.class_scores(*arguments)
+    torch.testing.assert_close(scores, plain_scores, rtol=1e-6, atol=0)
+    pair = [
+        slopes(model_scores.square().sum(), *student.class_maps)
+        for model_scores in (scores, plain_scores)
+    ]
     torch.testing.assert_close(*pair, rtol=1e-6, atol=1e-8)

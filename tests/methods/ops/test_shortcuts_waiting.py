@@ -1,4 +1,4 @@
-"""How often the terms of a step make the host wait for a GPU: never, where nothing asks for it."""
+"""Number of times that the terms of a step make the host wait for a GPU."""
 
 from typing import Any
 
@@ -16,39 +16,44 @@ torch.set_num_threads(1)
 
 CODER = "new_tensor"
 """Call of mmdet's box coder, whose means and deviations are lists; decoding makes two."""
-DRAWN = {"cpu": 1, "tolist": 6}
+MASK_WAITS = {"cpu": 1, "tolist": 6}
 """Masks of objects: one copy of the boxes to the host, which a GPU is waited for. The levels of the
 boxes and the cells on each of the five levels are then read in host memory."""
 WAITING: dict[str, dict[str, int]] = {
-    "fitnets": {}, "fitnets_object": DRAWN, "fitnets_positive": {}, "pfi": {}, "defeat": DRAWN,
-    "defeat_backbone": {"cpu": 2, "tolist": 7}, "tadf_neck": {}, "fkd": {}, "fkd_paper": {},
-    "fgfi": {},
-    "fgfi_defeat": {}, "gid_truth": {"aten.nonzero": 1, "tolist": 1},
+    "fitnets": {}, "fitnets_object": MASK_WAITS, "fitnets_positive": {}, "pfi": {},
+    "defeat": MASK_WAITS, "defeat_backbone": {"cpu": 2, "tolist": 7}, "tadf_neck": {}, "fkd": {},
+    "fkd_paper": {}, "fgfi": {}, "gid_truth": {"aten.nonzero": 1, "tolist": 1},
     "soft_labels": {"aten.nonzero": 1}, "rm": {"aten.nonzero": 1, CODER: 4},
     "chen": {"aten.nonzero": 2, CODER: 2}, "gid": {"aten.nonzero": 1, "tolist": 2, CODER: 4},
     "dicod_loc": {"aten.nonzero": 1, "tolist": 1, CODER: 2},
 }  # fmt: skip
-"""By method. Positive or responding priors, the lengths of lists and box levels are read once."""
+"""Waits by method. Positive or responding priors, lengths of lists and box levels are read once."""
 
 
 @pytest.mark.parametrize("name", WAITING)
-def test_the_terms_of_a_step_wait_no_more_than_they_must(build: Any, batch: Any, name: str) -> None:
+def test_the_terms_of_a_step_wait_for_the_gpu_as_often_as_listed(
+    build: Any, batch: Any, name: str
+) -> None:
     library = Library(CONFIGS)
-    terms = [method_of(each) for each in resolve(name, {}, "retinanet", library, "t").values()]
+    methods = [
+        method_of(settings) for settings in resolve(name, {}, "retinanet", library, "t").values()
+    ]
     detectors = build(), build(seed=1).eval()
     widths = [channels_of(detector) for detector in detectors]
-    layers = [nn.ModuleDict(term.adapters(*widths)) for term in terms]
+    layers = [nn.ModuleDict(method.adapters(*widths)) for method in methods]
     data = batch()
     object.__setattr__(data, "progress", data.progress._replace(step=10_000))
     student = observe(detectors[0], data, frozen=False)
     student.losses()
     teacher = observe(detectors[1], data, frozen=True)
-    with synchronizations() as counted:
-        for term, adapters in zip(terms, layers, strict=True):
-            taught = teacher if term.needs.teacher else None
-            losses = term.losses(student, taught, data, adapters).values()
+    with synchronizations() as waits:
+        for method, adapters in zip(methods, layers, strict=True):
+            taught = teacher if method.needs.teacher else None
+            losses = method.losses(student, taught, data, adapters).values()
             parts = [
-                part for each in losses for part in (each if isinstance(each, list) else [each])
+                part
+                for term_losses in losses
+                for part in (term_losses if isinstance(term_losses, list) else [term_losses])
             ]
             torch.stack(parts).sum().backward(retain_graph=True)
-    assert dict(counted) == WAITING[name]
+    assert dict(waits) == WAITING[name]

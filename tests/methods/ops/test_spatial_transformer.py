@@ -1,4 +1,4 @@
-"""The spatial transformer: golden matrices, exact pixels, gradients of boxes."""
+"""Spatial transformer: golden matrices, exact pixels, gradients of boxes."""
 
 import pytest
 import torch
@@ -9,9 +9,9 @@ torch.set_num_threads(1)
 
 
 def test_golden_matrices():
-    found = affine(torch.tensor([[30.0, 40, 150, 120], [0, 0, 300, 200]]), 300, 200)
-    torch.testing.assert_close(found[0], torch.tensor([[0.4, 0, -0.4], [0, 0.4, -0.2]]))
-    torch.testing.assert_close(found[1], torch.eye(3)[:2])
+    matrices = affine(torch.tensor([[30.0, 40, 150, 120], [0, 0, 300, 200]]), 300, 200)
+    torch.testing.assert_close(matrices[0], torch.tensor([[0.4, 0, -0.4], [0, 0.4, -0.2]]))
+    torch.testing.assert_close(matrices[1], torch.eye(3)[:2])
 
 
 def test_the_whole_image_at_its_own_size_is_itself_and_a_half_its_pixels():
@@ -26,10 +26,10 @@ def test_rows_keep_their_order_whatever_image_they_are_of():
     images = torch.rand(3, 2, 9, 9)
     image = torch.tensor([2, 0, 2, 0])
     boxes = torch.tensor([[1.0, 2, 5, 6], [0, 0, 9, 9], [3, 3, 7, 8], [2, 1, 4, 4]])
-    found = crops(images, image, boxes, 4)
+    samples = crops(images, image, boxes, 4)
     for row in range(4):
         alone = crops(images[image[row] :][:1], torch.tensor([0]), boxes[row : row + 1], 4)
-        torch.testing.assert_close(found[row : row + 1], alone)
+        torch.testing.assert_close(samples[row : row + 1], alone)
 
 
 def test_boxes_are_clamped_to_the_padded_image():
@@ -42,7 +42,7 @@ def test_boxes_are_clamped_to_the_padded_image():
 def test_the_crop_of_a_ramp_grows_as_the_box_slides():
     ramp = torch.arange(32.0).expand(1, 1, 32, 32)
     boxes = torch.tensor([[4.0, 4, 12, 12]]).requires_grad_()
-    found = crops(ramp, torch.tensor([0]), boxes, 8)
-    assert found.mean().item() == pytest.approx(8 - 0.5)  # the centre of pixel 0 lies at 0.5
-    found.mean().backward()
+    samples = crops(ramp, torch.tensor([0]), boxes, 8)
+    assert samples.mean().item() == pytest.approx(8 - 0.5)  # the center of pixel 0 lies at 0.5
+    samples.mean().backward()
     torch.testing.assert_close(boxes.grad, torch.tensor([[0.5, 0, 0.5, 0]]), atol=1e-5, rtol=0)

@@ -20,12 +20,12 @@ from torch import Tensor
 
 FOLDER = Path(__file__).parent / "golden"
 Port = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""From the inputs of a case to our terms, by the names of the published ones."""
+"""Function from the inputs of a case to this project's terms, by their published names."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One set of inputs with the terms and gradients that the published code computes."""
+    """Inputs with the terms and gradients that the published code computes."""
 
     name: str
     inputs: dict[str, Tensor]
@@ -35,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Golden:
-    """The recorded cases of one published loss."""
+    """Recorded cases of one published loss."""
 
     source: str
     note: str
@@ -53,7 +53,8 @@ def read(preset: str) -> Golden:
                 by_kind = parts.setdefault(case, {"input": {}, "value": {}, "gradient": {}})
                 by_kind[kind][name] = torch.from_numpy(archive[key])
     cases = [
-        Case(name, each["input"], each["value"], each["gradient"]) for name, each in parts.items()
+        Case(name, tensors["input"], tensors["value"], tensors["gradient"])
+        for name, tensors in parts.items()
     ]
     return Golden(source, note, cases)
 

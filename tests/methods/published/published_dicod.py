@@ -28,7 +28,7 @@ from tests.methods.scenes import make_batch
 
 
 class NarrowResNet(ResNet):
-    """torchvision's ResNet with one block a layer and few channels."""
+    """ResNet of torchvision with one block per layer and few channels."""
 
     def __init__(self, channels: int, classes: int) -> None:
         nn.Module.__init__(self)
@@ -51,7 +51,7 @@ def narrow_resnet(weights: Tensor, channels: int, classes: int) -> NarrowResNet:
 
 
 class NarrowTeacher(ClassifierTeacher):
-    """The classifier as a teacher, without a checkpoint's file."""
+    """Classifier teacher without a checkpoint file."""
 
     def __init__(self, network: NarrowResNet, side: int) -> None:
         nn.Module.__init__(self)
@@ -61,14 +61,14 @@ class NarrowTeacher(ClassifierTeacher):
 
 
 def student_of(inputs: dict[str, Tensor], softmax: bool) -> SimpleNamespace:
-    """Return what DICOD reads of a student: candidates, their boxes and logits."""
+    """Return an observation of candidates with their boxes and logits."""
     index = torch.arange(len(inputs["image"]))
     candidates = Candidates(inputs["image"], index, inputs["instance"])
     return SimpleNamespace(
         candidates=candidates,
         candidate_softmax=softmax,
-        candidate_boxes=lambda chosen: inputs["boxes"][chosen.index],
-        candidate_logits=lambda chosen: inputs["logits"][chosen.index],
+        candidate_boxes=lambda selected: inputs["boxes"][selected.index],
+        candidate_logits=lambda selected: inputs["logits"][selected.index],
     )
 
 

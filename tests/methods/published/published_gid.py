@@ -19,7 +19,7 @@ from tests.methods.scenes import make_batch
 
 
 def terms(preset: str, settings: dict[str, Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the terms that the preset has on."""
+    """Return the terms whose weight in the preset is not 0."""
     strides = inputs["strides"].tolist()
     views = []
     for side in ("student", "teacher"):

@@ -52,7 +52,7 @@ def levels(packed: Tensor, inputs: Inputs, strides: tuple[int, ...]) -> list[Ten
 
 
 class Convolution(nn.Module):
-    """A convolution with given weights, as an adaptation layer."""
+    """Adaptation layer with fixed weights."""
 
     def __init__(self, weight: Tensor, bias: Tensor, relu: bool = False) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Convolution(nn.Module):
 
 
 def layers(inputs: Inputs, name: str = "level", prefix: str = "", relu: bool = False) -> Any:
-    """Return the adaptation layers by the names that methods give them."""
+    """Return the adaptation layers by the names that methods use."""
     if f"{prefix}weight" not in inputs:
         return {}
     pairs = zip(inputs[f"{prefix}weight"], inputs[f"{prefix}bias"], strict=True)
@@ -103,7 +103,7 @@ def backbone(inputs: Inputs) -> Inputs:
     """Return DeFeat's terms of the last two stages."""
     strides = (16, 32)
     maps = (levels(inputs[name], inputs, strides) for name in ("student", "teacher"))
-    student, teacher = (View(strides, each) for each in maps)
+    student, teacher = (View(strides, neck_maps) for neck_maps in maps)
     stages = layers(inputs, "stage", relu=True)
     term = preset_method("defeat_backbone", object_weight=0, background_weight=0)
     batch = batch_of(inputs, len(inputs["student"]))
@@ -133,8 +133,8 @@ def fitnets_up(inputs: Inputs) -> Inputs:
         return View(NECK, [part.unflatten(2, size) for part, size in parts])
 
     batch = batch_of(inputs, len(inputs["student"]))
-    found = grouped_losses(preset_method("fitnets_up"), view("student"), view("teacher"), batch, {})
-    return summed(found)
+    method = preset_method("fitnets_up")
+    return summed(grouped_losses(method, view("student"), view("teacher"), batch, {}))
 
 
 class Pooled(View):
@@ -207,7 +207,7 @@ def defeat_head(preset: str, inputs: Inputs) -> Inputs:
 
 
 def soft_labels(inputs: Inputs) -> Inputs:
-    """Return the term of RoIs chosen as the case says."""
+    """Return the term of RoIs selected by the case's form."""
     boxes = ("positive", "negative", "all", "teacher_correct")[int(inputs["form"])]
     heat = inputs["temperature"].item()
     term = preset_method("soft_labels", "faster_rcnn", weight=2, temperature=heat, boxes=boxes)

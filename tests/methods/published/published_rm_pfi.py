@@ -36,7 +36,7 @@ def class_rank(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def imitation(
-    preset: str, settings: dict[str, Any], given: str, inputs: dict[str, Tensor]
+    preset: str, settings: dict[str, Any], class_output: str, inputs: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return PFI's term.
 
@@ -47,7 +47,9 @@ def imitation(
     for side in ("student", "teacher"):
         classes, neck = levels(inputs, f"{side}_class"), levels(inputs, side)
         strides = STRIDES[: len(neck)]
-        probabilities = classes if given == "probability" else [maps.sigmoid() for maps in classes]
+        probabilities = (
+            classes if class_output == "probability" else [maps.sigmoid() for maps in classes]
+        )
         maps = {"class_maps": classes, "probability_maps": probabilities}
         views.append(SimpleNamespace(neck=neck, strides=strides, **maps))
         channels.append(widths(neck, strides))

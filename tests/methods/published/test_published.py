@@ -1,4 +1,4 @@
-"""Losses that name a published form are equal to the published code on the same tensors.
+"""Losses of presets named after published code equal that code on the same tensors.
 
 ``python -m tests.methods.published.test_published`` prints the table of all of them, and writes
 it into ``docs/methods/reductions.md``.
@@ -47,7 +47,7 @@ def test_values_and_gradients_equal_the_published_code(preset: str):
 
 @pytest.mark.parametrize("preset", sorted(ports()))
 def test_golden_data_would_show_a_difference(preset: str):
-    """A term that is a thousandth too large differs in its value and in a gradient."""
+    """A term enlarged by 0.1 % differs in its value and in a gradient."""
     golden, port = read(preset), ports()[preset]
 
     def enlarged(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -60,8 +60,8 @@ def test_golden_data_would_show_a_difference(preset: str):
 
 def test_the_page_lists_the_same_presets():
     """Digits depend on the processor, so they are not compared."""
-    shown = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[1]
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\d+) \|", shown, re.MULTILINE)
+    listing = PAGE.read_text(encoding="utf-8").split("<!-- golden: begin -->")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (\d+) \|", listing, re.MULTILINE)
     recorded = {preset: read(preset) for preset in ports()}
     assert rows == [
         (preset, golden.source, str(len(golden.cases)))
