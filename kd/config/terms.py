@@ -89,19 +89,19 @@ def refusals(
         yield _missing(missing, teacher, teacher_part)
     elif needs.both - SHARED:
         yield (
-            f"compares {_joined(needs.both - SHARED)} row for row, "
+            f"compares {_in_words(needs.both - SHARED)} row for row, "
             f"which '{teacher}' and '{student}' do not share"
         )
     elif "neck" in needs.both and student_layout.strides != teacher_layout.strides:
         yield (
-            f"compares neck maps, but '{student}' has strides {_joined(student_layout.strides)} "
-            f"and '{teacher}' {_joined(teacher_layout.strides)}"
+            f"compares neck maps, but '{student}' has strides {_in_words(student_layout.strides)} "
+            f"and '{teacher}' {_in_words(teacher_layout.strides)}"
         )
 
 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:
     """Return that a detector lacks outputs and, if its head is unknown, the known heads."""
-    text = f"reads {_joined(outputs)}, which detector '{detector}' does not offer"
+    text = f"reads {_in_words(outputs)}, which detector '{detector}' does not offer"
     if observer_of_model(part.model) != "maps":
         return text
     types = " and ".join(filter(None, head_types(part.model)))
@@ -172,6 +172,6 @@ def _layout(name: str, part: Detector) -> _Layout:
     return _Layout(observer_of_model(part.model), strides, priors)
 
 
-def _joined(values: Any) -> str:
+def _in_words(values: Any) -> str:
     ordered = values if isinstance(values, list) else sorted(values)
     return " and ".join(map(str, ordered))

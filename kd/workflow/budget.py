@@ -94,7 +94,7 @@ def makespan(trainings: Mapping[str, TrainingBudget], at_once: int) -> float:
     running: list[tuple[float, str]] = []
     now = 0.0
     while waiting or running:
-        for training in [each for each in waiting if ended.issuperset(each.teachers)]:
+        for training in [t for t in waiting if ended.issuperset(t.teachers)]:
             if len(running) < at_once:
                 heapq.heappush(running, (now + (training.hours or 0.0), training.name))
                 waiting.remove(training)

@@ -66,15 +66,15 @@ def test_an_archive_is_resumed_unpacked_and_not_fetched_again(
     assert (folder / "images/1.txt").read_text().startswith("content")
     assert not (folder / "set.zip").exists()
     second = unpack(folder, archive, md5)
-    assert second.returncode == 0 and second.stdout == "set.zip: unpacked before\n"
+    assert second.returncode == 0 and second.stdout == "set.zip: already unpacked\n"
 
 
 def test_a_wrong_checksum_stops(archive: Path, tmp_path: Path) -> None:
     result = unpack(tmp_path / "target", archive, "0" * 32)
-    assert result.returncode == 1 and "has not the MD5 sum 0000" in result.stderr
+    assert result.returncode == 1 and "is not 0000" in result.stderr
     assert not (tmp_path / "target/images").exists()
 
 
 def test_an_absent_archive_stops(tmp_path: Path) -> None:
     result = unpack(tmp_path / "target", tmp_path / "none.zip", "0" * 32)
-    assert result.returncode == 1 and "error: fetching stopped" in result.stderr
+    assert result.returncode == 1 and "error: the download of" in result.stderr

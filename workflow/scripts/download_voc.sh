@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fetches Pascal VOC 2007 (trainval, test) and 2012 (trainval): 2.9 GB to fetch; 3 GB on disk
-# when done, 5 GB on the way. May be stopped and started again.
+# Fetches Pascal VOC 2007 (trainval, test) and 2012 (trainval): a download of 2.9 GB, 3 GB on disk at
+# the end and 5 GB in between. An interrupted run resumes.
 # usage: download_voc.sh [FOLDER]      FOLDER: data/VOCdevkit
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/archives.sh"
