@@ -21,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy is imported
 
 import numpy as np
 
-from analysis.matching.outcomes import Matched, write_arrays
+from analysis.matching.outcomes import MatchedRun, write_arrays
 from analysis.statistics.bootstrap import resample
 from analysis.statistics.resampled import METRICS, RESAMPLES, SEED, metrics
 from benchmarks.errors import DETECTIONS_PER_IMAGE
@@ -49,7 +49,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def resampled(folder: Path) -> dict[str, Floats]:
     """Do what ``kd resample`` does with the matches of a run."""
-    matched = Matched.read(folder / "matches.npz", "benchmark")
+    matched = MatchedRun.read(folder / "matches.npz", "benchmark")
     assert matched is not None
     values = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     write_arrays(folder / "resampled.npz", **values)
@@ -69,12 +69,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--compare", type=int, default=3, help="resamples made the naive way, too")
     options = parser.parse_args()
-    metrics(Matched.of(*generate(2, count=2)), np.ones((2, 1)))  # so that importing is in no time
+    metrics(MatchedRun.of(*generate(2, count=2)), np.ones((2, 1)))  # excludes imports
     truth, found = generate(options.images, count=DETECTIONS_PER_IMAGE)
     times: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        matched, times["matching"] = timed(lambda: Matched.of(truth, found))
+        matched, times["matching"] = timed(lambda: MatchedRun.of(truth, found))
         matched.write(folder / "matches.npz", "benchmark")
         values, times["resampling"] = timed(lambda: resampled(folder))
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

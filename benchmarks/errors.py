@@ -71,13 +71,13 @@ def precision(truth: Truth, found: list[Detection]) -> list[float]:
 
 def tide(truth: Truth, found: list[Detection]) -> list[float]:
     """AP and the errors' costs as TIDE has them."""
-    from analysis.figures.tide.compute import errors, survey
+    from analysis.figures.tide.errors import measure_errors, overlaps_of
     from analysis.matching.matching import pair
     from analysis.statistics.bootstrap import resample
 
     weights = resample(len(truth["images"]), 0, seed=0)
-    seen = errors(survey(pair(truth, found)), IOU, weights)
-    return [float(seen.ap[0]), *seen.gains[:, 0].tolist()]
+    errors = measure_errors(overlaps_of(pair(truth, found)), IOU, weights)
+    return [float(errors.ap[0]), *errors.gains[:, 0].tolist()]
 
 
 def tidecv(truth: Truth, found: list[Detection]) -> list[float]:

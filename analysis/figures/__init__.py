@@ -1,5 +1,13 @@
-"""Figures, one folder each: settings and definition, computation, plot. ``get`` finds them by
-name.
+"""Figures, one folder each: ``analysis.py`` (settings, definition), ``compute.py``, ``plot.py``.
+
+The parts have the same functions in every folder:
+
+- ``analysis.py``: a subclass of ``Analysis`` with its settings, and ``caption(...)``;
+- ``compute.py``: ``compute_tables(...)``, from runs to the tables of the CSV files;
+- ``plot.py``: ``plot_figures(...)``, from these tables to pictures.
+
+``focus`` (``kd draw``) and ``profile`` (``kd profile``) are no analyses of several runs: they have
+no settings and write no tables.
 """
 
 from functools import cache
@@ -17,9 +25,7 @@ def names() -> list[str]:
 
 @cache
 def get(name: str, where: str = "analysis") -> type[Analysis]:
-    """Return the analysis in ``analysis/figures/<name>/analysis.py``; UserError where there is
-    none.
-    """
+    """Return the class in ``analysis/figures/<name>/analysis.py``; UserError if it is absent."""
     if name not in names():
         raise UserError(f"{where}: no analysis '{name}'; {suggest(name, names())}")
     return class_in(f"{__name__}.{name}.analysis", Analysis)

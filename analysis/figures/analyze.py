@@ -1,4 +1,4 @@
-"""One analysis of some runs, from their files to a folder of pictures, data and caption."""
+"""Run one analysis: from the files of runs to a folder of pictures, tables and a caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,47 +12,50 @@ from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library
 
-SIGNIFICANT = "%.7g"
+FLOAT_FORMAT = "%.7g"
+"""Format of the numbers in CSV files."""
 
 
 def analyze(
     analysis: Analysis, directories: Sequence[Path], folder: Path, library: Library
 ) -> list[Path]:
-    """Write what an analysis finds in runs into ``folder``; return the paths.
+    """Run an analysis and write its results into ``folder``; return the paths of the files.
 
-    UserError where a run lacks a file that it reads.
+    UserError if a run lacks a file that the analysis reads.
     """
     for directory in directories:
         for name in analysis.reads:
             if not analysis.unfinished and not (directory / name).exists():
                 raise UserError(f"{directory / name}: no such file; has the run been finished?")
     groups = read(directories, library)
-    found = analysis.run(groups, library)
-    _check(analysis, found)
+    results = analysis.run(groups, library)
+    _check_names(analysis, results)
     paths: list[Path] = []
-    for name, frame in found.tables.items():
+    for name, frame in results.tables.items():
         paths.append(folder / f"{name}.csv")
-        write_text(paths[-1], frame.to_csv(index=False, float_format=SIGNIFICANT))
-    for name, picture in found.pictures.items():
+        write_text(paths[-1], frame.to_csv(index=False, float_format=FLOAT_FORMAT))
+    for name, picture in results.pictures.items():
         paths += style.save(picture, folder / name)
     paths.append(folder / "caption.md")
-    write_text(paths[-1], caption(analysis, found, groups))
+    write_text(paths[-1], full_caption(analysis, results, groups))
     return paths
 
 
-def caption(analysis: Analysis, found: Results, groups: Sequence[RunGroup]) -> str:
-    """Return the caption in Markdown: finding, definition, settings, and runs with their faults."""
+def full_caption(analysis: Analysis, results: Results, groups: Sequence[RunGroup]) -> str:
+    """Return a caption in Markdown: findings, definition, settings, runs, and their differences."""
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in analysis.model_dump().items())
-    runs = [f"- {s.label}: `{path}`" for s in groups for path in s.runs.values()]
-    paths = [path for s in groups for path in s.runs.values()]
-    problems = [f"- {text}" for text in mismatches(paths, [])]
+    runs = [f"- {group.label}: `{path}`" for group in groups for path in group.runs.values()]
+    paths = [path for group in groups for path in group.runs.values()]
+    differences = [f"- {text}" for text in mismatches(paths, [])]
     parts = [
         f"# {analysis.title}",
-        found.caption,
+        results.caption,
         analysis.definition(),
         f"Settings: {settings}." if settings else "",
         "\n".join(["Runs:", "", *runs]),
-        "\n".join(["Not all of these runs can be compared:", "", *problems]) if problems else "",
+        "\n".join(["Not all of these runs can be compared:", "", *differences])
+        if differences
+        else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -61,10 +64,10 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _check(analysis: Analysis, found: Results) -> None:
-    """Hold an analysis to what it declares, for the workflow waits for exactly that."""
-    for declared, made in (
-        (analysis.pictures, found.pictures),
-        (analysis.tables, found.tables),
+def _check_names(analysis: Analysis, results: Results) -> None:
+    """Check that an analysis returned the files it declares, for which the workflow waits."""
+    for declared, returned in (
+        (analysis.pictures, results.pictures),
+        (analysis.tables, results.tables),
     ):
-        assert set(declared) == set(made), f"{analysis.title}: {set(declared) ^ set(made)}"
+        assert set(declared) == set(returned), f"{analysis.title}: {set(declared) ^ set(returned)}"

@@ -1,4 +1,4 @@
-"""What every analysis is: settings, and a function from runs to pictures with their data."""
+"""Base class of the analyses: their settings, their files, and a function from runs to results."""
 
 from __future__ import annotations
 
@@ -15,57 +15,62 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from analysis.plotting.style import Look
     from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an analysis has found: all that its pictures show is in its tables."""
+    """Results of an analysis: the pictures, and tables of all the numbers in them."""
 
     pictures: dict[str, Figure]
     tables: dict[str, DataFrame]
     caption: str
-    """What the pictures of these runs show, with numbers; the definitions are the class's."""
+    """Findings of these runs, in sentences with numbers; the class has the definitions."""
+
+
+def looks_of(groups: Sequence[RunGroup]) -> dict[str, Look]:
+    """Return the look of each group of runs by its label."""
+    return {group.label: group.look for group in groups}
 
 
 class Analysis(Part):
-    """An analysis' settings; its docstring defines what it shows, and stands in every caption.
+    """Settings of an analysis; the docstring of a subclass defines it, and is part of each caption.
 
-    The module must import in a moment: what needs torch, pandas or matplotlib is imported where
-    it is used.
+    Importing the module must be fast: torch, pandas and matplotlib are imported inside functions.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     title: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]
-    """Files of each run that the workflow makes; ``run.json`` and ``config.json`` are there."""
+    """Files of each run that the analysis needs, beside ``run.json`` and ``config.json``."""
     unfinished: ClassVar[bool] = False
-    """Whether it makes do with the files that a run has so far."""
+    """If true, runs may lack some of these files."""
     pictures: ClassVar[tuple[str, ...]]
-    """Names of what it draws, each a PDF and a PNG."""
+    """Names of the pictures; each is written as PDF and as PNG."""
     photographs: ClassVar[tuple[str, ...]] = ()
-    """Those of them that show images of the data set."""
+    """Names of the pictures that show images of the data set."""
     tables: ClassVar[tuple[str, ...]]
-    """Names of its CSV files."""
+    """Names of the CSV files."""
 
     @property
     def runs_networks(self) -> bool:
-        """Whether it reads weights, and so needs torch, and a GPU where there are any."""
+        """Return True if the analysis reads weights, and so needs torch and uses a GPU."""
         return "weights.pth" in self.reads
 
     @classmethod
     def definition(cls) -> str:
-        """Return what it shows, and how that is defined."""
+        """Return the definition of the analysis: the docstring of its class."""
         return inspect.getdoc(cls) or ""
 
     @classmethod
     def files(cls) -> tuple[str, ...]:
-        """Return the names of all files that it leaves."""
+        """Return the names of all files that the analysis writes."""
         pictures = [f"{name}.{kind}" for name in cls.pictures for kind in ("pdf", "png")]
         return (*pictures, *(f"{name}.csv" for name in cls.tables), "caption.md")
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
-        """Return what the runs show; UserError where they do not fit the analysis."""
+        """Return pictures, tables and caption; UserError if the runs do not fit the analysis."""
         raise NotImplementedError

@@ -1,10 +1,10 @@
-"""What analyses there are, and what one of them is."""
+"""Descriptions of analyses on the command line."""
 
 from analysis import figures
 
 
-def every() -> str:
-    """Return a line for each analysis: its name, its title, and what it reads of a run."""
+def describe_all() -> str:
+    """Return a line for each analysis: its name, its title, and the files that it reads."""
     width = max(map(len, figures.names()))
     kinds = {name: figures.get(name) for name in figures.names()}
     return "\n".join(
@@ -12,11 +12,11 @@ def every() -> str:
     )
 
 
-def one(name: str) -> str:
-    """Return what an analysis is, its settings with their values, and the files that it leaves."""
+def describe(name: str) -> str:
+    """Return the definition of an analysis, its settings with their defaults, and its files."""
     kind = figures.get(name)
-    settings = kind().model_dump()
+    defaults = kind().model_dump()
     paragraphs = [f"{name}: {kind.title}", kind.definition()]
-    paragraphs += [kind.explain(key, str(value)) for key, value in settings.items()]
-    paragraphs.append(f"leaves {', '.join(kind.files())}")
+    paragraphs += [kind.explain(key, str(value)) for key, value in defaults.items()]
+    paragraphs.append(f"writes {', '.join(kind.files())}")
     return "\n\n".join(paragraphs)

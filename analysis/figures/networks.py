@@ -1,4 +1,4 @@
-"""Looking into trained networks: those of a run, and images with their objects, one at a time."""
+"""Networks of trained runs, and annotated images for them, one at a time."""
 
 import copy
 import random
@@ -28,22 +28,22 @@ SplitName = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The networks of a run, in eval mode, on the GPU where there is one."""
+class RunNetworks:
+    """Networks of a run, in eval mode, on the GPU if there is one."""
 
     directory: Path
     detector: Any
-    """The detector that was trained; of a distilled run the student."""
+    """The trained detector; the student if the run is distilled."""
     model: Any
-    """The Distiller of a distilled run, whose student is ``detector``; else ``detector``."""
-    adapted: bool
-    """Whether the model has the adaptation layers that the run was trained with."""
+    """The Distiller of a distilled run, whose student is ``detector``; otherwise ``detector``."""
+    has_trained_adapters: bool
+    """If true, the adaptation layers of the model are those of the run's training."""
 
     @classmethod
-    def load(cls, directory: Path, *, frozen: bool = True) -> "Probe":
-        """Load a run's networks; UserError where its weights do not fit its configuration.
+    def load(cls, directory: Path, *, frozen: bool = True) -> "RunNetworks":
+        """Load the networks of a run; UserError if its weights do not fit its configuration.
 
-        ``frozen``: without gradients of parameters, as for a teacher.
+        ``frozen`` networks have no gradients of parameters, as a teacher has none.
         """
         init_default_scope("mmdet")
         model: nn.Module = build_model(ComposedConfig.read(directory).model)
@@ -56,64 +56,67 @@ class Probe:
         return cls(directory, detector.eval(), model.eval().to(get_device()), adapters is not None)
 
     def batch(self, sample: dict[str, Any]) -> Batch:
-        """Return one of ``images`` as the network sees it, normalised and padded."""
+        """Return a sample of ``annotated_images`` as a batch, normalized and padded."""
         preprocessor = self.model.data_preprocessor
         data = preprocessor(pseudo_collate([sample]), training=True)
         mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
         return Batch(data["inputs"], data["data_samples"], mean=mean, std=std)
 
     def check_adapters(self) -> None:
-        """UserError where the model has adaptation layers that are not those of its training."""
+        """Raise a UserError if the model has adaptation layers without trained weights."""
         adapters = getattr(self.model, "adapters", nn.ModuleDict())
-        if list(adapters.parameters()) and not self.adapted:
+        if list(adapters.parameters()) and not self.has_trained_adapters:
             raise UserError(
                 f"{self.directory / WEIGHTS}: does not hold the adaptation layers of its training, "
-                "which earlier versions did not keep; train the run again"
+                "which earlier versions did not save; train the run again"
             )
 
 
-def images(
-    directory: Path, count: int | None, seed: int, split: SplitName = "test", what: str = "images"
+def annotated_images(
+    directory: Path, count: int | None, seed: int, split: SplitName = "test", name: str = "images"
 ) -> Iterator[dict[str, Any]]:
-    """Yield images with objects of a split, drawn by ``seed``, resized but not augmented.
+    """Yield ``count`` images with objects from a split, or all, in an order drawn with ``seed``.
 
-    Each is what mmdet's pipeline makes: ``inputs`` (3, H, W) and ``data_samples`` with the ground
-    truth. All without a ``count``, fewer where there are fewer; UserError where none has an object.
+    A sample is the output of mmdet's test pipeline: ``inputs`` (3, H, W), resized and not
+    augmented, and ``data_samples`` with the ground truth. ``name`` labels the progress. UserError
+    if no image has an object.
     """
-    dataset = _with_objects(ComposedConfig.read(directory), split, directory)
+    dataset = _annotated_dataset(ComposedConfig.read(directory), split, directory)
     order = list(range(len(dataset)))
     random.Random(seed).shuffle(order)
-    found = (sample for index in order if _has_objects(sample := dataset[index]))
-    wanted = len(order) if count is None else min(count, len(order))
-    yield from progress(_first(found, wanted, directory, split), wanted, what)
+    samples = (sample for index in order if _has_objects(sample := dataset[index]))
+    total = len(order) if count is None else min(count, len(order))
+    yield from progress(_first_samples(samples, total, directory, split), total, name)
 
 
-def _first(
-    found: Iterator[dict[str, Any]], count: int, directory: Path, split: str
+def _first_samples(
+    samples: Iterator[dict[str, Any]], count: int, directory: Path, split: str
 ) -> Iterator[dict[str, Any]]:
     sample = None
-    for sample in islice(found, count):
+    for sample in islice(samples, count):
         yield sample
     if sample is None:
         raise UserError(f"{directory}: no image of the {split} split has an object")
 
 
-def _with_objects(config: ComposedConfig, split: SplitName, directory: Path) -> Any:
-    """Return a split's data set with the test pipeline, which is told to load boxes too."""
+def _annotated_dataset(config: ComposedConfig, split: SplitName, directory: Path) -> Any:
+    """Return the data set of a split with the test pipeline, extended to load boxes."""
     if not config.has_split(split):
         raise UserError(f"{directory}: its weights are published ones, without a training set")
     loading, *rest = config.readers("test")[0]["pipeline"]
     pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
-    parts = [part | {"pipeline": pipeline} for part in copy.deepcopy(config.readers(split))]
-    return build(parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts})
+    readers = [reader | {"pipeline": pipeline} for reader in copy.deepcopy(config.readers(split))]
+    return build(
+        readers[0] if len(readers) == 1 else {"type": "ConcatDataset", "datasets": readers}
+    )
 
 
 def _has_objects(sample: dict[str, Any]) -> bool:
     return len(sample["data_samples"].gt_instances) > 0
 
 
-def shown(batch: Batch) -> torch.Tensor:
-    """Return the first image of a batch as (H, W, 3) between 0 and 1, on the CPU."""
+def image_of(batch: Batch) -> torch.Tensor:
+    """Return the first image of a batch, denormalized: (H, W, 3), 0 to 1, on the CPU."""
     assert batch.mean is not None and batch.std is not None
     pixels = batch.inputs[0] * batch.std[:, None, None] + batch.mean[:, None, None]
     return (pixels / 255).clamp(0, 1).permute(1, 2, 0).cpu()

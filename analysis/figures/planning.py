@@ -1,4 +1,4 @@
-"""The figures of a study: which analysis of which runs; nothing here imports torch."""
+"""Figures of a study: the analysis and the runs of each, without importing torch."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from kd.config.run import Run, study_folder
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A figure of a study, and the runs that it is made of, in the order of the table."""
+class PlannedFigure:
+    """A figure of a study, and the runs that it compares, in the order of the table."""
 
     name: str
     analysis: str
@@ -24,7 +24,7 @@ class Planned:
 
     @property
     def inputs(self) -> list[str]:
-        """The files of the runs that it reads."""
+        """Return the files of the runs that the analysis reads."""
         return [str(run.directory / name) for run in self.runs for name in self.settings.reads]
 
     @property
@@ -33,66 +33,65 @@ class Planned:
 
     @property
     def pictures(self) -> list[str]:
-        """The pictures that a report shows."""
+        """Return the pictures that a report shows."""
         return [path for path in self.outputs if path.endswith(".png")]
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of ``kd analyze`` that make it."""
-        given = self.settings.model_dump(mode="json", exclude_unset=True)
-        chosen = [f"{key}={value}" for key, value in given.items()]
+        """Return the arguments of ``kd analyze`` that make the figure."""
+        settings = self.settings.model_dump(mode="json", exclude_unset=True)
+        assignments = [f"{key}={value}" for key, value in settings.items()]
         directories = [str(run.directory) for run in self.runs]
-        sets = ["--set", *chosen] if chosen else []
-        return [self.analysis, *directories, "--to", str(self.folder), *sets]
+        options = ["--set", *assignments] if assignments else []
+        return [self.analysis, *directories, "--to", str(self.folder), *options]
 
 
-def figures(plan: Plan, study: str, scale: str) -> dict[str, Planned]:
-    """Return the figures of a study by name; UserError on anything that could not be drawn.
+def plan_figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure]:
+    """Return the figures of a study by name, without those of tables that are not in the plan.
 
-    A figure of a table that was not asked for is left out.
+    UserError if a figure names an unknown analysis, setting, table or row.
     """
     where = f"configs/studies/{study}.yaml: figure"
     folder = study_folder(study, scale) / "figures"
-    asked = {row.table for row in plan.rows}
-    found = {}
+    planned_tables = {row.table for row in plan.rows}
+    planned_figures = {}
     for name, figure in plan.study.figures.items():
-        table = _named(figure.table, list(plan.study.tables), f"{where} '{name}': table")
-        if table not in asked:
+        table = _valid(figure.table, list(plan.study.tables), f"{where} '{name}': table")
+        if table not in planned_tables:
             continue
         kind = get(figure.analysis, f"{where} '{name}'")
         settings = kind.parse(figure.settings, f"{where} '{name}': settings")
         rows = [row for row in plan.rows if row.table == table]
         runs = _runs(figure, rows, f"{where} '{name}'")
-        found[name] = Planned(name, figure.analysis, settings, runs, folder / name)
-    return found
+        planned_figures[name] = PlannedFigure(name, figure.analysis, settings, runs, folder / name)
+    return planned_figures
 
 
 def _runs(figure: Figure, rows: Sequence[Row], where: str) -> list[Run]:
-    """Return the runs of the chosen rows of one detector and pair."""
-    detector = _named(figure.detector, _each(row.detector for row in rows), f"{where}: detector")
+    """Return the runs of the figure's rows, all of one detector and one pair."""
+    detectors = _unique(row.detector for row in rows)
+    detector = _valid(figure.detector, detectors, f"{where}: detector")
     rows = [row for row in rows if row.detector == detector]
-    student = _named(
-        figure.student, _each(row.student for row in rows if row.student), f"{where}: student"
-    )
-    of_pair = [row for row in rows if row.student == student]
-    teacher = next((row.teacher_backbone for row in of_pair if row.teacher_backbone), "")
-    rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher] + [
-        row for row in of_pair if row.teacher_backbone in ("", teacher)
-    ]
-    known = _each(row.method for row in rows)
-    names = [_named(name, known, f"{where}: rows") for name in figure.rows or known]
-    chosen = [row for name in names for row in rows if row.method == name]
-    return list({run.name: run for row in chosen for run in row.runs.values()}.values())
+    students = _unique(row.student for row in rows if row.student)
+    student = _valid(figure.student, students, f"{where}: student")
+    student_rows = [row for row in rows if row.student == student]
+    teacher = next((row.teacher_backbone for row in student_rows if row.teacher_backbone), "")
+    teacher_rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher]
+    rows = teacher_rows + [row for row in student_rows if row.teacher_backbone in ("", teacher)]
+    methods = _unique(row.method for row in rows)
+    names = [_valid(name, methods, f"{where}: rows") for name in figure.rows or methods]
+    figure_rows = [row for name in names for row in rows if row.method == name]
+    return list({run.name: run for row in figure_rows for run in row.runs.values()}.values())
 
 
-def _each(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _named(name: str | None, known: list[str], where: str) -> str:
-    """Return a name that must be known; the first one where none is given."""
+def _valid(name: str | None, valid_names: list[str], where: str) -> str:
+    """Return the name, or the first valid one if it is None; UserError if it is not valid."""
     if name is None:
-        return known[0]
-    if name not in known:
-        raise UserError(f"{where}: no '{name}'; {suggest(name, known)}")
+        return valid_names[0]
+    if name not in valid_names:
+        raise UserError(f"{where}: no '{name}'; {suggest(name, valid_names)}")
     return name

@@ -1,4 +1,4 @@
-"""What an analysis reads of detectors, and which of them offer it."""
+"""Check that detectors offer the outputs that an analysis reads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +13,19 @@ from kd.observers.heads import offered
 def check(
     needs: frozenset[str], groups: Sequence[RunGroup], teacher: Path, library: Library
 ) -> None:
-    """Refuse detectors that do not offer ``needs``, keys of ``kd.observers.OBSERVABLE``."""
-    taught_by = read_json(teacher / "run.json")["detector"]
-    where = {teacher: taught_by} | {each.directory: each.identity["detector"] for each in groups}
-    for directory, detector in where.items():
+    """Raise a UserError if a detector lacks one of ``needs`` (``kd.observers.OBSERVABLE``)."""
+    detectors = {teacher: read_json(teacher / "run.json")["detector"]}
+    detectors |= {group.directory: group.identity["detector"] for group in groups}
+    for directory, detector in detectors.items():
         lacking = needs - offered(library.detector(detector, str(directory)).model)
         if lacking:
-            listed = " and ".join(sorted(lacking))
             raise UserError(
-                f"{directory}: detector '{detector}' does not offer {listed}, which this analysis "
-                f"reads; these do: {', '.join(_offering(needs, library))}"
+                f"{directory}: detector '{detector}' does not offer "
+                f"{' and '.join(sorted(lacking))}, which this analysis reads; "
+                f"these do: {', '.join(_detectors_with(needs, library))}"
             )
 
 
-def _offering(needs: frozenset[str], library: Library) -> list[str]:
+def _detectors_with(needs: frozenset[str], library: Library) -> list[str]:
     names = library.names("detectors")
     return [name for name in names if needs <= offered(library.detector(name, "detectors").model)]

@@ -1,8 +1,10 @@
-"""Which detection is which object: found once for a run, shared by every analysis of errors.
+"""Matching of detections to objects, computed once for a run and shared by all error analyses.
 
-``pair`` lists what overlaps in an image, of any class; ``match`` assigns detections to objects as
-pycocotools does (``COCOeval.evaluateImg``, version 2.0), for one IoU and one range of areas.
-Everything is columns: no loop over images, detections or objects.
+``pair`` computes the overlaps within each image, between all classes. ``match`` assigns detections
+to objects as pycocotools does (``COCOeval.evaluateImg``, version 2.0), for one IoU and one range of
+areas. All data are columns of arrays, without loops over images, detections or objects.
+
+Letters of shapes: D detections, G objects, P pairs, K classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,28 +20,28 @@ from kd.evaluation.evaluate import read_detections
 from kd.evaluation.voc import Flags, Floats, Integers
 
 LEAST_OVERLAP = 0.1
-"""The smallest IoU at which anything is matched here: that of COCO's analysis and of TIDE."""
+"""Smallest IoU of a pair: that of COCO's error analysis and of TIDE."""
 MOST_DETECTIONS = 100
-"""Of an image and class; those of lower scores do not count."""
+"""Detections of an image and class that count, those of the highest scores."""
 AREAS = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
     "medium": (32.0**2, 96.0**2),
     "large": (96.0**2, 1e10),
 }
-"""Square pixels, both ends included, as in pycocotools."""
+"""Ranges of areas in square pixels, both ends included, as in pycocotools."""
 CHUNK = 1 << 19
-"""Pairs whose overlaps are computed at a time."""
+"""Pairs whose overlaps are computed at a time, which bounds the memory."""
 UNMATCHED = -1
 
 
 @dataclass(frozen=True)
-class Objects:
-    """The objects (G,) of all images, by image, then in the order of the file.
+class SortedObjects:
+    """Objects (G,) of all images as columns, by image, then in the order of the file.
 
-    ``image`` and ``label`` are positions in ``Pairing.images`` and ``Pairing.classes``; ``box`` is
-    (G, 4) xyxy in pixels; ``area`` square pixels as the file has it; ``place`` the position among
-    the annotations.
+    ``image`` and ``label`` are positions in ``Pairing.images`` and ``Pairing.classes``. ``box`` is
+    (G, 4) xyxy in pixels, ``area`` is that of the file in square pixels, and ``place`` is the
+    position among the annotations.
     """
 
     image: Integers
@@ -51,12 +53,12 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Detections:
-    """The detections (D,) that count, by label, falling score, image, order in the list.
+class RankedDetections:
+    """Detections (D,) that count as columns, by label, falling score, image, order in the list.
 
-    So those of a label lie together in the order of a precision-recall curve, and those of an
-    image and label are by falling score. ``image``, ``label`` and ``box`` are as of ``Objects``;
-    ``area`` is that of the box; ``place`` the position in the list.
+    Detections of a label are consecutive, in the order of a precision-recall curve. ``image``,
+    ``label`` and ``box`` are those of ``SortedObjects``, ``area`` is that of the box, and ``place``
+    is the position in the list.
     """
 
     image: Integers
@@ -69,25 +71,25 @@ class Detections:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Detections and objects (P,) of one image, of any classes, that overlap; by detection.
+    """Pairs (P,) of a detection and an overlapping object of the same image, by detection.
 
-    A pair is here if its IoU, or the share of the detection that the object covers, is 0.1 or
-    more. Pairs of one detection are in the order of the objects.
+    Their classes may differ. The IoU, or the share of the detection that the object covers, is 0.1
+    or more. Pairs of one detection are in the order of the objects.
     """
 
     detection: Integers
     object: Integers
     iou: Floats
     cover: Floats
-    """Intersection over the area of the detection, which is a crowd's overlap."""
+    """Intersection over the area of the detection, which pycocotools uses for crowds."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs (P,) that may be matched, by detection, then as ``match`` prefers them.
+    """Pairs (P,) that may be matched, by detection, then by falling preference.
 
-    ``shared`` objects are ignored and take any number of detections; ``overlap`` is what is held
-    against the threshold.
+    ``shared`` objects are ignored and can match any number of detections. ``overlap`` is the IoU
+    or cover that is compared with the threshold.
     """
 
     detection: Integers
@@ -98,31 +100,31 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The objects and detections of one run on one split, and all that overlap."""
+    """Objects and detections of one run on one split, and their overlapping pairs."""
 
     images: list[Any]
-    """Ids, sorted."""
+    """Sorted ids of the images."""
     classes: list[str]
-    objects: Objects
-    detections: Detections
+    objects: SortedObjects
+    detections: RankedDetections
     pairs: Pairs
 
     @cached_property
     def candidates(self) -> Candidates:
-        """Pairs of one class: what a detection may be matched to."""
+        """Return the pairs of equal classes, which ordinary matching uses."""
         return candidates(self)
 
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of each detection at one IoU in one range of areas."""
+    """Result of matching at one IoU in one range of areas."""
 
     object: Integers
-    """(D,) position of the matched object, or -1."""
+    """(D,): position of the matched object, or -1."""
     ignored: Flags
-    """(D,): counts neither as right nor as wrong."""
+    """(D,): detections that are neither true nor false positives."""
     counted: Flags
-    """(G,): the objects that are to be found."""
+    """(G,): objects that count; the others are ignored."""
 
     @property
     def right(self) -> Flags:
@@ -138,22 +140,22 @@ class Matches:
 def read_pairing(directory: Path, ground_truth: Mapping[str, Any]) -> Pairing:
     """Return the pairing of a run with the COCO dict of its test split.
 
-    UserError where its detections are absent, damaged, or of another split.
+    UserError if its detections are absent, damaged, or of another split.
     """
     truth = dict(ground_truth)
     return pair(truth, read_detections(directory / "detections.json.gz", truth))
 
 
 def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pairing:
-    """Return the columns of COCO results and what overlaps, over all categories of the file.
+    """Return the columns and overlaps of COCO results, over all categories of the file.
 
-    At most the 100 first of an image and class count; equal scores rank by image id, then by the
-    order of the list. UserError as ``kd.evaluation.detections.read``.
+    At most 100 detections of an image and class count. Equal scores rank by image id, then by the
+    order of the list. UserError as in ``kd.evaluation.detections.read``.
     """
     classes = [category["name"] for category in ground_truth["categories"]]
-    images, truth, found = read(ground_truth, detections, classes)
+    images, truth, columns = read(ground_truth, detections, classes)
     order = np.argsort(truth.image, kind="stable")
-    objects = Objects(
+    objects = SortedObjects(
         truth.image[order],
         truth.label[order],
         truth.xyxy[order],
@@ -161,23 +163,23 @@ def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pa
         truth.crowd[order],
         order,
     )
-    kept = _ranked(found.image, found.label, found.score)
-    width_height = found.box[kept, 2:]
-    columns = Detections(
-        found.image[kept],
-        found.label[kept],
-        found.xyxy[kept],
+    rows = _ranked_rows(columns.image, columns.label, columns.score)
+    width_height = columns.box[rows, 2:]
+    ranked = RankedDetections(
+        columns.image[rows],
+        columns.label[rows],
+        columns.xyxy[rows],
         width_height.prod(axis=1),
-        found.score[kept],
-        kept,
+        columns.score[rows],
+        rows,
     )
-    size = truth.box[order, 2:].prod(axis=1)
-    pairs = _overlapping(columns, objects, size, len(images))
-    return Pairing(images, classes, objects, columns, pairs)
+    object_area = truth.box[order, 2:].prod(axis=1)
+    pairs = _overlapping_pairs(ranked, objects, object_area, len(images))
+    return Pairing(images, classes, objects, ranked, pairs)
 
 
-def _ranked(image: Integers, label: Integers, score: Floats) -> Integers:
-    """Return the detections that count, by label, falling score, image, order in the list."""
+def _ranked_rows(image: Integers, label: Integers, score: Floats) -> Integers:
+    """Return the rows that count, by label, falling score, image, order in the list."""
     order = np.lexsort((image, -score, label))
     group = label[order] * (image.max(initial=0) + 1) + image[order]
     by_group = np.argsort(group, kind="stable")
@@ -186,24 +188,26 @@ def _ranked(image: Integers, label: Integers, score: Floats) -> Integers:
     return order[np.sort(by_group[within])]
 
 
-def _overlapping(found: Detections, objects: Objects, size: Floats, images: int) -> Pairs:
-    """``size`` (G,): the areas of the objects' boxes, as they are written."""
+def _overlapping_pairs(
+    detections: RankedDetections, objects: SortedObjects, object_area: Floats, images: int
+) -> Pairs:
+    """Return all pairs; ``object_area`` (G,) are the areas of the objects' boxes."""
     counts = np.bincount(objects.image, minlength=images)
     first = np.cumsum(counts) - counts
     parts = [
-        _pairs_of(found, objects, size, rows, first, counts)
-        for rows in _chunks(counts[found.image])
+        _pairs_of(detections, objects, object_area, rows, first, counts)
+        for rows in _row_ranges(counts[detections.image])
     ]
     if not parts:
         return Pairs(*(np.empty(0, dtype) for dtype in (np.int64, np.int64, float, float)))
     return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _chunks(sizes: Integers) -> Iterator[slice]:
-    """Yield runs of detections with about ``CHUNK`` pairs each, given how many each has."""
-    ends = np.cumsum(sizes)
+def _row_ranges(pair_counts: Integers) -> Iterator[slice]:
+    """Yield ranges of detections with about ``CHUNK`` pairs in total; ``pair_counts`` is (D,)."""
+    ends = np.cumsum(pair_counts)
     start = 0
-    while start < len(sizes):
+    while start < len(pair_counts):
         done = ends[start - 1] if start else 0
         stop = max(int(np.searchsorted(ends, done + CHUNK, side="right")), start + 1)
         yield slice(start, stop)
@@ -211,45 +215,51 @@ def _chunks(sizes: Integers) -> Iterator[slice]:
 
 
 def _pairs_of(
-    found: Detections,
-    objects: Objects,
-    size: Floats,
+    detections: RankedDetections,
+    objects: SortedObjects,
+    object_area: Floats,
     rows: slice,
     first: Integers,
     counts: Integers,
 ) -> tuple[Integers, Integers, Floats, Floats]:
-    image = found.image[rows]
+    """Return the columns of ``Pairs`` for a range of detections.
+
+    Image i has the objects ``first[i]`` to ``first[i] + counts[i]``.
+    """
+    image = detections.image[rows]
     repeats = counts[image]
+    # Each detection is repeated for every object of its image, whose positions are consecutive.
     detection = np.repeat(np.arange(rows.start, rows.stop), repeats)
     shift = first[image] - (np.cumsum(repeats) - repeats)
     other = np.arange(len(detection)) + np.repeat(shift, repeats)
-    mine, theirs = found.box[detection], objects.box[other]
-    low, high = np.maximum(mine[:, :2], theirs[:, :2]), np.minimum(mine[:, 2:], theirs[:, 2:])
-    meet = (high > low).all(axis=1)
-    detection, other = detection[meet], other[meet]
-    shared = (high - low)[meet].prod(axis=1)
-    area = found.area[detection]
-    iou, cover = shared / (area + size[other] - shared), shared / area
-    near = np.maximum(iou, cover) >= LEAST_OVERLAP  # rounding may put an IoU above its cover
+    boxes, object_boxes = detections.box[detection], objects.box[other]
+    low = np.maximum(boxes[:, :2], object_boxes[:, :2])
+    high = np.minimum(boxes[:, 2:], object_boxes[:, 2:])
+    overlaps = (high > low).all(axis=1)
+    detection, other = detection[overlaps], other[overlaps]
+    intersection = (high - low)[overlaps].prod(axis=1)
+    area = detections.area[detection]
+    iou, cover = intersection / (area + object_area[other] - intersection), intersection / area
+    near = np.maximum(iou, cover) >= LEAST_OVERLAP  # by rounding, an IoU may exceed its cover
     return detection[near], other[near], iou[near], cover[near]
 
 
-def candidates(pairing: Pairing, forgiven: Flags | None = None) -> Candidates:
-    """Return the pairs of one class, and with ``forgiven`` also some of two classes.
+def candidates(pairing: Pairing, tolerated: Flags | None = None) -> Candidates:
+    """Return the pairs of one class, and with ``tolerated`` also pairs of two classes.
 
-    ``forgiven`` (K, K): a detection of class i may fall on an object of class j, which then is to
-    it what a crowd is: ignored, shared, and overlapped by the share of the detection it covers.
+    ``tolerated`` (K, K) is true at (i, j) if a detection of class i may match an object of class j.
+    Such an object is treated as a crowd: it is ignored, shared, and its overlap is the cover.
     """
     pairs, objects = pairing.pairs, pairing.objects
-    mine, theirs = pairing.detections.label[pairs.detection], objects.label[pairs.object]
-    same = mine == theirs
-    kept = np.flatnonzero(same if forgiven is None else same | forgiven[mine, theirs])
-    detection, other = pairs.detection[kept], pairs.object[kept]
-    shared = objects.crowd[other] | ~same[kept]
-    overlap = np.where(shared, pairs.cover[kept], pairs.iou[kept])
+    label, object_label = pairing.detections.label[pairs.detection], objects.label[pairs.object]
+    same = label == object_label
+    rows = np.flatnonzero(same if tolerated is None else same | tolerated[label, object_label])
+    detection, other = pairs.detection[rows], pairs.object[rows]
+    shared = objects.crowd[other] | ~same[rows]
+    overlap = np.where(shared, pairs.cover[rows], pairs.iou[rows])
     near = overlap >= LEAST_OVERLAP
     detection, other, overlap, shared = detection[near], other[near], overlap[near], shared[near]
-    # Of equal overlaps pycocotools takes the last.
+    # Among equal overlaps pycocotools prefers the last object.
     order = np.lexsort((-other, -overlap, detection))
     return Candidates(detection[order], other[order], overlap[order], shared[order])
 
@@ -258,38 +268,38 @@ def match(
     pairing: Pairing,
     iou: float = 0.5,
     area: tuple[float, float] = AREAS["all"],
-    listed: Candidates | None = None,
+    candidate_pairs: Candidates | None = None,
 ) -> Matches:
     """Match detections to objects as pycocotools does: greedily, by falling score.
 
-    Each takes the free object that it overlaps most, if by ``iou`` (0.1 or more) or more; an
-    object that is ignored, a crowd or one outside ``area``, only where no other is free. Ignored
-    are detections so matched, and those unmatched whose own area is outside. ``listed``: what may
-    be matched, instead of ``pairing.candidates``.
+    A detection matches the free object with the highest overlap of at least ``iou`` (0.1 or more).
+    It matches an ignored object, a crowd or one outside ``area``, only if no other is free. It is
+    then ignored, as is an unmatched detection with an area outside. ``candidate_pairs`` replace
+    ``pairing.candidates``.
     """
-    found, objects = pairing.detections, pairing.objects
-    listed = pairing.candidates if listed is None else listed
-    counted = to_find(objects, area)
-    near = np.flatnonzero(listed.overlap >= min(iou, 1 - 1e-10))
-    ignored = listed.shared[near] | ~counted[listed.object[near]]
-    order = np.argsort(2 * listed.detection[near] + ignored, kind="stable")
+    detections, objects = pairing.detections, pairing.objects
+    candidate_pairs = pairing.candidates if candidate_pairs is None else candidate_pairs
+    counted = counted_objects(objects, area)
+    near = np.flatnonzero(candidate_pairs.overlap >= min(iou, 1 - 1e-10))
+    ignored = candidate_pairs.shared[near] | ~counted[candidate_pairs.object[near]]
+    order = np.argsort(2 * candidate_pairs.detection[near] + ignored, kind="stable")
     near = near[order]
-    choice = choose(
-        listed.detection[near],
-        listed.object[near],
-        listed.shared[near],
-        len(found.score),
+    row = assign(
+        candidate_pairs.detection[near],
+        candidate_pairs.object[near],
+        candidate_pairs.shared[near],
+        len(detections.score),
         len(objects.area),
     )
-    taken = choice != UNMATCHED
-    matched = np.full(len(found.score), UNMATCHED)
-    matched[taken] = listed.object[near[choice[taken]]]
-    left_out = _outside(found.area, area)
-    left_out[taken] = ignored[order[choice[taken]]]
-    return Matches(matched, left_out, counted)
+    is_matched = row != UNMATCHED
+    matched_object = np.full(len(detections.score), UNMATCHED)
+    matched_object[is_matched] = candidate_pairs.object[near[row[is_matched]]]
+    ignored_detections = _outside(detections.area, area)
+    ignored_detections[is_matched] = ignored[order[row[is_matched]]]
+    return Matches(matched_object, ignored_detections, counted)
 
 
-def to_find(objects: Objects, area: tuple[float, float] = AREAS["all"]) -> Flags:
+def counted_objects(objects: SortedObjects, area: tuple[float, float] = AREAS["all"]) -> Flags:
     """Return (G,): the objects that are not ignored in a range of areas."""
     return ~objects.crowd & ~_outside(objects.area, area)
 
@@ -298,30 +308,33 @@ def _outside(area: Floats, limits: tuple[float, float]) -> Flags:
     return (area < limits[0]) | (area > limits[1])
 
 
-def choose(
-    detection: Integers, wanted: Integers, shared: Flags, detections: int, objects: int
+def assign(
+    detection: Integers, preferred: Integers, shared: Flags, detections: int, objects: int
 ) -> Integers:
-    """Return (D,) the row that each detection gets when they choose in order, or -1.
+    """Return (D,) the row that greedy assignment in the order of detections gives each, or -1.
 
-    Rows (P,) are by detection, then by its preference: the object it wants, and whether that is
-    free for any number. ``detections`` and ``objects`` are how many there are.
+    Rows (P,) are by detection, then by falling preference. ``preferred`` is the object of a row,
+    and ``shared`` rows are free for any number of detections. ``detections`` and ``objects`` are
+    their numbers.
 
-    All ask at once for what they want most, an object keeps the first in order, the others ask
-    for their next: as every object prefers the same order, this ends where choosing one by one
-    does (Gale and Shapley 1962), in as many rounds as the longest quarrel.
+    All detections propose at once to the object of their next row. An object accepts the first
+    detection in order and rejects the others, which then propose to the object of their following
+    row. As all objects prefer the same order, the result is that of one assignment after the other
+    (deferred acceptance, Gale and Shapley 1962), in as many rounds as the longest chain of
+    conflicts.
     """
     ends = np.cumsum(np.bincount(detection, minlength=detections))
-    choice = np.concatenate([[0], ends[:-1]])[:detections]
-    holder = np.full(objects, detections)
-    asking = np.flatnonzero(choice < ends)
-    while len(asking):
-        asking = asking[~shared[choice[asking]]]
-        asked = wanted[choice[asking]]
-        before = holder[asked]
-        np.minimum.at(holder, asked, asking)
-        after = holder[asked]
-        driven_out = before[(before != after) & (before < detections)]
-        lost = np.concatenate([asking[after != asking], np.unique(driven_out)])
-        choice[lost] += 1
-        asking = lost[choice[lost] < ends[lost]]
-    return np.where(choice < ends, choice, UNMATCHED)
+    row = np.concatenate([[0], ends[:-1]])[:detections]
+    holder = np.full(objects, detections)  # of each object, the first detection so far
+    proposers = np.flatnonzero(row < ends)
+    while len(proposers):
+        proposers = proposers[~shared[row[proposers]]]
+        targets = preferred[row[proposers]]
+        before = holder[targets]
+        np.minimum.at(holder, targets, proposers)
+        after = holder[targets]
+        replaced = before[(before != after) & (before < detections)]
+        rejected = np.concatenate([proposers[after != proposers], np.unique(replaced)])
+        row[rejected] += 1
+        proposers = rejected[row[rejected] < ends[rejected]]
+    return np.where(row < ends, row, UNMATCHED)

@@ -1,7 +1,7 @@
-"""What AP is taken of: the detections of a run, ranked, each right, wrong or ignored.
+"""Ranked detections of a run, each a true positive, a false positive or ignored: the input of AP.
 
-Matching is done once for a run. ``matches.npz`` in its directory keeps the outcome with digests of
-what was matched, and is made anew when detections or test split have changed.
+A run is matched once. ``matches.npz`` in its directory caches the outcomes with digests of their
+inputs, and is replaced when the detections or the test split have changed.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from analysis.matching.matching import Pairing, match, pair, to_find
+from analysis.matching.matching import Pairing, counted_objects, match, pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
 from kd.config.library import Library
@@ -22,18 +22,18 @@ from kd.evaluation.voc import Flags, Floats, Integers, judge
 from kd.records import inputs
 
 IOUS: Floats = np.linspace(0.5, 0.95, 10)
-"""Of COCO's AP, to the bit as pycocotools has them."""
+"""Thresholds of COCO's AP, equal to those of pycocotools to the bit."""
 FILE = "matches.npz"
 VERSION = "1"
-"""Of what is in the file; another number makes all files anew."""
+"""Version of the file format; files of another version are replaced."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Detections (D,) by label, falling score, image, order in the list; objects (G,) to be found.
+    """Detections (D,) by label, falling score, image, order in the list; objects (G,) that count.
 
-    ``image`` and ``label`` are positions among sorted image ids and classes; ``correct`` and
-    ``ignored`` (Q, D) hold for one IoU a row.
+    ``image`` and ``label`` are positions among sorted image ids and classes. Each row of
+    ``correct`` and ``ignored`` (Q, D) is for one IoU.
     """
 
     image: Integers
@@ -46,8 +46,8 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Matched:
-    """A run on its test split, as COCO matches (ten IoUs) and as VOC does (one)."""
+class MatchedRun:
+    """Outcomes of a run on its test split, by COCO's matching (ten IoUs) and by VOC's (one)."""
 
     coco: Outcomes
     voc: Outcomes
@@ -56,16 +56,16 @@ class Matched:
 
     @classmethod
     def of(cls, ground_truth: Mapping[str, Any], detections: list[Any]) -> Self:
-        """Match COCO results to a COCO dict; UserError as ``kd.evaluation.detections.read``."""
+        """Match COCO results to a COCO dict; UserError as in ``kd.evaluation.detections.read``."""
         pairing = pair(ground_truth, detections)
         voc = _voc(ground_truth, detections, pairing.classes)
         return cls(_coco(pairing), voc, len(pairing.images), len(pairing.classes))
 
     @classmethod
     def read(cls, path: Path, key: str) -> Self | None:
-        """Return what a file holds; None without it and where it was written with another key.
+        """Return the outcomes of a file; None if it is absent or was written with another key.
 
-        UserError where it is damaged.
+        UserError if it is damaged.
         """
         if not path.exists():
             return None
@@ -88,32 +88,33 @@ class Matched:
 
 
 def _coco(pairing: Pairing) -> Outcomes:
-    found, objects, counted = pairing.detections, pairing.objects, to_find(pairing.objects)
-    matches = [match(pairing, iou) for iou in IOUS.tolist()]
+    detections, objects = pairing.detections, pairing.objects
+    counted = counted_objects(objects)
+    by_iou = [match(pairing, iou) for iou in IOUS.tolist()]
     return Outcomes(
-        found.image,
-        found.label,
-        found.score,
-        np.stack([each.right for each in matches]),
-        np.stack([each.ignored for each in matches]),
+        detections.image,
+        detections.label,
+        detections.score,
+        np.stack([matches.right for matches in by_iou]),
+        np.stack([matches.ignored for matches in by_iou]),
         objects.image[counted],
         objects.label[counted],
     )
 
 
 def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[str]) -> Outcomes:
-    _, objects, found = read(ground_truth, detections, classes)
+    _, objects, columns = read(ground_truth, detections, classes)
     order, hit, miss = [], [], []
-    for truth, boxes, place in by_class(objects, found, len(classes)):
+    for truth, boxes, place in by_class(objects, columns, len(classes)):
         judged = judge(truth, boxes)
         order.append(place[judged.order])
         hit.append(judged.hit)
         miss.append(judged.miss)
     ranked, hits, counted = np.concatenate(order), np.concatenate(hit), ~objects.voc_ignored
     return Outcomes(
-        found.image[ranked],
-        found.label[ranked],
-        found.score[ranked],
+        columns.image[ranked],
+        columns.label[ranked],
+        columns.score[ranked],
         hits[None],
         ~(hits | np.concatenate(miss))[None],
         objects.image[counted],
@@ -121,11 +122,11 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
     )
 
 
-def read_matched(directory: Path, library: Library) -> tuple[Matched, inputs.Inputs]:
-    """Return the outcomes of a run and what they depend on; match if need be.
+def read_matched_run(directory: Path, library: Library) -> tuple[MatchedRun, inputs.Inputs]:
+    """Return the outcomes of a run, from the cache or by matching, and the record of their inputs.
 
-    UserError where the run is not a detector's, or its detections or its data set are absent,
-    damaged, or not of each other.
+    UserError if the run is not a detector's, or if its detections or its data set are absent,
+    damaged, or do not belong together.
     """
     identity = read_json(directory / "run.json")
     if not isinstance(identity, dict) or "student" not in identity:
@@ -135,22 +136,24 @@ def read_matched(directory: Path, library: Library) -> tuple[Matched, inputs.Inp
     source = directory / DETECTIONS
     if not source.exists():
         raise UserError(f"{source}: no such file; `kd predict` writes it")
-    depends = inputs.of_evaluation(directory, source, split.fingerprint, "resampling")
-    key = "\n".join([VERSION, depends["detections"], split.fingerprint, *classes])
-    matched = Matched.read(directory / FILE, key)
+    record = inputs.of_evaluation(directory, source, split.fingerprint, "resampling")
+    key = "\n".join([VERSION, record["detections"], split.fingerprint, *classes])
+    matched = MatchedRun.read(directory / FILE, key)
     if matched is None:
-        matched = Matched.of(split.coco, read_detections(source, split.coco))
+        matched = MatchedRun.of(split.coco, read_detections(source, split.coco))
         matched.write(directory / FILE, key)
-    return matched, depends
+    return matched, record
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """Return the arrays of an ``npz`` file; UserError where it is damaged."""
+    """Return the arrays of an ``npz`` file; UserError if it is damaged."""
     try:
         with np.load(path) as file:
             return dict(file)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it, it is made anew") from None
+        raise UserError(
+            f"{path}: cannot be read ({error}); delete it, it is then computed again"
+        ) from None
 
 
 def write_arrays(path: Path, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Precision-recall curves from matches, as pycocotools draws them (``COCOeval.accumulate``)."""
+"""Precision-recall curves from matches, as in pycocotools (``COCOeval.accumulate``)."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from analysis.matching.matching import Matches, Pairing
 from kd.evaluation.voc import Flags, Floats
 
 RECALLS = np.linspace(0, 1, 101)
-"""At which precision is read."""
+"""Recalls at which precision is read."""
 
 
 def curves(pairing: Pairing, matches: Matches) -> Floats:
-    """Return (K, 101): each class's precision at ``RECALLS``; NaN where it has nothing to find.
+    """Return (K, 101): each class's precision at ``RECALLS``; NaN for a class without objects.
 
-    Their mean over the recalls is the AP.
+    The mean over the recalls is the AP.
     """
     classes = np.arange(len(pairing.classes) + 1)
     bounds = np.searchsorted(pairing.detections.label, classes)
@@ -26,9 +26,9 @@ def curves(pairing: Pairing, matches: Matches) -> Floats:
 
 
 def _curve(right: Flags, positives: int) -> Floats:
-    """Return (101,) of detections by falling score, the ignored ones left out."""
+    """Return (101,) precisions of detections by falling score, without the ignored ones."""
     hits = np.cumsum(right)
     precision = hits / np.arange(1, len(hits) + 1)
     highest = np.maximum.accumulate(precision[::-1])[::-1]
-    # Beyond the recall that is reached, precision is 0.
+    # Precision is 0 beyond the highest recall.
     return np.append(highest, 0.0)[np.searchsorted(hits / positives, RECALLS)]

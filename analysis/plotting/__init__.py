@@ -1,1 +1,1 @@
-"""Styles, overlays and text that all pictures share."""
+"""Styles, panels, overlays and lettering that all figures share."""

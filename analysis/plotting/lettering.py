@@ -1,10 +1,12 @@
-"""User's names in figures: plain text, in a font that has its letters, as long as there is room."""
+"""Names of users in figures: plain text of limited length, in fonts that have its letters."""
 
-import sys
+import logging
 from functools import cache
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
+
+logger = logging.getLogger(__name__)
 
 BASE = "DejaVu Sans"
 """matplotlib's own font: Latin, Greek, Cyrillic, Arabic, Hebrew and symbols."""
@@ -16,30 +18,31 @@ FALLBACKS = (
     "Malgun Gothic", "Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai",
     "Noto Sans Bengali",     "Noto Sans Tamil", "Noto Sans Ethiopic", "Unifont",
 )  # fmt: skip
-"""Fonts that letters are looked for in, as far as a machine has them."""
+"""Fonts that are searched for the letters that ``BASE`` lacks, where they are installed."""
 LONGEST = 32
-"""Letters of a name; a longer one has an ellipsis in its middle, since ends tell names apart."""
+"""Letters of a name; a longer name is shortened in its middle, because names differ at their ends.
+"""
 ELLIPSIS = "\u2026"
 
 
 @cache
 def families() -> list[str]:
-    """Return the fonts of figures in the order in which a letter is looked for."""
+    """Return the installed fonts of figures, in the order in which they are searched."""
     installed = set(font_manager.get_font_names())
     return [BASE, *(name for name in FALLBACKS if name in installed)]
 
 
 def legible(name: str, longest: int = LONGEST) -> str:
-    """Return a name as figures print it: one line, shortened, in letters that a font has.
+    """Return a name as figures print it: one shortened line, in letters that a font has.
 
-    A letter that no font has becomes its number, such as U+6728.
+    A letter that no font has is replaced by its number, such as U+6728.
     """
     line = shortened(" ".join(name.split()), longest)
     lacking = [letter for letter in line if ord(letter) not in _letters() and not letter.isspace()]
     if not lacking:
         return line
-    _mention()
-    numbers = "".join(f"U+{ord(each):04X}" if each in lacking else each for each in line)
+    _warn_of_missing_letters()
+    numbers = "".join(f"U+{ord(letter):04X}" if letter in lacking else letter for letter in line)
     return shortened(numbers, longest)
 
 
@@ -53,16 +56,15 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 @cache
 def _letters() -> frozenset[int]:
-    """Return the code points that the fonts of figures have."""
+    """Return the code points of all letters in the fonts of figures."""
     paths = [font_manager.findfont(name, fallback_to_default=False) for name in families()]
     return frozenset().union(*(FT2Font(path).get_charmap() for path in paths))
 
 
 @cache
-def _mention() -> None:
-    """Say once that letters are missing."""
-    print(
-        "note: no font of this machine has some letters of these names; figures print their "
-        "numbers (U+...). Install one that has them, such as Noto Sans CJK",
-        file=sys.stderr,
+def _warn_of_missing_letters() -> None:
+    """Log a warning, once in a process."""
+    logger.warning(
+        "No installed font has some letters of these names; figures print their numbers (U+...). "
+        "Install a font that has them, such as Noto Sans CJK"
     )

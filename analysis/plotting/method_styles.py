@@ -1,7 +1,8 @@
-"""The color and the mark of each method in figures, by its name alone.
+"""Color and marker of each method in figures, by the name of the method alone.
 
-Shipped names have an entry, so that rows of one shipped table differ in both. Another name gets its
-own from its letters, whatever else is registered. An entry never changes; a new one is added.
+Shipped names have an entry, so that rows of one shipped table differ in both. The hash of any other
+name selects its color and marker, whatever else is registered. Entries are added and never changed,
+so that a method looks the same in figures of all versions.
 """
 
 import hashlib
@@ -76,13 +77,13 @@ PLACES: dict[str, tuple[int, int]] = {
     "tadf": (4, 4),
     "tadf_neck": (4, 2),
 }
-"""Number of the color among ``style.COLOURS``, and of the mark among ``style.MARKERS``."""
+"""Number of the color in ``style.COLORS``, and of the marker in ``style.MARKERS``."""
 
 
 def place(method: str, colors: int, marks: int) -> tuple[int, int]:
-    """Return the numbers of a method's color and mark, each below the given count.
+    """Return the numbers of a method's color and marker, each below the given count.
 
-    ``method``: as studies name it, such as ``rm+pfi``.
+    ``method`` is its name in studies, such as ``rm+pfi``.
     """
     if method in PLACES:
         return PLACES[method]

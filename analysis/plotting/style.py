@@ -1,6 +1,6 @@
-"""How figures look: one style, one look per method in every figure, files that print well."""
+"""Style of all figures, the look of each method, and the files that figures are written to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from analysis.plotting.method_styles import place
 from kd.common.files import replacing
 
 QUIET = "0.45"
+"""Gray of notes, axes of reference and other secondary elements."""
 STYLE: Any = {
     "font.family": families(),
-    "text.parse_math": False,  # a name with dollars is a name
+    "text.parse_math": False,  # dollars in the names of users are not formulas
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
@@ -24,12 +25,12 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "pdf.fonttype": 42,
-    "image.composite_image": False,  # a picture and a map over it keep their own resolutions
+    "image.composite_image": False,  # an image and a map over it have different resolutions
 }
 WIDTH = 7.0
 """Inches: the text width of a two-column page."""
 
-COLOURS = (
+COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#805900", "#0080FF",
     "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
 )  # fmt: skip
@@ -49,9 +50,9 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++", "ooo", "|||", "***", 
 
 @dataclass(frozen=True)
 class Look:
-    """How one row is drawn wherever it appears; each part alone tells it from its neighbours."""
+    """Color, dash, marker and hatch of a row; each of them alone identifies it in a figure."""
 
-    colour: str
+    color: str
     dash: Any
     marker: str
     hatch: str
@@ -59,17 +60,17 @@ class Look:
     @property
     def line(self) -> dict[str, Any]:
         """Arguments of a line without markers."""
-        return {"color": self.colour, "linestyle": self.dash}
+        return {"color": self.color, "linestyle": self.dash}
 
     @property
     def point(self) -> dict[str, Any]:
         """Arguments of markers without a line."""
-        return {"color": self.colour, "marker": self.marker, "linestyle": "none"}
+        return {"color": self.color, "marker": self.marker, "linestyle": "none"}
 
     @property
     def bar(self) -> dict[str, Any]:
-        """Arguments of bars and patches; the hatching is white, so that it prints in grey."""
-        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": "white"}
+        """Arguments of bars and patches, with white hatching that is visible in gray print."""
+        return {"facecolor": self.color, "hatch": self.hatch, "edgecolor": "white"}
 
 
 TEACHER = Look("#000000", (0, (1, 1)), "*", "")
@@ -77,19 +78,19 @@ BASELINE = Look("0.5", "-", "o", "")
 
 
 def look(role: str, method: str, variant: int = 0) -> Look:
-    """Return the look of a row, which depends on its role and its method's name alone.
+    """Return the look of a row, which depends only on its role and the name of its method.
 
-    ``variant``: its number among rows of one method with different settings. Two looks of one
-    colour differ in marker and hatch.
+    ``variant`` is its number among rows of one method with different settings. Two looks of one
+    color differ in marker and hatch.
     """
     if role == "teacher":
         return TEACHER
     if not method:
         return BASELINE
-    color, mark = place(method, len(COLOURS), len(MARKERS))
+    color, mark = place(method, len(COLORS), len(MARKERS))
     plain = not set("_+") & set(method)
     return Look(
-        COLOURS[(color + variant) % len(COLOURS)],
+        COLORS[(color + variant) % len(COLORS)],
         DASHES[variant % len(DASHES) if plain else 1 + (mark + variant) % (len(DASHES) - 1)],
         MARKERS[(mark + 5 * variant) % len(MARKERS)],
         HATCHES[(mark + 5 * variant) % len(HATCHES)],
@@ -101,7 +102,7 @@ LEGEND_LENGTH = 110
 
 
 def legend(figure: Figure, looks: Mapping[str, Look], *, lines: bool = True) -> None:
-    """Name rows above a figure's panels, in as many columns as fit the page's width."""
+    """Draw a legend of runs above a figure's panels, in as many columns as fit the page."""
     handles = [
         Line2D(
             [],
@@ -114,14 +115,14 @@ def legend(figure: Figure, looks: Mapping[str, Look], *, lines: bool = True) -> 
     ]
     for handle, (run, look) in zip(handles, looks.items(), strict=True):
         label = legible(run, LEGEND_LENGTH)
-        handle.set(marker=look.marker, color=look.colour, label=label)
+        handle.set(marker=look.marker, color=look.color, label=label)
     if handles:
         columns = _legend_columns(looks)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
 
 
 def legend_height(looks: Mapping[str, Look]) -> float:
-    """Return the height of the legend in inches, to be added to the figure's."""
+    """Return the height of the legend in inches, for the height of the figure."""
     return 0.17 * -(-len(looks) // _legend_columns(looks))
 
 
@@ -130,12 +131,14 @@ def _legend_columns(looks: Mapping[str, Look]) -> int:
     return max(min(LEGEND_LENGTH // (longest + 8), len(looks)), 1)
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write the figure as ``stem`` .pdf and .png (300 dots an inch); return both paths."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png")]
-    for path in paths:
-        # Without its date the same figure is the same file.
-        metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+def save(
+    figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png"), dpi: int = 300
+) -> list[Path]:
+    """Write a figure as ``stem`` with the suffix of each format; return the paths."""
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
+    for path, suffix in zip(paths, formats, strict=True):
+        # Without a date and a version, equal figures are equal files.
+        metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
         with rc_context(STYLE), replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=300, metadata=metadata)
+            figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata)
     return paths

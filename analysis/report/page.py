@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.figures.planning import Planned, figures
+from analysis.figures.planning import PlannedFigure, plan_figures
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, Picture, caption, inline, picture
@@ -121,7 +121,7 @@ class Page:
 
     @cached_property
     def figures(self) -> list[Figure]:
-        found = figures(self.plan, self.request.study, self.request.scale).values()
+        found = plan_figures(self.plan, self.request.study, self.request.scale).values()
         return [_figure(each) for each in found]
 
     @cached_property
@@ -176,7 +176,7 @@ def watch(request: Request, planned: Plan, library: Library, every: int) -> None
         return
 
 
-def _figure(planned: Planned) -> Figure:
+def _figure(planned: PlannedFigure) -> Figure:
     told = caption(planned.folder / "caption.md")
     found = [picture(Path(path)) for path in planned.pictures] if told else []
     title = told.title if told else planned.settings.title

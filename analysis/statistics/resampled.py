@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.matching.outcomes import Matched, Outcomes, read_arrays, read_matched, write_arrays
+from analysis.matching.outcomes import (
+    MatchedRun,
+    Outcomes,
+    read_arrays,
+    read_matched_run,
+    write_arrays,
+)
 from analysis.statistics.bootstrap import (
     average_precision,
     percentile_interval,
@@ -37,7 +43,7 @@ def write(directory: Path, library: Library) -> None:
     runs of a split. Values are NaN where no object defines the metric, and in all resamples of a
     split of one image.
     """
-    matched, depends = read_matched(directory, library)
+    matched, depends = read_matched_run(directory, library)
     values = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     if matched.images < 2:
         for samples in values.values():
@@ -47,7 +53,7 @@ def write(directory: Path, library: Library) -> None:
     inputs.record(directory, "resampling", depends)
 
 
-def metrics(matched: Matched, weights: Floats) -> dict[str, Floats]:
+def metrics(matched: MatchedRun, weights: Floats) -> dict[str, Floats]:
     """Return each of ``METRICS``, (R,), 0 to 1, of images weighted in R ways (I, R).
 
     They equal those of pycocotools and ``kd.evaluation.voc`` for a data set that repeats each image

@@ -1,43 +1,44 @@
-"""Puts figures that were made here into ``docs/gallery.md``: ``python -m docs.build.gallery``."""
+"""Page of the figures that exist here, ``docs/gallery.md``: ``python -m docs.build.gallery``."""
 
+import logging
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from analysis import figures
-from analysis.figures.planning import Planned
-from analysis.figures.planning import figures as planned_figures
+from analysis.figures.planning import PlannedFigure, plan_figures
 from kd.common.files import replacing, write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 
-SHOWN = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "laptop"}
+logger = logging.getLogger(__name__)
+
+STUDIES = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
 PHOTOGRAPHS = frozenset({"bccd"})
-"""Studies of images that are not this project's: figures that show images are left out."""
+"""Studies with images of others, whose pictures of images are left out."""
 PAGE, PICTURES = Path("docs/gallery.md"), Path("docs/figures/gallery")
-WIDTH, COLOURS = 1400, 256
-"""Pixels, and colours, of a picture on the page; the PDF beside the original is a drawing."""
-LISTED = 12
-"""Runs that a command lists at most; the caption beside the figure names all."""
+WIDTH, COLORS = 1400, 256
+"""Width in pixels, and colors, of a picture on the page."""
+MOST_RUNS = 12
+"""Most runs of a figure with a command on the page; its caption names all runs."""
 INTRODUCTION = """# Gallery
 
-Every figure of an analysis, made from the runs of the studies by one command and put here by
-`python -m docs.build.gallery`. What the runs are is said under each: they are small, so that they
-can be repeated on a laptop, and show what the analyses do rather than what the methods do.
+Every figure of an analysis, computed from the runs of the studies by one command and written here
+by `python -m docs.build.gallery`. The text under each figure describes its runs: they are small, so
+that a laptop can repeat them, and demonstrate the analyses rather than the methods.
 """
 
 
 def main() -> None:
-    """Write the page and its pictures from the figures that exist; name those that do not."""
+    """Write the page and its pictures from the figures that exist; log those that do not."""
     library = Library()
-    plans = {study: plan(study, scale, library) for study, scale in SHOWN.items()}
-    planned = {study: planned_figures(plans[study], study, SHOWN[study]) for study in SHOWN}
-    names = dict.fromkeys(each.analysis for own in planned.values() for each in own.values())
+    plans = {study: plan(study, scale, library) for study, scale in STUDIES.items()}
+    planned = {study: plan_figures(plans[study], study, STUDIES[study]) for study in STUDIES}
+    names = {figure.analysis for by_name in planned.values() for figure in by_name.values()}
     sections = [
         text
         for name in sorted(names, key=lambda name: figures.get(name).title)
@@ -47,58 +48,59 @@ def main() -> None:
 
 
 def _section(
-    name: str, planned: dict[str, dict[str, Planned]], plans: dict[str, Plan]
+    name: str, planned: dict[str, dict[str, PlannedFigure]], plans: dict[str, Plan]
 ) -> Iterator[str]:
-    """Yield an analysis' heading and definition, and its figure of each study."""
+    """Yield the heading and definition of an analysis, and its figure of each study."""
     kind = figures.get(name)
     yield f"## {kind.title}"
     yield kind.definition()
-    for study, own in planned.items():
-        for figure in own.values():
+    for study, by_name in planned.items():
+        for figure in by_name.values():
             if figure.analysis != name:
                 continue
             if not (figure.folder / "caption.md").exists():
-                print(f"{figure.folder}: not made here; left out", file=sys.stderr)
+                logger.warning("%s: no such figure; left out of the page", figure.folder)
                 continue
             yield from _figure(study, figure, plans[study])
 
 
-def _figure(study: str, figure: Planned, planned: Plan) -> Iterator[str]:
-    """Yield a figure's pictures, its finding, and the commands that make it."""
-    yield f"### {planned.study.title}: {planned.scale.title}"
+def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str]:
+    """Yield the pictures of a figure, its findings, and the commands that compute it."""
+    yield f"### {study_plan.study.title}: {study_plan.scale.title}"
     for stem in figure.settings.pictures:
         if study in PHOTOGRAPHS and stem in figure.settings.photographs:
             continue
         path = PICTURES / f"{study}-{figure.name}-{stem}.png"
-        _shrink(figure.folder / f"{stem}.png", path)
+        _write_small(figure.folder / f"{stem}.png", path)
         yield f"![{figure.settings.title}]({path.relative_to(PAGE.parent)})"
-    yield _finding((figure.folder / "caption.md").read_text(encoding="utf-8"))
-    request = f"--config study={study} scale={SHOWN[study]}"
+    yield _findings((figure.folder / "caption.md").read_text(encoding="utf-8"))
+    request = f"--config study={study} scale={STUDIES[study]}"
     yield f"```\nsnakemake figure_{figure.name} {request}\n```"
-    if len(figure.runs) <= LISTED:
-        yield f"or, of any runs:\n\n```\n{_alone(figure)}\n```"
+    if len(figure.runs) <= MOST_RUNS:
+        yield f"or, of any runs:\n\n```\n{_command(figure)}\n```"
 
 
-def _finding(caption: str) -> str:
-    """Return the part of a caption that speaks of its runs: the one after the title."""
+def _findings(caption: str) -> str:
+    """Return the findings in a caption: the paragraph after the title."""
     return caption.split("\n\n")[1]
 
 
-def _alone(figure: Planned) -> str:
-    """Return the command without the workflow, a run in each line."""
+def _command(figure: PlannedFigure) -> str:
+    """Return the command that computes a figure without the workflow, with one run in a line."""
     name, *rest = figure.arguments
     lines = re.sub(r" (?=results/runs/|--)", " \\\n    ", shlex.join(rest))
     return f"kd analyze {name} \\\n    {lines}"
 
 
-def _shrink(source: Path, target: Path) -> None:
-    """Copy a picture at the width of the page."""
+def _write_small(source: Path, target: Path) -> None:
+    """Write a picture with the width of the page and few colors."""
     with Image.open(source) as picture:
         size = (WIDTH, round(picture.height * WIDTH / picture.width))
         small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     with replacing(target) as temporary:
-        small.quantize(COLOURS).save(temporary, format="PNG", optimize=True)
+        small.quantize(COLORS).save(temporary, format="PNG", optimize=True)
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
     main()

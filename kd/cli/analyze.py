@@ -15,7 +15,7 @@ def analyze_runs(options: Namespace) -> None:
     from kd.common.schema import parse_assignments
 
     if not options.runs:
-        print(explain.one(options.analysis) if options.analysis else explain.every())
+        print(explain.describe(options.analysis) if options.analysis else explain.describe_all())
         return
     if not options.to:
         raise UserError("--to is missing: the folder for pictures, CSV and caption")
@@ -31,6 +31,6 @@ def analyze_runs(options: Namespace) -> None:
 
 def draw_methods(options: Namespace) -> None:
     """Draw on an image the regions that the methods of trained runs distill."""
-    from analysis.figures.focus.plot import draw
+    from analysis.figures.focus.plot import plot_study
 
-    draw(plan_of(options), options.to, options.image)
+    plot_study(plan_of(options), options.to, options.image)

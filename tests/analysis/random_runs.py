@@ -25,11 +25,11 @@ def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
 
 def add_adapters(directory: Path) -> None:
     """Add to a run's weights the layers that its methods start with."""
-    from analysis.figures.networks import Probe
+    from analysis.figures.networks import RunNetworks
     from kd.config.compose import WEIGHTS
     from kd.models import weights
 
     path = directory / WEIGHTS
-    model = Probe.load(directory).model
+    model = RunNetworks.load(directory).model
     if hasattr(model, "adapters"):
         weights.save(path, weights.read(path) | {"adapters": model.adapters.state_dict()})

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.figures.planning import figures
+from analysis.figures.planning import plan_figures
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.plan import Row, plan
@@ -25,7 +25,7 @@ def test_it_can_be_planned(study: str, scale: str) -> None:
     names = [name for row in made.rows for name in (run.name for run in row.runs.values())]
     assert names and {*names} <= made.runs.keys()
     assert {row.table for row in made.rows} == made.study.tables.keys()
-    assert figures(made, study, scale).keys() == made.study.figures.keys()
+    assert plan_figures(made, study, scale).keys() == made.study.figures.keys()
     for row in made.rows:
         assert row.kind != "distilled" or row.baselines.keys() == row.runs.keys()
 

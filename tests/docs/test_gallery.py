@@ -1,4 +1,4 @@
-"""The gallery shows the figures that were made, with the command under each."""
+"""Gallery: figures that exist, with the command under each."""
 
 import re
 from pathlib import Path
@@ -20,19 +20,24 @@ STUDY = "configs/studies/tiny.yaml"
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a tiny project with a figure that was made of runs that were not."""
+    """Work in a tiny project with a figure of runs without training."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
-    monkeypatch.setattr(gallery, "SHOWN", {"tiny": "tiny"})
+    monkeypatch.setattr(gallery, "STUDIES", {"tiny": "tiny"})
     edit(STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}}, tables__pair__methods=["rm"])
     edit(STUDY, figures={"weights": {"analysis": "ablation"}, "errors": {"analysis": "tide"}})
-    made = plan("tiny", "tiny", Library())
-    for run in made.runs.values():
+    tiny_plan = plan("tiny", "tiny", Library())
+    for run in tiny_plan.runs.values():
         run.write()
         write_metrics(run.directory, 0.25)
-    assert main(["analyze", *planning.figures(made, "tiny", "tiny")["weights"].arguments]) == 0
+    assert (
+        main(["analyze", *planning.plan_figures(tiny_plan, "tiny", "tiny")["weights"].arguments])
+        == 0
+    )
 
 
-def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_has_the_picture_the_findings_and_the_commands(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     gallery.main()
     page = Path("docs/gallery.md").read_text()
     assert "## Ablation\n" in page
@@ -41,11 +46,11 @@ def test_a_picture_its_finding_and_its_commands(capsys: pytest.CaptureFixture[st
         assert picture.width == gallery.WIDTH
     assert "AP is highest at" in page
     assert "snakemake figure_weights --config study=tiny scale=tiny" in page
-    assert "results/tiny/tiny/figures/errors: not made here; left out" in capsys.readouterr().err
+    assert "results/tiny/tiny/figures/errors: no such figure; left out" in caplog.text
     assert f"## {figures.get('tide').title}\n" in page
 
 
-def test_its_command_runs_as_it_stands() -> None:
+def test_the_command_of_a_figure_runs() -> None:
     gallery.main()
     (block,) = re.findall(
         r"```\nkd (analyze ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
@@ -56,8 +61,10 @@ def test_its_command_runs_as_it_stands() -> None:
     assert Path("results/tiny/tiny/figures/weights/ablation.csv").exists()
 
 
-def test_a_command_of_many_runs_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery, "LISTED", 3)  # a teacher, a student, and two values of RM's weight
+def test_a_command_of_many_runs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        gallery, "MOST_RUNS", 3
+    )  # of a teacher, a student, and two values of RM's weight
     gallery.main()
     page = Path("docs/gallery.md").read_text()
     assert "snakemake figure_weights" in page

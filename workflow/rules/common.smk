@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from analysis.figures.planning import figures
+from analysis.figures.planning import plan_figures
 from kd.common.errors import UserError
 from kd.common.files import printable
 from kd.records.inputs import VERSIONS
@@ -19,7 +19,7 @@ try:
     FIGURES = {
         WORKFLOW.rule("figure", publication, figure.name): figure
         for publication in WORKFLOW.publications
-        for figure in figures(
+        for figure in plan_figures(
             publication.plan, publication.study, WORKFLOW.options.scale
         ).values()
     }

@@ -1,1 +1,1 @@
-"""Ablation: AP over the values of one setting."""
+"""Ablation plots: AP over the values of a swept setting."""

@@ -1,4 +1,4 @@
-"""Ablation plots: a figure over a swept setting."""
+"""Settings, definition and caption of ablation plots."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Ablation(Analysis):
-    """AP, or another figure of the test split, over the values of a method's setting.
+    """AP, or another metric of the test split, over the values of a method's setting.
 
-    Points are means over seeds, bars Student's t intervals of these means; the teacher is the
-    same for all seeds. Within a row nothing but the setting differs. Horizontal lines are runs
-    whose method was not swept, and the bands about them such intervals.
+    Points are means over seeds, and bars are Student's t intervals of these means. All seeds have
+    the same teacher. Within a row, only the setting differs. Horizontal lines are runs whose
+    method was not swept, and the bands around them are intervals of the same kind.
     """
 
     title: ClassVar[str] = "Ablation"
@@ -31,34 +31,35 @@ class Ablation(Analysis):
     tables: ClassVar[tuple[str, ...]] = ("ablation",)
 
     metric: Metric = "AP"
-    """A figure of ``metrics.json``."""
+    """A metric of ``metrics.json``."""
     setting: str | None = None
-    """The swept setting, such as ``weight``, or ``rm.weight`` of a sum; without it all of them."""
+    """The swept setting, such as ``weight``, or ``rm.weight`` of a sum; without it, all of them."""
     confidence: float = Field(0.95, gt=0, lt=1)
-    """Of the intervals."""
+    """Confidence of the intervals."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
-        """Return the figure over the settings; UserError where none is swept."""
-        from analysis.figures.ablation import plot
+        """Return the metric over the settings; UserError if no setting is swept."""
+        from analysis.figures.ablation.compute import compute_tables
+        from analysis.figures.ablation.plot import plot_figures
 
-        names = plot.choose(groups, self.setting, library)
-        frame, looks = plot.measure(groups, names, self.metric, self.confidence, library)
-        return Results(
-            {"ablation": plot.plot(frame, looks, self.metric)},
-            {"ablation": frame},
-            " ".join(_sentences(frame, self.metric, self.confidence)),
-        )
+        tables, looks = compute_tables(groups, self.setting, self.metric, self.confidence, library)
+        pictures = plot_figures(tables, looks, self.metric)
+        return Results(pictures, tables, caption(tables, self.metric, self.confidence))
+
+
+def caption(tables: dict[str, DataFrame], metric: str, confidence: float) -> str:
+    """Return the best and worst value of each row, and the number of seeds."""
+    return " ".join(_sentences(tables["ablation"], metric, confidence))
 
 
 def _sentences(frame: DataFrame, metric: str, confidence: float) -> Iterator[str]:
-    for (setting, row), own in frame[frame["setting"] != ""].groupby(
-        ["setting", "row"], sort=False
-    ):
-        known = own.dropna(subset="mean")
-        if known.empty:
+    swept = frame[frame["setting"] != ""]
+    for (setting, row), lines in swept.groupby(["setting", "row"], sort=False):
+        defined = lines.dropna(subset="mean")
+        if defined.empty:
             yield f"{row}: {metric} is undefined at every {setting}."
             continue
-        ordered = known.sort_values("mean", kind="stable")
+        ordered = defined.sort_values("mean", kind="stable")
         worst, best = ordered.iloc[0], ordered.iloc[-1]
         yield (
             f"{row}: {metric} is highest at {setting} {best['value']} ({best['mean']:.1f}) and "
@@ -67,12 +68,12 @@ def _sentences(frame: DataFrame, metric: str, confidence: float) -> Iterator[str
     yield from _seeds(frame["n"], confidence)
 
 
-def _seeds(numbers: Series[int], confidence: float) -> Iterator[str]:
-    least, most = numbers.min(), numbers.max()
+def _seeds(counts: Series[int], confidence: float) -> Iterator[str]:
+    fewest, most = counts.min(), counts.max()
     if most < 2:
-        yield "One seed each: there are no intervals, and how far seeds differ is not known."
+        yield "Each row has one seed, so there are no intervals and no variation between seeds."
         return
-    seeds = f"{most}" if least == most else f"{least} to {most}"
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
     yield f"Bars and bands are {100 * confidence:g} % intervals of means over {seeds} seeds."
-    if least < 2:
-        yield "Where there is one seed there is none."
+    if fewest < 2:
+        yield "Rows with one seed have no interval."

@@ -1,1 +1,1 @@
-"""Distance of teacher and student features by channel."""
+"""Distance of teacher and student features, by channel."""

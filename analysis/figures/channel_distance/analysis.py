@@ -1,4 +1,4 @@
-"""How far students are from their teacher, channel by channel, on objects and on background."""
+"""Settings, definition and caption of distances to the teacher by channel."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Results
+from analysis.figures.base import Analysis, Results, looks_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pandas import DataFrame
 
     from analysis.figures.channel_distance.compute import Distances
-    from analysis.figures.networks import Probe
     from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 
 class ChannelDistance(Analysis):
-    """Per-channel distance (Guo et al., CVPR 2021, supplement, figure 1): d_c is the mean of
-    |teacher - student| in channel c of one neck level, over the cells on objects, and over the
-    others, of images with objects drawn by seed from the test split. In units of activations.
+    """Per-channel distance to the teacher (Guo et al., CVPR 2021, supplement, figure 1).
 
-    A cell is on an object where any ground-truth box covers it, at the level's stride and whatever
-    level the object is learned on; the padding of an image is background. Raw maps are those that
-    the networks hand to their heads: a method that learned a layer between the two asks only the
-    layer's output to be like the teacher. A region without cells has no distance.
+    d_c is the mean of |teacher - student| in channel c of one neck level, over the cells on
+    objects, and over the others. It is computed on images with objects drawn by seed from the test
+    split, in units of activations.
+
+    A cell is on an object if a ground-truth box covers it, at the level's stride and on whichever
+    level the object is learned; the padding of an image is background. Raw maps are the inputs of
+    the heads: a method that learned a layer between the two networks requires only the layer's
+    output to be similar to the teacher. A region without cells has no distance.
     """
 
     title: ClassVar[str] = "Distance to the teacher by channel"
@@ -35,68 +36,63 @@ class ChannelDistance(Analysis):
     tables: ClassVar[tuple[str, ...]] = ("channel_distance", "channel_distance-means")
 
     images: PositiveInt = 20
-    """How many are drawn; fewer where the split has fewer with objects."""
+    """Number of images; fewer if the split has fewer with objects."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the images."""
     level: NonNegativeInt = 0
-    """Of the neck, in the network's order."""
+    """Level of the neck, in the network's order."""
     order: Literal["network", "baseline", "own"] = "own"
-    """Of the channels on the axis: as in the network, as in the figure of the paper; the largest
-    distance of the baseline first; or each run's own largest distance first."""
+    """Order of the channels on the axis: that of the network, as in the paper's figure; the largest
+    distance of the baseline first; or each run's largest distance first."""
     adapted: bool = False
-    """Whether a student's map is seen through the adaptation layer that its method trained."""
+    """Pass the student's map through the adaptation layer that its method trained."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
-        from analysis.figures.channel_distance.plot import changes, means, plot, table
-        from analysis.figures.networks import Probe
+        """Return the distances; UserError if maps of student and teacher differ in size."""
+        from analysis.figures.channel_distance.compute import compute_tables
+        from analysis.figures.channel_distance.plot import plot_figures
         from analysis.runs.groups import check_one_dataset, students_of, teacher_of
 
         check_one_dataset(groups)
         students = students_of(groups)
-        teacher = Probe.load(teacher_of(groups))
-        measured, adapted = dict[str, "Distances"](), list[str]()
-        for group in students:
-            measured[group.label], through = self._measure(group.directory, teacher)
-            adapted += [group.label] if through else []
-        reference = next((s for s in students if s.role == "baseline"), students[0])
-        distances = table(measured)
-        averages = means(distances)
-        looks = {group.label: group.look for group in students}
-        caption = [
-            _seen(measured[reference.label], self.level),
-            _maps(adapted, list(looks)),
-            changes(averages, reference.label),
-        ]
-        return Results(
-            {"channel_distance": plot(distances, looks, self.order, reference.label)},
-            {"channel_distance": distances, "channel_distance-means": averages},
-            " ".join(caption),
+        tables, distances = compute_tables(
+            students, teacher_of(groups), self.images, self.seed, self.level, self.adapted
         )
-
-    def _measure(self, directory: Path, teacher: Probe) -> tuple[Distances, bool]:
-        """Return the distances of a run, and whether its map went through a trained layer."""
-        from analysis.figures.channel_distance.compute import channel_distances, level_adapters
-        from analysis.figures.networks import Probe, images
-
-        student = Probe.load(directory)
-        adapters = level_adapters(student, self.level) if self.adapted else ()
-        samples = images(directory, self.images, self.seed, what=f"{directory}: images")
-        found = channel_distances(student, teacher, samples, self.level, adapters)
-        return found, bool(adapters)
+        reference = next((g for g in students if g.role == "baseline"), students[0]).label
+        pictures = plot_figures(tables, looks_of(students), self.order, reference)
+        text = caption(tables, distances, self.level, reference)
+        return Results(pictures, tables, text)
 
 
-def _seen(found: Distances, level: int) -> str:
-    objects, background = found.cells
-    return (
-        f"Level {level} of the neck, of stride {found.stride} and {found.mean.shape[1]} channels; "
-        f"objects cover {objects / (objects + background):.0%} of its {objects + background:,} "
-        f"cells in {found.images} images."
+def caption(
+    tables: dict[str, DataFrame], distances: dict[str, Distances], level: int, reference: str
+) -> str:
+    """Return the level, the maps, and the distances relative to those of the reference run."""
+    from analysis.figures.channel_distance.compute import describe_changes
+
+    return " ".join(
+        [
+            _describe_level(distances[reference], level),
+            _describe_maps(distances),
+            describe_changes(tables["channel_distance-means"], reference),
+        ]
     )
 
 
-def _maps(adapted: list[str], runs: list[str]) -> str:
-    raw = [run for run in runs if run not in adapted]
+def _describe_level(distances: Distances, level: int) -> str:
+    objects, background = distances.cells
+    return (
+        f"Level {level} of the neck, with stride {distances.stride} and "
+        f"{distances.mean.shape[1]} channels; objects cover "
+        f"{objects / (objects + background):.0%} of its {objects + background:,} cells in "
+        f"{distances.images} images."
+    )
+
+
+def _describe_maps(distances: dict[str, Distances]) -> str:
+    adapted = [run for run, values in distances.items() if values.adapted]
+    raw = [run for run in distances if run not in adapted]
     if not adapted:
         return "Students' maps are raw, before any adaptation layer."
-    others = f"; raw, for want of one: {', '.join(raw)}" if raw else ""
+    others = f"; raw, because they have none: {', '.join(raw)}" if raw else ""
     return f"Through the adaptation layer of their training: {', '.join(adapted)}{others}."

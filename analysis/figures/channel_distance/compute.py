@@ -1,107 +1,195 @@
-"""How far a student's neck is from its teacher's, channel by channel, on objects and off them."""
+"""Tables of distances between teacher and student necks, by channel, on objects and background."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.figures.networks import Probe
+from analysis.figures.networks import RunNetworks, annotated_images
+from analysis.runs.groups import RunGroup
 from kd.common.errors import UserError
 from kd.methods.ops.adapters import adapted
 from kd.methods.ops.masks import object_mask
 from kd.observers import Batch, Observation, observe
 
+REGIONS = ("objects", "background")
+"""Regions of a map, in the order of ``Distances``."""
+
 
 class Distances(NamedTuple):
-    """Of the cells of all images: on objects first, then on the background."""
+    """Distances of a student to its teacher over all images: on objects, then on background."""
 
     mean: np.ndarray
-    """(2, C): the mean distance on the cells of a region; NaN where it has none."""
+    """(2, C): mean distance over the cells of a region; NaN for a region without cells."""
     cells: np.ndarray
-    """(2,): how many there are."""
+    """(2,): numbers of cells."""
     images: int
     stride: int
     """Pixels per cell."""
+    adapted: bool
+    """True if the student's map went through a trained adaptation layer."""
+
+
+def compute_tables(
+    students: Sequence[RunGroup],
+    teacher: Path,
+    images: int,
+    seed: int,
+    level: int,
+    use_adapters: bool,
+) -> tuple[dict[str, pd.DataFrame], dict[str, Distances]]:
+    """Return the distances by run, region and channel, their means, and the distances by run.
+
+    ``use_adapters`` passes the student's map through the adaptation layer of its training, if any.
+    """
+    teacher_networks = RunNetworks.load(teacher)
+    distances = {}
+    for group in students:
+        student = RunNetworks.load(group.directory)
+        adapters = level_adapters(student, level) if use_adapters else ()
+        name = f"{group.directory}: images"
+        samples = annotated_images(group.directory, images, seed, name=name)
+        distances[group.label] = channel_distances(
+            student, teacher_networks, samples, level, adapters
+        )
+    frame = table(distances)
+    return {"channel_distance": frame, "channel_distance-means": means(frame)}, distances
 
 
 def channel_distances(
-    student: Probe,
-    teacher: Probe,
+    student: RunNetworks,
+    teacher: RunNetworks,
     samples: Iterable[dict[str, Any]],
     level: int = 0,
     adapters: Any = (),
 ) -> Distances:
-    """Return d_c^R, the mean of |T - S| over the cells R, of a neck level.
+    """Return d_c^R, the mean of |T - S| over the cells of region R, for channel c of a neck level.
 
-    DeFeat's supplement (Guo et al., CVPR 2021), figure 1. ``samples``: of
-    ``analysis.figures.networks.images``, of which one at a time is looked at; ``adapters``: layers
-    ``level<i>``, through which the student's map is seen. UserError where a neck has no such
-    level, or the maps differ in size.
+    The definition is that of DeFeat's supplement (Guo et al., CVPR 2021), figure 1. ``samples`` are
+    those of ``annotated_images``, of which one at a time is in memory. ``adapters`` are layers
+    ``level<i>`` for the student's map. UserError if a neck lacks the level, or the maps differ in
+    size.
     """
     with torch.no_grad():
-        found = [_of_image(student, teacher, sample, level, adapters) for sample in samples]
-    sums, cells, strides = zip(*found, strict=True)
+        images = [_image_sums(student, teacher, sample, level, adapters) for sample in samples]
+    sums, cells, strides = zip(*images, strict=True)
     count = torch.stack(cells).sum(0)
     mean = torch.stack(sums).sum(0) / count[:, None]  # 0 / 0 is NaN
-    return Distances(mean.cpu().numpy(), count.cpu().numpy().astype(int), len(found), strides[0])
+    counts = count.cpu().numpy().astype(int)
+    return Distances(mean.cpu().numpy(), counts, len(images), strides[0], bool(adapters))
 
 
-def _of_image(
-    student: Probe, teacher: Probe, sample: dict[str, Any], level: int, adapters: Any
+def _image_sums(
+    student: RunNetworks, teacher: RunNetworks, sample: dict[str, Any], level: int, adapters: Any
 ) -> tuple[Tensor, Tensor, int]:
-    """Return sums (2, C) and numbers (2,) of cells by region, and the stride."""
+    """Return sums (2, C) of distances and numbers (2,) of cells by region, and the stride."""
     batch = student.batch(sample)
-    seen = observe(student.detector, batch, frozen=True)
-    found = adapted(adapters, level, _neck_level(seen, level, student))
-    wanted = _neck_level(observe(teacher.detector, batch, frozen=True), level, teacher).float()
-    _check(found, wanted, student, teacher, level)
-    masks = _regions(batch, seen.strides[level], found)
-    gaps = (wanted - found).abs().double()
-    return (
-        torch.einsum("rbhw,bchw->rc", masks, gaps),
-        masks.sum((1, 2, 3)),
-        seen.strides[level],
-    )
+    student_output = observe(student.detector, batch, frozen=True)
+    teacher_output = observe(teacher.detector, batch, frozen=True)
+    student_map = adapted(adapters, level, _neck_level(student_output, level, student))
+    teacher_map = _neck_level(teacher_output, level, teacher).float()
+    _check_sizes(student_map, teacher_map, student, teacher, level)
+    stride = student_output.strides[level]
+    masks = _region_masks(batch, stride, student_map)
+    distance = (teacher_map - student_map).abs().double()
+    # r: regions, b: images, c: channels.
+    return torch.einsum("rbhw,bchw->rc", masks, distance), masks.sum((1, 2, 3)), stride
 
 
-def level_adapters(probe: Probe, level: int) -> Any:
-    """Return the layers of a run that map a neck level to the teacher's; without any, none.
+def level_adapters(run: RunNetworks, level: int) -> Any:
+    """Return the layers of a run that map a neck level to the teacher's; empty without any.
 
-    Those of the first method with a layer for this level. UserError as ``Probe`` says.
+    They are those of the first method with a layer for this level. UserError if their weights are
+    not those of the training.
     """
     name = f"level{level}"
-    for adapters in getattr(probe.model, "adapters", {}).values():
+    for adapters in getattr(run.model, "adapters", {}).values():
         if name in adapters:
-            probe.check_adapters()
+            run.check_adapters()
             return adapters
     return ()
 
 
-def _regions(batch: Batch, stride: float, like: Tensor) -> Tensor:
-    """Return (2, B, H, W), 1 and 0: the cells of a map that lie on any object, and the others."""
+def _region_masks(batch: Batch, stride: float, like: Tensor) -> Tensor:
+    """Return (2, B, H, W), 1 and 0: the cells of a map on any object, and the others."""
     objects = object_mask(batch, stride, (like.shape[-2], like.shape[-1])).double()
     return torch.stack([objects, 1 - objects])
 
 
-def _neck_level(seen: Observation, level: int, probe: Probe) -> Tensor:
-    """Return a neck level (B, C, H, W); UserError where the network has no such level."""
-    last = len(seen.neck) - 1
+def _neck_level(output: Observation, level: int, run: RunNetworks) -> Tensor:
+    """Return a neck level (B, C, H, W); UserError if the network lacks it."""
+    last = len(output.neck) - 1
     if level > last:
-        raise UserError(f"level {level}: the neck of {probe.directory} has levels 0 to {last}")
-    return seen.neck[level]
+        raise UserError(f"level {level}: the neck of {run.directory} has levels 0 to {last}")
+    return output.neck[level]
 
 
-def _check(found: Tensor, wanted: Tensor, student: Probe, teacher: Probe, level: int) -> None:
-    if found.shape == wanted.shape:
+def _check_sizes(
+    student_map: Tensor,
+    teacher_map: Tensor,
+    student: RunNetworks,
+    teacher: RunNetworks,
+    level: int,
+) -> None:
+    if student_map.shape == teacher_map.shape:
         return
-    of = f"level {level} of the neck of {student.directory}"
-    if found.shape[1] != wanted.shape[1]:
+    where = f"level {level} of the neck of {student.directory}"
+    if student_map.shape[1] != teacher_map.shape[1]:
         raise UserError(
-            f"{of} has {found.shape[1]} channels, that of the teacher {teacher.directory} "
-            f"{wanted.shape[1]}; only a run with a layer from one to the other can be compared, "
-            "with 'adapted: true'"
+            f"{where} has {student_map.shape[1]} channels, that of the teacher "
+            f"{teacher.directory} {teacher_map.shape[1]}; only a run with a layer from one to the "
+            "other can be compared, with 'adapted: true'"
         )
-    sizes = [" x ".join(map(str, each.shape[-2:])) for each in (found, wanted)]
-    raise UserError(f"{of} has {sizes[0]} cells, that of {teacher.directory} {sizes[1]}")
+    sizes = [" x ".join(map(str, level.shape[-2:])) for level in (student_map, teacher_map)]
+    raise UserError(f"{where} has {sizes[0]} cells, that of {teacher.directory} {sizes[1]}")
+
+
+def table(distances: Mapping[str, Distances]) -> pd.DataFrame:
+    """Return a row for each run, region and channel: its ``distance``, and the region's ``cells``.
+
+    The distance is NaN for a region without cells.
+    """
+    frames = [
+        pd.DataFrame(
+            {
+                "run": run,
+                "region": region,
+                "cells": values.cells[index],
+                "channel": np.arange(values.mean.shape[1]),
+                "distance": values.mean[index],
+            }
+        )
+        for run, values in distances.items()
+        for index, region in enumerate(REGIONS)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each run and region of ``table``: the mean over its channels."""
+    grouped = frame.groupby(["run", "region", "cells"], sort=False)["distance"]
+    return grouped.mean().rename("mean").reset_index()
+
+
+def describe_changes(averages: pd.DataFrame, reference: str) -> str:
+    """Return a sentence with the ``means`` of the reference, and of other runs relative to it."""
+    by_run: dict[Any, Any] = averages.pivot(index="run", columns="region", values="mean").to_dict(
+        "index"
+    )
+    base = by_run[reference]
+    values = " and ".join(f"{base[region]:.3g} on {region}" for region in REGIONS)
+    others = [
+        f"{run} " + " and ".join(_change(by_run[run][region], base[region]) for region in REGIONS)
+        for run in map(str, averages["run"].unique())
+        if run != reference
+    ]
+    changes = f"; relative to that, in the same order: {', '.join(others)}" if others else ""
+    return f"Mean over the channels: {reference} {values}{changes}."
+
+
+def _change(value: float, reference: float) -> str:
+    return f"{value / reference - 1:+.0%}" if reference > 0 else "undefined"

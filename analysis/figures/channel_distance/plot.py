@@ -1,10 +1,8 @@
-"""Distances to the teacher by channel: what the runs give, as a table, and how it is drawn."""
-
-from __future__ import annotations
+"""Picture of distances to the teacher: curves over channels, and means over channels."""
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,64 +10,22 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures.channel_distance.compute import means
 from analysis.plotting.style import STYLE, WIDTH, Look
 
-if TYPE_CHECKING:
-    from analysis.figures.channel_distance.compute import Distances
-
-REGIONS = {"objects": "Object cells", "background": "Background cells"}
-"""In the order of ``Distances``, and what their panels are called."""
+TITLES = {"objects": "Object cells", "background": "Background cells"}
+"""Panel title of each region."""
 Order = Literal["network", "baseline", "own"]
-"""Of the channels: as they are, by the baseline's distance, or each run's by its own."""
+"""Order of the channels: the network's, by the baseline's distance, or by each run's distance."""
 CURVES_HEIGHT, ROW_HEIGHT = 2.2, 0.17
-"""Inches."""
+"""Height of the panels of curves, and of a run's row below them, in inches."""
 
 
-def table(measured: Mapping[str, Distances]) -> pd.DataFrame:
-    """Return a row for each run, region and channel: its ``distance``, and the region's ``cells``.
-
-    NaN where a region has no cells.
-    """
-    frames = [
-        pd.DataFrame(
-            {
-                "run": run,
-                "region": region,
-                "cells": found.cells[index],
-                "channel": np.arange(found.mean.shape[1]),
-                "distance": found.mean[index],
-            }
-        )
-        for run, found in measured.items()
-        for index, region in enumerate(REGIONS)
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
-def means(distances: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each run and region of ``table``: the mean over its channels."""
-    grouped = distances.groupby(["run", "region", "cells"], sort=False)["distance"]
-    return grouped.mean().rename("mean").reset_index()
-
-
-def changes(averages: pd.DataFrame, reference: str) -> str:
-    """Return in words how far each run's ``means`` are from those of one of them."""
-    by_run: dict[Any, Any] = averages.pivot(index="run", columns="region", values="mean").to_dict(
-        "index"
-    )
-    first = by_run[reference]
-    own = " and ".join(f"{first[region]:.3g} on {region}" for region in REGIONS)
-    others = [
-        f"{run} " + " and ".join(_change(by_run[run][region], first[region]) for region in REGIONS)
-        for run in map(str, averages["run"].unique())
-        if run != reference
-    ]
-    listed = f"; relative to that, in the same order: {', '.join(others)}" if others else ""
-    return f"Mean over the channels: {reference} {own}{listed}."
-
-
-def _change(value: float, reference: float) -> str:
-    return f"{value / reference - 1:+.0%}" if reference > 0 else "undefined"
+def plot_figures(
+    tables: Mapping[str, pd.DataFrame], looks: Mapping[str, Look], order: Order, reference: str
+) -> dict[str, Figure]:
+    """Return the picture of the tables of ``compute_tables``, by name."""
+    return {"channel_distance": plot(tables["channel_distance"], looks, order, reference)}
 
 
 def plot(
@@ -78,35 +34,35 @@ def plot(
     order: Order = "own",
     reference: str = "",
 ) -> Figure:
-    """Return a panel of curves for each region, and below it the runs' means.
+    """Return a panel of curves for each region, above a panel with the runs' means.
 
-    ``distances``: as of ``table``; ``reference``: the run that ``order`` "baseline" refers to.
+    ``distances`` is the table of that name; ``reference`` is the run for the order "baseline".
     """
     averages = means(distances).pivot(index="run", columns="region", values="mean")
-    key = ROW_HEIGHT * (len(looks) + 1)
+    means_height = ROW_HEIGHT * (len(looks) + 1)
     with rc_context(STYLE):
-        size = WIDTH, CURVES_HEIGHT + key + 0.9
+        size = WIDTH, CURVES_HEIGHT + means_height + 0.9
         figure = Figure(figsize=size, layout="constrained")
         curves, bars = figure.subplots(
-            2, 2, sharex="row", sharey="row", height_ratios=[CURVES_HEIGHT, key]
+            2, 2, sharex="row", sharey="row", height_ratios=[CURVES_HEIGHT, means_height]
         )
-        for region, upper, lower in zip(REGIONS, curves, bars, strict=True):
-            shown = distances[distances["region"] == region]
-            by_run = shown.pivot(index="channel", columns="run", values="distance")
-            _curves(upper, _sorted(by_run, order, reference), looks)
-            upper.set_title(REGIONS[region], loc="left")
-            upper.set_xlabel(_axis(order, reference))
-            _means(lower, averages[region], looks)
+        for region, upper, lower in zip(TITLES, curves, bars, strict=True):
+            lines = distances[distances["region"] == region]
+            by_run = lines.pivot(index="channel", columns="run", values="distance")
+            _draw_curves(upper, _sorted(by_run, order, reference), looks)
+            upper.set_title(TITLES[region], loc="left")
+            upper.set_xlabel(_axis_label(order, reference))
+            _draw_means(lower, averages[region], looks)
         curves[0].set_ylabel("Mean |teacher - student|")
-        curves[0].set_ylim(0, _top(distances["distance"]))
-        bars[0].set_xlim(0, _top(averages.max()) * 1.15)
+        curves[0].set_ylim(0, _axis_end(distances["distance"]))
+        bars[0].set_xlim(0, _axis_end(averages.max()) * 1.15)
         bars[0].set_ylim(len(looks) - 0.4, -0.6)
         bars[0].set_yticks(range(len(looks)), list(looks))
     return figure
 
 
 def _sorted(by_run: pd.DataFrame, order: Order, reference: str) -> pd.DataFrame:
-    """Return columns of distances with the largest first, or as they are."""
+    """Return the distances (channels by runs) in the order of the axis."""
     if order == "baseline":
         return by_run.sort_values(reference, ascending=False, ignore_index=True)
     if order == "own":
@@ -114,7 +70,7 @@ def _sorted(by_run: pd.DataFrame, order: Order, reference: str) -> pd.DataFrame:
     return by_run
 
 
-def _axis(order: Order, reference: str) -> str:
+def _axis_label(order: Order, reference: str) -> str:
     if order == "network":
         return "Channel"
     return "Channels by " + (
@@ -122,22 +78,22 @@ def _axis(order: Order, reference: str) -> str:
     )
 
 
-def _curves(axes: Axes, by_run: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_curves(axes: Axes, by_run: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     for run, look in looks.items():
         axes.plot(np.arange(len(by_run)), by_run[run], linewidth=0.9, label=run, **look.line)
     axes.set_xlim(0, max(len(by_run) - 1, 1))
     axes.grid(axis="y", color="0.92", linewidth=0.8)
 
 
-def _means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look]) -> None:
-    """Draw a run's mean as a line of its look from 0, which makes the panel the key as well."""
+def _draw_means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look]) -> None:
+    """Draw each run's mean as a line from 0 in its look, so that the panel is also the legend."""
     for place, (run, look) in enumerate(looks.items()):
-        value, known = averages[run], not math.isnan(averages[run])
+        value, defined = averages[run], not math.isnan(averages[run])
         axes.plot([0, value], [place, place], linewidth=1.2, **look.line)
         axes.plot([value], [place], markersize=4, **look.point)
         axes.annotate(
-            f"{value:#.3g}" if known else "no such cell",
-            (value if known else 0, place),
+            f"{value:#.3g}" if defined else "no such cell",
+            (value if defined else 0, place),
             (5, 0),
             textcoords="offset points",
             va="center",
@@ -147,6 +103,6 @@ def _means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look]) -> None:
     axes.set_xlabel("Mean over the channels")
 
 
-def _top(values: pd.Series) -> float:
-    """Return where an axis from 0 ends."""
+def _axis_end(values: pd.Series) -> float:
+    """Return the end of an axis that starts at 0."""
     return 1.05 * values.max() if values.max() > 0 else 1.0

@@ -1,1 +1,1 @@
-"""COCO error breakdown of precision-recall curves."""
+"""COCO's error breakdown: precision-recall curves under progressively tolerant rules."""

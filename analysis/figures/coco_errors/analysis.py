@@ -1,4 +1,4 @@
-"""COCO's breakdown of errors, for runs beside each other."""
+"""Settings, definition and caption of COCO's error breakdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from analysis.figures.base import Analysis, Results
+from analysis.figures.base import Analysis, Results, looks_of
 from kd.common.errors import UserError, suggest
 
 if TYPE_CHECKING:
@@ -20,17 +20,19 @@ Area = Literal["all", "small", "medium", "large"]
 
 
 class CocoErrors(Analysis):
-    """Precision over 101 recalls under ever milder rules; what one forgives sizes an error.
+    """Precision at 101 recalls under progressively tolerant rules; each step sizes one error.
 
-    C75 and C50: matched at IoU 0.75 and 0.50. Loc: at IoU 0.10, so that bad localization is
-    forgiven, duplicates are not. Sim: and detections on objects of the same supercategory do not
-    count. Oth: nor do those on objects of any other class. BG: no false positive at all. FN:
-    precision 1 at every recall. Each is named by its AP, the mean of its precisions, in points.
-    Localisation is Loc - C50, similar class Sim - Loc, other class Oth - Sim, background BG - Oth,
-    missed FN - BG. At most 100 detections of an image and class; areas as in COCO. Numbers over all
-    categories are means over those with an object in the range of areas. Without supercategories
-    Sim is undefined, and other class is Oth - Loc. Curves of several seeds are averaged.
-    As in the COCO toolbox (Hoiem et al. 2012; DeFeat, supplement, Figs. 4 to 9).
+    C75 and C50: matched at IoU 0.75 and 0.50. Loc: at IoU 0.10, which tolerates bad localization
+    but no duplicates. Sim: detections on objects of the same supercategory also do not count. Oth:
+    nor do those on objects of any other class. BG: no false positive at all. FN: precision 1 at
+    every recall. The AP of each curve is the mean of its precisions, in points.
+
+    Localization is Loc - C50, similar class Sim - Loc, other class Oth - Sim, background BG - Oth,
+    missed FN - BG. At most 100 detections of an image and class count, and areas are COCO's.
+    Numbers over all categories are means over those with an object in the range of areas. Without
+    supercategories Sim is undefined, and other class is Oth - Loc. Curves of several seeds are
+    averaged. The rules are those of the COCO toolbox (Hoiem et al. 2012; DeFeat, supplement,
+    Figs. 4 to 9).
     """
 
     title: ClassVar[str] = "COCO error breakdown"
@@ -45,14 +47,14 @@ class CocoErrors(Analysis):
     tables: ClassVar[tuple[str, ...]] = ("coco_errors", "coco_errors-curves")
 
     categories: Annotated[list[str], Field(min_length=1)] | None = None
-    """Those drawn, also with their curves; none: all, without curves of their own."""
+    """Categories to draw, each with its curves; none: all, without curves of single categories."""
     areas: Annotated[tuple[Area, ...], Field(min_length=1)] = ("all", "small", "medium", "large")
-    """Ranges of areas; the first one's curves and categories are drawn."""
+    """Ranges of areas; curves and categories are drawn for the first one."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
-        """Return the breakdown; UserError where the test split has no such category."""
-        from analysis.figures.coco_errors import plot as plots
-        from analysis.figures.coco_errors.compute import read
+        """Return the breakdown; UserError if the test split lacks one of the categories."""
+        from analysis.figures.coco_errors.compute import compute_tables
+        from analysis.figures.coco_errors.plot import plot_figures
         from analysis.runs.groups import truth_of
 
         truth = truth_of(groups, library).coco
@@ -61,30 +63,21 @@ class CocoErrors(Analysis):
             if name not in names:
                 raise UserError(f"categories: no category '{name}'; {suggest(name, names)}")
         areas = list(dict.fromkeys(self.areas))
-        chosen = list(dict.fromkeys(self.categories or ()))
-        numbers, curves = read(groups, truth, areas, chosen)
-        looks = {group.label: group.look for group in groups}
-        return Results(
-            {
-                "coco_errors": plots.plot(numbers),
-                "coco_errors-parts": plots.plot_parts(numbers, looks),
-                "coco_errors-curves": plots.plot_curves(curves, areas[0]),
-                "coco_errors-precision": plots.plot_precision(curves, areas[0], looks),
-                "coco_errors-by-category": plots.plot_categories(
-                    numbers, areas[0], looks, chosen or names
-                ),
-            },
-            {"coco_errors": numbers, "coco_errors-curves": curves},
-            " ".join(_sentences(numbers, areas[0])),
-        )
+        categories = list(dict.fromkeys(self.categories or ()))
+        tables = compute_tables(groups, truth, areas, categories)
+        pictures = plot_figures(tables, looks_of(groups), areas[0], categories or names)
+        return Results(pictures, tables, caption(tables, areas[0]))
+
+
+def caption(tables: dict[str, DataFrame], area: str) -> str:
+    """Return AP and the largest loss of each run, and the numbers that are undefined."""
+    return " ".join(_sentences(tables["coco_errors"], area))
 
 
 def _sentences(numbers: DataFrame, area: str) -> Iterator[str]:
-    """What is largest, and what has no value."""
-    from analysis.figures.coco_errors.compute import OVERALL
-    from analysis.figures.coco_errors.plot import defined_parts, means
+    from analysis.figures.coco_errors.compute import OVERALL, defined_parts, seed_means
 
-    overall = means(numbers[numbers["category"] == OVERALL])
+    overall = seed_means(numbers[numbers["category"] == OVERALL])
     parts = defined_parts(overall)
     for line in overall[(overall["area"] == area) & overall["C50"].notna()].to_dict("records"):
         largest = max(parts, key=lambda part: line[part])
@@ -94,7 +87,7 @@ def _sentences(numbers: DataFrame, area: str) -> Iterator[str]:
         )
     if "similar class" not in parts:
         yield "The categories have no supercategories, so Sim is undefined."
-    single = numbers[(numbers["category"] != OVERALL) & (numbers["objects"] == 0)]
-    for where, lines in single.groupby("area", sort=False):
-        absent = lines["category"].unique()
-        yield f"No object to find in the range of areas '{where}': {', '.join(absent)}."
+    empty = numbers[(numbers["category"] != OVERALL) & (numbers["objects"] == 0)]
+    for area_range, lines in empty.groupby("area", sort=False):
+        absent = ", ".join(lines["category"].unique())
+        yield f"Categories without an object in the range of areas '{area_range}': {absent}."

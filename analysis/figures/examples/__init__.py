@@ -1,1 +1,1 @@
-"""Detections of teacher and student on example images."""
+"""Examples: detections of baseline and distilled students in the same images."""

@@ -1,1 +1,1 @@
-"""Images with the regions that the methods of a trained run use."""
+"""Focus: the regions of an image that the methods of a trained run use (``kd draw``)."""

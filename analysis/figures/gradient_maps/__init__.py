@@ -1,1 +1,1 @@
-"""Gradients of distillation and detection losses on the neck maps."""
+"""Gradient maps: gradients of distillation and detection losses on the neck."""

@@ -1,92 +1,139 @@
-"""Where in a student's neck the losses of its training pull, in one image."""
+"""Tables of gradient maps: gradients of each drawn cell, and means on objects and background."""
 
-import sys
-from dataclasses import replace
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+import pandas as pd
 
-from analysis.figures.networks import Probe
-from kd.methods.ops.masks import object_mask
-from kd.observers import Batch, Observation, Progress, observe
-from kd.training.distiller import Distiller
+from analysis.figures.gradient_maps.gradients import Gradients, gradients
+from analysis.figures.networks import RunNetworks, SplitName, annotated_images, image_of
+from analysis.runs.groups import RunGroup
 
-SETTLED = Progress(step=sys.maxsize)
-"""When the warm-ups of methods are over, and their decays have not begun."""
+LONGEST_SIDE = 100
+"""Cells of a drawn map's longer side; in a larger map, blocks of cells are averaged."""
 
 
-class Gradients(NamedTuple):
-    """Of one image, by neck level."""
+class AnnotatedImage(NamedTuple):
+    """Image under maps, with its objects."""
 
-    norms: dict[str, list[np.ndarray]]
-    """By term (H, W): the L2 norm over channels of its gradient at each cell."""
-    objects: list[np.ndarray]
-    """(H, W): whether a cell lies on an object, of any size."""
-    strides: list[int]
-    """Pixels per cell."""
+    pixels: np.ndarray
+    """(H, W, 3), 0 to 1."""
+    boxes: np.ndarray
+    """(G, 4): ground truth, xyxy in pixels."""
 
 
-def gradients(run: Probe, sample: dict[str, Any], seed: int = 0) -> Gradients:
-    """Return g = |dL/dF|_2 over the channels of each neck level F of a run's student.
+def compute_tables(
+    students: Sequence[RunGroup], count: int, drawn_count: int, split: SplitName, seed: int
+) -> tuple[dict[str, pd.DataFrame], dict[Any, AnnotatedImage]]:
+    """Return the maps of the first images, the means over all, and the first images by id."""
+    images: dict[Any, AnnotatedImage] = {}
+    sum_frames, map_frames = [], []
+    for group in students:
+        run = RunNetworks.load(group.directory)
+        name = f"{group.directory}: images"
+        samples = annotated_images(group.directory, count, seed, split, name)
+        for number, sample in enumerate(samples):
+            image_gradients = gradients(run, sample, seed)
+            sum_frames.append(sums(group.label, image_gradients))
+            if number < drawn_count:
+                batch = run.batch(sample)
+                image_id = batch.samples[0].img_id
+                boxes = batch.gt_boxes[0].cpu().numpy()
+                images[image_id] = AnnotatedImage(image_of(batch).numpy(), boxes)
+                map_frames.append(maps(group.label, image_id, image_gradients))
+    tables = {
+        "gradient_maps": pd.concat(map_frames, ignore_index=True),
+        "gradient_maps-means": means(pd.concat(sum_frames)),
+    }
+    return tables, images
 
-    DeFeat's supplement (Guo et al., CVPR 2021), figures 2 and 3. L: ``total``, which is trained
-    on; ``detection``, mmdet's losses together; of a distilled run ``distillation``, all its terms
-    together, and each by its name. ``sample``: of ``analysis.figures.networks.images``; ``seed``:
-    of the RoIs that are sampled. UserError where a method's adaptation layers are not those of the
-    training.
+
+def sums(run: str, image_gradients: Gradients) -> pd.DataFrame:
+    """Return a row for each level and term of one image: sum and number of cells by region."""
+    rows = []
+    for term, levels in image_gradients.norms.items():
+        for level, (norms, objects) in enumerate(zip(levels, image_gradients.objects, strict=True)):
+            rows.append(
+                {
+                    "run": run,
+                    "level": level,
+                    "stride": image_gradients.strides[level],
+                    "term": term,
+                    "objects": norms[objects].sum(dtype=float),
+                    "background": norms[~objects].sum(dtype=float),
+                    "object_cells": objects.sum(),
+                    "background_cells": (~objects).sum(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def means(image_sums: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each run, level and term: means on object and background cells, and ratio.
+
+    ``image_sums`` are the rows of ``sums`` of all images. A mean without cells, and a ratio to 0,
+    are NaN.
     """
-    run.check_adapters()
-    batch = replace(run.batch(sample), progress=SETTLED)
-    student = observe(run.detector, batch, frozen=False)
-    # Leaves: no graph is kept of the backbone. That of the neck is, for a level may be made of
-    # another, as P6 of P5, and hands its gradient on.
-    student.stages = [stage.detach().requires_grad_() for stage in student.stages]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        losses = _losses(run, student, batch)
-    each = {name: _gradient(loss, student.neck) for name, loss in losses.items()}
-    detection, *distilled = each.values()
-    found = {"total": _sum([detection, *distilled]), "detection": detection}
-    if distilled:
-        found["distillation"] = _sum(distilled)
-    sizes = [(level.shape[-2], level.shape[-1]) for level in student.neck]
-    masks = [
-        object_mask(batch, stride, size)
-        for stride, size in zip(student.strides, sizes, strict=True)
+    keys = ["run", "level", "stride", "term"]
+    frame = image_sums.groupby(keys, sort=False).sum().reset_index()
+    for region, cells in (("objects", "object_cells"), ("background", "background_cells")):
+        frame[region] /= frame[cells].where(frame[cells] > 0)
+    ratio = frame["objects"] / frame["background"].where(frame["background"] > 0)
+    frame.insert(list(frame).index("background") + 1, "ratio", ratio)
+    return frame
+
+
+def describe_ratios(frame: pd.DataFrame) -> str:
+    """Return a sentence with each run's ratio of the total gradient by level, of ``means``."""
+    total = frame[frame["term"] == "total"]
+    by_run = [
+        f"{run} " + ", ".join("undefined" if math.isnan(r) else f"{r:.2g}" for r in rows["ratio"])
+        for run, rows in total.groupby("run", sort=False)
     ]
-    return Gradients(
-        {name: [_norm(level) for level in levels] for name, levels in (found | each).items()},
-        [mask[0].bool().cpu().numpy() for mask in masks],
-        student.strides,
+    return "Total gradient on objects over that on background, by level: " + "; ".join(by_run) + "."
+
+
+def maps(run: str, image: Any, image_gradients: Gradients) -> pd.DataFrame:
+    """Return a row for each drawn cell of one image: the total gradient, and distillation's.
+
+    ``cell`` is its side in pixels, a multiple of the stride if blocks of cells are averaged.
+    """
+    frames = []
+    distillation = image_gradients.norms.get("distillation")
+    for level, (total, stride) in enumerate(
+        zip(image_gradients.norms["total"], image_gradients.strides, strict=True)
+    ):
+        block = -(-max(total.shape) // LONGEST_SIDE)
+        averaged = average_blocks(total, block)
+        rows, columns = np.indices(averaged.shape)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "run": run,
+                    "image": image,
+                    "level": level,
+                    "stride": stride,
+                    "cell": stride * block,
+                    "y": rows.ravel(),
+                    "x": columns.ravel(),
+                    "total": averaged.ravel(),
+                    "distillation": average_blocks(distillation[level], block).ravel()
+                    if distillation
+                    else np.nan,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def average_blocks(values: np.ndarray, block: int) -> np.ndarray:
+    """Return the means of square blocks of a map (H, W); those at the ends may be smaller."""
+    rows, columns = (np.arange(0, side, block) for side in values.shape)
+    block_sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+    heights, widths = (
+        np.diff(np.append(starts, side))
+        for starts, side in zip((rows, columns), values.shape, strict=True)
     )
-
-
-def _losses(run: Probe, student: Observation, batch: Batch) -> dict[str, Tensor]:
-    """Return the scalars that add up to the loss of a step: detection first, then each term."""
-    losses: dict[str, dict[str, Any]] = {"detection": student.losses()}
-    if isinstance(run.model, Distiller):
-        teachers = run.model.observe_teachers(batch)
-        distilled = run.model.distillation(student, teachers, batch)
-        losses |= {name: {name: value} for name, value in distilled.items()}
-    return {name: run.model.parse_losses(terms)[0] for name, terms in losses.items()}
-
-
-def _gradient(loss: Tensor, maps: list[Tensor]) -> list[Tensor]:
-    """Return the gradient at each map; 0 where the loss does not depend on it."""
-    if not loss.requires_grad:
-        return [torch.zeros_like(level) for level in maps]
-    found = torch.autograd.grad(
-        loss, maps, retain_graph=True, allow_unused=True, materialize_grads=True
-    )
-    return list(found)
-
-
-def _sum(terms: list[list[Tensor]]) -> list[Tensor]:
-    return [torch.stack(level).sum(0) for level in zip(*terms, strict=True)]
-
-
-def _norm(gradient: Tensor) -> np.ndarray:
-    """Return (H, W) of a gradient (1, C, H, W)."""
-    return gradient[0].norm(dim=0).cpu().numpy()
+    return block_sums / np.outer(heights, widths)

@@ -1,1 +1,1 @@
-"""Differences of predictions (P_dif) and features (F_dif) of teacher and student."""
+"""Prediction gap: differences of predictions and of features between student and teacher."""

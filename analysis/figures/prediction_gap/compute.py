@@ -1,138 +1,89 @@
-"""Where predictions differ from the teacher's, and where features do (PFI, figure 3)."""
+"""Tables of the prediction gap: similarity of both gaps by image and level, and their means."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
-from scipy.stats import pearsonr, spearmanr
+import pandas as pd
 
-from analysis.figures.networks import Probe, images, shown
+from analysis.figures.prediction_gap.gaps import GapImage, similarity
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
 from kd.common.errors import UserError
-from kd.methods.pfi import prediction_gap
-from kd.observers import DenseObservation, observe
+from kd.evaluation.voc import Floats
 
-TOP = 0.1
-"""Of the cells: those with the highest P_dif."""
+MEASURES = ("pearson", "spearman", "share")
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A neck level of one image, in student and teacher."""
+def compute_tables(
+    images: Iterable[GapImage], run_names: Sequence[str], example_count: int, level: int, seed: int
+) -> tuple[dict[str, pd.DataFrame], list[GapImage]]:
+    """Return the means by run and level, a line for each image, and the first images.
 
-    stride: int
-    """Pixels per cell."""
-    prediction: np.ndarray
-    """(H, W): P_dif, the mean squared difference of class probabilities (equation 7)."""
-    feature: np.ndarray
-    """(H, W): F_dif, that of the raw neck maps (equation 8)."""
-
-
-class Likeness(NamedTuple):
-    """How much F_dif is where P_dif is; all NaN where one of them is the same in all cells."""
-
-    pearson: float
-    spearman: float
-    share: float
-    """Of the sum of F_dif, in the tenth of the cells with the highest P_dif."""
-
-
-@dataclass(frozen=True)
-class GapImage:
-    """An image, and the gaps of each student by level."""
-
-    path: str
-    picture: np.ndarray
-    """(H, W, 3), 0 to 1, padded as the network sees it."""
-    boxes: np.ndarray
-    """(G, 4), ground truth, xyxy in pixels of ``picture``."""
-    students: list[list[Gap]]
-
-
-def gap_images(
-    teacher: Path, students: Sequence[Path], count: int | None, seed: int
-) -> Iterator[GapImage]:
-    """Yield the gaps between runs and their teacher, image by image of the test split.
-
-    UserError where maps of a student and of its teacher differ in size or number.
+    UserError if the neck lacks ``level``.
     """
-    first, *others = [Probe.load(directory) for directory in (teacher, *students)]
-    for sample in images(students[0], count, seed, what="gaps"):
-        with torch.no_grad():
-            batch = first.batch(sample)
-            wanted = observe(first.detector, batch, frozen=True)
-            found = [_gaps_of(probe, sample, wanted, teacher) for probe in others]
-        yield GapImage(
-            path=batch.samples[0].metainfo["img_path"],
-            picture=shown(batch).numpy(),
-            boxes=batch.gt_boxes[0].cpu().numpy(),
-            students=found,
-        )
+    examples: list[GapImage] = []
+    frames = []
+    for number, image in enumerate(images):
+        levels = len(image.students[0])
+        if level >= levels:
+            raise UserError(f"'level': {level}, but the neck has levels 0 to {levels - 1}")
+        if number < example_count:
+            examples.append(image)
+        frames.append(image_lines(image, number, run_names))
+    lines = pd.concat(frames, ignore_index=True)
+    return {"prediction_gap": summary(lines, seed), "prediction_gap-images": lines}, examples
 
 
-def _gaps_of(
-    probe: Probe, sample: dict[str, Any], wanted: DenseObservation, teacher: Path
-) -> list[Gap]:
-    found = observe(probe.detector, probe.batch(sample), frozen=True)
-    _check_maps("neck", found.neck, wanted.neck, probe.directory, teacher)
-    _check_maps("class", found.class_maps, wanted.class_maps, probe.directory, teacher)
-    return gaps(found, wanted)
-
-
-def gaps(student: DenseObservation, teacher: DenseObservation) -> list[Gap]:
-    """Return both differences of the first image, by neck level."""
-    return [
-        Gap(
-            stride=stride,
-            prediction=_difference(
-                teacher.probability_maps[level], student.probability_maps[level]
-            ),
-            feature=_difference(teacher.neck[level].float(), student.neck[level].float()),
-        )
-        for level, stride in enumerate(student.strides)
-    ]
-
-
-def _difference(teacher: torch.Tensor, student: torch.Tensor) -> np.ndarray:
-    # F_dif is of neck maps what P_dif is of class maps.
-    return prediction_gap(teacher[:1], student[:1])[0].double().cpu().numpy()
-
-
-def likeness(gap: Gap) -> Likeness:
-    """Compare the two differences over the cells of a level."""
-    prediction, feature = gap.prediction.ravel(), gap.feature.ravel()
-    if np.ptp(prediction) == 0 or np.ptp(feature) == 0:
-        return Likeness(math.nan, math.nan, math.nan)
-    return Likeness(
-        pearson=float(pearsonr(prediction, feature).statistic),
-        spearman=float(spearmanr(prediction, feature).statistic),
-        share=_share(prediction, feature),
+def image_lines(image: GapImage, number: int, run_names: Sequence[str]) -> pd.DataFrame:
+    """Return a line for each run and level of an image: means and similarity of both gaps."""
+    return pd.DataFrame(
+        {"run": run, "image": number, "file": image.path.rpartition("/")[2], "level": level}
+        | {"stride": gap.stride, "cells": gap.prediction.size}
+        | {"p_dif": gap.prediction.mean(), "f_dif": gap.feature.mean()}
+        | similarity(gap)._asdict()
+        for run, gaps in zip(run_names, image.students, strict=True)
+        for level, gap in enumerate(gaps)
     )
 
 
-def _share(prediction: np.ndarray, feature: np.ndarray) -> float:
-    """Return how much of the feature difference lies in the cells of the highest P_dif.
+def summary(lines: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return a line for each run and level: the mean of each measure, and its interval.
 
-    A tenth of the cells, one at least; cells that tie for the last places share them.
+    ``lines`` are those of all images. ``undefined`` images are left out of the means. Intervals
+    are percentiles of resampled images.
     """
-    places = math.ceil(TOP * len(prediction))
-    last = np.sort(prediction)[-places]
-    above, tied = prediction > last, prediction == last
-    mass = feature[above].sum() + (places - above.sum()) * feature[tied].mean()
-    return float(mass / feature.sum())
+    keys = ["run", "level", "stride"]
+    weights = resample(lines["image"].nunique(), RESAMPLES, seed)
+    return pd.DataFrame(
+        dict(zip(keys, key, strict=True)) | _level_columns(level_lines, weights)
+        for key, level_lines in lines.groupby(keys, sort=False)
+    )
 
 
-def _check_maps(
-    what: str, student: list[torch.Tensor], teacher: list[torch.Tensor], run: Path, taught_by: Path
-) -> None:
-    own, theirs = ([tuple(level.shape[1:]) for level in maps] for maps in (student, teacher))
-    if own != theirs:
-        raise UserError(
-            f"{run}: its {what} maps cannot be subtracted from those of its teacher {taught_by}: "
-            f"(channels, rows, columns) are {own} and {theirs}"
-        )
+def _level_columns(lines: pd.DataFrame, weights: Floats) -> dict[str, float]:
+    undefined = int(lines["pearson"].isna().sum())
+    columns: dict[str, float] = {"images": len(lines), "undefined": undefined}
+    columns |= {"p_dif": lines["p_dif"].mean(), "f_dif": lines["f_dif"].mean()}
+    for measure in MEASURES:
+        middle, low, high = bootstrap_mean(lines[measure], lines["image"], weights)
+        columns |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
+    return columns
+
+
+def describe(frame: pd.DataFrame) -> str:
+    """Return a sentence with Spearman's correlation of each run by level, of ``summary``."""
+    runs = [
+        f"{run} {', '.join(_in_words(value) for value in lines['spearman'])}"
+        for run, lines in frame.groupby("run", sort=False)
+    ]
+    undefined = int(frame["undefined"].sum())
+    omission = f"; maps left out as one of them is constant: {undefined}" if undefined else ""
+    strides = ", ".join(str(stride) for stride in frame["stride"].unique())
+    return (
+        f"Images: {frame['images'].max()}. Spearman's rho at the strides {strides}: "
+        f"{'; '.join(runs)}{omission}."
+    )
+
+
+def _in_words(value: float) -> str:
+    return "undefined" if np.isnan(value) else f"{value:.2f}"

@@ -1,1 +1,1 @@
-"""Cost of a training step by part."""
+"""Profile: the cost of a training step by part (``kd profile``)."""

@@ -1,7 +1,8 @@
-"""A profile of a run as files: what was measured, its table, and a picture of both.
+"""Files of a profile: the measurements, their table, and a picture of times and memory.
 
-Above, the parts of a step beside those of its bound; below, memory at the peak of a step. A term
-of distillation has its method's colour; the teacher is grey, and what every training has is pale.
+The upper panel has the parts of a step and of its bound, the lower one memory at the peak of a
+step. Distillation terms have the color of their method, the teacher is gray, and the parts of
+every training are pale.
 """
 
 from collections.abc import Mapping
@@ -15,14 +16,14 @@ from matplotlib.patches import Patch
 
 from analysis.plotting.style import QUIET, STYLE, WIDTH, look, save
 from kd.common.files import write_json, write_text
-from kd.profiling.parts import TERM, in_order
+from kd.profiling.parts import OPTIMISER, TERM, in_order
 from kd.profiling.table import about, describe
 
 Profile = dict[str, Any]
-Bars = Mapping[str, Mapping[str, float]]
-"""Sizes by bar and part."""
+BarSizes = Mapping[str, Mapping[str, float]]
+"""Sizes by bar and part, the first bar at the top."""
 
-COLOURS = {
+PART_COLORS = {
     "preprocessing": "#DDDDAA",
     "student backbone": "#77AADD",
     "student neck": "#99CCEE",
@@ -36,7 +37,7 @@ COLOURS = {
     "teacher proposals": "0.72",
     "teacher classifier": "0.42",
     "backward": "#F3CC9A",
-    "optimiser": "#E8B4B8",
+    OPTIMISER: "#E8B4B8",
     "other": "0.92",
 }
 MEMORY = {"student": "#77AADD", "teacher": "0.35", "extra": "#D55E00"}
@@ -45,25 +46,25 @@ MEMORY_TITLES = {
     "teacher": "teacher's maps that are read",
     "extra": "beyond these",
 }
-LEGIBLE = 0.06
-"""Of the axis: how wide a segment is that has its size written in it."""
+SMALLEST_LABELED = 0.06
+"""Smallest share of the axis of a segment with its size in it."""
 
 
-def write(profile: Profile, folder: Path) -> list[Path]:
+def write_profile(profile: Profile, folder: Path) -> list[Path]:
     """Write ``profile`` .json, .md, .pdf and .png into a folder; return their paths."""
     stem = folder / "profile"
     data, text = stem.with_suffix(".json"), stem.with_suffix(".md")
     write_json(data, profile)
     write_text(text, describe(profile) + "\n")
     with plt.rc_context(STYLE):
-        figure = draw(profile)
+        figure = plot(profile)
         pictures = save(figure, stem)
     plt.close(figure)
     return [data, text, *pictures]
 
 
-def draw(profile: Profile) -> Figure:
-    """Return the picture: bars of time above, of memory below."""
+def plot(profile: Profile) -> Figure:
+    """Return the picture: bars of times above, of memory below."""
     times = {
         case: {part: 1000 * value["median"] for part, value in parts.items()}
         for case, parts in profile["parts"].items()
@@ -75,9 +76,9 @@ def draw(profile: Profile) -> Figure:
         height_ratios=[len(times) + 0.6, len(memory) + 0.3],
     )  # fmt: skip
     parts = in_order(dict.fromkeys(part for case in times.values() for part in case))
-    _bars(axes[0], times, {part: _colour(part) for part in parts}, "ms")
+    _draw_bars(axes[0], times, {part: _part_color(part) for part in parts}, "ms")
     axes[0].set_xlabel("milliseconds of a step, medians by part")
-    _bars(axes[1], memory, MEMORY, "MB", MEMORY_TITLES)
+    _draw_bars(axes[1], memory, MEMORY, "MB", MEMORY_TITLES)
     axes[1].set_xlabel("megabytes of tensors at the peak of a step")
     run, measured = about(profile)
     model, training = Path(run).parts[-3:-1] if len(Path(run).parts) > 2 else ("", run)
@@ -95,7 +96,7 @@ def _headline(profile: Profile) -> str:
     return f": {ratio['median']:.2f} times its bound ({spread})"
 
 
-def _memory(memory: dict[str, float]) -> Bars:
+def _memory(memory: dict[str, float]) -> BarSizes:
     if "student" not in memory:
         return {"step": {"student": memory["step"] / 1e6}}
     below = {name: memory[name] / 1e6 for name in ("student", "teacher")}
@@ -103,29 +104,29 @@ def _memory(memory: dict[str, float]) -> Bars:
     return {"bound": below, "step": {**below, "extra": max(extra, 0.0)}}
 
 
-def _colour(part: str) -> Any:
+def _part_color(part: str) -> Any:
     if part.startswith(TERM):
-        return look("", part.removeprefix(TERM)).colour
-    return COLOURS.get(part, "0.8")
+        return look("", part.removeprefix(TERM)).color
+    return PART_COLORS.get(part, "0.8")
 
 
-def _bars(
-    axes: Axes, bars: Bars, colours: Mapping[str, Any], unit: str, titles: Mapping[str, str] = {}
+def _draw_bars(
+    axes: Axes, bars: BarSizes, colors: Mapping[str, Any], unit: str, titles: Mapping[str, str] = {}
 ) -> None:
-    """Draw stacked bars, first one at the top, each segment as large as is written in it."""
+    """Draw stacked bars with the size of each segment, and a legend of the parts above them."""
     longest = max(sum(parts.values()) for parts in bars.values())
     for row, parts in enumerate(bars.values()):
         left = 0.0
-        for part, colour in colours.items():
+        for part, color in colors.items():
             size = parts.get(part, 0.0)
             if not size:
                 continue
-            own = part.startswith(TERM)
-            edge: Any = {"edgecolor": "black" if own else "white", "linewidth": 0.6}
-            order = 3 if own else 2
-            axes.barh(row, size, left=left, height=0.72, color=colour, zorder=order, **edge)
-            if size > LEGIBLE * longest:
-                dark = part.startswith("teacher") or own
+            is_term = part.startswith(TERM)
+            edge: Any = {"edgecolor": "black" if is_term else "white", "linewidth": 0.6}
+            order = 3 if is_term else 2
+            axes.barh(row, size, left=left, height=0.72, color=color, zorder=order, **edge)
+            if size > SMALLEST_LABELED * longest:
+                dark = part.startswith("teacher") or is_term
                 axes.text(
                     left + size / 2, row, f"{size:.3g}", ha="center", va="center", size=7,
                     color="white" if dark else "black", zorder=4,
@@ -136,13 +137,13 @@ def _bars(
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.12 * longest)
     axes.set_ylim(len(bars) - 0.5, -0.5)
-    shown = [part for part in colours if any(part in parts for parts in bars.values())]
+    present = [part for part in colors if any(part in parts for parts in bars.values())]
     handles = [
-        Patch(facecolor=colours[part], edgecolor="black" if part.startswith(TERM) else "white")
-        for part in shown
+        Patch(facecolor=colors[part], edgecolor="black" if part.startswith(TERM) else "white")
+        for part in present
     ]
     axes.legend(
-        handles, [titles.get(part, part) for part in shown], ncols=5, loc="lower left",
+        handles, [titles.get(part, part) for part in present], ncols=5, loc="lower left",
         bbox_to_anchor=(0, 1), frameon=False, fontsize=7, handlelength=1, columnspacing=1.2,
         borderaxespad=0.2,
     )  # fmt: skip

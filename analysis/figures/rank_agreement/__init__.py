@@ -1,1 +1,1 @@
-"""Agreement of teacher and student on the prior that makes an object's final box."""
+"""Rank agreement: teacher and student final boxes from the same prior, and ranks of priors."""

@@ -1,4 +1,4 @@
-"""How often teacher and students make an object's final box from the same prior."""
+"""Settings, definition and caption of rank agreement."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from analysis.figures.base import Analysis, Results
+from analysis.figures.base import Analysis, Results, looks_of
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
 SCORES = {"classification": "class score", "localization": "IoU"}
-"""What ranks priors, as an axis names it."""
+"""Axis label of the score that ranks priors."""
 
 
 class RankAgreement(Analysis):
-    """Rank agreement (Li et al., AAAI 2022, figures 2 and 4), of students with their teacher, on
-    images with objects drawn by seed from the test split; of each row the run of the lowest seed.
+    """Rank agreement of students with their teacher (Li et al., AAAI 2022, figures 2 and 4).
+
+    It is measured on images with objects drawn by seed from the test split, with the run of the
+    lowest seed of each row.
 
     The final box of an object is the detection of its class, after NMS, with the highest IoU, of at
     least 0.5. Agreement is the share of objects, among those with a final box in both, whose two
     boxes were regressed from the same prior (level, row, column and anchor). The paper shows
-    examples; the definition in numbers is ours, as is that of difficulty: an object is easy where
+    examples; the definition in numbers is ours, as is that of difficulty: an object is easy if
     the IoU of the teacher's final box is at least `easy`, else hard.
 
     Ranks are those of the priors that the detector's assigner makes positive for an object, by the
-    score of its class or by the IoU of their boxes with it, over objects with at least two: how
-    often both have the same prior first, Spearman's rho (undefined where all scores are equal), and
-    KL(teacher || student) of the softmax over the scores, in nats (the paper's equations 5 and 6).
-    Intervals are 95 % percentile intervals of 1000 resamples of the images. Sizes are COCO's, of
-    boxes in the image file.
+    score of its class or by the IoU of their boxes with it, over objects with at least two: the
+    share of objects for which both rank the same prior first, Spearman's rho (undefined if all
+    scores are equal), and KL(teacher || student) of the softmax over the scores, in nats (the
+    paper's equations 5 and 6). Intervals are 95 % percentile intervals of 1000 resamples of the
+    images. Sizes are COCO's, of boxes in the image file.
     """
 
     title: ClassVar[str] = "Rank agreement with the teacher"
@@ -46,68 +50,56 @@ class RankAgreement(Analysis):
     )
 
     images: PositiveInt | None = 50
-    """How many are drawn; null for all."""
+    """Number of images; null for all."""
     seed: NonNegativeInt = 0
-    """Of all that is drawn: images, their resamples, and objects at random."""
+    """Seed of the images, of their resamples, and of objects at random."""
     rank: Literal["classification", "localization"] = "classification"
-    """What ranks priors: the score of the object's class, or the IoU of their boxes with it."""
+    """Score that ranks priors: that of the object's class, or the IoU of their boxes with it."""
     easy: float = 0.75
-    """The least IoU of the teacher's final box with an easy object."""
+    """Smallest IoU of the teacher's final box with an easy object."""
     shown: PositiveInt = 3
-    """Objects whose priors are drawn."""
+    """Number of objects in the picture."""
     choice: Literal["disagreement", "random"] = "disagreement"
-    """Which: those with the largest KL of the first student, or some at random by the seed."""
+    """Objects in the picture: those with the largest KL of the first student, or random ones."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
-        from analysis.figures.rank_agreement import plot, ranked_priors
+        """Return the agreement; UserError if priors of a student are not those of the teacher."""
         from analysis.figures.requirements import check
-        from analysis.plotting.style import TEACHER
         from analysis.runs.groups import students_of, teacher_of, truth_of
 
         split = truth_of(groups, library)
         students, teacher = students_of(groups), teacher_of(groups)
         check(frozenset({"rankings"}), students, teacher, library)
-        from analysis.figures.rank_agreement.compute import ranked_images
+        from analysis.figures.rank_agreement.compute import compute_tables
+        from analysis.figures.rank_agreement.plot import plot_figures
+        from analysis.figures.rank_agreement.ranking import ranked_images
 
-        runs = [group.label for group in students]
-        looks = {group.label: group.look for group in students}
         classes = [category["name"] for category in split.coco["categories"]]
-        images = ranked_images(
-            teacher,
-            [group.directory for group in students],
-            self.images,
-            self.seed,
-            self.rank,
+        run_names = [group.label for group in students]
+        directories = [group.directory for group in students]
+        images = ranked_images(teacher, directories, self.images, self.seed, self.rank)
+        tables, examples = compute_tables(
+            images, run_names, classes, self.easy, self.shown, self.choice, self.seed
         )
-        lines, drawn = plot.gather(
-            images, runs, classes, self.easy, self.shown, self.choice, self.seed
-        )
-        frame = plot.summary(lines, self.seed)
-        priors = ranked_priors.priors(drawn, runs)
-        looks_of_all = {ranked_priors.TEACHER: TEACHER} | looks
-        return Results(
-            {
-                "rank_agreement": plot.plot(frame, looks),
-                "rank_agreement-objects": ranked_priors.plot(
-                    drawn, priors, looks_of_all, classes, SCORES[self.rank]
-                ),
-            },
-            {
-                "rank_agreement": frame,
-                "rank_agreement-objects": lines,
-                "rank_agreement-priors": priors,
-            },
-            f"{plot.caption(frame, lines)} {self._drawn(runs, len(drawn))}",
-        )
+        pictures = plot_figures(tables, looks_of(students), examples, classes, SCORES[self.rank])
+        text = caption(tables, self.choice, len(examples))
+        return Results(pictures, tables, text)
 
-    def _drawn(self, runs: list[str], count: int) -> str:
-        from analysis.figures.rank_agreement.ranked_priors import COMPARED
 
-        rule = "at random" if self.choice == "random" else f"where the KL of {runs[0]} is largest"
-        left = len(runs) - COMPARED
-        return (
-            f"Objects drawn: {count}, {rule}. A prior's number is its rank by the teacher's score; "
-            "solid, dashed and dotted are the first three of each run; * marks the one that the "
-            "final box was regressed from; the object itself is green."
-            + (f" Students in the CSV alone: {left}." if left > 0 else "")
-        )
+def caption(tables: dict[str, DataFrame], choice: str, examples: int) -> str:
+    """Return the agreement of each student, and the objects in the picture."""
+    from analysis.figures.rank_agreement.compute import describe
+    from analysis.figures.rank_agreement.plot_objects import MOST_STUDENTS
+
+    run_names = list(tables["rank_agreement"]["run"].unique())
+    rule = "at random" if choice == "random" else f"where the KL of {run_names[0]} is largest"
+    sentences = [
+        describe(tables["rank_agreement"], tables["rank_agreement-objects"]),
+        f"Objects in the picture: {examples}, {rule}. The number of a prior is its rank by the "
+        "teacher's score. Solid, dashed and dotted lines are the three best priors of each run; * "
+        "marks the prior that the final box was regressed from; the object itself is green.",
+    ]
+    omitted = len(run_names) - MOST_STUDENTS
+    if omitted > 0:
+        sentences.append(f"Students in the CSV alone: {omitted}.")
+    return " ".join(sentences)

@@ -1,250 +1,208 @@
-"""Which prior makes each object's final box, and how two detectors rank an object's priors."""
+"""Tables of rank agreement: a line for each object, their means, and the priors of examples."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import torch
-from scipy.stats import spearmanr
-from torch import Tensor
-from torchvision.ops import box_iou
+import numpy as np
+import pandas as pd
 
-from analysis.figures.networks import Probe, images
-from kd.common.errors import UserError
-from kd.methods.ops.boxes import aligned_iou
-from kd.methods.rm import rank_divergence
-from kd.observers import Batch, DenseObservation, observe
-from kd.observers.recording import wrapped
+from analysis.figures.rank_agreement.ranking import RankedImage, Ranking, compare
+from analysis.matching.matching import AREAS
+from analysis.statistics.bootstrap import resample
+from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
+from kd.evaluation.voc import Floats
 
-Rank = Literal["classification", "localization"]
-LEAST_IOU = 0.5
-"""Of a final box with the object that it is the detection of."""
+SMALL, MEDIUM = (AREAS[name][1] for name in ("small", "medium"))
+"""Largest areas of COCO's small and medium objects, in square pixels."""
+GROUPS = {
+    "difficulty": ("easy", "hard"),
+    "size": ("small", "medium", "large"),
+}
+"""Columns of the objects' table, and the groups that each divides them into."""
+MEASURES = {"agreement": "same", "kl": "kl", "top1": "top1", "rho": "rho"}
+"""Measures, each the mean over the defined values of a column of the objects' table."""
+TEACHER = "Teacher"
+CORNERS = ["x1", "y1", "x2", "y2"]
 
-
-class Detections(NamedTuple):
-    """D final boxes of an image, as mmdet's ``predict`` returns them."""
-
-    boxes: Tensor
-    """(D, 4), xyxy in pixels of the network's input."""
-    scores: Tensor
-    labels: Tensor
-    prior: Tensor
-    """(D,): which of the observation's priors each box was regressed from."""
-
-
-class Comparison(NamedTuple):
-    """How alike two detectors rank an object's positive priors; NaN where undefined."""
-
-    kl: float
-    """KL(p^T || p^S), p a softmax over the priors (RM, equations 5 and 6)."""
-    top1: float
-    """1 where both have the same prior first, else 0."""
-    rho: float
-    """Spearman's rank correlation, tied priors with their mean rank."""
+Choice = Literal["disagreement", "random"]
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """What one detector makes of the G objects of an image."""
+class ExampleObject:
+    """An object of the picture."""
 
-    prior: Tensor
-    """(G,): the prior of each object's final box, -1 without one."""
-    iou: Tensor
-    """(G,): of that box with the object, NaN without one."""
-    scores: list[Tensor]
-    """G of (N,): of the object's positive priors."""
+    priority: float
+    image_number: int
+    """Number of its image in the tables."""
+    index: int
+    """Number of the object in its image."""
+    image: RankedImage
 
 
-@dataclass(frozen=True)
-class RankedImage:
-    """An image's G objects as the teacher and each student rank them, on the CPU.
+def compute_tables(
+    images: Iterable[RankedImage],
+    run_names: Sequence[str],
+    classes: Sequence[str],
+    easy: float,
+    example_count: int,
+    choice: Choice,
+    seed: int,
+) -> tuple[dict[str, pd.DataFrame], list[ExampleObject]]:
+    """Return the means by run and group, the objects, and the priors of the example objects."""
+    objects, examples = gather(images, run_names, classes, easy, example_count, choice, seed)
+    tables = {
+        "rank_agreement": summary(objects, seed),
+        "rank_agreement-objects": objects,
+        "rank_agreement-priors": priors(examples, run_names),
+    }
+    return tables, examples
 
-    Boxes are xyxy in pixels of the image as it was annotated.
+
+def gather(
+    images: Iterable[RankedImage],
+    run_names: Sequence[str],
+    classes: Sequence[str],
+    easy: float,
+    example_count: int,
+    choice: Choice,
+    seed: int,
+) -> tuple[pd.DataFrame, list[ExampleObject]]:
+    """Return a line for each run and object, and the example objects.
+
+    ``easy`` is the smallest IoU of the teacher's final box with an easy object. Examples have the
+    largest KL of the first run, or are random by ``seed``; all have two positive priors or more.
     """
-
-    path: str
-    boxes: Tensor
-    labels: Tensor
-    positives: list[Tensor]
-    """G of (N,): the object's positive priors."""
-    anchors: list[Tensor]
-    """G of (N, 4): their boxes; a point has two equal corners."""
-    levels: list[tuple[int, int, int]]
-    """Rows, columns and anchors a cell of each level."""
-    teacher: Ranking
-    students: list[Ranking]
-
-    def place(self, prior: int) -> str:
-        """Return a prior's ``level:row:column:anchor``; empty for none (-1)."""
-        for level, (rows, columns, anchors) in enumerate(self.levels):
-            if 0 <= prior < rows * columns * anchors:
-                cell, anchor = divmod(prior, anchors)
-                return f"{level}:{cell // columns}:{cell % columns}:{anchor}"
-            prior -= rows * columns * anchors
-        return ""
+    lines: list[dict[str, Any]] = []
+    examples: list[ExampleObject] = []
+    random = np.random.default_rng(seed)
+    for number, image in enumerate(images):
+        for index in range(len(image.labels)):
+            object_columns = {"image": number, "object": index}
+            object_columns |= _object_columns(image, index, classes, easy)
+            comparisons = [_student_columns(image, student, index) for student in image.students]
+            lines += [
+                {"run": run} | object_columns | columns
+                for run, columns in zip(run_names, comparisons, strict=True)
+            ]
+            if not np.isnan(kl := comparisons[0]["kl"]):
+                priority = kl if choice == "disagreement" else random.random()
+                examples.append(ExampleObject(priority, number, index, image))
+        # Only the best are stored, because each one holds its image.
+        examples = sorted(examples, key=lambda example: -example.priority)[:example_count]
+    return pd.DataFrame(lines), examples
 
 
-def ranked_images(
-    teacher: Path, students: Sequence[Path], count: int | None, seed: int, rank: Rank
-) -> Iterator[RankedImage]:
-    """Yield how runs rank the priors of each object, image by image of the test split.
+def _object_columns(
+    image: RankedImage, index: int, classes: Sequence[str], easy: float
+) -> dict[str, Any]:
+    left, top, right, bottom = image.boxes[index].tolist()
+    area = (right - left) * (bottom - top)
+    iou = float(image.teacher.iou[index])
+    return {
+        "file": image.path.rpartition("/")[2],
+        "class": classes[int(image.labels[index])],
+        "x1": left, "y1": top, "x2": right, "y2": bottom,
+        "size": "small" if area < SMALL else "medium" if area < MEDIUM else "large",
+        "difficulty": "easy" if iou >= easy else "hard",
+        "teacher_prior": image.place(int(image.teacher.prior[index])),
+        "teacher_iou": iou,
+    }  # fmt: skip
 
-    UserError where a student's priors are not its teacher's.
+
+def _student_columns(image: RankedImage, student: Ranking, index: int) -> dict[str, Any]:
+    teacher_prior, student_prior = int(image.teacher.prior[index]), int(student.prior[index])
+    both = teacher_prior >= 0 and student_prior >= 0
+    comparison = compare(image.teacher.scores[index], student.scores[index])
+    return {
+        "prior": image.place(student_prior),
+        "iou": float(student.iou[index]),
+        "same": float(teacher_prior == student_prior) if both else np.nan,
+        "positives": len(image.positives[index]),
+        **comparison._asdict(),
+    }
+
+
+def summary(objects: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return a line for each run and group of objects: measures with intervals, and counts.
+
+    ``objects`` is the table of ``gather``. Intervals are percentiles of resampled images.
     """
-    probes = [Probe.load(directory) for directory in (teacher, *students)]
-    for sample in images(students[0], count, seed, what="ranked"):
-        with torch.no_grad():
-            yield _ranked(probes, sample, rank)
-
-
-def _ranked(probes: list[Probe], sample: dict[str, Any], rank: Rank) -> RankedImage:
-    first, *others = probes
-    batch = first.batch(sample)
-    wanted = observe(first.detector, batch, frozen=True)
-    # Which priors are positive depends on priors and objects alone, so it holds for all.
-    wanted.losses()
-    positives = positives_of(wanted)
-    rankings = [ranking(wanted, batch, positives, rank)]
-    for probe in others:
-        own = probe.batch(sample)
-        found = observe(probe.detector, own, frozen=True)
-        _check_priors(found, wanted, probe.directory, first.directory)
-        rankings.append(ranking(found, own, positives, rank))
-    meta = batch.samples[0].metainfo
-    scale = batch.gt_boxes[0].new_tensor(meta["scale_factor"]).repeat(2)
-    return RankedImage(
-        path=meta["img_path"],
-        boxes=(batch.gt_boxes[0] / scale).cpu(),
-        labels=batch.gt_labels[0].cpu(),
-        positives=[chosen.cpu() for chosen in positives],
-        anchors=[(wanted.priors[chosen] / scale).cpu() for chosen in positives],
-        levels=_levels(wanted),
-        teacher=rankings[0],
-        students=rankings[1:],
+    weights = resample(objects["image"].nunique(), RESAMPLES, seed)
+    return pd.DataFrame(
+        {"run": run, "group": group} | _group_columns(group_lines, weights)
+        for run, lines in objects.groupby("run", sort=False)
+        for group, group_lines in _object_groups(lines)
     )
 
 
-def positives_of(observation: DenseObservation) -> list[Tensor]:
-    """Return the positive priors (N,) of each object of the first image."""
-    assert observation.assignment is not None
-    objects = range(len(observation.batch.gt_labels[0]))
-    return [(observation.assignment[0] == index).nonzero().flatten() for index in objects]
+def _object_groups(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    yield "all", lines
+    for column, names in GROUPS.items():
+        for name in names:
+            yield name, lines[lines[column] == name]
 
 
-def ranking(
-    observation: DenseObservation, batch: Batch, positives: list[Tensor], rank: Rank
-) -> Ranking:
-    """Return what a detector makes of the objects of a batch's first image."""
-    boxes, labels = batch.gt_boxes[0], batch.gt_labels[0]
-    found, *_ = detections(observation)
-    prior, iou = final_boxes(found, boxes, labels)
-    scores = [
-        _scores(observation, chosen, box, int(label), rank).cpu()
-        for chosen, box, label in zip(positives, boxes, labels, strict=True)
-    ]
-    return Ranking(prior.cpu(), iou.cpu(), scores)
+def _group_columns(lines: pd.DataFrame, weights: Floats) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "objects": len(lines),
+        "teacher_found": int(lines["teacher_iou"].notna().sum()),
+        "found": int(lines["iou"].notna().sum()),
+        "both": int(lines["same"].notna().sum()),
+        "ranked": int(lines["kl"].notna().sum()),
+        "without_rho": int((lines["kl"].notna() & lines["rho"].isna()).sum()),
+    }
+    for measure, column in MEASURES.items():
+        middle, low, high = bootstrap_mean(lines[column], lines["image"], weights)
+        columns |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
+    for name, same in (("same", 1), ("different", 0)):
+        subset = lines[lines["same"] == same]
+        columns |= {f"teacher_iou_{name}": subset["teacher_iou"].mean()}
+        columns |= {f"iou_{name}": subset["iou"].mean()}
+    return columns
 
 
-def _scores(
-    observation: DenseObservation, prior: Tensor, box: Tensor, label: int, rank: Rank
-) -> Tensor:
-    """Return what RM ranks an object's positive priors by, (N,) from 0 to 1."""
-    if rank == "classification":
-        return observation.probabilities[0, prior, label].double()
-    decoded = observation.boxes(torch.zeros_like(prior), prior)
-    return aligned_iou(decoded, box.expand_as(decoded)).double()
+def priors(examples: Sequence[ExampleObject], run_names: Sequence[str]) -> pd.DataFrame:
+    """Return a line for each run (the teacher first), object and positive prior, with its score.
+
+    ``rank`` is the rank of the prior by the teacher's score, from 1. ``final`` is true if the run's
+    final box of the object was regressed from the prior. Corners are in pixels of the image file.
+    """
+    lines = []
+    for example in examples:
+        image, index = example.image, example.index
+        order = image.teacher.scores[index].argsort(descending=True, stable=True)
+        rankings = (image.teacher, *image.students)
+        for run, ranking in zip((TEACHER, *run_names), rankings, strict=True):
+            for rank, place in enumerate(order.tolist(), start=1):
+                prior = int(image.positives[index][place])
+                corners = image.anchors[index][place].tolist()
+                lines.append(
+                    {"run": run, "image": example.image_number, "object": index}
+                    | {"prior": image.place(prior), "rank": rank}
+                    | {"score": float(ranking.scores[index][place])}
+                    | {"final": prior == int(ranking.prior[index])}
+                    | dict(zip(CORNERS, corners, strict=True))
+                )
+    return pd.DataFrame(lines)
 
 
-def compare(teacher: Tensor, student: Tensor) -> Comparison:
-    """Compare the scores (N,) of one object's positive priors; all NaN below two priors."""
-    if len(teacher) < 2:
-        return Comparison(*[float("nan")] * 3)
-    alone = torch.zeros_like(teacher, dtype=torch.long)
-    constant = any(bool((scores == scores[0]).all()) for scores in (teacher, student))
-    return Comparison(
-        kl=float(rank_divergence(teacher, student, alone, 1)),
-        top1=float(teacher.argmax() == student.argmax()),
-        rho=float("nan") if constant else float(spearmanr(teacher, student).statistic),
+def describe(frame: pd.DataFrame, objects: pd.DataFrame) -> str:
+    """Return the results of ``summary`` and ``gather`` for all objects, in sentences."""
+    whole = frame[frame["group"] == "all"]
+    easy = frame[frame["group"] == "easy"]
+    first, easy_objects = whole.iloc[0], int(easy["objects"].iloc[0])
+    agreement = "; ".join(_agreement(line) for line in whole.to_dict("records"))
+    return (
+        f"Images: {objects['image'].nunique()}; objects: {first['objects']}; detected by the "
+        f"teacher: {first['teacher_found']}, of which easy: {easy_objects}; with two positive "
+        f"priors or more: {first['ranked']}. Final boxes from the teacher's prior: {agreement}."
     )
 
 
-def final_boxes(found: Detections, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the prior (-1: none) and IoU (NaN) of the detection of each object, both (G,).
-
-    It is that of the object's class with the highest IoU, of at least 0.5.
-    """
-    if not len(found.boxes):
-        return labels.new_full((len(labels),), -1), boxes.new_full((len(labels),), torch.nan)
-    ious = box_iou(boxes, found.boxes).where(labels[:, None] == found.labels, 0)
-    highest, place = ious.max(1)
-    missed = highest < LEAST_IOU
-    return found.prior[place].masked_fill(missed, -1), highest.masked_fill(missed, torch.nan)
-
-
-def detections(observation: DenseObservation) -> list[Detections]:
-    """Return each image's final boxes with their priors, before any scaling to the file's pixels.
-
-    They are those of the head's own ``predict_by_feat``, which loses the priors.
-    """
-    metas = [sample.metainfo for sample in observation.batch.samples]
-    with _keeping_priors(observation.head), torch.no_grad():
-        results = observation.head.predict_by_feat(
-            *observation.outputs, batch_img_metas=metas, rescale=False
-        )
-    return [Detections(each.bboxes, each.scores, each.labels, each.prior) for each in results]
-
-
-@contextmanager
-def _keeping_priors(head: Any) -> Iterator[None]:
-    """Let a head's results carry ``prior``, which mmdet then filters as it does the boxes.
-
-    mmdet (3.3.0) looks for candidates level by level with a function that also returns their
-    indices; what it makes of them passes through ``_bbox_post_process`` once an image.
-    """
-    names, name = type(head)._predict_by_feat_single.__globals__, "filter_scores_and_topk"
-    original = names[name]
-    kept: list[Tensor] = []
-    passed = 0
-
-    def filtered(scores: Tensor, *args: Any) -> Any:
-        nonlocal passed
-        result = original(scores, *args)
-        kept.append(result[2] + passed)
-        passed += len(scores)
-        return result
-
-    def joining(method: Any) -> Any:
-        def processed(results: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal passed
-            results.prior = torch.cat(kept)
-            kept.clear()
-            passed = 0
-            return method(results, *args, **kwargs)
-
-        return processed
-
-    names[name] = filtered
-    try:
-        with wrapped(head, "_bbox_post_process", joining):
-            yield
-    finally:
-        names[name] = original
-
-
-def _levels(observation: DenseObservation) -> list[tuple[int, int, int]]:
-    sizes = [maps.shape[-2:] for maps in observation.outputs[0]]
-    return [
-        (rows, columns, len(priors) // (rows * columns))
-        for (rows, columns), priors in zip(sizes, observation.level_priors, strict=True)
-    ]
-
-
-def _check_priors(
-    student: DenseObservation, teacher: DenseObservation, directory: Path, taught_by: Path
-) -> None:
-    if not torch.equal(student.priors, teacher.priors):
-        raise UserError(f"{directory}: its priors are not those of its teacher {taught_by}")
+def _agreement(line: Mapping[Hashable, Any]) -> str:
+    if not line["both"]:
+        return f"{line['run']} none of 0"
+    low, high = line["agreement_low"], line["agreement_high"]
+    interval = "" if np.isnan(low) else f" ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{line['run']} {100 * line['agreement']:.0f} %{interval} of {line['both']}"

@@ -1,275 +1,196 @@
-"""TIDE (Bolya et al., ECCV 2020): which errors cost how much AP, and how sure a difference is.
+"""Tables of TIDE: cost and number of each error, and differences between runs."""
 
-Every detection that is not correct gets one error, every object not found is missed; what an error
-costs is the AP gained when an oracle mends that error alone. Follows tidecv 1.0.1, which it equals
-but for two things: detections of equal score rank by image, then by the order of the list, also
-after a fix (tidecv then puts the wrong ones first); and where a fix leaves neither objects nor
-detections AP is 100, for nothing is wrong any more (tidecv divides by zero).
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from analysis.matching.matching import UNMATCHED, Pairing, choose
-from analysis.statistics.bootstrap import average_precision, rank, tally
-from kd.evaluation.voc import Flags, Floats, Integers
+from analysis.figures.tide.errors import ERRORS, MAIN, THRESHOLDS, measure_errors, overlaps_of
+from analysis.matching.matching import read_pairing
+from analysis.runs.groups import RunGroup
+from analysis.statistics.bootstrap import percentile_interval
+from kd.common.errors import UserError, suggest
+from kd.evaluation.voc import Floats, Integers
 
-MAIN = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
-SPECIAL = ("FP", "FN")
-ERRORS = MAIN + SPECIAL
-CORRECT = -1
-CLS, LOC, BOTH, DUPE, BKG, MISS = range(len(MAIN))
-RECALLS: Floats = np.arange(101) / 100
-"""Of which pycocotools has ten a rounding error higher."""
-THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
-MOST_DETECTIONS = 100
-"""Of an image, over all classes; COCO's AP takes so many of each class."""
+QUANTITIES = ("AP", *ERRORS)
+IOU50, AVERAGED = "0.50", "0.50:0.95"
+AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What TIDE asks of a run, whatever the IoU; detections (D,) by falling score.
+class RunErrors(NamedTuple):
+    """Errors of one run at the ten IoU thresholds, with R weightings of the images."""
 
-    ``same`` and ``other`` are the highest IoU with an object of the detection's class and of
-    another one, ``same_object`` and ``other_object`` those objects; ``cover`` is the largest part
-    of it that lies in a crowd of its class. ``pairs``: detection, object and IoU of those of one
-    class, by detection and falling IoU. Crowds are not ``counted`` (G,) as objects.
-    """
-
-    image: Integers
-    label: Integers
-    alone: Flags
-    """Of an image without objects."""
-    same: Floats
-    same_object: Integers
-    other: Floats
-    other_object: Integers
-    cover: Floats
-    pairs: tuple[Integers, Integers, Floats]
-    object_image: Integers
-    object_label: Integers
-    counted: Flags
-    images: int
-    classes: int
-    background: float
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What became of detections (D,) and objects (G,) at one IoU.
-
-    ``kind`` is ``CORRECT`` or an error; ``ignored`` detections lie in a crowd and cost nothing.
-    ``mended``: the best detection of those whose Cls or Loc error keeps an object from being
-    found, and ``target`` that object. ``missed``: not found, and no such error's target.
-    """
-
-    kind: Integers
-    ignored: Flags
-    mended: Flags
-    target: Integers
-    taken: Flags
-    missed: Flags
-
-
-class Errors(NamedTuple):
-    """The errors of one run at one IoU, images weighted in R ways."""
-
-    ap: Floats
-    """(R,) 0 to 100."""
-    gains: Floats
-    """(8, R) AP points, by ``ERRORS``."""
+    label: str
+    seed: int
+    values: Floats
+    """(10, 9, R): AP points, by ``THRESHOLDS`` and ``QUANTITIES``."""
     counts: Integers
-    """(8, K): of a class, that of the detection or of the object."""
-    by_class: Floats
-    """(K,) AP, 0 to 100, as the first column weighs the images; NaN without objects."""
+    """(10, 8, K): numbers of errors, by threshold, error and class."""
+    class_ap: Floats
+    """(K,): AP at IoU 0.5; NaN for a class without objects."""
+    objects: Integers
+    """(K,): numbers of objects."""
 
 
-def survey(pairing: Pairing, background: float = 0.1) -> Scene:
-    """Return what TIDE needs of a pairing; ``background``: IoU below which nothing was meant."""
-    found, objects = pairing.detections, pairing.objects
-    order = _kept(found.image, found.score, found.place)
-    place = np.full(len(found.score), UNMATCHED)
-    place[order] = np.arange(len(order))
-    image, label, counted = found.image[order], found.label[order], ~objects.crowd
+def compute_tables(
+    groups: Sequence[RunGroup],
+    truth: Mapping[str, Any],
+    weights: Floats,
+    background: float,
+    baseline: str | None,
+    confidence: float,
+) -> dict[str, pd.DataFrame]:
+    """Return the errors of all runs: costs, differences to the baseline, by class, by threshold.
 
-    detection, other = place[pairing.pairs.detection], pairing.pairs.object
-    alike = label[detection] == objects.label[other]
-    usable = (detection != UNMATCHED) & counted[other] & (pairing.pairs.iou >= background)
-    crowded = (detection != UNMATCHED) & ~counted[other] & alike
-    cover = np.zeros(len(order))
-    np.maximum.at(cover, detection[crowded], pairing.pairs.cover[crowded])
-    same, different = (
-        _by_overlap(detection[rows], other[rows], pairing.pairs.iou[rows])
-        for rows in (usable & alike, usable & ~alike)
-    )
-    with_objects = np.zeros(len(pairing.images), dtype=bool)
-    with_objects[objects.image[counted]] = True
-    return Scene(
-        image,
-        label,
-        ~with_objects[image],
-        *_best(same, len(order)),
-        *_best(different, len(order)),
-        cover,
-        same,
-        objects.image,
-        objects.label,
-        counted,
-        len(pairing.images),
-        len(pairing.classes),
-        background,
-    )
-
-
-def _kept(image: Integers, score: Floats, place: Integers) -> Integers:
-    """Return the first 100 detections of each image, by falling score, image, order in the list."""
-    order = np.lexsort((place, image, -score))
-    by_image = np.argsort(image[order], kind="stable")
-    sorted_image = image[order][by_image]
-    within = np.arange(len(order)) - np.searchsorted(sorted_image, sorted_image)
-    return order[np.sort(by_image[within < MOST_DETECTIONS])]
-
-
-def _by_overlap(
-    detection: Integers, other: Integers, iou: Floats
-) -> tuple[Integers, Integers, Floats]:
-    """Return pairs by detection, falling IoU, order of the objects."""
-    order = np.lexsort((other, -iou, detection))
-    return detection[order], other[order], iou[order]
-
-
-def _best(pairs: tuple[Integers, Integers, Floats], detections: int) -> tuple[Floats, Integers]:
-    """Return (D,) the highest IoU of each detection, 0 without a pair, and its object."""
-    detection, other, iou = pairs
-    first = np.flatnonzero(np.diff(detection, prepend=-1))
-    best, which = np.zeros(detections), np.full(detections, UNMATCHED)
-    best[detection[first]], which[detection[first]] = iou[first], other[first]
-    return best, which
-
-
-def diagnose(scene: Scene, iou: float) -> Diagnosis:
-    """Return the error of every detection and object where ``iou`` makes a detection correct.
-
-    The first that applies: Loc, ``background`` <= IoU <= ``iou`` with an object of its class; Cls,
-    IoU >= ``iou`` with one of another class; Dupe, IoU >= ``iou`` with one of its class, which a
-    better detection found; Bkg, IoU <= ``background`` with all; Both.
+    ``weights`` (I, R) are those of ``bootstrap.resample``; the intervals need several.
     """
-    taken = np.zeros(len(scene.counted), dtype=bool)
-    near = scene.pairs[2] >= iou
-    detection, other = scene.pairs[0][near], scene.pairs[1][near]
-    shared = np.zeros(len(other), dtype=bool)
-    row = choose(detection, other, shared, len(scene.image), len(taken))
-    correct = row != UNMATCHED
-    taken[other[row[correct]]] = True
-
-    low, same, different = scene.background, scene.same, scene.other
-    kind = np.select(
-        [
-            correct,
-            scene.alone,
-            (same >= low) & (same <= iou),
-            different >= iou,
-            same >= iou,
-            np.maximum(same, different) <= low,
-        ],
-        [CORRECT, BKG, LOC, CLS, DUPE, BKG],
-        BOTH,
-    )
-    target = np.select([kind == LOC, kind == CLS], [scene.same_object, scene.other_object], -1)
-    aimed = np.flatnonzero(target >= 0)
-    aimed = aimed[~taken[target[aimed]]]
-    reached, first = np.unique(target[aimed], return_index=True)
-    mended = np.zeros(len(kind), dtype=bool)
-    mended[aimed[first]] = True
-    missed = scene.counted & ~taken
-    missed[reached] = False
-    return Diagnosis(kind, ~correct & (scene.cover > iou), mended, target, taken, missed)
+    runs = measure_runs(groups, truth, weights, background)
+    return {
+        "tide": summary(runs),
+        "tide-differences": differences(runs, baseline, confidence),
+        "tide-by-class": by_class(runs, [category["name"] for category in truth["categories"]]),
+        "tide-thresholds": by_threshold(runs),
+    }
 
 
-class Fixed(NamedTuple):
-    """What AP is taken of: detections by falling score, and which objects are to be found."""
-
-    label: Integers
-    correct: Flags
-    kept: Flags
-    wanted: Flags
-    first: Flags | None = None
-    """Those that rank before all others."""
-
-
-def _fixes(scene: Scene, seen: Diagnosis) -> Iterator[Fixed]:
-    """Yield things as they are, then as each of ``ERRORS``' oracles leaves them."""
-    correct, kept, wanted = seen.kind == CORRECT, ~seen.ignored, scene.counted
-    yield Fixed(scene.label, correct, kept, wanted)
-    for kind in (CLS, LOC, BOTH, DUPE, BKG):
-        mine = seen.kind == kind
-        mended = mine & seen.mended
-        label = scene.label
-        if kind == CLS:
-            label = label.copy()
-            label[mended] = scene.object_label[seen.target[mended]]
-        yield Fixed(label, correct | mended, (kept & ~mine) | mended, wanted)
-    yield Fixed(scene.label, correct, kept, wanted & ~seen.missed)
-    yield Fixed(scene.label, correct, kept, wanted, first=correct)
-    yield Fixed(scene.label, correct, kept, wanted & seen.taken)
+def measure_runs(
+    groups: Sequence[RunGroup], truth: Mapping[str, Any], weights: Floats, background: float
+) -> list[RunErrors]:
+    """Return the errors of every run of the groups on the split that ``truth`` describes."""
+    runs = []
+    for group in groups:
+        for seed, directory in group.runs.items():
+            overlaps = overlaps_of(read_pairing(directory, truth), background)
+            by_iou = [measure_errors(overlaps, iou, weights) for iou in THRESHOLDS]
+            values = np.array([np.vstack([errors.ap, errors.gains]) for errors in by_iou])
+            counts = np.array([errors.counts for errors in by_iou])
+            labels = overlaps.object_label[overlaps.counted]
+            objects = np.bincount(labels, minlength=overlaps.classes)
+            runs.append(RunErrors(group.label, seed, values, counts, by_iou[0].by_class, objects))
+    return runs
 
 
-def _class_ap(scene: Scene, fixed: Fixed, weights: Floats) -> tuple[Floats, Floats]:
-    """Return (K, R) the AP of each class, NaN without objects and detections, and its objects."""
-    size = (scene.classes, scene.images)
-    objects = (
-        tally(scene.object_image[fixed.wanted], scene.object_label[fixed.wanted], *size) @ weights
-    )
-    order = np.flatnonzero(fixed.kept)
-    if fixed.first is not None:
-        order = order[np.argsort(~fixed.first[order], kind="stable")]
-    image, label = scene.image[order], fixed.label[order]
-    ranked = rank(image, label, fixed.correct[order], *size)
-    values = average_precision(ranked, weights, objects, RECALLS)
-    # As in tidecv, a class that only detections speak of counts with AP 0.
-    bare = (objects == 0).any(axis=1)[label]
-    found = tally(image[bare], label[bare], *size) @ weights
-    values[(objects == 0) & (found == 0)] = np.nan
-    return values, objects
+def select_baseline(groups: Sequence[RunGroup], name: str | None) -> str | None:
+    """Return the label that the others are compared with, or None for no comparison.
 
-
-def _mean(values: Floats) -> Floats:
-    """Return (R,) the mean over the classes that have a value, times 100; NaN without one."""
-    defined = ~np.isnan(values)
-    total = np.where(defined, values, 0).sum(axis=0)
-    count = defined.sum(axis=0)
-    return np.where(count > 0, 100 * total / np.maximum(count, 1), np.nan)
-
-
-def errors(scene: Scene, iou: float, weights: Floats) -> Errors:
-    """Return the errors at one IoU; ``weights`` (I, R) as of
-    ``analysis.statistics.bootstrap.resample``.
-
-    A main error gains what its fix adds to AP, or zero; FP is gained by ranking what is wrong
-    behind all that is correct, FN by wanting only the objects that were found.
+    The name ``auto`` is the first student trained alone, or else the first group. UserError if no
+    group has the label ``name``.
     """
-    seen = diagnose(scene, iou)
-    plain, *fixes = _fixes(scene, seen)
-    values, objects = _class_ap(scene, plain, weights)
-    ap = _mean(values)
-    gains = np.full((len(ERRORS), len(ap)), np.nan)
-    for index, fixed in enumerate(fixes):
-        after = _mean(_class_ap(scene, fixed, weights)[0])
-        gains[index] = np.where(np.isnan(after), 100, after) - ap
-    # Precision is read at 101 recalls, so that a fix may seem to cost a little.
-    gains[: len(MAIN)] = np.maximum(gains[: len(MAIN)], 0)
-    by_class = np.where(objects[:, 0] > 0, 100 * values[:, 0], np.nan)
-    return Errors(ap, gains, _counts(scene, seen), by_class)
+    labels = [group.label for group in groups]
+    if name == AUTO:
+        alone = [group.label for group in groups if group.role == "baseline"]
+        return (alone or labels)[0]
+    if name is not None and name not in labels:
+        raise UserError(f"baseline: none of the runs is '{name}'; {suggest(name, labels)}")
+    return name
 
 
-def _counts(scene: Scene, seen: Diagnosis) -> Integers:
-    """Return (8, K). Main errors in a crowd are counted too, as tidecv does; FP are without."""
-    unfound = scene.counted & ~seen.taken
-    groups = [scene.label[seen.kind == kind] for kind in (CLS, LOC, BOTH, DUPE, BKG)]
-    groups.append(scene.object_label[seen.missed])
-    groups.append(scene.label[(seen.kind != CORRECT) & ~seen.ignored])
-    groups.append(scene.object_label[unfound])
-    return np.array([np.bincount(group, minlength=scene.classes) for group in groups])
+def summary(runs: Sequence[RunErrors]) -> pd.DataFrame:
+    """Return AP, and the cost and number of each error, at IoU 0.5 and averaged."""
+    rows = []
+    for run in runs:
+        averages = run.values.mean(axis=0), run.counts.mean(axis=0)
+        for iou, values, counts in (
+            (IOU50, run.values[0], run.counts[0]),
+            (AVERAGED, *averages),
+        ):
+            rows += [
+                {"run": run.label, "seed": run.seed, "iou": iou, **row}
+                for row in _rows(values, counts)
+            ]
+    return pd.DataFrame(rows)
+
+
+def by_threshold(runs: Sequence[RunErrors]) -> pd.DataFrame:
+    """Return AP, and the cost and number of each error, at each of the ten thresholds."""
+    rows = [
+        {"run": run.label, "seed": run.seed, "iou": iou, **row}
+        for run in runs
+        for iou, values, counts in zip(THRESHOLDS, run.values, run.counts, strict=True)
+        for row in _rows(values, counts)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _rows(values: Floats, counts: Any) -> list[dict[str, Any]]:
+    """Return a row for each quantity, of ``values`` (9, R) in AP points and ``counts`` (8, K).
+
+    AP itself has no count.
+    """
+    totals = [np.nan, *counts.sum(axis=1)]
+    return [
+        {"quantity": name, "points": points, "count": count}
+        for name, points, count in zip(QUANTITIES, values[:, 0], totals, strict=True)
+    ]
+
+
+def by_class(runs: Sequence[RunErrors], classes: Sequence[str]) -> pd.DataFrame:
+    """Return the number of objects, AP at IoU 0.5 and the number of errors of each class.
+
+    A wrong detection counts for the class that it predicts, and a missed object for its class.
+    """
+    rows = [
+        {"run": run.label, "seed": run.seed, "class": name, "objects": objects, "AP50": ap}
+        | dict(zip(ERRORS, counts, strict=True))
+        for run in runs
+        for name, objects, ap, counts in zip(
+            classes, run.objects, run.class_ap, run.counts[0].T, strict=True
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def differences(runs: Sequence[RunErrors], baseline: str | None, confidence: float) -> pd.DataFrame:
+    """Return each row's means over its seeds, less those of the baseline, with intervals.
+
+    The first weighting has each image once, the others are resamples. ``low`` and ``high`` bound
+    the middle ``confidence`` of the resamples' differences.
+    """
+    columns = ["run", "baseline", "iou", "quantity", "difference", "low", "high"]
+    labels = list(dict.fromkeys(run.label for run in runs))
+    means = {
+        label: np.mean([run.values for run in runs if run.label == label], axis=0)
+        for label in labels
+        if baseline is not None
+    }
+    rows = []
+    for label, values in means.items():
+        if label == baseline:
+            continue
+        gap = values - means[str(baseline)]
+        for iou, gap_at_iou in ((IOU50, gap[0]), (AVERAGED, gap.mean(axis=0))):
+            ends = percentile_interval(gap_at_iou[:, 1:], confidence)
+            for name, *numbers in zip(QUANTITIES, gap_at_iou[:, 0], *ends, strict=True):
+                rows.append([label, baseline, iou, name, *numbers])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def mean_points(frame: pd.DataFrame, iou: str) -> pd.DataFrame:
+    """Return AP points by run and quantity at one ``iou`` of the summary, means over the seeds."""
+    rows = frame[frame["iou"] == iou]
+    table = rows.pivot_table("points", "run", "quantity", aggfunc="mean", sort=False)
+    return table.reindex(columns=["AP", *ERRORS])
+
+
+def costliest_errors(frame: pd.DataFrame) -> str:
+    """Return a sentence with the main error that costs each run most at IoU 0.5."""
+    rows = frame[(frame["iou"] == IOU50) & frame["quantity"].isin(MAIN)]
+    points = rows.groupby(["run", "quantity"], sort=False)["points"].mean().unstack()
+    errors = [
+        f"{run} {costs.idxmax()} ({costs.max():.1f})" if costs.max() > 0 else f"{run} none"
+        for run, costs in points.iterrows()
+    ]
+    return f"The costliest error of each at IoU 0.50 (AP points): {', '.join(errors)}."
+
+
+def nonzero_differences(frame: pd.DataFrame) -> str:
+    """Return a sentence with the differences at IoU 0.5 whose interval does not contain zero."""
+    rows = frame[(frame["iou"] == IOU50) & (frame["quantity"] != "AP")]
+    nonzero = rows[(rows["low"] > 0) | (rows["high"] < 0)]
+    runs = [
+        f"{run} {', '.join(f'{row.quantity} {row.difference:+.1f}' for row in lines.itertuples())}"
+        for run, lines in nonzero.groupby("run", sort=False)
+    ]
+    listing = "; ".join(runs) or "none"
+    return f"Differences at IoU 0.50 whose interval does not contain zero: {listing}."

@@ -1,1 +1,1 @@
-"""Losses and validation figures over training."""
+"""Training curves: losses, AP and learning rate over the steps of training."""

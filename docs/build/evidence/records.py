@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.training_curves.plot import records as logged
+from analysis.figures.training_curves.compute import read_log
 from analysis.statistics.seeds import POINTS
 from analysis.tables.csv_file import read_csv, to_csv
 from analysis.tables.rows import METRICS, ResultRow
@@ -170,7 +170,7 @@ def _distilled(plan: Plan) -> Iterator[tuple[Row, Run]]:
 
 def _terms(row: Row, run: Run) -> Iterator[dict[str, Any]]:
     """Yield how much each term weighs in a run: share of the loss, gradients beside detection's."""
-    found = logged(run.directory / "log.jsonl").records
+    found = read_log(run.directory / "log.jsonl").records
     probes = [
         record["gradient_norm"]
         for record in found

@@ -1,4 +1,4 @@
-"""Ablations: which setting is swept, what stands at its values, and how it is drawn."""
+"""Ablation plots: the swept settings, the statistics at their values, and the picture."""
 
 import io
 
@@ -17,31 +17,31 @@ BASE = {"weight": 1.0, "temperature": 1.0}
 
 @pytest.fixture
 def make(tmp_path):
-    """Return a function that makes the runs of a row, a seed for each AP."""
+    """Return a function that writes the runs of a row, a seed for each AP."""
 
     def rows(*aps, method="rm", student="r18", **settings):
-        made = []
+        runs = []
         for seed, ap in enumerate(aps):
             folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
             methods = {method: BASE | settings} if method else None
-            made.append(write_run(folder, methods, seed, student=student))
-            write_metrics(made[-1], ap)
-        return made
+            runs.append(write_run(folder, methods, seed, student=student))
+            write_metrics(runs[-1], ap)
+        return runs
 
     return rows
 
 
-def found(*rows, **settings):
-    listed = [run for row in rows for run in row]
-    return Ablation(**settings).run(groups(*listed), Library())
+def results_of(*rows, **settings):
+    runs = [run for row in rows for run in row]
+    return Ablation(**settings).run(groups(*runs), Library())
 
 
 def table(*rows, **settings):
-    return found(*rows, **settings).tables["ablation"]
+    return results_of(*rows, **settings).tables["ablation"]
 
 
-def axes_of(findings):
-    return findings.pictures["ablation"].axes
+def axes_of(results):
+    return results.pictures["ablation"].axes
 
 
 def test_means_and_intervals_by_hand(make):
@@ -59,7 +59,7 @@ def test_means_and_intervals_by_hand(make):
     assert low["high"] == pytest.approx(34 + 12.706, abs=1e-3)  # t(1) * sqrt(2) / sqrt(2)
 
 
-def test_the_confidence_and_the_figure_are_settings(make, tmp_path):
+def test_the_confidence_and_the_metric_are_settings(make, tmp_path):
     rows = make(0.30, 0.32, weight=2.0), make(0.33, weight=1.0)
     write_metrics(rows[1][0], 0.3, AP50=0.5)
     frame = table(*rows, confidence=0.9, metric="AP50")
@@ -67,20 +67,20 @@ def test_the_confidence_and_the_figure_are_settings(make, tmp_path):
     assert frame.loc[1, "high"] == pytest.approx(31 + 6.314, abs=1e-3)
 
 
-def test_one_seed_has_no_interval_and_the_caption_says_so(make):
-    findings = found(make(0.3, weight=1.0), make(0.4, weight=2.0))
-    frame = findings.tables["ablation"]
+def test_the_caption_states_that_one_seed_has_no_interval(make):
+    results = results_of(make(0.3, weight=1.0), make(0.4, weight=2.0))
+    frame = results.tables["ablation"]
     assert frame[["std", "low", "high"]].isna().all(axis=None)
-    assert "One seed each: there are no intervals" in findings.caption
-    assert "highest at weight 2 (40.0) and lowest at 1 (30.0)" in findings.caption
+    assert "Each row has one seed, so there are no intervals" in results.caption
+    assert "highest at weight 2 (40.0) and lowest at 1 (30.0)" in results.caption
 
 
 def test_teacher_baseline_and_other_methods_are_lines(make):
     baseline, other = make(0.25, 0.27, method=""), make(0.31, method="fitnets")
-    findings = found(make(0.3, weight=1.0), make(0.4, weight=2.0), baseline, other)
-    frame = findings.tables["ablation"].set_index("row")
+    results = results_of(make(0.3, weight=1.0), make(0.4, weight=2.0), baseline, other)
+    frame = results.tables["ablation"].set_index("row")
     assert frame.loc["Student", ["setting", "value"]].tolist() == ["", ""]
-    (axes,) = axes_of(findings)
+    (axes,) = axes_of(results)
     heights = {
         line.get_label(): line.get_ydata()[0]
         for line in axes.lines
@@ -88,7 +88,7 @@ def test_teacher_baseline_and_other_methods_are_lines(make):
     }
     assert heights["Student"] == pytest.approx(26)
     assert heights["FitNets"] == pytest.approx(31)
-    (band,) = axes.patches  # of the baseline alone, for the other has one seed
+    (band,) = axes.patches  # only the baseline has several seeds
     assert band.get_y() == pytest.approx(26 - 12.706, abs=1e-3)
 
 
@@ -100,7 +100,7 @@ def test_settings_swept_one_at_a_time_have_a_panel_each(make):
         make(0.33, temperature=4.0),
     ]
     frame = table(*rows)
-    by_setting = {name: own["value"].tolist() for name, own in frame.groupby("setting")}
+    by_setting = {name: lines["value"].tolist() for name, lines in frame.groupby("setting")}
     assert by_setting == {"weight": [1, 2], "temperature": [1, 2, 4]}
     assert set(frame["row"]) == {"RM"}
     assert set(table(*rows, setting="weight")["setting"]) == {"weight"}
@@ -110,14 +110,14 @@ def test_settings_swept_one_at_a_time_have_a_panel_each(make):
 
 def test_a_grid_of_two_settings_has_a_row_for_each_value_of_the_other(make):
     rows = [make(0.3, weight=w, temperature=t) for w in (1.0, 2.0) for t in (1.0, 4.0)]
-    findings = found(*rows, setting="weight")
-    frame = findings.tables["ablation"]
+    results = results_of(*rows, setting="weight")
+    frame = results.tables["ablation"]
     assert set(frame["row"]) == {"RM (temperature 1)", "RM (temperature 4)"}
-    colours = {to_hex(line.lines[0].get_color()) for line in axes_of(findings)[0].containers}
-    assert len(colours) == 2
+    colors = {to_hex(line.lines[0].get_color()) for line in axes_of(results)[0].containers}
+    assert len(colors) == 2
 
 
-def test_several_methods_share_a_panel_of_a_setting_of_one_name(make):
+def test_methods_share_the_panel_of_a_setting_with_one_name(make):
     rows = [make(0.3, method=m, weight=w) for m in ("rm", "pfi") for w in (1.0, 2.0)]
     frame = table(*rows)
     assert set(frame["setting"]) == {"weight"}
@@ -133,7 +133,7 @@ def test_a_term_of_a_sum_keeps_its_name(tmp_path):
     assert set(table(runs)["setting"]) == {"rm.weight"}
 
 
-def test_students_are_rows_of_their_own(make):
+def test_each_student_has_its_own_row(make):
     rows = [make(0.3, student=s, weight=w) for s in ("r18", "r34") for w in (1.0, 2.0)]
     assert set(table(*rows)["row"]) == {"RM (r18)", "RM (r34)"}
 
@@ -148,8 +148,8 @@ def test_students_are_rows_of_their_own(make):
     ],
 )
 def test_numbers_have_an_axis_of_numbers(make, values, scale):
-    findings = found(*(make(0.3, weight=value) for value in values))
-    (axes,) = axes_of(findings)
+    results = results_of(*(make(0.3, weight=value) for value in values))
+    (axes,) = axes_of(results)
     assert axes.get_xscale() == scale
     low, high = axes.get_xlim()
     assert low < values[0] and high > values[-1]
@@ -157,14 +157,14 @@ def test_numbers_have_an_axis_of_numbers(make, values, scale):
         assert [text.get_text() for text in axes.get_xticklabels()] == [f"{v:g}" for v in values]
 
 
-def test_values_that_are_close_do_not_have_labels_on_each_other(make):
-    (axes,) = axes_of(found(*(make(0.3, weight=value) for value in (1.0, 1.01, 2.0))))
+def test_labels_of_close_values_do_not_overlap(make):
+    (axes,) = axes_of(results_of(*(make(0.3, weight=value) for value in (1.0, 1.01, 2.0))))
     assert "1.01" not in [text.get_text() for text in axes.get_xticklabels()]
 
 
-def test_names_are_evenly_spaced_and_not_joined(make):
+def test_names_are_evenly_spaced_without_a_line(make):
     values = (None, True, [0, 1], "softmax", 2)
-    (axes,) = axes_of(found(*(make(0.3, form=value) for value in values)))
+    (axes,) = axes_of(results_of(*(make(0.3, form=value) for value in values)))
     labels = [text.get_text() for text in axes.get_xticklabels()]
     assert labels == ["none", "on", "[0, 1]", "softmax", "2"]
     (points,) = axes.containers
@@ -172,40 +172,40 @@ def test_names_are_evenly_spaced_and_not_joined(make):
     assert points.lines[0].get_linestyle() == "None"
 
 
-def test_an_undefined_figure_is_left_out_and_said(make):
+def test_an_undefined_metric_is_left_out(make):
     rows = make(0.3, weight=1.0), make(None, weight=2.0)
-    findings = found(*rows)
-    assert findings.tables["ablation"]["n"].tolist() == [1, 0]
+    results = results_of(*rows)
+    assert results.tables["ablation"]["n"].tolist() == [1, 0]
     nothing = make(None, weight=1.0), make(None, weight=2.0)
     with pytest.raises(UserError, match="AP is not defined for any of the runs"):
-        found(*nothing)
+        results_of(*nothing)
 
 
 def test_runs_without_a_sweep_are_refused(make):
     with pytest.raises(UserError, match="give those of a table with a 'sweep'"):
-        found(make(0.3, 0.4), make(0.2, method=""))
+        results_of(make(0.3, 0.4), make(0.2, method=""))
     with pytest.raises(UserError, match="differ in one setting alone"):
-        found(make(0.3), make(0.2, weight=2.0, temperature=2.0))
+        results_of(make(0.3), make(0.2, weight=2.0, temperature=2.0))
 
 
 def test_twelve_methods_fit(make):
     rows = [make(0.3, 0.31, method=f"m{n}", weight=w) for n in range(12) for w in (1.0, 2.0, 4.0)]
-    findings = found(*rows)
-    (axes,) = axes_of(findings)
+    results = results_of(*rows)
+    (axes,) = axes_of(results)
     assert len(axes.containers) == 12
-    (legend,) = findings.pictures["ablation"].legends
+    (legend,) = results.pictures["ablation"].legends
     assert len(legend.get_texts()) == 12
 
 
 def test_the_csv_draws_the_same(make):
     rows = make(0.3, 0.4, weight=1.0), make(0.35, weight=4.0), make(0.2, 0.3, method="")
-    listed = groups(*(run for row in rows for run in row))
-    findings = found(*rows)
-    frame = findings.tables["ablation"]
-    again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=True)
-    again = again.fillna({"setting": "", "value": ""})
-    looks = dict.fromkeys(("RM", "Student"), listed[0].look)
-    for axes, other in zip(axes_of(findings), plot(again, looks, "AP").axes, strict=True):
+    run_groups = groups(*(run for row in rows for run in row))
+    results = results_of(*rows)
+    frame = results.tables["ablation"]
+    reread = pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=True)
+    reread = reread.fillna({"setting": "", "value": ""})
+    looks = dict.fromkeys(("RM", "Student"), run_groups[0].look)
+    for axes, other in zip(axes_of(results), plot(reread, looks, "AP").axes, strict=True):
         for line, same in zip(axes.lines, other.lines, strict=True):
             assert line.get_xydata() == pytest.approx(same.get_xydata(), nan_ok=True)
 
@@ -213,7 +213,9 @@ def test_the_csv_draws_the_same(make):
 @pytest.mark.parametrize("lowest", [0.10, 0.29])
 def test_every_point_and_bar_lies_within_the_axis(make, lowest):
     rows = [make(0.30, 0.31, weight=4.0), make(lowest, lowest + 0.02, weight=1.0)]
-    (axes,) = axes_of(found(*rows, make(0.30, method=None), make(0.32, method=None, student="r50")))
+    (axes,) = axes_of(
+        results_of(*rows, make(0.30, method=None), make(0.32, method=None, student="r50"))
+    )
     low, high = axes.get_ylim()
     frame = table(*rows)
     assert low < frame["low"].min() and frame["high"].max() < high

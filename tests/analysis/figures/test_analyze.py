@@ -1,4 +1,4 @@
-"""One analysis on the command line: what it leaves, and what it says of mistakes."""
+"""`kd analyze`: the files that it writes, the caption, and messages on mistakes."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ TO = Path("figure")
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return three runs of a sweep in a project without images."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
-    found = []
+    directories = []
     for weight, ap in ((1.0, 0.2), (2.0, 0.3), (4.0, 0.25)):
         run = write_run(Path(f"runs/weight{weight}"), {"rm": {"method": "rm", "weight": weight}})
         write_metrics(run, ap)
-        found.append(str(run))
-    return found
+        directories.append(str(run))
+    return directories
 
 
 def analyze(*arguments: str) -> int:
     return main(["analyze", *arguments, "--to", str(TO)])
 
 
-def test_it_leaves_the_files_that_it_declares(
+def test_it_writes_the_files_that_it_declares(
     runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert analyze("ablation", *runs) == 0
@@ -46,7 +46,7 @@ def test_it_leaves_the_files_that_it_declares(
     assert list(pd.read_csv(TO / "ablation.csv")["mean"].head(3)) == [20, 30, 25]
 
 
-def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
+def test_the_caption_has_title_definition_settings_and_runs(runs: list[str]) -> None:
     assert analyze("ablation", *runs, "--set", "metric=AP50") == 0
     caption = (TO / "caption.md").read_text()
     kind = figures.get("ablation")
@@ -57,7 +57,7 @@ def test_the_caption_says_what_how_and_of_which_runs(runs: list[str]) -> None:
         assert f"`{run}`" in caption
 
 
-def test_the_caption_says_which_runs_cannot_be_compared(runs: list[str]) -> None:
+def test_the_caption_states_which_runs_cannot_be_compared(runs: list[str]) -> None:
     assert analyze("ablation", *runs) == 0
     assert "compared" not in (TO / "caption.md").read_text()
     for number, run in enumerate(runs):
@@ -68,7 +68,7 @@ def test_the_caption_says_which_runs_cannot_be_compared(runs: list[str]) -> None
     assert caption.endswith(f"Not all of these runs can be compared:\n\n- {OTHER_DATA}\n")
 
 
-def test_the_same_runs_make_the_same_bytes(runs: list[str]) -> None:
+def test_equal_runs_give_equal_files(runs: list[str]) -> None:
     assert analyze("ablation", *runs) == 0
     first = {path.name: path.read_bytes() for path in TO.iterdir()}
     assert analyze("ablation", *runs) == 0
@@ -85,7 +85,7 @@ def test_the_same_runs_make_the_same_bytes(runs: list[str]) -> None:
         (["ablation", "--set", "confidence=2"], "key 'confidence'"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_a_mistake_is_reported_in_one_line(
     runs: list[str], arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *rest = arguments
@@ -96,29 +96,27 @@ def test_a_mistake_is_one_line(
     assert not TO.exists()
 
 
-def test_a_run_that_has_not_ended_is_named(
-    runs: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unfinished_run_is_named(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path(runs[1], "metrics.json").unlink()
     assert analyze("ablation", *runs) == 2
     assert f"{runs[1]}/metrics.json: no such file; has the run" in capsys.readouterr().err
 
 
-def test_all_are_listed_and_one_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_runs_analyses_are_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze"]) == 0
-    listed = capsys.readouterr().out
-    assert [line.split()[0] for line in listed.splitlines()] == figures.names()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == figures.names()
     assert main(["analyze", "ablation"]) == 0
-    told = capsys.readouterr().out
-    assert figures.get("ablation").definition() in told
-    assert "  confidence: 0.95\n      Of the intervals." in told
-    assert "ablation.pdf" in told
+    description = capsys.readouterr().out
+    assert figures.get("ablation").definition() in description
+    assert "  confidence: 0.95\n      Confidence of the intervals." in description
+    assert "ablation.pdf" in description
 
 
-def test_a_folder_must_be_named(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_folder_is_required(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", "ablation", *runs]) == 2
     assert "--to is missing" in capsys.readouterr().err
 
 
-def test_type_in_a_pdf_is_type() -> None:
+def test_text_in_a_pdf_is_text() -> None:
     assert STYLE["pdf.fonttype"] == 42

@@ -1,4 +1,4 @@
-"""Distances by channel: hand-made maps, networks of every family, and what the figure shows."""
+"""Distances by channel: maps made by hand, networks of every family, tables and picture."""
 
 import math
 import weakref
@@ -14,9 +14,16 @@ from torch import nn
 import analysis.figures.channel_distance.compute as module
 from analysis.figures.analyze import analyze
 from analysis.figures.channel_distance.analysis import ChannelDistance
-from analysis.figures.channel_distance.compute import Distances, channel_distances, level_adapters
-from analysis.figures.channel_distance.plot import changes, means, plot, table
-from analysis.figures.networks import Probe, images
+from analysis.figures.channel_distance.compute import (
+    Distances,
+    channel_distances,
+    describe_changes,
+    level_adapters,
+    means,
+    table,
+)
+from analysis.figures.channel_distance.plot import plot
+from analysis.figures.networks import RunNetworks, annotated_images
 from analysis.plotting.style import BASELINE, look
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -26,8 +33,8 @@ from tests.analysis.random_runs import write_runs
 FAMILIES = ["retinanet", "gfl", "fcos", "atss", "ssd300", "yolov3", "faster_rcnn", "cascade_rcnn"]
 
 
-def probe(maps, name="student"):
-    """Return a network that makes of image i the map ``maps[i]`` (C, H, W), of stride 8."""
+def network(maps, name="student"):
+    """Return networks whose neck for image i is the map ``maps[i]`` (C, H, W), of stride 8."""
     return SimpleNamespace(directory=Path(name), detector=maps, batch=lambda sample: sample)
 
 
@@ -40,58 +47,60 @@ def image(index, *boxes):
 
 @pytest.fixture
 def handmade(monkeypatch):
-    """Let networks of ``probe`` be observed."""
+    """Replace ``observe`` by a function for the networks of ``network``."""
 
-    def seen(detector, batch, frozen):
+    def observed(detector, batch, frozen):
         assert frozen
         return SimpleNamespace(neck=[detector[batch.samples[0].index][None]], strides=[8])
 
-    monkeypatch.setattr(module, "observe", seen)
+    monkeypatch.setattr(module, "observe", observed)
 
 
-def test_a_mean_is_over_the_cells_of_a_region_in_all_images(handmade):
-    student = probe(torch.tensor([[[[1.0, -2], [3, 4]], [[0, 0], [0, 8]]]] * 2))
-    teacher = probe(torch.zeros(2, 2, 2, 2))
+def test_means_are_over_the_cells_of_a_region_in_all_images(handmade):
+    student = network(torch.tensor([[[[1.0, -2], [3, 4]], [[0, 0], [0, 8]]]] * 2))
+    teacher = network(torch.zeros(2, 2, 2, 2))
     boxes = [image(0, (0.0, 0, 8, 8)), image(1, (0.0, 0, 8, 8), (8.0, 0, 16, 8))]
-    found = channel_distances(student, teacher, boxes)
+    distances = channel_distances(student, teacher, boxes)
     objects = [(1 + 1 + 2) / 3, 0]
     background = [(2 + 3 + 4 + 3 + 4) / 5, 16 / 5]
-    np.testing.assert_allclose(found.mean, [objects, background])
-    assert (found.cells.tolist(), found.images, found.stride) == ([3, 5], 2, 8)
+    np.testing.assert_allclose(distances.mean, [objects, background])
+    assert (distances.cells.tolist(), distances.images, distances.stride) == ([3, 5], 2, 8)
 
 
 def test_a_region_without_cells_has_no_distance(handmade):
     covered = image(0, (0.0, 0, 16, 16))
-    found = channel_distances(
-        probe(torch.ones(1, 1, 2, 2)), probe(torch.ones(1, 1, 2, 2)), [covered]
+    distances = channel_distances(
+        network(torch.ones(1, 1, 2, 2)), network(torch.ones(1, 1, 2, 2)), [covered]
     )
-    assert found.cells.tolist() == [4, 0]
-    assert found.mean[0, 0] == 0 and math.isnan(found.mean[1, 0])
-    frame = table({"Student": found})
-    assert "undefined" in changes(means(pd.concat([frame, frame.assign(run="RM")])), "Student")
+    assert distances.cells.tolist() == [4, 0]
+    assert distances.mean[0, 0] == 0 and math.isnan(distances.mean[1, 0])
+    frame = table({"Student": distances})
+    assert "undefined" in describe_changes(
+        means(pd.concat([frame, frame.assign(run="RM")])), "Student"
+    )
     lower = plot(frame, {"Student": BASELINE}).axes[3]
     assert [text.get_text() for text in lower.texts] == ["no such cell"]
 
 
-def test_an_adapter_stands_between_the_student_and_its_teacher(handmade):
+def test_the_student_map_goes_through_an_adapter(handmade):
     double = nn.Conv2d(1, 2, 1, bias=False)
     double.weight.data = torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1)
-    narrow, wide = probe(torch.ones(1, 1, 2, 2)), probe(torch.ones(1, 2, 2, 2), "teacher")
-    some = [image(0, (0.0, 0, 8, 8))]
-    found = channel_distances(narrow, wide, some, 0, nn.ModuleDict({"level0": double}))
-    np.testing.assert_allclose(found.mean, [[1, 2], [1, 2]])
+    narrow, wide = network(torch.ones(1, 1, 2, 2)), network(torch.ones(1, 2, 2, 2), "teacher")
+    samples = [image(0, (0.0, 0, 8, 8))]
+    distances = channel_distances(narrow, wide, samples, 0, nn.ModuleDict({"level0": double}))
+    np.testing.assert_allclose(distances.mean, [[1, 2], [1, 2]])
     with pytest.raises(
         UserError, match=r"neck of student has 1 channels.*teacher teacher 2; .*true"
     ):
-        channel_distances(narrow, wide, some)
+        channel_distances(narrow, wide, samples)
     with pytest.raises(UserError, match="neck of student has 2 x 2 cells, that of teacher 1 x 1"):
-        channel_distances(narrow, probe(torch.ones(1, 1, 1, 1), "teacher"), some)
+        channel_distances(narrow, network(torch.ones(1, 1, 1, 1), "teacher"), samples)
     with pytest.raises(UserError, match="level 1: the neck of student has levels 0 to 0"):
-        channel_distances(narrow, narrow, some, level=1)
+        channel_distances(narrow, narrow, samples, level=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_regions_make_up_the_map_of_every_family(build, batch, family):
+def test_the_two_regions_cover_the_map_of_every_family(build, batch, family):
     data = batch()
     networks = [
         SimpleNamespace(
@@ -99,41 +108,42 @@ def test_regions_make_up_the_map_of_every_family(build, batch, family):
         )
         for seed in (0, 1)
     ]
-    found = channel_distances(networks[0], networks[1], [data], level=1)
-    maps = [observe(each.detector, data, frozen=True).neck[1] for each in networks]
-    assert found.cells.sum() == maps[0][:, 0].numel()
+    distances = channel_distances(networks[0], networks[1], [data], level=1)
+    maps = [observe(run.detector, data, frozen=True).neck[1] for run in networks]
+    assert distances.cells.sum() == maps[0][:, 0].numel()
     whole = (maps[0] - maps[1]).detach().double().abs().mean((0, 2, 3))
-    weighted = (found.mean * found.cells[:, None]).sum(0) / found.cells.sum()
+    weighted = (distances.mean * distances.cells[:, None]).sum(0) / distances.cells.sum()
     np.testing.assert_allclose(weighted, whole, rtol=1e-6)
     same = channel_distances(networks[0], networks[0], [data], level=1)
     assert not same.mean.any()
 
 
-def test_one_image_is_held_at_a_time(build, batch, monkeypatch):
-    held: list[weakref.ref[torch.Tensor]] = []
+def test_one_image_is_in_memory_at_a_time(build, batch, monkeypatch):
+    maps: list[weakref.ref[torch.Tensor]] = []
     alive: list[int] = []
 
-    def seen(detector, batch, frozen):
-        alive.append(sum(each() is not None for each in held))
-        found = observe(detector, batch, frozen=frozen)
-        held.append(weakref.ref(found.neck[0]))
-        return found
+    def observed(detector, batch, frozen):
+        alive.append(sum(neck_map() is not None for neck_map in maps))
+        output = observe(detector, batch, frozen=frozen)
+        maps.append(weakref.ref(output.neck[0]))
+        return output
 
-    monkeypatch.setattr(module, "observe", seen)
-    network = SimpleNamespace(
-        directory=Path(), detector=build().eval(), batch=lambda sample: sample
-    )
-    channel_distances(network, network, (batch(seed=seed) for seed in range(4)))
-    assert alive == [0, 1] * 4  # of the image itself, the student's
+    monkeypatch.setattr(module, "observe", observed)
+    run = SimpleNamespace(directory=Path(), detector=build().eval(), batch=lambda sample: sample)
+    channel_distances(run, run, (batch(seed=seed) for seed in range(4)))
+    assert alive == [0, 1] * 4  # only the student's map of the same image
 
 
 # --- Tables and figures --------------------------------------------------------------------
 
 
-def distances(channels=3, runs=("Student", "FitNets"), seed=0):
+def random_distances(channels=3, runs=("Student", "FitNets"), seed=0):
     generator = np.random.default_rng(seed)
     return table(
-        {run: Distances(generator.random((2, channels)), np.array([30, 70]), 5, 8) for run in runs}
+        {
+            run: Distances(generator.random((2, channels)), np.array([30, 70]), 5, 8, False)
+            for run in runs
+        }
     )
 
 
@@ -144,34 +154,38 @@ def looks(*runs):
 
 
 def test_the_table_has_every_value_and_its_means():
-    found = Distances(np.array([[1.0, 3], [4, 8]]), np.array([30, 70]), 5, 8)
-    nearer = Distances(found.mean / 2, found.cells, 5, 8)
-    frame = table({"Student": found, "FitNets": nearer})
+    distances = Distances(np.array([[1.0, 3], [4, 8]]), np.array([30, 70]), 5, 8, False)
+    half = Distances(distances.mean / 2, distances.cells, 5, 8, False)
+    frame = table({"Student": distances, "FitNets": half})
     assert frame["distance"].tolist() == [1, 3, 4, 8, 0.5, 1.5, 2, 4]
     assert frame["channel"].tolist() == [0, 1] * 4
     averages = means(frame)
     assert averages["mean"].tolist() == [2, 6, 1, 3]
     assert averages["cells"].tolist() == [30, 70] * 2
-    words = changes(averages, "Student")
-    assert words.startswith("Mean over the channels: Student 2 on objects and 6 on background; ")
-    assert words.endswith("FitNets -50% and -50%.")
+    sentence = describe_changes(averages, "Student")
+    assert sentence.startswith("Mean over the channels: Student 2 on objects and 6 on background; ")
+    assert sentence.endswith("FitNets -50% and -50%.")
 
 
 @pytest.mark.parametrize("order", ["network", "baseline", "own"])
-def test_curves_are_in_the_order_asked_for(order):
-    frame = distances(channels=8)
+def test_curves_are_in_the_order_of_the_setting(order):
+    frame = random_distances(channels=8)
     axes = plot(frame, looks("Student", "FitNets"), order, "Student").axes[0]
-    shown = frame[frame["region"] == "objects"]
-    own, other = (
-        shown[shown["run"] == run]["distance"].to_numpy() for run in ("Student", "FitNets")
+    lines = frame[frame["region"] == "objects"]
+    student, fitnets = (
+        lines[lines["run"] == run]["distance"].to_numpy() for run in ("Student", "FitNets")
     )
-    places = {"network": np.arange(8), "baseline": np.argsort(-own), "own": np.argsort(-other)}
+    orders = {
+        "network": np.arange(8),
+        "baseline": np.argsort(-student),
+        "own": np.argsort(-fitnets),
+    }
     (line,) = [line for line in axes.lines if line.get_label() == "FitNets"]
-    np.testing.assert_array_equal(line.get_ydata(), other[places[order]])
+    np.testing.assert_array_equal(line.get_ydata(), fitnets[orders[order]])
 
 
-def test_panels_share_their_axes_and_nothing_is_cut_off():
-    frame = distances(channels=256)
+def test_panels_share_axes_that_contain_all_values():
+    frame = random_distances(channels=256)
     frame.loc[frame["region"] == "background", "distance"] *= 3
     left, right, below, _ = plot(frame, looks("Student", "FitNets")).axes
     assert [axes.get_title(loc="left") for axes in (left, right)] == [
@@ -186,9 +200,9 @@ def test_panels_share_their_axes_and_nothing_is_cut_off():
 
 
 @pytest.mark.parametrize("number", [1, 12])
-def test_any_number_of_runs_has_a_line_each(number):
+def test_each_run_has_a_line(number):
     runs = [f"run {index}" for index in range(number)]
-    curves = plot(distances(1, runs), looks(*runs)).axes[0]
+    curves = plot(random_distances(1, runs), looks(*runs)).axes[0]
     assert len(curves.lines) == number
 
 
@@ -206,7 +220,7 @@ def test_the_analysis_writes_what_it_declares(study, tmp_path):
     assert "raw, before any adaptation layer" in (tmp_path / "out" / "caption.md").read_text()
 
 
-def test_trained_layers_are_looked_through_where_there_are_some(study, tmp_path):
+def test_maps_go_through_trained_adaptation_layers(study, tmp_path):
     plan = study(["fitnets", "chen"], settings={"fitnets": {"adaptation": "3x3"}})
     teacher, students = write_runs(plan)
     adapted = ChannelDistance(images=2, adapted=True)
@@ -214,13 +228,14 @@ def test_trained_layers_are_looked_through_where_there_are_some(study, tmp_path)
         analyze(adapted, students, tmp_path / "none", Library())
     teacher, students = write_runs(plan, adapters=True)
     analyze(adapted, [teacher, *students], tmp_path / "out", Library())
-    words = (tmp_path / "out" / "caption.md").read_text()
+    text = (tmp_path / "out" / "caption.md").read_text()
     assert (
-        "adaptation layer of their training: FitNets; raw, for want of one: Student, Chen" in words
+        "adaptation layer of their training: FitNets; raw, because they have none: Student, Chen"
+        in text
     )
     frame = pd.read_csv(tmp_path / "out" / "channel_distance.csv").set_index("run")
-    student = Probe.load(next(path for path in students if "fitnets" in str(path)))
-    samples = images(student.directory, 2, 0)
+    student = RunNetworks.load(next(path for path in students if "fitnets" in str(path)))
+    samples = annotated_images(student.directory, 2, 0)
     layers = level_adapters(student, 0)
-    expected = channel_distances(student, Probe.load(teacher), samples, 0, layers)
+    expected = channel_distances(student, RunNetworks.load(teacher), samples, 0, layers)
     np.testing.assert_allclose(frame.loc["FitNets", "distance"], expected.mean.ravel(), rtol=1e-6)

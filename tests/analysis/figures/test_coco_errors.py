@@ -1,4 +1,4 @@
-"""The breakdown against the analysis that came with COCO, by hand, and as it is drawn."""
+"""COCO's error breakdown: against the analysis of the COCO toolbox, by hand, and the pictures."""
 
 import contextlib
 import copy
@@ -25,9 +25,9 @@ from analysis.figures.coco_errors.compute import (
     PARTS,
     SIM,
     breakdown,
-    listed,
-    objects,
-    read,
+    compute_tables,
+    count_objects,
+    curve_lines,
     similar,
     summary,
     with_mean,
@@ -45,32 +45,32 @@ AWAY = (300, 300, 40, 40)
 TOOL = Path(mmdet.__file__).parent / ".mim/tools/analysis_tools/coco_error_analysis.py"
 
 
-def grouped(truth, *groups):
-    """Give the categories their supercategories, the last one to all that are left."""
+def with_supercategories(truth, *groups):
+    """Set the supercategories of the categories, the last one for all that remain."""
     for number, category in enumerate(truth["categories"]):
         category["supercategory"] = groups[min(number, len(groups) - 1)]
     return truth
 
 
-def broken_down(truth, found):
-    return breakdown(pair(truth, found), similar(truth["categories"]), list(AREAS))
+def breakdown_of(truth, detections):
+    return breakdown(pair(truth, detections), similar(truth["categories"]), list(AREAS))
 
 
-def standard(truth, found):
-    """Return the curves as the analysis defines them: a class at a time, others as its crowds."""
+def standard(truth, detections):
+    """Return the curves by definition: one class at a time, with other classes as crowds."""
     names = [category["name"] for category in truth["categories"]]
-    strict = reference(truth, found, names, [0.1, 0.5, 0.75]).eval["precision"]
+    strict = reference(truth, detections, names, [0.1, 0.5, 0.75]).eval["precision"]
     curves = np.full((len(CURVES), len(AREAS), len(names), 101), -1.0)
     for number, category in enumerate(truth["categories"]):
-        shown = [item for item in found if item["category_id"] == category["id"]]
+        class_detections = [item for item in detections if item["category_id"] == category["id"]]
         curves[[LOC, C50, C75], :, number] = strict[:, :, number, :, -1].transpose(0, 2, 1)
         alike = [c for c in truth["categories"] if c["supercategory"] == category["supercategory"]]
         for curve, others in ((SIM, alike), (OTH, truth["categories"])):
-            forgiving = copy.deepcopy(truth)
-            for item in forgiving["annotations"]:
+            tolerant = copy.deepcopy(truth)
+            for item in tolerant["annotations"]:
                 if item["category_id"] in {c["id"] for c in others} - {category["id"]}:
                     item |= {"ignore": 1, "iscrowd": 1, "category_id": category["id"]}
-            engine = reference(forgiving, shown, [category["name"]], [0.1])
+            engine = reference(tolerant, class_detections, [category["name"]], [0.1])
             curves[curve, :, number] = engine.eval["precision"][0, :, 0, :, -1].T
     curves[curves == -1] = 0
     curves[BG], curves[FN] = curves[OTH] > 0, 1
@@ -88,26 +88,26 @@ def assert_equals_standard(ours, theirs, counts):
 def test_curves_equal_those_of_the_standard_analysis(tied):
     generator = np.random.default_rng(60 + tied)
     for _ in range(12):
-        truth, found, _ = random_input(generator, tied)
-        grouped(truth, "a", "a", "b")
-        counts = objects(pair(truth, found), list(AREAS))
-        assert_equals_standard(broken_down(truth, found), standard(truth, found), counts)
+        truth, detections, _ = random_input(generator, tied)
+        with_supercategories(truth, "a", "a", "b")
+        counts = count_objects(pair(truth, detections), list(AREAS))
+        assert_equals_standard(breakdown_of(truth, detections), standard(truth, detections), counts)
 
 
-def test_forgiving_curves_equal_those_of_mmdets_tool():
+def test_tolerant_curves_equal_those_of_mmdets_tool():
     from pycocotools.coco import COCO
 
     specification = importlib.util.spec_from_file_location("tool", TOOL)
     tool = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tool)
-    truth, found, _ = random_input(np.random.default_rng(5), tied=False)
-    grouped(truth, "a", "a", "b")
-    ours = broken_down(truth, found)
+    truth, detections, _ = random_input(np.random.default_rng(5), tied=False)
+    with_supercategories(truth, "a", "a", "b")
+    ours = breakdown_of(truth, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         target = COCO()
         target.dataset = copy.deepcopy(truth)
         target.createIndex()
-        results = target.loadRes(copy.deepcopy(found))
+        results = target.loadRes(copy.deepcopy(detections))
         for number, category in enumerate(target.getCatIds()):
             _, curves = tool.analyze_individual_category(number, results, target, category, "bbox")
             for curve, name in ((SIM, "ps_supercategory"), (OTH, "ps_allcategory")):
@@ -117,22 +117,22 @@ def test_forgiving_curves_equal_those_of_mmdets_tool():
 
 
 def scene():
-    """Return objects of three classes, two of them alike, in two images."""
+    """Return objects of three classes, two with one supercategory, in two images."""
     boxes = [(1, 3, SQUARE), (1, 6, (100, 0, 40, 40)), (2, 9, (100, 100, 40, 40))]
     truth = coco(boxes, images=(1, 2, 3), names=("cat", "dog", "car"))
-    return grouped(truth, "animal", "animal", "vehicle")
+    return with_supercategories(truth, "animal", "animal", "vehicle")
 
 
-def aps(found):
+def aps(detections):
     """Return the cats' AP by every curve, in points."""
-    return (100 * broken_down(scene(), found)[:, 0, 0].mean(axis=-1)).tolist()
+    return (100 * breakdown_of(scene(), detections)[:, 0, 0].mean(axis=-1)).tolist()
 
 
 RIGHT = detection(1, 3, SQUARE, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "forgiven_by"),
+    ("wrong", "curve_name"),
     [
         (detection(1, 3, (100, 0, 40, 40), 0.9), SIM),
         (detection(2, 3, (100, 100, 40, 40), 0.9), OTH),
@@ -140,16 +140,16 @@ RIGHT = detection(1, 3, SQUARE, 0.5)
     ],
     ids=["similar class", "other class", "background"],
 )
-def test_a_false_positive_is_forgiven_by_the_curve_of_its_kind(wrong, forgiven_by):
-    # One false positive above the one object halves the precision until it is forgiven.
-    expected = [100.0 if curve >= forgiven_by else 50.0 for curve in range(len(CURVES))]
+def test_a_false_positive_is_tolerated_from_the_curve_of_its_kind_on(wrong, curve_name):
+    # A false positive above the only object halves the precision until it is tolerated.
+    expected = [100.0 if curve >= curve_name else 50.0 for curve in range(len(CURVES))]
     assert aps([wrong, RIGHT]) == pytest.approx(expected)
 
 
-def test_a_duplicate_is_forgiven_with_the_background():
-    truth = grouped(coco([(1, 3, SQUARE), (1, 3, AWAY)]), "animal")
+def test_a_duplicate_is_tolerated_with_the_background():
+    truth = with_supercategories(coco([(1, 3, SQUARE), (1, 3, AWAY)]), "animal")
     places = ((SQUARE, 0.9), (SQUARE, 0.8), (AWAY, 0.7))
-    curves = broken_down(truth, [detection(1, 3, box, score) for box, score in places])
+    curves = breakdown_of(truth, [detection(1, 3, box, score) for box, score in places])
     half = (51 + 50 * 2 / 3) / 101  # from recall 0.51 on, two of three are right
     assert curves[:, 0, 0].mean(axis=-1) == pytest.approx([half] * 5 + [1, 1])
 
@@ -162,38 +162,42 @@ def test_localization_and_misses():
 
 def test_perfect_detections_have_no_errors():
     truth = scene()
-    found = [
+    detections = [
         detection(item["image_id"], item["category_id"], item["bbox"], 0.9)
         for item in truth["annotations"]
     ]
-    curves = broken_down(truth, found)
+    curves = breakdown_of(truth, detections)
     assert (curves[:, ~np.isnan(curves[FN])] == 1).all()
 
 
-def test_milder_rules_never_lower_a_curve():
+def test_more_tolerant_rules_do_not_lower_a_curve():
     generator = np.random.default_rng(7)
     for _ in range(20):
-        truth, found, _ = random_input(generator, tied=False)
-        aps = with_mean(broken_down(grouped(truth, "a", "b"), found)).mean(axis=-1)
+        truth, detections, _ = random_input(generator, tied=False)
+        aps = with_mean(breakdown_of(with_supercategories(truth, "a", "b"), detections)).mean(
+            axis=-1
+        )
         steps = np.diff(aps, axis=0)
-        assert np.nanmin(np.append(steps, 0)) > -0.02  # greedy matching is no optimum
+        assert np.nanmin(np.append(steps, 0)) > -0.02  # greedy matching is not optimal
 
 
 def test_permuting_detections_changes_nothing():
     generator = np.random.default_rng(8)
-    truth, found, _ = random_input(generator, tied=False)
-    grouped(truth, "a", "b")
-    before = broken_down(truth, found)
-    after = broken_down(truth, [found[place] for place in generator.permutation(len(found))])
+    truth, detections, _ = random_input(generator, tied=False)
+    with_supercategories(truth, "a", "b")
+    before = breakdown_of(truth, detections)
+    after = breakdown_of(
+        truth, [detections[place] for place in generator.permutation(len(detections))]
+    )
     assert np.array_equal(before, after, equal_nan=True)
 
 
-def test_a_class_without_objects_counts_in_no_mean():
-    truth = grouped(coco([(1, 3, SQUARE)]), "animal")
-    found = [detection(1, 3, SQUARE, 0.9), detection(1, 6, AWAY, 0.9)]
-    curves = with_mean(broken_down(truth, found))
+def test_a_class_without_objects_is_left_out_of_means():
+    truth = with_supercategories(coco([(1, 3, SQUARE)]), "animal")
+    detections = [detection(1, 3, SQUARE, 0.9), detection(1, 6, AWAY, 0.9)]
+    curves = with_mean(breakdown_of(truth, detections))
     frame = summary(
-        curves, objects(pair(truth, found), list(AREAS)), [OVERALL, "cat", "dog"], AREAS
+        curves, count_objects(pair(truth, detections), list(AREAS)), [OVERALL, "cat", "dog"], AREAS
     )
     assert frame["objects"].tolist() == [1, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]
     overall = frame[(frame["category"] == OVERALL)].set_index("area")
@@ -203,11 +207,11 @@ def test_a_class_without_objects_counts_in_no_mean():
 
 @pytest.mark.parametrize("names", [("animal", ""), ("none",), (None,)])
 def test_without_supercategories_sim_is_undefined(names):
-    truth = grouped(scene(), *names)
+    truth = with_supercategories(scene(), *names)
     assert similar(truth["categories"]) is None
-    curves = broken_down(truth, [RIGHT, detection(1, 3, (100, 0, 40, 40), 0.9)])
+    curves = breakdown_of(truth, [RIGHT, detection(1, 3, (100, 0, 40, 40), 0.9)])
     assert np.isnan(curves[SIM]).all()
-    counts = objects(pair(truth, []), list(AREAS))
+    counts = count_objects(pair(truth, []), list(AREAS))
     frame = summary(with_mean(curves), counts, [OVERALL, "cat", "dog", "car"], list(AREAS))
     cat = frame[(frame["category"] == "cat") & (frame["area"] == "all")].iloc[0]
     assert np.isnan(cat["similar class"])
@@ -215,7 +219,7 @@ def test_without_supercategories_sim_is_undefined(names):
     assert cat[["C50", *PARTS]].sum() == pytest.approx(100)
 
 
-def test_supercategories_of_the_file_are_kept(tmp_path):
+def test_reading_a_file_preserves_supercategories(tmp_path):
     from kd.common.files import write_json
     from kd.data.coco import scan_coco
     from kd.data.entry import Dataset
@@ -227,11 +231,11 @@ def test_supercategories_of_the_file_are_kept(tmp_path):
     split = {"annotations": "all.json", "images": "."}
     entry = {"format": "coco", "root": str(tmp_path), "train": split, "test": split}
     dataset = Dataset.parse({**entry, "image_size": [640, 480], "fetch": ""}, "here")
-    kept = scan_coco(dataset, "test", None).categories
-    assert [each["supercategory"] for each in kept] == ["animal", "animal", "vehicle"]
+    categories = scan_coco(dataset, "test", None).categories
+    assert [category["supercategory"] for category in categories] == ["animal", "animal", "vehicle"]
 
 
-# What is drawn
+# --- Tables and pictures of runs ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -248,7 +252,7 @@ def runs(tmp_path, monkeypatch):
 
 
 def test_numbers_and_curves_of_runs(runs):
-    numbers, curves = read(runs, scene(), list(AREAS), ["dog"])
+    numbers, curves = compute_tables(runs, scene(), list(AREAS), ["dog"]).values()
     everything = numbers[(numbers["area"] == "all") & (numbers["category"] == OVERALL)]
     assert everything[["run", "seed"]].values.tolist() == [
         ["Student", 0],
@@ -261,20 +265,24 @@ def test_numbers_and_curves_of_runs(runs):
     assert set(curves["category"]) == {OVERALL, "dog"}
     assert len(curves) == 2 * 2 * len(AREAS) * 101
     student = curves[(curves["run"] == "Student") & (curves["category"] == OVERALL)]
-    assert student[student["area"] == "all"]["C50"].mean() == pytest.approx(0.5)  # of both seeds
+    # The mean over both seeds.
+    assert student[student["area"] == "all"]["C50"].mean() == pytest.approx(0.5)
 
 
-def test_bars_fill_up_to_100_and_are_labelled(runs):
-    found = CocoErrors().run(runs, Library())
-    panels = {axes.get_title(loc="left"): axes for axes in found.pictures["coco_errors"].axes}
-    # The objects are of 1,600 square pixels: other ranges have nothing to show.
+def test_bars_fill_up_to_100_and_have_labels(runs):
+    results = CocoErrors().run(runs, Library())
+    panels = {axes.get_title(loc="left"): axes for axes in results.pictures["coco_errors"].axes}
+    # The objects have 1,600 square pixels: other ranges have no object.
     assert list(panels) == ["All areas", "Medium (32² to 96² px²)"]
     bars = panels["All areas"].patches
     ends = [bar.get_x() + bar.get_width() for bar in bars]
     assert max(ends) == pytest.approx(100)
     assert [text.get_text() for text in panels["All areas"].get_yticklabels()] == ["Student", "RM"]
     assert "50.0" in {text.get_text() for text in panels["All areas"].texts}
-    assert "No object to find in the range of areas 'small': cat, dog, car." in found.caption
+    assert (
+        "Categories without an object in the range of areas 'small': cat, dog, car."
+        in results.caption
+    )
 
 
 def test_parts_have_a_bar_for_each_run_and_whiskers_for_seeds(runs):
@@ -286,40 +294,42 @@ def test_parts_have_a_bar_for_each_run_and_whiskers_for_seeds(runs):
     assert {text.get_text() for text in first.texts} == {"50.0", "66.7"}
 
 
-def test_curves_are_drawn_for_runs_and_chosen_categories(runs):
-    found = CocoErrors(categories=["dog", "cat"]).run(runs, Library())
-    filled = found.pictures["coco_errors-curves"].axes
+def test_curves_are_drawn_for_runs_and_categories(runs):
+    results = CocoErrors(categories=["dog", "cat"]).run(runs, Library())
+    filled = results.pictures["coco_errors-curves"].axes
     assert [axes.get_title(loc="left") for axes in filled] == ["Student", "RM"] * 3
     assert filled[2].get_ylabel() == "dog\nprecision"
-    lines = found.pictures["coco_errors-precision"].axes
+    lines = results.pictures["coco_errors-precision"].axes
     assert lines[0].get_title(loc="left") == f"{OVERALL}, IoU 0.50"
     assert [line.get_label() for line in lines[0].lines] == ["Student", "RM"]
     assert lines[3].lines[1].get_ydata() == pytest.approx(np.ones(101))
-    table = found.pictures["coco_errors-by-category"].axes[0]
+    table = results.pictures["coco_errors-by-category"].axes[0]
     assert [text.get_text() for text in table.get_yticklabels()] == ["dog", "cat"]
 
 
-def test_unknown_categories_are_refused_with_the_nearest(runs):
+def test_unknown_categories_are_errors_with_the_nearest_name(runs):
     with pytest.raises(UserError, match="categories: no category 'dig'; did you mean 'dog'"):
         CocoErrors(categories=["dig"]).run(runs, Library())
 
 
 @pytest.mark.parametrize("count", [1, 12])
-def test_pictures_of_runs_that_find_nothing(count):
+def test_pictures_of_runs_without_detections(count):
     names = [f"run {number}" for number in range(count)]
-    truth = grouped(coco([(1, 3, SQUARE, {"iscrowd": 1})]), "animal")
-    curves = with_mean(broken_down(truth, []))
-    frame = summary(curves, objects(pair(truth, []), list(AREAS)), [OVERALL, "cat", "dog"], AREAS)
+    truth = with_supercategories(coco([(1, 3, SQUARE, {"iscrowd": 1})]), "animal")
+    curves = with_mean(breakdown_of(truth, []))
+    frame = summary(
+        curves, count_objects(pair(truth, []), list(AREAS)), [OVERALL, "cat", "dog"], AREAS
+    )
     numbers = pd.concat([frame.assign(run=name, seed=0) for name in names])
     looks = {name: look("distilled", name) for name in names}
     panels = plots.plot(numbers).axes
     assert len(panels) == len(AREAS)
-    assert {text.get_text() for text in panels[0].texts} == {"nothing to find"}
+    assert {text.get_text() for text in panels[0].texts} == {"no object"}
     assert plots.plot_parts(numbers, looks).axes
     assert plots.plot_categories(numbers, "all", looks, ["cat", "dog"]).axes
-    table = listed(curves, [OVERALL, "cat", "dog"], list(AREAS))
+    table = curve_lines(curves, [OVERALL, "cat", "dog"], list(AREAS))
     table = pd.concat([table.assign(run=name) for name in names])
     assert {text.get_text() for text in plots.plot_curves(table, "all").axes[0].texts} == {
-        "nothing to find"
+        "no object"
     }
     assert plots.plot_precision(table, "all", looks).axes

@@ -1,4 +1,4 @@
-"""Qualitative pairs: which images are chosen, what is drawn in them, and that nobody picks."""
+"""Examples: F1 of images, their selection by a rule, and the picture."""
 
 import numpy as np
 import pandas as pd
@@ -7,17 +7,17 @@ import yaml
 from PIL import Image
 
 from analysis.figures.examples.analysis import Examples
-from analysis.figures.examples.plot import (
+from analysis.figures.examples.compute import (
     CORNERS,
     best_score,
     boxes,
-    choose,
     compare,
     count,
     load,
-    plot,
-    see,
+    match_run,
+    select,
 )
+from analysis.figures.examples.plot import plot
 from analysis.matching.matching import pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
@@ -30,7 +30,7 @@ BOX, OTHER, FAR = [4, 4, 20, 20], [36, 4, 20, 20], [30, 40, 20, 20]
 
 
 def truth(*objects, images=3, classes=("cat", "dog")):
-    """Return a COCO dict of objects, each image, label and xywh box; images are 1 to ``images``."""
+    """Return a COCO dict of objects (image, label, xywh box) in images 1 to ``images``."""
     return {
         "images": [
             {"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE}
@@ -49,18 +49,17 @@ def detection(image, label, box, score):
     return {"image_id": image, "category_id": label + 1, "bbox": box, "score": score}
 
 
-def seen(ground_truth, *detections, run="run", score=0.5, iou=0.5):
-    listed = [detection(*each) for each in detections]
-    return see(run, pair(ground_truth, listed), iou, score)
+def outcome_of(ground_truth, *detections, run="run", score=0.5, iou=0.5):
+    results = [detection(*values) for values in detections]
+    return match_run(run, pair(ground_truth, results), iou, score)
 
 
 SCENE = truth((1, 0, BOX), (1, 1, OTHER), (2, 0, BOX))
 
 
 def test_counts_and_f1_by_hand():
-    """Image 1: one of two found, one false: 2 / (2 + 1 + 1). Image 2: a score too low."""
-    found = seen(SCENE, (1, 0, BOX, 0.9), (1, 0, OTHER, 0.8), (2, 0, BOX, 0.4))
-    frame = count(found)
+    """In image 1 one of two objects is detected: 2 / (2 + 1 + 1). Image 2 has a low score."""
+    frame = count(outcome_of(SCENE, (1, 0, BOX, 0.9), (1, 0, OTHER, 0.8), (2, 0, BOX, 0.4)))
     assert frame["image"].tolist() == [1, 2, 3]
     assert frame[["right", "wrong", "missed"]].to_numpy().tolist() == [
         [1, 1, 1],
@@ -70,24 +69,24 @@ def test_counts_and_f1_by_hand():
     assert frame["f1"].tolist() == pytest.approx([0.5, 0, np.nan], nan_ok=True)
 
 
-def test_an_image_without_objects_has_no_f1_and_is_only_chosen_at_random():
-    base, better = seen(SCENE, (3, 0, BOX, 0.9), run="a"), seen(SCENE, run="b")
+def test_an_image_without_objects_has_no_f1_and_is_only_selected_at_random():
+    base, better = outcome_of(SCENE, (3, 0, BOX, 0.9), run="a"), outcome_of(SCENE, run="b")
     frame = compare(base, [better])
     assert frame.loc[frame["image"] == 3, ["f1", "gain"]].isna().all(axis=None)
     assert frame.loc[frame["image"] == 3, "fewer"].tolist() == [1, 1]
-    chosen = choose(frame, ("gain", "loss", "random"), 3, 0)
-    assert (chosen["gain"], chosen["loss"], sorted(chosen["random"])) == ([], [], [1, 2, 3])
+    images = select(frame, ("gain", "loss", "random"), 3, 0)
+    assert (images["gain"], images["loss"], sorted(images["random"])) == ([], [], [1, 2, 3])
 
 
 def test_a_second_detection_of_an_object_is_wrong():
-    frame = count(seen(SCENE, (2, 0, BOX, 0.9), (2, 0, BOX, 0.8)))
+    frame = count(outcome_of(SCENE, (2, 0, BOX, 0.9), (2, 0, BOX, 0.8)))
     assert frame.loc[1, ["right", "wrong", "missed"]].tolist() == [1, 1, 0]
 
 
 def test_the_iou_decides():
     shifted = [12, 4, 20, 20]  # 12 of 28 columns are shared: IoU 3/7
-    assert count(seen(SCENE, (2, 0, shifted, 0.9), iou=0.5))["right"].sum() == 0
-    assert count(seen(SCENE, (2, 0, shifted, 0.9), iou=0.4))["right"].sum() == 1
+    assert count(outcome_of(SCENE, (2, 0, shifted, 0.9), iou=0.5))["right"].sum() == 0
+    assert count(outcome_of(SCENE, (2, 0, shifted, 0.9), iou=0.4))["right"].sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -95,40 +94,40 @@ def test_the_iou_decides():
     [
         # F1 of the first, the first two, all three: 1/2, 4/5, 2/3
         ([(1, 0, BOX, 0.9), (1, 1, OTHER, 0.7), (3, 0, BOX, 0.6)], 0.7),
-        # equal scores are taken together: 2/5, then 2 * 2 / (4 + 1 + 1)
+        # equal scores count together: 2/5, then 2 * 2 / (4 + 1 + 1)
         ([(3, 0, BOX, 0.9), (1, 0, BOX, 0.9), (2, 0, BOX, 0.3)], 0.3),
         ([], 1.0),
-        ([(3, 0, BOX, 0.9), (3, 0, BOX, 0.2)], 0.9),  # nothing is found from any score on
+        ([(3, 0, BOX, 0.9), (3, 0, BOX, 0.2)], 0.9),  # every score has F1 0
     ],
 )
 def test_each_run_counts_from_its_best_score_on(detections, best):
-    assert seen(SCENE, *detections, score=None).score == best
+    assert outcome_of(SCENE, *detections, score=None).score == best
 
 
 def test_the_best_score_is_the_best_of_all():
     rng = np.random.default_rng(0)
-    found = [
+    detections = [
         (int(rng.integers(1, 4)), int(rng.integers(2)), [int(rng.integers(9)), 4, 20, 20], s)
         for s in rng.random(40).round(1)
     ]
-    pairing = pair(SCENE, [detection(*each) for each in found])
-    whole = see("run", pairing, 0.3, 0.0).matches
+    pairing = pair(SCENE, [detection(*values) for values in detections])
+    matches = match_run("run", pairing, 0.3, 0.0).matches
 
     def f1(score):
-        kept = pairing.detections.score >= score
-        right, wrong = (whole.right & kept).sum(), (whole.wrong & kept).sum()
-        return 2 * right / (right + wrong + whole.counted.sum())
+        above = pairing.detections.score >= score
+        right, wrong = (matches.right & above).sum(), (matches.wrong & above).sum()
+        return 2 * right / (right + wrong + matches.counted.sum())
 
     scores = pairing.detections.score
-    best = best_score(scores, whole)
+    best = best_score(scores, matches)
     assert f1(best) == max(f1(score) for score in scores)
     assert all(f1(score) < f1(best) for score in scores[scores > best])
 
 
 def test_gains_are_means_over_the_distilled():
-    base = seen(SCENE, (1, 0, BOX, 0.9), run="baseline")
-    better = seen(SCENE, (1, 0, BOX, 0.9), (2, 0, BOX, 0.9), run="a")
-    worse = seen(SCENE, run="b")
+    base = outcome_of(SCENE, (1, 0, BOX, 0.9), run="baseline")
+    better = outcome_of(SCENE, (1, 0, BOX, 0.9), (2, 0, BOX, 0.9), run="a")
+    worse = outcome_of(SCENE, run="b")
     frame = compare(base, [better, worse]).drop_duplicates("image").set_index("image")
     assert frame.loc[1, "gain"] == pytest.approx((0 - 2 / 3) / 2)
     assert frame.loc[2, ["gain", "fewer"]].tolist() == [0.5, 0.5]
@@ -140,36 +139,36 @@ def gains(values, fewer=None):
     return frame.assign(fewer=fewer or 0)
 
 
-def test_the_largest_gains_and_losses_are_chosen():
-    chosen = choose(gains([0.1, -0.5, 0.3, 0.0, -0.1, 0.2]), ("gain", "loss", "random"), 2, 0)
-    assert chosen["gain"] == [3, 6]
-    assert chosen["loss"] == [2, 5]
-    assert set(chosen["random"]) == {1, 4}
+def test_the_largest_gains_and_losses_are_selected():
+    images = select(gains([0.1, -0.5, 0.3, 0.0, -0.1, 0.2]), ("gain", "loss", "random"), 2, 0)
+    assert images["gain"] == [3, 6]
+    assert images["loss"] == [2, 5]
+    assert set(images["random"]) == {1, 4}
 
 
-def test_of_equal_gains_more_errors_avoided_then_the_lower_id():
+def test_equal_gains_are_ordered_by_errors_avoided_then_id():
     frame = gains([0.5, 0.5, 0.5, -0.5, -0.5], [1, 2, 2, -1, -3])
-    assert choose(frame, ("gain",), 3, 0)["gain"] == [2, 3, 1]
-    assert choose(frame, ("loss",), 2, 0)["loss"] == [5, 4]
+    assert select(frame, ("gain",), 3, 0)["gain"] == [2, 3, 1]
+    assert select(frame, ("loss",), 2, 0)["loss"] == [5, 4]
 
 
 def test_images_that_do_not_gain_are_no_gains():
-    chosen = choose(gains([0.0, 0.0, -0.1]), ("random", "gain", "loss"), 5, 0)
-    assert list(chosen) == ["gain", "loss", "random"]
-    assert chosen["gain"] == []
-    assert (chosen["loss"], sorted(chosen["random"])) == ([3], [1, 2])
+    images = select(gains([0.0, 0.0, -0.1]), ("random", "gain", "loss"), 5, 0)
+    assert list(images) == ["gain", "loss", "random"]
+    assert images["gain"] == []
+    assert (images["loss"], sorted(images["random"])) == ([3], [1, 2])
 
 
-def test_the_seed_alone_decides_the_random_ones():
+def test_random_images_depend_only_on_the_seed():
     frame = gains([0.0] * 50)
-    first, same, other = (choose(frame, ("random",), 5, s)["random"] for s in (1, 1, 2))
+    first, same, other = (select(frame, ("random",), 5, s)["random"] for s in (1, 1, 2))
     assert first == same != other
-    assert choose(frame.sample(frac=1, random_state=0), ("random",), 5, 1)["random"] == first
+    assert select(frame.sample(frac=1, random_state=0), ("random",), 5, 1)["random"] == first
 
 
-def test_the_boxes_are_those_of_the_chosen_images():
-    found = seen(SCENE, (1, 0, BOX, 0.9), (1, 0, FAR, 0.75), (2, 0, BOX, 0.9), run="a")
-    frame = boxes([found], [1])
+def test_the_boxes_are_those_of_the_selected_images():
+    outcome = outcome_of(SCENE, (1, 0, BOX, 0.9), (1, 0, FAR, 0.75), (2, 0, BOX, 0.9), run="a")
+    frame = boxes([outcome], [1])
     rows = frame[["run", "kind", "class", *CORNERS]].to_numpy().tolist()
     assert rows == [
         ["", "object", "cat", 4, 4, 24, 24],
@@ -183,7 +182,7 @@ def test_the_boxes_are_those_of_the_chosen_images():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Return a function that makes runs of a small data set in the project's root."""
+    """Return a function that writes runs of a small data set in the root of a project."""
     (tmp_path / "configs/datasets").mkdir(parents=True)
     coco = {**SCENE, "categories": SCENE["categories"]}
     entry = {"annotations": "test.json", "images": "test"}
@@ -197,12 +196,12 @@ def project(tmp_path, monkeypatch):
             tmp_path / "data/test" / image["file_name"]
         )
 
-    def make(name, found, methods=None, seed=0):
+    def make(name, detections, methods=None, seed=0):
         run = write_run(tmp_path / name, methods, seed, dataset="pets")
         split = split_config(Library().dataset("pets", "test"), "test", ["cat", "dog"], [])
         config = read_json(run / "config.json") | {"test_dataloader": {"dataset": split}}
         write_json(run / "config.json", config)
-        write_detections(run, found)
+        write_detections(run, detections)
         return run
 
     library = Library()
@@ -212,7 +211,7 @@ def project(tmp_path, monkeypatch):
     return make
 
 
-def find(*runs, **settings):
+def results_of(*runs, **settings):
     return Examples(**settings).run(groups(*runs), Library())
 
 
@@ -225,89 +224,89 @@ def pairs(project):
 
 
 def test_the_figure_has_a_row_for_each_image_and_every_box(pairs):
-    findings = find(*pairs, score=0.5)
-    figure, frame = findings.pictures["examples"], findings.tables["examples"]
+    results = results_of(*pairs, score=0.5)
+    figure, frame = results.pictures["examples"], results.tables["examples"]
     assert len(figure.axes) == 3 * 3
     assert [axes.get_title() for axes in figure.axes[:3]] == ["2.png", "F1 0.00", "F1 1.00"]
     titles = {axes.get_title() for axes in figure.axes[3:]}
-    assert titles == {"1.png", "F1 0.67", "3.png", "nothing to find"}
-    (reason,) = (text for text in figure.axes[0].texts if text.get_rotation() == 90)
-    assert reason.get_text() == "Largest gain\n(+1.00)"
+    assert titles == {"1.png", "F1 0.67", "3.png", "no object"}
+    (row_title,) = (text for text in figure.axes[0].texts if text.get_rotation() == 90)
+    assert row_title.get_text() == "Largest gain\n(+1.00)"
     wrong, missed = sorted(figure.axes[1].patches, key=lambda patch: patch.get_linestyle())
     assert (wrong.get_linestyle(), wrong.get_xy()) == ("--", (35.5, 3.5))
     assert (missed.get_linestyle(), missed.get_xy()) == (":", (3.5, 3.5))
     (right,) = figure.axes[2].patches
     assert (right.get_linestyle(), right.get_width()) == ("-", 20)
     assert figure.axes[2].texts[0].get_text() == "cat 0.90"
-    assert len(findings.tables["examples-boxes"]) == 3 + 2 + 2 + 3
+    assert len(results.tables["examples-boxes"]) == 3 + 2 + 2 + 3
     assert sorted(frame["chosen"]) == ["gain"] * 2 + ["random"] * 4
-    assert "Of 2 images with objects 1 gain and 0 lose" in findings.caption
-    assert "No image to show for 'loss'" in findings.caption
+    assert "Of 2 images with objects 1 gain and 0 lose" in results.caption
+    assert "No image to show for 'loss'" in results.caption
 
 
-def test_choices_are_settings(pairs):
-    assert len(find(*pairs, choose=["gain"], number=1).pictures["examples"].axes) == 3
-    assert len(find(*pairs, choose=["loss"]).pictures["examples"].texts) == 1
+def test_selections_are_settings(pairs):
+    assert len(results_of(*pairs, choose=["gain"], number=1).pictures["examples"].axes) == 3
+    assert len(results_of(*pairs, choose=["loss"]).pictures["examples"].texts) == 1
     with pytest.raises(UserError, match="key 'choose"):
         Examples.parse({"choose": ["best"]}, "settings")
 
 
 def test_the_same_runs_give_the_same_tables(pairs):
-    first, second = (find(*pairs).tables for _ in range(2))
+    first, second = (results_of(*pairs).tables for _ in range(2))
     assert all(first[name].equals(second[name]) for name in first)
 
 
 def test_drawing_from_the_csv_gives_the_same_boxes(pairs, tmp_path):
-    findings = find(*pairs)
+    results = results_of(*pairs)
     tables = {}
-    for name, frame in findings.tables.items():
+    for name, frame in results.tables.items():
         frame.to_csv(tmp_path / name, index=False)
         tables[name] = pd.read_csv(tmp_path / name).fillna({"run": "", "chosen": ""})
     pictures = {image: np.zeros((SIDE, SIDE, 3)) for image in (1, 2, 3)}
-    again = plot(tables["examples"], tables["examples-boxes"], pictures)
-    for axes, same in zip(findings.pictures["examples"].axes, again.axes, strict=True):
+    redrawn = plot(tables["examples"], tables["examples-boxes"], pictures)
+    for axes, same in zip(results.pictures["examples"].axes, redrawn.axes, strict=True):
         assert [p.get_xy() for p in axes.patches] == [p.get_xy() for p in same.patches]
         assert [t.get_text() for t in axes.texts] == [t.get_text() for t in same.texts]
 
 
-def test_no_names_lie_on_each_other(project):
+def test_names_do_not_overlap(project):
     rng = np.random.default_rng(0)
-    found = [(1, 0, [*rng.uniform(0, 40, 2), 15, 15], 0.9) for _ in range(60)]
-    runs = project("alone", found), project("rm", [(1, 0, BOX, 0.9)], {"rm": {"weight": 1.0}})
-    figure = find(*runs, score=0.5, choose=["gain"], number=1).pictures["examples"]
+    detections = [(1, 0, [*rng.uniform(0, 40, 2), 15, 15], 0.9) for _ in range(60)]
+    runs = project("alone", detections), project("rm", [(1, 0, BOX, 0.9)], {"rm": {"weight": 1.0}})
+    figure = results_of(*runs, score=0.5, choose=["gain"], number=1).pictures["examples"]
     figure.draw_without_rendering()
     axes = figure.axes[1]
     areas = [text.get_window_extent() for text in axes.texts if "cat" in text.get_text()]
     assert 3 < len(areas) < 60
     assert not any(a.overlaps(b) for n, a in enumerate(areas) for b in areas[:n])
-    assert len(axes.patches) >= len(found)  # the boxes are all there
+    assert len(axes.patches) >= len(detections)  # boxes whose names are left out are drawn
 
 
-def test_more_than_four_distilled_are_named_and_left_out(project):
+def test_the_caption_states_how_many_students_are_omitted(project):
     names = ("rm", "pfi", "fitnets", "fgfi", "gid", "fkd")
     runs = [project(name, [(1, 0, BOX, 0.9)], {name: {"weight": 1.0}}) for name in names]
-    findings = find(project("alone", []), *runs, number=1)
-    assert len(findings.tables["examples"]["run"].unique()) == 5
-    assert "2 more were given" in findings.caption
+    results = results_of(project("alone", []), *runs, number=1)
+    assert len(results.tables["examples"]["run"].unique()) == 5
+    assert "2 are omitted" in results.caption
 
 
 def test_without_any_detection_or_object(project):
     runs = project("alone", []), project("rm", [], {"rm": {"weight": 1.0}})
-    findings = find(*runs)
-    assert "0 gain and 0 lose" in findings.caption
-    assert findings.tables["examples"]["f1"].dropna().tolist() == [0] * 4
+    results = results_of(*runs)
+    assert "0 gain and 0 lose" in results.caption
+    assert results.tables["examples"]["f1"].dropna().tolist() == [0] * 4
 
 
-def test_a_pair_needs_a_baseline_and_a_distilled_run(pairs, project):
-    with pytest.raises(UserError, match="no run of a distilled student; give its directory"):
-        find(pairs[0])
+def test_examples_need_a_baseline_and_a_distilled_run(pairs, project):
+    with pytest.raises(UserError, match="no run of a distilled student: give the directory"):
+        results_of(pairs[0])
     with pytest.raises(UserError, match="no run of a student trained without distillation"):
-        find(pairs[1])
+        results_of(pairs[1])
     with pytest.raises(UserError, match="several students without distillation"):
-        find(*pairs, write_run(project("other", []), student="r34", dataset="pets"))
+        results_of(*pairs, write_run(project("other", []), student="r34", dataset="pets"))
 
 
-def test_a_lost_image_is_named(pairs, tmp_path):
+def test_an_unreadable_image_is_named(pairs, tmp_path):
     (tmp_path / "data/test/2.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"2\.png"):
         load(tmp_path / "data/test/2.png")

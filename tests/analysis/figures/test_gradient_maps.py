@@ -1,4 +1,4 @@
-"""Gradient maps: hand-made losses, the gradients of a whole training step, and the figures."""
+"""Gradient maps: losses made by hand, gradients of a training step, tables and pictures."""
 
 import math
 from types import SimpleNamespace
@@ -9,20 +9,19 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 
-import analysis.figures.gradient_maps.compute as module
+import analysis.figures.gradient_maps.gradients as module
 from analysis.figures.analyze import analyze
 from analysis.figures.gradient_maps.analysis import GradientMaps
-from analysis.figures.gradient_maps.compute import SETTLED, Gradients, gradients
-from analysis.figures.gradient_maps.plot import (
-    Picture,
+from analysis.figures.gradient_maps.compute import (
+    AnnotatedImage,
+    describe_ratios,
     maps,
     means,
-    plot_maps,
-    plot_means,
     sums,
-    total_ratios,
 )
-from analysis.figures.networks import Probe, images
+from analysis.figures.gradient_maps.gradients import SETTLED, Gradients, gradients
+from analysis.figures.gradient_maps.plot import plot_maps, plot_means
+from analysis.figures.networks import RunNetworks, annotated_images
 from analysis.plotting.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -33,7 +32,7 @@ from tests.analysis.random_runs import add_adapters, write_runs
 
 
 class Handmade(SimpleNamespace):
-    """A network with two neck levels of ones, and losses of them."""
+    """Network with two neck levels of ones, and losses of their values."""
 
     def losses(self):
         fine, _ = self.neck
@@ -41,35 +40,35 @@ class Handmade(SimpleNamespace):
         return {"loss_cls": corner, "loss_bbox": [fine[0, 1, 1, 1], fine[0, 1, 1, 1]], "acc": fine}
 
 
-def test_the_norm_is_over_channels_and_a_map_that_is_not_read_has_none(monkeypatch):
+def test_the_norm_is_over_channels_and_zero_for_an_unused_map(monkeypatch):
     box = SimpleNamespace(bboxes=torch.tensor([[0.0, 0, 8, 8]]), labels=torch.zeros(1))
     batch = Batch(torch.zeros(1, 3, 16, 16), [SimpleNamespace(gt_instances=box)])
     neck = [torch.ones(1, 2, size, size, requires_grad=True) for size in (2, 1)]
-    seen = Handmade(neck=neck, stages=[], strides=[8, 16])
-    monkeypatch.setattr(module, "observe", lambda detector, batch, frozen: seen)
+    observation = Handmade(neck=neck, stages=[], strides=[8, 16])
+    monkeypatch.setattr(module, "observe", lambda detector, batch, frozen: observation)
     model = SimpleNamespace(parse_losses=lambda losses: BaseModel.parse_losses(None, losses))
     run = SimpleNamespace(
         detector=None, model=model, check_adapters=lambda: None, batch=lambda sample: batch
     )
-    found = gradients(run, {})
-    assert list(found.norms) == ["total", "detection"]
-    for fine, coarse in found.norms.values():
+    image_gradients = gradients(run, {})
+    assert list(image_gradients.norms) == ["total", "detection"]
+    for fine, coarse in image_gradients.norms.values():
         assert fine.tolist() == [[5, 0], [0, 2]]
         assert coarse.tolist() == [[0]]
-    assert [level.tolist() for level in found.objects] == [
+    assert [level.tolist() for level in image_gradients.objects] == [
         [[True, False], [False, False]],
         [[True]],
     ]
-    assert found.strides == [8, 16]
+    assert image_gradients.strides == [8, 16]
 
 
 @pytest.fixture
 def distilled(study):
-    """Return a run of a detector with random weights that learns by methods."""
+    """Return a function that loads a run of methods with random weights."""
 
     def load(methods, family="retinanet", settings=None):
         _, students = write_runs(study([methods], settings, detectors=(family,)), adapters=True)
-        return Probe.load(next(path for path in students if methods in str(path)))
+        return RunNetworks.load(next(path for path in students if methods in str(path)))
 
     return load
 
@@ -84,68 +83,70 @@ def distilled(study):
         ("fitnets", "yolov3"),
     ],
 )
-def test_the_total_is_what_a_step_of_training_hands_to_the_neck(distilled, methods, family):
+def test_the_total_is_the_gradient_of_a_training_step_on_the_neck(distilled, methods, family):
     run = distilled(methods, family)
-    (sample,) = images(run.directory, 1, 0, "train")
-    found = gradients(run, sample, seed=5)
-    kept: list[torch.Tensor] = []
+    (sample,) = annotated_images(run.directory, 1, 0, "train")
+    image_gradients = gradients(run, sample, seed=5)
+    neck_levels: list[torch.Tensor] = []
 
-    def keep(neck, inputs, levels):
-        kept.extend(levels)
+    def retain(neck, inputs, levels):
+        neck_levels.extend(levels)
         for level in levels:
             level.retain_grad()
 
     run.detector.requires_grad_(True)
-    run.detector.neck.register_forward_hook(keep)
+    run.detector.neck.register_forward_hook(retain)
     batch = run.batch(sample)
     run.model.progress = SETTLED
     torch.manual_seed(5)
     losses = run.model(batch.inputs, batch.samples, "loss")
     run.model.parse_losses(losses)[0].backward()
-    for level, norms in zip(kept, found.norms["total"], strict=True):
+    for level, norms in zip(neck_levels, image_gradients.norms["total"], strict=True):
         gradient = torch.zeros_like(level) if level.grad is None else level.grad
         np.testing.assert_allclose(norms, gradient[0].norm(dim=0), rtol=1e-4, atol=1e-7)
-    assert set(found.norms) == {"total", "detection", "distillation"} | set(run.model.distilled)
+    assert set(image_gradients.norms) == {"total", "detection", "distillation"} | set(
+        run.model.distilled
+    )
 
 
-def test_the_same_seed_gives_the_same_and_another_other_rois(distilled):
+def test_sampled_rois_depend_on_the_seed(distilled):
     run = distilled("soft_labels", "faster_rcnn")
-    (sample,) = images(run.directory, 1, 0, "train")
-    first, again, other = (gradients(run, sample, seed).norms["total"] for seed in (0, 0, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    (sample,) = annotated_images(run.directory, 1, 0, "train")
+    first, second, other = (gradients(run, sample, seed).norms["total"] for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_a_term_of_the_backbone_has_no_gradient_in_the_neck(distilled):
+def test_a_loss_on_the_backbone_has_no_gradient_in_the_neck(distilled):
     settings = {"chen": {"hint": "stages"}}
     run = distilled("chen", settings=settings)
-    (sample,) = images(run.directory, 1, 0, "train")
-    found = gradients(run, sample).norms
-    assert not any(level.any() for level in found["loss_chen_hint"])
-    assert any(level.any() for level in found["distillation"])
+    (sample,) = annotated_images(run.directory, 1, 0, "train")
+    image_gradients = gradients(run, sample).norms
+    assert not any(level.any() for level in image_gradients["loss_chen_hint"])
+    assert any(level.any() for level in image_gradients["distillation"])
 
 
-def test_no_graph_is_kept_of_the_backbone_and_no_parameter_has_a_gradient(distilled, monkeypatch):
+def test_the_backbone_has_no_graph_and_parameters_have_no_gradient(distilled, monkeypatch):
     run = distilled("rm")
-    seen = []
-    real = module.observe
+    observations = []
+    observe = module.observe
 
-    def kept(detector, batch, frozen):
-        seen.append(real(detector, batch, frozen=frozen))
-        return seen[-1]
+    def recorded(detector, batch, frozen):
+        observations.append(observe(detector, batch, frozen=frozen))
+        return observations[-1]
 
-    monkeypatch.setattr(module, "observe", kept)
-    (sample,) = images(run.directory, 1, 0, "train")
+    monkeypatch.setattr(module, "observe", recorded)
+    (sample,) = annotated_images(run.directory, 1, 0, "train")
     gradients(run, sample)
-    assert all(stage.is_leaf for stage in seen[0].stages)
+    assert all(stage.is_leaf for stage in observations[0].stages)
     assert all(parameter.grad is None for parameter in run.model.parameters())
 
 
 # --- Tables --------------------------------------------------------------------------------
 
 
-def found(total, objects, distillation=None):
-    """Return the gradients of an image with one level of stride 8."""
+def image_gradients(total, objects, distillation=None):
+    """Return gradients of an image with one level of stride 8."""
     norms = {"total": total, "detection": total}
     if distillation:
         norms |= {"distillation": distillation, "loss_fitnets": distillation}
@@ -157,26 +158,26 @@ def found(total, objects, distillation=None):
 
 
 def test_means_are_over_the_cells_of_all_images():
-    first = found([[6, 1], [2, 3]], [[1, 0], [0, 0]])
-    second = found([[2, 4], [0, 0]], [[1, 1], [0, 0]])
+    first = image_gradients([[6, 1], [2, 3]], [[1, 0], [0, 0]])
+    second = image_gradients([[2, 4], [0, 0]], [[1, 1], [0, 0]])
     frame = means(pd.concat([sums("Student", first), sums("Student", second)]))
     assert frame["term"].tolist() == ["total", "detection"]
     total = frame.iloc[0]
     assert (total["objects"], total["background"]) == (12 / 3, 6 / 5)
     assert total["ratio"] == pytest.approx(10 / 3)
     assert (total["object_cells"], total["background_cells"]) == (3, 5)
-    assert total_ratios(frame).endswith("by level: Student 3.3.")
+    assert describe_ratios(frame).endswith("by level: Student 3.3.")
 
 
-def test_what_is_undefined_is_not_a_number():
-    covered = means(sums("Student", found([[1, 1]], [[1, 1]], distillation=[[0, 0]])))
+def test_undefined_means_and_ratios_are_nan():
+    covered = means(sums("Student", image_gradients([[1, 1]], [[1, 1]], distillation=[[0, 0]])))
     assert covered["background"].isna().all() and covered["ratio"].isna().all()
     assert covered["objects"].tolist() == [1, 1, 0, 0]
-    without = means(sums("Student", found([[1, 1]], [[0, 0]])))
+    without = means(sums("Student", image_gradients([[1, 1]], [[0, 0]])))
     assert without["objects"].isna().all() and without["background"].tolist() == [1, 1]
-    nothing = means(sums("Student", found([[1, 0]], [[1, 0]])))
+    nothing = means(sums("Student", image_gradients([[1, 0]], [[1, 0]])))
     assert nothing["ratio"].isna().all() and nothing["background"].tolist() == [0, 0]
-    assert "Student undefined" in total_ratios(covered)
+    assert "Student undefined" in describe_ratios(covered)
 
 
 def test_large_maps_are_stored_as_means_of_blocks():
@@ -187,25 +188,25 @@ def test_large_maps_are_stored_as_means_of_blocks():
     grid = frame.pivot(index="y", columns="x", values="total").to_numpy()
     assert grid[0, 0] == total[:, :3].mean() and grid[0, -1] == total[:, 249:].mean()
     assert frame["distillation"].isna().all()
-    small = maps("RM", 7, found([[1, 2]], [[1, 0]], distillation=[[3, 4]]))
+    small = maps("RM", 7, image_gradients([[1, 2]], [[1, 0]], distillation=[[3, 4]]))
     assert small["cell"].tolist() == [8, 8] and small["distillation"].tolist() == [3, 4]
 
 
 # --- Figures -------------------------------------------------------------------------------
 
 
-def picture(*boxes):
-    return Picture(np.full((8, 16, 3), 0.5), np.array(boxes, dtype=float).reshape(-1, 4))
+def annotated_image(*boxes):
+    return AnnotatedImage(np.full((8, 16, 3), 0.5), np.array(boxes, dtype=float).reshape(-1, 4))
 
 
-def test_maps_of_a_level_share_one_scale_and_have_the_boxes():
+def test_maps_of_a_level_share_one_scale_and_show_the_boxes():
     frame = pd.concat(
         [
-            maps("Student", 7, found([[1, 0]], [[1, 0]])),
-            maps("FitNets", 7, found([[100, 0.5]], [[1, 0]])),
+            maps("Student", 7, image_gradients([[1, 0]], [[1, 0]])),
+            maps("FitNets", 7, image_gradients([[100, 0.5]], [[1, 0]])),
         ]
     )
-    upper, lower, _ = plot_maps(frame, {7: picture((0, 0, 8, 8))}).axes
+    upper, lower, _ = plot_maps(frame, {7: annotated_image((0, 0, 8, 8))}).axes
     assert upper.get_title() == "level 0\nstride 8"
     assert [axes.texts[0].get_text() for axes in (upper, lower)] == ["Student", "FitNets"]
     for axes in (upper, lower):
@@ -217,44 +218,46 @@ def test_maps_of_a_level_share_one_scale_and_have_the_boxes():
     np.testing.assert_allclose(upper.images[1].get_array(), [[1, 0.1]])
 
 
-def test_a_level_without_gradient_says_so():
-    frame = maps("Student", 7, found([[0, 0]], [[1, 0]]))
-    *_, scale = plot_maps(frame, {7: picture()}).axes
+def test_the_scale_of_a_level_without_gradient_states_this():
+    frame = maps("Student", 7, image_gradients([[0, 0]], [[1, 0]]))
+    *_, scale = plot_maps(frame, {7: annotated_image()}).axes
     assert scale.get_xlabel() == "no gradient"
     assert not scale.get_xticks().size
 
 
-def test_rows_of_several_images_are_told_apart():
-    frame = pd.concat([maps("Student", name, found([[1, 2]], [[1, 0]])) for name in (3, 4)])
-    first, second, _ = plot_maps(frame, {3: picture(), 4: picture()}).axes
+def test_titles_of_rows_name_the_image_if_there_are_several():
+    frame = pd.concat(
+        [maps("Student", name, image_gradients([[1, 2]], [[1, 0]])) for name in (3, 4)]
+    )
+    first, second, _ = plot_maps(frame, {3: annotated_image(), 4: annotated_image()}).axes
     assert [axes.texts[0].get_text() for axes in (first, second)] == [
         "Student\nimage 3", "Student\nimage 4",
     ]  # fmt: skip
 
 
-def test_means_are_drawn_as_ratios_with_the_mean_beside():
+def test_markers_show_ratios_and_numbers_show_means():
     frame = means(
         pd.concat(
             [
-                sums("Student", found([[6, 2]], [[1, 0]])),
-                sums("FitNets", found([[6, 2]], [[1, 0]], distillation=[[1, 1000]])),
+                sums("Student", image_gradients([[6, 2]], [[1, 0]])),
+                sums("FitNets", image_gradients([[6, 2]], [[1, 0]], distillation=[[1, 1000]])),
             ]
         )
     )
     (axes,) = plot_means(frame, {"Student": BASELINE, "FitNets": BASELINE}).axes
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["Student", "total", "detection", "FitNets", "total", "detection", "fitnets"]
-    shown = [line.get_xdata()[0] for line in axes.lines[1:]]
+    ratios = [line.get_xdata()[0] for line in axes.lines[1:]]
     expected = [math.nan, 3, 3, math.nan, 3, 3, 1 / 30]  # the last is at the edge
-    np.testing.assert_allclose(shown, expected)
+    np.testing.assert_allclose(ratios, expected)
     assert axes.get_xlim() == (pytest.approx(1 / 30), pytest.approx(30))
     assert [text.get_text() for text in axes.texts] == [
         "", "6.0e0", "6.0e0", "", "6.0e0", "6.0e0", "1.0e0",
     ]  # fmt: skip
 
 
-def test_the_sum_of_several_terms_has_a_line_of_its_own():
-    two = found([[6, 2]], [[1, 0]], distillation=[[1, 1]])
+def test_the_sum_of_several_terms_has_a_row():
+    two = image_gradients([[6, 2]], [[1, 0]], distillation=[[1, 1]])
     two.norms["loss_rm_cls"] = two.norms["loss_fitnets"]
     (axes,) = plot_means(means(sums("RM", two)), {"RM": BASELINE}).axes
     names = [text.get_text() for text in axes.get_yticklabels()]
@@ -274,8 +277,8 @@ def test_the_analysis_writes_what_it_declares(study, tmp_path):
         "total",
         "detection",
     ]
-    learned = averages[averages["run"] == "FitNets"]
-    assert learned["term"].unique().tolist() == [
+    distilled = averages[averages["run"] == "FitNets"]
+    assert distilled["term"].unique().tolist() == [
         "total", "detection", "distillation", "loss_fitnets",
     ]  # fmt: skip
     cells = averages["object_cells"] + averages["background_cells"]
@@ -285,7 +288,7 @@ def test_the_analysis_writes_what_it_declares(study, tmp_path):
     assert frame[frame["run"] == "Student"]["distillation"].isna().all()
 
 
-def test_layers_that_are_not_those_of_the_training_are_refused(study, tmp_path):
+def test_untrained_adaptation_layers_are_errors(study, tmp_path):
     _, students = write_runs(study(["fitnets"], {"fitnets": {"adaptation": "1x1"}}))
     settings = GradientMaps(images=1)
     with pytest.raises(UserError, match=r"weights.pth: does not hold the adaptation layers.*again"):

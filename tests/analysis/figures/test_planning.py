@@ -1,4 +1,4 @@
-"""Figures of a study: which runs they compare, and what is refused before any run."""
+"""Planned figures of a study: their runs, and errors that are found before any run."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from analysis import figures
-from analysis.figures.planning import Planned
-from analysis.figures.planning import figures as planned_figures
+from analysis.figures.planning import PlannedFigure, plan_figures
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -23,18 +22,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
 
 
-def planned(figure: dict[str, Any], **options: Any) -> Planned:
+def planned(figure: dict[str, Any], **options: Any) -> PlannedFigure:
     """Return the one figure of the tiny study, with these keys."""
     edit(STUDY, figures={"curves": {"analysis": "training_curves"} | figure})
-    made = planned_figures(plan("tiny", "tiny", Library(), **options), "tiny", "tiny")
-    return made["curves"]
+    figures = plan_figures(plan("tiny", "tiny", Library(), **options), "tiny", "tiny")
+    return figures["curves"]
 
 
-def methods(figure: Planned) -> list[str | None]:
+def methods(figure: PlannedFigure) -> list[str | None]:
     return [run.method for run in figure.runs]
 
 
-def test_all_rows_in_the_order_of_the_table() -> None:
+def test_all_rows_are_in_the_order_of_the_table() -> None:
     figure = planned({})
     assert methods(figure) == [None, None, "rm", "rm+pfi"]
     assert figure.runs[0] is figure.runs[2].teacher
@@ -42,17 +41,17 @@ def test_all_rows_in_the_order_of_the_table() -> None:
     assert f"{figure.runs[2].directory}/metrics.json" in figure.inputs
 
 
-def test_chosen_rows_in_the_order_of_the_figure() -> None:
+def test_rows_are_in_the_order_of_the_figure() -> None:
     figure = planned({"rows": ["rm+pfi", "baseline"]})
     assert methods(figure) == ["rm+pfi", None]
     assert figure.runs[1].student == "r18-w0.125"
 
 
-def test_runs_of_every_seed() -> None:
+def test_a_figure_has_the_runs_of_every_seed() -> None:
     assert [run.seed for run in planned({"rows": ["rm"]}, seeds=3).runs] == [0, 1, 2]
 
 
-def test_one_pair_and_one_detector() -> None:
+def test_a_figure_has_one_pair_and_one_detector() -> None:
     edit("configs/scales/tiny.yaml", backbones__r34="r18-w0.25", backbones__r101="r18-w0.5")
     pairs = [
         {"teacher": "r50", "student": "r18"},
@@ -66,25 +65,25 @@ def test_one_pair_and_one_detector() -> None:
     assert {run.model for run in other.runs} == {"gfl-r18-w0.1875", "gfl-r18-w0.25"}
 
 
-def test_a_row_that_is_swept_is_all_its_values() -> None:
+def test_a_swept_row_has_the_runs_of_all_values() -> None:
     edit(STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}})
     runs = planned({"rows": ["rm"]}).runs
     assert [run.config["model"]["methods"]["rm"]["weight"] for run in runs] == [2, 8]
 
 
-def test_the_command_that_makes_it_is_complete() -> None:
+def test_the_arguments_of_the_command_are_complete() -> None:
     figure = planned({"rows": ["rm"], "settings": {"smooth": 5}})
     analysis, run, *rest = figure.arguments
     assert (analysis, run) == ("training_curves", str(figure.runs[0].directory))
     assert rest == ["--to", str(figure.folder), "--set", "smooth=5"]
 
 
-def test_a_figure_of_a_table_that_was_not_asked_for_is_left_out() -> None:
+def test_a_figure_of_a_table_outside_the_plan_is_left_out() -> None:
     other = {"title": "Other", "dataset": "coco2017", "schedule": "1x", "methods": []}
     other |= {"detectors": ["retinanet"], "pairs": [{"student": "r18"}]}
     edit(STUDY, tables__other=other, figures={"curves": {"analysis": "training_curves"}})
-    made = plan("tiny", "tiny", Library(), tables=["other"])
-    assert planned_figures(made, "tiny", "tiny") == {}
+    other_plan = plan("tiny", "tiny", Library(), tables=["other"])
+    assert plan_figures(other_plan, "tiny", "tiny") == {}
 
 
 @pytest.mark.parametrize(
@@ -101,14 +100,14 @@ def test_a_figure_of_a_table_that_was_not_asked_for_is_left_out() -> None:
         ({"row": ["rm"]}, "unknown key 'figures.curves.row'; did you mean 'rows'"),
     ],
 )
-def test_what_could_not_be_drawn_is_refused(figure: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_figures_that_cannot_be_drawn_are_errors(figure: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         planned(figure)
-    assert str(caught.value).startswith(STUDY)
+    assert str(error.value).startswith(STUDY)
 
 
 @pytest.mark.parametrize("name", figures.names())
-def test_an_analysis_says_what_it_is_in_a_moment(name: str) -> None:
+def test_the_description_of_an_analysis_needs_no_heavy_imports(name: str) -> None:
     kind = figures.get(name)
     assert kind.title and kind.pictures and kind.tables
     assert {*kind.reads} & {"weights.pth", "detections.json.gz", "metrics.json"} == {*kind.reads}

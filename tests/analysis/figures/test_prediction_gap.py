@@ -1,4 +1,4 @@
-"""P_dif and F_dif of hand-made maps and of tiny detectors, and what is drawn of them."""
+"""P_dif and F_dif of maps made by hand and of tiny detectors, tables and pictures."""
 
 import math
 
@@ -9,8 +9,9 @@ import torch
 
 from analysis.figures.analyze import analyze
 from analysis.figures.prediction_gap.analysis import PredictionGap
-from analysis.figures.prediction_gap.compute import Gap, GapImage, gap_images, gaps, likeness
-from analysis.figures.prediction_gap.plot import caption, plot, plot_maps, summary, table
+from analysis.figures.prediction_gap.compute import describe, image_lines, summary
+from analysis.figures.prediction_gap.gaps import Gap, GapImage, gap_images, gaps, similarity
+from analysis.figures.prediction_gap.plot import plot, plot_maps
 from analysis.plotting.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -32,42 +33,42 @@ def image(*students, size=(16, 16)):
 # --- Two maps ------------------------------------------------------------------------------
 
 
-def test_identical_maps_are_alike_in_all():
-    alike = likeness(gap(RISING, RISING))
-    assert alike[:2] == (pytest.approx(1), pytest.approx(1))
-    assert alike.share == pytest.approx(0.4)  # one cell of four, a tenth rounded up
+def test_identical_maps_have_full_correlation():
+    values = similarity(gap(RISING, RISING))
+    assert values[:2] == (pytest.approx(1), pytest.approx(1))
+    assert values.share == pytest.approx(0.4)  # one cell of four, a tenth rounded up
 
 
 def test_values_worked_out_by_hand():
-    alike = likeness(gap([[1, 2, 3, 4]], [[1, 9, 4, 2]]))
+    values = similarity(gap([[1, 2, 3, 4]], [[1, 9, 4, 2]]))
     # Deviations -1.5, -0.5, 0.5, 1.5 and -3, 5, 0, -2; ranks 1, 4, 3, 2.
-    assert alike.pearson == pytest.approx((4.5 - 2.5 - 3) / math.sqrt(5 * 38))
-    assert alike.spearman == pytest.approx(1 - 6 * (0 + 4 + 0 + 4) / (4 * 15))
-    assert alike.share == pytest.approx(2 / 16)
+    assert values.pearson == pytest.approx((4.5 - 2.5 - 3) / math.sqrt(5 * 38))
+    assert values.spearman == pytest.approx(1 - 6 * (0 + 4 + 0 + 4) / (4 * 15))
+    assert values.share == pytest.approx(2 / 16)
 
 
-def test_a_tenth_of_the_cells_is_taken():
+def test_the_share_is_that_of_a_tenth_of_the_cells():
     prediction, feature = np.arange(20.0).reshape(4, 5), np.ones((4, 5))
     feature[3, 3:] = 11, 21  # the two cells of the highest P_dif
-    assert likeness(gap(prediction, feature)).share == pytest.approx(32 / 50)
+    assert similarity(gap(prediction, feature)).share == pytest.approx(32 / 50)
 
 
 def test_cells_that_tie_share_the_last_place():
-    alike = likeness(gap([[0, 1, 1]], [[5, 1, 3]]))
-    assert alike.share == pytest.approx(2 / 9)
-    assert alike == pytest.approx(likeness(gap([[1, 1, 0]], [[3, 1, 5]])))
+    values = similarity(gap([[0, 1, 1]], [[5, 1, 3]]))
+    assert values.share == pytest.approx(2 / 9)
+    assert values == pytest.approx(similarity(gap([[1, 1, 0]], [[3, 1, 5]])))
 
 
 def test_a_monotone_map_has_rank_correlation_one():
-    alike = likeness(gap(RISING, np.exp(10 * np.array(RISING))))
-    assert alike.spearman == pytest.approx(1) and alike.pearson < 0.95
+    values = similarity(gap(RISING, np.exp(10 * np.array(RISING))))
+    assert values.spearman == pytest.approx(1) and values.pearson < 0.95
 
 
-def test_a_scale_changes_nothing():
+def test_similarity_does_not_depend_on_scale():
     generator = np.random.default_rng(0)
     prediction, feature = generator.random((2, 6, 7))
-    scaled = likeness(gap(1e-6 * prediction, 40 * feature))
-    assert scaled == pytest.approx(likeness(gap(prediction, feature)))
+    scaled = similarity(gap(1e-6 * prediction, 40 * feature))
+    assert scaled == pytest.approx(similarity(gap(prediction, feature)))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_scale_changes_nothing():
     [([[0.2]], [[3.0]]), ([[1, 1]], [[1, 2]]), ([[1, 2]], [[0, 0]]), ([[0, 0]], [[0, 0]])],
 )
 def test_constant_maps_are_undefined(prediction, feature):
-    assert all(math.isnan(value) for value in likeness(gap(prediction, feature)))
+    assert all(math.isnan(value) for value in similarity(gap(prediction, feature)))
 
 
 # --- Detectors -----------------------------------------------------------------------------
@@ -88,27 +89,28 @@ def test_gaps_are_mean_squared_differences_of_each_level(build, batch, family):
         teacher, student = (
             observe(build(family, seed).eval(), data, frozen=True) for seed in (0, 1)
         )
-        found, same = gaps(student, teacher), gaps(student, student)
+        student_gaps, same = gaps(student, teacher), gaps(student, student)
         maps = zip(teacher.probability_maps, student.probability_maps, strict=True)
         predictions = [((t - s) ** 2).sum(1)[0] / t.shape[1] for t, s in maps]
         necks = zip(teacher.neck, student.neck, strict=True)
         features = [((t - s) ** 2).sum(1)[0] / t.shape[1] for t, s in necks]
-    assert [each.stride for each in found] == student.strides
-    for each, prediction, feature in zip(found, predictions, features, strict=True):
-        np.testing.assert_allclose(each.prediction, prediction, rtol=1e-4)
-        np.testing.assert_allclose(each.feature, feature, rtol=1e-4)
-    assert not any(each.prediction.any() or each.feature.any() for each in same)
+    assert [level_gap.stride for level_gap in student_gaps] == student.strides
+    for level_gap, prediction, feature in zip(student_gaps, predictions, features, strict=True):
+        np.testing.assert_allclose(level_gap.prediction, prediction, rtol=1e-4)
+        np.testing.assert_allclose(level_gap.feature, feature, rtol=1e-4)
+    assert not any(level_gap.prediction.any() or level_gap.feature.any() for level_gap in same)
 
 
 # --- Frames and figures --------------------------------------------------------------------
 
 
 def lines():
-    """Return two images of two levels, the second of one cell."""
-    alike, unlike = gap(RISING, RISING), gap(RISING, [[0.4, 0.3], [0.2, 0.1]])
+    """Return the lines of two images with two levels, the second with one cell."""
+    similar, dissimilar = gap(RISING, RISING), gap(RISING, [[0.4, 0.3], [0.2, 0.1]])
     cell = gap([[0.1]], [[0.2]], 16)
-    images = [image([alike, cell], [alike, cell]), image([unlike, cell], [alike, cell])]
-    return table(images, ["Student", "PFI"])
+    images = [image([similar, cell], [similar, cell]), image([dissimilar, cell], [similar, cell])]
+    frames = [image_lines(image, n, ["Student", "PFI"]) for n, image in enumerate(images)]
+    return pd.concat(frames, ignore_index=True)
 
 
 def test_means_are_over_images_where_defined():
@@ -123,12 +125,12 @@ def test_means_are_over_images_where_defined():
     assert student["p_dif"] == pytest.approx(0.25)
     assert pfi["pearson"] == pfi["pearson_low"] == pfi["pearson_high"] == pytest.approx(1)
     assert coarse["undefined"] == 2 and math.isnan(coarse["pearson"])
-    words = caption(frame)
-    assert "Student 0.00, undefined; PFI 1.00, undefined" in words
-    assert "constant: 4" in words
+    sentence = describe(frame)
+    assert "Student 0.00, undefined; PFI 1.00, undefined" in sentence
+    assert "constant: 4" in sentence
 
 
-def test_of_one_image_there_is_no_interval():
+def test_one_image_has_no_interval():
     frame = summary(lines().query("image == 0"), 0)
     assert frame["pearson"][0] == pytest.approx(1) and math.isnan(frame["pearson_low"][0])
 
@@ -143,25 +145,25 @@ def test_levels_without_a_value_have_no_panel():
     assert len(figure.axes) == 3
     assert figure.axes[0].get_title() == "level 0\n(stride 8)"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["Student", "PFI"]
-    shown = [container.lines[0].get_xdata()[0] for container in figure.axes[1].containers]
-    assert shown == frame[frame["level"] == 0]["spearman"].tolist()
+    values = [container.lines[0].get_xdata()[0] for container in figure.axes[1].containers]
+    assert values == frame[frame["level"] == 0]["spearman"].tolist()
 
 
-def test_without_any_value_the_figure_says_so():
+def test_a_figure_without_values_states_the_reason():
     frame = summary(lines().query("level == 1"), 0)
     (text,) = plot(frame, looks("Student", "PFI")).texts
     assert "constant on every level" in text.get_text()
 
 
-def test_maps_lie_where_their_cells_are_and_are_scaled():
+def test_maps_cover_their_cells_and_are_scaled():
     first = image([gap(RISING, RISING)], [gap(RISING, [[5, 5], [5, 5]])])
     figure = plot_maps([first], ["Student", "PFI"], 0)
     upper, lower = figure.axes[:3], figure.axes[3:]
     assert [axes.get_title() for axes in upper] == ["", "Student", "PFI"]
-    laid = upper[1].images[1]
-    assert laid.get_extent() == [-0.5, 15.5, 15.5, -0.5]
-    np.testing.assert_array_equal(laid.get_array(), RISING)
-    assert laid.get_clim() == (0.1, 0.4)
+    drawn_map = upper[1].images[1]
+    assert drawn_map.get_extent() == [-0.5, 15.5, 15.5, -0.5]
+    np.testing.assert_array_equal(drawn_map.get_array(), RISING)
+    assert drawn_map.get_clim() == (0.1, 0.4)
     assert [axes.texts[0].get_text() for axes in lower[1:]] == ["r 1.00, rho 1.00", "undefined"]
     assert all(len(axes.patches) == 1 for axes in [*upper, *lower[1:]])
 
@@ -178,7 +180,7 @@ def test_runs_beyond_the_first_have_no_maps():
 
 @pytest.fixture
 def runs(study):
-    """Return the teacher's directory, and those of a baseline and a distilled run."""
+    """Return a function that writes the runs of a teacher, a baseline and a distilled student."""
 
     def write(*, wide=False):
         return write_runs(study(["fitnets"], teacher_detector="retinanet-wide" if wide else None))
@@ -186,14 +188,14 @@ def runs(study):
     return write
 
 
-def test_a_run_beside_its_teacher_and_beside_itself(runs):
+def test_gaps_are_zero_only_for_the_teacher_itself(runs):
     teacher, students = runs()
     first, second = gap_images(teacher, [teacher, students[0]], None, 0)
     assert first.path != second.path
     same, other = first.students
-    assert not any(each.prediction.any() for each in same)
-    assert all(each.prediction.all() and each.feature.all() for each in other)
-    assert first.picture.shape[:2] == tuple(8 * side for side in other[0].prediction.shape)
+    assert not any(level_gap.prediction.any() for level_gap in same)
+    assert all(level_gap.prediction.all() and level_gap.feature.all() for level_gap in other)
+    assert first.pixels.shape[:2] == tuple(8 * side for side in other[0].prediction.shape)
 
 
 def test_the_analysis_writes_what_it_declares(runs, tmp_path):
@@ -207,7 +209,7 @@ def test_the_analysis_writes_what_it_declares(runs, tmp_path):
         analyze(PredictionGap(level=7), students, tmp_path / "none", Library())
 
 
-def test_necks_of_other_widths_are_refused(runs):
+def test_necks_of_other_widths_are_errors(runs):
     teacher, students = runs(wide=True)
     with pytest.raises(UserError, match=r"neck maps cannot be subtracted.*16, .*24, "):
         next(gap_images(teacher, students, 1, 0))

@@ -1,4 +1,4 @@
-"""Whose prior makes the final box: mmdet's own detections, hand-made objects, and figures."""
+"""Rank agreement: priors of mmdet's detections, objects made by hand, tables and pictures."""
 
 import math
 
@@ -10,20 +10,20 @@ from PIL import Image
 
 from analysis.figures.analyze import analyze
 from analysis.figures.rank_agreement.analysis import RankAgreement
-from analysis.figures.rank_agreement.compute import (
-    Detections,
+from analysis.figures.rank_agreement.compute import describe, gather, priors, summary
+from analysis.figures.rank_agreement.plot import plot
+from analysis.figures.rank_agreement.plot_objects import plot as plot_objects
+from analysis.figures.rank_agreement.ranking import (
+    FinalBoxes,
     RankedImage,
     Ranking,
+    boxes_of_objects,
     compare,
-    detections,
-    final_boxes,
+    final_boxes_of,
     positives_of,
     ranked_images,
     ranking,
 )
-from analysis.figures.rank_agreement.plot import caption, gather, plot, summary
-from analysis.figures.rank_agreement.ranked_priors import plot as plot_priors
-from analysis.figures.rank_agreement.ranked_priors import priors
 from analysis.figures.requirements import check
 from analysis.plotting.style import BASELINE, TEACHER
 from analysis.statistics.bootstrap import resample
@@ -42,70 +42,70 @@ CLASSES = ["circle", "square"]
 
 @pytest.fixture
 def detector(build):
-    """Return a tiny detector in eval mode whose predictions vary and pass the threshold."""
+    """Return a function that builds a tiny detector with varied predictions above the threshold."""
 
-    def made(family, seed=0):
-        built = build(family, seed)
+    def load(family, seed=0):
+        model = build(family, seed)
         torch.manual_seed(seed + 1)
         with torch.no_grad():
-            for name, parameter in built.bbox_head.named_parameters():
+            for name, parameter in model.bbox_head.named_parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
                 if "cls" in name and name.endswith("bias"):
-                    parameter.add_(2.5)  # from the prior of 0.01 that focal losses start with
-        return built.eval()
+                    parameter.add_(2.5)  # focal losses start with a probability of 0.01
+        return model.eval()
 
-    return made
+    return load
 
 
 # --- Final boxes and their priors ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_detections_are_mmdets_to_the_bit(detector, batch, family):
+def test_final_boxes_equal_mmdets_to_the_bit(detector, batch, family):
     model, data = detector(family), batch()
     with torch.no_grad():
-        wanted = model.predict(data.inputs, data.samples, rescale=False)
-        found = detections(observe(model, data, frozen=True))
-    for own, theirs in zip(found, wanted, strict=True):
-        instances = theirs.pred_instances
+        expected = model.predict(data.inputs, data.samples, rescale=False)
+        final_boxes = final_boxes_of(observe(model, data, frozen=True))
+    for boxes, sample in zip(final_boxes, expected, strict=True):
+        instances = sample.pred_instances
         assert len(instances) > 5
-        assert torch.equal(own.boxes, instances.bboxes)
-        assert torch.equal(own.scores, instances.scores)
-        assert torch.equal(own.labels, instances.labels)
-    assert "prior" not in wanted[0].pred_instances
+        assert torch.equal(boxes.boxes, instances.bboxes)
+        assert torch.equal(boxes.scores, instances.scores)
+        assert torch.equal(boxes.labels, instances.labels)
+    assert "prior" not in expected[0].pred_instances
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_prior_of_a_detection_is_the_one_that_its_box_decodes_from(detector, batch, family):
+def test_a_box_decodes_from_its_prior(detector, batch, family):
     data = batch()
     observation = observe(detector(family), data, frozen=True)
     with torch.no_grad():
-        found = detections(observation)
-        for image, (each, sample) in enumerate(zip(found, data.samples, strict=True)):
+        final_boxes = final_boxes_of(observation)
+        for image, (boxes, sample) in enumerate(zip(final_boxes, data.samples, strict=True)):
             height, width = sample.metainfo["img_shape"]
-            boxes = observation.boxes(torch.full_like(each.prior, image), each.prior)
-            boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([width, height] * 2))
-            torch.testing.assert_close(boxes, each.boxes, rtol=1e-5, atol=1e-4)
-            scores = observation.probabilities[image, each.prior, each.labels]
-            if len(observation.outputs) == 2:  # else times centerness
-                torch.testing.assert_close(scores, each.scores)
+            decoded = observation.boxes(torch.full_like(boxes.prior, image), boxes.prior)
+            decoded = torch.minimum(decoded.clamp(min=0), torch.tensor([width, height] * 2))
+            torch.testing.assert_close(decoded, boxes.boxes, rtol=1e-5, atol=1e-4)
+            scores = observation.probabilities[image, boxes.prior, boxes.labels]
+            if len(observation.outputs) == 2:  # otherwise scores are multiplied by centerness
+                torch.testing.assert_close(scores, boxes.scores)
 
 
-def test_mmdet_is_as_before_also_after_an_error(detector, batch):
+def test_mmdet_is_restored_after_an_error(detector, batch):
     model, data = detector("retinanet"), batch()
     names = type(model.bbox_head)._predict_by_feat_single.__globals__
     before = names["filter_scores_and_topk"]
     broken = observe(model, data, frozen=True)
     broken.outputs = ([], [None])
     with pytest.raises(AssertionError):
-        detections(broken)
+        final_boxes_of(broken)
     assert names["filter_scores_and_topk"] is before
     assert "_bbox_post_process" not in vars(model.bbox_head)
 
 
-def found(boxes, labels):
+def final_boxes(boxes, labels):
     count = len(boxes)
-    return Detections(
+    return FinalBoxes(
         torch.tensor(boxes).reshape(-1, 4),
         torch.linspace(0.9, 0.1, count),
         torch.tensor(labels, dtype=torch.long),
@@ -113,19 +113,23 @@ def found(boxes, labels):
     )
 
 
-def test_the_final_box_of_an_object_is_its_classs_with_the_highest_iou():
+def test_the_final_box_of_an_object_has_its_class_and_the_highest_iou():
     objects = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]])
-    made = found([[0.0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 24]], [0, 0, 1, 0])
-    prior, iou = final_boxes(made, objects, torch.tensor([0, 0, 1]))
-    assert prior.tolist() == [101, -1, -1]  # 0.4 is too little, and the third has none
+    corners = [[0.0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 24]]
+    prior, iou = boxes_of_objects(
+        final_boxes(corners, [0, 0, 1, 0]), objects, torch.tensor([0, 0, 1])
+    )
+    assert prior.tolist() == [101, -1, -1]  # an IoU of 0.4 is too small, and the third has none
     assert iou[0].item() == pytest.approx(0.9) and iou[1:].isnan().all()
 
 
 def test_without_detections_or_objects_there_is_no_final_box():
     objects = torch.tensor([[0.0, 0, 10, 10]])
-    prior, iou = final_boxes(found([], []), objects, torch.tensor([0]))
+    prior, iou = boxes_of_objects(final_boxes([], []), objects, torch.tensor([0]))
     assert prior.tolist() == [-1] and iou.isnan().all()
-    prior, iou = final_boxes(found([[0.0, 0, 1, 1]], [0]), objects[:0], torch.tensor([]).long())
+    prior, iou = boxes_of_objects(
+        final_boxes([[0.0, 0, 1, 1]], [0]), objects[:0], torch.tensor([]).long()
+    )
     assert prior.shape == iou.shape == (0,)
 
 
@@ -140,17 +144,17 @@ def test_priors_are_named_by_level_row_column_and_anchor():
 # --- Ranks ---------------------------------------------------------------------------------
 
 
-def test_kl_is_that_of_rank_mimicking_worked_out_by_hand():
+def test_kl_of_rank_mimicking_by_hand():
     teacher, student = torch.tensor([[0.9, 0.6, 0.1], [0.5, 0.6, 0.2]]).double()
-    alike = compare(teacher, student)
-    assert alike.kl == pytest.approx(0.024062, abs=1e-6)
-    assert alike.top1 == 0
-    assert alike.rho == pytest.approx(0.5)  # ranks 3 2 1 and 2 3 1: 1 - 6 * 2 / (3 * 8)
+    comparison = compare(teacher, student)
+    assert comparison.kl == pytest.approx(0.024062, abs=1e-6)
+    assert comparison.top1 == 0
+    assert comparison.rho == pytest.approx(0.5)  # ranks 3 2 1 and 2 3 1: 1 - 6 * 2 / (3 * 8)
 
 
 def test_tied_scores_share_their_mean_rank():
-    alike = compare(torch.tensor([3.0, 1, 2, 2]), torch.tensor([1.0, 2, 3, 4]))
-    assert alike.rho == pytest.approx(-1.5 / math.sqrt(4.5 * 5))
+    comparison = compare(torch.tensor([3.0, 1, 2, 2]), torch.tensor([1.0, 2, 3, 4]))
+    assert comparison.rho == pytest.approx(-1.5 / math.sqrt(4.5 * 5))
 
 
 def test_equal_scores_agree_and_constant_ones_have_no_rank_correlation():
@@ -167,16 +171,18 @@ def test_fewer_than_two_priors_have_no_ranks(count):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("rank", ["classification", "localization"])
-def test_a_detector_ranks_as_itself(detector, batch, family, rank):
+def test_rankings_of_one_detector_are_equal(detector, batch, family, rank):
     data = batch()
     observation = observe(detector(family), data, frozen=True)
     with torch.no_grad():
         observation.losses()
         positives = positives_of(observation)
-        once, again = (ranking(observation, data, positives, rank) for _ in range(2))
-    assert sum(len(chosen) for chosen in positives) == (observation.assignment[0] >= 0).sum()
-    assert torch.equal(once.prior, again.prior)
-    for first, second in zip(once.scores, again.scores, strict=True):
+        first_ranking, second_ranking = (
+            ranking(observation, data, positives, rank) for _ in range(2)
+        )
+    assert sum(map(len, positives)) == (observation.assignment[0] >= 0).sum()
+    assert torch.equal(first_ranking.prior, second_ranking.prior)
+    for first, second in zip(first_ranking.scores, second_ranking.scores, strict=True):
         assert ((first >= 0) & (first <= 1)).all()
         if len(first) > 1:
             assert compare(first, second)[:2] == (0, 1)
@@ -186,13 +192,13 @@ def test_a_detector_ranks_as_itself(detector, batch, family, rank):
 
 
 def image(teacher, *students, scores=None, side=20.0, path="images/1.png"):
-    """Return an image with an object per entry of ``teacher``; entries are (prior, IoU)."""
+    """Return an image with an object for each entry (prior, IoU) of ``teacher``."""
     count = len(teacher)
     scores = scores or [[0.6, 0.2, 0.1]] * (1 + len(students))
 
-    def made(entries, own):
+    def ranking(entries, student_scores):
         prior, iou = zip(*entries, strict=True)
-        scored = [torch.tensor(own)] * count
+        scored = [torch.tensor(student_scores)] * count
         return Ranking(torch.tensor(prior), torch.tensor(iou, dtype=torch.float), scored)
 
     return RankedImage(
@@ -202,8 +208,11 @@ def image(teacher, *students, scores=None, side=20.0, path="images/1.png"):
         positives=[torch.tensor([0, 1, 4])[: len(scores[0])]] * count,
         anchors=[torch.tensor([[0.0, 0, 9, 9], [1, 1, 12, 12], [-3, 4, 30, 24]])] * count,
         levels=[(1, 2, 2), (1, 1, 2)],
-        teacher=made(teacher, scores[0]),
-        students=[made(each, own) for each, own in zip(students, scores[1:], strict=True)],
+        teacher=ranking(teacher, scores[0]),
+        students=[
+            ranking(student, student_scores)
+            for student, student_scores in zip(students, scores[1:], strict=True)
+        ],
     )
 
 
@@ -211,11 +220,11 @@ NONE = (-1, math.nan)
 
 
 def gathered(*images, runs=("Student",), **settings):
-    settings = {"easy": 0.75, "shown": 2, "choice": "disagreement", "seed": 0} | settings
+    settings = {"easy": 0.75, "example_count": 2, "choice": "disagreement", "seed": 0} | settings
     return gather(images, list(runs), CLASSES, **settings)
 
 
-def test_agreement_counts_objects_that_both_find():
+def test_agreement_counts_objects_with_two_final_boxes():
     teacher = [(0, 0.9), (1, 0.6), (4, 0.8), NONE, (0, 0.7)]
     student = [(0, 0.8), (0, 0.5), NONE, (1, 0.9), (0, 0.6)]
     lines, _ = gathered(image(teacher, student), image([(0, 0.5)], [(1, 0.6)], side=100.0))
@@ -227,7 +236,7 @@ def test_agreement_counts_objects_that_both_find():
     assert whole["agreement"] == 2 / 4
     assert (easy["objects"], easy["both"], easy["agreement"]) == (2, 1, 1)
     assert (hard["objects"], hard["both"], hard["agreement"]) == (4, 3, pytest.approx(1 / 3))
-    assert [each["objects"] for each in (small, medium, large)] == [5, 0, 1]
+    assert [group["objects"] for group in (small, medium, large)] == [5, 0, 1]
     assert math.isnan(medium["agreement"]) and math.isnan(medium["kl_low"])
     assert whole["teacher_iou_same"] == pytest.approx((0.9 + 0.7) / 2)
     assert whole["iou_same"] == pytest.approx((0.8 + 0.6) / 2)
@@ -235,12 +244,12 @@ def test_agreement_counts_objects_that_both_find():
     assert 0 <= whole["agreement_low"] <= whole["agreement"] <= whole["agreement_high"] <= 1
 
 
-def test_the_teacher_as_a_student_agrees_in_all():
+def test_the_teacher_agrees_with_itself():
     entries = [(0, 0.9), (1, 0.6)]
     whole = summary(gathered(image(entries, entries))[0], 0).iloc[0]
     assert (whole["agreement"], whole["kl"], whole["top1"]) == (1, 0, 1)
     assert whole["rho"] == pytest.approx(1)
-    assert math.isnan(whole["agreement_low"])  # of one image
+    assert math.isnan(whole["agreement_low"])  # a single image has no interval
 
 
 def test_the_bootstrap_resamples_images_not_objects():
@@ -252,21 +261,23 @@ def test_the_bootstrap_resamples_images_not_objects():
     )
 
 
-def test_objects_are_drawn_where_the_first_run_disagrees_most():
+def test_examples_are_the_objects_with_the_largest_kl_of_the_first_run():
     close = image([(0, 0.9)], [(0, 0.8)], scores=[[0.6, 0.2, 0.1], [0.6, 0.2, 0.2]])
     far = image([(0, 0.9)], [(0, 0.8)], scores=[[0.6, 0.2, 0.1], [0.1, 0.2, 0.9]])
     lone = image([(0, 0.9)], [(0, 0.8)], scores=[[0.6], [0.9]])
-    _, drawn = gathered(close, far, lone)
-    assert [(each.number, each.index) for each in drawn] == [(1, 0), (0, 0)]
-    random = [gathered(close, far, lone, choice="random", shown=1, seed=s)[1] for s in range(8)]
-    assert {each.number for (each,) in random} == {0, 1}
+    _, examples = gathered(close, far, lone)
+    assert [(example.image_number, example.index) for example in examples] == [(1, 0), (0, 0)]
+    random = [
+        gathered(close, far, lone, choice="random", example_count=1, seed=s)[1] for s in range(8)
+    ]
+    assert {example.image_number for (example,) in random} == {0, 1}
 
 
 def test_the_table_of_priors_orders_them_by_the_teachers_score():
-    _, drawn = gathered(
-        image([(4, 0.9)], [(1, 0.8)], scores=[[0.2, 0.1, 0.6], [0.3, 0.5, 0.4]]), shown=1
+    _, examples = gathered(
+        image([(4, 0.9)], [(1, 0.8)], scores=[[0.2, 0.1, 0.6], [0.3, 0.5, 0.4]]), example_count=1
     )
-    frame = priors(drawn, ["Student"])
+    frame = priors(examples, ["Student"])
     assert frame["run"].tolist() == ["Teacher"] * 3 + ["Student"] * 3
     assert frame["rank"].tolist() == [1, 2, 3] * 2
     assert frame["prior"].tolist() == ["1:0:0:0", "0:0:0:0", "0:0:0:1"] * 2
@@ -289,26 +300,26 @@ def test_the_figure_shows_each_runs_numbers():
     figure = plot(frame, looks("Student", "RM"))
     agreement = figure.axes[0]
     assert [text.get_text() for text in agreement.get_yticklabels()] == ["Student", "RM"]
-    shown = [container.lines[0].get_xdata()[0] for container in agreement.containers]
-    wanted = [frame[frame["group"] == group]["agreement"] for group in ("all", "easy", "hard")]
-    np.testing.assert_array_equal(shown, np.concatenate(wanted))
+    values = [container.lines[0].get_xdata()[0] for container in agreement.containers]
+    expected = [frame[frame["group"] == group]["agreement"] for group in ("all", "easy", "hard")]
+    np.testing.assert_array_equal(values, np.concatenate(expected))
     assert len({axes.get_title(loc="left") for axes in figure.axes}) == 4
 
 
-def test_a_measure_without_values_says_so():
+def test_a_panel_without_values_states_this():
     frame = summary(gathered(image([NONE], [NONE], scores=[[0.6], [0.9]]))[0], 0)
-    shown = [axes.texts[0].get_text() for axes in plot(frame, looks("Student")).axes]
-    assert shown == ["undefined"] * 4
-    assert "Student none of 0" in caption(frame, gathered(image([NONE], [NONE]))[0])
+    texts = [axes.texts[0].get_text() for axes in plot(frame, looks("Student")).axes]
+    assert texts == ["undefined"] * 4
+    assert "Student none of 0" in describe(frame, gathered(image([NONE], [NONE]))[0])
 
 
-def test_drawn_objects_name_their_best_priors(tmp_path):
+def test_panels_of_objects_name_their_best_priors(tmp_path):
     path = str(tmp_path / "1.png")
     Image.new("RGB", (24, 26), "white").save(path)
     one = image([(0, 0.9)], [(1, 0.8)], scores=[[0.6, 0.2, 0.1], [0.1, 0.9, 0.2]], path=path)
-    _, drawn = gathered(one, shown=1)
-    frame = priors(drawn, ["Student"])
-    figure = plot_priors(drawn, frame, looks("Student"), CLASSES)
+    _, examples = gathered(one, example_count=1)
+    frame = priors(examples, ["Student"])
+    figure = plot_objects(examples, frame, looks("Student"), CLASSES)
     teacher, student, scores = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["Teacher", "Student", "circle"]
     assert [text.get_text() for text in teacher.texts] == [
@@ -324,27 +335,27 @@ def test_drawn_objects_name_their_best_priors(tmp_path):
     ]  # fmt: skip
 
 
-def test_no_object_with_two_priors_is_said():
-    (text,) = plot_priors([], pd.DataFrame(), {}, CLASSES).texts
+def test_a_figure_without_objects_states_the_reason():
+    (text,) = plot_objects([], pd.DataFrame(), {}, CLASSES).texts
     assert text.get_text() == "no object has two positive priors"
 
 
 # --- Runs ----------------------------------------------------------------------------------
 
 
-def test_a_run_beside_itself_agrees_and_another_does_not(study):
+def test_a_run_agrees_with_itself_and_not_with_another(study):
     teacher, students = write_runs(study(["rm"]))
     assert len(students) == 2
     images = list(ranked_images(teacher, [teacher, *students], 9, 0, "classification"))
     names = list("abcdefgh")
-    lines, drawn = gather(images, ["same", "a", "b"], names, 0.75, 2, "disagreement", 0)
-    assert len(images) == 2 and len(drawn) == 2
+    lines, examples = gather(images, ["same", "a", "b"], names, 0.75, 2, "disagreement", 0)
+    assert len(images) == 2 and len(examples) == 2
     frame = summary(lines, 0)
     same = frame[frame["group"] == "all"].set_index("run").loc["same"]
     assert (same["kl"], same["top1"]) == (0, 1) and same["rho"] == pytest.approx(1)
     assert math.isnan(same["agreement"]) or same["agreement"] == 1
     assert frame[frame["group"] == "all"].set_index("run").loc["a", "kl"] > 0
-    assert caption(frame, lines).startswith(f"Images: 2; objects: {len(lines) // 3}; ")
+    assert describe(frame, lines).startswith(f"Images: 2; objects: {len(lines) // 3}; ")
 
 
 def test_the_analysis_writes_what_it_declares(study, tmp_path):
@@ -356,7 +367,7 @@ def test_the_analysis_writes_what_it_declares(study, tmp_path):
     assert "where the KL of Student is largest" in (tmp_path / "out" / "caption.md").read_text()
 
 
-def test_priors_that_are_not_the_teachers_are_refused(study):
+def test_priors_that_differ_from_the_teachers_are_errors(study):
     teacher, students = write_runs(study(["rm"]))
     config = read_json(students[0] / "config.json")
     config["model"]["bbox_head"]["anchor_generator"]["octave_base_scale"] = 8
@@ -365,8 +376,7 @@ def test_priors_that_are_not_the_teachers_are_refused(study):
         list(ranked_images(teacher, students[:1], 1, 0, "classification"))
 
 
-def test_detectors_without_ranked_priors_are_refused(study):
+def test_detectors_without_ranked_priors_are_errors(study):
     teacher, students = write_runs(study(["chen"], detectors=("faster_rcnn",)))
-    found = groups(*students)
     with pytest.raises(UserError, match=r"'faster_rcnn' does not offer rankings.*retinanet"):
-        check(frozenset({"rankings"}), found, teacher, Library(CONFIGS))
+        check(frozenset({"rankings"}), groups(*students), teacher, Library(CONFIGS))

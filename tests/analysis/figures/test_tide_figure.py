@@ -1,4 +1,4 @@
-"""TIDE of runs: its tables, how they are drawn, and the settings."""
+"""TIDE of runs: tables, pictures, caption and settings."""
 
 import math
 
@@ -8,16 +8,16 @@ import pytest
 
 from analysis.figures import get
 from analysis.figures.tide.analysis import Tide
-from analysis.figures.tide.compute import ERRORS, MAIN, THRESHOLDS, errors, survey
-from analysis.figures.tide.plot import SHADES, plot_shares
-from analysis.figures.tide.tables import (
+from analysis.figures.tide.compute import (
     AVERAGED,
     IOU50,
     QUANTITIES,
-    baseline_of,
     differences,
-    measure,
-)  # fmt: skip
+    measure_runs,
+    select_baseline,
+)
+from analysis.figures.tide.errors import ERRORS, MAIN, THRESHOLDS, measure_errors, overlaps_of
+from analysis.figures.tide.plot import SHADES, plot_shares
 from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
 from kd.common.errors import UserError
@@ -51,18 +51,18 @@ def write(folder, *runs):
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory):
+def run_groups(tmp_path_factory):
     runs = [("", 0, BADLY_PLACED), ("", 1, MISNAMED), ("rm", 0, PERFECT), ("dicod", 0, [])]
     return write(tmp_path_factory.mktemp("runs"), *runs)
 
 
-def find(rows, **settings):
-    return Tide(**({"resamples": 20} | settings)).run(rows, Library())
+def results_of(run_groups, **settings):
+    return Tide(**({"resamples": 20} | settings)).run(run_groups, Library())
 
 
 @pytest.fixture(scope="module")
-def found(rows):
-    return find(rows)
+def results(run_groups):
+    return results_of(run_groups)
 
 
 def points(frame, run, quantity, iou=IOU50):
@@ -76,8 +76,8 @@ def panels(figure):
     return dict(titled[: len(ERRORS)]), dict(titled[len(ERRORS) :])
 
 
-def test_every_run_and_seed_has_its_costs_at_one_threshold_and_averaged(found):
-    frame = found.tables["tide"]
+def test_every_run_and_seed_has_costs_at_one_threshold_and_averaged(results):
+    frame = results.tables["tide"]
     assert frame["quantity"].tolist() == list(QUANTITIES) * 2 * 4
     assert points(frame, "RM", "AP") == pytest.approx([100])
     badly, misnamed = points(frame, "Student", "AP")
@@ -89,16 +89,16 @@ def test_every_run_and_seed_has_its_costs_at_one_threshold_and_averaged(found):
     assert missed["count"].tolist() == [3, 3]
 
 
-def test_thresholds_are_averaged(found):
-    curve = found.tables["tide-thresholds"]
+def test_costs_are_averaged_over_thresholds(results):
+    curve = results.tables["tide-thresholds"]
     assert sorted(set(curve["iou"])) == list(THRESHOLDS)
-    own = curve[(curve["run"] == "Student") & (curve["seed"] == 0)]
-    mean = own[own["quantity"] == "Loc"]["points"].mean()
-    assert points(found.tables["tide"], "Student", "Loc", AVERAGED)[0] == pytest.approx(mean)
+    lines = curve[(curve["run"] == "Student") & (curve["seed"] == 0)]
+    mean = lines[lines["quantity"] == "Loc"]["points"].mean()
+    assert points(results.tables["tide"], "Student", "Loc", AVERAGED)[0] == pytest.approx(mean)
 
 
-def test_errors_are_counted_by_class(found):
-    frame = found.tables["tide-by-class"]
+def test_errors_are_counted_by_class(results):
+    frame = results.tables["tide-by-class"]
     assert list(frame) == ["run", "seed", "class", "objects", "AP50", *ERRORS]
     misnamed = frame[(frame["run"] == "Student") & (frame["seed"] == 1)].set_index("class")
     assert misnamed["objects"].tolist() == [2, 1]
@@ -106,9 +106,9 @@ def test_errors_are_counted_by_class(found):
     assert misnamed["FN"].tolist() == [1, 0]
 
 
-def test_differences_are_those_of_means_with_intervals_of_the_same_images(rows):
-    found = find(rows, resamples=30, seed=4, confidence=0.8)
-    frame, costs = found.tables["tide-differences"], found.tables["tide"]
+def test_differences_are_those_of_means_with_intervals_of_the_same_images(run_groups):
+    results = results_of(run_groups, resamples=30, seed=4, confidence=0.8)
+    frame, costs = results.tables["tide-differences"], results.tables["tide"]
     assert list(dict.fromkeys(frame["run"])) == ["RM", "DICOD"]
     assert set(frame["baseline"]) == {"Student"}
     line = frame[(frame["run"] == "RM") & (frame["quantity"] == "Loc") & (frame["iou"] == IOU50)]
@@ -117,7 +117,9 @@ def test_differences_are_those_of_means_with_intervals_of_the_same_images(rows):
 
     weights = resample(3, 30, 4)
     gains = [
-        errors(survey(pair(TRUTH, coco_results(records))), 0.5, weights).gains[ERRORS.index("Loc")]
+        measure_errors(overlaps_of(pair(TRUTH, coco_results(records))), 0.5, weights).gains[
+            ERRORS.index("Loc")
+        ]
         for records in (PERFECT, BADLY_PLACED, MISNAMED)
     ]
     gaps = (gains[0] - (gains[1] + gains[2]) / 2)[1:]
@@ -133,31 +135,31 @@ def coco_results(records):
     ]
 
 
-def test_a_run_against_itself_differs_in_nothing(tmp_path):
-    found = find(write(tmp_path, ("", 0, MISNAMED), ("rm", 0, MISNAMED)))
-    assert (found.tables["tide-differences"][["difference", "low", "high"]] == 0).all(axis=None)
-    assert "leaves out zero: none." in found.caption
+def test_equal_runs_have_no_differences(tmp_path):
+    results = results_of(write(tmp_path, ("", 0, MISNAMED), ("rm", 0, MISNAMED)))
+    assert (results.tables["tide-differences"][["difference", "low", "high"]] == 0).all(axis=None)
+    assert "does not contain zero: none." in results.caption
 
 
-def test_bars_and_points_are_the_numbers_of_the_tables(found):
-    costs, gaps = panels(found.pictures["tide"])
+def test_bars_and_points_are_the_numbers_of_the_tables(results):
+    costs, gaps = panels(results.pictures["tide"])
     assert list(costs) == list(gaps) == list(ERRORS)
     names = [text.get_text() for text in costs["Cls"].get_yticklabels()]
     assert names == ["Student", "RM", "DICOD"]
-    frame = found.tables["tide"]
+    frame = results.tables["tide"]
     bars = [bar.get_width() for bar in costs["Miss"].patches]
     assert bars == pytest.approx([np.mean(points(frame, name, "Miss")) for name in names])
     (averaged,) = costs["Miss"].lines
     assert averaged.get_xdata()[2] == pytest.approx(points(frame, "DICOD", "Miss", AVERAGED)[0])
-    drawn = [bar.lines[0].get_xdata()[0] for bar in gaps["Miss"].containers]
-    table = found.tables["tide-differences"]
+    values = [bar.lines[0].get_xdata()[0] for bar in gaps["Miss"].containers]
+    table = results.tables["tide-differences"]
     expected = table[(table["quantity"] == "Miss") & (table["iou"] == IOU50)]["difference"]
-    assert [value for value in drawn[:3] if not math.isnan(value)] == expected.tolist()
+    assert [value for value in values[:3] if not math.isnan(value)] == expected.tolist()
     assert len({axes.get_xlim() for name, axes in costs.items() if name in MAIN}) == 1
 
 
-def test_rings_share_out_the_main_errors_and_say_where_there_are_none(found):
-    figure = found.pictures["tide-share"]
+def test_rings_show_the_shares_of_the_main_errors(results):
+    figure = results.pictures["tide-share"]
     rings = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert list(rings) == ["Student", "RM", "DICOD"]
     assert [text.get_text() for text in rings["RM"].texts if text.get_text()] == ["no error"]
@@ -166,8 +168,8 @@ def test_rings_share_out_the_main_errors_and_say_where_there_are_none(found):
     assert len(SHADES) == len(MAIN)
 
 
-def test_curves_of_bad_classes_and_bad_places_over_the_threshold(found):
-    figure = found.pictures["tide-thresholds"]
+def test_curves_show_class_and_location_errors_over_the_threshold(results):
+    figure = results.pictures["tide-thresholds"]
     classes, places = figure.axes
     assert classes.get_title(loc="left") == "Cls" and places.get_title(loc="left") == "Loc"
     assert len(places.lines) == 3
@@ -176,42 +178,42 @@ def test_curves_of_bad_classes_and_bad_places_over_the_threshold(found):
 
 
 def test_one_run_has_no_differences(tmp_path):
-    found = find(write(tmp_path, ("", 0, MISNAMED)))
-    assert found.tables["tide-differences"].empty
-    assert len(found.pictures["tide"].axes) == len(ERRORS)
-    assert "Intervals" not in found.caption
+    results = results_of(write(tmp_path, ("", 0, MISNAMED)))
+    assert results.tables["tide-differences"].empty
+    assert len(results.pictures["tide"].axes) == len(ERRORS)
+    assert "Intervals" not in results.caption
 
 
-def test_the_baseline_may_be_named_or_be_none(rows):
-    assert baseline_of(rows, "auto") == "Student"
-    assert baseline_of(rows[1:], "auto") == "RM"
-    assert baseline_of(rows, "RM") == "RM"
+def test_the_baseline_is_a_label_or_none(run_groups):
+    assert select_baseline(run_groups, "auto") == "Student"
+    assert select_baseline(run_groups[1:], "auto") == "RM"
+    assert select_baseline(run_groups, "RM") == "RM"
     with pytest.raises(UserError, match="baseline: none of the runs is 'RN'; did you mean 'RM'"):
-        baseline_of(rows, "RN")
-    assert find(rows, baseline=None).tables["tide-differences"].empty
+        select_baseline(run_groups, "RN")
+    assert results_of(run_groups, baseline=None).tables["tide-differences"].empty
 
 
-def test_without_resamples_there_are_differences_without_intervals(rows):
-    runs = measure(rows, TRUTH, resample(3, 0, 0), 0.1)
+def test_without_resamples_there_are_differences_without_intervals(run_groups):
+    runs = measure_runs(run_groups, TRUTH, resample(3, 0, 0), 0.1)
     frame = differences(runs, "RM", 0.95)
     assert list(dict.fromkeys(frame["run"])) == ["Student", "DICOD"]
     assert frame["difference"].notna().all() and frame[["low", "high"]].isna().all(axis=None)
 
 
-def test_twelve_runs_have_twelve_rings(found):
-    own = found.tables["tide"].query("run == 'DICOD'")
+def test_twelve_runs_have_twelve_rings(results):
+    lines = results.tables["tide"].query("run == 'DICOD'")
     labels = [f"Run {number}" for number in range(12)]
-    figure = plot_shares(pd.concat([own.assign(run=label) for label in labels]), labels)
+    figure = plot_shares(pd.concat([lines.assign(run=label) for label in labels]), labels)
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == labels
 
 
-def test_the_caption_names_the_costliest_errors_and_the_interval(found):
-    caption = found.caption
+def test_the_caption_names_the_costliest_errors_and_the_interval(results):
+    caption = results.caption
     assert "RM none" in caption and "DICOD Miss (100.0)" in caption
-    assert "the middle 95 % of what 20 resamples of the 3 test images give" in caption
+    assert "the middle 95 % of 20 resamples of the 3 test images" in caption
 
 
-def test_it_is_found_by_name_and_refuses_what_it_cannot_do():
+def test_settings_out_of_range_are_errors():
     assert get("tide") is Tide
     for settings in ({"background": 0.05}, {"confidence": 1}, {"resamples": -1}):
         with pytest.raises(UserError, match=next(iter(settings))):

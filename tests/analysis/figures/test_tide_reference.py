@@ -1,11 +1,11 @@
-"""TIDE equals tidecv: every error's cost, its number and AP, at every threshold."""
+"""TIDE against tidecv: cost and number of every error, and AP, at every threshold."""
 
 import numpy as np
 import pytest
 from matplotlib import rc_context
 from tidecv import TIDE, datasets
 
-from analysis.figures.tide.compute import MAIN, THRESHOLDS, errors, survey
+from analysis.figures.tide.errors import MAIN, THRESHOLDS, measure_errors, overlaps_of
 from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
 from kd.common.files import write_json
@@ -16,23 +16,25 @@ EQUAL = 1e-4
 
 
 @pytest.fixture(autouse=True)
-def _kept_apart(tmp_path, monkeypatch):
-    """Give tidecv a folder, and take back what it does to the look of all figures."""
+def _isolated(tmp_path, monkeypatch):
+    """Set tidecv's folder, and restore the matplotlib settings that it changes."""
     monkeypatch.setenv("TIDE_PATH", str(tmp_path))
     with rc_context():
         yield
 
 
-def measure(truth, found, iou, background=0.1):
-    return errors(survey(pair(truth, found), background), iou, resample(len(truth["images"]), 0, 0))
+def measure(truth, detections, iou, background=0.1):
+    return measure_errors(
+        overlaps_of(pair(truth, detections), background), iou, resample(len(truth["images"]), 0, 0)
+    )
 
 
 def crowded(generator, images, classes, most):
-    """Return boxes that lie close, crowds among them, and up to ``most`` detections an image.
+    """Return close boxes, some of them crowds, and up to ``most`` detections per image.
 
-    No object is of the last class, but detections are.
+    The last class has detections and no object.
     """
-    boxes, found = [], []
+    boxes, detections = [], []
     for image in range(1, images + 1):
         count = int(generator.integers(0, 8))
         where = np.hstack(
@@ -49,13 +51,16 @@ def crowded(generator, images, classes, most):
             label = labels[source] if count and generator.random() < 0.7 else None
             label = label or generator.integers(1, classes + 1)
             near = np.abs(box * generator.normal(1, 0.12, 4)).tolist()
-            found.append(detection(image, 3 * int(label), near, float(generator.random())))
+            detections.append(detection(image, 3 * int(label), near, float(generator.random())))
     names = [f"class {number}" for number in range(classes)]
-    return coco(boxes, range(1, images + 1), names), found
+    return coco(boxes, range(1, images + 1), names), detections
 
 
-def require_equal(truth, found, *thresholds):
-    ours, theirs = measure(truth, found, *thresholds), reference(truth, found, *thresholds)
+def require_equal(truth, detections, *thresholds):
+    ours, theirs = (
+        measure(truth, detections, *thresholds),
+        reference(truth, detections, *thresholds),
+    )
     assert ours.ap[0] == pytest.approx(theirs.ap, abs=EQUAL)
     np.testing.assert_allclose(ours.gains[:, 0], theirs.gains, atol=EQUAL)
     assert ours.counts[: len(MAIN)].sum(axis=1).tolist() == theirs.counts
@@ -63,34 +68,34 @@ def require_equal(truth, found, *thresholds):
 
 @pytest.mark.parametrize("iou", [0.5, 0.75, 0.95])
 @pytest.mark.parametrize(("classes", "most"), [(1, 40), (2, 40), (5, 40), (3, 260)])
-def test_costs_and_numbers_are_those_of_tidecv(classes, most, iou):
+def test_costs_and_numbers_equal_those_of_tidecv(classes, most, iou):
     require_equal(*crowded(np.random.default_rng(classes + most), 15, classes, most), iou)
 
 
 @pytest.mark.parametrize("background", [0.2, 0.45])
-def test_what_is_background_may_be_set(background):
+def test_the_background_threshold_equals_that_of_tidecv(background):
     require_equal(*crowded(np.random.default_rng(9), 15, 3, 40), 0.5, background)
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_random_scenes_are_those_of_tidecv(seed):
-    truth, found, _ = random_input(np.random.default_rng(seed), tied=False)
-    if any(not item["iscrowd"] for item in truth["annotations"]) and found:
-        require_equal(truth, found, 0.5)
+def test_random_scenes_equal_those_of_tidecv(seed):
+    truth, detections, _ = random_input(np.random.default_rng(seed), tied=False)
+    if any(not item["iscrowd"] for item in truth["annotations"]) and detections:
+        require_equal(truth, detections, 0.5)
 
 
 def test_a_range_of_thresholds_has_the_ap_of_tidecv():
-    truth, found = crowded(np.random.default_rng(0), 10, 3, 40)
+    truth, detections = crowded(np.random.default_rng(0), 10, 3, 40)
     tide = TIDE()
-    tide.evaluate_range(ground_truth(truth), results(found), name="run")
+    tide.evaluate_range(ground_truth(truth), results(detections), name="run")
     theirs = [run.ap for run in tide.run_thresholds["run"]]
     assert [run.pos_thresh for run in tide.run_thresholds["run"]] == list(THRESHOLDS)
     np.testing.assert_allclose(
-        [measure(truth, found, iou).ap[0] for iou in THRESHOLDS], theirs, atol=EQUAL
+        [measure(truth, detections, iou).ap[0] for iou in THRESHOLDS], theirs, atol=EQUAL
     )
 
 
-def test_without_detections_where_tidecv_fails_all_is_missed():
+def test_all_objects_are_missed_without_detections_where_tidecv_fails():
     truth = coco([(1, 3, (0, 0, 10, 10))])
     with pytest.raises(ZeroDivisionError):
         reference(truth, [], 0.5)
@@ -99,13 +104,13 @@ def test_without_detections_where_tidecv_fails_all_is_missed():
     assert ours.gains[:, 0].tolist() == [0, 0, 0, 0, 0, 100, 0, 100]
 
 
-def test_tidecv_reads_the_same_from_files_but_only_with_segmentation(tmp_path):
-    truth, found = crowded(np.random.default_rng(1), 6, 3, 20)
+def test_tidecv_needs_segmentation_in_files_and_has_equal_results(tmp_path):
+    truth, detections = crowded(np.random.default_rng(1), 6, 3, 20)
     for image in truth["images"]:
         image["file_name"] = "one.png"
     files = [tmp_path / "truth.json", tmp_path / "detections.json"]
     write_json(files[0], truth)
-    write_json(files[1], found)
+    write_json(files[1], detections)
     with pytest.raises(KeyError, match="segmentation"):
         datasets.COCO(str(files[0]))
     for item in truth["annotations"]:
@@ -113,4 +118,4 @@ def test_tidecv_reads_the_same_from_files_but_only_with_segmentation(tmp_path):
         item["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
     write_json(files[0], truth)
     run = TIDE().evaluate(datasets.COCO(str(files[0])), datasets.COCOResult(str(files[1])))
-    assert run.ap == reference(truth, found, 0.5).ap
+    assert run.ap == reference(truth, detections, 0.5).ap

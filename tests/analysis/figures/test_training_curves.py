@@ -1,4 +1,4 @@
-"""Training curves: what is read of a log, what is averaged, and what is drawn."""
+"""Training curves: reading logs, averaging over steps and seeds, and the pictures."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.figures.training_curves.analysis import TrainingCurves
-from analysis.figures.training_curves.plot import averaged, plot, read, records, total_share, width
+from analysis.figures.training_curves.compute import (
+    average,
+    compute_tables,
+    default_smoothing,
+    read_log,
+    total_share,
+)
+from analysis.figures.training_curves.plot import plot
 from kd.common.errors import UserError
 from kd.config.library import Library
 from tests.analysis.fakes import groups, write_lines, write_metrics, write_run
@@ -15,7 +22,7 @@ HALF = '{"step": 30, "los'
 
 
 def record(step, loss, **terms):
-    """Return a record of the log; distillation terms are those named after a method."""
+    """Return a record of the log; terms named after a method are distillation terms."""
     shares = {name: value / loss for name, value in terms.items() if "_rm" in name}
     return {"step": step, "epoch": 1 + step // 20, "lr": 0.1, "loss": loss, **terms} | (
         {"share": shares, "acc": 50.0}
@@ -24,7 +31,7 @@ def record(step, loss, **terms):
 
 @pytest.fixture
 def distilled(tmp_path):
-    """Return a run whose last line is half written."""
+    """Return a run whose log ends with an incomplete line."""
     run = write_run(tmp_path / "rm", {"rm": {"weight": 2.0}})
     rows = [(10, 4.0, 3.0, 1.0), (20, 2.0, 1.5, 0.5)]
     log = [record(s, total, loss_cls=cls, loss_rm_cls=rm) for s, total, cls, rm in rows]
@@ -34,7 +41,7 @@ def distilled(tmp_path):
 
 @pytest.fixture
 def baseline(tmp_path):
-    """Return two seeds of one row, which logged the same steps."""
+    """Return two seeds of one row that logged the same steps."""
     runs = []
     for seed, factor in enumerate((1.0, 3.0)):
         run = write_run(tmp_path / f"alone{seed}", seed=seed)
@@ -45,65 +52,69 @@ def baseline(tmp_path):
     return runs
 
 
+def table(*runs, metric="AP"):
+    return compute_tables(groups(*runs), metric)[0]["training_curves"]
+
+
 def values(frame, quantity):
     return frame[frame["quantity"] == quantity].set_index("step")["value"].to_dict()
 
 
-def test_a_half_written_line_is_passed_over(distilled):
-    log = records(distilled / "log.jsonl")
-    assert [each["step"] for each in log.records] == [10, 20]
+def test_an_incomplete_line_is_skipped(distilled):
+    log = read_log(distilled / "log.jsonl")
+    assert [record["step"] for record in log.records] == [10, 20]
     assert log.damaged == 1
 
 
 @pytest.mark.parametrize("text", ["", "\n[1]\n", "null\n", '{"loss": 1}\n', "\x00\x00"])
-def test_what_is_no_record_is_none(tmp_path, text):
+def test_lines_that_are_no_records_are_skipped(tmp_path, text):
     (tmp_path / "log.jsonl").write_text(text)
-    assert records(tmp_path / "log.jsonl").records == []
-    assert records(tmp_path / "absent.jsonl") == ([], 0)
+    assert read_log(tmp_path / "log.jsonl").records == []
+    assert read_log(tmp_path / "absent.jsonl") == ([], 0)
 
 
-def test_terms_are_of_detection_or_distillation_and_shares_per_cent(distilled):
-    frame, damaged = read(groups(distilled), "AP")
+def test_terms_belong_to_detection_or_distillation_and_shares_are_per_cent(distilled):
+    tables, damaged = compute_tables(groups(distilled), "AP")
+    frame = tables["training_curves"]
     assert damaged == 1
     assert values(frame, "loss") == {10: 4, 20: 2}
     assert values(frame, "detection") == {10: 3, 20: 1.5}
     assert values(frame, "distillation") == {10: 1, 20: 0.5}
     assert values(frame, "share") == {10: 25, 20: 25}
     assert values(frame, "lr") == {10: 0.1, 20: 0.1}
-    assert set(frame["term"]) == {"", "cls", "rm_cls"}  # the accuracy is no term
+    assert set(frame["term"]) == {"", "cls", "rm_cls"}  # without the accuracy
     assert frame["quantity"].eq("AP").sum() == 0
 
 
-def test_the_last_epoch_is_that_of_the_finished_run(distilled):
+def test_the_metric_of_the_last_epoch_is_that_of_the_finished_run(distilled):
     validated = [{"epoch": 1, "step": 5, "AP": 0.1}, {"epoch": 2, "step": 15, "AP": None}]
     write_lines(distilled / "validation.jsonl", validated, '{"epo')
     write_metrics(distilled, 0.25, AP50=0.5)
-    frame, damaged = read(groups(distilled), "AP")
-    assert values(frame, "AP") == {5: 10, 20: 25}
+    tables, damaged = compute_tables(groups(distilled), "AP")
+    assert values(tables["training_curves"], "AP") == {5: 10, 20: 25}
     assert damaged == 2
-    assert values(read(groups(distilled), "AP50")[0], "AP50") == {20: 50}
+    assert values(table(distilled, metric="AP50"), "AP50") == {20: 50}
 
 
-def test_seeds_make_a_mean_and_a_band(baseline):
-    frame, _ = read(groups(*baseline), "AP")
-    curve = averaged(frame[frame["quantity"] == "loss"], 0)
+def test_seeds_have_a_mean_and_a_band(baseline):
+    frame = table(*baseline)
+    curve = average(frame[frame["quantity"] == "loss"], 0)
     assert curve["step"].tolist() == [10, 20, 30]
     assert curve["mean"].tolist() == [20, 40, 60]
     assert curve["low"].tolist() == [10, 20, 30]
     assert curve["high"].tolist() == [30, 60, 90]
 
 
-def test_blocks_are_averaged_within_a_run_before_the_seeds_are(baseline):
-    frame, _ = read(groups(*baseline), "AP")
-    curve = averaged(frame[frame["quantity"] == "loss"], 20)  # steps 1 to 20, and 21 to 40
+def test_steps_of_a_run_are_averaged_before_seeds(baseline):
+    frame = table(*baseline)
+    curve = average(frame[frame["quantity"] == "loss"], 20)  # steps 1 to 20, and 21 to 40
     assert curve["step"].tolist() == [15, 30]
     assert curve["mean"].tolist() == [30, 60]
     assert curve["high"].tolist() == [45, 90]
 
 
-def test_the_width_leaves_so_many_points():
-    assert width(pd.DataFrame({"step": [1, 500]})) == 10
-    assert width(pd.DataFrame({"step": []})) == 0
+def test_the_longest_curve_has_fifty_points():
+    assert default_smoothing(pd.DataFrame({"step": [1, 500]})) == 10
 
 
 def test_shares_add_up_by_record():
@@ -112,7 +123,7 @@ def test_shares_add_up_by_record():
     assert total["value"].tolist() == [3, 4, 8]
 
 
-def found(*runs, **settings):
+def results_of(*runs, **settings):
     return TrainingCurves(**settings).run(groups(*runs), Library())
 
 
@@ -122,8 +133,8 @@ def panel(figure: Figure, title: str):
 
 
 def test_figures_show_every_term_with_its_values(distilled, baseline):
-    findings = found(distilled, *baseline, smooth=0)
-    curves, terms, shares = findings.pictures.values()
+    results = results_of(distilled, *baseline, smooth=0)
+    curves, terms, shares = results.pictures.values()
     losses = {line.get_label(): line for line in panel(curves, "Training loss").lines}
     assert losses["RM"].get_ydata().tolist() == [4, 2]
     assert losses["Student"].get_ydata().tolist() == [20, 40, 60]
@@ -138,25 +149,25 @@ def test_figures_show_every_term_with_its_values(distilled, baseline):
     (line,) = panel(shares, "rm_cls").lines
     assert line.get_ydata().tolist() == [25, 25]
     assert [text.get_text() for text in shares.legends[0].get_texts()] == ["RM"]
-    assert len(findings.tables["training_curves"]) == 2 * 5 + 2 * 3 * 3 + 2
-    assert "passed over: 1." in findings.caption
-    assert "25 % (RM) of the loss" in findings.caption
+    assert len(results.tables["training_curves"]) == 2 * 5 + 2 * 3 * 3 + 2
+    assert "skipped: 1." in results.caption
+    assert "25 % (RM) of the loss" in results.caption
 
 
-def test_the_same_learning_rate_is_one_line(distilled, baseline):
+def test_equal_learning_rates_are_one_line(distilled, baseline):
     def lines(*runs):
-        return panel(found(*runs).pictures["training_curves"], "Learning rate").lines
+        return panel(results_of(*runs).pictures["training_curves"], "Learning rate").lines
 
     assert len(lines(*baseline)) == 1
     assert len(lines(distilled, *baseline)) == 2  # one training is longer
 
 
-def test_one_run_without_a_method_or_an_end(tmp_path):
+def test_an_unfinished_run_without_a_method_has_curves(tmp_path):
     run = write_run(tmp_path / "alone")
     write_lines(run / "log.jsonl", [record(10, 1.0, loss_cls=1.0)])
-    findings = found(run)
-    assert "No run has a figure of AP yet" in findings.caption
-    shares = findings.pictures["training_curves-shares"]
+    results = results_of(run)
+    assert "No run has a value of AP yet" in results.caption
+    shares = results.pictures["training_curves-shares"]
     assert "no distillation term" in [text.get_text() for text in shares.texts]
 
 
@@ -167,7 +178,7 @@ def test_twelve_methods_of_three_terms_have_a_panel_each(tmp_path):
         terms = {f"loss_rm_{number}_{term}": 10.0 ** (number - 6) for term in range(3)}
         write_lines(run / "log.jsonl", [record(s, 1e9, **terms) for s in (10, 20)])
         runs.append(run)
-    terms = found(*runs).pictures["training_curves-terms"]
+    terms = results_of(*runs).pictures["training_curves-terms"]
     assert len(terms.axes) == 36
 
 
@@ -175,29 +186,29 @@ def test_values_that_span_decades_have_a_logarithmic_axis(tmp_path):
     run = write_run(tmp_path / "alone")
     log = [record(s, 10.0**-s, loss_cls=0.0, loss_bbox=1.0) for s in (1, 2, 3)]
     write_lines(run / "log.jsonl", log)
-    curves, terms, _ = found(run, smooth=0).pictures.values()
+    curves, terms, _ = results_of(run, smooth=0).pictures.values()
     assert panel(curves, "Training loss").get_yscale() == "log"
     assert {axes.get_yscale() for axes in terms.axes} == {"linear"}
 
 
 def test_drawing_from_the_csv_gives_the_same_lines(distilled, baseline, tmp_path):
     rows = groups(distilled, *baseline)
-    frame, _ = read(rows, "AP")
+    frame = table(distilled, *baseline)
     frame.to_csv(tmp_path / "curves.csv", index=False)
     looks = {row.label: row.look for row in rows}
-    drawn = [
-        plot(each.fillna({"term": ""}), looks, "AP", 20)
-        for each in (frame, pd.read_csv(tmp_path / "curves.csv"))
+    figures = [
+        plot(lines.fillna({"term": ""}), looks, "AP", 20)
+        for lines in (frame, pd.read_csv(tmp_path / "curves.csv"))
     ]
-    first, second = ([line.get_xydata() for axes in f.axes for line in axes.lines] for f in drawn)
+    first, second = ([line.get_xydata() for axes in f.axes for line in axes.lines] for f in figures)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_runs_of_published_weights_have_no_curves(tmp_path):
     with pytest.raises(UserError, match=r"none of the runs has a log\.jsonl"):
-        found(write_run(tmp_path / "imported"))
+        results_of(write_run(tmp_path / "imported"))
 
 
-def test_an_unknown_figure_is_refused():
+def test_an_unknown_metric_is_an_error():
     with pytest.raises(UserError, match="key 'metric'"):
         TrainingCurves.parse({"metric": "mAP"}, "settings")

@@ -1,4 +1,4 @@
-"""What tidecv makes of COCO results, told as ``analysis.figures.tide.compute`` tells it."""
+"""Results of tidecv for COCO results, in the form of ``analysis.figures.tide.errors``."""
 
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ SHORT_NAMES = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
 class Reference(NamedTuple):
     ap: float
     gains: list[float]
-    """Of the six main errors, then false positives and false negatives."""
+    """AP points of the six main errors, then of false positives and false negatives."""
     counts: list[int]
-    """Of the six main errors."""
+    """Numbers of the six main errors."""
 
 
 def ground_truth(truth: dict[str, Any]) -> Data:
-    """Return what ``tidecv.datasets.COCO`` reads, which needs ``segmentation`` to read it."""
+    """Return a COCO dict as tidecv's data; ``tidecv.datasets.COCO`` would need segmentation."""
     data = Data("truth", MOST_DETECTIONS)
     for image in truth["images"]:
         data.add_image(image["id"], str(image["id"]))
@@ -40,7 +40,7 @@ def results(detections: list[dict[str, Any]]) -> Data:
 def reference(
     truth: dict[str, Any], detections: list[dict[str, Any]], iou: float, background: float = 0.1
 ) -> Reference:
-    """Return tidecv's figures; set TIDE_PATH first, for it makes that folder."""
+    """Return tidecv's results; TIDE_PATH must be set to a folder that it can create."""
     tide = TIDE(pos_threshold=iou, background_threshold=background)
     run = tide.evaluate(ground_truth(truth), results(detections))
     main, special = run.fix_main_errors(), run.fix_special_errors()

@@ -18,18 +18,18 @@ NAMES = ["$x_{1}$", "cost $5", r"\frac{$", "木材 crate", "a" * 60 + "b" * 60, 
 
 @pytest.fixture(autouse=True)
 def only_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fonts of this machine do not decide."""
+    """Use no fonts of this machine."""
     monkeypatch.setattr(lettering, "FALLBACKS", ())
     forget()
 
 
 def forget() -> None:
-    for cached in (lettering.families, lettering._letters, lettering._mention):
+    for cached in (lettering.families, lettering._letters, lettering._warn_of_missing_letters):
         cached.cache_clear()
 
 
 def font_of(letters: str, name: str, folder: Path) -> Path:
-    """Write a font that has some letters, each a square."""
+    """Write a font whose letters are squares; return its path."""
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
     for corner in ((0, 700), (700, 700), (700, 0)):
@@ -50,8 +50,8 @@ def font_of(letters: str, name: str, folder: Path) -> Path:
     return path
 
 
-def drawn(*names: str) -> list[Text]:
-    """Return the texts of a figure with names as its ticks, legend and title, after it is drawn."""
+def texts_of(*names: str) -> list[Text]:
+    """Draw a figure with names as its ticks, legend and title; return its texts."""
     with rc_context(STYLE):
         figure = Figure(figsize=(4, 3), layout="constrained")
         axes = figure.subplots()
@@ -64,33 +64,33 @@ def drawn(*names: str) -> list[Text]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_drawn_as_it_is_written(name: str, recwarn: pytest.WarningsRecorder) -> None:
-    texts = [text for text in drawn(name) if legible(name) == text.get_text()]
+def test_a_name_is_drawn_without_a_change(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    texts = [text for text in texts_of(name) if legible(name) == text.get_text()]
     assert len(texts) >= 3
     assert not any(text.get_parse_math() for text in texts)
-    assert [str(each.message) for each in recwarn if "Glyph" in str(each.message)] == []
+    assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []
 
 
-def test_dollars_stay() -> None:
+def test_dollars_are_not_changed() -> None:
     assert legible("$x_{1}$") == "$x_{1}$"
 
 
-def test_a_long_name_keeps_both_ends_and_leaves_room_for_the_figure() -> None:
+def test_a_long_name_is_shortened_in_its_middle() -> None:
     one, other = legible("a" * 120), legible("a" * 119 + "b")
     assert len(one) == len(other) == LONGEST and one != other
     assert one == "a" * 21 + "…" + "a" * 10
     assert shortened("abcdef", 6) == "abcdef" and shortened("abcdefg", 6) == "abcd…g"
 
 
-def test_letters_that_no_font_has_become_numbers_and_are_mentioned_once(
-    capsys: pytest.CaptureFixture[str],
+def test_letters_without_a_font_become_numbers_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert legible("木 tree") == "U+6728 tree"
     assert legible("木材") == "U+6728U+6750"
-    assert capsys.readouterr().err.count("no font of this machine") == 1
+    assert caplog.text.count("No installed font has some letters") == 1
 
 
-def test_letters_are_taken_from_a_font_that_has_them(
+def test_letters_are_drawn_with_a_font_that_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     font_manager.fontManager.addfont(font_of("木材", "Tested Letters", tmp_path))
@@ -102,4 +102,4 @@ def test_letters_are_taken_from_a_font_that_has_them(
         figure = Figure()
         figure.text(0, 0, legible("木材 crate"))
         save(figure, tmp_path / "figure")
-    assert [str(each.message) for each in recwarn if "Glyph" in str(each.message)] == []
+    assert [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)] == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.plotting.style import BASELINE, COLOURS, MARKERS, TEACHER, look
+from analysis.plotting.style import BASELINE, COLORS, MARKERS, TEACHER, look
 from analysis.runs.groups import RunGroup, read, students_of, teacher_of, truth_of, varying
 from kd import methods
 from kd.common.errors import UserError
@@ -116,10 +116,10 @@ def test_every_method_and_preset_has_a_look_of_its_own() -> None:
     looks = {name: look("distilled", name) for name in names}
     assert len(set(looks.values()) | {TEACHER, BASELINE}) == len(names) + 2
     alone = [looks[name] for name in methods.names()]
-    for part in ("colour", "marker", "hatch"):
+    for part in ("color", "marker", "hatch"):
         assert len({getattr(each, part) for each in alone}) == len(alone)
     for one, other in itertools.combinations([*methods.names(), "rm+pfi"], 2):
-        assert (looks[one].colour, looks[one].marker) != (looks[other].colour, looks[other].marker)
+        assert (looks[one].color, looks[one].marker) != (looks[other].color, looks[other].marker)
 
 
 def test_a_look_depends_on_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_a_look_depends_on_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> No
     preset = "aaa_new: {title: new}\n"
     (Path("configs/presets") / "chen.yaml").write_text(preset, encoding="utf-8")
     assert {name: look("distilled", name) for name in names} == before
-    assert (before["rm"].colour, before["rm"].marker) == (COLOURS[8], MARKERS[8])
+    assert (before["rm"].color, before["rm"].marker) == (COLORS[8], MARKERS[8])
 
 
 def test_rows_of_a_shipped_table_have_colours_of_their_own() -> None:
@@ -138,14 +138,14 @@ def test_rows_of_a_shipped_table_have_colours_of_their_own() -> None:
     for name in library.names("studies"):
         for table in library.study(name, "test").tables.values():
             listed = dict.fromkeys(table.methods)
-            colours = {look("distilled", method).colour for method in listed}
-            assert len(colours) == len(listed), (name, table.title)
+            colors = {look("distilled", method).color for method in listed}
+            assert len(colors) == len(listed), (name, table.title)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_a_colour_stands_out_on_white(colour: str) -> None:
+@pytest.mark.parametrize("color", COLORS)
+def test_a_colour_stands_out_on_white(color: str) -> None:
     """Contrast of 3:1 at least, as WCAG 2.1 (1.4.11) asks of graphics."""
-    values = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    values = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
     luminance = sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     assert 1.05 / (luminance + 0.05) >= 3

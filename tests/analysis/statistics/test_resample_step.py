@@ -107,7 +107,7 @@ def test_running_again_reuses_the_matches(project, monkeypatch):
     def match(*_):
         raise AssertionError("matched again")
 
-    monkeypatch.setattr(outcomes.Matched, "of", match)
+    monkeypatch.setattr(outcomes.MatchedRun, "of", match)
     assert main(["resample", str(run)]) == 0
     assert (run / "resampled.npz").read_bytes() == before
 

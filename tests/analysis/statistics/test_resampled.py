@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.matching.outcomes import Matched
+from analysis.matching.outcomes import MatchedRun
 from analysis.statistics.bootstrap import COCO_RECALLS, resample
 from analysis.statistics.resampled import METRICS, metrics
 from kd.evaluation.metrics import evaluate
@@ -27,7 +27,7 @@ def naive(truth, results, counts):
 
 def check(truth, results, weights):
     """Compare all metrics of all columns of the weights."""
-    values = metrics(Matched.of(truth, results), weights)
+    values = metrics(MatchedRun.of(truth, results), weights)
     expected = np.transpose([naive(truth, results, counts) for counts in weights.T])
     assert list(values) == list(METRICS)
     np.testing.assert_allclose(np.stack(list(values.values())), expected, rtol=0, atol=1e-12)
@@ -62,7 +62,7 @@ def test_classes_without_objects_or_without_detections():
     weights = np.array([[1, 3, 0, 0], [1, 0, 3, 0], [1, 0, 0, 3]])
     check(truth, results, weights)
     check(truth, [], weights)
-    values = metrics(Matched.of(truth, results), weights)
+    values = metrics(MatchedRun.of(truth, results), weights)
     assert values["AP"] == pytest.approx([0.5, 1, 0, np.nan], nan_ok=True)
 
 
@@ -74,7 +74,7 @@ def test_a_hundred_detections_of_an_image_and_class_count():
     check(truth, [*results, first, second], weights)
     check(truth, [*results, detection(1, CAT, FAR, 0.6), first, second], weights)
     with_hit, without_hit = (
-        metrics(Matched.of(truth, [*results, *more, first]), weights)["AP"][0]
+        metrics(MatchedRun.of(truth, [*results, *more, first]), weights)["AP"][0]
         for more in ([], [detection(1, CAT, FAR, 0.6)])
     )
     assert with_hit > without_hit == 0
@@ -86,7 +86,7 @@ def test_ties_of_one_image_rank_copy_by_copy():
     results = [detection(1, CAT, FAR, 0.5), detection(1, CAT, SQUARE, 0.5)]
     weights = np.array([[1, 2, 3]])
     check(truth, results, weights)
-    values = metrics(Matched.of(truth, results), weights)
+    values = metrics(MatchedRun.of(truth, results), weights)
     assert values["AP50"] == pytest.approx([0.5, 0.5, 0.5])
 
     results.append(detection(1, CAT, SQUARE, 0.9))  # right, then wrong, wrong: 3 of 3 at best
@@ -103,5 +103,5 @@ def test_ties_of_three_in_two_images_by_hand():
     ]
     weights = np.array([[2], [1]])
     check(truth, results, weights)
-    (ap,) = metrics(Matched.of(truth, results), weights)["AP50"]
+    (ap,) = metrics(MatchedRun.of(truth, results), weights)["AP50"]
     assert ap == pytest.approx((34 * 1 + 33 * 2 / 3 + 34 * 3 / 5) / 101)

@@ -1,0 +1,146 @@
+"""Differences of predictions and of features between student and teacher (PFI, figure 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import pearsonr, spearmanr
+
+from analysis.figures.networks import RunNetworks, annotated_images, image_of
+from kd.common.errors import UserError
+from kd.methods.pfi import prediction_gap
+from kd.observers import DenseObservation, observe
+
+TOP = 0.1
+"""Share of the cells with the highest P_dif."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Differences between student and teacher on a neck level of one image."""
+
+    stride: int
+    """Pixels per cell."""
+    prediction: np.ndarray
+    """(H, W): P_dif, the mean squared difference of class probabilities (equation 7)."""
+    feature: np.ndarray
+    """(H, W): F_dif, the mean squared difference of the raw neck maps (equation 8)."""
+
+
+class Similarity(NamedTuple):
+    """Similarity of F_dif and P_dif over cells; all NaN if one of them is constant."""
+
+    pearson: float
+    spearman: float
+    share: float
+    """Share of the sum of F_dif in the tenth of the cells with the highest P_dif."""
+
+
+@dataclass(frozen=True)
+class GapImage:
+    """Image with the gaps of each student by level."""
+
+    path: str
+    pixels: np.ndarray
+    """(H, W, 3), 0 to 1, with the padding of the network's input."""
+    boxes: np.ndarray
+    """(G, 4): ground truth, xyxy in pixels of ``pixels``."""
+    students: list[list[Gap]]
+
+
+def gap_images(
+    teacher: Path, students: Sequence[Path], count: int | None, seed: int
+) -> Iterator[GapImage]:
+    """Yield images of the test split with the gaps between students and their teacher.
+
+    UserError if maps of a student and of its teacher differ in size or number.
+    """
+    teacher_run, *student_runs = [RunNetworks.load(run) for run in (teacher, *students)]
+    for sample in annotated_images(students[0], count, seed, name="gaps"):
+        with torch.no_grad():
+            batch = teacher_run.batch(sample)
+            teacher_output = observe(teacher_run.detector, batch, frozen=True)
+            student_gaps = [
+                _student_gaps(run, sample, teacher_output, teacher) for run in student_runs
+            ]
+        yield GapImage(
+            path=batch.samples[0].metainfo["img_path"],
+            pixels=image_of(batch).numpy(),
+            boxes=batch.gt_boxes[0].cpu().numpy(),
+            students=student_gaps,
+        )
+
+
+def _student_gaps(
+    run: RunNetworks, sample: dict[str, Any], teacher_output: DenseObservation, teacher: Path
+) -> list[Gap]:
+    output = observe(run.detector, run.batch(sample), frozen=True)
+    _check_maps("neck", output.neck, teacher_output.neck, run.directory, teacher)
+    _check_maps("class", output.class_maps, teacher_output.class_maps, run.directory, teacher)
+    return gaps(output, teacher_output)
+
+
+def gaps(student: DenseObservation, teacher: DenseObservation) -> list[Gap]:
+    """Return both differences of the first image, by neck level."""
+    return [
+        Gap(
+            stride=stride,
+            prediction=_difference(
+                teacher.probability_maps[level], student.probability_maps[level]
+            ),
+            feature=_difference(teacher.neck[level].float(), student.neck[level].float()),
+        )
+        for level, stride in enumerate(student.strides)
+    ]
+
+
+def _difference(teacher: torch.Tensor, student: torch.Tensor) -> np.ndarray:
+    # PFI's loss uses the same formula for both maps.
+    return prediction_gap(teacher[:1], student[:1])[0].double().cpu().numpy()
+
+
+def similarity(gap: Gap) -> Similarity:
+    """Return the similarity of the two differences over the cells of a level."""
+    prediction, feature = gap.prediction.ravel(), gap.feature.ravel()
+    if np.ptp(prediction) == 0 or np.ptp(feature) == 0:
+        return Similarity(math.nan, math.nan, math.nan)
+    return Similarity(
+        pearson=float(pearsonr(prediction, feature).statistic),
+        spearman=float(spearmanr(prediction, feature).statistic),
+        share=_share(prediction, feature),
+    )
+
+
+def _share(prediction: np.ndarray, feature: np.ndarray) -> float:
+    """Return the share of the feature difference in the tenth of the cells with the highest P_dif.
+
+    At least one cell counts. Cells that tie for the last places share these places equally.
+    """
+    places = math.ceil(TOP * len(prediction))
+    last = np.sort(prediction)[-places]
+    above, tied = prediction > last, prediction == last
+    mass = feature[above].sum() + (places - above.sum()) * feature[tied].mean()
+    return float(mass / feature.sum())
+
+
+def _check_maps(
+    kind: str,
+    student_maps: list[torch.Tensor],
+    teacher_maps: list[torch.Tensor],
+    student: Path,
+    teacher: Path,
+) -> None:
+    student_sizes, teacher_sizes = (
+        [tuple(level.shape[1:]) for level in maps] for maps in (student_maps, teacher_maps)
+    )
+    if student_sizes != teacher_sizes:
+        raise UserError(
+            f"{student}: its {kind} maps cannot be subtracted from those of its teacher {teacher}: "
+            f"(channels, rows, columns) are {student_sizes} and {teacher_sizes}"
+        )
