@@ -1,4 +1,4 @@
-"""Plans are made without torch, whose import takes longer than everything else in them."""
+"""Commands that build no network import no torch, because its import dominates their time."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def heavy_modules(program: str, *arguments: str) -> set[str]:
-    """Run a program that must succeed; return which of the heavy modules it imported."""
+    """Run a program that must succeed and return the heavy modules that it imported."""
     done = subprocess.run(
         [sys.executable, "-c", REPORT + program, *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -52,11 +52,11 @@ def heavy_modules(program: str, *arguments: str) -> set[str]:
     ],
     ids=" ".join,
 )
-def test_a_step_without_a_model_imports_no_torch(arguments: list[str]) -> None:
+def test_a_command_without_a_network_imports_no_torch(arguments: list[str]) -> None:
     assert heavy_modules(COMMAND_LINE, *arguments) == set()
 
 
-def test_the_test_sees_an_import() -> None:
+def test_the_test_detects_an_import() -> None:
     assert "torch" in heavy_modules("import torch")
 
 

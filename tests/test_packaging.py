@@ -1,4 +1,4 @@
-"""The lock, pyproject and environment.yml speak of the same packages."""
+"""The lock, pyproject and environment.yml name the same packages."""
 
 import tomllib
 
@@ -15,18 +15,17 @@ LOCK = [
     for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
 
 
-@pytest.mark.parametrize("wanted", WANTED)
-def test_the_lock_pins_what_the_project_needs(wanted: str) -> None:
-    requirement = Requirement(wanted)
-    pinned = [
-        each for each in LOCK if canonicalize_name(each.name) == canonicalize_name(requirement.name)
-    ]
-    assert pinned, f"{requirement.name} is not in the lock"
-    for each in pinned:
-        (pin,) = each.specifier
+@pytest.mark.parametrize("text", REQUIREMENTS)
+def test_the_lock_pins_all_requirements_of_the_project(text: str) -> None:
+    requirement = Requirement(text)
+    name = canonicalize_name(requirement.name)
+    entries = [entry for entry in LOCK if canonicalize_name(entry.name) == name]
+    assert entries, f"{requirement.name} is not in the lock"
+    for entry in entries:
+        (pin,) = entry.specifier
         assert requirement.specifier.contains(pin.version)
 
 
@@ -40,8 +39,8 @@ def test_the_lock_has_exact_versions_and_names_no_host() -> None:
 
 def test_the_conda_environment_installs_the_lock() -> None:
     dependencies = yaml.safe_load((REPOSITORY / "environment.yml").read_text())["dependencies"]
-    python = next(each for each in dependencies if str(each).startswith("python="))
+    python = next(entry for entry in dependencies if str(entry).startswith("python="))
     version = python.removeprefix("python=")
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
-    (pip,) = (each["pip"] for each in dependencies if isinstance(each, dict))
+    (pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
     assert pip == ["--requirement requirements.lock", "--editable ."]

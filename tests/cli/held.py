@@ -1,7 +1,7 @@
-"""``python -m tests.cli.held NAME ...``: ``kd ...``, which stops before it renames a file to NAME.
+"""Program that runs ``kd ...`` and waits for a signal before it renames a file to NAME.
 
-It waits for a signal beside the temporary file, which a poll could miss otherwise: it exists for
-milliseconds.
+Usage: ``python -m tests.cli.held NAME ...``. The temporary file exists for milliseconds only, so a
+test that polls for it would otherwise miss it.
 """
 
 import os
@@ -15,7 +15,7 @@ rename, held = os.replace, sys.argv.pop(1)
 
 
 def hold(source: Any, target: Any) -> None:
-    """Rename a file, or wait where it is the one named."""
+    """Rename a file; before the rename to NAME, wait for a signal."""
     if os.path.basename(target) == held:
         signal.pause()
     rename(source, target)

@@ -22,11 +22,11 @@ TABLE: dict[str, Any] = PARTS["studies/tiny"]["tables"]["pair"]
 
 
 class Case(NamedTuple):
-    """A mistake: what to spoil in a tiny project, what to run, and what the message must say."""
+    """A mistake: a change of a tiny project, a command, and parts of its error message."""
 
     spoil: Callable[[], Any]
     command: str
-    says: tuple[str, ...]
+    message_parts: tuple[str, ...]
     data: bool = False
 
 
@@ -35,7 +35,7 @@ def nothing() -> None:
 
 
 def change(path: str, **changes: Any) -> Callable[[], None]:
-    """An edit of a YAML file: see tests.support.tiny.edit."""
+    """Return a function that edits a YAML file with ``tests.support.tiny.edit``."""
     return lambda: edit(path, **changes)
 
 
@@ -61,7 +61,7 @@ def both(*steps: Callable[[], Any]) -> Callable[[], None]:
 
 
 def published(column: str, value: str | None) -> Callable[[], None]:
-    """A study with numbers whose first line has another value, or which lack the column."""
+    """Return a function that changes, or removes, a column of a study's published numbers."""
 
     def spoil() -> None:
         with open(NUMBERS, newline="") as stream:
@@ -176,11 +176,11 @@ IN_A_STUDY = {
     "a method under two names": Case(
         table(methods=["rm+rm_class"]), PLAN, (STUDY, "'rm+rm_class'", "'rm'", "twice")
     ),
-    "a misspelt key": Case(change(STUDY, titel="x"), PLAN, (STUDY, "'titel'", "'title'?")),
-    "a misspelt key of a table": Case(
+    "a misspelled key": Case(change(STUDY, titel="x"), PLAN, (STUDY, "'titel'", "'title'?")),
+    "a misspelled key of a table": Case(
         table(detector=["gfl"]), PLAN, (STUDY, "'tables.pair.detector'", "'detectors'?")
     ),
-    "a misspelt key of a pair": Case(
+    "a misspelled key of a pair": Case(
         pair(studnet="r18"), PLAN, (STUDY, "'tables.pair.pairs.0.studnet'", "'student'?")
     ),
     "a missing key": Case(table(schedule=None), PLAN, (STUDY, "'tables.pair.schedule'", "missing")),
@@ -278,20 +278,20 @@ IN_OTHER_PARTS = {
     "a scale for an unknown detector": Case(
         change(SCALE, detectors={"retina": {}}), PLAN, (SCALE, "'detectors'", "'retinanet'?")
     ),
-    "a scale that stands in an unknown part": Case(
+    "a scale that substitutes an unknown part": Case(
         change(SCALE, schedules={"1x": "tinny"}), PLAN, (SCALE, "'schedules'", "'tiny'?")
     ),
-    "a scale that stands in for an unknown part": Case(
+    "a scale that replaces an unknown part": Case(
         change(SCALE, backbones={"r81": "r18"}), PLAN, (SCALE, "'backbones'", "'r81'")
     ),
     "milestones beyond the epochs": Case(
         change(SCHEDULE, milestones=[8, 11]), PLAN, (SCHEDULE, "[8, 11]", "2 epochs")
     ),
-    "a misspelt key of a schedule": Case(
+    "a misspelled key of a schedule": Case(
         change(SCHEDULE, epoch=3), PLAN, (SCHEDULE, "'epoch'", "'epochs'?")
     ),
     "a rate of zero": Case(change(SCHEDULE, lr=0), PLAN, (SCHEDULE, "'lr'", "greater")),
-    "an unknown initialisation": Case(
+    "an unknown initialization": Case(
         change(SCHEDULE, init="coco"), PLAN, (SCHEDULE, "'init'", "'imagenet' or 'scratch'")
     ),
     "weights that a backbone lacks": Case(
@@ -299,12 +299,12 @@ IN_OTHER_PARTS = {
         PLAN,
         (STUDY, "'r18-w0.1875'", "'init: scratch'"),
     ),
-    "a misspelt key of a backbone": Case(
+    "a misspelled key of a backbone": Case(
         change(RESNET, chanels=[1]),
         PLAN,
         (RESNET, "'chanels'", "'channels'?"),
     ),
-    "a misspelt key of a detector": Case(
+    "a misspelled key of a detector": Case(
         change(DETECTOR, modle={}),
         PLAN,
         (DETECTOR, "'modle'", "'model'?"),
@@ -327,7 +327,7 @@ IN_OTHER_PARTS = {
         PLAN,
         (PRESET, "'rm_loc'", "'wieght'", "'weight'?"),
     ),
-    "a misspelt key of a preset": Case(
+    "a misspelled key of a preset": Case(
         change(PRESET, rm_loc={"title": "locations", "setings": {}}),
         PLAN,
         (PRESET, "'rm_loc'", "'setings'", "'settings'?"),
@@ -347,7 +347,7 @@ IN_OTHER_PARTS = {
         change(PRESET, **{"rm+loc": {"title": "another"}}), PLAN, (PRESET, "'rm+loc'", "letters")
     ),
     "a list of presets": Case(content(PRESET, "- rm_loc\n"), PLAN, (PRESET, "presets by name")),
-    "presets in the folder that they had before": Case(
+    "presets in the folder of earlier versions": Case(
         both(
             lambda: Path("configs/methods").mkdir(),
             content("configs/methods/rm_loc.yaml", "method: rm\n"),
@@ -355,10 +355,10 @@ IN_OTHER_PARTS = {
         PLAN,
         ("configs/methods", "configs/presets/<method>.yaml", "delete the folder"),
     ),
-    "a misspelt key of a data set": Case(
+    "a misspelled key of a data set": Case(
         change(DATASET, image_sizes=[1, 1]), PLAN, (DATASET, "'image_sizes'", "'image_size'?")
     ),
-    "a misspelt key of a split": Case(
+    "a misspelled key of a split": Case(
         change(DATASET, train={"annotation": "a.json", "images": "b"}, generate=None),
         PLAN,
         (DATASET, "'train.annotation'", "'annotations'?"),

@@ -1,4 +1,4 @@
-"""Mistakes that users make, each answered in one line that names the place and the remedy.
+"""Each mistake of a user gives an error message of one line with the place and the remedy.
 
 ``python -m tests.cli.test_bad_input`` prints every case with its message.
 """
@@ -38,7 +38,7 @@ from tests.support.tiny import DISTILLED, STUDENT, TEACHER, make_project, write_
 
 
 def run_of(name: str) -> Path:
-    """Link the one run of a name as ``run``, so that commands can name it."""
+    """Write the run of a name and link it as ``run``, for use in commands."""
     directory = write_run(name)
     os.symlink(directory, "run")
     return directory
@@ -61,7 +61,7 @@ def random_weights(config: dict[str, Any], path: Path) -> None:
 
 
 def distilled(teacher_of: Callable[[dict[str, Any], Path], Any]) -> None:
-    """Write a run whose teacher's weights are made by a function of its model and their path."""
+    """Write a run whose teacher's weights are written by a function of model and path."""
     run = run_of(DISTILLED)
     model = json.loads((run / "config.json").read_text())["model"]
     path = Path(model["checkpoint"])
@@ -74,7 +74,7 @@ def other_classes(config: dict[str, Any], path: Path) -> None:
 
 
 def pickled(path: Path) -> None:
-    """A checkpoint as mmengine writes them, with an object beside the tensors."""
+    """Write a checkpoint as mmengine does, with an object beside the tensors."""
     import torch
     from mmengine.logging import HistoryBuffer
 
@@ -85,8 +85,8 @@ def imported(make: Callable[[Path], Any], digest: str | None = None) -> None:
     """Write a teacher run whose weights are a published file."""
     path = Path("published.pth")
     make(path)
-    found = sha256(path) if path.exists() else ZEROS
-    pair(checkpoint={"source": str(path), "sha256": digest or found})()
+    actual = sha256(path) if path.exists() else ZEROS
+    pair(checkpoint={"source": str(path), "sha256": digest or actual})()
     run_of(TEACHER)
 
 
@@ -104,7 +104,7 @@ def truncated(path: Path) -> None:
 
 
 def misspell(name: str) -> None:
-    """Write a run whose configuration spells a type in another way."""
+    """Write a run whose configuration has a misspelled type."""
     path = student() / "config.json"
     path.write_text(path.read_text().replace(f'"{name}"', f'"{name}z"'))
 
@@ -115,7 +115,7 @@ def remove(path: str) -> None:
 
 DETECTION = {"image": 1, "label": 0, "bbox": [0, 0, 9, 9], "score": 0.5}
 CONFIG = "run/config.json"
-FOUND = "detections.json.gz"
+DETECTIONS = "detections.json.gz"
 
 IN_A_RUN = {
     "a run that does not exist": Case(nothing, "train results/nowhere", ("nowhere/config.json",)),
@@ -184,27 +184,30 @@ IN_A_RUN = {
         ("run/weights.pth", "truncated"),
     ),
     "evaluation before prediction": Case(
-        student, "evaluate run", (f"run/{FOUND}", "kd predict"), data=True
+        student, "evaluate run", (f"run/{DETECTIONS}", "kd predict"), data=True
     ),
     "half of the detections": Case(
-        lambda: detections(truncated), "evaluate run", (f"run/{FOUND}", "predict again"), data=True
+        lambda: detections(truncated),
+        "evaluate run",
+        (f"run/{DETECTIONS}", "predict again"),
+        data=True,
     ),
     "detections that are not packed": Case(
         lambda: detections(lambda path: path.write_text("[]")),
         "evaluate run",
-        (f"run/{FOUND}", "gzip"),
+        (f"run/{DETECTIONS}", "gzip"),
         data=True,
     ),
     "detections on another image": Case(
         lambda: detections(gzipped([{**DETECTION, "image": 999}])),
         "evaluate run",
-        (f"run/{FOUND}", "999"),
+        (f"run/{DETECTIONS}", "999"),
         data=True,
     ),
     "detections of another class": Case(
         lambda: detections(gzipped([{**DETECTION, "label": 80}])),
         "evaluate run",
-        (f"run/{FOUND}", "80"),
+        (f"run/{DETECTIONS}", "80"),
         data=True,
     ),
     "evaluation without the data": Case(
@@ -226,7 +229,7 @@ def environment(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_answered_in_one_line(
+def test_a_mistake_gives_one_line(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -242,7 +245,7 @@ def test_a_mistake_is_answered_in_one_line(
     message = capfd.readouterr().err
     assert message.startswith("error: ")
     assert message.count("\n") == 1
-    for part in case.says:
+    for part in case.message_parts:
         assert part in message
 
 
@@ -259,7 +262,7 @@ def test_data_that_fails_its_check_gives_status_1(
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"sead": 3}, "unknown key 'sead'; did you mean 'seeds'?"),
         ({"seeds": 0}, "key 'seeds'"),
@@ -269,19 +272,19 @@ def test_data_that_fails_its_check_gives_status_1(
         ({"scale": "tinny"}, "did you mean 'tiny'?"),
     ],
 )
-def test_what_a_workflow_is_asked_for_is_checked(
-    values: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_configuration_of_a_workflow_is_checked(
+    values: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
-    asked = yaml.safe_load(Path("configs/default.yaml").read_text())
-    asked |= {"study": "tiny", "scale": "tiny"}
-    assert len(Workflow.read(asked).runs) == 4
-    with pytest.raises(UserError, match=re.escape(says)):
-        Workflow.read({**asked, **values})
+    options = yaml.safe_load(Path("configs/default.yaml").read_text())
+    options |= {"study": "tiny", "scale": "tiny"}
+    assert len(Workflow.read(options).runs) == 4
+    with pytest.raises(UserError, match=re.escape(message)):
+        Workflow.read({**options, **values})
 
 
 def message_of(name: str) -> str:
-    """Make a mistake in a folder that is deleted afterwards; return what was said of it."""
+    """Return the message of a mistake, made in a folder that is deleted afterwards."""
     errors = io.StringIO()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -1,4 +1,4 @@
-"""A reader that leaves early, such as ``head``, ends a command without a word."""
+"""A command ends without an error message if its reader, such as ``head``, closes the output."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Text is UTF-8 whatever the locale says, and a poor terminal is no failure."""
+"""Text files are UTF-8 in every locale, and a terminal without Unicode causes no failure."""
 
 import ast
 import io
@@ -17,7 +17,7 @@ from tests.support.tiny import make_project
 
 FOLDERS = ("kd", "analysis", "workflow", "benchmarks")
 POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
-"""An environment whose encoding is ASCII, for files as for the terminal."""
+"""An environment in which files and the terminal have the encoding ASCII."""
 
 
 def sources() -> list[Path]:
@@ -35,7 +35,7 @@ def unencoded(tree: ast.AST) -> Iterator[int]:
 
 def _takes_encoding(call: ast.Call) -> bool:
     options = {keyword.arg for keyword in call.keywords}
-    words = [each.value for each in ast.walk(call) if isinstance(each, ast.Constant)]
+    words = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
     if isinstance(call.func, ast.Name):
         return call.func.id == "open" and not _is_binary(call, 1)
     if not isinstance(call.func, ast.Attribute):
@@ -50,10 +50,11 @@ def _takes_encoding(call: ast.Call) -> bool:
     return name == "open" and owner not in ("Image", "os", "webbrowser") and not _is_binary(call, 0)
 
 
-def _is_binary(call: ast.Call, place: int) -> bool:
+def _is_binary(call: ast.Call, position: int) -> bool:
     modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"]
-    modes += call.args[place : place + 1]
-    words = [each.value for mode in modes for each in ast.walk(mode) if hasattr(each, "value")]
+    modes += call.args[position : position + 1]
+    nodes = (node for mode in modes for node in ast.walk(mode))
+    words = [node.value for node in nodes if hasattr(node, "value")]
     return bool(words) and all("b" in word for word in words if isinstance(word, str))
 
 
@@ -74,7 +75,7 @@ def _is_binary(call: ast.Call, place: int) -> bool:
         ("Image.open(p)", []),
     ],
 )
-def test_a_call_without_an_encoding_is_seen(text: str, lines: list[int]) -> None:
+def test_a_call_without_an_encoding_is_detected(text: str, lines: list[int]) -> None:
     assert list(unencoded(ast.parse(text))) == lines
 
 
@@ -88,7 +89,7 @@ def test_no_call_depends_on_the_locale() -> None:
     assert places == []
 
 
-def test_nor_does_one_in_a_rule() -> None:
+def test_no_call_in_a_rule_depends_on_the_locale() -> None:
     rules = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "workflow").rglob("*.smk"))]
     assert len(rules) > 5
     for path in rules:
@@ -107,7 +108,7 @@ def test_characters_that_an_output_lacks_become_question_marks(
 
 @pytest.mark.parametrize("poor", [POOR, {"PYTHONIOENCODING": "latin-1"}], ids=["C", "Latin-1"])
 @pytest.mark.parametrize("step", ["table", "status", "report"])
-def test_a_step_ends_well_under_a_poor_locale(
+def test_a_command_succeeds_in_a_locale_without_unicode(
     tmp_path: Path, step: str, poor: dict[str, str]
 ) -> None:
     project = make_project(tmp_path, data=False)

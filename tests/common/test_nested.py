@@ -1,4 +1,4 @@
-"""Data sets within data sets are walked to any depth."""
+"""Nested data sets are walked to any depth."""
 
 from typing import Any
 
@@ -12,26 +12,26 @@ def reader(name: str) -> dict[str, Any]:
 
 
 def wrapped() -> dict[str, Any]:
-    """Two readers, joined, repeated, mixed and seeded."""
-    joined = {"type": "ConcatDataset", "datasets": [reader("one"), reader("two")]}
-    repeated = {"type": "RepeatDataset", "times": 2, "dataset": joined}
+    """Return two readers that are concatenated, repeated, mixed and seeded."""
+    concatenated = {"type": "ConcatDataset", "datasets": [reader("one"), reader("two")]}
+    repeated = {"type": "RepeatDataset", "times": 2, "dataset": concatenated}
     mixed = {"type": "MultiImageMixDataset", "dataset": repeated, "pipeline": [{"type": "Mosaic"}]}
     return {"type": "SeededDataset", "seed": 0, "dataset": mixed}
 
 
 def test_every_level_is_walked() -> None:
-    kinds = [each["type"] for each in nested.walk(wrapped())]
+    kinds = [dataset["type"] for dataset in nested.walk(wrapped())]
     assert kinds == [
         *("SeededDataset", "MultiImageMixDataset", "RepeatDataset", "ConcatDataset", "one", "two"),
     ]
-    assert [each["type"] for each in nested.readers(wrapped())] == ["one", "two"]
+    assert [dataset["type"] for dataset in nested.readers(wrapped())] == ["one", "two"]
     assert nested.class_names(wrapped()) == ["cat"]
 
 
-def test_changes_reach_every_level_and_leave_the_original() -> None:
+def test_changes_apply_to_every_level_of_a_copy() -> None:
     before = wrapped()
     after = nested.changed(before, lambda one: {**one, "type": one["type"].lower()})
-    assert [each["type"] for each in nested.walk(after)][:2] == [
+    assert [dataset["type"] for dataset in nested.walk(after)][:2] == [
         *("seededdataset", "multiimagemixdataset"),
     ]
     assert before == wrapped()

@@ -1,4 +1,4 @@
-"""Cases are timed in turn, and compared round by round."""
+"""Cases are timed in turn and compared round by round."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from kd.common.timing import Quartiles, in_turn, quartiles, ratio
 
 
 class Time:
-    """A clock that stands still unless something takes time."""
+    """Clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,7 +30,7 @@ def test_a_spread_is_median_and_quartiles_of_measurements() -> None:
 
 def test_a_ratio_is_taken_round_by_round() -> None:
     slow_machine = [10.0, 20.0, 1000.0]
-    assert ratio([2 * each for each in slow_machine], slow_machine) == Quartiles(2, 2, 2, 3)
+    assert ratio([2 * seconds for seconds in slow_machine], slow_machine) == Quartiles(2, 2, 2, 3)
 
 
 def test_a_ratio_of_other_rounds_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A new environment, in which several processes begin at once."""
+"""yapf is imported even while another process writes its grammar files."""
 
 import importlib
 import os
@@ -12,13 +12,13 @@ import pytest
 from kd.common import yapf_cache
 
 
-def test_half_a_grammar_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([EOFError("Ran out of input"), pickle.UnpicklingError("truncated"), None])
+def test_half_a_grammar_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = iter([EOFError("Ran out of input"), pickle.UnpicklingError("truncated"), None])
     imported = []
 
     def read(name: str) -> None:
         imported.append(name)
-        if error := next(found):
+        if error := next(results):
             raise error
 
     monkeypatch.setattr(importlib, "import_module", read)
@@ -34,13 +34,13 @@ def test_a_damaged_grammar_is_one_line(tmp_path: Path) -> None:
     for path in written:
         path.write_bytes(b"")
     step = [sys.executable, "-m", "kd", "predict", "run", "--threads", "1"]
-    told = subprocess.run(step, env=environment, capture_output=True, text=True)
-    assert told.returncode == 2
-    assert told.stderr.startswith("error: the grammar of yapf") and "remove" in told.stderr
-    assert told.stderr.count("\n") == 1
+    process = subprocess.run(step, env=environment, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: the grammar of yapf") and "remove" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_only_half_a_file_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_import_errors_are_raised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise ModuleNotFoundError(name)
 

@@ -1,4 +1,4 @@
-"""Small data sets on disk, sound until a test breaks them."""
+"""Small valid data sets on disk, which tests damage."""
 
 import json
 from collections.abc import Callable
@@ -30,13 +30,13 @@ def save_image(path: Path, seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -
 
 
 def voc_page(*objects: tuple[Any, ...], size: tuple[Any, Any] = (WIDTH, HEIGHT)) -> str:
-    """An annotation file of objects (name, corners, difficult)."""
+    """Return an annotation file of objects (name, corners, difficult)."""
     text = "".join(VOC_OBJECT.format(name=n, box=b, difficult=d) for n, b, d in objects)
     return VOC_PAGE.format(width=size[0], height=size[1], objects=text)
 
 
 def coco_content(count: int) -> dict[str, Any]:
-    """Images 1..count, each with a cat and a dog."""
+    """Return the content of a file with images 1..count, each with a cat and a dog."""
     names = [f"{i}.png" for i in range(1, count + 1)]
     return {
         "images": [
@@ -54,7 +54,7 @@ def coco_content(count: int) -> dict[str, Any]:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Dataset:
-    """A sound COCO data set: 3 training images, 2 test images, a cat and a dog in each."""
+    """Write a valid COCO data set: 3 training and 2 test images, each with a cat and a dog."""
     for split, count in (("train", 3), ("test", 2)):
         path = tmp_path / "annotations" / f"{split}.json"
         path.parent.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def coco(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Dataset:
-    """A sound VOC data set of two years: a1 a2 b1 for training, a3 for the test."""
+    """Write a valid VOC data set of two years: a1, a2, b1 for training and a3 for testing."""
     for i, (year, name) in enumerate([("A", "a1"), ("A", "a2"), ("A", "a3"), ("B", "b1")]):
         folder = tmp_path / year
         save_image(folder / "JPEGImages" / f"{name}.jpg", seed=i)
@@ -102,7 +102,7 @@ def voc(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def edit(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], Any]], None]:
-    """Change the training annotations of the COCO data set by a function of their content."""
+    """Return a function that changes the training annotations of the COCO data set."""
 
     def apply(change: Callable[[dict[str, Any]], Any]) -> None:
         path = tmp_path / "annotations/train.json"
@@ -115,6 +115,6 @@ def edit(tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], Any]], None]:
 
 @pytest.fixture
 def bccd() -> Dataset:
-    """The blood cells as published; skips the test where they are not beside the repository."""
+    """Return the published BCCD data set; skip the test if it is not beside the repository."""
     entry = Dataset.read(REPOSITORY / "configs/datasets/bccd.yaml")
     return entry.model_copy(update={"root": str(machine.bccd())})

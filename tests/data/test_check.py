@@ -1,4 +1,4 @@
-"""The check of a data set: every kind of damage is found, named, and never a traceback."""
+"""The check of a data set reports every type of damage and never ends with a traceback."""
 
 import json
 import random
@@ -22,7 +22,7 @@ def errors(report: Report) -> str:
     return "\n".join(map(str, report.errors))
 
 
-def test_a_sound_data_set_has_no_errors(coco: Dataset, voc: Dataset, tmp_path: Path) -> None:
+def test_a_valid_data_set_has_no_errors(coco: Dataset, voc: Dataset, tmp_path: Path) -> None:
     for name, dataset in (("coco", coco), ("voc", voc)):
         report = check(name, dataset)
         assert report.usable and not report.errors and not report.dirt and not report.notes
@@ -32,7 +32,7 @@ def test_a_sound_data_set_has_no_errors(coco: Dataset, voc: Dataset, tmp_path: P
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
-def test_the_report_survives_json(coco: Dataset) -> None:
+def test_the_report_can_be_written_as_json(coco: Dataset) -> None:
     report = check("mine", coco)
     values = json.loads(json.dumps(report.to_json()))
     assert values["usable"] is True and values["errors"] == []
@@ -138,7 +138,7 @@ def test_dirt_is_left_out_and_counted(coco: Dataset, edit: Edit) -> None:
         ([3, 2, 0.5, 5], "is thinner than a pixel: evaluation counts it, training does not"),
     ],
 )
-def test_odd_boxes_are_kept_and_noted(
+def test_odd_boxes_are_used_and_noted(
     coco: Dataset, edit: Edit, box: list[float], reason: str
 ) -> None:
     edit(lambda content: content["annotations"][0].update(bbox=box))
@@ -168,7 +168,7 @@ def test_a_class_without_boxes_is_noted(coco: Dataset, edit: Edit) -> None:
     assert report.usable and report.notes[0].reason == "class 'dog' has no box in split 'train'"
 
 
-def test_a_misspelt_voc_class_is_an_error(voc: Dataset) -> None:
+def test_a_misspelled_voc_class_is_an_error(voc: Dataset) -> None:
     wrong = voc.model_copy(update={"classes": ["cat", "dgo"]})
     report = check("voc", wrong)
     message = "class 'dgo' has no box in either split; did you mean 'dog'?"
@@ -199,13 +199,13 @@ def test_absent_annotations_do_not_hide_the_other_split(coco: Dataset, tmp_path:
     assert "train.json: no such annotation file" in text and "1.png: no such image" in text
 
 
-def test_without_classes_the_files_decide(coco: Dataset, voc: Dataset) -> None:
+def test_without_classes_the_names_come_from_the_files(coco: Dataset, voc: Dataset) -> None:
     for dataset in (coco, voc):
         report = check("free", dataset.model_copy(update={"classes": None}))
         assert report.usable and list(report.splits["test"].boxes_per_class) == ["cat", "dog"]
 
 
-def test_a_broken_voc_page_is_named_once(voc: Dataset, tmp_path: Path) -> None:
+def test_a_malformed_voc_page_is_reported_once(voc: Dataset, tmp_path: Path) -> None:
     (tmp_path / "A/Annotations/a1.xml").write_text("<annotation>")
     (tmp_path / "A/ImageSets/Main/test.txt").write_text("a1\na3\n")
     report = check("voc", voc)
@@ -310,7 +310,7 @@ def test_any_damage_to_voc_ends_in_a_report(voc: Dataset, tmp_path: Path, seed: 
     assert report.describe() and json.dumps(report.to_json())
 
 
-def test_voc_objects_of_no_area_are_dirt(voc: Dataset, tmp_path: Path) -> None:
+def test_voc_objects_without_area_are_dirt(voc: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "B/Annotations/b1.xml"
     page = path.read_text().replace("<xmax>40<", "<xmax>1<").replace("<ymax>16<", "<ymax>4<")
     path.write_text(page)
@@ -319,6 +319,6 @@ def test_voc_objects_of_no_area_are_dirt(voc: Dataset, tmp_path: Path) -> None:
     assert all(problem.file.endswith("B/Annotations/b1.xml") for problem in report.dirt)
 
 
-def test_an_absent_image_folder_is_one_error_of_its_own(coco: Dataset, tmp_path: Path) -> None:
+def test_an_absent_image_folder_is_a_separate_error(coco: Dataset, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "test")
     assert "test: no such image folder" in errors(check("coco", coco))

@@ -1,4 +1,4 @@
-"""A check's report is read in one place, and anything else in its file is one clear error."""
+"""Reports of checks are read back, and any other file content is one clear error."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from kd.data.check import check
 from kd.data.check_report import read_report
 from kd.data.entry import Dataset
 
-OTHERS: list[Any] = [
+NOT_REPORTS: list[Any] = [
     *({}, [], None, 3, "report", {"splits": []}, {"splits": {"train": {}, "test": {}}}),
     {"splits": {"train": {"images": 1, "boxes": 2}}, "fingerprint": "", "dirt": []},
     {"splits": {"train": {"images": 1}, "test": {}}, "fingerprint": "", "dirt": []},
@@ -27,8 +27,8 @@ def test_a_report_is_read_back(coco: Dataset, tmp_path: Path) -> None:
     assert (read.fingerprint, read.left_out) == (report.fingerprint, 3 + 2)
 
 
-@pytest.mark.parametrize("content", [*map(json.dumps, OTHERS), "", "{"])
-def test_a_file_that_is_no_report_is_one_error(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", [*map(json.dumps, NOT_REPORTS), "", "{"])
+def test_a_file_that_is_not_a_report_is_one_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "mine.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"mine\.json: not ") as caught:
@@ -37,7 +37,7 @@ def test_a_file_that_is_no_report_is_one_error(tmp_path: Path, content: str) -> 
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"splits": 3}', "x"])
-def test_every_reader_of_a_report_survives_another_file(
+def test_every_reader_of_a_report_handles_other_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     from analysis.report.overview import split_sizes

@@ -1,4 +1,4 @@
-"""Class names that the entry leaves to the data are read once, whatever number of runs has them."""
+"""Class names that the entry does not list are read once for all runs."""
 
 import json
 from collections import Counter
@@ -17,15 +17,15 @@ from tests.support.tiny import edit, make_project
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count how often each file is read."""
+    """Return the number of reads of each file."""
     counts: Counter[str] = Counter()
     read = Path.read_bytes
 
-    def counted(path: Path) -> bytes:
+    def read_and_count(path: Path) -> bytes:
         counts[path.name] += 1
         return read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(Path, "read_bytes", read_and_count)
     return counts
 
 
@@ -61,8 +61,8 @@ def test_names_follow_a_file_that_changes(coco: Dataset, edit: Any) -> None:
     assert class_names(free(coco)) == ["cat", "dog", "cow"]
 
 
-def test_annotations_need_not_be_sound_for_their_names(coco: Dataset, edit: Any) -> None:
-    """They are the check's to judge; a plan reads no more than it needs."""
+def test_malformed_annotations_do_not_prevent_reading_class_names(coco: Dataset, edit: Any) -> None:
+    """A plan reads only the categories; the check reports the annotations."""
     edit(lambda content: content["annotations"][0].pop("bbox"))
     assert class_names(free(coco)) == ["cat", "dog"]
     edit(lambda content: content["categories"][0].pop("name"))

@@ -1,4 +1,4 @@
-"""The data set entries that come with the project, and the scripts that fetch them."""
+"""Data set entries of the project, and the scripts that download them."""
 
 import hashlib
 import os
@@ -20,11 +20,11 @@ SCRIPTS = REPOSITORY / "workflow/scripts"
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
 def test_every_entry_is_valid(path: Path) -> None:
     entry = Dataset.read(path)
-    assert entry.generate or entry.fetch, "an entry says where its data comes from"
+    assert entry.generate or entry.fetch, "an entry without a source of its data"
 
 
 @pytest.mark.parametrize(("name", "count"), [("coco2017", 80), ("voc0712", 20)])
-def test_the_benchmarks_have_their_classes(name: str, count: int) -> None:
+def test_the_benchmarks_have_all_classes(name: str, count: int) -> None:
     entry = Dataset.read(REPOSITORY / f"configs/datasets/{name}.yaml")
     assert entry.classes is not None and len(entry.classes) == count
     assert entry.fetch is not None
@@ -54,9 +54,7 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_archive_is_resumed_unpacked_and_not_fetched_again(
-    archive: Path, tmp_path: Path
-) -> None:
+def test_an_archive_is_resumed_and_unpacked_once(archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "target"
     folder.mkdir()
     (folder / "set.zip").write_bytes(archive.read_bytes()[:100])

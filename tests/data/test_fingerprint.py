@@ -1,4 +1,4 @@
-"""Fingerprints: which edits of a data set change them, and when they are computed again."""
+"""Fingerprints change with the data and are cached while it stays the same."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.data.conftest import save_image, voc_page
 def working_folder(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Keep the cache apart from the data."""
+    """Work in a folder apart from the data, so that the cache is not among it."""
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
@@ -62,7 +62,7 @@ def test_an_edit_of_voc_files_changes_the_fingerprints_of_its_splits(
     assert content_of("voc", voc) != content
 
 
-def test_what_was_touched_or_written_again_is_the_same_data(coco: Dataset) -> None:
+def test_files_touched_or_written_again_are_the_same_data(coco: Dataset) -> None:
     content = content_of("coco", coco)
     path = Path(coco.root) / "annotations/train.json"
     path.write_bytes(path.read_bytes())
@@ -93,13 +93,13 @@ def test_a_finished_study_stays_finished_without_its_data(coco: Dataset) -> None
     assert content_of("coco", coco) == content
 
 
-def test_a_data_set_of_which_a_part_is_gone_is_not_the_same(coco: Dataset) -> None:
+def test_a_data_set_without_a_file_has_another_content(coco: Dataset) -> None:
     content = content_of("coco", coco)
     (Path(coco.root) / "annotations/train.json").unlink()
     assert content_of("coco", coco) != content
 
 
-def test_a_malformed_data_set_has_a_content_of_its_own(coco: Dataset) -> None:
+def test_a_malformed_data_set_has_another_content(coco: Dataset) -> None:
     content = content_of("coco", coco)
     (Path(coco.root) / "annotations/train.json").write_text("{")
     assert content_of("coco", coco) not in ("", content)
@@ -107,7 +107,7 @@ def test_a_malformed_data_set_has_a_content_of_its_own(coco: Dataset) -> None:
         fingerprints("coco", coco)
 
 
-def test_the_content_of_a_built_in_data_set_is_known_before_it_is_drawn(tmp_path: Path) -> None:
+def test_the_content_of_a_built_in_data_set_is_known_before_it_is_generated(tmp_path: Path) -> None:
     settings = Shapes(train=2, test=2, size=32)
     splits = {
         name: {"annotations": f"annotations/{name}.json", "images": name}
@@ -127,7 +127,7 @@ def test_the_content_of_a_built_in_data_set_is_known_before_it_is_drawn(tmp_path
 
 
 def test_the_check_and_the_cache_agree(coco: Dataset) -> None:
-    """Corrected labels change the fingerprint that the check prints, too."""
+    """Corrected labels change the check's fingerprint and the cached one."""
     first = check("coco", coco).fingerprint
     path = Path(coco.root) / "annotations/test.json"
     before = fingerprints("coco", coco)

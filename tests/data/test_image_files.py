@@ -1,4 +1,4 @@
-"""The check decodes images as the loader does, finds them, and says which of them are turned."""
+"""The check decodes images as the loader does, and notes those with an EXIF orientation."""
 
 import io
 import struct
@@ -28,14 +28,14 @@ def notes(report: Report) -> str:
     return "\n".join(map(str, report.notes))
 
 
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def bad_crc() -> bytes:
-    data = bytearray(saved(Image.new("RGB", (WIDTH, HEIGHT)), "PNG"))
+    data = bytearray(encoded(Image.new("RGB", (WIDTH, HEIGHT)), "PNG"))
     place = data.index(b"IDAT")
     (length,) = struct.unpack(">I", data[place - 4 : place])
     data[place + 4 + length] ^= 1
@@ -44,9 +44,9 @@ def bad_crc() -> bytes:
 
 SPOILED = {
     "PNG with a bad CRC": bad_crc,
-    "float TIFF": lambda: saved(Image.new("F", (WIDTH, HEIGHT)), "TIFF"),
-    "int32 TIFF": lambda: saved(Image.new("I", (WIDTH, HEIGHT)), "TIFF"),
-    "zstd TIFF": lambda: saved(Image.new("RGB", (WIDTH, HEIGHT)), "TIFF", compression="zstd"),
+    "float TIFF": lambda: encoded(Image.new("F", (WIDTH, HEIGHT)), "TIFF"),
+    "int32 TIFF": lambda: encoded(Image.new("I", (WIDTH, HEIGHT)), "TIFF"),
+    "zstd TIFF": lambda: encoded(Image.new("RGB", (WIDTH, HEIGHT)), "TIFF", compression="zstd"),
 }
 
 
@@ -76,7 +76,7 @@ def test_images_are_decoded_as_the_loader_decodes_them(
     image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else image
     path = tmp_path / "image"
     try:
-        path.write_bytes(saved(image.convert(mode) if mode != "I;16" else image, kind))
+        path.write_bytes(encoded(image.convert(mode) if mode != "I;16" else image, kind))
     except (OSError, KeyError, ValueError):
         pytest.skip(f"{kind} has no {mode}")
     decoded = decoding.decode(path.read_bytes())
@@ -90,10 +90,10 @@ def test_images_are_decoded_as_the_loader_decodes_them(
 
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_the_size_of_a_turned_picture_is_known(kind: str, orientation: int) -> None:
+def test_the_size_of_a_turned_image_is_read(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[decoding.ORIENTATION] = orientation
-    data = saved(Image.new("RGB", (WIDTH, HEIGHT)), kind, exif=exif)
+    data = encoded(Image.new("RGB", (WIDTH, HEIGHT)), kind, exif=exif)
     decoded, header = decoding.decode(data), decoding.read_header(data)
     assert decoded is not None and header is not None
     assert (header.width, header.height) == (WIDTH, HEIGHT)
@@ -102,12 +102,12 @@ def test_the_size_of_a_turned_picture_is_known(kind: str, orientation: int) -> N
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 6])
 @pytest.mark.parametrize("kind", FORMS)
-def test_the_orientation_that_opencv_applies_is_known(kind: str, orientation: int) -> None:
+def test_the_orientation_is_the_one_that_opencv_applies(kind: str, orientation: int) -> None:
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[:16], pixels[:, :16, 1] = 200, 255
     exif = Image.Exif()
     exif[decoding.ORIENTATION] = orientation
-    data = saved(Image.fromarray(pixels), kind, exif=exif)
+    data = encoded(Image.fromarray(pixels), kind, exif=exif)
     decoded, header = decoding.decode(data), decoding.read_header(data)
     assert decoded is not None and header is not None
     difference = np.abs(decoded[:, :, ::-1].astype(int) - pixels).max()
@@ -115,7 +115,7 @@ def test_the_orientation_that_opencv_applies_is_known(kind: str, orientation: in
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(3, (40, 30)), (2, (40, 30)), (6, (32, 32))])
-def test_pictures_that_are_turned_in_secret_are_noted(
+def test_turned_images_whose_size_does_not_show_it_are_noted(
     coco: Dataset, edit: Edit, tmp_path: Path, orientation: int, size: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
@@ -125,14 +125,16 @@ def test_pictures_that_are_turned_in_secret_are_noted(
         with Image.open(tmp_path / f"train/{name}.png") as image:
             image.save(tmp_path / f"train/{name}.png", exif=exif)
     edit(
-        lambda content: [one.update(width=size[0], height=size[1]) for one in content["images"][:2]]
+        lambda content: [
+            image.update(width=size[0], height=size[1]) for image in content["images"][:2]
+        ]
     )
     report = check("coco", coco.model_copy(update={"image_size": (64, 64)}))
     assert report.usable
     assert "1.png: 2 images, of which this is the first, are turned or mirrored" in notes(report)
 
 
-def test_a_quarter_turn_that_the_stated_size_has_is_not_noted(
+def test_a_quarter_turn_that_the_annotated_size_shows_is_not_noted(
     coco: Dataset, tmp_path: Path
 ) -> None:
     exif = Image.Exif()
@@ -145,27 +147,27 @@ def test_a_quarter_turn_that_the_stated_size_has_is_not_noted(
     assert report.usable and not report.notes
 
 
-def claimed(width: int, height: int) -> bytes:
-    """Return a small PNG file that claims to have more pixels than it has."""
-    data = bytearray(saved(Image.new("1", (8, 8)), "PNG"))
+def forged_png(width: int, height: int) -> bytes:
+    """Return a small PNG file whose header states a larger size."""
+    data = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     return bytes(data)
 
 
-def test_both_libraries_have_the_limit_of_opencv() -> None:
-    header = decoding.read_header(claimed(2**14, 2**14))  # more than Pillow accepts by itself
+def test_pillow_has_the_size_limit_of_opencv() -> None:
+    header = decoding.read_header(forged_png(2**14, 2**14))  # more than Pillow accepts by default
     assert header is not None and header.loaded_size == (2**14, 2**14)
-    assert "image file is truncated" in decoding.explain_failure(claimed(2**10, 2**10))
-    larger = claimed(2**16, 2**15)
+    assert "image file is truncated" in decoding.explain_failure(forged_png(2**10, 2**10))
+    larger = forged_png(2**16, 2**15)
     assert decoding.decode(larger) is None
     assert "more than the 1073741824 that OpenCV decodes" in decoding.explain_failure(larger)
 
 
-def test_an_orientation_after_the_pixels_of_a_png_is_known() -> None:
+def test_an_orientation_after_the_pixels_of_a_png_is_read() -> None:
     exif = Image.Exif()
     exif[decoding.ORIENTATION] = 6
-    data = saved(Image.new("RGB", (WIDTH, HEIGHT)), "PNG", exif=exif)
+    data = encoded(Image.new("RGB", (WIDTH, HEIGHT)), "PNG", exif=exif)
     start = data.index(b"eXIf") - 4
     stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
     end = data.index(b"IEND") - 4
@@ -208,10 +210,10 @@ def test_voc_images_of_any_suffix_are_found(voc: Dataset, tmp_path: Path, suffix
     assert all(image_path(voc, "train", image).suffix == suffix for image in images)
 
 
-def test_a_voc_image_of_two_files_is_an_error(voc: Dataset, tmp_path: Path) -> None:
+def test_a_voc_image_with_two_files_is_an_error(voc: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "A/JPEGImages"
     save_image(folder / "a1.png", seed=1)
-    assert check("voc", voc).usable  # beside a .jpg others mean nothing
+    assert check("voc", voc).usable  # mmdet prefers a .jpg
     (folder / "a1.jpg").rename(folder / "a1.jpeg")
     assert "image 'a1' has several files: a1.jpeg, a1.png" in errors(check("voc", voc))
 

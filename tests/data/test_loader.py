@@ -1,4 +1,4 @@
-"""Shortcuts of the training loader give what mmdet's transforms and mmengine's collation give."""
+"""The fast training loader yields the same batches as mmdet's and mmengine's code."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import kd.runtime  # noqa: F401
-from kd.data import loader as handover
+from kd.data import loader as loader_module
 from kd.data.loader import PackPixels, fast_loader
 from tests.support.tiny import STUDENT, make_project, write_run
 
@@ -29,22 +29,23 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def loader() -> dict[str, Any]:
-    """Return a training loader's settings as composed."""
+    """Return the settings of a composed training loader."""
     return json.loads((write_run(STUDENT) / "config.json").read_text())["train_dataloader"]
 
 
 def batches(settings: dict[str, Any], epochs: int = 2) -> list[Any]:
-    built = Runner.build_dataloader({**settings, "persistent_workers": settings["num_workers"] > 0})
-    found = []
+    persistent = {"persistent_workers": settings["num_workers"] > 0}
+    loader = Runner.build_dataloader({**settings, **persistent})
+    loaded_batches = []
     for epoch in range(epochs):
-        built.sampler.set_epoch(epoch)
-        found += list(built)
-    return found
+        loader.sampler.set_epoch(epoch)
+        loaded_batches += list(loader)
+    return loaded_batches
 
 
-def assert_same(found: list[Any], wanted: list[Any]) -> None:
-    assert len(found) == len(wanted)
-    for ours, theirs in zip(found, wanted, strict=True):
+def assert_same(fast: list[Any], composed: list[Any]) -> None:
+    assert len(fast) == len(composed)
+    for ours, theirs in zip(fast, composed, strict=True):
         assert ours.keys() == theirs.keys()
         for image, other in zip(ours["inputs"], theirs["inputs"], strict=True):
             assert torch.equal(image, other)
@@ -58,20 +59,20 @@ def assert_same(found: list[Any], wanted: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_those_of_the_composed_loader(loader, workers: int) -> None:
-    """Flipped and not, over more batches than a worker has memory for, and all of them kept."""
-    wanted = batches({**loader, "num_workers": 0})
-    found = batches(fast_loader(loader, workers))
-    assert {sample.flip for batch in found for sample in batch["data_samples"]} == {True, False}
-    assert_same(found, wanted)
+def test_batches_equal_those_of_the_composed_loader(loader, workers: int) -> None:
+    """Two epochs have more batches than a worker's memory; images are flipped and not."""
+    composed = batches({**loader, "num_workers": 0})
+    fast = batches(fast_loader(loader, workers))
+    assert {sample.flip for batch in fast for sample in batch["data_samples"]} == {True, False}
+    assert_same(fast, composed)
 
 
-def test_a_batch_that_is_larger_than_expected_goes_the_ordinary_way(loader, monkeypatch) -> None:
-    monkeypatch.setattr(handover, "_pixels", lambda pipeline: 100)
+def test_a_batch_that_is_larger_than_the_memory_is_sent_by_torch(loader, monkeypatch) -> None:
+    monkeypatch.setattr(loader_module, "_pixels", lambda pipeline: 100)
     assert_same(batches(fast_loader(loader, 1)), batches({**loader, "num_workers": 0}))
 
 
-def test_a_composed_configuration_stays_as_it_is(loader) -> None:
+def test_a_composed_configuration_does_not_change(loader) -> None:
     before = json.dumps(loader)
     fast_loader(loader, 2)
     assert json.dumps(loader) == before
@@ -83,12 +84,12 @@ def test_packed_images_have_the_transposed_pixels(size: tuple[int, int], flipped
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     image = np.flip(image, 1) if flipped else image
     results = {"img": image, "img_shape": size, "img_id": 0, "img_path": "", "ori_shape": size}
-    found = PackPixels(meta_keys=("img_id",))(results)["inputs"]
-    assert np.array_equal(found.numpy(), image.transpose(2, 0, 1))
+    packed = PackPixels(meta_keys=("img_id",))(results)["inputs"]
+    assert np.array_equal(packed.numpy(), image.transpose(2, 0, 1))
 
 
-def test_a_network_sees_the_batch_that_mmdet_makes(loader) -> None:
-    """To the bit and in the same order of memory, on which a convolution's last bits depend."""
+def test_a_network_gets_the_batch_of_mmdet(loader) -> None:
+    """Batches have equal bits and strides, on which the last bits of a convolution depend."""
     config = json.loads((write_run(STUDENT) / "config.json").read_text())["model"]
     preprocessor = MODELS.build(config["data_preprocessor"])
     both = [

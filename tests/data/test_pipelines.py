@@ -1,4 +1,4 @@
-"""How images reach a detector: as large as it says, with their boxes, the same in each run."""
+"""Pipelines give images of the detector's size with their boxes, equal in every run."""
 
 import random
 from typing import Any
@@ -23,7 +23,7 @@ EPOCHS = 12
 
 
 class OneDataset(Library):
-    """The library, in which every data set is the same."""
+    """Library in which every name is the same data set."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(CONFIGS)
@@ -35,30 +35,30 @@ class OneDataset(Library):
 
 @pytest.fixture
 def composed(quiet_mmdet: None, coco: Dataset) -> Any:
-    """Return the configuration of a detector on three images of 40 x 30 pixels."""
+    """Return a function that composes a detector on three images of 40 x 30 pixels."""
     from mmengine.registry import init_default_scope
 
     init_default_scope("mmdet")
 
-    def made(detector: str, seed: int = 0) -> dict[str, Any]:
+    def compose_detector(detector: str, seed: int = 0) -> dict[str, Any]:
         run = Run("tiny", "cats", "smoke", detector, "r18-w0.125", seed)
         scale = Scale(title="tiny", input_sizes=SIZES)
         dataset = coco.model_copy(update={"image_size": (SIDE, SIDE)})
         return compose(run, {}, scale, OneDataset(dataset), "tests")
 
-    return made
+    return compose_detector
 
 
 @pytest.fixture
 def samples(composed: Any) -> Any:
-    """Return a detector's training samples of some epochs."""
+    """Return a function that loads a detector's training samples of several epochs."""
     from kd.data.sampling import build
 
-    def made(detector: str, seed: int = 0, epochs: int = EPOCHS) -> list[Any]:
+    def load(detector: str, seed: int = 0, epochs: int = EPOCHS) -> list[Any]:
         data = build(composed(detector, seed)["train_dataloader"]["dataset"])
         return [data[index] for index in range(epochs * len(data))]
 
-    return made
+    return load
 
 
 def test_the_general_pipeline_is_that_of_the_first_detectors():
@@ -72,7 +72,7 @@ def test_the_general_pipeline_is_that_of_the_first_detectors():
 
 
 @pytest.mark.parametrize("detector", ["ssd300", "yolov3"])
-def test_what_surrounds_a_shrunken_image_is_zero_to_the_network(composed, detector):
+def test_the_canvas_around_an_expanded_image_is_normalized_to_zero(composed, detector):
     from mmdet.registry import MODELS, TRANSFORMS
 
     config = composed(detector)
@@ -83,16 +83,16 @@ def test_what_surrounds_a_shrunken_image_is_zero_to_the_network(composed, detect
     np.random.seed(0)
     widened = [expand({"img": image, "img_shape": image.shape[:2]})["img"] for _ in range(20)]
     preprocessor = MODELS.build(config["model"]["data_preprocessor"])
-    inputs = [torch.from_numpy(each).permute(2, 0, 1) for each in widened if len(each) > 30]
+    inputs = [torch.from_numpy(image).permute(2, 0, 1) for image in widened if len(image) > 30]
     assert 3 < len(inputs) < 17
     for pixels in inputs:
-        seen = preprocessor({"inputs": [pixels], "data_samples": None})["inputs"]
-        # The canvas holds whole numbers.
-        assert (seen.abs() < 1).sum() > 0.5 * (pixels[0].numel() - 1200) * 3
+        normalized = preprocessor({"inputs": [pixels], "data_samples": None})["inputs"]
+        # The values of the canvas are rounded, so they are not exactly zero.
+        assert (normalized.abs() < 1).sum() > 0.5 * (pixels[0].numel() - 1200) * 3
 
 
 @pytest.mark.parametrize("detector", FAMILIES)
-def test_boxes_stay_in_images_of_the_size_that_the_detector_takes(samples, detector):
+def test_boxes_lie_in_images_of_the_detectors_size(samples, detector):
     sizes, counts = set(), set()
     for sample in samples(detector):
         channels, height, width = sample["inputs"].shape

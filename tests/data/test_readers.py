@@ -1,4 +1,4 @@
-"""Reading splits: the same content as mmdet reads, and one clear sentence for bad input."""
+"""Splits have the content that mmdet reads, and bad input is one clear sentence."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def test_voc_boxes_are_counted_from_zero(voc: Dataset) -> None:
     assert all(image_path(voc, "train", image).is_file() for image in truth.coco["images"])
 
 
-def test_classes_are_read_where_the_entry_has_none(coco: Dataset) -> None:
+def test_classes_are_read_if_the_entry_has_none(coco: Dataset) -> None:
     assert class_names(changed(coco, classes=None)) == ["cat", "dog"]
     assert class_names(changed(coco, classes=["dog"])) == ["dog"]
 
@@ -90,7 +90,7 @@ def test_a_subset_of_the_classes_drops_the_other_boxes(coco: Dataset) -> None:
         ([1, 2, 10, 5], 0, "annotation 2, image '1.png': 'area' is 0"),
     ],
 )
-def test_boxes_that_show_nothing_are_dropped(
+def test_boxes_without_area_in_the_image_are_dropped(
     coco: Dataset, edit: Edit, box: list[int], area: int, reason: str
 ) -> None:
     edit(lambda content: content["annotations"][0].update(bbox=box, area=area))
@@ -110,22 +110,22 @@ def test_the_fingerprint_follows_annotations_and_images(coco: Dataset, tmp_path:
     def fingerprint() -> str:
         return read_split(coco, "train").fingerprint
 
-    seen = [fingerprint()]
-    assert seen == [fingerprint()]
+    digests = [fingerprint()]
+    assert digests == [fingerprint()]
     annotations = tmp_path / "annotations/train.json"
     annotations.write_text(annotations.read_text() + "\n")
-    seen.append(fingerprint())
+    digests.append(fingerprint())
     image = tmp_path / "train/1.png"
     data = bytearray(image.read_bytes())
-    data[-20] ^= 1  # of the same size
+    data[-20] ^= 1  # the size stays the same
     image.write_bytes(data)
-    seen.append(fingerprint())
+    digests.append(fingerprint())
     image.unlink()
-    seen.append(fingerprint())
-    assert len(set(seen)) == 4
+    digests.append(fingerprint())
+    assert len(set(digests)) == 4
 
 
-def test_the_fingerprint_does_not_follow_the_place(coco: Dataset, tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_folder(coco: Dataset, tmp_path: Path) -> None:
     before = read_split(coco, "train").fingerprint
     shutil.copytree(tmp_path / "train", tmp_path / "moved/train")
     shutil.copytree(tmp_path / "annotations", tmp_path / "moved/annotations")
@@ -195,7 +195,7 @@ def test_bad_coco_is_refused(
         ("\ufeff{}", "not valid JSON: Unexpected UTF-8 BOM"),
     ],
 )
-def test_text_that_is_no_coco_is_refused(
+def test_text_that_is_not_coco_is_refused(
     coco: Dataset, tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "annotations/train.json"
@@ -296,7 +296,7 @@ def test_an_absent_image_set_is_named(voc: Dataset) -> None:
         read_split(changed(voc, train=["A/val"]), "train")
 
 
-def test_a_set_not_drawn_yet_is_named(tmp_path: Path) -> None:
+def test_a_built_in_set_that_is_not_generated_is_named(tmp_path: Path) -> None:
     entry = Dataset.read(REPOSITORY / "configs/datasets/shapes-smoke.yaml")
     with pytest.raises(UserError, match="the built-in data set is not generated yet"):
         read_split(changed(entry, root=str(tmp_path / "shapes")), "test")
@@ -357,14 +357,15 @@ def test_voc_is_read_as_mmdet_reads_it(bccd: Dataset, voc: Dataset) -> None:
             corners = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in boxes)]
             assert image["img_id"] == info["img_id"]
             assert (image["width"], image["height"]) == (info["width"], info["height"])
-            assert corners == [one["bbox"] for one in info["instances"]]
-            assert [a["category_id"] - 1 for a in boxes] == [
-                one["bbox_label"] for one in info["instances"]
-            ]
-            assert [a["ignore"] for a in boxes] == [one["ignore_flag"] for one in info["instances"]]
+            instances = info["instances"]
+            assert corners == [instance["bbox"] for instance in instances]
+            labels = [box["category_id"] - 1 for box in boxes]
+            assert labels == [instance["bbox_label"] for instance in instances]
+            flags = [instance["ignore_flag"] for instance in instances]
+            assert [box["ignore"] for box in boxes] == flags
 
 
-def test_further_keys_do_no_harm(coco: Dataset, edit: Edit) -> None:
+def test_further_keys_are_ignored(coco: Dataset, edit: Edit) -> None:
     edit(lambda content: content.update(info=None, licenses=[]))
     assert len(read_split(coco, "train").coco["images"]) == 3
 

@@ -1,4 +1,4 @@
-"""Order and augmentation of training samples: functions of (seed, epoch, sample)."""
+"""Order and augmentation of training samples depend on (seed, epoch, sample) only."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def flips(dataset: Any, epoch: int) -> list[bool]:
     return [dataset[index]["data_samples"].flip for index in indices]
 
 
-def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
+def test_a_sample_does_not_depend_on_earlier_samples() -> None:
     dataset = training_data()
     first = [pixels(dataset, index) for index in range(44)]
     for index in reversed(range(44)):
@@ -51,7 +51,7 @@ def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
         assert torch.equal(pixels(dataset, index), first[index])
 
 
-def test_a_sample_leaves_the_random_states_as_they_are() -> None:
+def test_a_sample_does_not_change_the_random_states() -> None:
     dataset = training_data()
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     dataset[0]
@@ -68,7 +68,7 @@ def test_augmentation_changes_with_epoch_and_seed() -> None:
 
 
 def batches(epoch: int, workers: int, skip: int = 0) -> list[list[torch.Tensor]]:
-    """The images of an epoch as a run with seed 0 loads them."""
+    """Return the images of an epoch as a run with seed 0 loads them."""
     dataset = training_data()
     sampler = EpochSampler(dataset, seed=0)
     sampler.set_epoch(epoch, skip)
@@ -84,19 +84,19 @@ def equal(left: list[list[torch.Tensor]], right: list[list[torch.Tensor]]) -> bo
     )
 
 
-def test_two_processes_load_what_one_does() -> None:
+def test_two_workers_load_the_same_images_as_one_process() -> None:
     assert equal(batches(epoch=1, workers=0), batches(epoch=1, workers=2))
     assert not equal(batches(epoch=0, workers=0), batches(epoch=1, workers=0))
 
 
-def test_skipping_drops_the_beginning_of_an_epoch_and_nothing_else() -> None:
+def test_skipping_drops_only_the_beginning_of_an_epoch() -> None:
     whole_epoch = batches(epoch=1, workers=0)
     assert equal(batches(epoch=1, workers=0, skip=8), whole_epoch[2:])
     assert [len(batch) for batch in whole_epoch] == [4, 4, 4, 4, 4, 2]
 
 
 def shares(count: int, world: int, epoch: int = 1) -> list[list[int]]:
-    """What each process draws of ``count`` samples."""
+    """Return the indices that each process loads of ``count`` samples."""
     samplers = [EpochSampler(range(count), seed=5) for _ in range(world)]
     for rank, sampler in enumerate(samplers):
         sampler.rank, sampler.world = rank, world
@@ -107,23 +107,23 @@ def shares(count: int, world: int, epoch: int = 1) -> list[list[int]]:
 @pytest.mark.parametrize("count", [1, 2, 21, 22])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_an_epoch(count: int, world: int) -> None:
-    drawn = shares(count, world)
-    each = -(-count // world)
-    assert [len(share) for share in drawn] == [each] * world
-    together = [index for share in drawn for index in share]
+    indices = shares(count, world)
+    per_process = -(-count // world)
+    assert [len(share) for share in indices] == [per_process] * world
+    together = [index for share in indices for index in share]
     assert {index // count for index in together} == {1}
     assert {index % count for index in together} == {*range(count)}
-    if each * world < 2 * count:  # filled up with few samples, of which none comes thrice
+    if per_process * world < 2 * count:  # filled up with few samples, none of them a third time
         assert max(together.count(index) for index in together) <= 2
 
 
-def test_processes_together_draw_the_order_of_one() -> None:
+def test_processes_together_load_the_order_of_one() -> None:
     (alone,) = shares(22, 1)
-    drawn = shares(22, 2)
-    assert [index for pair in zip(*drawn, strict=True) for index in pair] == alone
+    indices = shares(22, 2)
+    assert [index for pair in zip(*indices, strict=True) for index in pair] == alone
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_epochs_and_seeds_have_different_orders() -> None:
     order = EpochSampler(range(22), seed=5)
     first = order.order()
     order.set_epoch(1)

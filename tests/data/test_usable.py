@@ -1,4 +1,4 @@
-"""The check says what training and evaluation leave out, refuse or turn."""
+"""The check reports boxes that training and evaluation skip, and refuses other units."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def notes(report: Report) -> str:
 
 def mark(count: int, **values: Any) -> Callable[[dict[str, Any]], Any]:
     """Return a change of the first annotations of a COCO file."""
-    return lambda content: [one.update(values) for one in content["annotations"][:count]]
+    return lambda content: [box.update(values) for box in content["annotations"][:count]]
 
 
 def without(dataset: Dataset, *keys: str) -> Dataset:
@@ -92,14 +92,14 @@ def test_a_mark_that_is_no_flag_is_an_error(coco: Dataset, edit: Edit) -> None:
 def test_boxes_that_are_left_out_are_counted(coco: Dataset, edit: Edit) -> None:
     edit(mark(1, area=0))
     left_out = check("coco", coco.model_copy(update={"classes": ["dog"]})).splits["train"].left_out
-    assert left_out == 3  # all cats, the one without area among them
+    assert left_out == 3  # all cats, including the one without area
 
 
 # --- Names -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [8, "one", None])
-def test_names_of_coco_images_mean_nothing(coco: Dataset, tmp_path: Path, name: Any) -> None:
+def test_names_of_coco_images_are_ignored(coco: Dataset, tmp_path: Path, name: Any) -> None:
     path = tmp_path / "annotations/test.json"
     content = json.loads(path.read_text())
     for image in content["images"]:
@@ -107,8 +107,8 @@ def test_names_of_coco_images_mean_nothing(coco: Dataset, tmp_path: Path, name: 
     path.write_text(json.dumps(content))
     truth = read_split(coco, "test").coco
     records = [
-        {"image": one["image_id"], "label": one["category_id"] - 7, "bbox": one["bbox"], "score": 1}
-        for one in truth["annotations"]
+        {"image": box["image_id"], "label": box["category_id"] - 7, "bbox": box["bbox"], "score": 1}
+        for box in truth["annotations"]
     ]
     metrics = figures(coco_results(records, truth), truth).to_json()
     assert metrics["AP"] == pytest.approx(1)
@@ -118,7 +118,7 @@ def test_names_of_coco_images_mean_nothing(coco: Dataset, tmp_path: Path, name: 
 
 
 def spread(count: int = 12) -> list[list[int]]:
-    """Boxes [x, y, width, height] all over an image of 40 x 30 pixels."""
+    """Return boxes [x, y, width, height] all over an image of 40 x 30 pixels."""
     rng = np.random.default_rng(0)
     corners = rng.integers([0, 0], [30, 20], (count, 2))
     return [[int(x), int(y), 8, 7] for x, y in corners]
@@ -137,7 +137,7 @@ def test_boxes_as_fractions_are_an_error(coco: Dataset, edit: Edit) -> None:
     assert message in errors(check("coco", coco))
 
 
-def test_corners_in_place_of_sides_are_an_error(coco: Dataset, edit: Edit) -> None:
+def test_corners_instead_of_sides_are_an_error(coco: Dataset, edit: Edit) -> None:
     edit(lambda content: draw_boxes(content, [[x, y, x + w, y + h] for x, y, w, h in spread()]))
     message = "the 12 boxes of the split look like corners [x1, y1, x2, y2]"
     assert message in errors(check("coco", coco))
@@ -145,7 +145,7 @@ def test_corners_in_place_of_sides_are_an_error(coco: Dataset, edit: Edit) -> No
     assert check("coco", coco).usable
 
 
-def test_sides_in_place_of_corners_are_an_error(voc: Dataset, tmp_path: Path) -> None:
+def test_sides_instead_of_corners_are_an_error(voc: Dataset, tmp_path: Path) -> None:
     page = tmp_path / "A/Annotations/a1.xml"
     page.write_text(voc_page(*[("cat", (x + 1, y + 1, w, h), 0) for x, y, w, h in spread(40)]))
     other = voc.model_copy(update={"train": ["A/trainval"]})
@@ -161,7 +161,7 @@ def test_voc_boxes_as_fractions_are_an_error(voc: Dataset, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("seed", range(20))
 def test_correct_boxes_are_not_suspected(coco: Dataset, edit: Edit, seed: int) -> None:
-    """Large and small ones, some of which stick out."""
+    """Boxes are large and small, and some stick out."""
     rng = np.random.default_rng(seed)
     low = rng.uniform(-2, [WIDTH - 4, HEIGHT - 4], (rng.integers(1, 40), 2))
     side = rng.uniform(2, [WIDTH / 2, HEIGHT / 2], low.shape)
@@ -173,7 +173,9 @@ def test_correct_boxes_are_not_suspected(coco: Dataset, edit: Edit, seed: int) -
 # --- Categories ------------------------------------------------------------------------------
 
 
-def test_files_that_disagree_on_the_order_are_read_by_name(coco: Dataset, edit: Edit) -> None:
+def test_categories_are_matched_by_name_if_files_disagree_on_the_order(
+    coco: Dataset, edit: Edit
+) -> None:
     edit(lambda content: content["categories"].reverse())
     report = check("coco", coco)
     assert report.usable
@@ -181,7 +183,7 @@ def test_files_that_disagree_on_the_order_are_read_by_name(coco: Dataset, edit: 
     assert f"{message} are numbered as 'classes' of the entry lists them" in notes(report)
     free = check("coco", without(coco, "classes"))
     assert "as the training file lists them, in both: dog, cat" in notes(free)
-    names = [one["name"] for one in read_split(coco, "train").coco["categories"]]
+    names = [category["name"] for category in read_split(coco, "train").coco["categories"]]
     assert names == ["cat", "dog"]
 
 
@@ -196,7 +198,7 @@ def add_root(name: str) -> Callable[[dict[str, Any]], Any]:
 
 @pytest.mark.parametrize("name", ["pets", "cat"])
 def test_a_root_category_is_no_class(coco: Dataset, edit: Edit, name: str) -> None:
-    """Roboflow's; its name may be that of a class, too."""
+    """Roboflow writes root categories, sometimes with the name of a class."""
     edit(add_root(name))
     free = without(coco, "classes")
     assert class_names(free) == ["cat", "dog"]
@@ -210,13 +212,13 @@ def test_a_root_category_is_no_class(coco: Dataset, edit: Edit, name: str) -> No
 
 def test_a_supercategory_with_boxes_or_in_the_entry_is_a_class(coco: Dataset, edit: Edit) -> None:
     edit(add_root("pets"))
-    listed = coco.model_copy(update={"classes": ["cat", "dog", "pets"]})
-    assert list(check("coco", listed).splits["train"].boxes_per_class) == ["cat", "dog", "pets"]
+    with_root = coco.model_copy(update={"classes": ["cat", "dog", "pets"]})
+    assert list(check("coco", with_root).splits["train"].boxes_per_class) == ["cat", "dog", "pets"]
     edit(mark(1, category_id=0))
     assert class_names(without(coco, "classes")) == ["pets", "cat", "dog"]
 
 
-def test_the_loader_gives_labels_by_name(coco: Dataset, edit: Edit, quiet_mmdet: None) -> None:
+def test_the_loader_assigns_labels_by_name(coco: Dataset, edit: Edit, quiet_mmdet: None) -> None:
     from kd.data.mmdet_datasets import CocoImages
 
     edit(add_root("cat"))
@@ -229,5 +231,5 @@ def test_the_loader_gives_labels_by_name(coco: Dataset, edit: Edit, quiet_mmdet:
         pipeline=[],
         test_mode=True,
     )
-    labels = [[one["bbox_label"] for one in info["instances"]] for info in loaded.load_data_list()]
+    labels = [[box["bbox_label"] for box in info["instances"]] for info in loaded.load_data_list()]
     assert labels == [[0, 1]] * 3

@@ -1,4 +1,4 @@
-"""Programs and data that a machine may lack: a test that needs one is skipped, with the remedy.
+"""Programs and data that a machine may lack; tests that need them are skipped with the remedy.
 
 ``conftest.py`` prints each reason once at the end of a run, with the number of tests.
 """
@@ -29,7 +29,7 @@ NO_SLURM = (
 
 
 def skip(missing: str, remedy: str) -> NoReturn:
-    """Skip a test: name what the machine lacks and how to add it."""
+    """Skip a test; the reason has the missing program or data and the remedy."""
     pytest.skip(f"{missing}; {remedy}")
 
 
@@ -44,7 +44,7 @@ def bccd() -> Path:
 
 
 def chromium() -> str:
-    """Return the path of Chromium; install Debian's as root where there is none."""
+    """Return the path of Chromium; if it is absent, install Debian's package as root."""
     if path := _chromium():
         return path
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -72,7 +72,7 @@ def _install(package: str) -> str | None:
 
 
 def skipped(stats: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """Yield a line for each reason to skip: the number of tests, what is missing, the remedy."""
+    """Yield a line for each reason to skip, with the number of tests."""
     reasons = Counter(
         str(report.longrepr[2]).removeprefix("Skipped: ") for report in stats.get("skipped", [])
     )

@@ -1,4 +1,4 @@
-"""Folders that tests read: the repository, its configuration, and the data shared beside it."""
+"""Paths of the repository, of its configuration, and of the data beside it."""
 
 from pathlib import Path
 
@@ -6,4 +6,4 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs"
 SHARED = REPOSITORY.parent / "shared"
 BCCD = SHARED / "data" / "bccd"
-"""A real data set in VOC format; tests that read it are skipped where it is absent."""
+"""A real data set in VOC format; tests that read it are skipped if it is absent."""

@@ -1,4 +1,4 @@
-"""What the library computes by shortcuts, computed plainly: one box, image and pair at a time."""
+"""Plain forms of computations that the library vectorizes: one box, image and pair at a time."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def object_masks(
     sizes: list[tuple[int, int]],
     fill: Callable[[int, int], Tensor] = ones,
 ) -> list[Tensor]:
-    """Draw each box into its level."""
+    """Return masks (B, H, W) with each box drawn into its level."""
     finest_first = sorted(strides)
     masks = [torch.zeros(len(batch.samples), *size) for size in sizes]
     for image, boxes in enumerate(batch.gt_boxes):
@@ -78,31 +78,31 @@ def draw(mask: Tensor, box: list[float], stride: float, fill: Callable[[int, int
 # --- GID -----------------------------------------------------------------------------------
 
 
-def suppressed(boxes: Tensor, kept: Tensor, overlap: float, count: int) -> list[Tensor]:
-    """Suppress all boxes (B, N, 4), best first, by torchvision, and cut afterwards."""
-    found = []
-    for own, there in zip(boxes, kept, strict=True):
-        own = own[there]
-        scores = torch.arange(len(own), 0, -1).float()
-        found.append(own[ops.nms(own, scores, overlap)[:count]])
-    return found
+def suppressed(boxes: Tensor, is_valid: Tensor, overlap: float, count: int) -> list[Tensor]:
+    """Suppress all boxes (B, N, 4), best first, with torchvision, then select ``count``."""
+    results = []
+    for image_boxes, mask in zip(boxes, is_valid, strict=True):
+        valid_boxes = image_boxes[mask]
+        scores = torch.arange(len(valid_boxes), 0, -1).float()
+        results.append(valid_boxes[ops.nms(valid_boxes, scores, overlap)[:count]])
+    return results
 
 
 def pool(maps: list[Tensor], strides: list[int], rois: Tensor) -> Tensor:
-    """Pool each region on its own."""
+    """Pool the regions one by one."""
     finest_first = sorted(strides)
-    found = [maps[0].new_zeros(0, maps[0].shape[1], CELLS, CELLS)]
+    pooled = [maps[0].new_zeros(0, maps[0].shape[1], CELLS, CELLS)]
     for roi in rois:
         side = math.sqrt((roi[3] - roi[1] + 1) * (roi[4] - roi[2] + 1))
         rank = math.floor(math.log2(side / (SECOND_PER_STRIDE / 2 * min(strides)) + 1e-6))
         stride = finest_first[min(max(rank, 0), len(strides) - 1)]
         level = maps[strides.index(stride)]
-        found.append(ops.roi_align(level, roi[None], CELLS, 1 / stride, SAMPLES, True))
-    return torch.cat(found)
+        pooled.append(ops.roi_align(level, roi[None], CELLS, 1 / stride, SAMPLES, True))
+    return torch.cat(pooled)
 
 
 def relative_distances(features: Tensor) -> Tensor:
-    """Take the difference of every pair of (R, D)."""
+    """Return the normalized distances of all pairs of (R, D)."""
     first, second = torch.triu_indices(len(features), len(features), 1)
     distances = (features[first] - features[second]).norm(dim=1)
     return distances / (distances.sum() / max(len(distances), 1)).clamp(min=1e-12)
@@ -112,20 +112,20 @@ def relative_distances(features: Tensor) -> Tensor:
 
 
 def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Crop each box on its own."""
+    """Crop the boxes one by one."""
     height, width = images.shape[-2:]
-    found = [images.new_zeros(0, images.shape[1], size, size)]
+    results = [images.new_zeros(0, images.shape[1], size, size)]
     for row, box in zip(image, boxes, strict=True):
         near = box[:2].clamp(min=0)
         far = box[2:].minimum(box.new_tensor([width, height]))
         theta = affine(torch.cat([near, far])[None], width, height)
         grid = F.affine_grid(theta, [1, 1, size, size], align_corners=False)
-        found.append(F.grid_sample(images[row][None], grid, align_corners=False))
-    return torch.cat(found)
+        results.append(F.grid_sample(images[row][None], grid, align_corners=False))
+    return torch.cat(results)
 
 
 class PlainClassifier:
-    """A classifier teacher whose stem is its network's own layers, one after another."""
+    """Classifier teacher that applies the layers of its network's stem one after another."""
 
     def __init__(self, teacher: ClassifierTeacher) -> None:
         self.teacher, self.size = teacher, teacher.size
@@ -136,20 +136,22 @@ class PlainClassifier:
 
     def stages(self, objects: Tensor, last: int) -> list[Tensor]:
         network, maps = self.teacher.network, objects.contiguous()
-        found = [network.maxpool(network.relu(network.bn1(network.conv1(maps))))]
+        stages = [network.maxpool(network.relu(network.bn1(network.conv1(maps))))]
         for number in range(1, last + 1):
-            found.append(getattr(network, f"layer{number}")(found[-1]))
-        return found
+            stages.append(getattr(network, f"layer{number}")(stages[-1]))
+        return stages
 
 
 def dicod_distances(term: Dicod, student: Any, teacher: Any, batch: Batch) -> list[Tensor]:
-    """Return its distances in pixels and in stages, summed, of all boxes in one graph."""
+    """Return DICOD's summed distances in pixels and in stages, of all boxes in one graph."""
     positive = student.candidates.positive
     side = term.crop_size or teacher.size
     objects = object_crops(batch, side)
-    own = crops(batch.inputs, positive.image, student.candidate_boxes(positive), side)
-    pairs = zip(*(term._layers(each, teacher, batch) for each in (own, objects)), strict=True)
-    sums = [distance(found, wanted[positive.instance]).sum() for found, wanted in pairs]
+    candidates = crops(batch.inputs, positive.image, student.candidate_boxes(positive), side)
+    pairs = zip(
+        *(term._layers(images, teacher, batch) for images in (candidates, objects)), strict=True
+    )
+    sums = [distance(layer, target[positive.instance]).sum() for layer, target in pairs]
     return [sums[0], torch.stack(sums[1:]).sum()]
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do."""
+"""Waiting for other processes."""
 
 import time
 from collections.abc import Callable
@@ -6,19 +6,19 @@ from collections.abc import Callable
 import psutil
 
 PATIENCE = 600.0
-"""Seconds after which a test gives up: many times what a loaded machine takes."""
+"""Seconds until a test fails, much longer than a busy machine takes."""
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; fail where it does not come to pass."""
+    """Wait for a condition; fail if it does not become true."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:
-    """Return whether a process has ended; one that nobody has waited for has, too."""
+    """Return True if a process has ended, also if its parent has not waited for it."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Small ground truths in COCO's form, detections on them, and what pycocotools makes of both."""
+"""Small ground truths and detections in COCO's form, and the evaluation of pycocotools."""
 
 import contextlib
 import copy
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def coco(boxes, images=(1,), names=("cat", "dog")):
-    """Return a ground truth; a box is (image, category, xywh) or that and a dict of extras."""
+    """Return a ground truth; a box is (image, category, xywh), optionally with a dict of keys."""
     annotations = []
     for number, (image, category, bbox, *extra) in enumerate(boxes, 1):
         item = {"id": number, "image_id": image, "category_id": category, "bbox": list(bbox)}
@@ -27,7 +27,7 @@ def detection(image, category, bbox, score):
 
 
 def reference(truth, detections, classes, thresholds=None):
-    """Run pycocotools on copies, at its own IoU thresholds or at others; return its evaluator."""
+    """Run pycocotools on copies, at its default IoU thresholds or others; return its evaluator."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -37,7 +37,7 @@ def reference(truth, detections, classes, thresholds=None):
         target.createIndex()
         if detections:
             results = target.loadRes(copy.deepcopy(detections))
-        else:  # loadRes looks at the first detection
+        else:  # loadRes reads the first detection
             results.dataset = {**truth, "annotations": []}
             results.createIndex()
         engine = COCOeval(target, results, "bbox")
@@ -53,11 +53,11 @@ def reference(truth, detections, classes, thresholds=None):
 
 
 def random_input(generator, tied):
-    """Return a ground truth with crowds and odd areas, near detections in random order, names."""
+    """Return a random ground truth with crowds and odd areas, detections near it, and names."""
     images = generator.permutation(1000)[: generator.integers(1, 8)].tolist()
     names = [f"class {number}" for number in range(generator.integers(1, 5))]
     categories = [3 * rank for rank in range(1, len(names) + 1)]
-    boxes, found = [], []
+    boxes, detections = [], []
     for image in images:
         for _ in range(generator.integers(0, 8)):
             size = (
@@ -79,15 +79,15 @@ def random_input(generator, tied):
                 score = generator.choice([0.0, 0.25, 0.5, 1.0]) if tied else generator.random()
                 if generator.random() < 0.2:
                     category = int(generator.choice(categories))
-                found.append(
+                detections.append(
                     detection(image, category, np.maximum(bbox + shift, 0).tolist(), float(score))
                 )
-    generator.shuffle(found)
-    return coco(boxes, images, names), found, generator.permutation(names).tolist()
+    generator.shuffle(detections)
+    return coco(boxes, images, names), detections, generator.permutation(names).tolist()
 
 
-def repeated(truth, found, counts):
-    """Return the scene with each image as often as ``counts`` says, its copies side by side."""
+def repeated(truth, detections, counts):
+    """Return a scene with ``counts`` adjacent copies of each image."""
     images = sorted(image["id"] for image in truth["images"])
     copies = [
         (image, 1000 * image + number)
@@ -96,11 +96,11 @@ def repeated(truth, found, counts):
     ]
     annotations, results = (
         [item | {"image_id": copy} for image, copy in copies for item in items[image]]
-        for items in (_by_image(truth["annotations"]), _by_image(found))
+        for items in (_by_image(truth["annotations"]), _by_image(detections))
     )
     numbered = [item | {"id": number} for number, item in enumerate(annotations, 1)]
-    listed = [{"id": copy} for _, copy in copies]
-    return truth | {"images": listed, "annotations": numbered}, results
+    records = [{"id": copy} for _, copy in copies]
+    return truth | {"images": records, "annotations": numbered}, results
 
 
 def _by_image(items):

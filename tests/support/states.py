@@ -1,4 +1,4 @@
-"""Comparing the weights of models bit by bit."""
+"""Comparison of the weights of models bit by bit."""
 
 import torch
 from torch import Tensor, nn

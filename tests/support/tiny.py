@@ -1,4 +1,4 @@
-"""A tiny project on disk: the real configuration beside parts that train in seconds."""
+"""A tiny project on disk: the real configuration with parts that train in seconds."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import yaml
 from tests.support.paths import REPOSITORY
 
 CLASSES = ["triangle", "square", "pentagon", "hexagon", "heptagon", "star", "hexagram", "cross"]
-CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalises groups of 32 channels
+CHANNELS = {"retinanet": 16, "gfl": 32}  # GFL normalizes groups of 32 channels
 PARTS: dict[str, dict[str, Any]] = {
     "datasets/shapes-tiny": {
         "format": "coco",
@@ -126,12 +126,12 @@ def copy_run(run: Path, name: str) -> Path:
 
 
 def kd(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own, in the current folder."""
+    """Start the command line in a new process, in the current folder."""
     return python("kd", *arguments, **environment)
 
 
 def python(module: str, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a module with arguments in a process of its own, in the current folder."""
+    """Start a module with arguments in a new process, in the current folder."""
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
@@ -142,16 +142,16 @@ def python(module: str, *arguments: str | Path, **environment: str) -> subproces
 
 
 def unexpected(errors: str) -> list[str]:
-    """Return the lines of a training's stderr but for warnings of a term's scale.
+    """Return the lines of a training's stderr without warnings about a term's scale.
 
-    Terms of networks that hardly learned anything are weak.
+    The distillation terms of networks that are hardly trained are weak.
     """
     return [line for line in errors.splitlines() if not line.startswith("warning: method '")]
 
 
 @cache
 def _images() -> dict[str, bytes]:
-    """Draw the data set once; return its files by their path below ``data``."""
+    """Generate the data set once and return its files by their path below ``data``."""
     from tempfile import TemporaryDirectory
 
     from kd.data.builtin.shapes import generate

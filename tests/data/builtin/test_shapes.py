@@ -1,4 +1,4 @@
-"""The built-in data set: the same to the byte, complete or absent, and true to its annotations."""
+"""The built-in data set is reproducible, complete or absent, and matches its annotations."""
 
 import hashlib
 import json
@@ -89,7 +89,7 @@ def test_a_few_test_images_are_empty(generated: Path) -> None:
     assert empty == {25}
 
 
-def test_a_finished_set_is_left_alone(generated: Path) -> None:
+def test_a_complete_set_is_not_written_again(generated: Path) -> None:
     image = generated / "train/000000.png"
     before = image.stat().st_mtime_ns
     generate(SMALL, generated)
@@ -97,7 +97,7 @@ def test_a_finished_set_is_left_alone(generated: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"train": 5}, {"size": 48}, {"seed": 3}])
-def test_a_changed_setting_draws_the_set_anew(tmp_path: Path, change: dict[str, int]) -> None:
+def test_a_changed_setting_generates_the_set_again(tmp_path: Path, change: dict[str, int]) -> None:
     small = Shapes(train=6, test=1, size=32)
     generate(small, tmp_path / "set")
     changed = small.model_copy(update=change)
@@ -107,7 +107,7 @@ def test_a_changed_setting_draws_the_set_anew(tmp_path: Path, change: dict[str, 
     assert len(list((tmp_path / "set/train").iterdir())) == changed.train
 
 
-def test_a_deleted_image_is_noticed(tmp_path: Path) -> None:
+def test_a_set_with_a_deleted_image_is_incomplete(tmp_path: Path) -> None:
     small = Shapes(train=2, test=1, size=32)
     generate(small, tmp_path / "set")
     (tmp_path / "set/train/000001.png").unlink()
@@ -116,7 +116,7 @@ def test_a_deleted_image_is_noticed(tmp_path: Path) -> None:
     assert is_generated(small, tmp_path / "set")
 
 
-def test_a_set_whose_marker_was_deleted_is_drawn_again(tmp_path: Path) -> None:
+def test_a_set_whose_marker_was_deleted_is_generated_again(tmp_path: Path) -> None:
     """Snakemake deletes the declared output before it runs the rule, and after a failure."""
     small = Shapes(train=2, test=1, size=32)
     generate(small, tmp_path / "set")
@@ -161,10 +161,10 @@ def test_a_root_that_is_a_file_is_a_user_error(tmp_path: Path) -> None:
 
 def test_boxes_are_tight_around_what_is_visible(scenes: list[shapes.ShapeScene]) -> None:
     for scene in scenes:
-        for drawn in scene.objects:
-            x, y, width, height = drawn.box()
+        for shape in scene.objects:
+            x, y, width, height = shape.box()
             assert min(width, height) >= LEAST_BOX
-            clear = drawn.visible >= 0.5
+            clear = shape.visible >= 0.5
             assert clear.sum() == clear[y : y + height, x : x + width].sum()
             inside = clear[y : y + height, x : x + width]
             assert inside[0].any() and inside[-1].any()
@@ -173,10 +173,10 @@ def test_boxes_are_tight_around_what_is_visible(scenes: list[shapes.ShapeScene])
 
 def test_outlines_enclose_the_whole_object(scenes: list[shapes.ShapeScene]) -> None:
     for scene in scenes[:40]:
-        for drawn in scene.objects:
-            whole = _coverage(128, drawn.outline)
-            assert (drawn.visible <= whole + 1e-6).all()
-            assert drawn.visible.sum() >= LEAST_VISIBLE * whole.sum()
+        for shape in scene.objects:
+            whole = _coverage(128, shape.outline)
+            assert (shape.visible <= whole + 1e-6).all()
+            assert shape.visible.sum() >= LEAST_VISIBLE * whole.sum()
 
 
 def test_a_polygon_covers_its_pixels() -> None:
@@ -186,12 +186,12 @@ def test_a_polygon_covers_its_pixels() -> None:
 
 
 def test_classes_and_sizes_are_balanced(scenes: list[shapes.ShapeScene]) -> None:
-    objects = [drawn for scene in scenes for drawn in scene.objects]
-    counts = Counter(drawn.label for drawn in objects)
+    objects = [shape for scene in scenes for shape in scene.objects]
+    counts = Counter(shape.label for shape in objects)
     mean = len(objects) / len(CLASSES)
     assert sorted(counts) == list(range(len(CLASSES)))
     assert all(0.6 * mean < count < 1.5 * mean for count in counts.values())
-    sides = np.array([max(drawn.box()[2:]) for drawn in objects])
+    sides = np.array([max(shape.box()[2:]) for shape in objects])
     assert 0.6 < np.mean((sides >= 14) & (sides <= 64)) < 0.95
     assert min(len(scene.objects) for scene in scenes) >= 1
     assert max(len(scene.objects) for scene in scenes) <= 8
@@ -199,9 +199,9 @@ def test_classes_and_sizes_are_balanced(scenes: list[shapes.ShapeScene]) -> None
 
 def test_some_objects_are_partly_hidden(scenes: list[shapes.ShapeScene]) -> None:
     shares = [
-        float(drawn.visible.sum() / _coverage(128, drawn.outline).sum())
+        float(shape.visible.sum() / _coverage(128, shape.outline).sum())
         for scene in scenes[:60]
-        for drawn in scene.objects
+        for shape in scene.objects
     ]
     assert 0.1 < np.mean(np.array(shares) < 0.95) < 0.6
 
@@ -215,7 +215,7 @@ def test_every_class_has_its_corners(name: str, corners: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["shapes-smoke", "shapes-mini"])
-def test_entries_name_the_classes_drawn(name: str) -> None:
+def test_entries_list_the_generated_classes(name: str) -> None:
     entry = Dataset.read(ENTRIES / f"{name}.yaml")
     assert entry.classes == list(CLASSES) and entry.generate is not None
     assert entry.image_size == (entry.generate.size, entry.generate.size)

@@ -1,6 +1,6 @@
-"""Any data set that the check calls usable trains and evaluates, with the counts that it reports.
+"""Data sets that the check reports as usable train and evaluate with the reported counts.
 
-`make test-nightly` tries more data sets than `make test` does.
+`make test-nightly` tries more data sets than `make test`.
 """
 
 import json
@@ -29,7 +29,7 @@ SCALE = Scale(title="tiny", detectors={"retinanet": tiny_settings("retinanet")})
 
 
 class OneDataset(Library):
-    """The library, in which every data set is the same."""
+    """Library in which every name is the same data set."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(CONFIGS)
@@ -51,24 +51,24 @@ def composed(dataset: Dataset) -> dict[str, Any]:
     return compose(run, {}, SCALE, OneDataset(dataset), "tests")
 
 
-@given(drawn=data_sets.datasets())
-def test_what_the_check_calls_usable_trains_and_evaluates(drawn: data_sets.OddDataset) -> None:
+@given(odd=data_sets.datasets())
+def test_a_usable_data_set_trains_and_evaluates(odd: data_sets.OddDataset) -> None:
     with TemporaryDirectory() as folder:
-        dataset = data_sets.write(drawn, Path(folder))
+        dataset = data_sets.write(odd, Path(folder))
         report = check("odd", dataset)
         assert report.describe() and json.dumps(report.to_json())
-        event(f"{drawn.form}: {'usable' if report.usable else 'refused'}")
+        event(f"{odd.form}: {'usable' if report.usable else 'refused'}")
         if report.usable:
             config = composed(dataset)
-            assert_trains(drawn, config, report.splits["train"])
+            assert_trains(odd, config, report.splits["train"])
             assert_evaluates(dataset, config, report.splits["test"])
         else:
-            assert drawn.broken, report.describe()
+            assert odd.broken, report.describe()
             assert all(problem.file and problem.reason for problem in report.errors)
 
 
-def assert_trains(drawn: data_sets.OddDataset, config: dict[str, Any], counts: SplitCounts) -> None:
-    """The composed loader yields the images and boxes that the check counts, of their classes."""
+def assert_trains(odd: data_sets.OddDataset, config: dict[str, Any], counts: SplitCounts) -> None:
+    """Assert that the composed loader yields the images and boxes that the check counts."""
     from kd.data.loader import fast_loader
     from kd.data.sampling import build
 
@@ -86,22 +86,22 @@ def assert_trains(drawn: data_sets.OddDataset, config: dict[str, Any], counts: S
         assert (sides > 0).all() and objects.bboxes.tensor.isfinite().all()
         labels.update(classes[label] for label in objects.labels.tolist())
     assert labels.total() == counts.trainable
-    assert labels == expected_labels(drawn, classes)
+    assert labels == expected_labels(odd, classes)
     losses = loss_of(json.dumps(config["model"]), samples)
     assert all(value.isfinite().all() for value in losses)
 
 
-def expected_labels(drawn: data_sets.OddDataset, classes: list[str]) -> Counter[str]:
-    """Return how many boxes of each class can be learned from, by the definition of the formats."""
+def expected_labels(odd: data_sets.OddDataset, classes: list[str]) -> Counter[str]:
+    """Return the number of trainable boxes of each class, as the formats define them."""
     counts: Counter[str] = Counter()
-    for image in drawn.train.images:
-        is_stated = not drawn.train.options.get("no size")
+    for image in odd.train.images:
+        is_stated = not odd.train.options.get("no size")
         width, height = data_sets.stated_size(image) if is_stated else data_sets.loaded_size(image)
         for name, (x, y, w, h), marks in image.boxes:
             visible = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
-            keys = ["iscrowd", "ignore"] if drawn.form == "coco" else ["difficult"]
-            marked = any(marks.get(key) for key in keys)
-            if name in classes and min(w, h, *visible) >= 1 and not marked:
+            keys = ["iscrowd", "ignore"] if odd.form == "coco" else ["difficult"]
+            is_excluded = any(marks.get(key) for key in keys)
+            if name in classes and min(w, h, *visible) >= 1 and not is_excluded:
                 counts[name] += marks.get("area", 1) > 0
     return +counts
 
@@ -123,11 +123,12 @@ def loss_of(model: str, samples: list[Any]) -> list[Any]:
     with torch.no_grad():
         data = network.data_preprocessor(pseudo_collate(samples), training=True)
         losses = network.loss(data["inputs"], data["data_samples"])
-    return [part for each in losses.values() for part in (each if type(each) is list else [each])]
+    lists = (loss if type(loss) is list else [loss] for loss in losses.values())
+    return [part for parts in lists for part in parts]
 
 
 def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCounts) -> None:
-    """Perfect detections of the boxes that the check counts have an AP of 1."""
+    """Assert that perfect detections of the boxes that the check counts have an AP of 1."""
     from kd.data.sampling import build
 
     tested = build(config["test_dataloader"]["dataset"])
@@ -140,21 +141,21 @@ def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCoun
         sample = tested[index]["data_samples"]
         names[by_path[str(Path(sample.img_path).resolve())]] = sample.img_id
     assert len(tested) == counts.images == len(names)
-    labels = {each["id"]: label for label, each in enumerate(truth["categories"])}
+    labels = {category["id"]: label for label, category in enumerate(truth["categories"])}
     records = [
         {
-            "image": names[each["image_id"]],
-            "label": labels[each["category_id"]],
-            "bbox": each["bbox"],
+            "image": names[box["image_id"]],
+            "label": labels[box["category_id"]],
+            "bbox": box["bbox"],
             "score": 1.0,
         }
-        for each in truth["annotations"]
+        for box in truth["annotations"]
     ]
     metrics = figures(coco_results(records, truth), truth).to_json()
     assert (metrics["images"], metrics["boxes"]) == (counts.images, counts.boxes)
-    assert metrics["AP"] == (pytest.approx(1) if counts.counted else None)
+    assert metrics["AP"] == (pytest.approx(1) if counts.counted_coco else None)
     twins = Counter(
-        (each["image_id"], each["category_id"], *each["bbox"]) for each in truth["annotations"]
+        (box["image_id"], box["category_id"], *box["bbox"]) for box in truth["annotations"]
     )
     if not counts.counted_voc:
         assert metrics["VOC12"] is None

@@ -1,4 +1,4 @@
-"""Odd data sets that the check calls usable, trained, predicted and evaluated for real."""
+"""Odd but usable data sets are trained on, predicted and evaluated."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.tiny import STUDENT, make_project, write_run
 FORMS = ["jpg-cmyk", "png-16", "png-palette", "gif"]
 BOXES: list[tuple[list[float], dict[str, Any]]] = [
     ([4, 4, 20, 20], {}),
-    ([39.75, 5, 30, 10], {}),  # a quarter of a pixel of it is in the image
+    ([39.75, 5, 30, 10], {}),  # a quarter of a pixel lies in the image
     ([45, 5, 10, 10], {}),
     ([3, 3, 0, 8], {}),
     ([10, 10, 0.5, 8], {}),
@@ -44,7 +44,7 @@ VOC_OPTIONS = {
 
 
 def images(whole: bool, start: int) -> list[OddImage]:
-    listed = []
+    odd_images = []
     for index, form in enumerate(FORMS):
         image = OddImage(f"ä{index}", form, (40, 30), start + index)
         image.orientation = 3 if form.startswith(("jpg", "png")) else 1
@@ -52,10 +52,10 @@ def images(whole: bool, start: int) -> list[OddImage]:
             if not whole or not marks:
                 sides = [float(round(side)) for side in box] if whole else box
                 image.boxes += [(name, sides, marks) for name in ("cat", "dog")]
-        listed.append(image)
+        odd_images.append(image)
     if whole:
-        listed[0].boxes.append(("cat", [5.0, 5.0, 9.0, 9.0], {"difficult": 1}))
-    return listed
+        odd_images[0].boxes.append(("cat", [5.0, 5.0, 9.0, 9.0], {"difficult": 1}))
+    return odd_images
 
 
 def described(form: str, classes: list[str] | None, metric: str) -> OddDataset:
@@ -69,7 +69,7 @@ def described(form: str, classes: list[str] | None, metric: str) -> OddDataset:
 def project(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Report:
-    """Work in a tiny project whose data set is an odd one; return its check's report."""
+    """Work in a tiny project with an odd data set and return the report of its check."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     form, _, free = request.param.partition(" ")
     dataset = data_sets.write(
@@ -97,13 +97,13 @@ def test_an_odd_data_set_trains_and_is_measured(project: Report, quiet_mmdet: No
     assert (run / "log.jsonl").read_text().count("\n") == 2  # epochs of one batch
 
 
-def test_a_set_that_is_empty_is_joined_to_another(tmp_path: Path, quiet_mmdet: None) -> None:
+def test_an_empty_image_set_beside_another_is_accepted(tmp_path: Path, quiet_mmdet: None) -> None:
     from kd.data.sampling import build
     from tests.data.odd.test_odd_data_sets import composed
 
-    drawn = described("voc", ["cat", "dog"], "voc")
-    dataset = data_sets.write(drawn, tmp_path)
-    assert dataset.train == voc.image_sets(drawn.train, "train") == ["A/train", "B/train"]
+    odd = described("voc", ["cat", "dog"], "voc")
+    dataset = data_sets.write(odd, tmp_path)
+    assert dataset.train == voc.image_sets(odd.train, "train") == ["A/train", "B/train"]
     report = check("voc", dataset)
     assert report.splits["train"].loaded == 2
     assert "B/ImageSets/Main/train.txt: lists no image with a box" in "\n".join(

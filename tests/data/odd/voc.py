@@ -1,4 +1,4 @@
-"""VOC layouts with the oddities that people's have: see ``tests.data.odd.data_sets``."""
+"""VOC layouts with oddities of real ones: see ``tests.data.odd.data_sets``."""
 
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,17 @@ def _write_split(split: Any, root: Path, name: str) -> None:
     folders = list(lists)
     for index, image in enumerate(split.images):
         folder = folders[index % len(folders)]
-        listed = f"{image.name}{name[1]}"
-        lists[folder].append(listed)
+        image_id = f"{image.name}{name[1]}"
+        lists[folder].append(image_id)
         suffix = _suffix(image.form.partition("-")[0], split.options["suffix"])
-        write_image(image, root / folder / "JPEGImages" / f"{listed}{suffix}")
-        page = root / folder / "Annotations" / f"{listed}.xml"
+        write_image(image, root / folder / "JPEGImages" / f"{image_id}{suffix}")
+        page = root / folder / "Annotations" / f"{image_id}.xml"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_bytes(_page(image, split.options))
     for folder, names in lists.items():
         path = root / folder / "ImageSets" / "Main" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes("".join(f"{each}{split.options['line end']}" for each in names).encode())
+        path.write_bytes("".join(f"{line}{split.options['line end']}" for line in names).encode())
         (root / folder / "JPEGImages").mkdir(parents=True, exist_ok=True)
 
 
@@ -77,7 +77,7 @@ def _page(image: Any, options: dict[str, Any]) -> bytes:
 
     width, height = stated_size(image)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
-    objects = "".join(_object(*each, options["float"]) for each in image.boxes)
+    objects = "".join(_object(*box, options["float"]) for box in image.boxes)
     text = f"<annotation>{'' if options['no size'] else size}{objects}</annotation>"
     if options["encoding"] == "utf-16":
         return f'<?xml version="1.0" encoding="UTF-16"?>{text}'.encode("utf-16")
