@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.report.grids import RowView, TableView
-from analysis.report.records import Pool, Record, embedded
+from analysis.report.records import RunRecord, ValuePool, embedded
 from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import metric_title, number
 from analysis.tables.rows import ResultRow
@@ -12,21 +12,21 @@ from kd.config.plan import Plan, Row
 
 
 def data(
-    planned: Plan, views: Sequence[TableView], records: Mapping[str, Record]
+    planned: Plan, views: Sequence[TableView], records: Mapping[str, RunRecord]
 ) -> dict[str, Any]:
     """Return rows, runs and the values that runs share, as plain data."""
-    places = {directory: place for place, directory in enumerate(records)}
-    pool = Pool()
-    runs = [embedded(record, places, pool) for record in records.values()]
+    indices = {directory: index for index, directory in enumerate(records)}
+    pool = ValuePool()
+    runs = [embedded(record, indices, pool) for record in records.values()]
     rows = {
-        row.number: _row(planned.rows[row.number], row, view, places)
+        row.number: _row(planned.rows[row.number], row, view, indices)
         for view in views
         for row in view.rows
     }
     return {"rows": [rows[number] for number in sorted(rows)], "runs": runs, "pool": pool.values}
 
 
-def _row(row: Row, view: RowView, table: TableView, places: Mapping[str, int]) -> dict[str, Any]:
+def _row(row: Row, view: RowView, table: TableView, indices: Mapping[str, int]) -> dict[str, Any]:
     result = view.result
     models = " \u2192 ".join(filter(None, (result.teacher, result.student)))
     return {
@@ -34,7 +34,7 @@ def _row(row: Row, view: RowView, table: TableView, places: Mapping[str, int]) -
         "where": " \u00b7 ".join(filter(None, (table.name, result.group, models))),
         "metric": result.metric,
         "seeds": [
-            [seed, places[str(run.directory)], _baseline(row, seed, places)]
+            [seed, indices[str(run.directory)], _baseline(row, seed, indices)]
             for seed, run in row.runs.items()
         ],
         "labels": {column.key: column.label for column in table.columns},
@@ -43,9 +43,9 @@ def _row(row: Row, view: RowView, table: TableView, places: Mapping[str, int]) -
     }
 
 
-def _baseline(row: Row, seed: int, places: Mapping[str, int]) -> int | None:
+def _baseline(row: Row, seed: int, indices: Mapping[str, int]) -> int | None:
     run = row.baselines.get(seed)
-    return places[str(run.directory)] if run else None
+    return indices[str(run.directory)] if run else None
 
 
 def _facts(row: ResultRow) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ def _facts(row: ResultRow) -> list[tuple[str, str]]:
         ("Published gain", "" if published_gain is None else number(published_gain, signed=True)),
         ("Verdict", row.verdict),
         ("Failed", "; ".join(row.failures)),
-        ("Not alike", "; ".join(row.mismatches)),
+        ("Not comparable", "; ".join(row.mismatches)),
         ("Published in", row.source),
         ("Published under other conditions", "; ".join(row.differs)),
         ("At this scale", ", ".join(row.stand_ins)),

@@ -1,10 +1,10 @@
-"""The study as a graph: data, teachers, students and tables, a node for all seeds of a training."""
+"""The graph of a study: data sets, teachers, students and tables, one node per training."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from analysis.report.records import ORDER, Record, Training, teachers
+from analysis.report.records import ORDER, RunRecord, Training, teachers
 from analysis.runs.titles import backbone_name, method_name
 from kd.config.library import Library
 from kd.config.plan import Plan
@@ -13,73 +13,79 @@ from kd.config.run import ClassifierRun
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)
 NODE_WIDTH, NODE_HEIGHT, GAP = 244, 24, 62
-"""Pixels of a node, and between levels."""
+"""Size of a node and distance between levels, in pixels."""
 ROW, TOP, HEADING = 29, 34, 26
-"""Pixels from one node to the next below, above the first, and for a student's name."""
+"""Distance from node to node, space above the first, and height of a heading, in pixels."""
 LABEL_LENGTH = 29
-"""Characters that a node has room for beside its count."""
-WORDS = {"running": "at work", "todo": "to come"}
+"""Characters of a label that fit into a node next to its count."""
+WORDS = {"todo": "to do"}
+"""Printed kinds of runs that differ from their keys."""
 
 
 @dataclass
 class Node:
-    """All runs of one role, detector, backbone and method; or a data set, or a table."""
+    """All seeds of one training, or a data set, or a table."""
 
     label: str
-    """What it is called among others of its student."""
+    """Name among the nodes of the same student."""
     name: str
-    """What it is called by itself."""
+    """Full name."""
     level: int
     group: str = ""
+    """Detector, backbone, data set and schedule of a student."""
     before: dict[str, None] = field(default_factory=dict)
-    """Keys of the nodes that it is made from."""
+    """Keys of the nodes that this one depends on."""
     kinds: dict[str, str] = field(default_factory=dict)
-    """The state of each of its runs, by directory."""
+    """Kind of each run, by directory."""
     y: float = 0
 
     @property
     def x(self) -> int:
+        """Horizontal position in pixels."""
         return self.level * (NODE_WIDTH + GAP)
 
     @property
     def short(self) -> str:
+        """The label, cut to the width of a node."""
         cut = len(self.label) > LABEL_LENGTH
         return self.label[: LABEL_LENGTH - 1] + "\u2026" if cut else self.label
 
     @property
     def counts(self) -> dict[str, int]:
-        counted = Counter(self.kinds.values())
-        return {kind: counted[kind] for kind in ORDER if counted[kind]}
+        """Number of runs of each kind."""
+        totals = Counter(self.kinds.values())
+        return {kind: totals[kind] for kind in ORDER if totals[kind]}
 
     @property
     def count(self) -> str:
-        """Runs done, of all."""
+        """Finished of all runs, such as ``2/3``."""
         return f"{self.counts.get('done', 0)}/{len(self.kinds)}" if self.kinds else ""
 
     @property
     def kind(self) -> str:
-        """Its colour: that of what has failed, is at work, waits or is to come; else of done."""
+        """Kind that decides the color: the first of failed, running, queued, todo and done."""
         order = ("failed", "running", "queued", "todo", "done")
         return next((kind for kind in order if kind in self.counts), "")
 
     @property
-    def told(self) -> str:
-        """Its runs by state, in words."""
+    def description(self) -> str:
+        """Number of runs of each kind, in words."""
         return ", ".join(f"{n} {WORDS.get(kind, kind)}" for kind, n in self.counts.items())
 
 
 @dataclass(frozen=True)
-class Graph:
-    """Nodes with their places, edges between them, students' names, and the size in pixels."""
+class StudyGraph:
+    """Nodes with their positions, edges between them, headings, and the size in pixels."""
 
     nodes: dict[str, Node]
     edges: list[tuple[Node, Node]]
     headings: list[tuple[str, int, float]]
+    """Text and position of the names of students."""
     width: int
     height: int
 
 
-def graph(planned: Plan, records: Mapping[str, Record], library: Library) -> Graph:
+def study_graph(planned: Plan, records: Mapping[str, RunRecord], library: Library) -> StudyGraph:
     """Return the graph of a plan."""
     nodes: dict[str, Node] = {}
     runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
@@ -92,27 +98,27 @@ def graph(planned: Plan, records: Mapping[str, Record], library: Library) -> Gra
             table.kinds[str(run.directory)] = records[str(run.directory)].kind
             if nodes[_key(run)].level == STUDENTS:
                 table.before[_key(run)] = None
-    _tell_apart(nodes)
+    _add_teachers(nodes)
     headings, height = _place(nodes)
     edges = [(nodes[key], node) for node in nodes.values() for key in node.before]
-    return Graph(nodes, edges, headings, len(LEVELS) * (NODE_WIDTH + GAP) - GAP, height)
+    return StudyGraph(nodes, edges, headings, len(LEVELS) * (NODE_WIDTH + GAP) - GAP, height)
 
 
 def _key(run: Training) -> str:
-    """Return what all seeds of a training have in common: the directory that theirs lie in."""
+    """Return the key of a training: the directory that contains those of all its seeds."""
     return str(run.directory.parent)
 
 
 def _add(
-    nodes: dict[str, Node], run: Training, records: Mapping[str, Record], library: Library
+    nodes: dict[str, Node], run: Training, records: Mapping[str, RunRecord], library: Library
 ) -> None:
     data = f"data {run.dataset}"
     nodes.setdefault(data, Node(run.dataset, run.dataset, DATA))
-    taught = teachers(run)
+    run_teachers = teachers(run)
     node = nodes.setdefault(_key(run), _node(run, library))
-    node.before |= dict.fromkeys(map(_key, taught)) if taught else {data: None}
+    node.before |= dict.fromkeys(map(_key, run_teachers)) if run_teachers else {data: None}
     node.kinds[str(run.directory)] = records[str(run.directory)].kind
-    for teacher in taught:
+    for teacher in run_teachers:
         above = nodes[_key(teacher)]
         above.level, above.label = TEACHERS, above.name
 
@@ -125,13 +131,13 @@ def _node(run: Training, library: Library) -> Node:
     group = f"{detector} {backbone_name(run.student, library)}, {run.dataset}, {run.schedule}"
     model = group.split(", ")[0]
     if not run.method:
-        return Node("alone", model, STUDENTS, group)
+        return Node("baseline", model, STUDENTS, group)
     method = method_name(run.method, library)
     return Node(method, f"{method}: {model}", STUDENTS, group)
 
 
-def _tell_apart(nodes: dict[str, Node]) -> None:
-    """Add its teachers to the name of a student that has the name of another of its group."""
+def _add_teachers(nodes: dict[str, Node]) -> None:
+    """Add the teachers to the labels of students that share a label within their group."""
     students = [node for node in nodes.values() if node.level == STUDENTS]
     alike = Counter((node.group, node.label) for node in students)
     for node in students:
@@ -141,7 +147,7 @@ def _tell_apart(nodes: dict[str, Node]) -> None:
 
 
 def _place(nodes: Mapping[str, Node]) -> tuple[list[tuple[str, int, float]], int]:
-    """Give each node its height: students by group, the others at the middle of their students."""
+    """Set the vertical positions: students by group, other nodes at the mean of their neighbors."""
     groups: dict[str, list[Node]] = {}
     for node in nodes.values():
         if node.level == STUDENTS:
@@ -154,7 +160,7 @@ def _place(nodes: Mapping[str, Node]) -> tuple[list[tuple[str, int, float]], int
         for node in students:
             node.y, y = y, y + ROW
     for level in (TEACHERS, DATA, TABLES):
-        _centre(nodes, level)
+        _center(nodes, level)
     lowest = max((node.y for node in nodes.values()), default=0)
     return headings, int(max(lowest + ROW, y))
 
@@ -165,13 +171,13 @@ def _parts(group: str, common: set[str]) -> list[str]:
 
 
 def _common(groups: list[str]) -> set[str]:
-    """Return the data sets and schedules that every student has."""
-    found = [set(group.split(", ")[1:]) for group in groups]
-    return set.intersection(*found) if found else set()
+    """Return the data sets and schedules that all groups share."""
+    parts = [set(group.split(", ")[1:]) for group in groups]
+    return set.intersection(*parts) if parts else set()
 
 
-def _centre(nodes: Mapping[str, Node], level: int) -> None:
-    """Place a level's nodes at the mean of what they make or are made of, apart from each other."""
+def _center(nodes: Mapping[str, Node], level: int) -> None:
+    """Set the positions of a level: the mean of the connected nodes, without overlaps."""
     members = [node for node in nodes.values() if node.level == level]
     for node in members:
         before = [nodes[key].y for key in node.before] if level == TABLES else []

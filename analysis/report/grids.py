@@ -188,10 +188,10 @@ def _table(
     kinds: Mapping[str, str],
 ) -> TableView:
     rows = [row for _, row in numbered]
-    columns, axis, marked = _columns(rows), Axis.of(rows), remarks(rows)
+    columns, axis, table_remarks = _columns(rows), Axis.of(rows), remarks(rows)
     groups: dict[str, list[RowView]] = {group: [] for group in by_group(rows)}
     for index, row in numbered:
-        marks = marks_of(row, marked)
+        marks = marks_of(row, table_remarks)
         cells = [_cell(row, column, axis, marks) for column in columns]
         status, reason = status_of(row, [kinds[str(run)] for run in row.runs])
         groups[row.group].append(RowView(index, row, cells, status, reason))
@@ -269,8 +269,8 @@ def _mark(row: ResultRow, column: Column, marks: str) -> str:
     """Return the mark of a cell; those of the row follow its published number, else its label."""
     if column is GAIN:
         return STAR if row.gain and row.gain.significant else ""
-    marked = f"published_{row.metric}" if row.metric in row.published else "row"
-    return marks if column.key == marked else ""
+    key = f"published_{row.metric}" if row.metric in row.published else "row"
+    return marks if column.key == key else ""
 
 
 def status_of(row: ResultRow, kinds: Sequence[str]) -> tuple[str, str]:

@@ -37,6 +37,7 @@ class Axis:
         return cls(floor(min([*values, -0.5])), ceil(max([*values, 0.5])))
 
     def __str__(self) -> str:
+        """Return both ends in points."""
         ends = (number(end, signed=True) for end in (self.low, self.high))
         return " to ".join(end.removesuffix(".0") for end in ends)
 

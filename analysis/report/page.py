@@ -1,7 +1,8 @@
-"""Writes a study's report: what was gathered, set as one HTML file that needs nothing else."""
+"""The report of a study: one self-contained HTML file."""
 
 import base64
 import hashlib
+import logging
 import os
 import shlex
 import time
@@ -17,7 +18,7 @@ from markupsafe import Markup
 from analysis.figures.planning import PlannedFigure, plan_figures
 from analysis.report import detail, graph, intervals, overview, records, summary
 from analysis.report.grids import TableView, table_views
-from analysis.report.pictures import Caption, Picture, caption, inline, picture
+from analysis.report.pictures import Caption, PagePicture, caption, inline, picture
 from analysis.tables.rows import ResultRow
 from analysis.tables.write import PARTIAL, results
 from kd.common.durations import duration
@@ -28,15 +29,16 @@ from kd.config.run import study_folder
 from kd.monitoring.table import summary_line
 from kd.records.provenance import commit, now
 
-LONG = 30
-"""Rows from which a table that is wider than the window scrolls inside it."""
-EVERY = 30
-"""Seconds after which an open page of a study that is not finished reads itself again."""
+SCROLL_ROWS = 30
+"""Rows from which a table that is wider than the window gets a scroll box."""
+REFRESH_SECONDS = 30
+"""Seconds after which the open page of an unfinished study reloads itself."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the page is of, as it was asked for."""
+class ReportRequest:
+    """The study, scale, seeds and tables of a report."""
 
     study: str
     scale: str
@@ -60,32 +62,36 @@ class Request:
 
     @property
     def folder(self) -> Path:
+        """The folder of the report."""
         return study_folder(self.study, self.scale)
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of the study as the page shows it; one that is not made has no caption."""
+class PageFigure:
+    """A figure of the study on the page; one that was not drawn yet has no caption."""
 
     name: str
     title: str
     caption: Caption | None
-    pictures: list[Picture]
+    pictures: list[PagePicture]
 
 
 class Page:
-    """Everything that the templates ask for."""
+    """The content of a report, as its templates read it."""
 
-    def __init__(self, request: Request, planned: Plan, library: Library, every: int) -> None:
+    def __init__(self, request: ReportRequest, planned: Plan, library: Library, every: int) -> None:
+        """Read the state of all runs; ``every``: seconds between reloads of the page."""
         self.request, self.plan, self.library, self.every = request, planned, library, every
-        self.records, self.trouble = records.gather(planned)
+        self.records, self.queue_problem = records.gather(planned)
         self.written, self.commit = now(), commit()
 
     def __str__(self) -> str:
+        """Return path and state in one line."""
         return f"{self.path}: {self.state}"
 
     @property
     def path(self) -> Path:
+        """The file of the report."""
         return self.request.folder / summary.PAGE
 
     @cached_property
@@ -95,54 +101,61 @@ class Page:
 
     @cached_property
     def tables(self) -> list[TableView]:
+        """The tables of the study."""
         kinds = {record.directory: record.kind for record in self.runs}
         return table_views(self.results, kinds)
 
     @cached_property
-    def runs(self) -> list[records.Record]:
+    def runs(self) -> list[records.RunRecord]:
+        """All runs of the study."""
         return list(self.records.values())
 
     @property
     def counts(self) -> dict[str, int]:
+        """Number of runs of each kind."""
         return records.counts(self.records)
 
     @property
     def done(self) -> int:
+        """Number of finished runs."""
         return self.counts.get("done", 0)
 
     @property
     def partial(self) -> bool:
+        """True while a run of the study is missing."""
         return self.done < len(self.runs)
 
     @property
     def state(self) -> str:
-        """How many runs are in which state, as ``kd status`` says it."""
+        """Number of runs in each state, in the words of ``kd status``."""
         return summary_line([record.status for record in self.runs])
 
     @cached_property
-    def figures(self) -> list[Figure]:
-        found = plan_figures(self.plan, self.request.study, self.request.scale).values()
-        return [_figure(each) for each in found]
+    def figures(self) -> list[PageFigure]:
+        """The figures that the study plans."""
+        planned = plan_figures(self.plan, self.request.study, self.request.scale)
+        return [_figure(figure) for figure in planned.values()]
 
     @cached_property
-    def gains(self) -> dict[str, Picture | None]:
-        """The figure of gains of each table, finished or so far; None where it is not drawn."""
+    def gains(self) -> dict[str, PagePicture | None]:
+        """The gain figure of each table, finished or partial; None if it was not drawn."""
         folder = self.request.folder / (PARTIAL if self.partial else "") / "gains"
         titles = self.plan.study.tables
         keys = dict.fromkeys(row.table for row in self.plan.rows)
         return {titles[key].title: picture(folder / f"{key}.png") for key in keys}
 
     @cached_property
-    def graph(self) -> graph.Graph:
-        return graph.graph(self.plan, self.records, self.library)
+    def graph(self) -> graph.StudyGraph:
+        """The graph of the study."""
+        return graph.study_graph(self.plan, self.records, self.library)
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """The data of the page's script."""
         return detail.data(self.plan, self.tables, self.records)
 
     def render(self) -> str:
-        """Return the page."""
+        """Return the page as HTML."""
         style, script = _source("style.css"), _source("report.js")
         policy = (
             f"default-src 'none'; img-src data:; style-src {_allowed(style)}; "
@@ -152,23 +165,25 @@ class Page:
         return template.render(page=self, style=style, script=script, policy=policy)
 
 
-def write(request: Request, planned: Plan, library: Library, every: int = EVERY) -> Page:
-    """Write a study's page as it is now, and return it."""
+def write(
+    request: ReportRequest, planned: Plan, library: Library, every: int = REFRESH_SECONDS
+) -> Page:
+    """Write a study's page in its present state, and return it."""
     page = Page(request, planned, library, every)
     write_text(page.path, page.render())
     return page
 
 
-def watch(request: Request, planned: Plan, library: Library, every: int) -> None:
-    """Write the page again every so many seconds.
+def watch(request: ReportRequest, planned: Plan, library: Library, every: int) -> None:
+    """Write the page again every ``every`` seconds until all runs are done.
 
-    It ends with the last run, with Ctrl-C, and with the process that started it.
+    It also ends with Ctrl-C, and with the process that started it.
     """
     parent = os.getppid()
     try:
         while os.getppid() == parent:
             page = write(request, planned, library, max(every, 1))
-            print(page, flush=True)
+            logger.info("%s", page)
             if not page.partial:
                 return
             time.sleep(every)
@@ -176,20 +191,21 @@ def watch(request: Request, planned: Plan, library: Library, every: int) -> None
         return
 
 
-def _figure(planned: PlannedFigure) -> Figure:
-    told = caption(planned.folder / "caption.md")
-    found = [picture(Path(path)) for path in planned.pictures] if told else []
-    title = told.title if told else planned.settings.title
-    return Figure(planned.name, title, told, [each for each in found if each])
+def _figure(planned: PlannedFigure) -> PageFigure:
+    text = caption(planned.folder / "caption.md")
+    if text is None:
+        return PageFigure(planned.name, planned.settings.title, None, [])
+    pictures = [picture(Path(path)) for path in planned.pictures]
+    return PageFigure(planned.name, text.title, text, [image for image in pictures if image])
 
 
 def _source(name: str) -> Markup:
-    """Return a style sheet or script of this package, which stands in the page as it is."""
+    """Return a style sheet or script of this package, which the page embeds unescaped."""
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
 def _allowed(source: str) -> str:
-    """Return the one source that a policy allows: that of this content."""
+    """Return the source expression of a content security policy that allows only this content."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
@@ -202,6 +218,13 @@ ENVIRONMENT = Environment(
 )
 ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 ENVIRONMENT.globals.update(
-    axis=intervals, headlines=summary.headlines, others=summary.others, overview=overview,
-    duration=duration, inline=inline, LONG=LONG, level_names=graph.LEVELS, node=graph,
-)  # fmt: skip
+    axis=intervals,
+    headlines=summary.headlines,
+    others=summary.others,
+    overview=overview,
+    duration=duration,
+    inline=inline,
+    SCROLL_ROWS=SCROLL_ROWS,
+    level_names=graph.LEVELS,
+    layout=graph,
+)

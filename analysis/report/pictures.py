@@ -1,4 +1,4 @@
-"""Pictures and captions inside the page: re-encoded at its width, and Markdown without HTML."""
+"""Pictures, re-encoded at the width of the page, and captions in Markdown without HTML."""
 
 import base64
 import io
@@ -11,11 +11,11 @@ from markupsafe import Markup
 from PIL import Image
 
 WIDTH, QUALITY = 1400, 85
-"""Pixels, and WebP's quality, of a picture; the PDF beside the original is a drawing."""
+"""Width in pixels and WebP quality of a picture; the PDF next to the original is a vector file."""
 
 
-class Picture(NamedTuple):
-    """A picture as the page holds it."""
+class PagePicture(NamedTuple):
+    """A picture as it is embedded in the page."""
 
     address: str
     """A data URI."""
@@ -23,8 +23,8 @@ class Picture(NamedTuple):
     height: int
 
 
-def picture(path: Path) -> Picture | None:
-    """Return a picture at the width of the page; None where there is none to be read."""
+def picture(path: Path) -> PagePicture | None:
+    """Return a picture at the width of the page; None if the file cannot be read."""
     try:
         return _encoded(path, path.stat().st_mtime_ns)
     except OSError:
@@ -32,22 +32,22 @@ def picture(path: Path) -> Picture | None:
 
 
 @cache
-def _encoded(path: Path, _changed: int) -> Picture:
-    """Return a file's picture, as of the time it was last changed: watching encodes it once."""
+def _encoded(path: Path, _changed: int) -> PagePicture:
+    """Return a file's picture, cached by modification time so that watching encodes it once."""
     with Image.open(path) as original:
         width = min(WIDTH, original.width)
         height = round(original.height * width / original.width)
         flat = Image.new("RGB", original.size, "white")
         flat.paste(original, mask=original.getchannel("A") if original.mode == "RGBA" else None)
     small = flat.resize((width, height), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    small.save(written, format="WEBP", quality=QUALITY, method=4)
-    text = base64.b64encode(written.getvalue()).decode()
-    return Picture(f"data:image/webp;base64,{text}", width, height)
+    encoded = io.BytesIO()
+    small.save(encoded, format="WEBP", quality=QUALITY, method=4)
+    text = base64.b64encode(encoded.getvalue()).decode()
+    return PagePicture(f"data:image/webp;base64,{text}", width, height)
 
 
 class Caption(NamedTuple):
-    """A figure's ``caption.md``: its title, what its runs show, and the rest."""
+    """A figure's ``caption.md``: title, finding, and the rest."""
 
     title: str
     finding: Markup
@@ -55,7 +55,7 @@ class Caption(NamedTuple):
 
 
 def caption(path: Path) -> Caption | None:
-    """Return a caption as HTML; None where there is no file."""
+    """Return a caption as HTML; None without a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError:
@@ -66,12 +66,12 @@ def caption(path: Path) -> Caption | None:
 
 
 def markdown(text: str) -> Markup:
-    """Return Markdown as HTML; tags in it are shown as they are, and no picture is fetched."""
+    """Return Markdown as HTML; tags in it are escaped, and no picture is fetched."""
     return Markup(_parser().render(text))
 
 
 def inline(text: str) -> Markup:
-    """Return one line of Markdown as HTML without a paragraph around it."""
+    """Return one line of Markdown as HTML, without a paragraph element."""
     return Markup(_parser().renderInline(text))
 
 

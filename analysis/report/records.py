@@ -1,4 +1,4 @@
-"""What the page knows of each run: its state, figures, record, configuration and log."""
+"""Records of runs for the page: state, metrics, origin, configuration and log."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,22 +28,22 @@ from kd.resources.usage import JOULES_PER_KWH
 
 LOG_LINES = 8
 LINE_LENGTH = 400
-"""Characters of a line of a log; a progress bar can be longer than a page."""
+"""Characters after which a line of a log is cut; a progress bar can be longer than a page."""
 KINDS = {
     DONE: "done",
     **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, SUSPENDED], "queued"),
     **dict.fromkeys([FAILED, INTERRUPTED, ENDED], "failed"),
     **dict.fromkeys([WAITING, UNSTARTED], "todo"),
 }
-"""The colour of each state of ``kd status``; every other one is of a run that is at work."""
+"""Kind of each state of ``kd status``, which decides its color; all other states are running."""
 ORDER = ("done", "running", "queued", "failed", "todo")
 ACCURACIES = ("top1", "mean_per_class")
 Training = Run | ClassifierRun
 
 
 @dataclass(frozen=True)
-class Record:
-    """One run of the plan, and what its directory says of it."""
+class RunRecord:
+    """One run of the plan with the contents of its directory."""
 
     run: Training
     status: Status
@@ -53,6 +53,7 @@ class Record:
 
     @property
     def directory(self) -> str:
+        """The run's directory as text."""
         return str(self.run.directory)
 
     @property
@@ -61,23 +62,24 @@ class Record:
         return KINDS.get(self.status.state, "running")
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Every figure that the evaluation defines, in points."""
-        found = {name: self.metrics.get(name) for name in (*get_args(Metric), *ACCURACIES)}
-        return {name: POINTS * value for name, value in found.items() if value is not None}
+    def points(self) -> dict[str, float]:
+        """Every defined metric, in points."""
+        values = {name: self.metrics.get(name) for name in (*get_args(Metric), *ACCURACIES)}
+        return {name: POINTS * value for name, value in values.items() if value is not None}
 
     @property
     def reason(self) -> str:
-        """Why it has failed or waits; empty where there is nothing to say."""
+        """Reason why the run failed or waits; empty for other runs."""
         return self.status.note
 
 
-def gather(planned: Plan) -> tuple[dict[str, Record], str]:
-    """Return the runs of a plan by directory, classifiers first, and what keeps from looking."""
+def gather(planned: Plan) -> tuple[dict[str, RunRecord], str]:
+    """Return the runs of a plan by directory, classifiers first, and any problem with the queue."""
     runs: list[Training] = [*planned.classifiers.values(), *planned.runs.values()]
     snapshot = queue_snapshot()
     monitored = [
-        MonitoredRun(run.directory, tuple(t.directory for t in teachers(run))) for run in runs
+        MonitoredRun(run.directory, tuple(teacher.directory for teacher in teachers(run)))
+        for run in runs
     ]
     run_statuses = statuses(monitored, snapshot)
     records = [_record(run, status) for run, status in zip(runs, run_statuses, strict=True)]
@@ -85,46 +87,46 @@ def gather(planned: Plan) -> tuple[dict[str, Record], str]:
 
 
 def teachers(run: Training) -> list[Training]:
-    """Return the detector and the classifier that teach a run, as far as it has them."""
+    """Return the teachers of a run: a detector, a classifier, both or neither."""
     if isinstance(run, ClassifierRun):
         return []
-    return [each for each in (run.teacher, run.classifier) if each]
+    return [teacher for teacher in (run.teacher, run.classifier) if teacher]
 
 
-def _record(run: Training, status: Status) -> Record:
+def _record(run: Training, status: Status) -> RunRecord:
     names = ("metrics", "provenance", "failure")
-    return Record(run, status, *(read_object(run.directory / f"{name}.json") for name in names))
+    return RunRecord(run, status, *(read_object(run.directory / f"{name}.json") for name in names))
 
 
-def counts(records: Mapping[str, Record]) -> dict[str, int]:
-    """Return how many runs are of each kind, in order, without those of no run."""
+def counts(records: Mapping[str, RunRecord]) -> dict[str, int]:
+    """Return the number of runs of each kind, in the order of ``ORDER``, without zeros."""
     kinds = [record.kind for record in records.values()]
     return {kind: kinds.count(kind) for kind in ORDER if kind in kinds}
 
 
-class Pool:
-    """Values that many runs share, each kept once: what a page embeds stays small."""
+class ValuePool:
+    """Values that many runs share, each embedded once so that the page stays small."""
 
     def __init__(self) -> None:
+        """Create an empty pool."""
         self.values: list[Any] = []
-        self._places: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
 
-    def place(self, value: Any) -> int:
-        """Return the place of a value of plain data."""
+    def index(self, value: Any) -> int:
+        """Return the index of a value of plain data, which is added if it is new."""
         key = json.dumps(value, sort_keys=True)
-        if key not in self._places:
-            self._places[key] = len(self.values)
+        if key not in self._indices:
+            self._indices[key] = len(self.values)
             self.values.append(value)
-        return self._places[key]
+        return self._indices[key]
 
     def parts(self, value: Mapping[str, Any]) -> dict[str, int]:
-        """Return the place of each of an object's values."""
-        return {key: self.place(each) for key, each in value.items()}
+        """Return the index of each value of an object."""
+        return {key: self.index(part) for key, part in value.items()}
 
 
-def embedded(record: Record, places: Mapping[str, int], pool: Pool) -> dict[str, Any]:
-    """Return a run as the page's script reads it; ``places`` are those of the runs of the page."""
-    taught = [places[str(teacher.directory)] for teacher in teachers(record.run)]
+def embedded(record: RunRecord, indices: Mapping[str, int], pool: ValuePool) -> dict[str, Any]:
+    """Return a run as data for the page's script; ``indices``: of the page's runs, by directory."""
     packages = record.provenance.get("packages") or record.failure.get("packages")
     status = record.status
     return {
@@ -134,52 +136,52 @@ def embedded(record: Record, places: Mapping[str, int], pool: Pool) -> dict[str,
         "state": status.state,
         "kind": record.kind,
         "note": record.reason,
-        "figures": {name: round(value, 4) for name, value in record.figures.items()},
+        "points": {name: round(value, 4) for name, value in record.points.items()},
         "facts": facts(record),
-        "packages": pool.place(packages) if packages else None,
+        "packages": pool.index(packages) if packages else None,
         "config": pool.parts(record.run.config),
         "log": status.log,
         "lines": [line[:LINE_LENGTH] for line in last_lines(status.log or None, LOG_LINES)],
-        "teachers": taught,
+        "teachers": [indices[str(teacher.directory)] for teacher in teachers(record.run)],
     }
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
-    """Return what the record of a run says of its origin and cost, in words and units."""
-    found = record.provenance or record.failure
-    energy = found.get("energy_joules")
+def facts(record: RunRecord) -> list[tuple[str, str]]:
+    """Return labels and texts of a run's origin and usage, with units, without empty ones."""
+    origin = record.provenance or record.failure
+    energy = origin.get("energy_joules")
     rows = [
-        ("Commit", found.get("commit")),
-        ("Started", _time(found.get("started"))),
-        ("Finished", _time(found.get("finished"))),
-        ("Failed", _time(found.get("time"))),
-        ("Hardware", hardware(found)),
-        ("Steps", found.get("steps")),
-        ("Training time", found.get("seconds") and duration(found["seconds"])),
-        ("GPU-seconds", _rounded(found.get("gpu_seconds"), 0)),
-        ("Images a second", _rounded(found.get("images_per_second"), 1)),
-        ("Peak memory", found.get("peak_memory_mb") and f"{found['peak_memory_mb']:,} MB"),
+        ("Commit", origin.get("commit")),
+        ("Started", _time(origin.get("started"))),
+        ("Finished", _time(origin.get("finished"))),
+        ("Failed", _time(origin.get("time"))),
+        ("Hardware", hardware(origin)),
+        ("Steps", origin.get("steps")),
+        ("Training time", origin.get("seconds") and duration(origin["seconds"])),
+        ("GPU-seconds", _rounded(origin.get("gpu_seconds"), 0)),
+        ("Images per second", _rounded(origin.get("images_per_second"), 1)),
+        ("Peak memory", origin.get("peak_memory_mb") and f"{origin['peak_memory_mb']:,} MB"),
         ("Energy", None if energy is None else f"{energy / JOULES_PER_KWH:.3f} kWh"),
-        ("Data fingerprint", found.get("inputs", {}).get("data")),
-        ("Weights, SHA-256", found.get("weights_sha256")),
-        ("Published weights", found.get("published_checkpoint")),
-        ("Python", found.get("python")),
-        ("Slurm job", found.get("slurm_job")),
-        ("Command", found.get("command")),
+        ("Data fingerprint", origin.get("inputs", {}).get("data")),
+        ("Weights, SHA-256", origin.get("weights_sha256")),
+        ("Published weights", origin.get("published_checkpoint")),
+        ("Python", origin.get("python")),
+        ("Slurm job", origin.get("slurm_job")),
+        ("Command", origin.get("command")),
     ]
     return [(label, str(value)) for label, value in rows if value not in (None, "")]
 
 
-def hardware(found: Mapping[str, Any]) -> str:
-    """Return the devices that a run was trained on: ``2 x NVIDIA H200`` or a CPU's threads."""
-    devices: Sequence[str] = found.get("devices") or []
+def hardware(origin: Mapping[str, Any]) -> str:
+    """Return the devices of a training, such as ``2 x NVIDIA H200`` or a CPU's threads."""
+    devices: Sequence[str] = origin.get("devices") or []
     if devices:
         kinds = dict.fromkeys(devices)
         return ", ".join(f"{devices.count(kind)} \u00d7 {kind}" for kind in kinds)
-    threads = found.get("threads")
+    threads = origin.get("threads")
     if not threads:
         return ""
-    return f"{found.get('cpu', '')} CPU, {threads} thread{'s' * (threads != 1)}".strip()
+    return f"{origin.get('cpu', '')} CPU, {threads} thread{'s' * (threads != 1)}".strip()
 
 
 def _time(text: Any) -> str | None:

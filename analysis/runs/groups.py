@@ -1,4 +1,4 @@
-"""The rows that a figure compares: what each is called, how it looks, and its runs."""
+"""Run groups, which figures compare: their labels, plot styles, and runs by seed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,23 +26,24 @@ class RunGroup:
     """One way of training one detector, and its runs by seed."""
 
     label: str
-    """Its name in figures; no two groups of a figure share one."""
+    """Name in figures; no two groups of a figure share one."""
     role: Role
     method: str
-    """As studies name it, such as ``rm+pfi``; empty for a detector trained alone."""
+    """Method in the notation of studies, such as ``rm+pfi``; empty for a detector without one."""
     identity: Mapping[str, Any]
-    """``run.json`` of its first run: the parts by name."""
+    """Content of ``run.json`` of the first run: the parts by name."""
     runs: Mapping[int, Path]
     variant: int = 0
-    """Its number among those of the same method with other settings."""
+    """Index among the groups of the same method with other settings."""
 
     @property
     def directory(self) -> Path:
-        """The run of the lowest seed, which stands for the row where one run has to."""
+        """Directory of the lowest seed, which represents the group."""
         return self.runs[min(self.runs)]
 
     @property
     def look(self) -> Look:
+        """Color, marker and line style in figures."""
         return look(self.role, self.method, self.variant)
 
     @cached_property
@@ -52,34 +53,36 @@ class RunGroup:
 
 
 def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:
-    """Return the groups of run directories, in the order given; runs of several seeds make one.
+    """Return the groups of run directories, in their order; runs that differ in seed are one group.
 
-    A run without a method is a teacher where another of the directories has learned from it.
-    UserError where a directory is not a run, or holds a classifier.
+    A run without a method is a teacher if one of the other runs was distilled from it. UserError if
+    a directory is not a run, or is that of a classifier.
     """
-    rows: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    members: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for directory in map(Path, directories):
         identity = _identity(directory)
-        rows.setdefault(_kind(identity, directory), []).append((directory, identity))
-    taught = {identity["teacher"] for row in rows.values() for _, identity in row}
-    return _told_apart([_subject(row, taught, library) for row in rows.values()], library)
+        members.setdefault(_group_key(identity, directory), []).append((directory, identity))
+    teachers = {identity["teacher"] for runs in members.values() for _, identity in runs}
+    groups = [_group(runs, teachers, library) for runs in members.values()]
+    return _with_distinct_labels(groups, library)
 
 
 def teacher_of(groups: Sequence[RunGroup]) -> Path:
-    """Return the directory of the one detector that teaches the groups; UserError without one."""
-    named = [RESULTS / "runs" / name for s in groups if (name := s.identity["teacher"])]
-    named += [group.directory for group in groups if group.role == "teacher"]
-    found = {path.resolve(): path for path in named}
-    if not found:
-        raise UserError("none of the runs has learned from a detector, and none is a teacher's")
-    if len(found) > 1:
-        listed = ", ".join(str(path) for path in found.values())
-        raise UserError(f"the runs have several teachers: {listed}")
-    return next(iter(found.values()))
+    """Return the directory of the only teacher of the groups; UserError without one."""
+    names = [group.identity["teacher"] for group in groups]
+    paths = [RESULTS / "runs" / name for name in names if name]
+    paths += [group.directory for group in groups if group.role == "teacher"]
+    teachers = {path.resolve(): path for path in paths}
+    if not teachers:
+        raise UserError("none of the runs was distilled from a detector, and none is a teacher's")
+    if len(teachers) > 1:
+        text = ", ".join(str(path) for path in teachers.values())
+        raise UserError(f"the runs have several teachers: {text}")
+    return next(iter(teachers.values()))
 
 
 def students_of(groups: Sequence[RunGroup]) -> list[RunGroup]:
-    """Return all but the teacher; UserError where nothing is left."""
+    """Return all groups but the teacher; UserError if there are no others."""
     students = [group for group in groups if group.role != "teacher"]
     if not students:
         raise UserError("no run of a student was given")
@@ -87,15 +90,15 @@ def students_of(groups: Sequence[RunGroup]) -> list[RunGroup]:
 
 
 def check_one_dataset(groups: Sequence[RunGroup]) -> None:
-    """Refuse groups of several data sets."""
+    """Raise UserError for groups of several data sets."""
     names = {group.identity["dataset"]: group.directory for group in groups}
     if len(names) > 1:
-        listed = ", ".join(f"'{name}' ({path})" for name, path in names.items())
-        raise UserError(f"the runs are of different data sets: {listed}")
+        text = ", ".join(f"'{name}' ({path})" for name, path in names.items())
+        raise UserError(f"the runs are of different data sets: {text}")
 
 
 def truth_of(groups: Sequence[RunGroup], library: Library) -> GroundTruth:
-    """Return the test split that all groups were measured on; UserError where they differ."""
+    """Return the test split of all groups; UserError for groups of several data sets."""
     check_one_dataset(groups)
     return evaluate.truth_of(groups[0].directory, library)
 
@@ -107,34 +110,35 @@ def _identity(directory: Path) -> dict[str, Any]:
     return identity
 
 
-def _kind(identity: dict[str, Any], directory: Path) -> str:
-    """Return what runs of one row share: their parts and settings, the seed aside."""
+def _group_key(identity: dict[str, Any], directory: Path) -> str:
+    """Return the key that runs of one group share: their parts and settings except the seed."""
     parts = {key: value for key, value in identity.items() if key != "seed"}
     return json.dumps([parts, seedless(read_config(directory))], sort_keys=True)
 
 
-def _subject(
-    row: list[tuple[Path, dict[str, Any]]], taught: set[str | None], library: Library
+def _group(
+    members: list[tuple[Path, dict[str, Any]]], teachers: set[str | None], library: Library
 ) -> RunGroup:
-    _, identity = row[0]
+    """Return the group of runs; ``teachers``: names of the teachers of all runs."""
+    _, identity = members[0]
     method = identity["method"] or ""
-    teachers = {(RESULTS / "runs" / name).resolve() for name in taught if name}
-    teaches = any(path.resolve() in teachers for path, _ in row)
-    role: Role = "distilled" if method else "teacher" if teaches else "baseline"
+    teacher_paths = {(RESULTS / "runs" / name).resolve() for name in teachers if name}
+    is_teacher = any(path.resolve() in teacher_paths for path, _ in members)
+    role: Role = "distilled" if method else "teacher" if is_teacher else "baseline"
     label = method_name(method, library) if method else ROLES[role]
-    runs = {identity["seed"]: path for path, identity in row}
+    runs = {identity["seed"]: path for path, identity in members}
     return RunGroup(label, role, method, identity, dict(sorted(runs.items())))
 
 
-def _told_apart(groups: list[RunGroup], library: Library) -> list[RunGroup]:
-    """Add to names that several groups share what these differ in."""
-    named = []
+def _with_distinct_labels(groups: list[RunGroup], library: Library) -> list[RunGroup]:
+    """Add the differences to labels that several groups share."""
+    renamed = []
     for group in groups:
         alike = [other for other in groups if other.label == group.label]
         added = f" ({_difference(group, alike, library)})" if len(alike) > 1 else ""
         label, variant = group.label + added, alike.index(group)
-        named.append(replace(group, label=label, variant=variant))
-    return named
+        renamed.append(replace(group, label=label, variant=variant))
+    return renamed
 
 
 def _difference(group: RunGroup, alike: list[RunGroup], library: Library) -> str:
@@ -163,10 +167,10 @@ def _part(key: str, name: str, library: Library) -> str:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            flat[prefix + key] = value
+    return flat

@@ -9,12 +9,12 @@ ROLES = {"teacher": "Teacher", "baseline": "Student"}
 
 
 def method_name(method: str, library: Library) -> str:
-    """Return the name of a method in print, of a sum each of its terms'."""
+    """Return the printed name of a method, or the names of all terms of a sum."""
     return " + ".join(_term(term, library) for term in method.split("+"))
 
 
 def _term(term: str, library: Library) -> str:
-    """A preset's name is its method's and what it adds."""
+    """Return the name of a method, or of a preset: its method's and the part that it adds."""
     preset = library.preset(term)
     if preset is None:
         return methods.get(term).title if term in methods.names() else term
@@ -23,7 +23,7 @@ def _term(term: str, library: Library) -> str:
 
 
 def backbone_name(name: str, library: Library) -> str:
-    """Return the name of a backbone in print, with its width where that is not 1."""
+    """Return the printed name of a backbone, with its width unless that is 1."""
     if not name:
         return ""
     part, width = library.backbone(name, "table")
@@ -31,7 +31,7 @@ def backbone_name(name: str, library: Library) -> str:
 
 
 def teacher_name(row: Row, library: Library) -> str:
-    """Return the names in print of what teaches a row: a detector's backbone, a classifier."""
+    """Return the printed names of a row's teachers: a detector's backbone, a classifier."""
     names = [backbone_name(row.teacher_backbone, library)] if row.teacher_backbone else []
     if row.classifier:
         names.append(f"classifier {library.classifier(row.classifier, 'table').title}")

@@ -15,9 +15,9 @@ def write_tables(options: Namespace) -> None:
 
 def write_report(options: Namespace) -> None:
     """Write a study's page from the results that exist, once or every few seconds."""
-    from analysis.report.page import Request, watch, write
+    from analysis.report.page import ReportRequest, watch, write
 
-    request = Request(options.study, options.scale, options.seeds, options.tables)
+    request = ReportRequest(options.study, options.scale, options.seeds, options.tables)
     plan = plan_of(options)
     if options.watch:
         watch(request, plan, Library(), options.watch)

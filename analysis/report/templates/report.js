@@ -1,39 +1,39 @@
 "use strict";
 
-// The theme is set before anything is drawn; without a choice it is the reader's system's.
+// Set the theme before anything is drawn; the default is the theme of the system.
 const root = document.documentElement;
 const THEMES = { "": "Theme: system", light: "Theme: light", dark: "Theme: dark" };
-const kept = (store, key) => {
+const read = (store, key) => {
   try {
     return window[store].getItem(key);
   } catch {
-    return null; // some browsers keep nothing for pages from files
+    return null; // some browsers have no storage for pages from files
   }
 };
-const keep = (store, key, value) => {
+const save = (store, key, value) => {
   try {
     window[store].setItem(key, value);
   } catch {
-    // then the page forgets it
+    // without storage the choice lasts until the page is closed
   }
 };
 const setTheme = (theme) => {
   if (theme) root.dataset.theme = theme;
   else delete root.dataset.theme;
 };
-setTheme(kept("localStorage", "kd-theme"));
+setTheme(read("localStorage", "kd-theme"));
 
 document.addEventListener("DOMContentLoaded", () => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const every = (selector, within = document) => [...within.querySelectorAll(selector)];
   const rows = every("tr.row");
 
-  /** Make an element of text and other elements; never of HTML. */
+  /** Create an element from text and other elements, never from HTML. */
   function element(name, attributes = {}, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children.filter((child) => child !== null && child !== ""));
-    return made;
+    const node = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.append(...children.filter((child) => child !== null && child !== ""));
+    return node;
   }
 
   // Theme
@@ -44,13 +44,13 @@ document.addEventListener("DOMContentLoaded", () => {
     const names = Object.keys(THEMES);
     const next = names[(names.indexOf(root.dataset.theme || "") + 1) % names.length];
     setTheme(next);
-    keep("localStorage", "kd-theme", next);
+    save("localStorage", "kd-theme", next);
     name();
   });
   name();
   for (const part of [theme, ...every(".scripted, .tools")]) part.hidden = false;
 
-  // Tables: what fits needs no scrolling of its own, so that its heading can stay in sight
+  // Tables that fit get no scroll box, so that their headings stay visible
 
   const fit = () => {
     for (const box of every(".scroll")) {
@@ -60,9 +60,9 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   fit();
   window.addEventListener("resize", fit);
-  every("details").forEach((one) => one.addEventListener("toggle", fit));
+  every("details").forEach((part) => part.addEventListener("toggle", fit));
 
-  // Sorting, within each detector; third click: the order of the study
+  // Sorting within each detector; the third click restores the order of the study
 
   const original = new Map(rows.map((row, place) => [row, place]));
 
@@ -94,17 +94,17 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   for (const heading of every(".results thead th")) {
-    // Browsers print buttons on the first page of a table only: the text is there once more for them.
+    // Browsers print buttons only on the first page of a table, so paper gets a second copy of the text.
     const printed = element("span", { class: "printed", "aria-hidden": "true" }, heading.textContent);
     const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => next(heading));
     heading.append(button, printed);
   }
 
-  // Filter: a row is shown that has the words, and of each kind of chips one that is pressed
+  // Filter: a row must contain all words, and match a pressed chip of each kind
 
   const FACETS = { detector: "Detector", kind: "Kind", status: "Status", verdict: "Verdict" };
-  const WORDS = { teacher: "teacher", baseline: "student alone", distilled: "distilled" };
+  const WORDS = { teacher: "teacher", baseline: "baseline", distilled: "distilled" };
   const find = document.getElementById("find");
   const chips = document.getElementById("chips");
   const words = new Map(rows.map((row) => [
@@ -114,7 +114,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const [facet, title] of Object.entries(FACETS)) {
     const values = [...new Set(rows.map((row) => row.dataset[facet]))].filter(Boolean);
     if (values.length < 2) continue;
-    const made = values.map((value) => {
+    const buttons = values.map((value) => {
       const attributes = { type: "button", class: "chip", "aria-pressed": "false" };
       const chip = element("button", attributes, WORDS[value] || value);
       Object.assign(chip.dataset, { facet, value });
@@ -124,72 +124,72 @@ document.addEventListener("DOMContentLoaded", () => {
       });
       return chip;
     });
-    chips.append(element("fieldset", {}, element("legend", {}, title), ...made));
+    chips.append(element("fieldset", {}, element("legend", {}, title), ...buttons));
   }
 
   function filter() {
-    const asked = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const query = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const pressed = {};
     for (const chip of every('.chip[aria-pressed="true"]')) {
       (pressed[chip.dataset.facet] ??= []).push(chip.dataset.value);
     }
     for (const row of rows) {
       const fits = Object.entries(pressed).every(([facet, values]) => values.includes(row.dataset[facet]));
-      row.hidden = !(fits && asked.every((word) => words.get(row).includes(word)));
+      row.hidden = !(fits && query.every((word) => words.get(row).includes(word)));
     }
     for (const body of every(".results tbody")) body.hidden = !body.querySelector("tr.row:not([hidden])");
     for (const table of every("section.table")) table.hidden = !table.querySelector("tbody:not([hidden])");
-    const shown = rows.filter((row) => !row.hidden).length;
-    document.getElementById("nothing").hidden = shown > 0;
-    document.getElementById("found").textContent =
-      shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
+    const visible = rows.filter((row) => !row.hidden).length;
+    document.getElementById("nothing").hidden = visible > 0;
+    document.getElementById("matches").textContent =
+      visible === rows.length ? `${rows.length} rows` : `${visible} of ${rows.length} rows`;
   }
   find.addEventListener("input", filter);
   filter();
 
-  // Provenance: every number opens its runs
+  // Provenance: a click on a number opens its runs
 
   const dialog = document.getElementById("provenance");
   const points = (value, signed) =>
     value === undefined || Number.isNaN(value) ? "\u2013"
       : ((Math.abs(value) < 0.05 ? "" : value < 0 ? "\u2212" : signed ? "+" : "") + Math.abs(value).toFixed(1));
 
-  const listed = (pairs) =>
+  const definitions = (pairs) =>
     element("dl", {}, ...pairs.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
 
-  /** A part that is made when it is first opened. */
-  function folded(title, make) {
+  /** Return a folded part whose content is created when it is first opened. */
+  function folded(title, create) {
     const part = element("details", {}, element("summary", {}, title));
-    part.addEventListener("toggle", () => part.children.length < 2 && part.append(make()));
+    part.addEventListener("toggle", () => part.children.length < 2 && part.append(create()));
     return part;
   }
 
-  const resolved = (places) =>
-    Object.fromEntries(Object.entries(places).map(([key, place]) => [key, data.pool[place]]));
+  const resolved = (indices) =>
+    Object.fromEntries(Object.entries(indices).map(([key, index]) => [key, data.pool[index]]));
 
-  function run(place, called) {
-    const found = data.runs[place];
-    const title = `${called}, ${found.state}`;
-    const head = [["Directory", found.directory], ["Model", found.name], ["Seed", String(found.seed)]];
-    const log = [["Log", found.log]];
-    if (found.note) head.push(["Reason", found.note]);
+  function runPart(index, label) {
+    const run = data.runs[index];
+    const title = `${label}, ${run.state}`;
+    const head = [["Directory", run.directory], ["Model", run.name], ["Seed", String(run.seed)]];
+    const log = [["Log", run.log]];
+    if (run.note) head.push(["Reason", run.note]);
     return folded(title, () => element("div", {},
-      listed([...head, ...found.facts, ...log]),
-      found.lines.length ? element("pre", {}, found.lines.join("\n")) : "",
-      found.packages === null ? "" : folded("Packages", () => listed(Object.entries(data.pool[found.packages]))),
-      folded("Composed configuration", () => element("pre", {}, JSON.stringify(resolved(found.config), null, 1)))));
+      definitions([...head, ...run.facts, ...log]),
+      run.lines.length ? element("pre", {}, run.lines.join("\n")) : "",
+      run.packages === null ? "" : folded("Packages", () => definitions(Object.entries(data.pool[run.packages]))),
+      folded("Composed configuration", () => element("pre", {}, JSON.stringify(resolved(run.config), null, 1)))));
   }
 
   function seeds(row, key) {
-    const figure = row.seeds.some(([, own]) => key in data.runs[own].figures) ? key : row.metric;
+    const metric = row.seeds.some(([, index]) => key in data.runs[index].points) ? key : row.metric;
     const paired = row.seeds.some(([, , baseline]) => baseline !== null);
-    const headings = ["Seed", row.labels[figure] || figure, ...(paired ? ["Student alone", "Gain"] : []), "State"];
-    const body = row.seeds.map(([seed, own, baseline]) => {
-      const ours = data.runs[own].figures[figure];
-      const alone = baseline === null ? undefined : data.runs[baseline].figures[figure];
-      const both = paired ? [points(alone), points(ours - alone, true)] : [];
-      const cells = [String(seed), points(ours), ...both].map((text) => element("td", { class: "num" }, text));
-      return element("tr", {}, ...cells, element("td", {}, data.runs[own].state));
+    const headings = ["Seed", row.labels[metric] || metric, ...(paired ? ["Baseline", "Gain"] : []), "State"];
+    const body = row.seeds.map(([seed, index, baseline]) => {
+      const value = data.runs[index].points[metric];
+      const reference = baseline === null ? undefined : data.runs[baseline].points[metric];
+      const gain = paired ? [points(reference), points(value - reference, true)] : [];
+      const cells = [String(seed), points(value), ...gain].map((text) => element("td", { class: "num" }, text));
+      return element("tr", {}, ...cells, element("td", {}, data.runs[index].state));
     });
     const head = headings.map((text, at) =>
       element("th", { scope: "col", ...(at < headings.length - 1 && { class: "num" }) }, text));
@@ -197,18 +197,18 @@ document.addEventListener("DOMContentLoaded", () => {
       element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body)));
   }
 
-  function parts(title, places, called) {
-    const found = [...new Set(places)];
-    return found.length ? [element("h3", {}, title), ...found.map((place) => run(place, called(place)))] : [];
+  function parts(title, indices, label) {
+    const runs = [...new Set(indices)];
+    return runs.length ? [element("h3", {}, title), ...runs.map((index) => runPart(index, label(index)))] : [];
   }
 
   function open(button) {
     const cell = button.closest("td");
     const row = data.rows[cell.parentElement.dataset.row];
-    const own = row.seeds.map(([, place]) => place);
-    const baselines = row.seeds.map(([, , place]) => place).filter((place) => place !== null);
-    const teachers = own.flatMap((place) => data.runs[place].teachers);
-    const seed = (place) => `Seed ${data.runs[place].seed}`;
+    const runs = row.seeds.map(([, index]) => index);
+    const baselines = row.seeds.map(([, , index]) => index).filter((index) => index !== null);
+    const teachers = runs.flatMap((index) => data.runs[index].teachers);
+    const seed = (index) => `Seed ${data.runs[index].seed}`;
     const close = element("button", { type: "button", class: "close" }, "Close");
     close.addEventListener("click", () => dialog.close());
     const title = element("h2", { id: "provenance-title" }, row.title);
@@ -217,15 +217,15 @@ document.addEventListener("DOMContentLoaded", () => {
     dialog.replaceChildren(
       element("header", {}, element("div", {}, title, where), close), number,
       element("h3", {}, "Seed by seed"), seeds(row, cell.dataset.key.replace("published_", "")),
-      ...(row.facts.length ? [element("h3", {}, "What is said of it"), listed(row.facts)] : []),
-      ...(row.published.length ? [element("h3", {}, "Published"), listed(row.published)] : []),
-      ...parts("Runs", own, seed), ...parts("Student alone", baselines, seed),
-      ...parts("Taught by", teachers, (place) => data.runs[place].name));
+      ...(row.facts.length ? [element("h3", {}, "Statistics"), definitions(row.facts)] : []),
+      ...(row.published.length ? [element("h3", {}, "Published"), definitions(row.published)] : []),
+      ...parts("Runs", runs, seed), ...parts("Baseline", baselines, seed),
+      ...parts("Teacher", teachers, (index) => data.runs[index].name));
     const first = dialog.querySelector("details");
-    if (first && own.length === 1) first.open = true;
+    if (first && runs.length === 1) first.open = true;
     dialog.showModal();
     dialog.scrollTop = 0;
-    // Not every browser focuses a button that is clicked, and so comes back to it by itself.
+    // Some browsers do not focus a clicked button, and so do not return the focus to it.
     dialog.addEventListener("close", () => button.focus(), { once: true });
   }
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -238,7 +238,7 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 
-  // The arrows go from number to number, so that the tabulator passes a row with one step
+  // Arrow keys move from number to number; the tab key passes a row in one step
 
   const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   document.addEventListener("keydown", (event) => {
@@ -255,10 +255,10 @@ document.addEventListener("DOMContentLoaded", () => {
     button.focus();
   });
 
-  // A page of a study that is not finished reads itself again, and looks as before
+  // The page of an unfinished study reloads itself and restores its view
 
   const STATE = `kd-state ${location.pathname}`;
-  const remember = () => keep("sessionStorage", STATE, JSON.stringify({
+  const remember = () => save("sessionStorage", STATE, JSON.stringify({
     scroll: window.scrollY,
     find: find.value,
     chips: every('.chip[aria-pressed="true"]').map((chip) => [chip.dataset.facet, chip.dataset.value]),
@@ -283,7 +283,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const seconds = Number(document.body.dataset.reload);
   if (seconds) {
-    const before = kept("sessionStorage", STATE);
+    const before = read("sessionStorage", STATE);
     if (before) restore(JSON.parse(before));
     window.addEventListener("pagehide", remember);
     setInterval(() => dialog.open || location.reload(), 1000 * seconds);

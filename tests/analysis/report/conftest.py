@@ -1,4 +1,4 @@
-"""A small study in every state, with figures counted by hand; and a browser that shows its page."""
+"""A small study in every state, with metrics counted by hand, and a browser for its page."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from analysis.report.page import Page, Request, write
+from analysis.report.page import Page, ReportRequest, write
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.published import COLUMNS
@@ -18,7 +18,7 @@ from tests.analysis.tables.conftest import metrics
 from tests.support import machine
 from tests.support.tiny import edit, make_project
 
-TINY = Request("tiny", "tiny", 2)
+TINY = ReportRequest("tiny", "tiny", 2)
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 STUDY = "configs/studies/tiny.yaml"
 PUBLISHED = [
@@ -34,12 +34,12 @@ RECORD = {
     "cpu": "x86_64", "threads": 4, "devices": ["GPU T", "GPU T"], "slurm_job": "77",
     "command": "kd train it",
 }  # fmt: skip
-"""Of an hour on two GPUs that took a kWh."""
+"""Provenance of one hour on two GPUs that used 1 kWh."""
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a project of the tiny study with published numbers, in which nothing has run."""
+    """Work in a project of the tiny study with published numbers and without results."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     common = {"table": "T9", "dataset": "coco2017", "schedule": "1x", "detector": "retinanet"}
@@ -50,23 +50,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def runs_of(contains: str, request: Request = TINY) -> list[Path]:
+def runs_of(contains: str, request: ReportRequest = TINY) -> list[Path]:
     """Return the directories of the runs of the study whose name contains a text."""
     planned = plan(request.study, request.scale, Library(), request.seeds, None)
-    found = [run for name, run in planned.runs.items() if contains in name]
-    for run in found:
+    runs = [run for name, run in planned.runs.items() if contains in name]
+    for run in runs:
         run.write()
-    return [run.directory for run in found]
+    return [run.directory for run in runs]
 
 
 def finish(directory: Path, ap: float, **record: Any) -> None:
-    """Write what a finished run leaves, with every figure ``ap``."""
+    """Write the files of a finished run, with every metric ``ap``."""
     (directory / "metrics.json").write_text(json.dumps(metrics(ap)))
     (directory / "provenance.json").write_text(json.dumps(RECORD | record))
     (directory / "train.log").write_text("epoch 1 of 2\nepoch 2 of 2\n")
 
 
 def fail(directory: Path, reason: str) -> None:
+    """Write the failure of a run."""
     record = {"reason": reason, "kind": "OutOfMemoryError", "time": "2026-01-02T03:04:05+00:00"}
     (directory / "failure.json").write_text(json.dumps(record))
 
@@ -84,7 +85,7 @@ def complete() -> None:
 
 
 def draw(name: str = "curves") -> None:
-    """Add a figure to the study, and leave what its analysis does: pictures and a caption."""
+    """Add a figure to the study, and write its pictures and caption."""
     edit(STUDY, figures={name: {"analysis": "training_curves"}})
     folder = TINY.folder / "figures" / name
     folder.mkdir(parents=True)
@@ -96,7 +97,8 @@ def draw(name: str = "curves") -> None:
     (folder / "caption.md").write_text(caption)
 
 
-def written(request: Request = TINY) -> Page:
+def write_page(request: ReportRequest = TINY) -> Page:
+    """Write the page of a request and return it."""
     planned = plan(request.study, request.scale, Library(), request.seeds, request.tables)
     return write(request, planned, Library())
 
@@ -116,7 +118,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def show(browser: Browser) -> Iterator[Callable[..., Any]]:
-    """Return a function that opens a file; what it complains of or asks for fails the test."""
+    """Return a function that opens a file; console messages, errors and requests fail the test."""
     trouble: list[str] = []
     contexts = []
 
@@ -124,14 +126,16 @@ def show(browser: Browser) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        own = path.resolve().as_uri()
+        address = path.resolve().as_uri()
         page.on("console", lambda message: trouble.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
         page.on(
             "request",
-            lambda request: request.url.startswith(("data:", own)) or trouble.append(request.url),
+            lambda request: (
+                request.url.startswith(("data:", address)) or trouble.append(request.url)
+            ),
         )
-        page.goto(own)
+        page.goto(address)
         return page
 
     yield opened

@@ -18,7 +18,7 @@ from tests.analysis.report.conftest import (
     fail,
     finish,
     runs_of,
-    written,
+    write_page,
 )
 from tests.support.tiny import edit
 
@@ -33,7 +33,7 @@ def path(project: Path) -> Path:
     failed = runs_of("/rm_from")[1]
     (failed / "metrics.json").unlink()
     fail(failed, "out of memory")
-    return written().path
+    return write_page().path
 
 
 def names(tab: Tab) -> list[str]:
@@ -55,8 +55,8 @@ def background(tab: Tab) -> str:
 def after_reloads(tab: Tab) -> Iterator[str]:
     """Yield the background after each of some reloads.
 
-    Chromium hands what a page keeps to its store in its own time, which on a busy machine may come
-    after the next reload.
+    Chromium writes the storage of a page asynchronously, on a busy machine perhaps after the next
+    reload.
     """
     for _ in range(10):
         tab.reload()
@@ -86,7 +86,7 @@ def test_sorts_numbers_with_missing_ones_last(path: Path, show: Show) -> None:
 def test_sorts_by_size_and_not_by_text(path: Path, show: Show) -> None:
     """AP 40, 31, 31, 30 with 9.9 for one of them: as text 9.9 would be the largest."""
     finish(runs_of("r18-w0.1875/alone")[0], 0.099)
-    tab = show(written().path)
+    tab = show(write_page().path)
     heading(tab, "AP").click()
     assert names(tab)[-1] == "Teacher"
     heading(tab, "Row").click()
@@ -95,13 +95,13 @@ def test_sorts_by_size_and_not_by_text(path: Path, show: Show) -> None:
 
 def test_filters_by_words_and_chips(path: Path, show: Show) -> None:
     tab = show(path)
-    tab.get_by_label("Find").fill("pfi")
+    tab.get_by_label("Filter").fill("pfi")
     assert names(tab) == ["RM + PFI"]
     expect(tab.get_by_role("status").filter(has_text="rows")).to_have_text("1 of 4 rows")
-    tab.get_by_label("Find").fill("nothing like it")
-    expect(tab.get_by_text("No row is like this.")).to_be_visible()
+    tab.get_by_label("Filter").fill("nothing like it")
+    expect(tab.get_by_text("No rows match the filter.")).to_be_visible()
     assert names(tab) == []
-    tab.get_by_label("Find").fill("")
+    tab.get_by_label("Filter").fill("")
     tab.get_by_role("button", name="distilled", exact=True).click()
     assert names(tab) == ["RM", "RM + PFI"]
     tab.get_by_role("button", name="partial", exact=True).press("Enter")
@@ -123,7 +123,7 @@ def test_a_number_opens_its_provenance_by_mouse(path: Path, show: Show) -> None:
     ]
     dialog.get_by_text("Seed 0, done").first.click()
     expect(dialog).to_contain_text(str(runs_of("/rm+pfi_from")[0]))
-    shown = dialog.inner_text()
+    text = dialog.inner_text()
     for fact in (
         "c0ffee",
         "2 \u00d7 GPU T",
@@ -133,7 +133,7 @@ def test_a_number_opens_its_provenance_by_mouse(path: Path, show: Show) -> None:
         "kd train it",
         "epoch 2 of 2",
     ):
-        assert fact in shown
+        assert fact in text
     dialog.get_by_text("Composed configuration").first.click()
     composed = dialog.locator("pre", has_text='"model"').first
     expect(composed).to_be_visible()
@@ -168,10 +168,10 @@ def test_a_click_beside_the_dialog_closes_it(path: Path, show: Show) -> None:
     expect(tab.get_by_role("dialog")).to_be_hidden()
 
 
-def test_hostile_words_are_words(path: Path, show: Show) -> None:
+def test_markup_in_titles_is_escaped(path: Path, show: Show) -> None:
     edit(STUDY, title=HOSTILE, tables__pair__title=HOSTILE)
     fail(runs_of("/rm_from")[1], HOSTILE)
-    tab = show(written().path)
+    tab = show(write_page().path)
     expect(tab.locator("h1")).to_have_text(HOSTILE)
     tab.locator("tr.distilled td[data-key=AP] button").first.click()
     expect(tab.get_by_role("dialog")).to_contain_text(HOSTILE)
@@ -192,9 +192,9 @@ def test_themes(path: Path, show: Show) -> None:
     assert background(show(path, color_scheme="dark")) == dark
 
 
-def test_paper_has_every_row_and_no_tools(path: Path, show: Show) -> None:
+def test_print_has_every_row_and_no_tools(path: Path, show: Show) -> None:
     tab = show(path)
-    tab.get_by_label("Find").fill("pfi")
+    tab.get_by_label("Filter").fill("pfi")
     tab.emulate_media(media="print")
     assert len(names(tab)) == 4
     for gone in (".tools", "nav", "thead button", "dialog"):
@@ -215,7 +215,7 @@ def test_narrow_windows_do_not_scroll_sideways(path: Path, show: Show, width: in
     assert tab.locator("dialog").evaluate("box => box.scrollWidth - box.clientWidth") <= 0
 
 
-def test_headings_stay_in_sight(path: Path, show: Show) -> None:
+def test_headings_stay_visible(path: Path, show: Show) -> None:
     tab = show(path, viewport={"width": 1920, "height": 300})
     tab.locator("tr.row").last.scroll_into_view_if_needed()
     tab.mouse.wheel(0, 40)
@@ -229,22 +229,20 @@ def test_without_scripts_everything_can_be_read(path: Path, show: Show) -> None:
         assert tab.locator(absent).filter(visible=True).count() == 0
 
 
-def test_a_partial_page_looks_the_same_after_it_has_read_itself_again(
-    path: Path, show: Show
-) -> None:
+def test_a_partial_page_restores_its_view_after_a_reload(path: Path, show: Show) -> None:
     tab = show(path, viewport={"width": 800, "height": 500})
     expect(tab.get_by_text("Partial", exact=True)).to_be_visible()
     heading(tab, "Gain").click()
     tab.get_by_role("button", name="distilled", exact=True).click()
-    tab.get_by_label("Find").fill("rm")
+    tab.get_by_label("Filter").fill("rm")
     tab.evaluate("scrollTo(0, 700)")
     finish(runs_of("/rm_from")[1], 0.35)
     fail(runs_of("/rm+pfi_from")[1], "no")
     (runs_of("/rm+pfi_from")[1] / "metrics.json").unlink()
-    written()
+    write_page()
     tab.reload()
     assert names(tab) == ["RM", "RM + PFI"]
-    assert tab.get_by_label("Find").input_value() == "rm"
+    assert tab.get_by_label("Filter").input_value() == "rm"
     assert tab.evaluate("scrollY") == 700
     assert re.search("out of memory", tab.content()) is None
 

@@ -1,4 +1,4 @@
-"""What stands in a study's page: numbers counted by hand, states, and nobody's markup."""
+"""The page of a study: numbers counted by hand, states, and escaped markup."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analysis.report.intervals import WIDTH, Axis
-from analysis.report.page import Request
+from analysis.report.page import ReportRequest
 from analysis.report.pictures import markdown, picture
 from analysis.report.records import facts, gather
 from analysis.statistics.gains import Gain
@@ -28,7 +28,7 @@ from tests.analysis.report.conftest import (
     fail,
     finish,
     runs_of,
-    written,
+    write_page,
 )
 from tests.support.tiny import edit
 
@@ -54,12 +54,15 @@ def embedded(page: Any) -> Any:
 def test_cells_of_a_finished_study() -> None:
     """Rm has 31 and 35: 33.0 ± 2.8; its gains are 1 and 3: 2.0 ± 1.4; 33.3 - 31.9 is 1.4."""
     complete()
-    page = written()
-    found = cells(page, "RM")
-    assert found["AP"] == "33.0|2.8|" and found["gain"] == "+2.0|1.4|"
-    assert found["published_AP"].startswith("33.3||") and found["published_gain"] == "+1.4||"
-    assert found["seeds"] == "2/2||" and found["verdict"] == "ran at tiny||"
-    assert (found["hours"], found["gpu_hours"]) == ("2.00||", "4.00||")  # of an hour, two GPUs each
+    page = write_page()
+    rm_cells = cells(page, "RM")
+    assert rm_cells["AP"] == "33.0|2.8|" and rm_cells["gain"] == "+2.0|1.4|"
+    assert rm_cells["published_AP"].startswith("33.3||") and rm_cells["published_gain"] == "+1.4||"
+    assert rm_cells["seeds"] == "2/2||" and rm_cells["verdict"] == "ran at tiny||"
+    assert (rm_cells["hours"], rm_cells["gpu_hours"]) == (
+        "2.00||",
+        "4.00||",
+    )  # of an hour, two GPUs each
     assert cells(page, "Student")["gain"] == "||"
     assert not page.partial and page.state == "7 runs: 7 done"
     assert "Partial" not in text(page) and "data-reload" not in page.path.read_text()
@@ -67,20 +70,20 @@ def test_cells_of_a_finished_study() -> None:
 
 def test_front_names_the_best_row_and_the_verdicts() -> None:
     complete()
-    front = text(written())
+    front = text(write_page())
     assert "One pair RetinaNet AP 31.0 ± 1.4 RM" in front
     assert "ran at tiny: 2" in front
 
 
-def test_a_number_leads_to_the_runs_it_is_made_of() -> None:
+def test_a_number_links_to_its_runs() -> None:
     complete()
-    data = embedded(written())
+    data = embedded(write_page())
     row = next(row for row in data["rows"] if row["title"] == "RM")
-    found = [
-        (data["runs"][own]["figures"]["AP"], data["runs"][alone]["figures"]["AP"])
-        for _, own, alone in row["seeds"]
+    points = [
+        (data["runs"][run]["points"]["AP"], data["runs"][baseline]["points"]["AP"])
+        for _, run, baseline in row["seeds"]
     ]
-    assert found == [(31, 30), (35, 32)]
+    assert points == [(31, 30), (35, 32)]
     run = data["runs"][row["seeds"][1][1]]
     assert run["directory"] == str(runs_of("/rm_from")[1]) and run["seed"] == 1
     assert run["lines"] == ["epoch 1 of 2", "epoch 2 of 2"]
@@ -94,12 +97,15 @@ def test_a_number_leads_to_the_runs_it_is_made_of() -> None:
 def test_facts_of_a_run_have_units() -> None:
     complete()
     records, _ = gather(plan("tiny", "tiny", Library(), 2, None))
-    found = dict(facts(next(iter(records.values()))))
-    assert found["Hardware"] == "2 \u00d7 GPU T" and found["Energy"] == "1.000 kWh"
-    assert found["Training time"] == "1 h 00 m" and found["GPU-seconds"] == "7,200"
-    assert found["Started"] == "2026-01-02 03:04:05 UTC" and found["Images a second"] == "20.0"
-    assert (found["Peak memory"], found["Slurm job"]) == ("1,500 MB", "77")
-    assert found["Data fingerprint"] == "da7a" * 16 and found["Command"] == "kd train it"
+    run_facts = dict(facts(next(iter(records.values()))))
+    assert run_facts["Hardware"] == "2 \u00d7 GPU T" and run_facts["Energy"] == "1.000 kWh"
+    assert run_facts["Training time"] == "1 h 00 m" and run_facts["GPU-seconds"] == "7,200"
+    assert (
+        run_facts["Started"] == "2026-01-02 03:04:05 UTC"
+        and run_facts["Images per second"] == "20.0"
+    )
+    assert (run_facts["Peak memory"], run_facts["Slurm job"]) == ("1,500 MB", "77")
+    assert run_facts["Data fingerprint"] == "da7a" * 16 and run_facts["Command"] == "kd train it"
 
 
 def test_partial_and_failed_rows() -> None:
@@ -108,27 +114,27 @@ def test_partial_and_failed_rows() -> None:
     fail(runs_of("/rm_from")[1], "out of memory: 17 GB of 16")
     step = {"step": 3, "steps": 12, "images_per_second": 8.0}
     (runs_of("/rm+pfi_from")[0] / "log.jsonl").write_text(json.dumps(step) + "\n")
-    page = written()
+    page = write_page()
     states = {row.result.label: (row.status, row.reason) for row in page.tables[0].rows}
     assert states["RM"] == ("partial", "out of memory: 17 GB of 16")
     assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "running"
-    shown = text(page)
-    assert "Partial 2 of 7 runs are done" in shown
-    assert "OutOfMemoryError: out of memory: 17 GB of 16" in shown
-    assert "step 3 of 12, 4 s left" in shown
+    page_text = text(page)
+    assert "Partial 2 of 7 runs are done" in page_text
+    assert "OutOfMemoryError: out of memory: 17 GB of 16" in page_text
+    assert "step 3 of 12, 4 s left" in page_text
     assert 'data-reload="30"' in page.path.read_text()
     assert page.counts == {"done": 2, "running": 1, "failed": 1, "todo": 3}
 
 
-def test_nothing_has_run() -> None:
-    page = written()
+def test_a_study_without_results() -> None:
+    page = write_page()
     assert "0 of 7 runs are done" in text(page)
     assert {row.status for row in page.tables[0].rows} == {"not run"}
     assert cells(page, "RM")["AP"] == "\u2013||" and cells(page, "RM")["verdict"] == "not run||"
 
 
 def test_a_study_of_many_methods_and_classifiers() -> None:
-    page = written(Request("ours", "smoke", 2))
+    page = write_page(ReportRequest("ours", "smoke", 2))
     tables = Library().study("ours", "test").tables
     assert [table.name for table in page.tables] == [table.title for table in tables.values()]
     assert page.counts == {"todo": len(page.runs)}
@@ -143,14 +149,14 @@ def test_nobodys_words_are_markup() -> None:
     shutil.rmtree(runs_of("/rm_from")[0])
     fail(runs_of("/rm_from")[0], HOSTILE)
     draw()
-    source = written().path.read_text()
+    source = write_page().path.read_text()
     assert "<img src=x" not in source and source.count("</script>") == 2
     assert "&lt;/script&gt;&lt;img src=x" in source and r"\u003c/script\u003e" in source
 
 
-def test_the_page_allows_itself_nothing_but_itself() -> None:
+def test_the_page_allows_only_its_own_content() -> None:
     complete()
-    source = written().path.read_text()
+    source = write_page().path.read_text()
     policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', source)[0]
     assert policy.startswith("default-src &#39;none&#39;; img-src data:;")
     assert "unsafe" not in policy and "http:" not in policy and "https:" not in policy
@@ -161,9 +167,9 @@ def test_graph_counts_the_seeds_of_each_training() -> None:
     complete()
     shutil.rmtree(runs_of("/rm_from")[0])
     fail(runs_of("/rm_from")[0], "no")
-    graph = written().graph
-    found = {node.name: (node.count, node.kind) for node in graph.nodes.values()}
-    assert found == {
+    graph = write_page().graph
+    nodes = {node.name: (node.count, node.kind) for node in graph.nodes.values()}
+    assert nodes == {
         "shapes-tiny": ("", ""),
         "RetinaNet ResNet-18 x0.1875": ("1/1", "done"),
         "RetinaNet ResNet-18 x0.125": ("2/2", "done"),
@@ -172,7 +178,7 @@ def test_graph_counts_the_seeds_of_each_training() -> None:
         "One pair": ("6/7", "failed"),
     }
     edges = {(before.name, after.label) for before, after in graph.edges}
-    assert ("RetinaNet ResNet-18 x0.1875", "RM") in edges and ("shapes-tiny", "alone") in edges
+    assert ("RetinaNet ResNet-18 x0.1875", "RM") in edges and ("shapes-tiny", "baseline") in edges
     assert ("shapes-tiny", "RM") not in edges and len(edges) == 7
     places = {(node.x, node.y) for node in graph.nodes.values()}
     assert len(places) == len(graph.nodes)
@@ -181,24 +187,26 @@ def test_graph_counts_the_seeds_of_each_training() -> None:
 def test_figures_with_captions_and_those_that_are_missing() -> None:
     draw()
     edit(STUDY, figures__tide={"analysis": "tide"})
-    page = written()
-    shown = text(page)
+    page = write_page()
+    page_text = text(page)
     assert page.path.read_text().count("data:image/webp;base64,") == 3
-    assert "The highest AP is 35.0 &lt;img" in shown and "A definition." in shown
-    assert "snakemake figure_tide --config study=tiny scale=tiny seeds=2 makes it" in shown
-    assert "Gains of 1 table: not drawn here; kd table tiny --scale tiny --seeds 2" in shown
+    assert "The highest AP is 35.0 &lt;img" in page_text and "A definition." in page_text
+    assert (
+        "Run snakemake figure_tide --config study=tiny scale=tiny seeds=2 to draw it" in page_text
+    )
+    assert "Gains of 1 table: not drawn yet. Run kd table tiny --scale tiny --seeds 2" in page_text
 
 
-def test_pictures_are_made_smaller_and_only_once(tmp_path: Path) -> None:
+def test_pictures_are_shrunk_only_once(tmp_path: Path) -> None:
     draw()
     path = TINY.folder / "figures" / "curves" / "training_curves.png"
-    found = picture(path)
-    assert found and (found.width, found.height) == (1400, 200)
-    assert picture(path) is found
+    image = picture(path)
+    assert image and (image.width, image.height) == (1400, 200)
+    assert picture(path) is image
     assert picture(tmp_path / "none.png") is None
 
 
-def test_markdown_keeps_no_tag_and_no_picture() -> None:
+def test_markdown_has_no_tags_and_no_pictures() -> None:
     assert markdown("a *b* <b>c</b>") == "<p>a <em>b</em> &lt;b&gt;c&lt;/b&gt;</p>\n"
     assert "<img" not in markdown("![x](http://example.org/x.png)")
     assert "href" not in markdown("[x](javascript:alert(1))")
@@ -221,39 +229,39 @@ def test_axis_spans_whole_points_and_zero() -> None:
 
 def test_other_studies_are_linked_with_their_state() -> None:
     complete()
-    written()
+    write_page()
     shutil.copy(STUDY, "configs/studies/another.yaml")
     edit("configs/studies/another.yaml", title="Another & one")
     Path("results/another/smoke").mkdir(parents=True)
-    page = written()
-    assert "kd report another --scale smoke makes it" in text(page)
+    page = write_page()
+    assert "run kd report another --scale smoke" in text(page)
     Path("results/another/smoke/report.html").write_text(page.path.read_text())
-    source = written().path.read_text()
+    source = write_page().path.read_text()
     assert '<a href="../../another/smoke/report.html">Another &amp; one</a>' in source
     assert "7 runs: 7 done; written" in source
     Path("results/another/smoke/table.csv").write_text(to_csv(page.results))
-    front = text(written())
+    front = text(write_page())
     assert "done; written" in front and "UTC; ran at tiny: 2" in front
     assert front.count("RetinaNet AP 31.0 ± 1.4 RM") == 2  # this study's, and the other's
 
 
-def test_how_to_reproduce() -> None:
+def test_the_page_has_commands_to_reproduce_it() -> None:
     complete()
-    shown = text(written())
-    assert "git checkout c0ffee" in shown
+    page_text = text(write_page())
+    assert "git checkout c0ffee" in page_text
     assert (
         "snakemake --config study=tiny scale=tiny seeds=2 kd report tiny --scale tiny --seeds 2"
-        in shown
+        in page_text
     )
-    assert "Not exactly" not in shown
+    assert "Not exactly" not in page_text
     finish(runs_of("/rm_from")[0], 0.31, commit="c0ffee+changes")
-    assert "Not exactly" in text(written())
+    assert "Not exactly" in text(write_page())
 
 
-def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_and_watches_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("results/tiny/tiny/report.html: 7 runs: 4 waiting, 3 not started")
+    output = capsys.readouterr().out
+    assert output.startswith("results/tiny/tiny/report.html: 7 runs: 4 waiting, 3 not started")
     complete()
     assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "1"]) == 0
     assert capsys.readouterr().out.strip() == "results/tiny/tiny/report.html: 7 runs: 7 done"

@@ -1,4 +1,4 @@
-"""The workflow writes the page of what it was asked for, and never fails for it."""
+"""The workflow writes the page of its targets, and never fails because of the page."""
 
 import os
 import shlex
@@ -28,15 +28,15 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
     assert not list(folder.rglob("*.html"))
 
 
-def test_it_is_written_though_nothing_is_trained(folder: Path) -> None:
+def test_the_page_is_written_before_anything_is_trained(folder: Path) -> None:
     result = snakemake(folder, CHECK)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(f"{PAGE}: 4 runs: 2 waiting, 2 not started") == 2
     assert "0 of 4\nruns are done" in (folder / PAGE).read_text()
 
 
-def test_watching_ends_with_the_process_that_began_it(folder: Path) -> None:
-    """As when Snakemake is killed, which cannot stop it."""
+def test_watching_ends_with_the_process_that_started_it(folder: Path) -> None:
+    """A killed Snakemake cannot stop the report itself."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "kd", "report", "tiny", "--scale", "tiny", "--watch", "1"]
     (folder / "watched").touch()
@@ -53,7 +53,7 @@ def test_watching_ends_with_the_process_that_began_it(folder: Path) -> None:
     until(lambda: gone(pid))
 
 
-def test_one_that_cannot_be_written_is_said_in_a_line(folder: Path) -> None:
+def test_an_unwritable_page_is_reported_in_one_line(folder: Path) -> None:
     (folder / PAGE).mkdir(parents=True)
     result = snakemake(folder, CHECK)
     assert result.returncode == 0 and (folder / CHECK).exists()

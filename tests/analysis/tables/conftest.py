@@ -1,4 +1,4 @@
-"""Made-up runs of a table: all that can become of one, with figures counted by hand."""
+"""Made-up runs of a table in every state, with metrics counted by hand."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ REASON = "out of memory: 17 GB of 16"
 
 
 def metrics(ap: float, **figures: float | None) -> dict[str, Any]:
-    """Return the content of metrics.json with every figure ``ap`` but those named."""
+    """Return the content of metrics.json with every metric ``ap`` except ``figures``."""
     names = (*COCO_FIGURES, "VOC07", "VOC12")
     counts = {"per_class": {}, "images": 1, "boxes": 1, "detections": 1}
     return dict.fromkeys(names, ap) | figures | counts
@@ -31,7 +31,7 @@ def resamples(ap: float, spread: float) -> dict[str, Any]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that makes a run directory: measured, failed or empty."""
+    """Return a function that writes a run directory: measured, failed or empty."""
 
     def make(
         name: str,
@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def rows(run: Callable[..., Path]) -> list[RowSpec]:
-    """Return a table of two groups with everything that can become of a row."""
+    """Return a table of two groups with rows in every state."""
     teacher = run("t", 0.361, hours=4)
     baseline = {s: run(f"b{s}", ap, hours=1) for s, ap in enumerate((0.300, 0.310, 0.320))}
     students = {s: run(f"s{s}", ap, hours=2) for s, ap in enumerate((0.310, 0.330, 0.350))}

@@ -8,7 +8,7 @@ from analysis.plotting.style import save
 from analysis.tables.gain_figure import OFFSET, plot_gains
 from analysis.tables.rows import RowSpec, build
 
-DRAWN = [
+POINTS = [
     ("ours", lambda row: row.gain and row.gain.mean, -OFFSET),
     ("published", lambda row: row.published_gain, OFFSET),
 ]
@@ -16,24 +16,24 @@ DRAWN = [
 
 def bars(axes, kind):
     """Return the ends and height of each bar over seeds (``gain``) or images (``image``)."""
-    found = [each.get_segments()[0] for each in axes.collections if each.get_gid() == kind]
-    return [(*bar[:, 0].tolist(), bar[0, 1]) for bar in found]
+    segments = [bar.get_segments()[0] for bar in axes.collections if bar.get_gid() == kind]
+    return [(*bar[:, 0].tolist(), bar[0, 1]) for bar in segments]
 
 
-def test_figure_shows_the_gains_of_the_frame(results):
+def test_figure_has_the_gains_of_the_rows(results):
     figure = plot_gains(results)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["RetinaNet", "FCOS"]
     for axes in figure.axes:
         title = axes.get_title(loc="left")
         group = [row for row in results if row.group == title and row.kind == "distilled"]
-        for name, gain_of, shift in DRAWN:
+        for name, gain_of, shift in POINTS:
             points = next(line for line in axes.lines if line.get_gid() == name)
             gains = [float("nan") if gain_of(row) is None else gain_of(row) for row in group]
             assert list(points.get_xdata()) == pytest.approx(gains, nan_ok=True)
             assert list(points.get_ydata()) == pytest.approx([n + shift for n in range(len(group))])
 
 
-def test_bars_are_t_intervals_where_there_are_several_seeds(results):
+def test_bars_of_several_seeds_are_t_intervals(results):
     """Gains 1, 2, 3: 2 -+ 2.484; 1.9, 2, 2.1: a tenth of that; one seed without samples: none."""
     axes = plot_gains(results).axes[0]
     first, second = bars(axes, "gain")
@@ -42,7 +42,7 @@ def test_bars_are_t_intervals_where_there_are_several_seeds(results):
     assert bars(axes, "image") == []
 
 
-def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
+def test_bars_of_one_seed_are_intervals_over_images(run):
     base = {0: run("base", 0.30, spread=1.0)}
     runs = {0: run("s", 0.32, spread=2.0)}
     figure = plot_gains(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
@@ -52,7 +52,7 @@ def test_bars_of_one_seed_are_of_images_and_look_otherwise(run):
     assert names == ["ours", "95 % over images"]
 
 
-def test_of_several_seeds_the_bar_is_over_seeds_though_images_were_resampled(run):
+def test_an_interval_over_seeds_replaces_that_over_images(run):
     base = {seed: run(f"b{seed}", 0.30, spread=1.0) for seed in (0, 1)}
     runs = {seed: run(f"s{seed}", ap, spread=2.0) for seed, ap in enumerate((0.31, 0.32))}
     figure = plot_gains(build([RowSpec("T", "G", "x", "distilled", "a", "b", runs, base)]))
@@ -60,7 +60,7 @@ def test_of_several_seeds_the_bar_is_over_seeds_though_images_were_resampled(run
     assert bars(figure.axes[0], "image") == []
 
 
-def test_legend_names_what_is_drawn(results):
+def test_legend_names_the_marks_of_the_figure(results):
     names = [text.get_text() for text in plot_gains(results).legends[0].get_texts()]
     assert names == ["ours", "95 % over seeds", "published"]
 
@@ -76,7 +76,7 @@ def test_figure_names_gaps_and_remarks(results):
     assert caption[1:] == ["† published under other conditions than ours"]
 
 
-def test_a_voc_table_gains_map(run):
+def test_gains_of_a_voc_table_are_in_map(run):
     runs, base = {0: run("s", 0.5, VOC07=0.75)}, {0: run("b", 0.5, VOC07=0.72)}
     row = RowSpec("T", "G", "x", "distilled", "a", "b", runs, base, metric="VOC07")
     figure = plot_gains(build([row]))
@@ -100,14 +100,16 @@ def test_figure_labels_do_not_overlap(run, panels):
     figure.draw_without_rendering()
     assert len(figure.axes) == panels
     for axes in figure.axes:
-        shown = [text for text in axes.get_yticklabels() if text.get_visible() and text.get_text()]
-        for text in shown:
+        visible = [
+            text for text in axes.get_yticklabels() if text.get_visible() and text.get_text()
+        ]
+        for text in visible:
             assert text.get_window_extent().x0 >= 0
-        for upper, lower in pairwise(shown):
+        for upper, lower in pairwise(visible):
             assert upper.get_window_extent().y0 >= lower.get_window_extent().y1 - 1
 
 
-def test_caption_stays_below_the_panels_however_much_stands_in(run):
+def test_a_long_caption_stays_below_the_panels(run):
     base = {0: run("base", 0.3)}
     rows = [
         RowSpec("T", "G", f"x{n}", "distilled", "a", "b", {0: run(f"r{n}", 0.31)}, base,
@@ -122,11 +124,11 @@ def test_caption_stays_below_the_panels_however_much_stands_in(run):
     assert figure.axes[0].get_window_extent().height > 6 * 15  # pixels of a row, 100 an inch
 
 
-def test_figure_of_nothing():
+def test_figure_without_rows():
     assert plot_gains(build([])).texts[0].get_text() == "no distilled row"
 
 
-def test_figure_files_are_the_same_each_time(results, tmp_path):
+def test_figure_files_are_reproducible(results, tmp_path):
     first = [path.read_bytes() for path in save(plot_gains(results), tmp_path / "a" / "gains")]
     paths = save(plot_gains(results), tmp_path / "b" / "gains")
     assert [path.name for path in paths] == ["gains.pdf", "gains.png"]

@@ -40,7 +40,7 @@ def body(text):
     return text.split(r"\toprule")[1].split(r"\bottomrule")[0]
 
 
-def test_latex(results):
+def test_latex_has_all_parts_of_a_table(results):
     text = to_latex(results)
     for part in (
         r"\caption{Table 1}",
@@ -63,7 +63,7 @@ def test_latex(results):
     assert all(line.replace(r"\&", "").count("&") == 14 for line in full)
 
 
-def test_latex_escapes_what_it_would_execute_and_what_it_does_not_know(run):
+def test_latex_escapes_commands_and_unknown_characters(run):
     label = r"[a] \b_{c} ~d^e #1 $5 <*> ∀"
     text = to_latex(build([one(label, {0: run("r")})]))
     assert (
@@ -72,11 +72,11 @@ def test_latex_escapes_what_it_would_execute_and_what_it_does_not_know(run):
     ) in text
 
 
-def test_latex_title_goes_before_the_table(results):
+def test_the_title_precedes_the_table(results):
     assert r"\caption{RM \& PFI: Table 1}" in to_latex(results, "RM & PFI")
 
 
-def test_each_table_has_its_own_latex_and_only_its_notes(run):
+def test_each_table_is_a_float_with_its_notes(run):
     rows = [
         RowSpec(
             table, "G", "x", "baseline", "", "b", {0: run(table)}, notes=(note,) if note else ()
@@ -89,7 +89,7 @@ def test_each_table_has_its_own_latex_and_only_its_notes(run):
     assert r"\textsuperscript{\textdagger} Second." in second
 
 
-def test_a_wide_table_is_turned_and_a_narrow_one_is_not(results, run):
+def test_only_a_wide_table_is_rotated(results, run):
     assert r"\begin{sidewaystable}" in to_latex(results)
     assert r"\begin{sidewaystable}" not in to_latex(build([one("x", {0: run("r", 0.3)})]))
 
@@ -108,14 +108,14 @@ def test_a_long_table_is_continued_on_another_page(run):
     assert names[1] == [f"b{n}" for n in range(14, 20)]
 
 
-def test_a_title_does_not_stand_alone_at_the_foot_of_a_page(run):
+def test_a_title_is_never_the_last_line_of_a_page(run):
     rows = [one(f"a{n}", {}, group="A") for n in range(34)] + [one("b", {}, group="B")]
     first, second = to_latex(build(rows)).split(r"\end{table}")[:2]
     assert r"\emph{B}" not in first
     assert re.findall(r"^[ab]\d*", second, re.MULTILINE) == ["b"]
 
 
-def test_all_that_can_become_of_a_row_compiles(results, run, tmp_path):
+def test_rows_in_every_state_compile(results, run, tmp_path):
     base = {0: run("base", 0.3, spread=1)}
     odd = "[x] \\y_{z} ~^#$%&<>|*±→\u00d7≤≥†‡§¶é∀"
     seed = RowSpec("T", odd, odd, "distilled", odd, odd, {0: run("o", 0.31, spread=1)}, base,
@@ -131,9 +131,9 @@ STUDIES = sorted(path.stem for path in (REPOSITORY / "configs" / "studies").glob
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_compiles_before_anything_has_run(study, tmp_path, monkeypatch):
     """Not one line is wider than the page, and no float is longer."""
-    made = plan(study, "paper", Library(REPOSITORY / "configs"))
+    study_plan = plan(study, "paper", Library(REPOSITORY / "configs"))
     monkeypatch.chdir(REPOSITORY)
-    log = compiled(to_latex(results(made), made.study.title), tmp_path)
+    log = compiled(to_latex(results(study_plan), study_plan.study.title), tmp_path)
     assert "Overfull" not in log
     assert "Float too large" not in log
 

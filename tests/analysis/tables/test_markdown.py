@@ -1,4 +1,4 @@
-"""Tables as they are printed: in Markdown, and thereby what stands in their cells."""
+"""Printed tables in Markdown, and thereby the text of their cells."""
 
 import pytest
 
@@ -47,7 +47,7 @@ MARKDOWN = r"""
 """  # noqa: E501
 
 
-def test_everything_that_can_become_of_a_row(results):
+def test_rows_in_every_state(results):
     """Gains 2, 2 and 0.5 for 4 + 3 + 6 hours; a seed of RM + PFI took 2 hours for its 2 points."""
     text = to_markdown(results, "Study").replace(ABSENT, "-").replace(MINUS, "-")
     assert text.splitlines() == MARKDOWN.strip().splitlines()
@@ -71,7 +71,7 @@ def row_of(text, label):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_one_seed_shows_the_interval_over_images_and_says_so(run):
+def test_one_seed_has_a_marked_interval_over_images(run):
     base = {0: run("base", 0.30, spread=1.0)}
     text = to_markdown(build([one("x", {0: run("s", 0.32, spread=2.0)}, base)]))
     assert row_of(text, "x")[-1] == "+2.0 (+2.0 to +3.0)ⁱ"
@@ -80,7 +80,7 @@ def test_one_seed_shows_the_interval_over_images_and_says_so(run):
 
 
 @pytest.mark.parametrize(("tests", "star"), [(1, "*"), (2, "")])
-def test_a_gain_is_significant_if_it_is_so_among_all_of_its_table(run, tests, star):
+def test_significance_is_corrected_for_all_gains_of_the_table(run, tests, star):
     """Gains 1.4, 2.0, 2.6: t = 2 sqrt(3) / 0.6 and p = 0.0287; of two such tests 0.0574."""
     base = {seed: run(f"base{seed}", 0.30) for seed in range(3)}
     rows = [
@@ -98,7 +98,7 @@ def test_losses_have_a_true_minus_and_zero_no_sign(run):
     assert row_of(text, "same")[-1] == "0.0"
 
 
-def test_columns_that_say_nothing_are_left_out(run):
+def test_empty_columns_are_left_out(run):
     runs = {0: run("r", 0.3, APL=None)}
     header = to_markdown(build([one("x", runs)])).splitlines()[6]
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
@@ -117,11 +117,11 @@ def test_a_voc_table_leads_with_its_map(run):
     assert row_of(text, "x")[-4:-1] == ["+3.0", "76.0", "+1.5"]
 
 
-def test_what_stands_in_is_said_once_for_a_table(run):
+def test_stand_ins_are_listed_once_for_a_table(run):
     swaps = (["a for b", "c for d"], ["a for b", "e for f"], ["a for b"])
     rows = [
-        one(f"row{rank}", {0: run(f"r{rank}")}, stand_ins=each, scale="smoke")
-        for rank, each in enumerate(swaps)
+        one(f"row{rank}", {0: run(f"r{rank}")}, stand_ins=stand_ins, scale="smoke")
+        for rank, stand_ins in enumerate(swaps)
     ]
     text = to_markdown(build(rows))
     assert "- At scale smoke: a for b, c for d, e for f.\n" in text
@@ -193,13 +193,13 @@ def test_cost_of_gpus_counts_shared_runs_once(run):
     assert "22.0 GPU-hours, 4.40 for each point gained (5.0 in all)." in text
 
 
-def test_without_a_gain_in_all_there_is_no_price_of_one(run):
+def test_without_a_positive_total_gain_there_is_no_cost_per_point(run):
     base = {0: run("base", 0.30)}
     text = to_markdown(build([one("x", {0: run("x", 0.29, hours=1)}, base)]))
     assert "counted once: 1.00 hours on CPUs.\n" in text
 
 
-def test_rows_of_one_name_are_told_apart_in_the_cost(run):
+def test_rows_of_one_name_have_distinct_names_in_the_cost(run):
     rows = [
         RowSpec("T", "G", "Student", "baseline", "", student, {0: run(student, 0.3, hours=1)})
         for student in ("R18", "R34")

@@ -31,7 +31,7 @@ def test_means_in_points_and_gain_paired_by_seed(row_of):
 
 
 def test_interval_and_tests_of_three_gains(row_of):
-    """Of 2 degrees of freedom the 97.5 % quantile is 4.30265 and p is 1 - t / sqrt(2 + t^2)."""
+    """At 2 degrees of freedom the 97.5 % quantile is 4.30265 and p is 1 - t / sqrt(2 + t^2)."""
     gain = row_of["RM + PFI"].gain
     assert gain.over_seeds == pytest.approx((-0.48414, 4.48414), abs=1e-5)
     assert gain.p == pytest.approx(0.0741799, abs=1e-6)  # t = 2 sqrt(3)

@@ -30,20 +30,20 @@ def planned(scale: str = "tiny", **table: Any) -> Plan:
     return plan("tiny", scale, Library())
 
 
-def specified(made: Plan) -> list[RowSpec]:
-    return [specification(row, made, Library()) for row in made.rows]
+def specified(study_plan: Plan) -> list[RowSpec]:
+    return [specification(row, study_plan, Library()) for row in study_plan.rows]
 
 
-def finish(made: Plan, *methods: str | None) -> None:
-    """Leave metrics of runs: 30 points alone, one more of each method."""
-    for run in made.runs.values():
+def finish(study_plan: Plan, *methods: str | None) -> None:
+    """Write metrics of runs: 30 points for baselines, one more for each method."""
+    for run in study_plan.runs.values():
         if not methods or run.method in methods:
             run.directory.mkdir(parents=True, exist_ok=True)
             points = 0.31 if run.method else 0.30
             (run.directory / "metrics.json").write_text(json.dumps(metrics(points)))
 
 
-def test_a_row_says_what_stands_in_for_what_it_names() -> None:
+def test_a_row_lists_its_stand_ins() -> None:
     edit("configs/scales/tiny.yaml", classifiers={"r50": "smoke"})
     rows = specified(planned(methods=["rm", "dicod"], classifiers={"general": "r50"}))
     common = ["shapes-tiny for coco2017", "schedule tiny for 1x"]
@@ -58,11 +58,11 @@ def test_a_row_says_what_stands_in_for_what_it_names() -> None:
     assert {row.scale for row in rows} == {"tiny"}
 
 
-def test_nothing_stands_in_at_the_scale_of_the_paper() -> None:
+def test_the_scale_of_the_paper_has_no_stand_ins() -> None:
     assert [list(row.stand_ins) for row in specified(planned("paper"))] == [[]] * 4
 
 
-def test_rows_of_several_schedules_and_settings_are_told_apart() -> None:
+def test_rows_of_several_schedules_and_settings_have_distinct_labels() -> None:
     sweep = {"rm": {"weight": [2]}}
     rows = specified(planned("paper", schedule=["1x", "2x"], methods=["rm"], sweep=sweep))
     assert [row.label for row in rows] == [
@@ -71,27 +71,27 @@ def test_rows_of_several_schedules_and_settings_are_told_apart() -> None:
     ]
 
 
-def test_a_row_leads_to_the_runs_that_taught_it() -> None:
+def test_a_row_names_the_runs_of_its_teachers() -> None:
     edit("configs/scales/tiny.yaml", classifiers={"r50": "smoke"})
-    made = planned(methods=["rm+dicod"], classifiers={"general": "r50"})
-    (classifier,) = made.classifiers.values()
-    teacher, student, distilled = specified(made)
+    study_plan = planned(methods=["rm+dicod"], classifiers={"general": "r50"})
+    (classifier,) = study_plan.classifiers.values()
+    teacher, student, distilled = specified(study_plan)
     assert distilled.teacher_runs == [teacher.runs[0], classifier.directory]
     assert distilled.baseline_runs == student.runs
     assert list(teacher.teacher_runs) == []
 
 
-def test_unfinished_tables_and_their_gains_are_kept_apart() -> None:
+def test_unfinished_tables_and_their_gains_are_in_a_separate_folder() -> None:
     """A table without gains has no figure of them yet, a finished one has all its files."""
-    made = planned(methods=["rm", "pfi"])
-    publish(made, "tiny", "tiny")
+    study_plan = planned(methods=["rm", "pfi"])
+    publish(study_plan, "tiny", "tiny")
     partial = FOLDER / "partial"
     assert sorted(path.name for path in partial.iterdir()) == ["table.csv", "table.md", "table.tex"]
-    finish(made, None, "rm")
-    publish(made, "tiny", "tiny")
+    finish(study_plan, None, "rm")
+    publish(study_plan, "tiny", "tiny")
     assert (partial / "gains" / "pair.png").is_file()
-    finish(made)
-    text = publish(made, "tiny", "tiny")
+    finish(study_plan)
+    text = publish(study_plan, "tiny", "tiny")
     assert not partial.exists()
     assert (FOLDER / "table.md").read_text() == text
     assert sorted(path.name for path in (FOLDER / "gains").iterdir()) == ["pair.pdf", "pair.png"]
@@ -102,7 +102,7 @@ def test_unfinished_tables_and_their_gains_are_kept_apart() -> None:
 
 
 def test_a_study_of_baselines_has_a_figure_that_the_workflow_waits_for() -> None:
-    made = planned(methods=[])
-    finish(made)
-    publish(made, "tiny", "tiny")
+    study_plan = planned(methods=[])
+    finish(study_plan)
+    publish(study_plan, "tiny", "tiny")
     assert (FOLDER / "gains" / "pair.pdf").is_file()
