@@ -167,7 +167,7 @@ def inside(run: str) -> None:
 
     ledger.watch(kd.training.train, "build_runner", "runner and student")
     ledger.watch(Distiller, "__init__", "runner and student")
-    ledger.watch(sys.modules["kd.training.distiller"], "load_detector", "teacher and its weights")
+    ledger.watch(sys.modules["kd.training.distiller"], "load_frozen", "teacher and its weights")
     runner = mmengine.runner.Runner
     ledger.watch(runner, "build_train_loop", "annotations")
     ledger.watch(runner, "build_optim_wrapper", "optimiser")

@@ -1,7 +1,7 @@
-"""The two augmentation families of DICOD, on one object: a crop with a margin, and its box.
+"""Two augmentation families of DICOD, for one object: a crop with a margin, and its box.
 
-The crop stands in for the detector's image: it is distorted, expanded, cropped and flipped as that
-is, and the object is cut out by its box afterwards, as in distillation.
+The crop is augmented as the detector's image is: distorted, expanded, cropped and flipped. The
+object is then cut out by its box, as in distillation.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,20 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 
 Augment = Callable[[Image, BoundingBoxes], tuple[Image, BoundingBoxes]]
 
-MEAN_COLOUR = (124, 116, 104)
+MEAN_COLOR = (124, 116, 104)
 OVERLAPS = [0.3, 0.5, 0.7, 0.9, 1.0]
-"""Least IoU of box and random crop, one drawn at random; 1 is no crop. SSD also has 0 and 0.1, for
-whole images; with so little beside the object they would leave a corner of it."""
+"""Minimum IoU of box and random crop, of which one is drawn; 1 means no crop.
+
+SSD also has 0 and 0.1, for whole images. A crop around one object would keep only a corner of it.
+"""
 TRIALS = 10
-"""Crops to try at one overlap. SSD's 40 or 50 take several times longer to find few more."""
+"""Random crops to try at one overlap. SSD's 40 or 50 take several times longer for few more."""
 
 _FLIP = v2.RandomHorizontalFlip()
 _SSD = v2.Compose(
     [
         v2.RandomPhotometricDistort(),
-        v2.RandomZoomOut(fill=MEAN_COLOUR, side_range=(1, 4)),
+        v2.RandomZoomOut(fill=MEAN_COLOR, side_range=(1, 4)),
         v2.RandomIoUCrop(sampler_options=OVERLAPS, trials=TRIALS),
         _FLIP,
     ]
@@ -31,14 +33,14 @@ _SSD = v2.Compose(
 
 
 def general(image: Image, box: BoundingBoxes) -> tuple[Image, BoundingBoxes]:
-    """Flip at random, as Faster R-CNN and RetinaNet are trained; image (3, H, W), box (1, 4)."""
+    """Flip at random, as in training of Faster R-CNN and RetinaNet; image (3, H, W), box (1, 4)."""
     return _FLIP(image, box)
 
 
 def ssd(image: Image, box: BoundingBoxes) -> tuple[Image, BoundingBoxes]:
-    """Distort colours, expand up to 4 times, crop and flip; image (3, H, W), box (1, 4).
+    """Distort colors, expand up to 4 times, crop and flip; image (3, H, W), box (1, 4).
 
-    The result is resized to (H, W), as SSD resizes to one size: what was expanded loses detail.
+    The result is resized to (H, W), as SSD resizes to one size, so an expanded image loses detail.
     """
     size = list(image.shape[-2:])
     image, box = _SSD(image, box)

@@ -1,4 +1,4 @@
-"""Cutting the objects of a detection data set out: one crop an object, packed by split."""
+"""Crops of the objects of a detection data set: one crop for each object, packed by split."""
 
 import io
 import math
@@ -22,12 +22,13 @@ from kd.data.scan import Record, SplitName
 
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 LEAST_MARGIN = 4
-"""Pixels: bilinear sampling reads beyond the box, and random crops need some room."""
-AHEAD = 256  # images whose crops may wait in memory to be written
+"""Pixels. Bilinear sampling reads beyond the box, and random crops need some room."""
+AHEAD = 256
+"""Images whose crops may be in memory before they are written."""
 
 
 class Job(NamedTuple):
-    """An image file, and the objects in it: records with ``label`` and ``bbox`` (xywh, pixels)."""
+    """An image file and its objects: records with ``label`` and ``bbox`` (xyxy, pixels)."""
 
     path: Path
     image: int
@@ -35,43 +36,43 @@ class Job(NamedTuple):
 
 
 def build(crops: Crops, library: Library, threads: int = 1) -> dict[str, dict[str, Any]]:
-    """Cut both splits unless that is done; return what each holds and what was left out of it."""
+    """Cut both splits unless complete ones exist; return the facts of each split's JSON file."""
     settings, folder = crops.settings, crops.directory
     dataset = library.dataset(settings["dataset"], str(folder))
     margin, min_side = settings["margin"], settings["min_side"]
     if crop_settings(settings["dataset"], dataset, margin, min_side) != settings:
         raise UserError(
-            f"{folder}: made for another entry than configs/datasets/{settings['dataset']}.yaml "
-            "is now; compose anew"
+            f"{folder}: configs/datasets/{settings['dataset']}.yaml changed since these crops were "
+            "composed; compose them again"
         )
     crops.write()
-    found: dict[str, dict[str, Any]] = {}
+    facts_by_split: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         truth = read_split(dataset, split)
         facts = read_facts(folder, split)
         if facts is None or facts["fingerprint"] != truth.fingerprint:
-            kept, left_out = choose(truth, min_side)
-            if not kept:
+            objects, left_out = choose(truth, min_side)
+            if not objects:
                 raise UserError(
-                    f"{folder}: no object of the split '{split}' is left; {_listed(left_out)} "
-                    f"were left out; min_side is {min_side}"
+                    f"{folder}: no object of the split '{split}' remains; left out: "
+                    f"{_counts(left_out)}; min_side is {min_side}"
                 )
             paths = {one["id"]: image_path(dataset, split, one) for one in truth.coco["images"]}
-            jobs = _by_image(kept, paths)
+            jobs = _by_image(objects, paths)
             cut = progress(_cut_all(jobs, margin, threads), len(jobs), f"cutting {folder}/{split}")
-            facts = _facts(truth, kept, left_out)
+            facts = _facts(truth, objects, left_out)
             write_pack(folder, split, (crop for image in cut for crop in image), facts)
-        found[split] = read_facts(folder, split) or {}
-    return found
+        facts_by_split[split] = read_facts(folder, split) or {}
+    return facts_by_split
 
 
-def describe(found: dict[str, dict[str, Any]]) -> str:
+def describe(facts_by_split: dict[str, dict[str, Any]]) -> str:
     """Return the counts of ``build`` as text."""
     lines = []
-    for split, facts in found.items():
+    for split, facts in facts_by_split.items():
         lines.append(
             f"{split}: {facts['crops']} crops of {facts['objects']} objects, "
-            f"{facts['bytes'] / 2**20:.1f} MB; left out: {_listed(facts['left_out'])}"
+            f"{facts['bytes'] / 2**20:.1f} MB; left out: {_counts(facts['left_out'])}"
         )
         per_class = sorted(facts["per_class"].items(), key=lambda item: -item[1])
         lines.append(f"  {', '.join(f'{name} {count}' for name, count in per_class)}")
@@ -79,13 +80,13 @@ def describe(found: dict[str, dict[str, Any]]) -> str:
 
 
 def choose(truth: GroundTruth, min_side: float) -> tuple[list[Record], dict[str, int]]:
-    """Return the objects to cut out, boxes clipped to their image, and how many others by reason.
+    """Return the objects to cut out, and the number of the others by reason.
 
-    A kept object is a record of ``image``, ``label`` and ``bbox`` (xyxy, pixels of the image).
+    An object is a record of ``image``, ``label`` and ``bbox`` (xyxy, pixels, clipped to the image).
     """
     labels = {one["id"]: label for label, one in enumerate(truth.coco["categories"])}
     sizes = {one["id"]: (one["width"], one["height"]) for one in truth.coco["images"]}
-    kept: list[Record] = []
+    objects: list[Record] = []
     left_out = Counter(crowd=0, difficult=0, ignored=0, small=0)
     for record in truth.coco["annotations"]:
         width, height = sizes[record["image_id"]]
@@ -101,8 +102,8 @@ def choose(truth: GroundTruth, min_side: float) -> tuple[list[Record], dict[str,
             left_out["small"] += 1
         else:
             label = labels[record["category_id"]]
-            kept.append({"image": record["image_id"], "label": label, "bbox": box})
-    return kept, dict(left_out)
+            objects.append({"image": record["image_id"], "label": label, "bbox": box})
+    return objects, dict(left_out)
 
 
 def window(
@@ -120,16 +121,16 @@ def window(
     )
 
 
-def _by_image(kept: list[Record], paths: dict[int, Path]) -> list[Job]:
+def _by_image(objects: list[Record], paths: dict[int, Path]) -> list[Job]:
     jobs: dict[int, Job] = {}
-    for record in kept:
+    for record in objects:
         image = record["image"]
         jobs.setdefault(image, Job(paths[image], image, [])).objects.append(record)
     return list(jobs.values())
 
 
 def _cut_all(jobs: list[Job], margin: float, threads: int) -> Iterator[list[Crop]]:
-    # Threads: OpenCV decodes and Pillow encodes outside the interpreter's lock.
+    # Threads suffice: OpenCV decodes and Pillow encodes without the interpreter's lock.
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(jobs), AHEAD):
             chunk = jobs[start : start + AHEAD]
@@ -141,18 +142,18 @@ def _cut(job: Job, margin: float) -> list[Crop]:
     image = Image.fromarray(decoding.load(job.path))
     with open(job.path, "rb") as file:
         lossy = file.read(3) == decoding.JPEG_START
-    found = []
+    crops = []
     for record in job.objects:
         x1, y1, x2, y2 = window(record["bbox"], margin, *image.size)
         a, b, c, d = record["bbox"]
         data = _encode(image.crop((x1, y1, x2, y2)), lossy)
-        found.append(Crop(data, record["label"], job.image, (a - x1, b - y1, c - x1, d - y1)))
-    return found
+        crops.append(Crop(data, record["label"], job.image, (a - x1, b - y1, c - x1, d - y1)))
+    return crops
 
 
 def _encode(image: Image.Image, lossy: bool) -> bytes:
-    # PNG keeps every pixel. Of a photograph it takes several times the bytes of a JPEG, and what
-    # quality 95 without chroma subsampling loses is little beside what the source's JPEG did.
+    # PNG is lossless. For a photograph it is several times larger than JPEG, and quality 95 without
+    # chroma subsampling loses little compared to the source's own JPEG compression.
     stream = io.BytesIO()
     if lossy:
         image.save(stream, "JPEG", quality=95, subsampling=0)
@@ -161,9 +162,9 @@ def _encode(image: Image.Image, lossy: bool) -> bytes:
     return stream.getvalue()
 
 
-def _facts(truth: GroundTruth, kept: list[Record], left_out: dict[str, int]) -> dict[str, Any]:
+def _facts(truth: GroundTruth, objects: list[Record], left_out: dict[str, int]) -> dict[str, Any]:
     names = [category["name"] for category in truth.coco["categories"]]
-    counts = Counter(record["label"] for record in kept)
+    counts = Counter(record["label"] for record in objects)
     return {
         "fingerprint": truth.fingerprint,
         "classes": names,
@@ -173,5 +174,5 @@ def _facts(truth: GroundTruth, kept: list[Record], left_out: dict[str, int]) -> 
     }
 
 
-def _listed(left_out: dict[str, int]) -> str:
+def _counts(left_out: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count) or "none"

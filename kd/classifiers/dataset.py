@@ -1,4 +1,4 @@
-"""Object crops as a data set of mmdet, and a sampler that shows every class equally often."""
+"""Object crops as a data set of mmdet, and a sampler that draws every class equally often."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, Image
 
-from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOUR
+from kd.classifiers.augment import AUGMENTATIONS, MEAN_COLOR
 from kd.classifiers.pack import Pack, remedy
 from kd.common.errors import UserError
 from kd.data.sampling import EpochSampler, mix
@@ -19,9 +19,9 @@ from kd.methods.ops.spatial_transformer import crops
 
 @DATASETS.register_module()
 class ObjectCrops(Dataset[dict[str, Any]]):
-    """Objects cut out of images: ``inputs`` (3, size, size), RGB of 0 to 255, and ``labels``.
+    """Data set of object crops: ``inputs`` (3, size, size), RGB of 0 to 255, and ``labels``.
 
-    ``folder`` and ``split``: a pack of crops; ``augmentation``: a key of AUGMENTATIONS, or none.
+    ``folder`` and ``split``: a pack of crops; ``augmentation``: a key of AUGMENTATIONS, or None.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ObjectCrops(Dataset[dict[str, Any]]):
             raise UserError(
                 f"{folder}: crops of the {len(self.pack.classes)} classes "
                 f"{', '.join(self.pack.classes)}; the classifier has {len(classes)}: "
-                f"{', '.join(classes)}; compose it anew, or if the data has changed, "
+                f"{', '.join(classes)}; compose it again or, if the data changed, "
                 f"{remedy(Path(folder))}"
             )
         self.metainfo = {"classes": tuple(classes)}
@@ -45,7 +45,7 @@ class ObjectCrops(Dataset[dict[str, Any]]):
         return self.pack.labels.tolist()
 
     def full_init(self) -> None:
-        """Nothing is left to do; mmengine asks."""
+        """Do nothing; mmengine calls this before it reads samples."""
 
     def __len__(self) -> int:
         return len(self.pack)
@@ -61,21 +61,21 @@ class ObjectCrops(Dataset[dict[str, Any]]):
 
 
 def cut_out(image: Image, box: BoundingBoxes, size: int) -> Tensor:
-    """Return what lies in the box (1, 4) of an image (3, H, W), as (3, size, size) of 0 to 255.
+    """Return the content of the box (1, 4) of an image (3, H, W), as (3, size, size) of 0 to 255.
 
-    It is sampled as in distillation, where the mean colour lies beyond an image.
+    Sampling is that of distillation, where pixels beyond the image have the mean color.
     """
-    mean = torch.tensor(MEAN_COLOUR, dtype=torch.float32)[:, None, None]
+    mean = torch.tensor(MEAN_COLOR, dtype=torch.float32)[:, None, None]
     pixels = image.as_subclass(Tensor) - mean
     return crops(pixels[None], torch.tensor([0]), box.as_subclass(Tensor), size)[0] + mean
 
 
 @DATA_SAMPLERS.register_module()
 class BalancedSampler(EpochSampler):
-    """Draws as many samples as there are, with replacement, every class equally likely.
+    """Sampler with replacement that draws every class equally likely, N of N samples an epoch.
 
-    The data set has ``labels``, one a sample. A sample drawn twice in an epoch is augmented twice:
-    every draw counts as an epoch of its own in the index that it yields.
+    The data set has ``labels``, one a sample. A sample drawn twice in an epoch is augmented twice,
+    because every draw counts as a separate epoch in the index that it yields.
     """
 
     def order(self) -> list[int]:

@@ -11,9 +11,9 @@ PREDICTIONS = "predictions.json.gz"
 
 
 def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
-    """Write ``predictions.json.gz``: (image id, label, predicted label, its probability) a crop.
+    """Write ``predictions.json.gz`` and return its path.
 
-    Return the file.
+    It has a record for each crop: image id, label, predicted label and its probability.
     """
     import torch
     from mmengine.device import get_device
@@ -22,11 +22,11 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
 
     from kd.config.compose import WEIGHTS
     from kd.data.sampling import build
-    from kd.models.weights import load_detector
+    from kd.models.weights import load_frozen
 
     composed = ComposedConfig(config)
     init_default_scope("mmdet")
-    classifier = load_detector(composed.model, directory / WEIGHTS).to(get_device())
+    classifier = load_frozen(composed.model, directory / WEIGHTS).to(get_device())
     loader = composed.loader("test")
     dataset = build(loader["dataset"])
     batches = DataLoader(dataset, loader["batch_size"], num_workers=workers)
@@ -46,14 +46,14 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
 
 
 def metrics(config: dict[str, Any], predictions: Path) -> dict[str, Any]:
-    """Return the accuracy of the predictions in a file; needs no torch."""
+    """Return the accuracy of the predictions in a file, without torch."""
     return accuracy(read_predictions(predictions), ComposedConfig(config).class_names)
 
 
 def accuracy(records: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
-    """Return top-1, the mean over classes that have crops, and both for each class; all in [0, 1].
+    """Return top-1 accuracy, its mean over classes that have crops, and accuracy by class.
 
-    A class without crops has the accuracy None.
+    Accuracies are in [0, 1]; a class without crops has None.
     """
     per_class: dict[str, dict[str, Any]] = {}
     for label, name in enumerate(classes):

@@ -1,4 +1,4 @@
-"""A classifier of torchvision as mmengine trains it."""
+"""torchvision's classifiers as models that mmengine trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ from kd.models import imagenet
 from kd.models.weights import read_state
 
 AUXILIARY = {"googlenet", "inception_v3"}
-"""Return the outputs of further heads in training, which no loss here would train."""
+"""Architectures with auxiliary heads, which no loss here would train."""
 
 
 @MODELS.register_module()
 class ObjectClassifier(BaseModel):
-    """Classifies objects of ``size`` x ``size`` pixels; ``network`` is torchvision's model.
+    """Classifier of objects of ``size`` x ``size`` pixels; ``network`` is torchvision's model.
 
     ``loss``: the names of LOSSES to add, joined by ``+``; ``mean``, ``std``: of RGB from 0 to 255;
     ``init``: ``imagenet`` or ``scratch``.
@@ -48,7 +48,7 @@ class ObjectClassifier(BaseModel):
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def init_weights(self) -> None:
-        """Start from ImageNet's weights where asked to; torchvision's own are drawn already."""
+        """Load ImageNet's weights if ``init`` is ``imagenet``; random ones are drawn already."""
         if self.init == "imagenet":
             load_imagenet(self.network, self.architecture)
 
@@ -65,7 +65,7 @@ class ObjectClassifier(BaseModel):
 
 
 def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the sigmoid focal loss, summed over classes, mean over crops.
+    """Return the sigmoid focal loss, summed over classes and averaged over crops.
 
     ``logits``: (B, C); ``labels``: (B,). Lin et al. 2017 with their alpha 0.25 and gamma 2.
     """
@@ -78,10 +78,10 @@ LOSSES = {"cross_entropy": F.cross_entropy, "focal": focal_loss}
 
 
 def build(architecture: str, classes: int) -> nn.Module:
-    """Return a classifier of torchvision with random weights; UserError where there is none."""
-    known = {*torchvision.models.list_models(module=torchvision.models)} - AUXILIARY
-    if architecture not in known:
-        hint = suggest(architecture, known)
+    """Return a classifier of torchvision with random weights; UserError if it has none."""
+    architectures = {*torchvision.models.list_models(module=torchvision.models)} - AUXILIARY
+    if architecture not in architectures:
+        hint = suggest(architecture, architectures)
         raise UserError(f"architecture '{architecture}' is no classifier of torchvision; {hint}")
     return torchvision.models.get_model(architecture, weights=None, num_classes=classes)
 
@@ -89,13 +89,13 @@ def build(architecture: str, classes: int) -> nn.Module:
 def load_imagenet(network: nn.Module, architecture: str) -> None:
     """Load ImageNet's weights into all layers but the last.
 
-    They are not fitted to another standard deviation: batch normalisation takes that up.
+    They are not fitted to another standard deviation, because batch normalization adapts to it.
     """
     state = read_state(imagenet.find(architecture))
-    own = network.state_dict()
-    last = [key for key in own if key in state and own[key].shape != state[key].shape]
+    random = network.state_dict()
+    last = [key for key in random if key in state and random[key].shape != state[key].shape]
     try:
-        network.load_state_dict({**state, **{key: own[key] for key in last}})
+        network.load_state_dict({**state, **{key: random[key] for key in last}})
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"ImageNet weights do not fit {architecture}: {reason}") from None

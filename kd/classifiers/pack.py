@@ -1,8 +1,8 @@
-"""Crops on disk: all encoded images of a split in one file, and an index of where each lies.
+"""Crops on disk: all encoded images of a split in one file, and an index of their offsets.
 
 ``<split>.bin``: the images, one after another; ``<split>.npz``: arrays with an entry per crop;
-``<split>.json``: what the crops are, how many, and what was left out. The last is written last, so
-it is there only where the other two are complete.
+``<split>.json``: data set, number of crops and of objects left out. The JSON file is written last,
+so it exists only if the other two are complete.
 """
 
 import io
@@ -21,7 +21,7 @@ from kd.common.files import read_json, replacing, write_json
 
 
 class Crop(NamedTuple):
-    """An encoded crop, the object's label, image id and box in the crop (xyxy, pixels)."""
+    """An encoded crop, and the object's label, image id and box in the crop (xyxy, pixels)."""
 
     data: bytes
     label: int
@@ -31,8 +31,8 @@ class Crop(NamedTuple):
 
 def write_pack(folder: Path, split: str, crops: Iterable[Crop], facts: dict[str, Any]) -> None:
     """Write a split atomically; ``facts`` goes into its JSON file."""
-    sealed = folder / f"{split}.json"
-    sealed.unlink(missing_ok=True)
+    facts_file = folder / f"{split}.json"
+    facts_file.unlink(missing_ok=True)
     lengths, labels, images, boxes = [], [], [], []
     with replacing(folder / f"{split}.bin") as temporary, open(temporary, "wb") as stream:
         for crop in crops:
@@ -52,11 +52,11 @@ def write_pack(folder: Path, split: str, crops: Iterable[Crop], facts: dict[str,
             image=np.array(images, np.int64),
             box=np.array(boxes, np.float32),
         )
-    write_json(sealed, {**facts, "crops": len(lengths), "bytes": sum(lengths)})
+    write_json(facts_file, {**facts, "crops": len(lengths), "bytes": sum(lengths)})
 
 
 class Pack:
-    """The crops of a split: labels (N,), image ids (N,), boxes (N, 4; xyxy in the crop, pixels)."""
+    """Crops of a split: labels (N,), image ids (N,) and boxes (N, 4; xyxy in the crop, pixels)."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.path = folder / f"{split}.bin"
@@ -83,12 +83,12 @@ class Pack:
 
     @cached_property
     def _bytes(self) -> Any:
-        # Opened where it is first read: in each data loading process.
+        # Opened at the first read, so that each data loading process has its own map.
         return np.memmap(self.path, np.uint8, mode="r")
 
 
 def read_facts(folder: Path, split: str) -> dict[str, Any] | None:
-    """Return what a split's JSON file says, or None where the split is not complete."""
+    """Return the content of a split's JSON file, None if the split is not complete."""
     try:
         facts = read_json(folder / f"{split}.json")
         complete = facts["bytes"] == (folder / f"{split}.bin").stat().st_size
@@ -98,5 +98,5 @@ def read_facts(folder: Path, split: str) -> dict[str, Any] | None:
 
 
 def remedy(folder: Path) -> str:
-    """Say how crops are made."""
+    """Return the command that makes the crops, for a message."""
     return f"make them: kd crops {folder}"

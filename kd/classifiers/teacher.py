@@ -1,4 +1,4 @@
-"""A trained classifier that teaches: frozen, with gradients to what it looks at."""
+"""Frozen classifier teacher with gradients to its crops."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +19,7 @@ LAYOUT = torch.channels_last
 
 
 class ClassifierTeacher(nn.Module):
-    """Logits and early maps of a trained classifier, for crops in its own normalisation.
+    """Logits and early maps of a trained classifier, for crops in its normalization.
 
     ``config``: ``model`` of its composed configuration; ``checkpoint``: its weights. Parameters get
     no gradient and batch statistics never change; gradients flow into the crops.
@@ -35,7 +35,7 @@ class ClassifierTeacher(nn.Module):
         load_strictly(classifier, Path(checkpoint))
         self.name, self.classes = config["architecture"], classifier.classes
         self.size = classifier.size
-        # Pooling and normalisation take half of the time on a CPU where channels are last.
+        # On a CPU, pooling and normalization take half of the time in this layout.
         self.network = classifier.network.requires_grad_(False).to(memory_format=LAYOUT)
         self.register_buffer("mean", classifier.mean, persistent=False)
         self.register_buffer("std", classifier.std, persistent=False)
@@ -43,13 +43,13 @@ class ClassifierTeacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> "ClassifierTeacher":
-        """Stay in eval mode, whoever asks."""
+        """Stay in eval mode, whatever ``mode`` is."""
         return super().train(False)
 
-    def normalised(self, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """Return crops (P, 3, s, s), normalised by ``mean`` and ``std`` (3,), as it wants them.
+    def normalized(self, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Return crops (P, 3, s, s), normalized by ``mean`` and ``std`` (3,), in its normalization.
 
-        All are RGB, and statistics of 0 to 255.
+        Crops are RGB, and both statistics are of values from 0 to 255.
         """
         scale, shift = std / self.std, (mean - self.mean) / self.std
         return crops * scale[:, None, None] + shift[:, None, None]
@@ -59,14 +59,14 @@ class ClassifierTeacher(nn.Module):
         return self.network(crops.contiguous(memory_format=LAYOUT))
 
     def stages(self, crops: Tensor, last: int) -> list[Tensor]:
-        """Return maps 0 to ``last`` of crops (P, 3, s, s), computed no deeper.
+        """Return maps 0 to ``last`` of crops (P, 3, s, s); deeper layers are not computed.
 
-        Of a ResNet 0 is the stem, after its pooling, and 1 to 4 its layers; of a network with
-        ``features``, the last map at each resolution.
+        In a ResNet, map 0 is the stem after its pooling, and maps 1 to 4 are its layers. In a
+        network with ``features``, maps are the last ones at each resolution.
         """
         if last >= len(self._stages):
-            have = f"0 to {len(self._stages) - 1}" if self._stages else "none"
-            raise UserError(f"classifier {self.name}: no stage {last}; it has {have}")
+            stages = f"0 to {len(self._stages) - 1}" if self._stages else "none"
+            raise UserError(f"classifier {self.name}: no stage {last}; it has {stages}")
         maps = [crops.contiguous(memory_format=LAYOUT)]
         for stage in self._stages[: last + 1]:
             maps.append(stage(maps[-1]))
@@ -83,10 +83,10 @@ def _stages(network: nn.Module, size: int) -> list[Callable[[Tensor], Tensor]]:
 
 
 def _stem(network: ResNet, crops: Tensor) -> Tensor:
-    """Return what a frozen ResNet has after its pooling.
+    """Return a frozen ResNet's map after its first pooling.
 
-    The normalisation is folded into the convolution, and the ReLU, which does not change which
-    value of a window is the highest, comes after the pooling, on a quarter of the values.
+    The normalization is folded into the convolution. ReLU and max pooling commute, so the ReLU
+    runs after the pooling, on a quarter of the values.
     """
     conv, norm = network.conv1, network.bn1
     weight, bias = fuse_conv_bn_weights(
@@ -104,12 +104,13 @@ def _stem(network: ResNet, crops: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _by_resolution(features: nn.Sequential, size: int) -> list[Callable[[Tensor], Tensor]]:
+    """Return the layers grouped into stages; a stage begins where the resolution decreases."""
     features.eval()
-    parts: list[list[nn.Module]] = []
-    x = torch.zeros(1, 3, size, size)
+    stages: list[list[nn.Module]] = []
+    maps = torch.zeros(1, 3, size, size)
     for layer in features:
-        before, x = x.shape[-1], layer(x)
-        if not parts or x.shape[-1] < before:
-            parts.append([])
-        parts[-1].append(layer)
-    return [nn.Sequential(*part) for part in parts]
+        side, maps = maps.shape[-1], layer(maps)
+        if not stages or maps.shape[-1] < side:
+            stages.append([])
+        stages[-1].append(layer)
+    return [nn.Sequential(*layers) for layers in stages]

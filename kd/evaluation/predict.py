@@ -50,7 +50,7 @@ def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
     """Write the detections of a detector on the test split; return the file."""
     init_default_scope("mmdet")
     model = ComposedConfig(config).student
-    detector = weights.load_detector(model, directory / WEIGHTS).to(get_device())
+    detector = weights.load_frozen(model, directory / WEIGHTS).to(get_device())
     batches = split_batches(config, workers)
     records: list[dict[str, Any]] = []
     started = printed = time.monotonic()

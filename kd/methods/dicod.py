@@ -266,4 +266,4 @@ def _classifier_input(objects: Tensor, teacher: Any, batch: Batch) -> Tensor:
     """Return crops (P, 3, s, s), normalized for the classifier."""
     if batch.mean is None or batch.std is None:
         return objects
-    return teacher.normalised(objects, batch.mean, batch.std)
+    return teacher.normalized(objects, batch.mean, batch.std)

@@ -1,4 +1,4 @@
-"""Memory that glibc would give back to the system after every step, to fetch it again."""
+"""Setting of glibc's allocator that keeps freed memory between steps."""
 
 import ctypes
 import platform
@@ -6,14 +6,14 @@ import platform
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Numbers of ``mallopt``'s parameters, in glibc's malloc.h."""
 NEVER, LARGEST = 2**31 - 1, 32 * 2**20
-"""Bytes: the most that is kept at the heap's end, and the largest threshold that glibc takes."""
+"""Bytes: free memory that the heap's end may have, and glibc's largest threshold for ``mmap``."""
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep what it frees; return whether it can be told to, as with glibc.
+    """Make this process keep freed memory; return False if its C library is not glibc.
 
-    Tensors of some hundred kilobytes, of which a step on a CPU makes thousands, are else mapped
-    anew each time, and the system clears every page of them.
+    A step on a CPU allocates thousands of tensors of some hundred kilobytes. By default glibc maps
+    each of them anew, and the system clears all their pages.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

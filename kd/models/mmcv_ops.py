@@ -1,8 +1,8 @@
-"""The operators of mmcv's compiled module ``mmcv._ext``, on torchvision and plain torch.
+"""Operators of mmcv's compiled module ``mmcv._ext``, computed by torchvision and plain torch.
 
 mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled half, which mmdet imports.
-``install`` registers a stand-in that serves what the detectors here call, on CPU and CUDA.
-Arguments are named and ordered as ``mmcv.ops`` passes them; results go where mmcv expects them.
+``install`` registers a module with the operators that the detectors here call, on CPU and CUDA.
+Arguments have the names and order that ``mmcv.ops`` passes; results are written where it reads.
 """
 
 import sys
@@ -27,13 +27,13 @@ _NAIVE, _LINEAR, _GAUSSIAN = range(3)
 
 
 class UnservedOperatorError(UserError, NotImplementedError):
-    """A call of an mmcv operator that only compiled mmcv has."""
+    """Error of a call of an mmcv operator that only compiled mmcv has."""
 
 
 def install() -> bool:
-    """Register the stand-in for ``mmcv._ext`` before ``mmcv.ops`` or mmdet is imported.
+    """Register our ``mmcv._ext``; call this before ``mmcv.ops`` or mmdet is imported.
 
-    Returns whether the stand-in is in use: False where a compiled mmcv is installed, which stays.
+    Return True if ours is in use, False if a compiled mmcv is installed, which is not replaced.
     """
     if _NAME not in sys.modules and find_spec(_NAME) is None:
         sys.modules[_NAME] = _Extension()
@@ -43,15 +43,16 @@ def install() -> bool:
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Return the indices (K,) that greedy NMS keeps of xyxy pixel boxes (N, 4), best score first.
 
-    mmcv 2.1.0 nms semantics: a side is ``x2 - x1 + offset``, an IoU equal to the threshold stays.
+    mmcv 2.1.0 nms semantics: a side is ``x2 - x1 + offset``, and a box whose IoU equals the
+    threshold is not suppressed.
     """
     boxes, scores = _common_float(boxes, scores)
-    # torchvision's CPU kernel compares against a double, and 0.6 as a float exceeds 0.6.
+    # torchvision's CPU kernel compares to a double, and 0.6 as a float exceeds 0.6.
     rounded = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
-    # A far corner moved by the offset gives mmcv's sides, for the boxes and for what they share.
+    # Moving the far corner by the offset gives mmcv's sides, for boxes and intersections.
     widened = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), dim=1)
-    kept: Tensor = torchvision.ops.nms(widened, scores, rounded)
-    return kept
+    indices: Tensor = torchvision.ops.nms(widened, scores, rounded)
+    return indices
 
 
 def softnms(
@@ -69,18 +70,18 @@ def softnms(
     mmcv 2.1.0 softnms semantics; method 0 is naive, 1 linear, 2 gaussian. Rows past K are unset.
     """
     boxes, scores = _common_float(boxes, scores)
-    waiting = torch.arange(len(boxes), device=boxes.device)
-    kept: list[int] = []
-    while len(waiting):
+    remaining = torch.arange(len(boxes), device=boxes.device)
+    indices: list[int] = []
+    while len(remaining):
         best = int(scores.argmax())
-        dets[len(kept)] = torch.cat((boxes[best], scores[best, None]))
-        kept.append(int(waiting[best]))
+        dets[len(indices)] = torch.cat((boxes[best], scores[best, None]))
+        indices.append(int(remaining[best]))
         overlap = _overlaps(boxes[best], boxes, offset)
         scores = scores * _decay(overlap, iou_threshold, sigma, method)
         stay = scores >= min_score
         stay[best] = False
-        boxes, scores, waiting = boxes[stay], scores[stay], waiting[stay]
-    return torch.tensor(kept, dtype=torch.long, device=dets.device)
+        boxes, scores, remaining = boxes[stay], scores[stay], remaining[stay]
+    return torch.tensor(indices, dtype=torch.long, device=dets.device)
 
 
 def roi_align_forward(
@@ -131,12 +132,14 @@ def roi_align_backward(
     size, shape = (aligned_height, aligned_width), grad_input.shape
     grad_output, rois = _common_float(grad_output, rois)
     if roi_align.separable(grad_output, shape):
-        found = roi_align.spread(grad_output, rois, shape, spatial_scale, sampling_ratio, aligned)
+        gradient = roi_align.spread(
+            grad_output, rois, shape, spatial_scale, sampling_ratio, aligned
+        )
     else:
-        found = torch.ops.torchvision._roi_align_backward(
+        gradient = torch.ops.torchvision._roi_align_backward(
             grad_output, rois, spatial_scale, *size, *shape, sampling_ratio, aligned
         )
-    grad_input.copy_(found)
+    grad_input.copy_(gradient)
 
 
 def sigmoid_focal_loss_forward(
@@ -145,7 +148,9 @@ def sigmoid_focal_loss_forward(
     """Write the focal loss of logits (N, C) and class indices (N,), C for background, to (N, C).
 
     mmcv 2.1.0 sigmoid_focal_loss semantics, but exact where a float's sigmoid rounds to 0 or 1.
-    ``weight`` (C,) or empty scales a row by its class; background, undefined in mmcv, counts 1.
+    With s = +1 for the target's class and -1 otherwise, and p = sigmoid(s logit), the loss is
+    -alpha_s (1 - p)^gamma log(p). ``weight`` (C,) or empty scales a row by its class; background,
+    which is undefined in mmcv, has weight 1.
     """
     logits, sign, scale = _focal_terms(logits, target, weight, alpha)
     margin = sign * logits
@@ -164,7 +169,7 @@ def sigmoid_focal_loss_backward(
 
 
 def get_compiler_version() -> str:
-    """Return what stands in for the compiler in mmcv's environment report."""
+    """Return the text that mmcv's environment report prints in place of a compiler."""
     return f"none: operators of torchvision {torchvision.__version__}"
 
 
@@ -186,7 +191,7 @@ _SERVED: tuple[Callable[..., Any], ...] = (
 
 
 class _Extension(ModuleType):
-    """The stand-in for ``mmcv._ext``, in which every other operator exists and refuses."""
+    """Module in place of ``mmcv._ext``; an operator that it lacks raises an error when called."""
 
     def __init__(self) -> None:
         super().__init__(_NAME, __doc__)
@@ -216,7 +221,7 @@ def _require_average(pool_mode: int, operator: str) -> None:
 def _common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Return the tensors in the widest dtype among them, at least float32.
 
-    torchvision wants one dtype and not every kernel takes half; mixed precision passes both.
+    torchvision's kernels need one dtype, and some do not support half. Mixed precision passes both.
     """
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     return tuple(tensor.to(dtype) for tensor in tensors)

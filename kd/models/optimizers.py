@@ -1,4 +1,4 @@
-"""The optimiser's step: precision, clipping, and the form of it that is fastest here."""
+"""Optimizer wrapper: precision of the forward pass, gradient clipping and fused updates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,18 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 FUSED = {"SGD", "AdamW"}
-"""Optimisers whose step torch makes in one kernel, on the CPU and on CUDA."""
+"""Optimizers whose step torch computes in one kernel, on the CPU and on CUDA."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @OPTIM_WRAPPERS.register_module()
 class PreciseOptimWrapper(OptimWrapper):
-    """Updates float32 weights from a forward pass in ``precision``, on any device.
+    """Optimizer wrapper for float32 weights and a forward pass in ``precision``, on any device.
 
-    In float16 the loss is scaled, and a step whose gradients overflow is left out; the scale is
-    part of the state. The norm that gradients are clipped to is not read, for a GPU would be waited
-    for, and mmengine's history of it copied anew at each step.
+    In float16 the loss is scaled, and a step whose gradients overflow is skipped. The scale is part
+    of the state. Unlike mmengine's, this wrapper does not read the norm of the clipped gradients:
+    reading it waits for the GPU, and mmengine copies the history of norms at each step.
     """
 
     def __init__(self, precision: Precision = "float32", **settings: Any) -> None:
@@ -35,7 +35,7 @@ class PreciseOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Make the forward pass in this precision."""
+        """Run a forward pass in this precision."""
         with (
             super().optim_context(model),
             torch.autocast(self._device, self.dtype, enabled=self.dtype is not None),
@@ -54,12 +54,12 @@ class PreciseOptimWrapper(OptimWrapper):
 
     def _clip_grad(self) -> None:
         self.clip_func(
-            [each for group in self.optimizer.param_groups for each in group["params"]],
+            [value for group in self.optimizer.param_groups for value in group["params"]],
             **self.clip_grad_kwargs,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state, with the scale of the loss where there is one."""
+        """Return the optimizer's state and, in float16, the scale of the loss."""
         scale = {"loss_scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
         return {**super().state_dict(), **scale}
 
@@ -71,15 +71,15 @@ class PreciseOptimWrapper(OptimWrapper):
 
 
 def fastest(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a composed ``optim_wrapper`` as this project's wrapper, its optimiser fused.
+    """Return the settings of a composed ``optim_wrapper`` with this wrapper and a fused optimizer.
 
-    A fused step differs from a plain one by the rounding of float32. A checkpoint tells which of
-    them its run was begun with, and the run goes on with that.
+    A fused step differs from a plain one by the rounding of float32. A checkpoint holds which of
+    them its run began with, and the resumed run uses the same.
     """
-    optimiser = settings["optimizer"]
-    fused = {"fused": True} if optimiser["type"] in FUSED else {}
+    optimizer = settings["optimizer"]
+    fused = {"fused": True} if optimizer["type"] in FUSED else {}
     return {
         **settings,
         "type": PreciseOptimWrapper.__name__,
-        "optimizer": {**optimiser, **fused},
+        "optimizer": {**optimizer, **fused},
     }

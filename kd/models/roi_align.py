@@ -1,19 +1,19 @@
-"""RoIAlign's gradient on small maps as two matrix products, which a CPU does many times sooner.
+"""Gradient of RoIAlign on small maps as two matrix products, which a CPU computes much faster.
 
-A bilinear sample is a product of weights along both axes, so what a RoI averages is
-``A_y F A_x^T``, with matrices (cells, side) of the samples' weights. torchvision's kernel scatters
-the gradient sample by sample instead.
+A bilinear sample is a product of weights along both axes, so the averages of a RoI are
+``A_y F A_x^T``, with matrices (cells, side) of the samples' weights. Their gradient is
+``A_y^T G A_x``. torchvision's kernel scatters the gradient sample by sample instead.
 """
 
 import torch
 from torch import Tensor
 
 LARGEST = 64 * 64
-"""Cells of the maps for which products over whole maps are the shorter way."""
+"""Cells of the largest maps for which products over whole maps are faster."""
 
 
 def separable(gradient: Tensor, shape: torch.Size) -> bool:
-    """Return whether ``spread`` is the shorter way to maps of ``shape`` (B, C, H, W)."""
+    """Return True if ``spread`` is faster than torchvision, for maps of ``shape`` (B, C, H, W)."""
     return gradient.device.type == "cpu" and shape[2] * shape[3] <= LARGEST
 
 
@@ -22,10 +22,10 @@ def spread(
 ) -> Tensor:
     """Return the gradient for maps of ``shape`` (B, C, H, W), given that of RoIs (K, C, h, w).
 
-    ``rois``: (K, 5), index and xyxy in pixels; ``ratio``: samples along a cell, 0 for as many as a
-    RoI's size asks for. Samples lie as in ``torchvision.ops.roi_align`` (0.26).
+    ``rois``: (K, 5), index and xyxy in pixels; ``ratio``: samples along a cell, 0 for a number that
+    depends on the RoI's size. Samples are placed as in ``torchvision.ops.roi_align`` (0.26).
     """
-    found = gradient.new_zeros(shape)
+    map_gradient = gradient.new_zeros(shape)
     near = rois[:, 1:3] * scale - 0.5 * aligned
     length = (rois[:, 3:5] - rois[:, 1:3]) * scale
     if not aligned:
@@ -34,28 +34,30 @@ def spread(
         _weights(near[:, axis], length[:, axis], gradient.shape[3 - axis], shape[3 - axis], ratio)
         for axis in (0, 1)
     )
-    for image, own in enumerate(found):
+    for image, image_gradient in enumerate(map_gradient):
         rows = (rois[:, 0] == image).nonzero()[:, 0]
         lines = gradient[rows].transpose(1, 2)  # (n, h, C, w)
-        wide = lines.flatten(1, 2) @ across[rows]
-        tall = wide.unflatten(1, lines.shape[1:3]).flatten(2).flatten(0, 1)
-        own.copy_((down[rows].flatten(0, 1).mT @ tall).unflatten(1, (-1, shape[3])).transpose(0, 1))
-    return found
+        wide = lines.flatten(1, 2) @ across[rows]  # G A_x: (n, h * C, W)
+        tall = wide.unflatten(1, lines.shape[1:3]).flatten(2).flatten(0, 1)  # (n * h, C * W)
+        # One product sums over the RoIs of the image as well: A_y^T (G A_x), (H, C * W).
+        summed = down[rows].flatten(0, 1).mT @ tall
+        image_gradient.copy_(summed.unflatten(1, (-1, shape[3])).transpose(0, 1))
+    return map_gradient
 
 
 def _weights(start: Tensor, length: Tensor, cells: int, side: int, ratio: int) -> Tensor:
-    """Return (K, cells, side): what each line of a map weighs in each cell of RoIs along an axis.
+    """Return weights (K, cells, side) of each line of a map in each cell of RoIs, along an axis.
 
-    ``start``, ``length``: (K,), in the map's cells. A sample more than a cell outside weighs
-    nothing, one nearer lies on the border.
+    ``start``, ``length``: (K,), in the map's cells. A sample more than a cell outside the map has
+    weight 0; a nearer one is moved to the border.
     """
     step = (length / cells)[:, None, None]
     count = torch.full_like(step, ratio) if ratio > 0 else step.ceil().clamp(min=0)
-    each = count.clamp(min=1)
-    sample = torch.arange(int(each.max()) if len(each) else 0, device=start.device)
+    divisor = count.clamp(min=1)
+    sample = torch.arange(int(divisor.max()) if len(divisor) else 0, device=start.device)
     cell = torch.arange(cells, device=start.device)[:, None]
-    at = start[:, None, None] + step * (cell + (sample + 0.5) / each)
-    counts = ((sample < count) & (at >= -1) & (at <= side)) / each
+    at = start[:, None, None] + step * (cell + (sample + 0.5) / divisor)
+    counts = ((sample < count) & (at >= -1) & (at <= side)) / divisor
     line = torch.arange(side, device=start.device)
     near = 1 - (at.clamp(0, side - 1)[..., None] - line).abs()
     return (near.clamp(min=0) * counts[..., None]).sum(2)

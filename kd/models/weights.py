@@ -1,4 +1,4 @@
-"""Reading and writing weights: always ``weights_only``, always complete."""
+"""Checkpoints: written atomically, read with ``weights_only``, loaded only if all keys match."""
 
 import pickle
 from collections import OrderedDict
@@ -13,7 +13,8 @@ from kd.common.errors import UserError
 from kd.common.files import replacing
 from kd.models.build import build_model
 
-LISTED = 5
+SHOWN_KEYS = 5
+"""Keys of each kind that an error message names."""
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -21,21 +22,21 @@ def save(path: Path, content: dict[str, Any]) -> None:
     with replacing(path) as temporary, open(temporary, "wb") as stream:
         try:
             torch.save(content, stream)
-        except RuntimeError as error:  # torch's, on the way out of a full disk
+        except RuntimeError as error:  # torch raises it over the OSError of a full disk
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content on the CPU; UserError where it cannot be read safely."""
+    """Return a checkpoint's content on the CPU; UserError if it cannot be read safely."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: not a checkpoint of plain tensors: it is damaged, or holds Python objects, "
+            f"{path}: not a checkpoint of plain tensors: it is damaged or holds Python objects, "
             "which are never loaded; save its state dict alone"
         ) from None
     except Exception as error:
@@ -58,67 +59,67 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint that must match the model; UserError listing every key that does not."""
+    """Load a checkpoint into a model; UserError with the keys that do not match, if any."""
     state = read_state(path)
-    wanted = model.state_dict()
+    own_state = model.state_dict()
     shapes = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & state.keys()
-        if state[key].shape != wanted[key].shape
+        f"{key} is {tuple(state[key].shape)}, not {tuple(own_state[key].shape)}"
+        for key in own_state.keys() & state.keys()
+        if state[key].shape != own_state[key].shape
     ]
     problems = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - wanted.keys()),
+        "missing": sorted(own_state.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own_state.keys()),
         "of another shape": sorted(shapes),
     }
     if any(problems.values()):
-        listed = "; ".join(f"{kind}: {_short(keys)}" for kind, keys in problems.items() if keys)
+        text = "; ".join(f"{kind}: {_short(keys)}" for kind, keys in problems.items() if keys)
         hint = " (another number of classes?)" if any("_cls" in shape for shape in shapes) else ""
-        raise UserError(f"{path}: does not match the architecture{hint}: {listed}")
+        raise UserError(f"{path}: does not match the architecture{hint}: {text}")
     model.load_state_dict(state)
 
 
 def check_classes(path: Path, classes: list[str]) -> None:
-    """Compare a checkpoint's own class names, where it has some, with those of the data.
+    """Compare the class names in a checkpoint, if it has any, with those of the data.
 
     mmdet 3 writes them into ``meta.dataset_meta.classes``, earlier versions into ``meta.CLASSES``.
-    UserError where they differ, in their order alone, too: label i means class i in both.
+    UserError if names or their order differ, because label i must mean class i in both.
     """
     meta = read(path).get("meta")
     meta = meta if isinstance(meta, dict) else {}
     data_meta = meta.get("dataset_meta")
     data_meta = data_meta if isinstance(data_meta, dict) else {}
-    listed = data_meta.get("classes") or data_meta.get("CLASSES") or meta.get("CLASSES")
-    named = [listed] if isinstance(listed, str) else listed
-    if not isinstance(named, list | tuple) or list(named) == classes:
+    names = data_meta.get("classes") or data_meta.get("CLASSES") or meta.get("CLASSES")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or list(names) == classes:
         return
-    differ = "the same classes in another order" if sorted(named) == sorted(classes) else "others"
+    differ = "the same classes in another order" if sorted(names) == sorted(classes) else "others"
     index, theirs, ours = next(
-        (i, a, b) for i, (a, b) in enumerate(zip_longest(named, classes)) if a != b
+        (i, a, b) for i, (a, b) in enumerate(zip_longest(names, classes)) if a != b
     )
     raise UserError(
-        f"{path}: was trained on {len(named)} classes, and the data set has {len(classes)}, "
+        f"{path}: was trained on {len(names)} classes, and the data set has {len(classes)}, "
         f"{differ}: label {index} is {theirs!r} in the checkpoint and {ours!r} in the data; "
         "list 'classes' of the data set's entry as the checkpoint does, or use another checkpoint"
     )
 
 
-def load_detector(config: dict[str, Any], checkpoint: str | Path) -> Any:
-    """Build a detector, load its checkpoint, freeze it and put it into eval mode."""
-    detector = build_model(config)
-    load_strictly(detector, Path(checkpoint))
-    return detector.requires_grad_(False).eval()
+def load_frozen(config: dict[str, Any], checkpoint: str | Path) -> Any:
+    """Build a detector or classifier, load its checkpoint, freeze it and set it to eval mode."""
+    model = build_model(config)
+    load_strictly(model, Path(checkpoint))
+    return model.requires_grad_(False).eval()
 
 
 def detector_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of the detector that is trained: the student of a distiller."""
+    """Return the state dict of a detector, or of a distiller's student."""
     state = model.state_dict()
-    students = OrderedDict(
+    student_state = OrderedDict(
         (key.removeprefix("student."), value)
         for key, value in state.items()
         if key.startswith("student.")
     )
-    return students or state
+    return student_state or state
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:
@@ -126,5 +127,5 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
 
 
 def _short(keys: list[str]) -> str:
-    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return f"{', '.join(keys[:LISTED])}{more}"
+    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+    return f"{', '.join(keys[:SHOWN_KEYS])}{more}"

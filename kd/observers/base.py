@@ -1,4 +1,4 @@
-"""What every detector shows: its maps, and the losses of its own training."""
+"""Batches, candidates and the observation of any detector: its maps and its detection losses."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ else:
 
 
 class Progress(NamedTuple):
-    """How far a training is: steps and epochs made, and how many epochs there are."""
+    """Progress of a training: finished steps and epochs, and how many epochs there are."""
 
     step: int = 0
     epoch: int = 0
     epochs: int = 1
     steps: int = 0
-    """Steps of the whole training; 0 if they are not known."""
+    """Steps of the whole training; 0 if unknown."""
 
 
 START = Progress()
@@ -45,16 +45,16 @@ class Batch:
     """Ground truth and images of one step: boxes xyxy in pixels of the network's input."""
 
     inputs: Tensor
-    """(B, 3, H, W), normalised and padded."""
+    """(B, 3, H, W), normalized and padded."""
     samples: list[Any]
     """mmdet's DetDataSample of each image."""
     progress: Progress = START
     mean: Tensor | None = None
-    """(3,), RGB, 0 to 255: what was subtracted from the images."""
+    """(3,), RGB, 0 to 255: mean that was subtracted from the images."""
     std: Tensor | None = None
-    """(3,), what they were then divided by."""
+    """(3,), standard deviation that the images were then divided by."""
 
-    def part(self, images: slice) -> Batch:
+    def subset(self, images: slice) -> Batch:
         """Return the batch of some of the images."""
         return replace(self, inputs=self.inputs[images], samples=self.samples[images])
 
@@ -70,9 +70,9 @@ class Batch:
 
     @cached_property
     def gt_offsets(self) -> Tensor:
-        """(B,): what to add to a box's index in its image to get its index in the batch."""
+        """(B,): offset from a box's index in its image to its index in the batch."""
         ends = accumulate(len(labels) for labels in self.gt_labels)
-        # Not from a list, for whose copy to a GPU the host would wait.
+        # A tensor built from a list would make the host wait for its copy to the GPU.
         starts = [
             labels.new_full((), end - len(labels))
             for labels, end in zip(self.gt_labels, ends, strict=True)
@@ -84,34 +84,35 @@ class Batch:
 class Candidates:
     """Boxes that teacher and student both classify: priors of a dense head, or sampled RoIs.
 
-    P rows in a fixed order; ``candidates[mask]`` keeps some of them.
+    P rows in a fixed order; ``candidates[mask]`` selects rows.
     """
 
     image: Tensor
-    """(P,): the image of the batch."""
+    """(P,): index of the image in the batch."""
     index: Tensor
-    """(P,): which prior, or which row of ``rois``."""
+    """(P,): index of the prior, or of the row of ``rois``."""
     instance: Tensor
     """(P,): the assigned object's index in the batch, -1 for background."""
     rois: Tensor | None = None
-    """(R, 5): image and xyxy in pixels, of a two-stage head."""
+    """(R, 5): image and xyxy in pixels; two-stage heads only."""
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, chosen: Tensor) -> Candidates:
-        if chosen.dtype == torch.bool:
-            chosen = chosen.nonzero().flatten()  # once, and not for each of the three
+    def __getitem__(self, rows: Tensor) -> Candidates:
+        if rows.dtype == torch.bool:
+            # Indexing by a mask calls nonzero, which waits for the GPU: once here, not three times.
+            rows = rows.nonzero().flatten()
         return replace(
             self,
-            image=self.image[chosen],
-            index=self.index[chosen],
-            instance=self.instance[chosen],
+            image=self.image[rows],
+            index=self.index[rows],
+            instance=self.instance[rows],
         )
 
     @cached_property
     def positive(self) -> Candidates:
-        """Those with an object."""
+        """Candidates with an object."""
         return self[self.instance >= 0]
 
     def labels(self, batch: Batch) -> Tensor:
@@ -124,10 +125,10 @@ class Candidates:
 
 
 class Observation:
-    """A detector's view of a batch, computed once and only as deep as it is read.
+    """Values of a detector for one batch, each computed once and only if a method reads it.
 
-    A student's holds the maps and the label assignment that its own loss was computed from, so
-    ``losses`` comes first; a teacher's runs without gradients (``frozen``).
+    A student's observation holds the maps and the label assignment that its detection loss was
+    computed from, so call ``losses`` first. A teacher's runs without gradients (``frozen``).
     """
 
     def __init__(self, detector: Any, batch: Batch, *, frozen: bool) -> None:
@@ -140,7 +141,7 @@ class Observation:
             "dtype": torch.get_autocast_dtype(device),
             "enabled": torch.is_autocast_enabled(device),
         }
-        """In which it was made, for the forward passes that a term asks for later."""
+        """Autocast settings of the step; later forward passes of a term use them, too."""
 
     @property
     def head(self) -> Any:
@@ -149,21 +150,21 @@ class Observation:
 
     @cached_property
     def stages(self) -> list[Tensor]:
-        """The backbone's maps, each (B, C, H, W)."""
+        """Maps of the backbone's stages, each (B, C, H, W)."""
         with self.gradients():
             return list(self.detector.backbone(self.batch.inputs))
 
     @cached_property
     def neck(self) -> list[Tensor]:
-        """Per level (B, C, H, W)."""
+        """Maps of the neck by level, each (B, C, H, W)."""
         with self.gradients():
             return list(self.detector.neck(tuple(self.stages)))
 
     def read_ahead(self, names: frozenset[str]) -> None:
-        """Make the maps that are going to be read, by keys of OBSERVABLE, and keep no other ones.
+        """Compute the maps that methods will read, given as keys of OBSERVABLE, and drop others.
 
-        A teacher's are made before the student's losses, whose tensors would be in memory beside
-        what a backbone and a neck need for a while.
+        A teacher's maps are computed before the student's losses. Otherwise the tensors of those
+        losses and the activations of the teacher would be in memory at the same time.
         """
         if names - {"stages"}:
             _ = self.neck
@@ -179,34 +180,34 @@ class Observation:
 
     @property
     def softmax(self) -> bool:
-        """Whether the class outputs share one softmax, background last, or have a sigmoid each."""
+        """True for one softmax over classes, background last; False for a sigmoid per class."""
         return not self.head.use_sigmoid_cls
 
-    def part(self, images: slice) -> Any:
-        """Return the observation of some of the batch's images, with this one's values."""
-        from kd.observers.subset import part_of
+    def subset(self, images: slice) -> Any:
+        """Return the observation of some of the batch's images, cut out of this one's values."""
+        from kd.observers.subset import subset_of
 
-        return part_of(self, images)
+        return subset_of(self, images)
 
     def losses(self) -> dict[str, Any]:
-        """Return mmdet's detection losses, and keep the label assignment they were made with."""
+        """Return mmdet's detection losses and record the label assignment of their targets."""
         raise NotImplementedError
 
     @contextmanager
     def gradients(self) -> Iterator[None]:
-        """Record gradients of a student only, and only where they are recorded at all.
+        """Enable gradients in a block for a student, unless they are disabled outside.
 
-        Forward passes inside run in the precision of the step, though a term reads in float32.
+        The block runs in the precision of the step, even if a term in float32 calls it.
         """
-        recorded = torch.is_grad_enabled() and not self.frozen
-        with torch.autocast(**self.precision), torch.set_grad_enabled(recorded):
+        enabled = torch.is_grad_enabled() and not self.frozen
+        with torch.autocast(**self.precision), torch.set_grad_enabled(enabled):
             yield
 
 
 class MapsObservation(Observation):
-    """A detector whose predictions no observer reads: backbone and neck alone.
+    """Observation of backbone and neck, for a head whose predictions no other observer reads.
 
-    Its losses are its own, computed by mmdet from the maps that methods read.
+    mmdet computes the detector's losses from the maps that methods read.
     """
 
     @property
@@ -221,13 +222,13 @@ class MapsObservation(Observation):
 
 
 def strides_of(head: Any) -> list[int]:
-    """Return the pixels per cell of each level that a head predicts on."""
+    """Return the pixels per cell of each level of a head."""
     strides = head.prior_generator.strides
     return [stride[0] if isinstance(stride, tuple) else stride for stride in strides]
 
 
 def channels_of(detector: Any) -> Channels:
-    """Return the widths of a detector's maps, from a blank image in eval mode."""
+    """Return the widths of a detector's maps, measured on a blank image in eval mode."""
     head = getattr(detector, "rpn_head", None) or detector.bbox_head
     strides, width = strides_of(head), head.in_channels
     backbone, training = detector.backbone, detector.backbone.training
@@ -241,5 +242,5 @@ def channels_of(detector: Any) -> Channels:
 
 
 def plain(boxes: Any) -> Tensor:
-    """Return the (N, 4) tensor of boxes that mmdet may have wrapped in its own type."""
+    """Return boxes as a tensor (N, 4), unwrapped from mmdet's box type if they have it."""
     return boxes.tensor if hasattr(boxes, "tensor") else boxes

@@ -1,4 +1,4 @@
-"""The two branches of a frozen dense head, each run without the other."""
+"""Separate forward passes of a frozen dense head's class branch and box branch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Branches(NamedTuple):
-    """Names of a head's parts that only its class maps need, only its box maps, and neither."""
+    """Names of modules that only a head's class maps need, only its box maps, and neither."""
 
     classes: tuple[str, ...]
     boxes: tuple[str, ...]
@@ -25,43 +25,45 @@ _BRANCHES = {
         ("cls_convs", "conv_cls"), ("reg_convs", "conv_reg"), ("conv_centerness",)
     ),
 }
-"""By the class of mmdet whose ``forward_single`` a head has."""
+"""Branches by the mmdet class that defines a head's ``forward_single``."""
 
 
 def branches_of(head: nn.Module) -> Branches | None:
-    """Return the branches of a head; None where classes and boxes have layers in common."""
+    """Return the branches of a head; None if classes and boxes share layers."""
     forward = getattr(type(head), "forward_single", None)
-    found = _BRANCHES.get(forward.__qualname__.partition(".")[0]) if forward else None
-    return found if found and all(hasattr(head, name) for part in found for name in part) else None
+    branches = _BRANCHES.get(forward.__qualname__.partition(".")[0]) if forward else None
+    if branches is None or not all(hasattr(head, name) for names in branches for name in names):
+        return None
+    return branches
 
 
 def class_branch(head: nn.Module, branches: Branches, neck: list[Tensor]) -> list[Tensor]:
-    """Return the class maps by level, to the bit those of the whole head."""
+    """Return the class maps by level, bit-identical to those of the whole head."""
     with _without(head, branches.boxes + branches.neither):
         return list(head(tuple(neck))[0])
 
 
 def box_branch(head: nn.Module, branches: Branches, neck: list[Tensor]) -> list[Tensor]:
-    """Return the box maps by level, to the bit those of the whole head."""
+    """Return the box maps by level, bit-identical to those of the whole head."""
     with _without(head, branches.classes + branches.neither):
         return list(head(tuple(neck))[1])
 
 
 @contextmanager
 def _without(head: Any, names: tuple[str, ...]) -> Iterator[None]:
-    """Leave parts out of a head for a while: stacks of layers, and what predicts from them."""
-    kept = {name: getattr(head, name) for name in names}
-    for name, part in kept.items():
-        setattr(head, name, nn.ModuleList() if isinstance(part, nn.ModuleList) else _Nothing())
+    """Replace modules of a head in a block: stacks of layers by none, predictors by empty maps."""
+    modules = {name: getattr(head, name) for name in names}
+    for name, module in modules.items():
+        setattr(head, name, nn.ModuleList() if isinstance(module, nn.ModuleList) else _EmptyMaps())
     try:
         yield
     finally:
-        for name, part in kept.items():
-            setattr(head, name, part)
+        for name, module in modules.items():
+            setattr(head, name, module)
 
 
-class _Nothing(nn.Module):
-    """From maps (B, C, H, W) to maps (B, 0, H, W)."""
+class _EmptyMaps(nn.Module):
+    """Module from maps (B, C, H, W) to maps (B, 0, H, W)."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps[:, :0]

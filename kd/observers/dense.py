@@ -1,4 +1,4 @@
-"""Heads that predict at every prior: a map of classes and a map of boxes per neck level."""
+"""Observations of heads that predict at every prior: a class map and a box map per neck level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ else:
 
 
 class DenseObservation(Observation):
-    """Anchors with a class output and encoded box each (RetinaNet, ATSS, SSD, an RPN).
+    """Observation of anchors with a class output and an encoded box each.
+
+    RetinaNet, ATSS and SSD have such heads, and an RPN is one.
 
     Priors are ordered by level, then row, column and anchor; N is their number.
     """
@@ -27,22 +29,22 @@ class DenseObservation(Observation):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.assignment: Tensor | None = None
-        """(B, N): index of the prior's box in its image's ground truth, -1 where it has none."""
+        """(B, N): index of the prior's box in its image's ground truth, -1 without a box."""
         self.sampled: Tensor | None = None
-        """(B, N): whether the class loss may see the prior, which is neither ignored nor left out
-        by a sampler (SSD then mines among them)."""
+        """(B, N): True if the class loss includes the prior, False if it is ignored or not
+        sampled. SSD mines hard negatives among the True ones."""
 
     # --- Outputs ---------------------------------------------------------------------------
 
     @cached_property
     def outputs(self) -> tuple[list[Tensor], ...]:
-        """What the head makes of the neck maps: class maps, box maps and more by level."""
+        """Outputs of the head by level: class maps, box maps and, of some heads, more."""
         with self.gradients():
             return self.head(tuple(self.neck))
 
     @cached_property
     def class_outputs(self) -> list[Tensor]:
-        """The class maps of ``outputs``, of a teacher without what only its boxes need."""
+        """Class maps of ``outputs``; a teacher computes them without its box branch."""
         from kd.observers.branches import class_branch
 
         if branches := self._branches():
@@ -52,7 +54,7 @@ class DenseObservation(Observation):
 
     @cached_property
     def box_outputs(self) -> list[Tensor]:
-        """The box maps of ``outputs``, of a teacher without what only its classes need."""
+        """Box maps of ``outputs``; a teacher computes them without its class branch."""
         from kd.observers.branches import box_branch
 
         if branches := self._branches():
@@ -61,7 +63,7 @@ class DenseObservation(Observation):
         return self.outputs[1]
 
     def _branches(self) -> Any:
-        """Return the head's branches where they are worth running apart."""
+        """Return the branches of a teacher's head, None after the whole head has run."""
         from kd.observers.branches import branches_of
 
         return branches_of(self.head) if self.frozen and "outputs" not in vars(self) else None
@@ -83,17 +85,17 @@ class DenseObservation(Observation):
 
     @cached_property
     def logits(self) -> Tensor:
-        """(B, N, K)."""
+        """Class logits of every prior, (B, N, K)."""
         return by_prior(self.class_maps, self.head.cls_out_channels)
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """(B, N, C): of the foreground classes."""
+        """Probabilities of the foreground classes, (B, N, C)."""
         return self.logits.softmax(-1)[..., :-1] if self.softmax else self.logits.sigmoid()
 
     @cached_property
     def raw_codes(self) -> Tensor:
-        """(B, N, ...): the box outputs as the network makes them."""
+        """Box outputs of the network for every prior, (B, N, ...)."""
         channels = self.box_outputs[0].shape[1] // self.head.prior_generator.num_base_priors[0]
         return by_prior([maps.float() for maps in self.box_outputs], channels)
 
@@ -101,23 +103,23 @@ class DenseObservation(Observation):
 
     @cached_property
     def sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of each neck level."""
+        """Height and width in cells of each neck level."""
         return [(maps.shape[-2], maps.shape[-1]) for maps in self.neck]
 
     @cached_property
     def level_priors(self) -> list[Tensor]:
-        """Per level (N_l, 4), xyxy in pixels; a point has two equal corners."""
+        """Priors by level, (N_l, 4), xyxy in pixels; a point has two equal corners."""
         levels = self.head.prior_generator.grid_priors(self.sizes, device=self.batch.inputs.device)
         return [plain(level) for level in levels]
 
     @cached_property
     def priors(self) -> Tensor:
-        """(N, 4), xyxy in pixels."""
+        """Priors of all levels, (N, 4), xyxy in pixels."""
         return torch.cat(self.level_priors)
 
     @cached_property
     def prior_strides(self) -> Tensor:
-        """(N,), pixels per cell at each prior."""
+        """Pixels per cell at each prior, (N,)."""
         return torch.cat(
             [
                 priors.new_full((len(priors),), stride)
@@ -131,12 +133,12 @@ class DenseObservation(Observation):
             return plain(self._decode(self.codes(image, prior), prior))
 
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:
-        """Return the encoded boxes (P, 4) of P priors, in the terms of ``encode``."""
+        """Return the encoded boxes (P, 4) of P priors, in the units of ``encode``."""
         with self.gradients():
             return self.raw_codes[image, prior]
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
-        """Return what ``codes`` would have to be at P priors for boxes (P, 4), xyxy in pixels."""
+        """Return the targets of ``codes`` at P priors for boxes (P, 4), xyxy in pixels."""
         return self.head.bbox_coder.encode(self.priors[prior], boxes)
 
     def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
@@ -146,7 +148,7 @@ class DenseObservation(Observation):
 
     @property
     def candidate_softmax(self) -> bool:
-        """Whether the candidates' classes share one softmax, background last."""
+        """True if the candidates' classes share one softmax, background last."""
         return self.softmax
 
     @cached_property
@@ -157,13 +159,13 @@ class DenseObservation(Observation):
         device = self.assignment.device
         image = torch.arange(images, device=device).repeat_interleave(priors)
         index = torch.arange(priors, device=device).repeat(images)
-        own = self.assignment.flatten()
-        instance = torch.where(own >= 0, own + self.batch.gt_offsets[image], own)
+        box = self.assignment.flatten()
+        instance = torch.where(box >= 0, box + self.batch.gt_offsets[image], box)
         return Candidates(image, index, instance)
 
     @cached_property
     def candidates(self) -> Candidates:
-        """The boxes that are finally classified: all priors."""
+        """Boxes that are finally classified: all priors."""
         return self.every_prior
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
@@ -179,10 +181,10 @@ class DenseObservation(Observation):
         return self.codes(candidates.image, candidates.index)
 
     def candidate_targets(self, candidates: Candidates) -> Tensor:
-        """Return what ``candidate_codes`` should be, (P, 4), of candidates with an object."""
+        """Return the targets (P, 4) of ``candidate_codes``, of candidates with an object."""
         return self.encode(candidates.truth(self.batch), candidates.index)
 
-    # --- The student's own loss ------------------------------------------------------------
+    # --- The student's detection loss ------------------------------------------------------
 
     def losses(self) -> dict[str, Any]:
         from mmdet.models.utils import unpack_gt_instances
@@ -190,34 +192,34 @@ class DenseObservation(Observation):
         return self._head_losses(*unpack_gt_instances(self.batch.samples))
 
     def _head_losses(self, truth: Any, ignored: Any, metas: Any) -> dict[str, Any]:
-        """Return the head's losses, in mmdet's terms, and keep what it was trained on."""
-        with self.recording(self.head) as kept:
+        """Return the head's losses, named as mmdet names them, and record their targets."""
+        with self.recording(self.head) as recording:
             losses = self.head.loss_by_feat(*self.outputs, truth, metas, ignored)
-        self.assignment, self.sampled = (torch.stack(rows) for rows in kept)
+        self.assignment, self.sampled = (torch.stack(rows) for rows in recording)
         return losses
 
 
 class DistributionObservation(DenseObservation):
-    """GFL: a side is the mean of a distribution, in strides from the prior's centre."""
+    """Observation of GFL: a side is the mean of a distribution, in strides from the center."""
 
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:
         with self.gradients():
             return self.head.integral(self.raw_codes[image, prior])
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
-        codes = self.head.bbox_coder.encode(self._centres(prior), boxes)
+        codes = self.head.bbox_coder.encode(self._centers(prior), boxes)
         return codes / self.prior_strides[prior, None]
 
     def _decode(self, codes: Tensor, prior: Tensor) -> Tensor:
         distances = codes * self.prior_strides[prior, None]
-        return self.head.bbox_coder.decode(self._centres(prior), distances)
+        return self.head.bbox_coder.decode(self._centers(prior), distances)
 
-    def _centres(self, prior: Tensor) -> Tensor:
+    def _centers(self, prior: Tensor) -> Tensor:
         return (self.priors[prior, :2] + self.priors[prior, 2:]) / 2
 
 
 class PointObservation(DistributionObservation):
-    """FCOS: distances from a point to the four sides, in strides as ``codes``."""
+    """Observation of FCOS: ``codes`` are distances from a point to the sides, in strides."""
 
     recording = staticmethod(point_assignment)
 
@@ -233,7 +235,7 @@ class PointObservation(DistributionObservation):
 
 
 class GridObservation(DenseObservation):
-    """YOLOv3: one map holds box, objectness and classes of each anchor."""
+    """Observation of YOLOv3: one map holds box, objectness and classes of each anchor."""
 
     recording = staticmethod(grid_assignment)
 
@@ -243,7 +245,7 @@ class GridObservation(DenseObservation):
 
     @cached_property
     def class_maps(self) -> list[Tensor]:
-        """Per level (B, A*C, H, W): the class logits given that there is an object."""
+        """Per level (B, A*C, H, W): class logits on the condition that there is an object."""
         return [maps[:, :, 5:].flatten(1, 2) for maps in self._anchor_maps]
 
     @cached_property
@@ -260,12 +262,12 @@ class GridObservation(DenseObservation):
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """(B, N, C): objectness times class."""
+        """Objectness times class, (B, N, C)."""
         return by_prior(self.probability_maps, self.head.num_classes)
 
     @cached_property
     def raw_codes(self) -> Tensor:
-        """(B, N, 5): box and objectness."""
+        """Box and objectness of every prior, (B, N, 5)."""
         return by_prior([maps[:, :, :5].flatten(1, 2) for maps in self._anchor_maps], 5)
 
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
-"""Parts of a detector that methods can read, by the types of its heads in mmdet's terms.
+"""Features that methods can read of a detector, by the types of its heads in mmdet's names.
 
-The planner asks with a composed model dict, a training with the detector built of it; both get one
-answer from one table. Nothing here imports torch.
+The planner and composition read these tables. Nothing here imports torch.
 """
 
 from typing import Any
@@ -21,11 +20,11 @@ OBSERVABLE: dict[str, frozenset[str]] = {
 }
 """Features that each observer offers to methods.
 
-neck: maps by level; pyramid: these have one width; stages: the backbone's maps; class_maps: class
-outputs on the neck's cells; priors: logits, boxes and assignment of every prior; anchors: priors
-with a width and a height; rankings: several positive priors per object; candidates: the boxes that
-are finally classified, all priors or the sampled RoIs; rois: proposals and the features pooled from
-them.
+neck: maps of the neck by level; pyramid: these have one width; stages: the backbone's maps;
+class_maps: class outputs on the neck's cells; priors: logits, boxes and assignment of every prior;
+anchors: priors with a width and a height; rankings: several positive priors per object; candidates:
+the boxes that are finally classified, all priors or the sampled RoIs; rois: proposals and the
+features pooled from them.
 """
 
 SHARED = _MAPS
@@ -44,15 +43,15 @@ DENSE_HEADS = {
 }
 """Observers by the type of a one-stage head.
 
-A type that derives from one of these is another type: VFNetHead is an ATSSHead whose loss assigns
-in its own way.
+A type that derives from one of these is not in the table: VFNetHead is an ATSSHead whose loss
+assigns labels differently.
 """
 ROI_HEADS = {"StandardRoIHead": "two_stage", "CascadeRoIHead": "cascade"}
 """Observers by the type of a second stage, behind an ``RPNHead``."""
 
 
 def observer_of_types(dense: str, roi: str | None = None) -> str:
-    """Return the observer of a detector, ``maps`` where methods read no prediction of its head.
+    """Return the observer of a detector; ``maps`` if no observer reads predictions of its head.
 
     ``dense``: the type of its one-stage head or RPN; ``roi``: that of its second stage, if any.
     """
@@ -74,9 +73,9 @@ def head_types(model: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def offered(model: dict[str, Any]) -> frozenset[str]:
-    """Return what the detector of a model dict offers: keys of OBSERVABLE's values.
+    """Return the features that the detector of a model dict offers, as OBSERVABLE names them.
 
-    The width of a neck that no observer vouches for is read from its settings.
+    For an unknown head, the neck's settings decide if the pyramid has one width.
     """
     observer = observer_of_model(model)
     one_width = isinstance(model.get("neck", {}).get("out_channels"), int)

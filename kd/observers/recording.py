@@ -1,4 +1,4 @@
-"""Keeps the label assignment and the sampling that mmdet makes inside a loss."""
+"""Recording of the label assignment and the sampling inside mmdet's detection losses."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ else:
     torch = LazyModule("torch")
 
 
-class Recorded(NamedTuple):
-    """What a head was trained on, an entry per image."""
+class Recording(NamedTuple):
+    """Training targets of a head, an entry per image."""
 
     assigned: list[Tensor]
-    """(N,): index of the prior's box in the ground truth, -1 where it has none."""
+    """(N,): index of the prior's box in the ground truth, -1 without a box."""
     sampled: list[Tensor]
-    """(N,): whether the class loss may see the prior, neither ignored nor left out."""
+    """(N,): True if the class loss includes the prior, False if it is ignored or not sampled."""
 
 
 @contextmanager
 def wrapped(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace a method of one object by ``wrap(method)`` for a while."""
+    """Replace a method of one object by ``wrap(method)`` in a block."""
     setattr(owner, name, wrap(getattr(owner, name)))
     try:
         yield
@@ -36,8 +36,8 @@ def wrapped(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]
 
 
 @contextmanager
-def anchor_assignment(head: Any) -> Iterator[Recorded]:
-    """Collect what an anchor head gives each prior, among them those that its border leaves out."""
+def anchor_assignment(head: Any) -> Iterator[Recording]:
+    """Record the targets of an anchor head, including priors outside the border, without a box."""
     from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 
     def targets(method: Any) -> Any:
@@ -46,65 +46,67 @@ def anchor_assignment(head: Any) -> Iterator[Recorded]:
             meta = next(value for value in args if isinstance(value, dict))
             border = head.train_cfg["allowed_border"]
             inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
-            for rows, outside in zip(kept, (-1, False), strict=True):
-                everywhere = rows[-1].new_full((len(priors),), outside)
-                everywhere[inside] = rows[-1]
-                rows[-1] = everywhere
+            # The head assigns and samples the priors inside alone; spread their rows over all.
+            for rows, outside in zip(recording, (-1, False), strict=True):
+                all_priors = rows[-1].new_full((len(priors),), outside)
+                all_priors[inside] = rows[-1]
+                rows[-1] = all_priors
             return result
 
         return recorded
 
     with ExitStack() as stack:
-        kept = stack.enter_context(grid_assignment(head))
+        recording = stack.enter_context(grid_assignment(head))
         stack.enter_context(wrapped(head, "_get_targets_single", targets))
-        yield kept
+        yield recording
 
 
 @contextmanager
-def grid_assignment(head: Any) -> Iterator[Recorded]:
-    """Collect it of YOLO's head, whose sampler sees every prior."""
-    kept = Recorded([], [])
+def grid_assignment(head: Any) -> Iterator[Recording]:
+    """Record the targets of YOLO's head, whose sampler gets every prior."""
+    recording = Recording([], [])
 
     def sampling(method: Any) -> Any:
         def recorded(assign_result: Any, *args: Any, **kwargs: Any) -> Any:
             result = method(assign_result, *args, **kwargs)
             sampled = torch.zeros_like(assign_result.gt_inds, dtype=torch.bool)
             sampled[result.pos_inds] = sampled[result.neg_inds] = True
-            kept.assigned.append((assign_result.gt_inds - 1).clamp(min=-1))
-            kept.sampled.append(sampled)
+            # mmdet numbers boxes from 1; 0 is background and -1 is ignored.
+            recording.assigned.append((assign_result.gt_inds - 1).clamp(min=-1))
+            recording.sampled.append(sampled)
             return result
 
         return recorded
 
     with wrapped(head.sampler, "sample", sampling):
-        yield kept
+        yield recording
 
 
 @contextmanager
-def point_assignment(head: Any) -> Iterator[Recorded]:
-    """Collect it of FCOS, from the box that each positive point is to regress."""
-    kept = Recorded([], [])
+def point_assignment(head: Any) -> Iterator[Recording]:
+    """Record the targets of FCOS, from the box that each positive point regresses."""
+    recording = Recording([], [])
 
     def targets(method: Any) -> Any:
         def recorded(truth: Any, points: Tensor, **kwargs: Any) -> Any:
             labels, distances = method(truth, points=points, **kwargs)
             boxes = torch.cat([points - distances[:, :2], points + distances[:, 2:]], 1)
-            kept.assigned.append(_same_box(boxes, labels, truth, head.num_classes))
-            kept.sampled.append(torch.ones_like(labels, dtype=torch.bool))
+            recording.assigned.append(_same_box(boxes, labels, truth, head.num_classes))
+            recording.sampled.append(torch.ones_like(labels, dtype=torch.bool))
             return labels, distances
 
         return recorded
 
     with wrapped(head, "_get_targets_single", targets):
-        yield kept
+        yield recording
 
 
 def _same_box(boxes: Tensor, labels: Tensor, truth: Any, background: int) -> Tensor:
-    """Return the (N,) index of the ground-truth box that equals each row's, -1 for background."""
-    found = labels.new_full((len(boxes),), -1)
+    """Return the index (N,) of the ground-truth box that equals each row's, -1 for background."""
+    indices = labels.new_full((len(boxes),), -1)
     positive = (labels < background).nonzero().flatten()
     if len(positive):
         gap = (boxes[positive, None] - plain(truth.bboxes)).abs().sum(-1)
         gap[labels[positive, None] != truth.labels] = torch.inf
-        found[positive] = gap.argmin(1)
-    return found
+        indices[positive] = gap.argmin(1)
+    return indices

@@ -1,4 +1,4 @@
-"""Observations of some images of a batch, cut out of the observation of all of them."""
+"""Observation of a subset of a batch's images, cut out of the observation of all images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ else:
     torch = LazyModule("torch")
 
 
-class Part:
-    """Some images of ``whole``: slices of its maps and its assignment, with their gradients.
+class _Subset:
+    """Mixin that slices the maps and the assignment of ``whole``, with their gradients.
 
-    A map that ``whole`` has not computed yet is computed for all images, once.
+    A map that ``whole`` has not computed yet is computed once, for all images.
     """
 
     def __init__(self, whole: Any, images: slice) -> None:
-        batch = whole.batch.part(images)
+        batch = whole.batch.subset(images)
         super().__init__(whole.detector, batch, frozen=whole.frozen)  # type: ignore[call-arg]
         self.whole, self.images, self.precision = whole, images, whole.precision
         if whole.assignment is not None:
@@ -41,7 +41,7 @@ class Part:
 
     @cached_property
     def outputs(self) -> tuple[list[Tensor], ...]:
-        return tuple([maps[self.images] for maps in kind] for kind in self.whole.outputs)
+        return tuple([maps[self.images] for maps in levels] for levels in self.whole.outputs)
 
     @cached_property
     def class_outputs(self) -> list[Tensor]:
@@ -72,39 +72,39 @@ class Part:
         return self.whole.prior_strides
 
 
-def part_of(whole: Any, images: slice) -> Any:
-    """Return the observation of some images; a student's is cut after its losses were computed."""
+def subset_of(whole: Any, images: slice) -> Any:
+    """Return the observation of some images; call it after a student's losses."""
     from kd.observers import OBSERVERS
 
-    kind: Any = OBSERVERS[whole.detector.observer]
-    part = _part_class(kind)(whole, images)
-    if isinstance(part, TwoStageObservation) and "candidates" in vars(whole):
-        _cut_regions(part, whole, images)
-    return part
+    observation_class: Any = OBSERVERS[whole.detector.observer]
+    subset = _subset_class(observation_class)(whole, images)
+    if isinstance(subset, TwoStageObservation) and "candidates" in vars(whole):
+        _cut_rois(subset, whole, images)
+    return subset
 
 
 @functools.cache
-def _part_class(kind: Any) -> Any:
-    return type(f"Part{kind.__name__}", (Part, kind), {})
+def _subset_class(observation_class: Any) -> Any:
+    return type(f"Subset{observation_class.__name__}", (_Subset, observation_class), {})
 
 
-def _cut_regions(part: Any, whole: Any, images: slice) -> None:
-    """Give a part its sampled RoIs, and the outputs that its second stage has for them."""
+def _cut_rois(subset: Any, whole: Any, images: slice) -> None:
+    """Set the sampled RoIs of a subset, and the outputs of the second stage on them."""
     sampled: Candidates = whole.candidates
     assert sampled.rois is not None
     first, stop, _ = images.indices(len(whole.batch.samples))
     rows = ((sampled.image >= first) & (sampled.image < stop)).nonzero().flatten()
     rois = sampled.rois[rows]
     rois = torch.cat([rois[:, :1] - first, rois[:, 1:]], 1)
-    chosen = sampled[rows]
+    candidates = sampled[rows]
     offset = whole.batch.gt_offsets[first]
-    instance = torch.where(chosen.instance >= 0, chosen.instance - offset, chosen.instance)
-    part.candidates = replace(
-        chosen,
-        image=chosen.image - first,
+    instance = candidates.instance
+    subset.candidates = replace(
+        candidates,
+        image=candidates.image - first,
         index=torch.arange(len(rows), device=rows.device),
-        instance=instance,
+        instance=torch.where(instance >= 0, instance - offset, instance),
         rois=rois,
     )
     outputs = whole.region_outputs(sampled.rois)
-    part.add_region_outputs(rois, {name: value[rows] for name, value in outputs.items()})
+    subset.add_region_outputs(rois, {name: value[rows] for name, value in outputs.items()})

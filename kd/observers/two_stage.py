@@ -1,4 +1,4 @@
-"""Detectors of two stages: a class-agnostic dense head (RPN), then a head on regions (RoIs)."""
+"""Observations of two-stage detectors: a class-agnostic RPN, then a head on regions (RoIs)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ else:
 
 
 OUTPUTS = ("bbox_feats", "cls_score", "bbox_pred")
-"""Outputs of a second stage, in mmdet's terms: pooled features, class logits, encoded boxes."""
+"""mmdet's names of a second stage's pooled features, class logits and encoded boxes."""
 
 
 class ProposalObservation(DenseObservation):
-    """The first stage: ``logits``, ``boxes`` and ``assignment`` are those of the RPN (K = 1)."""
+    """Observation of the first stage: ``logits``, ``boxes``, ``assignment`` of the RPN (K = 1)."""
 
     @property
     def head(self) -> Any:
@@ -30,21 +30,23 @@ class ProposalObservation(DenseObservation):
 
     @cached_property
     def proposals(self) -> list[Tensor]:
-        """Per image (n, 4), xyxy in pixels, best first, without gradients."""
-        return [plain(each.bboxes) for each in self._propose()]
+        """Proposals by image, (n, 4), xyxy in pixels, best first, without gradients."""
+        return [plain(result.bboxes) for result in self._propose()]
 
     def losses(self) -> dict[str, Any]:
         from mmdet.models.utils import unpack_gt_instances
         from mmengine.structures import InstanceData
 
         truth, ignored, metas = unpack_gt_instances(self.batch.samples)
-        nameless = [
-            InstanceData(bboxes=each.bboxes, labels=torch.zeros_like(each.labels)) for each in truth
+        # An RPN has one class, so every box has label 0.
+        objects = [
+            InstanceData(bboxes=image.bboxes, labels=torch.zeros_like(image.labels))
+            for image in truth
         ]
-        losses = self._head_losses(nameless, ignored, metas)
-        found = self._propose()
-        self.proposals = [plain(each.bboxes) for each in found]
-        return losses | self._region_losses(found)
+        losses = self._head_losses(objects, ignored, metas)
+        results = self._propose()
+        self.proposals = [plain(result.bboxes) for result in results]
+        return losses | self._region_losses(results)
 
     def _propose(self) -> list[Any]:
         detector = self.detector
@@ -58,9 +60,9 @@ class ProposalObservation(DenseObservation):
 
 
 class TwoStageObservation(ProposalObservation):
-    """Faster R-CNN: candidates are the RoIs that the student's second stage was trained on.
+    """Observation of Faster R-CNN: candidates are the RoIs sampled for the student's loss.
 
-    Candidates without ``rois``, such as ``every_prior``, are answered by the RPN.
+    Values of candidates without ``rois``, such as ``every_prior``, are those of the RPN.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -117,16 +119,16 @@ class TwoStageObservation(ProposalObservation):
         return coder.encode(candidates.rois[candidates.index, 1:], candidates.truth(self.batch))
 
     def region_outputs(self, rois: Tensor) -> dict[str, Tensor]:
-        """Return the outputs (R, ...) of the second stage that are known of RoIs (R, 5)."""
-        known = self._regions[id(rois)][1]
-        return {name: known[name] for name in OUTPUTS if name in known}
+        """Return the outputs (R, ...) of the second stage that are stored for RoIs (R, 5)."""
+        outputs = self._regions[id(rois)][1]
+        return {name: outputs[name] for name in OUTPUTS if name in outputs}
 
     def add_region_outputs(self, rois: Tensor, outputs: dict[str, Tensor]) -> None:
         """Store outputs of the second stage for RoIs (R, 5)."""
         self._regions[id(rois)] = rois, outputs
 
     def _region(self, rois: Tensor) -> dict[str, Tensor]:
-        """Return the second stage's outputs on RoIs, computed once for each set of them."""
+        """Return the second stage's outputs on RoIs, computed once for each tensor of RoIs."""
         outputs = self._pooled(rois)
         if "cls_score" not in outputs:
             with self.gradients():
@@ -135,19 +137,19 @@ class TwoStageObservation(ProposalObservation):
         return outputs
 
     def _pooled(self, rois: Tensor) -> dict[str, Tensor]:
-        """Return what is known of RoIs, their pooled features at least."""
+        """Return the stored outputs of RoIs; their pooled features are always among them."""
         if id(rois) not in self._regions:
             extractor = self.detector.roi_head.bbox_roi_extractor
-            # Read by a method, this runs outside autocast, on maps that may be of half precision.
+            # A method's read runs outside autocast, and the maps may be in half precision.
             with self.gradients():
                 neck = tuple(level.float() for level in self.neck[: extractor.num_inputs])
                 self._regions[id(rois)] = rois, {"bbox_feats": extractor(neck, rois)}
         return self._regions[id(rois)][1]
 
     def _region_losses(self, proposals: list[Any]) -> dict[str, Any]:
-        """Keep the RoIs sampled for the loss, and what the head made of them."""
+        """Store the RoIs that are sampled for the loss, and the head's outputs on them."""
 
-        def keeping(method: Any) -> Any:
+        def recording(method: Any) -> Any:
             def recorded(neck: Any, sampled: list[Any]) -> Any:
                 outputs = method(neck, sampled)
                 self.candidates = self._candidates(sampled)
@@ -157,18 +159,19 @@ class TwoStageObservation(ProposalObservation):
 
             return recorded
 
-        with wrapped(self.detector.roi_head, "bbox_loss", keeping):
+        with wrapped(self.detector.roi_head, "bbox_loss", recording):
             return super()._region_losses(proposals)
 
     def _candidates(self, sampled: list[Any]) -> Candidates:
         from mmdet.structures.bbox import bbox2roi
 
-        rois = bbox2roi([plain(each.priors) for each in sampled])
+        rois = bbox2roi([plain(image.priors) for image in sampled])
         instance = rois.new_full((len(rois),), -1, dtype=torch.long)
         start = 0
-        for each, offset in zip(sampled, self.batch.gt_offsets, strict=True):
-            positives = slice(start, start + len(each.pos_priors))
-            instance[positives] = each.pos_assigned_gt_inds + offset
-            start += len(each.priors)
+        for image, offset in zip(sampled, self.batch.gt_offsets, strict=True):
+            # mmdet's sampling results list positive RoIs first.
+            positives = slice(start, start + len(image.pos_priors))
+            instance[positives] = image.pos_assigned_gt_inds + offset
+            start += len(image.priors)
         index = torch.arange(len(rois), device=rois.device)
         return Candidates(rois[:, 0].long(), index, instance, rois)

@@ -13,7 +13,7 @@ from kd.config.terms import method_of
 from kd.data.sampling import mix
 from kd.methods.base import DETECTION, Losses
 from kd.models.build import build_model
-from kd.models.weights import load_detector
+from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.training.image_groups import grouped_losses
 
@@ -48,7 +48,7 @@ class Distiller(BaseModel):
         with torch.random.fork_rng():
             self._teachers: dict[str, Any] = {}
             if teacher:
-                self._teachers["detector"] = load_detector(teacher, checkpoint)
+                self._teachers["detector"] = load_frozen(teacher, checkpoint)
             if classifier:
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}

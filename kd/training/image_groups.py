@@ -49,7 +49,11 @@ def _groups(
     for start in range(0, images, size):
         group = slice(start, min(start + size, images))
         taught = method.needs.teacher == "detector"
-        yield student.part(group), teacher.part(group) if taught else teacher, batch.part(group)
+        yield (
+            student.subset(group),
+            teacher.subset(group) if taught else teacher,
+            batch.subset(group),
+        )
 
 
 def _mean(values: list[Any], divisor: float | Tensor) -> Tensor | list[Tensor]:

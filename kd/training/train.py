@@ -304,7 +304,7 @@ def _import(config: dict[str, Any], directory: Path) -> None:
     path = fetch(published["source"], published["sha256"])
     weights.check_classes(path, composed.class_names)
     depends = inputs.of_training(config, directory, Library())
-    detector = weights.load_detector(composed.model, path)
+    detector = weights.load_frozen(composed.model, path)
     inputs.record(directory, "training", depends)
     weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict(), "inputs": depends})
     record = {

@@ -1,4 +1,4 @@
-"""A tiny project whose objects are cut out, and a classifier of them."""
+"""Fixtures: a tiny project, crops of its objects, and a classifier of them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ SCHEDULE = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Work in a tiny project with a tiny classifier; its crops are yet to be made."""
+    """Work in a tiny project with a tiny classifier, without crops."""
     with pytest.MonkeyPatch.context() as patch:
         folder = make_project(tmp_path_factory.mktemp("project"))
         patch.chdir(folder)
@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def compose(project: Path) -> Callable[..., ClassifierRun]:
-    """Compose and write the tiny classifier's run, changed by the keywords."""
+    """Return a function that composes and writes the tiny classifier's run with changes."""
 
     def composed(**changes: object) -> ClassifierRun:
         write("classifiers/changed", TINY | changes)
@@ -52,7 +52,7 @@ def compose(project: Path) -> Callable[..., ClassifierRun]:
 
 @pytest.fixture(scope="module")
 def cut(compose: Callable[..., ClassifierRun]) -> ClassifierRun:
-    """The tiny classifier's run, with its crops."""
+    """Return the tiny classifier's run after its crops are made."""
     from kd.classifiers.cutting import build
 
     run = compose()

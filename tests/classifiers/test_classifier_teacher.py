@@ -1,4 +1,4 @@
-"""The frozen classifier: nothing changes it, and gradients reach what it looks at."""
+"""The frozen classifier teacher: it never changes, and gradients reach its crops."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,17 +18,17 @@ torch.set_num_threads(1)
 
 CONFIG: dict[str, Any] = {
     "type": "ObjectClassifier", "architecture": "resnet18", "classes": 8, "size": 112,
-    "loss": "cross_entropy", "init": "imagenet",  # a checkpoint takes the place of these
+    "loss": "cross_entropy", "init": "imagenet",  # weights of a checkpoint replace these
     "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375],
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def teach(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ClassifierTeacher]:
-    """Return a teacher of random weights and statistics."""
+    """Return a function that returns a teacher of random weights and statistics."""
     folder = tmp_path_factory.mktemp("teachers")
 
-    def made(**changes: Any) -> ClassifierTeacher:
+    def build(**changes: Any) -> ClassifierTeacher:
         config = CONFIG | changes
         path = folder / f"{config['architecture']}.pth"
         torch.manual_seed(0)
@@ -39,7 +39,7 @@ def teach(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ClassifierT
         weights.save(path, {"state_dict": model.state_dict()})
         return ClassifierTeacher(config, str(path))
 
-    return made
+    return build
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +52,26 @@ def crops(count: int = 2, size: int = 112) -> Tensor:
     return torch.randn(count, 3, size, size)
 
 
-def test_nothing_changes_it(teacher: ClassifierTeacher) -> None:
+def test_training_mode_and_gradients_do_not_change_it(teacher: ClassifierTeacher) -> None:
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     nn.ModuleDict({"teacher": teacher}).train()
     assert not any(module.training for module in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    seen = crops().requires_grad_()
-    (teacher.logits(seen).sum() + teacher.stages(seen, 1)[1].sum()).backward()
+    inputs = crops().requires_grad_()
+    (teacher.logits(inputs).sum() + teacher.stages(inputs, 1)[1].sum()).backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
 
 
 @pytest.mark.parametrize("what", ["logits", "stage 0", "stage 2"])
 def test_gradients_reach_the_crops(teacher: ClassifierTeacher, what: str) -> None:
-    seen = crops().requires_grad_()
-    found = teacher.logits(seen) if what == "logits" else teacher.stages(seen, int(what[-1]))[-1]
-    found[0].square().sum().backward()
-    assert seen.grad[0].abs().sum() > 0
-    assert seen.grad[1].abs().sum() == 0
+    inputs = crops().requires_grad_()
+    outputs = (
+        teacher.logits(inputs) if what == "logits" else teacher.stages(inputs, int(what[-1]))[-1]
+    )
+    outputs[0].square().sum().backward()
+    assert inputs.grad[0].abs().sum() > 0
+    assert inputs.grad[1].abs().sum() == 0
 
 
 def test_logits_are_those_of_the_classifier(teacher: ClassifierTeacher) -> None:
@@ -78,28 +80,28 @@ def test_logits_are_those_of_the_classifier(teacher: ClassifierTeacher) -> None:
     model = MODELS.build(CONFIG)
     model.network.load_state_dict(teacher.network.state_dict())
     expected = model.eval()(raw)
-    own = (raw - teacher.mean[:, None, None]) / teacher.std[:, None, None]
-    assert torch.allclose(teacher.logits(own), expected, atol=1e-5)
+    inputs = (raw - teacher.mean[:, None, None]) / teacher.std[:, None, None]
+    assert torch.allclose(teacher.logits(inputs), expected, atol=1e-5)
     assert expected.shape == (2, 8) and teacher.classes == 8 and teacher.size == 112
 
 
-def test_a_detectors_normalisation_is_translated(teacher: ClassifierTeacher) -> None:
+def test_a_detectors_normalization_is_converted(teacher: ClassifierTeacher) -> None:
     raw = torch.randint(0, 256, (2, 3, 6, 6)).float()
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([1.0, 2.0, 3.0])
-    seen = ((raw - mean[:, None, None]) / std[:, None, None]).requires_grad_()
-    found = teacher.normalised(seen, mean, std)
+    inputs = ((raw - mean[:, None, None]) / std[:, None, None]).requires_grad_()
+    converted = teacher.normalized(inputs, mean, std)
     expected = (raw - teacher.mean[:, None, None]) / teacher.std[:, None, None]
-    assert torch.allclose(found, expected, atol=1e-5)
-    found.sum().backward()
-    assert torch.allclose(seen.grad, (std / teacher.std)[:, None, None].expand_as(seen))
-    same = teacher.normalised(crops(), teacher.mean, teacher.std)
+    assert torch.allclose(converted, expected, atol=1e-5)
+    converted.sum().backward()
+    assert torch.allclose(inputs.grad, (std / teacher.std)[:, None, None].expand_as(inputs))
+    same = teacher.normalized(crops(), teacher.mean, teacher.std)
     assert torch.equal(same, crops())
 
 
 def test_stages_of_a_resnet(teacher: ClassifierTeacher) -> None:
     maps = teacher.stages(crops(), 4)
     shapes = [(64, 28), (64, 28), (128, 14), (256, 7), (512, 4)]
-    assert [(each.shape[1], *each.shape[2:]) for each in maps] == [(c, s, s) for c, s in shapes]
+    assert [(level.shape[1], *level.shape[2:]) for level in maps] == [(c, s, s) for c, s in shapes]
     logits = teacher.network.fc(maps[-1].mean((2, 3)))
     assert torch.allclose(logits, teacher.logits(crops()), atol=1e-5)
     network = teacher.network
@@ -107,7 +109,7 @@ def test_stages_of_a_resnet(teacher: ClassifierTeacher) -> None:
     torch.testing.assert_close(maps[0], stem, rtol=1e-6, atol=1e-6)
 
 
-def test_no_stage_is_computed_that_is_not_asked_for(teacher: ClassifierTeacher) -> None:
+def test_deeper_stages_are_not_computed(teacher: ClassifierTeacher) -> None:
     called = []
     hooks = [
         getattr(teacher.network, name).register_forward_hook(
@@ -127,11 +129,11 @@ def test_stages_of_a_network_with_features(teach: Callable[..., ClassifierTeache
     teacher = teach(architecture="mobilenet_v2")
     maps = teacher.stages(crops(), 4)
     shapes = [(16, 56), (24, 28), (32, 14), (96, 7), (1280, 4)]
-    assert [(each.shape[1], *each.shape[2:]) for each in maps] == [(c, s, s) for c, s in shapes]
+    assert [(level.shape[1], *level.shape[2:]) for level in maps] == [(c, s, s) for c, s in shapes]
     assert torch.equal(maps[-1], teacher.network.features(crops()))
 
 
-def test_a_stage_that_is_not_there_is_refused(teach: Callable[..., ClassifierTeacher]) -> None:
+def test_a_stage_that_does_not_exist_is_refused(teach: Callable[..., ClassifierTeacher]) -> None:
     with pytest.raises(UserError, match="resnet18: no stage 5; it has 0 to 4"):
         teach().stages(crops(), 5)
     other = teach(architecture="regnet_y_400mf")

@@ -1,4 +1,4 @@
-"""Object crops: which objects, which pixels, and when they are cut anew."""
+"""Object crops: selection of objects, their pixels, and reuse of existing crops."""
 
 import io
 import json
@@ -31,30 +31,30 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
-# Which objects
+# Selection of objects
 
 
 def test_the_built_in_set_has_a_crop_of_every_object(cut: ClassifierRun) -> None:
     for split in ("train", "test"):
         content = json.loads(Path(f"data/shapes-tiny/annotations/{split}.json").read_text())
         labels = {category["id"]: i for i, category in enumerate(content["categories"])}
-        wanted = Counter(labels[one["category_id"]] for one in content["annotations"])
+        counts = Counter(labels[one["category_id"]] for one in content["annotations"])
         pack = Pack(cut.crops.directory, split)
-        assert Counter(pack.labels.tolist()) == wanted
-        assert pack.facts["crops"] == pack.facts["objects"] == len(pack) == wanted.total()
+        assert Counter(pack.labels.tolist()) == counts
+        assert pack.facts["crops"] == pack.facts["objects"] == len(pack) == counts.total()
         assert pack.facts["per_class"] == {
-            name: wanted[label] for label, name in enumerate(pack.classes)
+            name: counts[label] for label, name in enumerate(pack.classes)
         }
         assert not any(pack.facts["left_out"].values())
 
 
 def truth(**marks: Any) -> GroundTruth:
-    """An image of 40 x 30 pixels with a sound object and one that has the marks."""
+    """Return an image of 40 x 30 pixels with a sound object and one with these marks."""
     sound = {"image_id": 7, "category_id": 3, "bbox": [2, 3, 10, 8], "area": 80, "iscrowd": 0}
-    marked = sound | {"category_id": 5} | marks
+    other = sound | {"category_id": 5} | marks
     coco = {
         "images": [{"id": 7, "width": 40, "height": 30, "file_name": "7.png"}],
-        "annotations": [sound, marked],
+        "annotations": [sound, other],
         "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
     }
     return GroundTruth(coco, [], "")
@@ -72,31 +72,35 @@ def truth(**marks: Any) -> GroundTruth:
     ids=["crowd", "difficult", "ignored", "thin", "mostly outside"],
 )
 def test_an_object_that_is_left_out_is_counted(marks: dict, reason: str) -> None:
-    kept, left_out = choose(truth(**marks), min_side=4)
-    assert [one["label"] for one in kept] == [0]
+    objects, left_out = choose(truth(**marks), min_side=4)
+    assert [one["label"] for one in objects] == [0]
     assert left_out == {"crowd": 0, "difficult": 0, "ignored": 0, "small": 0, reason: 1}
 
 
 def test_a_box_that_sticks_out_is_clipped() -> None:
-    kept, _ = choose(truth(bbox=[-5, 20, 25, 25]), min_side=4)
-    assert kept[1] == {"image": 7, "label": 1, "bbox": (0, 20, 20, 30)}
+    objects, _ = choose(truth(bbox=[-5, 20, 25, 25]), min_side=4)
+    assert objects[1] == {"image": 7, "label": 1, "bbox": (0, 20, 20, 30)}
 
 
-# Which pixels
+# Pixels
 
 
 @pytest.mark.parametrize(
     ("box", "margin", "pixels"),
     [
         ((40, 40, 60, 80), 0.25, (35, 30, 65, 90)),
-        ((40, 40, 60, 80), 0.0, (36, 36, 64, 84)),  # what sampling and random crops need
+        (
+            (40, 40, 60, 80),
+            0.0,
+            (36, 36, 64, 84),
+        ),  # the least margin, for sampling and random crops
         ((40.5, 40.2, 60.5, 70.2), 0.25, (35, 32, 66, 78)),
         ((2, 1, 22, 41), 0.25, (0, 0, 27, 51)),
         ((80, 70, 100, 90), 0.5, (70, 60, 100, 90)),
     ],
     ids=["margin", "least margin", "fractions", "top left", "bottom right"],
 )
-def test_a_margin_is_cut_too_within_the_image(box: Any, margin: float, pixels: Any) -> None:
+def test_the_window_has_a_margin_within_the_image(box: Any, margin: float, pixels: Any) -> None:
     assert window(box, margin, width=100, height=90) == pixels
 
 
@@ -121,9 +125,9 @@ def sources(name: str, split: str, pack: Pack) -> Any:
 
 def test_pixels_and_boxes_are_those_of_the_image(cut: ClassifierRun) -> None:
     pack = Pack(cut.crops.directory, "test")
-    found = list(sources("shapes-tiny", "test", pack))
-    assert len(found) == len(pack) > 10
-    for index, (crop, source, box) in enumerate(found):
+    crops = list(sources("shapes-tiny", "test", pack))
+    assert len(crops) == len(pack) > 10
+    for index, (crop, source, box) in enumerate(crops):
         assert np.array_equal(crop, source)
         assert pack.boxes[index] == pytest.approx(box)
 
@@ -139,16 +143,16 @@ def test_crops_of_a_data_set_in_voc_format(tmp_path: Path, monkeypatch: pytest.M
     settings = crop_settings("bccd", dataset, margin=0.25, min_side=30)
     facts = build(Crops(settings), Library())["test"]
 
-    wanted, small = Counter(), 0
+    counts, small = Counter(), 0
     for name in (bccd / "ImageSets" / "Main" / "test.txt").read_text().split():
         for one in ElementTree.parse(bccd / "Annotations" / f"{name}.xml").iter("object"):
             x1, y1, x2, y2 = (int(one.find(f"bndbox/{k}").text) for k in CORNERS)
             if min(x2, 640) - max(x1, 1) < 30 or min(y2, 480) - max(y1, 1) < 30:
                 small += x2 > x1 and y2 > y1
             else:
-                wanted[one.findtext("name")] += 1
+                counts[one.findtext("name")] += 1
     assert facts["classes"] == ["Platelets", "RBC", "WBC"]
-    assert facts["per_class"] == wanted
+    assert facts["per_class"] == counts
     assert facts["left_out"] == {"crowd": 0, "difficult": 0, "ignored": 0, "small": small}
     assert small
 
@@ -163,7 +167,7 @@ def test_crops_of_a_data_set_in_voc_format(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_crops_have_the_pixels_that_detectors_see(tmp_path: Path) -> None:
-    """Of 16 bits and turned, too: Pillow alone would make nearly all of it white."""
+    """A rotated 16-bit image is decoded as for detectors; Pillow alone returns nearly white."""
     from kd.data import decoding
 
     values = np.random.default_rng(0).integers(0, 2**16, (30, 40), np.uint16)
@@ -181,15 +185,15 @@ def test_crops_have_the_pixels_that_detectors_see(tmp_path: Path) -> None:
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-# When they are cut
+# Reuse
 
 
 def test_crops_that_exist_are_not_cut_again(cut: ClassifierRun) -> None:
     before = stamps(cut.crops.directory)
     assert {"crops.json", "train.bin", "train.npz", "train.json"} < before.keys()
-    found = build(cut.crops, Library())
+    facts = build(cut.crops, Library())
     assert stamps(cut.crops.directory) == before
-    assert found["train"]["crops"] == len(Pack(cut.crops.directory, "train"))
+    assert facts["train"]["crops"] == len(Pack(cut.crops.directory, "train"))
 
 
 @pytest.mark.parametrize("file", ["test.json", "test.npz", "test.bin"])
@@ -218,7 +222,7 @@ def test_changed_images_are_cut_again(cut: ClassifierRun) -> None:
     pack = Pack(cut.crops.directory, "test")
     before, pixels = pack.facts["fingerprint"], pack.pixels(0)
     path = min(Path("data/shapes-tiny/test").glob("*.png"))
-    kept = path.read_bytes()
+    content = path.read_bytes()
     try:
         with Image.open(path) as image:
             image.transpose(Image.Transpose.ROTATE_180).save(path)
@@ -227,7 +231,7 @@ def test_changed_images_are_cut_again(cut: ClassifierRun) -> None:
         assert changed.facts["fingerprint"] != before
         assert not np.array_equal(changed.pixels(0), pixels)
     finally:
-        path.write_bytes(kept)
+        path.write_bytes(content)
         build(cut.crops, Library())
     assert np.array_equal(Pack(cut.crops.directory, "test").pixels(0), pixels)
 
@@ -236,21 +240,21 @@ def test_crops_of_another_entry_are_refused(
     cut: ClassifierRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = Path("configs/datasets/shapes-tiny.yaml")
-    kept = entry.read_text()
+    content = entry.read_text()
     try:
         edit(entry, fetch="from somewhere", image_size=[32, 32])  # changes no crop
         assert main(["crops", str(cut.crops.directory)]) == 0
         edit(entry, classes=["triangle", "square"])
         assert main(["crops", str(cut.crops.directory)]) == 2
     finally:
-        entry.write_text(kept)
+        entry.write_text(content)
     output, errors = capsys.readouterr()
     assert f"{len(Pack(cut.crops.directory, 'train'))} crops of" in output
-    assert "configs/datasets/shapes-tiny.yaml is now; compose anew" in errors
+    assert "configs/datasets/shapes-tiny.yaml changed since these crops were composed" in errors
 
 
-def test_no_object_left_is_one_clear_error(compose: Callable[..., ClassifierRun]) -> None:
-    with pytest.raises(UserError, match=r"no object .*'train' is left; \d+ small were left out"):
+def test_a_split_without_objects_is_one_clear_error(compose: Callable[..., ClassifierRun]) -> None:
+    with pytest.raises(UserError, match=r"no object .*'train' remains; left out: \d+ small"):
         build(compose(min_side=1000).crops, Library())
 
 
@@ -263,7 +267,7 @@ def test_a_folder_that_is_neither_crops_nor_a_run_is_refused(project: Path) -> N
         Crops.read(Path("empty"))
 
 
-def test_crops_are_found_from_a_run_and_from_their_folder(cut: ClassifierRun) -> None:
+def test_crops_are_read_from_a_run_and_from_their_folder(cut: ClassifierRun) -> None:
     assert Crops.read(cut.directory) == Crops.read(cut.crops.directory) == cut.crops
 
 

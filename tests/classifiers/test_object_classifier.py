@@ -1,4 +1,4 @@
-"""A classifier: its losses, its weights, its training to the bit, and its accuracy."""
+"""A classifier: its losses, weights, bit-exact resumption and accuracy."""
 
 import gzip
 import json
@@ -46,19 +46,19 @@ def classifier(**changes: Any) -> Any:
 
 
 def by_hand() -> tuple[float, float]:
-    """Cross-entropy and focal loss of LOGITS and LABELS, mean over the two crops."""
+    """Return cross-entropy and focal loss of LOGITS and LABELS, averaged over the two crops."""
     ln, e = math.log, math.e
     cross_entropy = (ln(e**2 + 1 + e**-1) - 2) + (ln(e + 2) - 0)
 
     def sigmoid(x: float) -> float:
         return 1 / (1 + e**-x)
 
-    def one(x: float, wanted: bool) -> float:
-        p = sigmoid(x) if wanted else 1 - sigmoid(x)
-        return (0.25 if wanted else 0.75) * (1 - p) ** 2 * -ln(p)
+    def term(x: float, is_target: bool) -> float:
+        p = sigmoid(x) if is_target else 1 - sigmoid(x)
+        return (0.25 if is_target else 0.75) * (1 - p) ** 2 * -ln(p)
 
-    focal = one(2, True) + one(0, False) + one(-1, False)
-    focal += one(1, False) + one(0, False) + one(0, True)
+    focal = term(2, True) + term(0, False) + term(-1, False)
+    focal += term(1, False) + term(0, False) + term(0, True)
     return cross_entropy / 2, focal / 2
 
 
@@ -80,11 +80,11 @@ def test_losses_add_up(loss: str, parts: list[int]) -> None:
     assert len(log) == len(parts) + 1
 
 
-def test_inputs_are_normalised() -> None:
+def test_inputs_are_normalized() -> None:
     model = classifier()
     model.network = nn.Identity()
-    seen = model(torch.full((1, 3, 2, 2), 50.0))
-    assert seen[0, :, 0, 0].tolist() == [40, 15, 5]
+    normalized = model(torch.full((1, 3, 2, 2), 50.0))
+    assert normalized[0, :, 0, 0].tolist() == [40, 15, 5]
     assert {*model.state_dict()} == set()  # the statistics are settings, not weights
 
 
@@ -98,7 +98,7 @@ def test_an_unknown_architecture_is_one_clear_error() -> None:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], nn.Module]:
-    """Let a network of torchvision with random weights be what ImageNet's file holds."""
+    """Return a function that makes random weights of a network ImageNet's weights."""
 
     def saved(name: str) -> nn.Module:
         network = torchvision.models.get_model(name)
@@ -127,7 +127,7 @@ def test_weights_of_another_network_are_refused(published: Callable[[str], nn.Mo
         load_imagenet(torchvision.models.resnet18(num_classes=3), "resnet18")
 
 
-def test_weights_from_scratch_are_left_alone() -> None:
+def test_weights_from_scratch_are_not_changed() -> None:
     model = classifier()
     before = model.network.conv1.weight.clone()
     model.init_weights()
@@ -143,7 +143,7 @@ def test_a_title_is_no_part_of_a_run(compose: Callable[..., ClassifierRun]) -> N
     assert len(others) == 3
 
 
-def test_a_run_is_where_its_name_says(compose: Callable[..., ClassifierRun]) -> None:
+def test_the_directory_of_a_run_is_its_name(compose: Callable[..., ClassifierRun]) -> None:
     run = compose(size=48)  # one that no other test has written and changed
     start = "results/classifiers/tiny/shapes-tiny/classifier-tiny/changed/seed0-"
     assert str(run.directory) == start + run.digest
@@ -152,7 +152,7 @@ def test_a_run_is_where_its_name_says(compose: Callable[..., ClassifierRun]) -> 
 
 
 @pytest.mark.parametrize("name", Library(REPOSITORY / "configs").names("classifiers"))
-def test_the_classifiers_that_come_along_compose(name: str) -> None:
+def test_the_shipped_classifiers_compose(name: str) -> None:
     library = Library(REPOSITORY / "configs")
     for dataset in ("coco2017", "voc0712", "shapes-smoke"):
         config = compose_classifier(name, dataset, 0, library, "tests")
@@ -163,7 +163,7 @@ def test_a_wrong_setting_is_one_clear_error(
     cut: ClassifierRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path("configs/classifiers/tiny.yaml")
-    kept = path.read_text()
+    content = path.read_text()
     cases = {
         "family": ("sdd", "key 'family': Input should be 'general' or 'ssd'"),
         "loss": ("focal+cross_entropy", "key 'loss'"),
@@ -173,7 +173,7 @@ def test_a_wrong_setting_is_one_clear_error(
     for key, (value, message) in cases.items():
         edit(path, **{key: value})
         assert main(["classifier", "tiny", "shapes-tiny", "--scale", "tiny"]) == 2
-        path.write_text(kept)
+        path.write_text(content)
         assert message in capsys.readouterr().err
     assert main(["classifier", "tiny", "shapes-tinny", "--scale", "tiny"]) == 2
     assert "did you mean 'shapes-tiny'?" in capsys.readouterr().err
@@ -203,7 +203,7 @@ def test_ap_between_epochs_of_a_classifier_is_refused_before_the_first(
 
 @pytest.fixture(scope="module")
 def trained(cut: ClassifierRun) -> Path:
-    """The tiny run, trained without interruption."""
+    """Return the tiny run, trained without interruption."""
     path = cut.directory / "config.json"
     config = json.loads(path.read_text())
     config["custom_hooks"][2]["interval"] = 1  # of StepLog
@@ -212,7 +212,7 @@ def trained(cut: ClassifierRun) -> Path:
     return cut.directory
 
 
-def test_training_leaves_its_record(trained: Path) -> None:
+def test_training_writes_its_log_and_provenance(trained: Path) -> None:
     lines = (trained / "log.jsonl").read_text().splitlines()
     for line in lines:
         entry = json.loads(line)
@@ -251,8 +251,8 @@ def test_absent_crops_stop_training_with_their_remedy(
 
 def test_accuracy_by_hand() -> None:
     pairs = [(0, 0), (0, 0), (0, 1), (0, 0), (1, 1), (1, 0), (3, 3)]
-    found = accuracy([{"label": a, "predicted": b} for a, b in pairs], ["a", "b", "c", "d"])
-    assert found == {
+    metrics = accuracy([{"label": a, "predicted": b} for a, b in pairs], ["a", "b", "c", "d"])
+    assert metrics == {
         "top1": 5 / 7,
         "mean_per_class": (3 / 4 + 1 / 2 + 1) / 3,
         "crops": 7,
@@ -281,7 +281,7 @@ def test_a_run_is_measured_on_the_test_split(trained: Path) -> None:
     config = json.loads((trained / "config.json").read_text())
     DefaultScope.get_instance("measured", scope_name="mmdet")
     dataset = build(config["test_dataloader"]["dataset"])
-    model = weights.load_detector(config["model"], trained / "weights.pth")
+    model = weights.load_frozen(config["model"], trained / "weights.pth")
     predicted = [int(model(dataset[i]["inputs"][None]).argmax()) for i in range(len(dataset))]
     correct = sum(a == b for a, b in zip(predicted, dataset.labels, strict=True))
     assert metrics["correct"] == correct

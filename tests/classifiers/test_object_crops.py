@@ -1,4 +1,4 @@
-"""What a classifier is shown: which objects in which order, and how they are augmented."""
+"""Training data of a classifier: objects, their order and their augmentation."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -23,35 +23,35 @@ LABELS = [0] * 40 + [1] * 9 + [2]
 COUNT = len(LABELS)
 
 
-class Labelled(SimpleNamespace):
-    """A data set of labels alone."""
+class Labels(SimpleNamespace):
+    """A data set that has labels alone."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def sampler(seed: int = 3, epoch: int = 0, skip: int = 0, rank: int = 0, world: int = 1) -> Any:
-    made = BalancedSampler(Labelled(labels=LABELS), seed=seed)
-    made.rank, made.world = rank, world
-    made.set_epoch(epoch, skip)
-    return made
+    balanced = BalancedSampler(Labels(labels=LABELS), seed=seed)
+    balanced.rank, balanced.world = rank, world
+    balanced.set_epoch(epoch, skip)
+    return balanced
 
 
 # Order
 
 
 def test_every_class_is_drawn_equally_often() -> None:
-    drawn = [LABELS[index % COUNT] for epoch in range(200) for index in sampler(epoch=epoch)]
-    assert len(drawn) == 200 * COUNT
-    for share in Counter(drawn).values():
-        assert share / len(drawn) == pytest.approx(1 / 3, abs=0.02)
+    labels = [LABELS[index % COUNT] for epoch in range(200) for index in sampler(epoch=epoch)]
+    assert len(labels) == 200 * COUNT
+    for share in Counter(labels).values():
+        assert share / len(labels) == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_objects_of_a_class_are_drawn_equally_often() -> None:
-    drawn = Counter(index % COUNT for epoch in range(600) for index in sampler(epoch=epoch))
+    counts = Counter(index % COUNT for epoch in range(600) for index in sampler(epoch=epoch))
     expected = 600 * COUNT / 3 / 9
     for index in range(40, 49):
-        assert drawn[index] == pytest.approx(expected, rel=0.15)
+        assert counts[index] == pytest.approx(expected, rel=0.15)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
@@ -80,7 +80,7 @@ def test_processes_together_draw_what_one_does() -> None:
 
 
 def objects(cut: ClassifierRun, augmentation: str | None, seed: int = 0) -> Any:
-    """The tiny training crops, as a run with the seed has them."""
+    """Return the tiny training crops of a run with the seed."""
     data = dict(cut.config["train_dataloader"]["dataset"]["dataset"])
     return SeededDataset(data | {"augmentation": augmentation, "_scope_": "mmdet"}, seed)
 
@@ -115,15 +115,15 @@ def test_the_general_family_flips(cut: ClassifierRun) -> None:
     plain, flipping = objects(cut, None), objects(cut, "general")
     flipped = []
     for index in range(20):
-        as_it_is, seen = plain[index]["inputs"], flipping[index]["inputs"]
-        mirrored = as_it_is.flip(2)
-        flipped.append(torch.allclose(seen, mirrored, atol=1e-2))
-        assert flipped[-1] or torch.equal(seen, as_it_is)
+        original, augmented = plain[index]["inputs"], flipping[index]["inputs"]
+        mirrored = original.flip(2)
+        flipped.append(torch.allclose(augmented, mirrored, atol=1e-2))
+        assert flipped[-1] or torch.equal(augmented, original)
     assert {True, False} == {*flipped}
 
 
 def white_object(width: int, height: int) -> tuple[Image, BoundingBoxes]:
-    """A white object on black, with a margin of a quarter."""
+    """Return an image with a white object on black, and its box; margins are a quarter."""
     x, y = width // 4, height // 4
     image = torch.zeros(3, height + 2 * y, width + 2 * x, dtype=torch.uint8)
     image[:, y : y + height, x : x + width] = 255
@@ -132,7 +132,7 @@ def white_object(width: int, height: int) -> tuple[Image, BoundingBoxes]:
 
 
 @pytest.mark.parametrize("family", AUGMENTATIONS)
-def test_what_is_cut_out_after_augmentation_is_the_object(family: str) -> None:
+def test_the_crop_after_augmentation_shows_the_object(family: str) -> None:
     for seed in range(60):
         seed_everything(seed)
         image, box = white_object(80, 60)
@@ -157,17 +157,17 @@ def test_the_smallest_objects_survive_augmentation(side: int) -> None:
 
 
 def test_ssd_expands_crops_and_distorts() -> None:
-    areas, colours, corners = [], [], []
+    areas, colors, corners = [], [], []
     for seed in range(80):
         seed_everything(seed)
         image, box = white_object(80, 60)
         image, box = AUGMENTATIONS["ssd"](image, box)
         x1, y1, x2, y2 = box[0].tolist()
         areas.append((x2 - x1) * (y2 - y1) / (120 * 90))
-        colours.append(Tensor(image)[:, int((y1 + y2) / 2), int((x1 + x2) / 2)].tolist())
+        colors.append(Tensor(image)[:, int((y1 + y2) / 2), int((x1 + x2) / 2)].tolist())
         corners.append((x1, y1))
     assert min(areas) < 0.1 < 0.8 < max(areas)  # expanded, and cropped to little but the object
-    assert len({tuple(colour) for colour in colours}) > 20
+    assert len({tuple(color) for color in colors}) > 20
     assert len({*corners}) > 40
 
 
@@ -178,5 +178,5 @@ def test_absent_crops_are_one_clear_error(cut: ClassifierRun) -> None:
     settings = {"classes": ["a"], "size": 40, "augmentation": None}
     with pytest.raises(UserError, match=r"results/crops/x-1: no complete crops .* kd crops"):
         ObjectCrops("results/crops/x-1", "train", **settings)
-    with pytest.raises(UserError, match=r"crops of the 8 classes .* has 1: a; compose it anew"):
+    with pytest.raises(UserError, match=r"crops of the 8 classes .* has 1: a; compose it again"):
         ObjectCrops(str(cut.crops.directory), "train", **settings)

@@ -1,4 +1,4 @@
-"""A frozen strided convolution: the gradient to its images is that of torch's own."""
+"""A frozen strided convolution has the outputs and the gradient of torch's convolution."""
 
 import pytest
 import torch
@@ -29,20 +29,20 @@ def test_values_and_gradients_are_those_of_the_convolution(side, stride, padding
     weight = torch.randn(5, 3, side, side, dtype=torch.float64)
     bias = torch.randn(5, dtype=torch.float64)
     expected = F.conv2d(images, weight, bias, stride, padding)
-    found = strided.conv2d(images, weight, bias, stride, padding)
-    assert torch.equal(found, expected)
-    gradient = torch.randn_like(found)
-    (slope,), (wanted,) = (
-        torch.autograd.grad(each, images, gradient) for each in (found, expected)
+    outputs = strided.conv2d(images, weight, bias, stride, padding)
+    assert torch.equal(outputs, expected)
+    gradient = torch.randn_like(outputs)
+    (input_gradient,), (expected_gradient,) = (
+        torch.autograd.grad(result, images, gradient) for result in (outputs, expected)
     )
-    torch.testing.assert_close(slope, wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(input_gradient, expected_gradient, rtol=1e-12, atol=1e-12)
 
 
-def test_of_no_image_there_is_no_gradient():
+def test_an_empty_batch_has_an_empty_gradient():
     images = torch.zeros(0, 3, 8, 8, requires_grad=True)
-    found = strided.conv2d(images, torch.ones(5, 3, 7, 7), torch.ones(5), 2, 3)
-    (slope,) = torch.autograd.grad(found.sum(), images)
-    assert slope.shape == (0, 3, 8, 8)
+    outputs = strided.conv2d(images, torch.ones(5, 3, 7, 7), torch.ones(5), 2, 3)
+    (input_gradient,) = torch.autograd.grad(outputs.sum(), images)
+    assert input_gradient.shape == (0, 3, 8, 8)
 
 
 def test_gradcheck():

@@ -155,7 +155,7 @@ def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
     state = weights.detector_state(made.model)
     assert not any(key.startswith(("adapters", "teacher", "_teachers")) for key in state)
     weights.save(path, {"state_dict": state})
-    alone = weights.load_detector(made.student, path)
+    alone = weights.load_frozen(made.student, path)
     with torch.no_grad():
         wanted = made.model.student.eval()(**made.data, mode="predict")
         found = alone(**made.data, mode="predict")

@@ -1,4 +1,4 @@
-"""Backbones: the maps they hand over, at any width, and nothing that is not read."""
+"""Backbones: their output maps, at any width, and no layer after the last map."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ STRIDES = {
     "vgg16-fc7-w0.125": PYRAMID[:3],
     "darknet53-w0.125": PYRAMID,
 }
-PUBLISHED = {  # what mmdet calls the networks that are its own at full width
+PUBLISHED = {  # mmdet's configurations of the same networks at full width
     "vgg16-fc7": {"type": "SSDVGG", "depth": 16, "out_feature_indices": (15, 22, 34)},
     "darknet53": {"type": "Darknet", "depth": 53, "out_indices": (2, 3, 4, 5)},
 }
@@ -24,7 +24,7 @@ PUBLISHED = {  # what mmdet calls the networks that are its own at full width
 
 @pytest.fixture
 def backbone(quiet_mmdet: None, model_config: Callable[..., Any]) -> Callable[..., nn.Module]:
-    """Return a backbone of random weights as a detector has it."""
+    """Return a function that returns a detector's backbone with random weights."""
     from mmdet.registry import MODELS
 
     def built(name: str, detector: str = "retinanet") -> nn.Module:
@@ -45,19 +45,19 @@ def maps(network: nn.Module, height: int = 64, width: int = 96) -> list[torch.Te
 
 @pytest.mark.parametrize("name", STRIDES)
 def test_maps_have_the_strides_and_channels_that_the_neck_expects(backbone, model_config, name):
-    found = maps(backbone(name))
-    assert [64 // each.shape[2] for each in found] == list(STRIDES[name])
-    assert [96 // each.shape[3] for each in found] == list(STRIDES[name])
+    outputs = maps(backbone(name))
+    assert [64 // level.shape[2] for level in outputs] == list(STRIDES[name])
+    assert [96 // level.shape[3] for level in outputs] == list(STRIDES[name])
     neck = model_config(backbone=name)["neck"]
-    assert [each.shape[1] for each in found] == neck["in_channels"]
-    assert all(each.isfinite().all() and each.std() > 0 for each in found)
+    assert [level.shape[1] for level in outputs] == neck["in_channels"]
+    assert all(level.isfinite().all() and level.std() > 0 for level in outputs)
 
 
 @pytest.mark.parametrize(("size", "cells"), [(300, [38, 19]), (512, [64, 32])])
-def test_ssd_sees_the_maps_of_its_paper(backbone, size, cells):
-    found = maps(backbone("vgg16-fc7-w0.0625", "ssd300"), size, size)
-    assert [each.shape[2] for each in found] == cells
-    assert [each.shape[1] for each in found] == [512 // 16, 1024 // 16]
+def test_ssd_has_the_maps_of_its_paper(backbone, size, cells):
+    outputs = maps(backbone("vgg16-fc7-w0.0625", "ssd300"), size, size)
+    assert [level.shape[2] for level in outputs] == cells
+    assert [level.shape[1] for level in outputs] == [512 // 16, 1024 // 16]
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg16-fc7", "darknet53"])
@@ -66,8 +66,8 @@ def test_a_width_factor_divides_every_layer(model_config, quiet_mmdet, name):
 
     with torch.device("meta"):
         full, quarter = (
-            MODELS.build(model_config(backbone=each)["backbone"]).state_dict()
-            for each in (name, f"{name}-w0.25")
+            MODELS.build(model_config(backbone=backbone)["backbone"]).state_dict()
+            for backbone in (name, f"{name}-w0.25")
         )
     assert full.keys() == quarter.keys()
     for key, tensor in full.items():
@@ -86,8 +86,8 @@ def test_published_weights_fit_by_name(model_config, quiet_mmdet, name):
     assert all(ours[key].shape == theirs[key].shape for key in ours)
 
 
-def test_fc7_is_what_mmdet_computes(model_config, quiet_mmdet):
-    """Mmdet's SSDVGG is the one network here that is written anew."""
+def test_fc7_equals_mmdets(model_config, quiet_mmdet):
+    """VGG16 replaces mmdet's SSDVGG without deriving from it."""
     from mmdet.registry import MODELS
 
     torch.manual_seed(0)
@@ -97,9 +97,9 @@ def test_fc7_is_what_mmdet_computes(model_config, quiet_mmdet):
             nn.init.kaiming_normal_(layer.weight)
     ours = MODELS.build(model_config(backbone="vgg16-fc7")["backbone"])
     ours.load_state_dict(theirs.state_dict())
-    for found, wanted in zip(maps(ours, 44, 50), maps(theirs, 44, 50), strict=True):
-        assert wanted.std() > 0.1
-        torch.testing.assert_close(found, wanted)
+    for ours_map, theirs_map in zip(maps(ours, 44, 50), maps(theirs, 44, 50), strict=True):
+        assert theirs_map.std() > 0.1
+        torch.testing.assert_close(ours_map, theirs_map)
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_fc7_is_what_mmdet_computes(model_config, quiet_mmdet):
     ],
 )
 def test_nothing_is_built_beyond_the_last_map(backbone, name, last):
-    """SSD takes the maps at strides 8 and 16."""
+    """SSD reads the maps at strides 8 and 16."""
     network = backbone(name, "ssd300")
     assert [key for key, _ in network.named_parameters()][-1] == last
-    assert [64 // each.shape[2] for each in maps(network)] == [8, 16]
+    assert [64 // level.shape[2] for level in maps(network)] == [8, 16]
 
 
-def test_no_pyramid_reads_the_last_convolution_of_a_mobile_net(backbone):
+def test_a_mobile_net_is_built_without_its_last_convolution(backbone):
     network = backbone("mbv2-w0.5")
     assert list(network._modules)[-1] == "layer7"
     assert len(maps(network)) == 4
@@ -131,6 +131,6 @@ def test_frozen_stages_are_frozen(model_config, quiet_mmdet, name):
     config = model_config("ssd300", backbone=name)["backbone"]
     network = MODELS.build({**config, "frozen_stages": 1})
     network.train()
-    frozen = [key for key, each in network.named_parameters() if not each.requires_grad]
+    frozen = [key for key, parameter in network.named_parameters() if not parameter.requires_grad]
     assert 0 < len(frozen) < len(list(network.parameters()))
     assert all(key.startswith(("conv1", "bn1", "layer1")) for key in frozen)

@@ -1,6 +1,6 @@
-"""Every detector family takes an optimiser step and predicts on the operators served here.
+"""Every detector family makes an optimizer step and predicts with the operators of ``kd.models``.
 
-First mmdet's own configurations, then what is composed here, on every kind of backbone.
+First mmdet's published configurations, then composed ones, on every kind of backbone.
 """
 
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def box_heads(model: ConfigDict) -> list[ConfigDict]:
 
 
 def build(family: str) -> tuple[torch.nn.Module, ConfigDict]:
-    """Return a small randomly initialised detector and its test settings, no score threshold."""
+    """Return a small random detector and its test settings, without a score threshold."""
     model = Config.fromfile(CONFIGS / FAMILIES[family]).model
     model.backbone.init_cfg = None
     if model.backbone.type == "ResNet":
@@ -109,8 +109,8 @@ def test_one_step_and_a_prediction(family):
     detector, settings = build(family)
     data = batch(300 if family == "ssd300" else 64)
     before = {name: value.detach().clone() for name, value in detector.named_parameters()}
-    optimiser = OptimWrapper(torch.optim.SGD(detector.parameters(), lr=1e-4))
-    losses = detector.train().train_step(data, optimiser)
+    optimizer = OptimWrapper(torch.optim.SGD(detector.parameters(), lr=1e-4))
+    losses = detector.train().train_step(data, optimizer)
     assert all(value.isfinite() for value in losses.values())
     assert losses["loss"] > 0
     trained = {n for n, p in detector.named_parameters() if not torch.equal(p, before[n])}
@@ -123,14 +123,14 @@ def test_one_step_and_a_prediction(family):
         check_prediction(result.pred_instances, settings)
 
 
-def check_prediction(found: InstanceData, settings: ConfigDict, classes: int = CLASSES) -> None:
-    """Assert what non-maximum suppression promises of the boxes of one image."""
-    assert 0 < len(found) <= settings.max_per_img
-    assert found.bboxes.isfinite().all()
-    assert (found.scores[:-1] >= found.scores[1:]).all()
-    assert 0 <= found.labels.min() <= found.labels.max() < classes
-    for label in found.labels.unique():
-        overlaps = box_iou(*[found.bboxes[found.labels == label]] * 2).fill_diagonal_(0)
+def check_prediction(instances: InstanceData, settings: ConfigDict, classes: int = CLASSES) -> None:
+    """Assert that the boxes of one image are a result of non-maximum suppression."""
+    assert 0 < len(instances) <= settings.max_per_img
+    assert instances.bboxes.isfinite().all()
+    assert (instances.scores[:-1] >= instances.scores[1:]).all()
+    assert 0 <= instances.labels.min() <= instances.labels.max() < classes
+    for label in instances.labels.unique():
+        overlaps = box_iou(*[instances.bboxes[instances.labels == label]] * 2).fill_diagonal_(0)
         overlaps = overlaps.nan_to_num(0)  # of two boxes without area
         assert overlaps.max() <= settings.nms.iou_threshold + 1e-3
 
@@ -173,45 +173,53 @@ def losses_of(detector: Any, data: dict[str, Any]) -> Any:
 
 
 def without_gradient(detector: torch.nn.Module) -> list[str]:
-    trained = {name: each for name, each in detector.named_parameters() if each.requires_grad}
+    trained = {
+        name: parameter
+        for name, parameter in detector.named_parameters()
+        if parameter.requires_grad
+    }
     assert trained
-    return [name for name, each in trained.items() if each.grad is None]
+    return [name for name, parameter in trained.items() if parameter.grad is None]
 
 
 @pytest.mark.parametrize(("detector", "backbone"), PAIRS)
 def test_a_step_reaches_every_parameter(
     build: Callable[..., Any], images: Callable[..., Any], detector: str, backbone: str
 ) -> None:
-    made = composed(build, detector, backbone)
-    loss = losses_of(made, images((3, 0)))
+    network = composed(build, detector, backbone)
+    loss = losses_of(network, images((3, 0)))
     assert loss > 0
     loss.backward()
-    assert without_gradient(made) == []
-    assert all(each.grad.isfinite().all() for each in made.parameters() if each.requires_grad)
+    assert without_gradient(network) == []
+    assert all(
+        parameter.grad.isfinite().all()
+        for parameter in network.parameters()
+        if parameter.requires_grad
+    )
 
 
 @pytest.mark.parametrize("detector", COMPOSED)
-def test_so_does_a_step_without_objects(
+def test_a_step_without_objects_reaches_every_parameter(
     build: Callable[..., Any], images: Callable[..., Any], detector: str
 ) -> None:
-    made = build(detector)
-    losses_of(made, images((0, 0))).backward()
-    assert without_gradient(made) == []
+    network = build(detector)
+    losses_of(network, images((0, 0))).backward()
+    assert without_gradient(network) == []
 
 
 @pytest.mark.parametrize("detector", COMPOSED)
 def test_a_few_steps_on_one_batch_lower_the_loss(
     build: Callable[..., Any], images: Callable[..., Any], detector: str
 ) -> None:
-    made, data = build(detector), images()
-    optimiser = torch.optim.AdamW(made.parameters(), lr=2e-3)
+    network, data = build(detector), images()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     losses = []
     for _ in range(30):
         torch.manual_seed(0)  # RoIs are sampled at random
-        losses.append(losses_of(made, data))
-        optimiser.zero_grad()
+        losses.append(losses_of(network, data))
+        optimizer.zero_grad()
         losses[-1].backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -219,51 +227,53 @@ def test_a_few_steps_on_one_batch_lower_the_loss(
 def test_weights_reload_into_a_detector_that_predicts_the_same(
     build: Callable[..., Any], images: Callable[..., Any], detector: str, backbone: str
 ) -> None:
-    made, other = (composed(build, detector, backbone, seed) for seed in (0, 1))
-    settings = made.test_cfg.get("rcnn", made.test_cfg)
-    for each in (made, other):
-        each.test_cfg.get("rcnn", each.test_cfg).score_thr = 0.0
-        each.eval()
-    other.load_state_dict(made.state_dict())
+    network, other = (composed(build, detector, backbone, seed) for seed in (0, 1))
+    settings = network.test_cfg.get("rcnn", network.test_cfg)
+    for model in (network, other):
+        model.test_cfg.get("rcnn", model.test_cfg).score_thr = 0.0
+        model.eval()
+    other.load_state_dict(network.state_dict())
     data = images((2, 0))
     with torch.no_grad():
-        found, again = (each(**data, mode="predict") for each in (made, other))
-    for ours, theirs in zip(found, again, strict=True):
+        results, other_results = (model(**data, mode="predict") for model in (network, other))
+    for ours, theirs in zip(results, other_results, strict=True):
         check_prediction(ours.pred_instances, settings, classes=8)
         assert torch.equal(ours.pred_instances.bboxes, theirs.pred_instances.bboxes)
         assert torch.equal(ours.pred_instances.scores, theirs.pred_instances.scores)
 
 
 def composed(build: Callable[..., Any], detector: str, backbone: str, seed: int = 0) -> Any:
-    made = build(detector, seed, backbone=backbone)
-    made.test_cfg.get("rcnn", made.test_cfg).max_per_img = 20
-    return made
+    network = build(detector, seed, backbone=backbone)
+    network.test_cfg.get("rcnn", network.test_cfg).max_per_img = 20
+    return network
 
 
 def test_the_scale_of_ssds_first_map_is_20(build: Callable[..., Any]) -> None:
-    """L2Norm makes its weight of uninitialised memory."""
+    """Without ``init_weights``, the weight of mmdet's L2Norm is uninitialized memory."""
     assert (build("ssd300").neck.l2_norm.weight == 20).all()
 
 
 @pytest.fixture
-def uninitialised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of full size in a moment."""
+def uninitialized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip random initialization, so that full-size networks are built quickly."""
     for name in ("kaiming_uniform_", "uniform_", "normal_"):
         monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
 
 
 @pytest.mark.parametrize("detector", COMPOSED)
-def test_at_full_size_it_is_mmdets_detector(
-    quiet_mmdet: None, uninitialised: None, detector: str
+def test_a_full_size_detector_matches_mmdets(
+    quiet_mmdet: None, uninitialized: None, detector: str
 ) -> None:
-    """Weights published for one fit the other, and both train and predict on the same terms."""
+    """Both have the same tensors, priors and settings of training and prediction."""
     name = {"ssd512": "ssd/ssd512_coco.py"}.get(detector) or FAMILIES[detector.replace("_", "-")]
     published = Config.fromfile(CONFIGS / name).model
     published.backbone.init_cfg = None
     library, scale = Library(OURS), Scale(title="as published")
     model = detector_model(detector, COMPOSED[detector], 80, "scratch", scale, library, "tests")
-    ours, theirs = (build_model(each) for each in (model, published))
-    shapes = [{key: each.shape for key, each in net.state_dict().items()} for net in (ours, theirs)]
+    ours, theirs = (build_model(config) for config in (model, published))
+    shapes = [
+        {key: config.shape for key, config in net.state_dict().items()} for net in (ours, theirs)
+    ]
     assert shapes[0] == shapes[1]
     assert ours.test_cfg == theirs.test_cfg
     assert ours.train_cfg == theirs.train_cfg

@@ -1,4 +1,4 @@
-"""ImageNet weights: torchvision's network in mmdet's, or the leading channels of it."""
+"""ImageNet weights: torchvision's tensors in mmdet's backbones, or their leading channels."""
 
 import hashlib
 from collections.abc import Callable
@@ -23,30 +23,30 @@ NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2", "vgg16": "vgg16"}
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
-    """Torchvision's networks with random weights and statistics, in eval mode."""
+    """Return torchvision's networks with random weights and statistics, in eval mode."""
     torch.manual_seed(0)
-    made = {
+    networks = {
         name: getattr(torchvision.models, name)().eval() for name in ("resnet18", "mobilenet_v2")
     }
     layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     # Without the classifier's 120 million weights, and with maps that do not fade.
-    made["vgg16"] = nn.ModuleDict({"features": layers, "classifier": nn.Linear(2, 2)})
+    networks["vgg16"] = nn.ModuleDict({"features": layers, "classifier": nn.Linear(2, 2)})
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    for network in made.values():
+    for network in networks.values():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias)
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 1.5)
-    return made
+    return networks
 
 
 @pytest.fixture(scope="module")
 def files(networks: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the networks' files, each named after its digest as a hub's are."""
+    """Return a folder with the networks' files, named after their digests as a hub's are."""
     folder = tmp_path_factory.mktemp("hub") / "checkpoints"
     folder.mkdir()
     for name, network in networks.items():
@@ -57,10 +57,10 @@ def files(networks: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def initialised(
+def initialized(
     build: Callable[..., Any], files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., nn.Module]:
-    """Return a backbone as a detector that starts from the files has it."""
+    """Return a function that returns a detector's backbone, initialized from the files."""
 
     def find(name: str) -> Path:
         (path,) = files.glob(f"{name.partition('/')[0]}-*.pth")
@@ -74,7 +74,7 @@ def initialised(
 
 
 def stages(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Return the maps of torchvision's network that mmdet's backbone hands over."""
+    """Return the maps of torchvision's network that mmdet's backbone returns."""
     if isinstance(network, torchvision.models.MobileNetV2):
         maps = [image]
         for layer in network.features[:18]:
@@ -85,11 +85,11 @@ def stages(network: nn.Module, image: Tensor) -> list[Tensor]:
         for layer in network["features"]:
             maps.append(layer(maps[-1]).clone())  # the next layer may write into it
         return [maps[i + 1] for i in (15, 22, 29, 30)]
-    found = network.maxpool(network.relu(network.bn1(network.conv1(image))))
+    features = network.maxpool(network.relu(network.bn1(network.conv1(image))))
     maps = []
     for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
-        found = layer(found)
-        maps.append(found)
+        features = layer(features)
+        maps.append(features)
     return maps
 
 
@@ -103,61 +103,63 @@ def body(network: nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("backbone", NETWORKS)
-def test_a_backbone_computes_what_torchvisions_network_does(initialised, networks, backbone):
+def test_a_backbone_has_the_maps_of_torchvisions_network(initialized, networks, backbone):
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = initialised(backbone)(image)
-        wanted = stages(networks[NETWORKS[backbone]], image)
-    for ours, theirs in zip(found, wanted, strict=True):
+        maps = initialized(backbone)(image)
+        expected = stages(networks[NETWORKS[backbone]], image)
+    for ours, theirs in zip(maps, expected, strict=True):
         assert theirs.std() > 0.1
         torch.testing.assert_close(ours, theirs)
 
 
-def test_every_tensor_of_a_mobile_net_is_loaded(initialised, networks):
-    """Mmengine initialises MobileNet's first and last layer anew unless it is told not to."""
-    found = initialised("mbv2").state_dict()
-    for ours, theirs in zip(found.values(), body(networks["mobilenet_v2"]), strict=True):
+def test_every_tensor_of_a_mobile_net_is_loaded(initialized, networks):
+    """Unless prevented, mmengine initializes MobileNet's first and last layer once more."""
+    state = initialized("mbv2").state_dict()
+    for ours, theirs in zip(state.values(), body(networks["mobilenet_v2"]), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_every_tensor_of_a_vgg_but_fc6_and_fc7_is_loaded(initialised, networks):
-    found = initialised("vgg16-fc7", "ssd300").state_dict()
-    paired = list(found.values())[2:-4]  # the first layer is fitted to the images
+def test_every_tensor_of_a_vgg_but_fc6_and_fc7_is_loaded(initialized, networks):
+    state = initialized("vgg16-fc7", "ssd300").state_dict()
+    paired = list(state.values())[2:-4]  # the first layer is fitted to the images
     for ours, theirs in zip(paired, body(networks["vgg16"])[2:], strict=True):
         assert torch.equal(ours, theirs)
-    assert list(found)[-4::2] == ["features.31.weight", "features.33.weight"]
+    assert list(state)[-4::2] == ["features.31.weight", "features.33.weight"]
     for name in ("features.31.weight", "features.33.weight"):
-        limit = found[name][0].numel() ** -0.5  # torch's own initialisation
-        assert found[name].abs().max() <= limit
-        assert found[name].std() > limit / 2
+        limit = state[name][0].numel() ** -0.5  # torch's default initialization
+        assert state[name].abs().max() <= limit
+        assert state[name].std() > limit / 2
 
 
 @pytest.mark.parametrize(
     ("backbone", "width"),
     [("r18-w0.5", 0.5), ("r18-w0.125", 0.125), ("mbv2-w0.5", 0.5), ("vgg16-w0.25", 0.25)],
 )
-def test_a_narrow_backbone_takes_the_leading_channels(initialised, networks, backbone, width):
-    wanted = body(networks[NETWORKS[backbone.split("-")[0]]])
-    found = list(initialised(backbone).state_dict().values())
+def test_a_narrow_backbone_has_the_leading_channels(initialized, networks, backbone, width):
+    source = body(networks[NETWORKS[backbone.split("-")[0]]])
+    tensors = list(initialized(backbone).state_dict().values())
     narrower = 0
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(tensors, source, strict=True):
         block = theirs[tuple(slice(size) for size in ours.shape)]
         assert torch.equal(ours, block)
         narrower += ours.numel() < theirs.numel()
-    assert narrower > len(found) // 2
-    assert len(found[0]) == width * len(wanted[0])
+    assert narrower > len(tensors) // 2
+    assert len(tensors[0]) == width * len(source[0])
 
 
-def test_a_backbone_too_wide_is_refused(initialised):
+def test_a_backbone_too_wide_is_refused(initialized):
     with pytest.raises(UserError, match=r"no block of shape \(128, .*in weights of shape \(64, "):
-        initialised("r18-w2")
+        initialized("r18-w2")
 
 
-def test_a_backbone_of_more_layers_than_the_weights_is_refused(initialised, files, monkeypatch):
+def test_a_backbone_of_more_layers_than_the_weights_is_refused(initialized, files, monkeypatch):
     (path,) = files.glob("resnet18-*.pth")
     monkeypatch.setattr(imagenet, "find", lambda name: path)
-    with pytest.raises(UserError, match="weights of resnet34 list 100 tensors, the backbone 180"):
-        initialised("r34")
+    with pytest.raises(
+        UserError, match="weights of resnet34 have 100 tensors and the backbone has 180"
+    ):
+        initialized("r34")
 
 
 STANDARD = Tensor([123.675, 116.28, 103.53]), Tensor([58.395, 57.12, 57.375])
@@ -166,7 +168,7 @@ ONLY_MEAN = STANDARD[0], torch.ones(3)
 NEITHER = torch.zeros(3), Tensor([255.0] * 3)
 
 
-def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
@@ -187,24 +189,24 @@ def first_layer(tensors: list[Tensor], image: Tensor) -> Tensor:
         ("retinanet", "vgg16-fc7", STANDARD, CAFFE),
     ],
 )
-def test_the_first_layer_sees_what_it_was_trained_on(
-    initialised, networks, detector, backbone, here, there
+def test_the_first_layer_is_fitted_to_the_normalization_of_images(
+    initialized, networks, detector, backbone, here, there
 ):
     pixels = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
     source = body(networks[NETWORKS[backbone.split("-")[0]]])
-    found = first_layer(
-        list(initialised(backbone, detector).state_dict().values()), normalised(pixels, *here)
+    outputs = first_layer(
+        list(initialized(backbone, detector).state_dict().values()), normalized(pixels, *here)
     )
-    wanted = first_layer(source, normalised(pixels, *there))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * wanted.std())
+    expected = first_layer(source, normalized(pixels, *there))
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-4 * expected.std())
 
 
-def test_where_only_the_deviation_differs_all_maps_are_the_same(initialised, networks):
+def test_all_maps_are_the_same_if_only_the_deviation_differs(initialized, networks):
     pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
-        found = initialised("r18", "ssd300")(normalised(pixels, *ONLY_MEAN))
-        wanted = stages(networks["resnet18"], normalised(pixels, *STANDARD))[1:3]
-    for ours, theirs in zip(found, wanted, strict=True):
+        maps = initialized("r18", "ssd300")(normalized(pixels, *ONLY_MEAN))
+        expected = stages(networks["resnet18"], normalized(pixels, *STANDARD))[1:3]
+    for ours, theirs in zip(maps, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
@@ -223,7 +225,7 @@ def test_a_leading_block_is_a_copy_of_the_same_rank():
 
 @pytest.fixture
 def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
-    """An empty hub cache, no package with weights, no network, and resnet18's file."""
+    """Return an empty hub cache without a package and a network, and resnet18's file."""
     (file,) = files.glob("resnet18-*.pth")
     weights = SimpleNamespace(url=f"https://hub/models/{file.name}")
     entries = SimpleNamespace(IMAGENET1K_V1=weights)
@@ -240,7 +242,7 @@ def hub(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleN
     return SimpleNamespace(file=file, cached=cached, weights=weights)
 
 
-def test_a_cached_file_is_taken_without_a_download(hub):
+def test_a_cached_file_is_used_without_a_download(hub):
     hub.cached.write_bytes(hub.file.read_bytes())
     assert imagenet.find("resnet18") == hub.cached
 
@@ -251,7 +253,7 @@ def test_a_damaged_cached_file_is_refused(hub):
         imagenet.find("resnet18")
 
 
-def test_a_packages_file_is_taken_where_the_cache_has_none(hub, monkeypatch):
+def test_a_packages_file_is_used_if_the_cache_has_none(hub, monkeypatch):
     monkeypatch.setattr(imagenet, "_packaged", lambda file: hub.file.parent / file)
     assert imagenet.find("resnet18") == hub.file
 

@@ -43,11 +43,11 @@ def iou(a: list[float], b: list[float], offset: int) -> float:
 
 def reference_nms(boxes, scores, threshold: float, offset: int = 0) -> list[int]:
     boxes, scores = boxes.double().tolist(), scores.double().tolist()
-    kept: list[int] = []
+    indices: list[int] = []
     for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        if all(iou(boxes[index], boxes[other], offset) <= threshold for other in kept):
-            kept.append(index)
-    return kept
+        if all(iou(boxes[index], boxes[other], offset) <= threshold for other in indices):
+            indices.append(index)
+    return indices
 
 
 # --- NMS -----------------------------------------------------------------------------------
@@ -60,17 +60,17 @@ def test_nms_keeps_what_the_reference_keeps(threshold, offset, device):
     for seed in range(12):
         boxes = random_boxes(40, seed, whole=seed % 2 == 0)
         scores = distinct_scores(40, seed)
-        dets, kept = ops.nms(boxes.to(device), scores.to(device), threshold, offset=offset)
-        assert kept.tolist() == reference_nms(boxes, scores, threshold, offset)
-        assert torch.equal(dets.cpu(), torch.cat((boxes, scores[:, None]), dim=1)[kept.cpu()])
+        dets, indices = ops.nms(boxes.to(device), scores.to(device), threshold, offset=offset)
+        assert indices.tolist() == reference_nms(boxes, scores, threshold, offset)
+        assert torch.equal(dets.cpu(), torch.cat((boxes, scores[:, None]), dim=1)[indices.cpu()])
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_nms_of_no_box_and_of_one(device):
-    dets, kept = ops.nms(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), 0.5)
+    dets, indices = ops.nms(torch.zeros(0, 4, device=device), torch.zeros(0, device=device), 0.5)
     assert dets.shape == (0, 5)
-    assert kept.shape == (0,)
-    assert kept.dtype == torch.long
+    assert indices.shape == (0,)
+    assert indices.dtype == torch.long
     one = torch.tensor([[1.0, 2.0, 3.0, 4.0]], device=device)
     assert ops.nms(one, torch.tensor([0.1], device=device), 0.5)[1].tolist() == [0]
 
@@ -105,29 +105,29 @@ def test_nms_offset_is_added_to_each_side():
 def test_nms_with_equal_scores_returns_descending_scores_and_separate_boxes():
     boxes = random_boxes(60, 3)
     scores = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(3)) / 4
-    dets, kept = ops.nms(boxes, scores, 0.4)
+    dets, indices = ops.nms(boxes, scores, 0.4)
     assert (dets[:-1, 4] >= dets[1:, 4]).all()
-    chosen = boxes[kept].tolist()
-    assert all(iou(a, b, 0) <= 0.4 for i, a in enumerate(chosen) for b in chosen[:i])
+    corners = boxes[indices].tolist()
+    assert all(iou(a, b, 0) <= 0.4 for i, a in enumerate(corners) for b in corners[:i])
 
 
 def test_nms_score_threshold_and_max_num():
     boxes, scores = random_boxes(40, 5), distinct_scores(40, 5)
-    every = reference_nms(boxes, scores, 0.5)
-    above = [index for index in every if scores[index] > 0.6]
-    assert 2 < len(above) < len(every)
+    expected = reference_nms(boxes, scores, 0.5)
+    above = [index for index in expected if scores[index] > 0.6]
+    assert 2 < len(above) < len(expected)
     assert ops.nms(boxes, scores, 0.5, score_threshold=0.6)[1].tolist() == above
-    assert ops.nms(boxes, scores, 0.5, max_num=2)[1].tolist() == every[:2]
+    assert ops.nms(boxes, scores, 0.5, max_num=2)[1].tolist() == expected[:2]
     assert ops.nms(boxes, scores, 0.5, score_threshold=0.6, max_num=2)[1].tolist() == above[:2]
     assert ops.nms(boxes, scores, 0.5, score_threshold=2.0)[0].shape == (0, 5)
 
 
-def test_nms_takes_numpy_and_mixed_precision():
+def test_nms_accepts_numpy_and_mixed_precision():
     boxes, scores = random_boxes(30, 7, whole=True), distinct_scores(30, 7)
     expected = reference_nms(boxes, scores, 0.5)
-    dets, kept = ops.nms(boxes.numpy(), scores.numpy(), 0.5)
+    dets, indices = ops.nms(boxes.numpy(), scores.numpy(), 0.5)
     assert isinstance(dets, np.ndarray)
-    assert kept.tolist() == expected
+    assert indices.tolist() == expected
     half, brain = torch.float16, torch.bfloat16
     for box_type, score_type in [(torch.float32, half), (half, half), (half, brain)]:
         assert ops.nms(boxes.to(box_type), scores.to(score_type), 0.5)[1].tolist() == expected
@@ -137,12 +137,12 @@ def test_nms_takes_numpy_and_mixed_precision():
 
 
 def reference_batched(boxes, scores, classes, threshold: float) -> list[int]:
-    kept: list[int] = []
+    indices: list[int] = []
     for label in classes.unique():
         members = (classes == label).nonzero()[:, 0]
-        chosen = reference_nms(boxes[members], scores[members], threshold)
-        kept += members[chosen].tolist()
-    return sorted(kept, key=lambda index: -scores[index])
+        rows = reference_nms(boxes[members], scores[members], threshold)
+        indices += members[rows].tolist()
+    return sorted(indices, key=lambda index: -scores[index])
 
 
 @pytest.fixture
@@ -160,11 +160,11 @@ def crowd() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_batched_nms_treats_each_class_alone(crowd, split):
     """A split threshold below the number of boxes takes another path to the same result."""
     boxes, scores, classes = crowd
-    dets, kept = ops.batched_nms(
+    dets, indices = ops.batched_nms(
         boxes, scores, classes, {"type": "nms", "iou_threshold": 0.3, "split_thr": split}
     )
-    assert kept.tolist() == reference_batched(boxes, scores, classes, 0.3)
-    assert torch.equal(dets, torch.cat((boxes, scores[:, None]), dim=1)[kept])
+    assert indices.tolist() == reference_batched(boxes, scores, classes, 0.3)
+    assert torch.equal(dets, torch.cat((boxes, scores[:, None]), dim=1)[indices])
 
 
 def test_batched_nms_class_agnostic(crowd):
@@ -181,34 +181,34 @@ def test_batched_nms_class_agnostic(crowd):
 def test_batched_nms_max_num(crowd, split):
     boxes, scores, classes = crowd
     config = {"type": "nms", "iou_threshold": 0.3, "max_num": 5, "split_thr": split}
-    kept = ops.batched_nms(boxes, scores, classes, config)[1]
-    assert kept.tolist() == reference_batched(boxes, scores, classes, 0.3)[:5]
+    indices = ops.batched_nms(boxes, scores, classes, config)[1]
+    assert indices.tolist() == reference_batched(boxes, scores, classes, 0.3)[:5]
 
 
 def test_batched_nms_without_nms_only_sorts(crowd):
     boxes, scores, classes = crowd
-    kept = ops.batched_nms(boxes, scores, classes, None)[1]
-    assert torch.equal(kept, scores.argsort(descending=True))
+    indices = ops.batched_nms(boxes, scores, classes, None)[1]
+    assert torch.equal(indices, scores.argsort(descending=True))
 
 
 # --- Soft-NMS ------------------------------------------------------------------------------
 
 
 def reference_soft_nms(boxes, scores, method, threshold, sigma, min_score, offset):
-    boxes, left = boxes.double().tolist(), dict(enumerate(scores.double().tolist()))
-    kept: list[tuple[int, float]] = []
-    while left:
-        best = max(left, key=left.__getitem__)
-        kept.append((best, left.pop(best)))
-        for index in list(left):
+    boxes, remaining = boxes.double().tolist(), dict(enumerate(scores.double().tolist()))
+    results: list[tuple[int, float]] = []
+    while remaining:
+        best = max(remaining, key=remaining.__getitem__)
+        results.append((best, remaining.pop(best)))
+        for index in list(remaining):
             overlap = iou(boxes[best], boxes[index], offset)
             if method == "gaussian":
-                left[index] *= math.exp(-(overlap**2) / sigma)
+                remaining[index] *= math.exp(-(overlap**2) / sigma)
             elif overlap >= threshold:
-                left[index] *= 1 - overlap if method == "linear" else 0
-            if left[index] < min_score:
-                del left[index]
-    return kept
+                remaining[index] *= 1 - overlap if method == "linear" else 0
+            if remaining[index] < min_score:
+                del remaining[index]
+    return results
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -218,31 +218,31 @@ def test_soft_nms_matches_the_reference(method, offset, device):
     for seed in range(8):
         boxes, scores = random_boxes(25, seed, whole=seed % 2 == 0), distinct_scores(25, seed)
         expected = reference_soft_nms(boxes, scores, method, 0.3, 0.4, 0.1, offset)
-        dets, kept = ops.soft_nms(
+        dets, indices = ops.soft_nms(
             boxes.to(device), scores.to(device), 0.3, 0.4, 0.1, method=method, offset=offset
         )
-        assert kept.tolist() == [index for index, _ in expected]
-        assert torch.equal(dets[:, :4].cpu(), boxes[kept.cpu()])
+        assert indices.tolist() == [index for index, _ in expected]
+        assert torch.equal(dets[:, :4].cpu(), boxes[indices.cpu()])
         assert dets[:, 4].tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
 
 
 def test_soft_nms_of_no_box():
-    dets, kept = ops.soft_nms(torch.zeros(0, 4), torch.zeros(0))
+    dets, indices = ops.soft_nms(torch.zeros(0, 4), torch.zeros(0))
     assert dets.shape == (0, 5)
-    assert kept.shape == (0,)
+    assert indices.shape == (0,)
 
 
 def test_soft_nms_by_configuration_treats_each_class_alone(crowd):
     boxes, scores, classes = crowd
     config = {"type": "soft_nms", "iou_threshold": 0.3, "min_score": 0.05}
-    dets, kept = ops.batched_nms(boxes, scores, classes, config)
+    dets, indices = ops.batched_nms(boxes, scores, classes, config)
     expected = {}
     for label in range(3):
         members = (classes == label).nonzero()[:, 0].tolist()
-        found = reference_soft_nms(
+        results = reference_soft_nms(
             boxes[members], scores[members], "linear", 0.3, 0.5, 0.05, offset=0
         )
-        expected |= {members[index]: score for index, score in found}
-    assert dict(zip(kept.tolist(), dets[:, 4].tolist(), strict=True)) == pytest.approx(
+        expected |= {members[index]: score for index, score in results}
+    assert dict(zip(indices.tolist(), dets[:, 4].tolist(), strict=True)) == pytest.approx(
         expected, rel=1e-3
     )

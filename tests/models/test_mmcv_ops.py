@@ -128,9 +128,9 @@ def test_roi_align_gradient_by_products_is_that_of_the_kernel(ratio, aligned):
     expected = torch.ops.torchvision._roi_align_backward(
         gradient, rois, 0.2, *size, *shape, ratio, aligned
     )
-    found = roi_align.spread(gradient, rois, shape, 0.2, ratio, aligned)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    assert not found[2].any()
+    spread = roi_align.spread(gradient, rois, shape, 0.2, ratio, aligned)
+    torch.testing.assert_close(spread, expected, rtol=1e-10, atol=1e-10)
+    assert not spread[2].any()
 
 
 @pytest.mark.parametrize("device", DEVICES)

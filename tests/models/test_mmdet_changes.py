@@ -56,7 +56,7 @@ RELIED_ON = {
         f"{HEADS}.gfl_head:GFLHead.forward_single",
         f"{HEADS}.fcos_head:FCOSHead.forward_single",
     ],
-    "kd.models.heads": [
+    "kd.models.patched_heads": [
         f"{HEADS}.anchor_head:AnchorHead.loss_by_feat",
         f"{HEADS}.ssd_head:SSDHead.loss_by_feat",
         f"{HEADS}.base_dense_head:BaseDenseHead._predict_by_feat_single",
@@ -225,8 +225,10 @@ def test_files_that_the_page_names_exist() -> None:
 
 
 def test_the_page_lists_every_class_in_place_of_mmdets() -> None:
-    listed = {row[1].strip("`"): row[0].strip("`") for row in rows() if row[0].strip("`") in OURS}
-    assert listed == CLASSES
+    page_classes = {
+        row[1].strip("`"): row[0].strip("`") for row in rows() if row[0].strip("`") in OURS
+    }
+    assert page_classes == CLASSES
 
 
 OURS = {*CLASSES.values()}

@@ -1,4 +1,4 @@
-"""Half precision: what it computes, what it resumes to, and the form of the optimiser's step."""
+"""Half precision: losses and resumed runs, and fused optimizer steps."""
 
 import copy
 import json
@@ -21,9 +21,9 @@ from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make
 from tests.training.test_resume import assert_same, change, interrupted_before, log
 
 TOLERANCE = {"bfloat16": 0.1, "float16": 0.05}
-"""How far losses may be from those of float32 after twelve steps, relative."""
+"""Relative tolerance of losses to those of float32, after the first step and up to the twelfth."""
 FIRST = {"bfloat16": 0.01, "float16": 0.01}
-"""The same of the first step, from equal weights."""
+"""Relative tolerance of the losses of the first step, from equal weights."""
 STEPS = 12
 
 
@@ -45,25 +45,25 @@ def whole() -> dict[tuple[str, str], Path]:
     return {}
 
 
-def trained(known: dict[tuple[str, str], Path], name: str, precision: str) -> Path:
-    if (name, precision) not in known:
+def trained(runs: dict[tuple[str, str], Path], name: str, precision: str) -> Path:
+    if (name, precision) not in runs:
         run = copy_run(write_run(name), f"{name.split('/')[0]}-{precision}")
         if precision != "float32":
             change(run, lambda config: lower(config, precision))
         train(run)
-        known[name, precision] = run
-    return known[name, precision]
+        runs[name, precision] = run
+    return runs[name, precision]
 
 
 def lower(config: dict[str, Any], precision: str) -> None:
-    """Do to a composed configuration what a schedule's ``precision`` does."""
+    """Change a composed configuration as a schedule's ``precision`` does."""
     config["optim_wrapper"] |= {"type": "PreciseOptimWrapper", "precision": precision}
 
 
 # --- The setting ---------------------------------------------------------------------------
 
 
-def test_a_schedule_says_the_precision() -> None:
+def test_a_schedule_sets_the_precision() -> None:
     path = Path("configs/schedules/tiny.yaml")
     before, plain = path.read_text(), config_of(STUDENT)
     try:
@@ -91,12 +91,12 @@ def config_of(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["1x", "mini"])
 def test_schedules_in_bfloat16_differ_in_that_alone(name: str) -> None:
-    plain, lowered = (LIBRARY.schedule(each, "tests") for each in (name, f"{name}-bf16"))
+    plain, lowered = (LIBRARY.schedule(schedule, "tests") for schedule in (name, f"{name}-bf16"))
     assert lowered == plain.model_copy(update={"precision": "bfloat16", "base": lowered.base})
 
 
 OF_DIFFERENCES = {"loss_rm_cls": 3e-4, "loss_pfi": 3e-4}
-"""How far terms of differences of logits may be, absolute; the loss is 1.8.
+"""Absolute tolerance of terms of differences of logits; the loss is 1.8.
 
 bfloat16 rounds logits near -4.6 to 1/32, more than those of untrained networks differ by.
 """
@@ -107,20 +107,22 @@ bfloat16 rounds logits near -4.6 to 1/32, more than those of untrained networks 
 @pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
 def test_a_training_is_near_that_in_float32(whole, name: str, precision: str) -> None:
-    wanted, found = (log(trained(whole, name, each)) for each in ("float32", precision))
-    assert len(found) == STEPS
-    for step, (plain, lowered) in enumerate(zip(wanted, found, strict=True)):
+    float32_log, lowered_log = (
+        log(trained(whole, name, log_precision)) for log_precision in ("float32", precision)
+    )
+    assert len(lowered_log) == STEPS
+    for step, (plain, lowered) in enumerate(zip(float32_log, lowered_log, strict=True)):
         for loss in (key for key in plain if key.startswith("loss")):
             near = FIRST if step == 0 else TOLERANCE
             smallest = OF_DIFFERENCES.get(loss, 1e-5)
             expected = pytest.approx(plain[loss], rel=near[precision], abs=smallest)
             assert lowered[loss] == expected, step
-    assert found[0]["loss"] != wanted[0]["loss"]
+    assert lowered_log[0]["loss"] != float32_log[0]["loss"]
 
 
 def test_weights_stay_in_float32(whole) -> None:
     state = weights.read_state(trained(whole, STUDENT, "bfloat16") / "weights.pth")
-    assert {each.dtype for each in state.values()} <= {torch.float32, torch.int64}
+    assert {value.dtype for value in state.values()} <= {torch.float32, torch.int64}
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
@@ -129,20 +131,20 @@ def test_two_stages_are_near_float32_too(quiet_mmdet, build, batch, precision: s
     from kd.data.sampling import seed_everything
 
     model, data = build("faster_rcnn"), batch()
-    found = {}
+    losses_by_dtype = {}
     for dtype in (None, getattr(torch, precision)):
         copied = copy.deepcopy(model)
-        optimiser = torch.optim.SGD(copied.parameters(), lr=0.01)
+        optimizer = torch.optim.SGD(copied.parameters(), lr=0.01)
         for step in range(3):
             seed_everything(step)
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 losses = copied(data.inputs, data.samples, mode="loss")
-            total, shown = copied.parse_losses(losses)
-            optimiser.zero_grad()
+            total, logged = copied.parse_losses(losses)
+            optimizer.zero_grad()
             total.backward()
-            optimiser.step()
-        found[dtype] = {name: float(value.detach()) for name, value in shown.items()}
-    plain, lowered = found.values()
+            optimizer.step()
+        losses_by_dtype[dtype] = {name: float(value.detach()) for name, value in logged.items()}
+    plain, lowered = losses_by_dtype.values()
     for name in (key for key in plain if "loss" in key):
         assert lowered[name] == pytest.approx(plain[name], rel=TOLERANCE[precision], abs=1e-4)
 
@@ -152,7 +154,7 @@ def test_two_stages_are_near_float32_too(quiet_mmdet, build, batch, precision: s
 
 @pytest.mark.parametrize(("method", "detector"), ON_ONE)
 def test_terms_of_networks_that_run_in_bfloat16(method, detector, build, batch, tmp_path) -> None:
-    """Laid out channels last, as then, both networks see half precision; terms are float32."""
+    """In the channels-last layout, both networks run in half precision and terms in float32."""
     from dataclasses import replace
 
     from torch import nn
@@ -167,32 +169,44 @@ def test_terms_of_networks_that_run_in_bfloat16(method, detector, build, batch, 
     )
     teacher.requires_grad_(False).eval()
     data = replace(batch(), progress=Progress(10_000, 0, 12))
-    found = {name: method_of(settings) for name, settings in terms.items()}
+    method_terms = {name: method_of(settings) for name, settings in terms.items()}
     both = channels_of(student), channels_of(teacher)
     detects = teachers(terms) == {"detector"}
     adapters = {
-        name: nn.ModuleDict(term.adapters(*both) if detects else {}) for name, term in found.items()
+        name: nn.ModuleDict(term.adapters(*both) if detects else {})
+        for name, term in method_terms.items()
     }
-    distiller: Any = type("Terms", (), {"terms": found, "adapters": adapters})
+    distiller: Any = type("Terms", (), {"terms": method_terms, "adapters": adapters})
     with torch.autocast("cpu", torch.bfloat16):
-        seen: dict[Any, Any] = {None: None, "detector": observe(teacher, data, frozen=True)}
+        teacher_observations: dict[Any, Any] = {
+            None: None,
+            "detector": observe(teacher, data, frozen=True),
+        }
         if "classifier" in teachers(terms):
-            seen["classifier"] = ClassifierTeacher(*classifier(terms, tmp_path).values())
-        own = observe(student, data, frozen=False)
-        losses = own.losses()
-        distilled = Distiller.distillation(distiller, own, seen, data)
-    assert own.neck[0].dtype == torch.bfloat16
+            teacher_observations["classifier"] = ClassifierTeacher(
+                *classifier(terms, tmp_path).values()
+            )
+        student_observation = observe(student, data, frozen=False)
+        losses = student_observation.losses()
+        distilled = Distiller.distillation(
+            distiller, student_observation, teacher_observations, data
+        )
+    assert student_observation.neck[0].dtype == torch.bfloat16
     if detects:
-        assert seen["detector"].neck[0].dtype == torch.bfloat16
+        assert teacher_observations["detector"].neck[0].dtype == torch.bfloat16
     for value in distilled.values():
         for part in value if isinstance(value, list) else [value]:
             assert part.dtype == torch.float32 and part.isfinite().all()
     total, _ = student.parse_losses({**losses, **distilled})
     total.backward()
-    assert all(each.grad.isfinite().all() for each in student.parameters() if each.grad is not None)
+    assert all(
+        parameter.grad.isfinite().all()
+        for parameter in student.parameters()
+        if parameter.grad is not None
+    )
 
 
-# --- Going on ------------------------------------------------------------------------------
+# --- Resuming ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
@@ -205,10 +219,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(whole, precision: str) -> Non
     assert_same(resumed, run)
 
 
-def test_an_overflow_in_float16_leaves_out_the_step_and_halves_the_scale(
+def test_an_overflow_in_float16_skips_the_step_and_halves_the_scale(
     whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no failure, and the scale is resumed with the rest."""
+    """An overflow is no failure, and the scale is part of the resumed state."""
     run = copy_run(trained(whole, STUDENT, "float16"), "overflowing")
     make, scale = PreciseOptimWrapper.__init__, 2.0**40
 
@@ -249,7 +263,7 @@ def narrow(config: dict[str, Any]) -> None:
             step.update(width=64, height=64)
 
 
-# --- The optimiser's step ------------------------------------------------------------------
+# --- The optimizer's step ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
@@ -266,18 +280,18 @@ def test_a_fused_step_is_the_plain_one(name: str, clip: float | None) -> None:
     inputs = torch.rand(8, 2, 3, 9, 9)
     moved = []
     for config in (whole, fastest(whole)):
-        own = copy.deepcopy(network)
-        wrapper = build_optim_wrapper(own, copy.deepcopy(config))
+        copied = copy.deepcopy(network)
+        wrapper = build_optim_wrapper(copied, copy.deepcopy(config))
         for batch in inputs:
-            wrapper.update_params(own(batch).square().mean())
-        moved.append([each.detach() for each in own.parameters()])
+            wrapper.update_params(copied(batch).square().mean())
+        moved.append([parameter.detach() for parameter in copied.parameters()])
     assert wrapper.optimizer.param_groups[0]["fused"] is True
     for plain, fused in zip(*moved, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-6)
 
 
-def test_a_run_goes_on_with_the_step_that_it_was_begun_with(whole) -> None:
-    """A checkpoint of a plain optimiser, from before steps were fused."""
+def test_a_run_resumes_with_the_form_of_step_that_it_began_with(whole) -> None:
+    """Checkpoints of versions before fused steps hold a plain optimizer."""
     run = copy_run(trained(whole, STUDENT, "float32"), "begun-plain")
     with interrupted_before(5):
         train(run)

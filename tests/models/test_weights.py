@@ -1,4 +1,4 @@
-"""Loading checkpoints: what fits is loaded, anything else is refused and says why."""
+"""Checkpoints are loaded if they match the model; others are refused with the reason."""
 
 import os
 from collections import OrderedDict
@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 
 class Detector(nn.Module):
-    """A few layers named as a detector's are."""
+    """A few layers with the names of a detector's."""
 
     def __init__(self, classes: int = 8) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Detector(nn.Module):
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Callable[[Any], Path]:
-    """Save anything as a checkpoint; return its path."""
+    """Return a function that saves anything as a checkpoint and returns its path."""
 
     def save(content: Any) -> Path:
         torch.save(content, tmp_path / "weights.pth")
@@ -40,7 +40,7 @@ def checkpoint(tmp_path: Path) -> Callable[[Any], Path]:
 
 
 def refusal(path: Path) -> str:
-    """Return what is said when the file is loaded; the model must stay as it was."""
+    """Return the message of the error that loading a file raises; the model must not change."""
     model = Detector()
     before = copied(model)
     with pytest.raises(UserError) as caught:
@@ -71,7 +71,7 @@ def test_every_mismatch_of_a_checkpoint_is_listed(checkpoint):
     assert "classes" not in message
 
 
-def test_a_long_list_of_mismatches_is_cut(checkpoint):
+def test_a_long_list_of_mismatches_is_shortened(checkpoint):
     state = {**Detector().state_dict(), **{f"extra{i}": torch.zeros(1) for i in range(9)}}
     message = refusal(checkpoint(state))
     assert "unexpected: extra0, extra1, extra2, extra3, extra4 and 4 more" in message
@@ -90,7 +90,7 @@ def test_a_truncated_checkpoint_is_refused(checkpoint):
 
 
 class Harmful:
-    """Makes a folder when it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ def test_a_checkpoint_with_python_objects_is_refused_and_not_run(checkpoint, tmp
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (torch.zeros(3), "it holds a Tensor"),
         ([torch.zeros(3)], "it holds a list"),
@@ -119,8 +119,8 @@ def test_a_checkpoint_with_python_objects_is_refused_and_not_run(checkpoint, tmp
     ],
     ids=str,
 )
-def test_other_contents_are_no_state_dict(checkpoint, content, said):
-    assert said in refusal(checkpoint(content))
+def test_other_contents_are_no_state_dict(checkpoint, content, reason):
+    assert reason in refusal(checkpoint(content))
 
 
 def test_a_text_file_is_no_checkpoint(tmp_path):
@@ -137,7 +137,7 @@ def test_a_detector_is_built_frozen_without_a_runner_before_it(
 ):
     path = checkpoint({"state_dict": build(seed=7).state_dict()})
     monkeypatch.setattr(DefaultScope, "_instance_dict", OrderedDict())
-    detector = weights.load_detector(model_config(), path)
+    detector = weights.load_frozen(model_config(), path)
     assert changed(weights.read_state(path), detector.state_dict()) == []
     assert not any(module.training for module in detector.modules())
     assert not any(parameter.requires_grad for parameter in detector.parameters())
@@ -165,5 +165,5 @@ def test_a_checkpoint_of_other_classes_is_refused(checkpoint, meta, problem):
 @pytest.mark.parametrize(
     "meta", [{"dataset_meta": {"classes": ("disc", "bar")}}, {"CLASSES": None}, {"epoch": 3}, 7]
 )
-def test_a_checkpoint_of_these_classes_or_of_none_is_taken(checkpoint, meta):
+def test_a_checkpoint_of_these_classes_or_of_none_is_accepted(checkpoint, meta):
     weights.check_classes(checkpoint({"state_dict": {}, "meta": meta}), CLASSES)

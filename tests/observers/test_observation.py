@@ -1,4 +1,4 @@
-"""What methods see of a detector equals what mmdet itself assigns, computes and decodes."""
+"""Observations equal what mmdet itself assigns, computes and decodes."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +20,12 @@ TWO_STAGE = ["faster_rcnn", "cascade_rcnn"]
 
 
 def head_of(detector: Any) -> Any:
-    """The head that predicts at every prior."""
+    """Return the head that predicts at every prior."""
     return getattr(detector, "rpn_head", None) or detector.bbox_head
 
 
 def observed(detector: Any, data: Any) -> Any:
-    """A student's observation after its losses, with the seed that they were drawn from."""
+    """Return a student's observation after its losses, whose samples are drawn from seed 0."""
     observation = observe(detector, data, frozen=False)
     torch.manual_seed(0)
     observation.losses()
@@ -37,19 +37,19 @@ def observed(detector: Any, data: Any) -> Any:
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, *TWO_STAGE])
 @pytest.mark.parametrize("boxes", [(3, 2), (3, 0), (0, 0)], ids=str)
-def test_losses_are_mmdets_to_the_bit(build, batch, family, boxes):
+def test_losses_are_bit_identical_to_mmdets(build, batch, family, boxes):
     detector, data = build(family), batch(boxes)
     torch.manual_seed(0)  # the RPN and the second stage draw their samples
-    found = observe(detector, data, frozen=False).losses()
+    losses = observe(detector, data, frozen=False).losses()
     torch.manual_seed(0)
-    wanted = detector.loss(data.inputs, data.samples)
-    assert found.keys() == wanted.keys()
-    for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+    mmdet_losses = detector.loss(data.inputs, data.samples)
+    assert losses.keys() == mmdet_losses.keys()
+    for name, value in mmdet_losses.items():
+        torch.testing.assert_close(losses[name], value, rtol=0, atol=0)
 
 
 def valid(observation: Any, image: int) -> Tensor:
-    """Return (N,): whether a prior is in the image as padded and in its border, by arithmetic."""
+    """Return a mask (N,) of the priors in the padded image and in its border, by arithmetic."""
     meta, head = observation.batch.samples[image].metainfo, observation.head
     flags = []
     for level, priors in enumerate(observation.level_priors):
@@ -70,30 +70,32 @@ def valid(observation: Any, image: int) -> Tensor:
 
 
 def assigned_by_hand(observation: Any, image: int) -> Tensor:
-    """Return (N,) from an anchor head's assigner, called on the valid priors."""
+    """Return the assignment (N,) of an anchor head's assigner, called on the valid priors."""
+    from mmdet.models.dense_heads import RPNHead
+
     inside, truth = valid(observation, image), observation.batch.samples[image].gt_instances
-    if type(observation.head).__name__ == "RPNHead":
+    if isinstance(observation.head, RPNHead):
         truth = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
     arguments = [InstanceData(priors=observation.priors[inside])]
     if type(observation.head.assigner).__name__ == "ATSSAssigner":  # candidates from each level
         levels = [len(level) for level in observation.level_priors]
         arguments.append([int(part.sum()) for part in inside.split(levels)])
     result = observation.head.assigner.assign(*arguments, truth, None)
-    everywhere = torch.full((len(inside),), -1)
-    everywhere[inside] = (result.gt_inds - 1).clamp(min=-1)
-    return everywhere
+    assignment = torch.full((len(inside),), -1)
+    assignment[inside] = (result.gt_inds - 1).clamp(min=-1)
+    return assignment
 
 
 @pytest.mark.parametrize("family", [*ANCHORS, *TWO_STAGE])
 def test_assignment_is_the_assigners(build, batch, family):
     observation = observed(build(family), batch())
-    wanted = [assigned_by_hand(observation, image) for image in range(2)]
-    assert torch.equal(observation.assignment, torch.stack(wanted))
+    expected = [assigned_by_hand(observation, image) for image in range(2)]
+    assert torch.equal(observation.assignment, torch.stack(expected))
     assert (observation.assignment >= 0).any(1).all()
 
 
 def test_assignment_of_points_worked_out_by_hand(build, batch):
-    """FCOS: the smallest object around a point whose sides are within the level's reach."""
+    """FCOS assigns the smallest object around a point whose sides are in the level's range."""
     detector, data = build("fcos"), batch()
     observation = observed(detector, data)
     ranges = [
@@ -104,32 +106,32 @@ def test_assignment_of_points_worked_out_by_hand(build, batch):
         for _ in level
     ]
     for image, boxes in enumerate(data.gt_boxes):
-        wanted = []
+        expected = []
         for (x, y), (nearest, furthest) in zip(
             observation.priors[:, :2].tolist(), ranges, strict=True
         ):
-            found, smallest = -1, float("inf")
+            match, smallest = -1, float("inf")
             for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
                 sides = x - left, y - top, right - x, bottom - y
                 area = (right - left) * (bottom - top)
                 if min(sides) > 0 and nearest <= max(sides) <= furthest and area < smallest:
-                    found, smallest = index, area
-            wanted.append(found)
-        assert observation.assignment[image].tolist() == wanted
-        assert max(wanted) >= 0
+                    match, smallest = index, area
+            expected.append(match)
+        assert observation.assignment[image].tolist() == expected
+        assert max(expected) >= 0
 
 
-def test_assignment_of_the_grid_is_that_of_a_cell_around_an_objects_centre(build, batch):
-    """YOLOv3: at least one anchor for each object, always in the cell that its centre is in."""
+def test_assignment_of_the_grid_is_that_of_a_cell_around_an_objects_center(build, batch):
+    """YOLOv3 assigns at least one anchor to each object, always in the cell of its center."""
     data = batch()
     observation = observed(build("yolov3"), data)
     for image, boxes in enumerate(data.gt_boxes):
         positive = (observation.assignment[image] >= 0).nonzero().flatten()
-        own = boxes[observation.assignment[image, positive]]
+        objects = boxes[observation.assignment[image, positive]]
         strides = observation.prior_strides[positive, None]
         cells = [
-            ((each[:, :2] + each[:, 2:]) / 2 / strides).floor()
-            for each in (own, observation.priors[positive])
+            ((corners[:, :2] + corners[:, 2:]) / 2 / strides).floor()
+            for corners in (objects, observation.priors[positive])
         ]
         assert torch.equal(*cells)
         assert set(observation.assignment[image, positive].tolist()) == set(range(len(boxes)))
@@ -148,7 +150,7 @@ def test_an_image_padded_less_than_its_batch_has_no_positive_prior_outside(build
 
 
 def trained(observation: Any, data: Any) -> SimpleNamespace:
-    """Return what an observation's head asked for: labels, weights and codes of its priors."""
+    """Return the targets that an observation's head computed: labels, weights and codes."""
     targets, make = [], observation.head.get_targets
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
@@ -160,19 +162,19 @@ def trained(observation: Any, data: Any) -> SimpleNamespace:
     observation.losses()
     del observation.head.get_targets
     if hasattr(observation.head, "num_attrib"):  # YOLOv3: box, objectness, classes; negatives
-        maps, negative = (torch.cat(each, 1) for each in targets)
+        maps, negative = (torch.cat(levels, 1) for levels in targets)
         labels = torch.where(maps[..., 4] > 0, maps[..., 5:].argmax(2), CLASSES)
         weights = (maps[..., 4] > 0) | (negative > 0)
         return SimpleNamespace(labels=labels, weights=weights, codes=maps[..., :4])
     if observation.head.__class__.__name__ == "FCOSHead":  # all images of a level in a row
         labels, boxes = (
-            torch.cat([level.unflatten(0, (2, -1)) for level in each], 1) for each in targets
+            torch.cat([level.unflatten(0, (2, -1)) for level in levels], 1) for levels in targets
         )
         codes = boxes / observation.prior_strides[:, None]
         return SimpleNamespace(labels=labels, weights=torch.ones_like(labels), codes=codes)
     while targets[0][0].dtype != torch.long:  # ATSS and GFL begin with their anchors
         targets.pop(0)
-    labels, weights, codes = (torch.cat(each, 1) for each in targets[:3])
+    labels, weights, codes = (torch.cat(levels, 1) for levels in targets[:3])
     return SimpleNamespace(labels=labels, weights=weights, codes=codes)
 
 
@@ -180,16 +182,16 @@ def trained(observation: Any, data: Any) -> SimpleNamespace:
 def test_assignment_and_samples_give_the_labels_that_the_head_trained_with(build, batch, family):
     data = batch()
     observation = observe(build(family), data, frozen=False)
-    wanted = trained(observation, data)
+    targets = trained(observation, data)
     sampled, assignment = observation.sampled, observation.assignment
-    assert torch.equal(sampled, wanted.weights > 0)
+    assert torch.equal(sampled, targets.weights > 0)
     background = 1 if family in TWO_STAGE else CLASSES
     for image, assigned in enumerate(assignment):
         positive = (assigned >= 0) & sampled[image]
         assert positive.any()
-        assert torch.equal(positive, wanted.labels[image] < background)
+        assert torch.equal(positive, targets.labels[image] < background)
         labels = data.gt_labels[image][assigned[positive]] * (family not in TWO_STAGE)
-        assert torch.equal(labels, wanted.labels[image][positive])
+        assert torch.equal(labels, targets.labels[image][positive])
 
 
 @pytest.mark.parametrize("border", [-1, 0, 4])
@@ -198,9 +200,9 @@ def test_priors_that_cross_the_border_are_left_out(build, batch, family, border)
     detector, data = build(family), batch()
     detector.bbox_head.train_cfg["allowed_border"] = border
     observation = observe(detector, data, frozen=False)
-    wanted = trained(observation, data)
-    assert torch.equal(observation.assignment >= 0, wanted.labels < CLASSES)
-    assert torch.equal(observation.sampled, wanted.weights > 0)
+    targets = trained(observation, data)
+    assert torch.equal(observation.assignment >= 0, targets.labels < CLASSES)
+    assert torch.equal(observation.sampled, targets.weights > 0)
     left_out = ~torch.stack([valid(observation, image) for image in range(2)])
     assert not observation.sampled[left_out].any()
 
@@ -209,9 +211,9 @@ def test_priors_that_cross_the_border_are_left_out(build, batch, family, border)
 def test_targets_of_candidates_are_what_the_head_regresses(build, batch, family):
     data = batch()
     observation = observe(build(family), data, frozen=False)
-    wanted = trained(observation, data).codes[observation.assignment >= 0]
-    found = observation.candidate_targets(observation.candidates.positive)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    codes = trained(observation, data).codes[observation.assignment >= 0]
+    targets = observation.candidate_targets(observation.candidates.positive)
+    torch.testing.assert_close(targets, codes, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, *TWO_STAGE])
@@ -222,10 +224,12 @@ def test_without_objects_nothing_is_assigned(build, batch, family):
 
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, *TWO_STAGE])
-def test_the_detector_is_left_as_it_was(build, batch, family, monkeypatch):
+def test_the_detector_is_not_changed(build, batch, family, monkeypatch):
     detector = build(family)
     head, second = head_of(detector), getattr(detector, "roi_head", None)
-    owners = [each for each in (head, getattr(head, "sampler", None), second) if each is not None]
+    owners = [
+        owner for owner in (head, getattr(head, "sampler", None), second) if owner is not None
+    ]
     before = [set(vars(owner)) for owner in owners]
     observed(detector, batch())
     assert [set(vars(owner)) for owner in owners] == before
@@ -248,7 +252,7 @@ def test_the_detector_is_left_as_it_was(build, batch, family, monkeypatch):
 
 
 def to_maps(by_prior: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """Return (B, N, K) as maps (B, A*K, H, W) of levels like those: row, column, anchor, output."""
+    """Return (B, N, K) as maps (B, A*K, H, W) of the given levels' sizes."""
     maps, start = [], 0
     for level in like:
         rows, columns = level.shape[2:]
@@ -262,7 +266,7 @@ def to_maps(by_prior: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 @pytest.fixture(params=ONE_STAGE)
 def spread(request: pytest.FixtureRequest, build: Any, batch: Any) -> SimpleNamespace:
-    """An observation with boxes far from priors, and 12 confident (prior, class) per image."""
+    """Return an observation with boxes far from priors, and 12 confident priors per image."""
     detector = build(request.param).eval()
     observation = observe(detector, batch(), frozen=False)
     torch.manual_seed(5)
@@ -270,58 +274,60 @@ def spread(request: pytest.FixtureRequest, build: Any, batch: Any) -> SimpleName
     if observation.softmax:
         logits[..., -1] = 0
     count = logits.shape[1]
-    chosen = torch.stack([torch.randperm(count)[:12].sort().values for _ in range(2)])
-    chosen[:, -1] = count - 1  # the last level
+    priors = torch.stack([torch.randperm(count)[:12].sort().values for _ in range(2)])
+    priors[:, -1] = count - 1  # the last level
     labels = torch.randint(0, CLASSES, (2, 12))
     for image in range(2):
-        logits[image, chosen[image], labels[image]] = torch.linspace(2, -2, 12)
+        logits[image, priors[image], labels[image]] = torch.linspace(2, -2, 12)
     codes = torch.randn_like(observation.raw_codes) * (3.0 if "Integral" in str(detector) else 0.4)
     codes = codes * observation.prior_strides[:, None] if request.param == "fcos" else codes
-    seen = observe(detector, observation.batch, frozen=False)
+    spread_out = observe(detector, observation.batch, frozen=False)
     if request.param == "yolov3":
         codes[..., 4] = 30
-        seen.outputs = (to_maps(torch.cat([codes, logits], 2), observation.outputs[0]),)
+        spread_out.outputs = (to_maps(torch.cat([codes, logits], 2), observation.outputs[0]),)
     else:
         scores, boxes, *centerness = observation.outputs
-        sure = [[torch.full_like(level, 30) for level in each] for each in centerness]
-        seen.outputs = (to_maps(logits, scores), to_maps(codes, boxes), *sure)
+        certain = [[torch.full_like(level, 30) for level in levels] for levels in centerness]
+        spread_out.outputs = (to_maps(logits, scores), to_maps(codes, boxes), *certain)
     return SimpleNamespace(
         detector=detector,
-        observation=seen,
+        observation=spread_out,
         logits=logits,
         codes=codes,
-        chosen=chosen,
+        priors=priors,
         labels=labels,
     )
 
 
 def test_boxes_and_scores_are_those_that_mmdet_predicts(spread):
-    """Mmdet lists a level's boxes by falling score, as the logits fall with the prior here."""
+    """Scores fall with the prior's index here, and mmdet lists a level's boxes by falling score."""
+    from mmdet.models.dense_heads import YOLOV3Head
+
     observation, detector = spread.observation, spread.detector
     metas = [sample.metainfo for sample in observation.batch.samples]
     settings = ConfigDict({**detector.test_cfg, "min_bbox_size": -1, "nms_pre": 10_000})
-    found = detector.bbox_head.predict_by_feat(
-        *([level.clone() for level in each] for each in observation.outputs),
+    results = detector.bbox_head.predict_by_feat(
+        *([level.clone() for level in levels] for levels in observation.outputs),
         batch_img_metas=metas, cfg=settings, with_nms=False,
     )  # fmt: skip
-    for image, wanted in enumerate(found):
-        prior = spread.chosen[image]
+    for image, result in enumerate(results):
+        prior = spread.priors[image]
         boxes = observation.boxes(torch.full_like(prior, image), prior)
         height, width = metas[image]["img_shape"]
         limits = torch.tensor([width, height, width, height])
-        if type(detector.bbox_head).__name__ != "YOLOV3Head":  # which does not clip
+        if not isinstance(detector.bbox_head, YOLOV3Head):  # which does not clip
             boxes = boxes.clamp(min=0).minimum(limits)
-        torch.testing.assert_close(boxes, wanted.bboxes, rtol=1e-4, atol=1e-4)
-        assert torch.equal(wanted.labels, spread.labels[image])
-        scores = observation.probabilities[image, prior, wanted.labels]
-        torch.testing.assert_close(wanted.scores, scores)
+        torch.testing.assert_close(boxes, result.bboxes, rtol=1e-4, atol=1e-4)
+        assert torch.equal(result.labels, spread.labels[image])
+        scores = observation.probabilities[image, prior, result.labels]
+        torch.testing.assert_close(result.scores, scores)
         torch.testing.assert_close(scores, torch.linspace(2, -2, 12).sigmoid())
 
 
 def test_boxes_send_gradients_to_their_own_codes_only(spread):
     observation = spread.observation
     codes = observation.raw_codes.requires_grad_()
-    image, prior = torch.tensor([0, 1]), spread.chosen[:, 3]
+    image, prior = torch.tensor([0, 1]), spread.priors[:, 3]
     observation.boxes(image, prior).sum().backward()
     touched = codes.grad.ne(0).any(2).nonzero()
     assert touched.tolist() == torch.stack([image, prior], 1).tolist()
@@ -330,11 +336,11 @@ def test_boxes_send_gradients_to_their_own_codes_only(spread):
 def test_encoding_is_the_inverse_of_decoding(spread):
     observation = spread.observation
     for image in range(2):
-        prior = spread.chosen[image]
+        prior = spread.priors[image]
         where = torch.full_like(prior, image), prior
         codes = observation.codes(*where)
-        found = observation.encode(observation.boxes(*where), prior)
-        torch.testing.assert_close(found, codes, rtol=1e-3, atol=1e-3)
+        encoded = observation.encode(observation.boxes(*where), prior)
+        torch.testing.assert_close(encoded, codes, rtol=1e-3, atol=1e-3)
         assert codes.abs().max() > 0.1
 
 
@@ -350,10 +356,10 @@ def test_priors_lie_at_their_cells_in_the_order_of_levels(build, batch, family):
     assert len(observation.level_priors) == len(observation.strides) == len(observation.neck)
     for level, priors in enumerate(observation.level_priors):
         rows, columns = observation.neck[level].shape[2:]
-        centres = ((priors[:, :2] + priors[:, 2:]) / 2).view(rows, columns, -1, 2)
+        centers = ((priors[:, :2] + priors[:, 2:]) / 2).view(rows, columns, -1, 2)
         grid = torch.meshgrid(torch.arange(columns), torch.arange(rows), indexing="xy")
-        wanted = (torch.stack(grid, 2) + offset) * observation.strides[level]
-        torch.testing.assert_close(centres, wanted[:, :, None].expand_as(centres).float())
+        expected = (torch.stack(grid, 2) + offset) * observation.strides[level]
+        torch.testing.assert_close(centers, expected[:, :, None].expand_as(centers).float())
     count = len(observation.priors)
     assert observation.logits.shape[:2] == observation.assignment.shape == (2, count)
     assert observation.prior_strides.shape == (count,)
@@ -366,9 +372,9 @@ def test_maps_of_probabilities_hold_those_of_the_priors(build, batch, family):
 
     observation = observe(build(family), batch(), frozen=False)
     outputs = observation.logits.shape[2]
-    found = by_prior(observation.probability_maps, outputs)
+    probabilities = by_prior(observation.probability_maps, outputs)
     if observation.softmax:
-        torch.testing.assert_close(found.sum(2), torch.ones(found.shape[:2]))
-        found = found[..., :-1]
-    torch.testing.assert_close(found, observation.probabilities)
-    assert found.shape[2] == (1 if family in TWO_STAGE else CLASSES)
+        torch.testing.assert_close(probabilities.sum(2), torch.ones(probabilities.shape[:2]))
+        probabilities = probabilities[..., :-1]
+    torch.testing.assert_close(probabilities, observation.probabilities)
+    assert probabilities.shape[2] == (1 if family in TWO_STAGE else CLASSES)

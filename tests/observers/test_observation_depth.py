@@ -1,4 +1,4 @@
-"""What an observation computes: as deep as it is read, once, and with whose gradients."""
+"""Depth of the computation behind an observation, its gradients and its precision."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ FAMILIES = [*ONE_STAGE, *TWO_STAGE]
 
 
 BRANCHED = ["retinanet", "atss", "gfl", "fcos"]
-"""Families whose heads compute classes and boxes with layers of their own."""
+"""Families whose heads compute classes and boxes with separate layers."""
 
 
 def count_calls(detector: Any) -> dict[str, int]:
-    """Return how often each part of a detector is run from now on, counted as it is.
+    """Return a dict that counts, from now on, how often each part of a detector runs.
 
-    The branches of a head, and what predicts from them, are run once a level.
+    The branches of a head and their predictors run once a level, which counts as one run.
     """
     head = head_of(detector)
     parts = {"backbone": detector.backbone, "neck": detector.neck}
@@ -47,7 +47,7 @@ def count_calls(detector: Any) -> dict[str, int]:
 
 
 def once(calls: dict[str, int], *names: str) -> bool:
-    """Whether these parts have been run once each, and no other; a part's begin with its name."""
+    """Return True if exactly the parts whose names begin with ``names`` ran, each once."""
     return calls == {name: int(name.startswith(names or ("none",))) for name in calls}
 
 
@@ -59,7 +59,7 @@ def detector(request: pytest.FixtureRequest, build: Any) -> Any:
 # --- Depth ---------------------------------------------------------------------------------
 
 
-def test_a_teacher_runs_no_deeper_than_it_is_read_and_no_part_twice(detector, batch):
+def test_a_teacher_runs_only_up_to_the_deepest_map_read_and_no_part_twice(detector, batch):
     calls = count_calls(detector)
     teacher = observe(detector.eval(), batch(), frozen=True)
     assert teacher.strides and isinstance(teacher.softmax, bool)
@@ -92,20 +92,22 @@ def test_boxes_of_a_teacher_do_not_wait_for_its_classes(build, batch, family):
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("family", BRANCHED)
-def test_a_branch_alone_says_what_the_whole_head_says_to_the_bit(build, batch, family, training):
+def test_maps_of_a_branch_are_bit_identical_to_those_of_the_whole_head(
+    build, batch, family, training
+):
     detector, data = build(family).train(training), batch()
     with torch.no_grad():
         for parameter in head_of(detector).parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    apart, whole = (observe(detector, data, frozen=True) for _ in range(2))
+    branches, whole = (observe(detector, data, frozen=True) for _ in range(2))
     before = [name for name, _ in head_of(detector).named_modules()]
-    maps = apart.class_outputs, apart.box_outputs
-    for found, wanted in zip(maps, whole.outputs[:2], strict=True):
-        assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+    maps = branches.class_outputs, branches.box_outputs
+    for branch_maps, whole_maps in zip(maps, whole.outputs[:2], strict=True):
+        assert all(torch.equal(*pair) for pair in zip(branch_maps, whole_maps, strict=True))
     assert [name for name, _ in head_of(detector).named_modules()] == before
     index = torch.arange(2)
-    assert torch.equal(apart.boxes(index, index), whole.boxes(index, index))
-    assert torch.equal(apart.probabilities, whole.probabilities)
+    assert torch.equal(branches.boxes(index, index), whole.boxes(index, index))
+    assert torch.equal(branches.probabilities, whole.probabilities)
 
 
 def test_the_second_stage_of_a_teacher_runs_once_for_a_set_of_regions(build, batch):
@@ -114,15 +116,15 @@ def test_the_second_stage_of_a_teacher_runs_once_for_a_set_of_regions(build, bat
     calls = count_calls(detector)
     teacher = observe(detector, batch(), frozen=True)
     rois = student.candidates
-    for chosen in (rois, rois.positive, rois[rois.instance < 0]):
-        assert len(teacher.candidate_logits(chosen)) == len(chosen) > 0
+    for candidates in (rois, rois.positive, rois[rois.instance < 0]):
+        assert len(teacher.candidate_logits(candidates)) == len(candidates) > 0
     assert teacher.candidate_boxes(rois.positive).shape == (len(rois.positive), 4)
     assert teacher.roi_features(rois.rois).shape[0] == len(rois)
     assert once(calls, "backbone", "neck", "second")  # the student's regions need no proposals
     other = Candidates(rois.image, rois.index, rois.instance, rois.rois.clone())
     assert torch.equal(teacher.candidate_logits(other), teacher.candidate_logits(rois))
     assert calls["second"] == 2
-    assert [len(each) for each in teacher.proposals] == [50, 50]
+    assert [len(boxes) for boxes in teacher.proposals] == [50, 50]
     assert calls == {"backbone": 1, "neck": 1, "head": 1, "second": 2}
 
 
@@ -146,15 +148,15 @@ def test_a_step_of_a_student_runs_each_part_once(detector, batch):
 
 def outputs_of(observation: Any) -> list[torch.Tensor]:
     index = torch.tensor([0, 1])
-    found = [*observation.class_maps, *observation.probability_maps, observation.logits]
-    return [*found, observation.probabilities, observation.boxes(index, index)]
+    maps = [*observation.class_maps, *observation.probability_maps, observation.logits]
+    return [*maps, observation.probabilities, observation.boxes(index, index)]
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["teacher", "student"])
 def test_only_a_students_outputs_carry_gradients(detector, batch, frozen):
     observation = observe(detector, batch(), frozen=frozen)
-    found = [*observation.stages, *observation.neck, *outputs_of(observation)]
-    assert {output.requires_grad for output in found} == {not frozen}
+    outputs = [*observation.stages, *observation.neck, *outputs_of(observation)]
+    assert {output.requires_grad for output in outputs} == {not frozen}
     assert torch.is_grad_enabled()
 
 
@@ -162,11 +164,11 @@ def test_only_a_students_outputs_carry_gradients(detector, batch, frozen):
 def test_only_a_students_regions_carry_gradients(build, batch, frozen):
     candidates = observed(build("faster_rcnn"), batch()).candidates
     model = observe(build("faster_rcnn", seed=1), batch(), frozen=frozen)
-    found = [model.candidate_logits(candidates), model.roi_features(candidates.rois)]
-    found += [model.candidate_codes(candidates.positive)]
-    found += [model.candidate_boxes(candidates.positive)]
-    assert {output.requires_grad for output in found} == {not frozen}
-    assert not any(each.requires_grad for each in model.proposals)
+    outputs = [model.candidate_logits(candidates), model.roi_features(candidates.rois)]
+    outputs += [model.candidate_codes(candidates.positive)]
+    outputs += [model.candidate_boxes(candidates.positive)]
+    assert {output.requires_grad for output in outputs} == {not frozen}
+    assert not any(boxes.requires_grad for boxes in model.proposals)
     assert not candidates.rois.requires_grad
 
 
@@ -184,12 +186,12 @@ def test_regions_are_float32_after_autocast(build, batch):
         assert teacher.neck[0].dtype == torch.bfloat16
     rois = student.candidates
     for model in (student, teacher):
-        found = [model.candidate_logits(rois), model.roi_features(rois.rois)]
-        found += [model.candidate_codes(rois.positive), model.candidate_boxes(rois.positive)]
-        assert {output.dtype for output in found} == {torch.float32}
+        outputs = [model.candidate_logits(rois), model.roi_features(rois.rois)]
+        outputs += [model.candidate_codes(rois.positive), model.candidate_boxes(rois.positive)]
+        assert {output.dtype for output in outputs} == {torch.float32}
 
 
-def test_a_softmax_head_says_so(build, batch):
+def test_softmax_is_true_for_softmax_heads_alone(build, batch):
     for family in FAMILIES:
         observation = observe(build(family), batch(), frozen=True)
         assert observation.softmax == (family == "ssd300")
@@ -201,18 +203,18 @@ def test_a_softmax_head_says_so(build, batch):
 
 
 def test_channels_are_those_of_the_maps(detector, batch):
-    found = channels_of(detector)
+    channels = channels_of(detector)
     observation = observe(detector, batch(), frozen=True)
-    assert found.neck == [level.shape[1] for level in observation.neck]
-    assert found.stages == [stage.shape[1] for stage in observation.stages]
-    assert list(found.strides) == observation.strides
+    assert channels.neck == [level.shape[1] for level in observation.neck]
+    assert channels.stages == [stage.shape[1] for stage in observation.stages]
+    assert list(channels.strides) == observation.strides
     height, width = observation.batch.inputs.shape[2:]
     sizes = [tuple(level.shape[2:]) for level in observation.neck]
-    wanted = [(-(-height // stride), -(-width // stride)) for stride in found.strides]
-    assert sizes == wanted
+    expected = [(-(-height // stride), -(-width // stride)) for stride in channels.strides]
+    assert sizes == expected
 
 
-def test_asking_for_channels_changes_nothing(detector):
+def test_measuring_channels_does_not_change_the_detector(detector):
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     channels_of(detector)
     assert detector.backbone.training
@@ -226,21 +228,21 @@ def test_asking_for_channels_changes_nothing(detector):
 def test_offsets_turn_an_index_in_the_image_into_one_in_the_batch(batch):
     data = batch((3, 2))
     assert data.gt_offsets.tolist() == [0, 3]
-    joined = torch.cat(data.gt_boxes)
-    assert torch.equal(joined[data.gt_offsets[1] + 1], data.gt_boxes[1][1])
+    boxes = torch.cat(data.gt_boxes)
+    assert torch.equal(boxes[data.gt_offsets[1] + 1], data.gt_boxes[1][1])
     assert [len(labels) for labels in data.gt_labels] == [3, 2]
     assert batch((0, 2)).gt_offsets.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("family", [*ONE_STAGE, "faster_rcnn"])
-def test_candidates_know_their_image_label_and_box(build, batch, family):
+def test_candidates_have_the_label_and_box_of_their_object(build, batch, family):
     data = batch((3, 2))
     student = observed(build(family), data)
     for candidates in (student.candidates, student.every_prior):
         positive = candidates.positive
         assert 0 < len(positive) < len(candidates)
-        own = positive.instance - data.gt_offsets[positive.image]
-        for row, (image, index) in enumerate(zip(positive.image, own, strict=True)):
+        indices = positive.instance - data.gt_offsets[positive.image]
+        for row, (image, index) in enumerate(zip(positive.image, indices, strict=True)):
             assert torch.equal(positive.truth(data)[row], data.gt_boxes[image][index])
             assert positive.labels(data)[row] == data.gt_labels[image][index]
     assigned = student.assignment.flatten()

@@ -1,4 +1,4 @@
-"""What methods see of two-stage detectors equals what mmdet's own training computes."""
+"""Observations of two-stage detectors equal what mmdet's own training computes."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,21 +16,21 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def trained(build: Any, batch: Any) -> SimpleNamespace:
-    """A student's observation, and what mmdet handed to the loss of its second stage."""
-    detector, data, seen = build("faster_rcnn"), batch(), SimpleNamespace()
+    """Return a student's observation and the arguments of its second stage's loss."""
+    detector, data, training = build("faster_rcnn"), batch(), SimpleNamespace()
     head = detector.roi_head.bbox_head
     compute = head.loss_and_target
 
     def recorded(**arguments: Any) -> Any:
         result = compute(**arguments)
-        vars(seen).update(arguments, targets=result["bbox_targets"])
+        vars(training).update(arguments, targets=result["bbox_targets"])
         return result
 
     head.loss_and_target = recorded
-    seen.observation = observed(detector, data)
+    training.observation = observed(detector, data)
     del head.loss_and_target
-    seen.data, seen.detector = data, detector
-    return seen
+    training.data, training.detector = data, detector
+    return training
 
 
 # --- Proposals -----------------------------------------------------------------------------
@@ -41,48 +41,50 @@ def test_boxes_and_scores_of_the_rpn_are_those_that_mmdet_predicts(build, batch,
     observation = observe(build(family), batch(), frozen=False)
     torch.manual_seed(5)
     observation.outputs = tuple(
-        [torch.randn_like(level) * 0.3 for level in each] for each in observation.outputs
+        [torch.randn_like(level) * 0.3 for level in levels] for levels in observation.outputs
     )
-    everything = {"nms_pre": -1, "max_per_img": 10_000, "min_bbox_size": -1}
-    settings = ConfigDict({**everything, "nms": {"type": "nms", "iou_threshold": 1.0}})
+    no_limits = {"nms_pre": -1, "max_per_img": 10_000, "min_bbox_size": -1}
+    settings = ConfigDict({**no_limits, "nms": {"type": "nms", "iou_threshold": 1.0}})
     metas = [sample.metainfo for sample in observation.batch.samples]
-    found = observation.head.predict_by_feat(
+    results = observation.head.predict_by_feat(
         *observation.outputs, batch_img_metas=metas, cfg=settings
     )
-    for image, wanted in enumerate(found):
+    for image, result in enumerate(results):
         scores, best_first = observation.probabilities[image, :, 0].sort(descending=True)
         boxes = observation.boxes(torch.full_like(best_first, image), best_first)
         height, width = metas[image]["img_shape"]
         boxes = boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
-        torch.testing.assert_close(wanted.scores, scores)
-        torch.testing.assert_close(wanted.bboxes, boxes)
+        torch.testing.assert_close(result.scores, scores)
+        torch.testing.assert_close(result.bboxes, boxes)
         codes = observation.codes(torch.full_like(best_first, image), best_first)
-        again = observation.encode(
+        encoded = observation.encode(
             observation.boxes(best_first * 0 + image, best_first), best_first
         )
-        torch.testing.assert_close(again, codes, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(encoded, codes, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", TWO_STAGE)
 def test_proposals_are_those_that_the_second_stage_is_trained_on(build, batch, family):
-    detector, data, seen = build(family), batch(), []
+    detector, data, mmdet_proposals = build(family), batch(), []
     make = detector.roi_head.loss
 
     def recorded(neck: Any, proposals: Any, samples: Any) -> Any:
-        seen.extend(each.bboxes.clone() for each in proposals)  # mmdet renames and then adds to it
+        mmdet_proposals.extend(
+            result.bboxes.clone() for result in proposals
+        )  # mmdet changes it in place later
         return make(neck, proposals, samples)
 
     detector.roi_head.loss = recorded
     torch.manual_seed(0)
     detector.loss(data.inputs, data.samples)
     del detector.roi_head.loss
-    found = observed(detector, data).proposals
-    for ours, theirs in zip(found, seen, strict=True):
+    proposals = observed(detector, data).proposals
+    for ours, theirs in zip(proposals, mmdet_proposals, strict=True):
         assert torch.equal(ours, theirs)
         assert 0 < len(ours) <= 50
 
 
-def test_a_teacher_proposes_what_a_student_of_its_weights_does(build, batch):
+def test_a_teacher_has_the_proposals_of_a_student_of_its_weights(build, batch):
     detector, data = build("faster_rcnn"), batch()
     student, teacher = observed(detector, data), observe(detector, data, frozen=True)
     for ours, theirs in zip(student.proposals, teacher.proposals, strict=True):
@@ -116,17 +118,17 @@ def test_boxes_of_regions_are_those_that_mmdet_predicts(trained):
     image = positive.image == 0
     meta = trained.data.samples[0].metainfo
     rows = positive.index[image]
-    wanted = head._predict_by_feat_single(
+    expected = head._predict_by_feat_single(
         trained.rois[rows], trained.cls_score[rows], trained.bbox_pred[rows], meta
     ).bboxes.view(len(rows), CLASSES, 4)
-    wanted = wanted[torch.arange(len(rows)), positive.labels(trained.data)[image]]
+    expected = expected[torch.arange(len(rows)), positive.labels(trained.data)[image]]
     height, width = meta["img_shape"]
     limits = torch.tensor([width, height, width, height])
-    found = observation.candidate_boxes(positive)[image].clamp(min=0).minimum(limits)
-    torch.testing.assert_close(found, wanted)
+    boxes = observation.candidate_boxes(positive)[image].clamp(min=0).minimum(limits)
+    torch.testing.assert_close(boxes, expected)
 
 
-def test_a_teacher_of_the_same_weights_says_the_same_of_the_students_regions(trained):
+def test_a_teacher_of_the_same_weights_has_the_same_outputs_on_the_students_regions(trained):
     candidates = trained.observation.candidates
     teacher = observe(trained.detector, trained.data, frozen=True)
     torch.testing.assert_close(
@@ -138,20 +140,20 @@ def test_a_teacher_of_the_same_weights_says_the_same_of_the_students_regions(tra
     )
 
 
-def test_sampling_proposals_anew_is_what_the_training_does(trained):
-    """With the state of the generator that the second stage began with."""
+def test_proposals_are_sampled_as_in_training(trained):
+    """The generator's state is reset to that at the beginning of the second stage."""
     observation = trained.observation
     torch.manual_seed(3)
-    found = observation.sample(observation.proposals)
+    candidates = observation.sample(observation.proposals)
     torch.manual_seed(3)
-    again = observation.sample(observation.proposals)
-    assert torch.equal(found.rois, again.rois)
-    images = [found.image == image for image in range(2)]
-    assert all(0 < each.sum() <= 32 for each in images)
+    repeated = observation.sample(observation.proposals)
+    assert torch.equal(candidates.rois, repeated.rois)
+    images = [candidates.image == image for image in range(2)]
+    assert all(0 < rows.sum() <= 32 for rows in images)
     for image, truth in enumerate(trained.data.gt_boxes):
-        own = found.rois[images[image], 1:]
-        assert all((own == box).all(1).any() for box in truth)  # objects are proposals too
-    assert torch.equal(found.positive.truth(trained.data)[0], found.rois[0, 1:])
+        rois = candidates.rois[images[image], 1:]
+        assert all((rois == box).all(1).any() for box in truth)  # objects are proposals too
+    assert torch.equal(candidates.positive.truth(trained.data)[0], candidates.rois[0, 1:])
 
 
 @pytest.mark.parametrize("boxes", [(2, 0), (0, 0)], ids=str)
@@ -176,8 +178,8 @@ def test_without_proposals_and_objects_there_are_no_regions(build, batch):
     assert student.roi_features(nothing.rois).shape[0] == 0
 
 
-def test_the_rpn_answers_for_priors(trained):
-    """Candidates without RoIs are the dense part's."""
+def test_values_of_priors_are_those_of_the_rpn(trained):
+    """Candidates without RoIs are priors of the RPN."""
     observation = trained.observation
     priors = observation.every_prior[observation.sampled.flatten()]
     assert priors.rois is None

@@ -1,4 +1,4 @@
-"""Each observer offers what can be recorded of each head it serves; other heads show maps alone."""
+"""Observers offer features that can be recorded of their heads; of other heads, maps alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,56 +40,61 @@ OTHERS = {
     "fsaf": "fsaf/fsaf_r50_fpn_1x_coco.py",
 }
 TRAINED = ["rtmdet", "fsaf"]
-"""The heads of TOOD and VFNet need operators of a compiled mmcv, trained alone, too."""
+"""Other heads that can be trained; those of TOOD and VFNet need operators of a compiled mmcv."""
 WIDTH = 32
 
 
-def read_class_maps(seen: Any) -> None:
-    levels = zip(seen.class_maps, seen.neck, strict=True)
+def read_class_maps(observation: Any) -> None:
+    levels = zip(observation.class_maps, observation.neck, strict=True)
     assert all(scores.shape[2:] == maps.shape[2:] for scores, maps in levels)
 
 
-def read_priors(seen: Any) -> None:
-    image, prior = (seen.assignment >= 0).nonzero(as_tuple=True)
-    assert len(image) and seen.sampled[image, prior].all()
-    assert seen.logits.shape[:2] == seen.assignment.shape == (2, len(seen.priors))
-    assert seen.boxes(image, prior).isfinite().all()
+def read_priors(observation: Any) -> None:
+    image, prior = (observation.assignment >= 0).nonzero(as_tuple=True)
+    assert len(image) and observation.sampled[image, prior].all()
+    assert (
+        observation.logits.shape[:2] == observation.assignment.shape == (2, len(observation.priors))
+    )
+    assert observation.boxes(image, prior).isfinite().all()
     truth = [
-        seen.batch.gt_boxes[i][seen.assignment[i, p]] for i, p in zip(image, prior, strict=True)
+        observation.batch.gt_boxes[i][observation.assignment[i, p]]
+        for i, p in zip(image, prior, strict=True)
     ]
-    assert seen.encode(torch.stack(truth), prior).shape[1] == 4
+    assert observation.encode(torch.stack(truth), prior).shape[1] == 4
 
 
-def read_anchors(seen: Any) -> None:
-    assert (seen.priors[:, 2:] > seen.priors[:, :2]).all()
+def read_anchors(observation: Any) -> None:
+    assert (observation.priors[:, 2:] > observation.priors[:, :2]).all()
 
 
-def read_rankings(seen: Any) -> None:
-    """Some object has several positive priors."""
-    rows = seen.every_prior.positive.instance
+def read_rankings(observation: Any) -> None:
+    """Assert that some object has several positive priors."""
+    rows = observation.every_prior.positive.instance
     assert len(rows) > len(rows.unique())
 
 
-def read_candidates(seen: Any) -> None:
-    positive = seen.candidates.positive
+def read_candidates(observation: Any) -> None:
+    positive = observation.candidates.positive
     assert len(positive)
-    assert seen.candidate_logits(positive).isfinite().all()
-    assert seen.candidate_boxes(positive).shape == (len(positive), 4)
-    assert seen.candidate_codes(positive).shape == seen.candidate_targets(positive).shape
+    assert observation.candidate_logits(positive).isfinite().all()
+    assert observation.candidate_boxes(positive).shape == (len(positive), 4)
+    assert (
+        observation.candidate_codes(positive).shape == observation.candidate_targets(positive).shape
+    )
 
 
-def read_rois(seen: Any) -> None:
-    found = seen.sample(seen.proposals)
-    assert seen.roi_features(found.rois).shape[0] == len(found.rois)
+def read_rois(observation: Any) -> None:
+    candidates = observation.sample(observation.proposals)
+    assert observation.roi_features(candidates.rois).shape[0] == len(candidates.rois)
 
 
-def read_pyramid(seen: Any) -> None:
-    assert len({maps.shape[1] for maps in seen.neck}) == 1
+def read_pyramid(observation: Any) -> None:
+    assert len({maps.shape[1] for maps in observation.neck}) == 1
 
 
 READ: dict[str, Callable[[Any], None]] = {
-    "neck": lambda seen: read_maps(seen.neck),
-    "stages": lambda seen: read_maps(seen.stages),
+    "neck": lambda observation: read_maps(observation.neck),
+    "stages": lambda observation: read_maps(observation.stages),
     "pyramid": read_pyramid,
     "class_maps": read_class_maps,
     "priors": read_priors,
@@ -112,11 +117,11 @@ def test_a_reading_of_every_feature_is_tested_and_every_head_has_a_family() -> N
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_a_head_offers_can_be_recorded(build: Any, batch: Any, family: str) -> None:
-    seen = observe(build(family), batch(), frozen=False)
-    seen.losses()
+def test_features_that_a_head_offers_can_be_recorded(build: Any, batch: Any, family: str) -> None:
+    observation = observe(build(family), batch(), frozen=False)
+    observation.losses()
     for name in offered(Library(CONFIGS).detector(family, "test").model):
-        READ[name](seen)
+        READ[name](observation)
 
 
 @pytest.mark.parametrize("name", Library(CONFIGS).names("detectors"))
@@ -151,11 +156,11 @@ def test_a_head_that_derives_from_a_known_one_is_not_taken_for_it() -> None:
     assert observer_of_model(model | {"bbox_head": {"type": "mmdet.RetinaHead"}}) == "anchor"
 
 
-# --- Heads of mmdet that no observer reads ---------------------------------------------------
+# --- Heads of mmdet whose predictions no observer reads -------------------------------------
 
 
 def published(name: str) -> dict[str, Any]:
-    """Return mmdet's own model dict, of a few channels, with BN where it has SyncBN."""
+    """Return the published model dict with few channels, and BN in place of SyncBN."""
     model = Config.fromfile(PUBLISHED / OTHERS[name]).to_dict()["model"]
     model["neck"] |= {"out_channels": WIDTH, "in_channels": [16, 32, 64]}
     model["bbox_head"] |= {
@@ -173,7 +178,7 @@ def published(name: str) -> dict[str, Any]:
     return model
 
 
-def made(name: str, seed: int = 0) -> Any:
+def other_detector(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     detector = build_model(composed_detector(published(name)))
     detector.init_weights()
@@ -182,7 +187,7 @@ def made(name: str, seed: int = 0) -> Any:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """The project's configuration and, as files of a user, these detectors in mmdet's terms."""
+    """Return the project's configuration with these detectors of mmdet as a user's files."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     for name in OTHERS:
         model = published(name)
@@ -193,14 +198,14 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_losses_of_another_head_are_mmdets_to_the_bit(
+def test_losses_of_another_head_are_bit_identical_to_mmdets(
     quiet_mmdet: None, batch: Any, name: str
 ) -> None:
-    detector, data = made(name), batch()
-    seen = observe(detector, data, frozen=False)
-    losses, alone = seen.losses(), detector.loss(data.inputs, data.samples)
-    assert losses.keys() == alone.keys()
-    for key, value in alone.items():
+    detector, data = other_detector(name), batch()
+    observation = observe(detector, data, frozen=False)
+    losses, mmdet_losses = observation.losses(), detector.loss(data.inputs, data.samples)
+    assert losses.keys() == mmdet_losses.keys()
+    for key, value in mmdet_losses.items():
         torch.testing.assert_close(losses[key], value, rtol=0, atol=0)
 
 
@@ -208,8 +213,8 @@ def test_losses_of_another_head_are_mmdets_to_the_bit(
 def test_every_method_that_a_plan_accepts_for_another_head_trains_it(
     quiet_mmdet: None, batch: Any, library: Library, name: str
 ) -> None:
-    student, teacher, data = made(name), made(name, 1).eval(), batch()
-    widths: list[Channels] = [channels_of(each) for each in (student, teacher)]
+    student, teacher, data = other_detector(name), other_detector(name, 1).eval(), batch()
+    widths: list[Channels] = [channels_of(detector) for detector in (student, teacher)]
     accepted = [method for method, row in matrix(library).items() if not row[name]]
     assert {"fitnets", "defeat", "fkd"} <= set(accepted)
     for method in accepted:
@@ -217,13 +222,17 @@ def test_every_method_that_a_plan_accepts_for_another_head_trains_it(
         term = method_of(settings)
         if term.needs.teacher != "detector":
             continue
-        seen, taught = observe(student, data, frozen=False), observe(teacher, data, frozen=True)
-        assert seen.losses()
+        student_observation, teacher_observation = (
+            observe(student, data, frozen=False),
+            observe(teacher, data, frozen=True),
+        )
+        assert student_observation.losses()
         adapters = nn.ModuleDict(term.adapters(*widths))
+        losses = term.losses(student_observation, teacher_observation, data, adapters)
         terms = [
             value
-            for each in term.losses(seen, taught, data, adapters).values()
-            for value in (each if isinstance(each, list) else [each])
+            for levels in losses.values()
+            for value in (levels if isinstance(levels, list) else [levels])
         ]
         assert terms and all(value.isfinite() for value in terms), method
         torch.stack([value.sum() for value in terms]).sum().backward()
@@ -231,7 +240,7 @@ def test_every_method_that_a_plan_accepts_for_another_head_trains_it(
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_method_that_reads_predictions_of_another_head_is_refused_with_what_is_read(
+def test_a_method_that_reads_predictions_of_another_head_is_refused(
     library: Library, name: str
 ) -> None:
     terms = resolve("rm", {}, name, library, "test")

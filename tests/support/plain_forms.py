@@ -129,7 +129,7 @@ class PlainClassifier:
 
     def __init__(self, teacher: ClassifierTeacher) -> None:
         self.teacher, self.size = teacher, teacher.size
-        self.normalised = teacher.normalised
+        self.normalized = teacher.normalized
 
     def logits(self, objects: Tensor) -> Tensor:
         return self.teacher.network(objects.contiguous())

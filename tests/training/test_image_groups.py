@@ -46,7 +46,7 @@ class Maps:
     def __init__(self, neck: list[Tensor], strides: list[int]) -> None:
         self.neck, self.strides = neck, strides
 
-    def part(self, images: slice) -> "Maps":
+    def subset(self, images: slice) -> "Maps":
         return Maps([level[images] for level in self.neck], self.strides)
 
 
@@ -114,7 +114,7 @@ def test_batch_normalization_of_non_local_blocks_covers_a_group_alone():
         nn.init.normal_(layers[name].norm.weight)
 
     def value(images: slice) -> float:
-        student, teacher = (Maps(each, [8]).part(images) for each in maps)
+        student, teacher = (Maps(each, [8]).subset(images) for each in maps)
         batch = batch_of(*([[]] * len(student.neck[0])))
         (level,) = grouped_losses(term, student, teacher, batch, layers)["loss_fkd_nonlocal"]
         return level.item()
@@ -167,7 +167,7 @@ def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
     samples = [sample for pair in pairs for sample in pair["data_samples"]]
     inputs = torch.cat([pair["inputs"] for pair in pairs])
     whole = Batch(inputs, samples, model.progress._replace(step=10_000))
-    halves = [whole.part(slice(0, 2)), whole.part(slice(2, 4))]
+    halves = [whole.subset(slice(0, 2)), whole.subset(slice(2, 4))]
     for name, settings in terms.items():
         together = _terms(model, name, settings | {"images_per_group": 2}, whole)
         apart = [_terms(model, name, settings | {"images_per_group": None}, h) for h in halves]

@@ -124,7 +124,7 @@ def test_a_batch_counts_its_boxes_not_its_images(data, student):
 
 def test_crops_are_normalized_for_the_classifier(data, student):
     class Picky(Classifier):
-        def normalised(self, objects: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        def normalized(self, objects: Tensor, mean: Tensor, std: Tensor) -> Tensor:
             return (objects * std[:, None, None] + mean[:, None, None] - 10) / 50
 
     mean, std = torch.tensor([1.0, 2, 3]), torch.tensor([50.0, 60, 70])
