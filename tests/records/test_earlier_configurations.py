@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.figures.networks import Probe
+from analysis.figures.networks import RunNetworks
 from analysis.statistics import resampled
 from analysis.tables import comparability
 from kd.config.canonical import CLASSES, canonical_form, composed_form
@@ -66,8 +66,8 @@ def test_a_run_is_predicted_and_evaluated(evaluated: Path) -> None:
 
 def test_figures_load_its_networks(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(next(path for path in evaluated.parents if (path / "configs").is_dir()))
-    probe = Probe.load(evaluated)
-    assert probe.detector.observer == probe.model.teacher.observer == "anchor"
+    networks = RunNetworks.load(evaluated)
+    assert networks.detector.observer == networks.model.teacher.observer == "anchor"
 
 
 @pytest.mark.parametrize("form", [canonical_form, composed_form])
