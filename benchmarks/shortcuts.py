@@ -1,10 +1,10 @@
-"""Time each shortcut of the terms in turn with its plain form, forward and backward.
+"""Time each shortcut of the terms and its plain form in turn, forward and backward.
 
 python benchmarks/shortcuts.py                     two minutes on two idle cores
 
-A ratio is the plain form's time over the shortcut's, in one process; the tests show that both
-compute the same. Detectors are of full width with random weights, RetinaNet R18 or R50, on two
-images of 256 x 256 pixels; each plain form is the one of tests/support/plain_forms.py.
+A ratio is the plain form's time over the shortcut's, in one process; the tests check that both
+compute the same. Detectors are RetinaNet R18 or R50, of full width with random weights, on two
+images of 256 x 256 pixels. The plain forms are those of tests/support/plain_forms.py.
 """
 
 from collections.abc import Callable
@@ -38,15 +38,16 @@ SIZES = [(SIDE // stride, SIDE // stride) for stride in STRIDES]
 
 
 class Shortcut(NamedTuple):
-    """What is computed, what a shortcut was expected to give, and the two ways."""
+    """Name of a computation, the expected speed-up, and its plain and its short form."""
 
-    what: str
+    name: str
     expected: str
     plain: Callable[[], Any]
-    short: Callable[[], Any]
+    shortcut: Callable[[], Any]
 
 
 def main() -> None:
+    """Time all shortcuts and publish the table."""
     options = arguments(__doc__).parse_args()
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")
@@ -54,15 +55,17 @@ def main() -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     torch.manual_seed(0)
-    batch = made(device)
+    batch = random_batch(device)
     lines, notes = [], []
     every = [*heads(batch), *masks(batch), *regions(device), *pooled(device), *crops(batch)]
     for shortcut in [*every, *ranks(batch)]:
-        times = in_turn({"plain": shortcut.plain, "short": shortcut.short}, options.rounds)
-        details = {f"{name} ms": 1000 * quartiles(each).median for name, each in times.items()}
+        times = in_turn({"plain": shortcut.plain, "short": shortcut.shortcut}, options.rounds)
+        details = {
+            f"{name} ms": 1000 * quartiles(seconds).median for name, seconds in times.items()
+        }
         value = ratio(times["plain"], times["short"])
-        lines.append(Line(shortcut.what, value, details=details))
-        notes.append(f"{shortcut.what}: expected {shortcut.expected}.")
+        lines.append(Line(shortcut.name, value, details=details))
+        notes.append(f"{shortcut.name}: expected {shortcut.expected}.")
     about = (
         f"Plain form's time over the shortcut's: {IMAGES} images of {SIDE} x {SIDE} pixels with "
         f"{OBJECTS} objects each, {CLASSES} classes, on {device}, {options.rounds} rounds."
@@ -70,8 +73,8 @@ def main() -> None:
     print(publish(options.name or "shortcuts", about, lines, options.before, notes))
 
 
-def made(device: str) -> Batch:
-    """Return noise with objects."""
+def random_batch(device: str) -> Batch:
+    """Return images of noise with objects."""
     samples = []
     for _ in range(IMAGES):
         corner = torch.rand(OBJECTS, 2) * SIDE * 0.7
@@ -83,6 +86,7 @@ def made(device: str) -> Batch:
 
 
 def detector(family: str, backbone: str, device: Any) -> Any:
+    """Return a frozen detector of full width with random weights, in eval mode."""
     config = detector_model(
         family, backbone, CLASSES, "scratch", Scale(title="full"), Library(), "benchmark"
     )
@@ -91,18 +95,18 @@ def detector(family: str, backbone: str, device: Any) -> Any:
 
 
 def heads(batch: Batch) -> list[Shortcut]:
-    """The teacher's class maps, with and without the branch of boxes."""
-    found = []
+    """Return the teacher's class maps, with and without the branch of boxes."""
+    shortcuts = []
     for family in ("retinanet", "gfl"):
         teacher = detector(family, "r50", batch.inputs.device)
         neck = observe(teacher, batch, frozen=True).neck
 
         def read(name: str, teacher: Any = teacher, neck: list[Tensor] = neck) -> Any:
-            seen = observe(teacher, batch, frozen=True)
-            seen.neck = neck
-            return getattr(seen, name)
+            observation = observe(teacher, batch, frozen=True)
+            observation.neck = neck
+            return getattr(observation, name)
 
-        found.append(
+        shortcuts.append(
             Shortcut(
                 f"class maps of a teacher's head, {family}",
                 "almost 2: one of two branches of equal depth",
@@ -110,10 +114,11 @@ def heads(batch: Batch) -> list[Shortcut]:
                 partial(read, "class_outputs"),
             )
         )
-    return found
+    return shortcuts
 
 
 def masks(batch: Batch) -> list[Shortcut]:
+    """Return TADF's Gaussian masks by level."""
     sizes = [torch.zeros(IMAGES, 1, *size, device=batch.inputs.device) for size in SIZES]
     student = SimpleNamespace(neck=sizes, strides=STRIDES)
     on_host = Batch(batch.inputs.cpu(), batch.samples)
@@ -128,32 +133,33 @@ def masks(batch: Batch) -> list[Shortcut]:
 
 
 def regions(device: str) -> list[Shortcut]:
+    """Return GID's suppression and its distances between regions, with their gradients."""
     corner = torch.rand(IMAGES, gid.NMS_CANDIDATES, 2, device=device) * SIDE
     boxes = torch.cat([corner, corner + 10 + 60 * torch.rand_like(corner)], 2)
-    kept = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
+    eligible = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
     features = torch.randn(10, 256 * gid.CELLS**2, device=device).requires_grad_()
 
-    def apart(function: Callable[[Tensor], Tensor]) -> Any:
+    def gradient(function: Callable[[Tensor], Tensor]) -> Any:
         return torch.autograd.grad(function(features).square().sum(), features)
 
     return [
         Shortcut(
             "suppression of 3000 boxes to 10",
             "5: ten rows of overlaps in place of all",
-            lambda: plain_forms.suppressed(boxes, kept, 0.3, 10),
-            lambda: gid.suppress_overlaps(boxes, kept, 0.3, 10),
+            lambda: plain_forms.suppressed(boxes, eligible, 0.3, 10),
+            lambda: gid.suppress_overlaps(boxes, eligible, 0.3, 10),
         ),
         Shortcut(
             "distances of 10 regions",
             "3: differences of pairs are not kept",
-            lambda: apart(plain_forms.relative_distances),
-            lambda: apart(gid.relative_distances),
+            lambda: gradient(plain_forms.relative_distances),
+            lambda: gradient(gid.relative_distances),
         ),
     ]
 
 
 def pooled(device: str) -> list[Shortcut]:
-    """RoIAlign's gradient, which is computed so on CPUs alone."""
+    """Return RoIAlign's gradient, whose shortcut is used on CPUs alone."""
     if device != "cpu":
         return []
     size, stride, align = (7, 7), 8, (0, True)
@@ -174,7 +180,7 @@ def pooled(device: str) -> list[Shortcut]:
 
 
 def crops(batch: Batch) -> list[Shortcut]:
-    """DICOD's distances of 240 boxes and their gradients."""
+    """Return DICOD's distances of 240 boxes, with their gradients."""
     device = batch.inputs.device
     teacher = classifier().to(device)
     plain, term = plain_forms.PlainClassifier(classifier().to(device)), dicod.Dicod()
@@ -189,21 +195,22 @@ def crops(batch: Batch) -> list[Shortcut]:
     def gradient(totals: list[Tensor]) -> Any:
         return torch.autograd.grad(torch.stack(totals).sum(), boxes)
 
-    def short() -> Any:
+    def shortcut() -> Any:
         objects = dicod.object_crops(batch, CROP)
         return gradient(term._distances(student, teacher, batch, objects))
 
     return [
         Shortcut(
             "DICOD's distances of 240 crops",
-            "2: pooling and normalisation take as long as the convolution, which stays",
+            "2: pooling and normalization take as long as the convolution, which stays",
             lambda: gradient(plain_forms.dicod_distances(term, student, plain, batch)),
-            short,
+            shortcut,
         )
     ]
 
 
 def classifier() -> ClassifierTeacher:
+    """Return a classifier teacher of random weights."""
     import tempfile
     from pathlib import Path
 
@@ -214,7 +221,8 @@ def classifier() -> ClassifierTeacher:
     config |= {"mean": [0.0] * 3, "std": [1.0] * 3}
     torch.manual_seed(0)
     state = {
-        f"network.{key}": each for key, each in resnet18(num_classes=CLASSES).state_dict().items()
+        f"network.{key}": tensor
+        for key, tensor in resnet18(num_classes=CLASSES).state_dict().items()
     }
     with tempfile.TemporaryDirectory() as folder:
         weights.save(Path(folder) / "weights.pth", {"state_dict": state})
@@ -222,7 +230,7 @@ def classifier() -> ClassifierTeacher:
 
 
 def ranks(batch: Batch) -> list[Shortcut]:
-    """RM's scores of positives, and their gradients at the class maps."""
+    """Return RM's scores of positives, with their gradients at the class maps."""
     device = batch.inputs.device
     student = detector("retinanet", "r18", device).requires_grad_(True)
     maps = [level.detach() for level in observe(student, batch, frozen=True).class_maps]
@@ -230,10 +238,10 @@ def ranks(batch: Batch) -> list[Shortcut]:
     label = positive % CLASSES
 
     def scores(function: Callable[..., Tensor]) -> Any:
-        seen = observe(student, batch, frozen=False)
-        seen.class_maps = [level.requires_grad_() for level in maps]
-        found = function(seen, positive % IMAGES, positive * 7, label)
-        return torch.autograd.grad(found.sum(), seen.class_maps)
+        observation = observe(student, batch, frozen=False)
+        observation.class_maps = [level.requires_grad_() for level in maps]
+        class_scores = function(observation, positive % IMAGES, positive * 7, label)
+        return torch.autograd.grad(class_scores.sum(), observation.class_maps)
 
     return [
         Shortcut(

@@ -44,8 +44,8 @@ class TaskAdaptive(Method):
     }
 
     feature_weight: NonNegativeFloat = 0.01
-    """Weight of L_fea, which is 1 / (2 N_p) of squares summed over channels. As in FGFI, whose
-    weight it is."""
+    """Weight of L_fea: 1 / (2 N_p) times squares summed over channels. Form and weight are those of
+    FGFI."""
     classification_weight: NonNegativeFloat = 10.0
     """Weight of the binary cross-entropy of softmax probabilities, averaged over RoIs and classes.
     """
