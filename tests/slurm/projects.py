@@ -1,5 +1,6 @@
 """Projects for the test cluster: plain commands, and trainings of a tiny detector."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 
-from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.models import weights
@@ -74,12 +74,14 @@ class Training:
         )
         runs = plan("tiny", "tiny", Library(folder / "configs")).runs
         (run,) = (run for name, run in runs.items() if STUDENT in name)
+        self.planned = run
         self.target, self.run = f"{run.directory}/weights.pth", folder / run.directory
-        self.log, self.config = self.run / "log.jsonl", run.config
+        self.log = self.run / "log.jsonl"
 
     def write(self) -> None:
-        """Write the configuration for ``kd train``, as the workflow does at its start."""
-        write_json(self.run / "config.json", self.config)
+        """Write the files that ``kd train`` reads, as the workflow does at its start."""
+        with contextlib.chdir(self.folder):
+            self.planned.write()
 
     @property
     def step(self) -> int:
