@@ -1,4 +1,4 @@
-"""Page of constants in pixels and steps: ``python -m docs.build.constants``."""
+"""Page of constants, ``docs/constants.md``: ``python -m docs.build.constants``."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from kd.methods.ops.pyramid import Pyramid
 PAGE = Path("docs/constants.md")
 WHERE = "constants"
 IMAGES = {"coco2017": 117_266, "voc0712": 16_551, "bccd": 292}
-"""Training images with an object, of the data sets that are not drawn."""
+"""Training images with an object, of the data sets that are not built-in."""
 INTRODUCTION = """# Constants in pixels and steps
 
 Every constant with a unit of pixels, cells or training steps, with its value at each scale. The
@@ -47,7 +47,7 @@ EXCEPTIONS = """## Levels without objects
 
 
 class Place(NamedTuple):
-    """A column: a scale, and a data set that it is used with."""
+    """Column of the page: a scale with one of its data sets."""
 
     title: str
     scale: str
@@ -64,7 +64,7 @@ PLACES = (
 
 
 class Setup(NamedTuple):
-    """A detector at a place, composed."""
+    """Model and pyramid of a detector at a place."""
 
     model: dict[str, Any]
     pyramid: Pyramid
@@ -119,65 +119,65 @@ def _titles() -> list[str]:
 
 def _detector_rows(setups: list[Setup]) -> Iterator[list[str]]:
     rows: dict[str, Callable[[Setup], str]] = {
-        "images, px": lambda each: "{} x {}".format(*each.pyramid.image_size),
-        "strides": lambda each: _listed(each.pyramid.strides),
-        "sides of priors by level, px": _priors,
-        "ranges of regression, px": _ranges,
-        "`level_sides` of masks, px": lambda each: _listed(each.pyramid.sides("scaled")),
-        "`level_sides` of pooled regions (GID), px": _pooled,
+        "images, px": lambda setup: "{} x {}".format(*setup.pyramid.image_size),
+        "strides": lambda setup: _numbers(setup.pyramid.strides),
+        "sides of priors by level, px": _prior_sides,
+        "ranges of regression, px": _regression_ranges,
+        "`level_sides` of masks, px": lambda setup: _numbers(setup.pyramid.sides("scaled")),
+        "`level_sides` of pooled regions (GID), px": _pooled_sides,
         "`finest_scale` of RoIAlign, px": _finest_scale,
-        "least side of a predicted box, px": lambda each: _test(each, "min_bbox_size"),
-        "candidates before suppression": lambda each: _test(each, "nms_pre"),
-        "score threshold": lambda each: _test(each, "score_thr"),
-        "RoIs sampled for training": _sampled,
+        "least side of a predicted box, px": lambda setup: _test_setting(setup, "min_bbox_size"),
+        "candidates before suppression": lambda setup: _test_setting(setup, "nms_pre"),
+        "score threshold": lambda setup: _test_setting(setup, "score_thr"),
+        "RoIs sampled for training": _sampled_rois,
     }
     for title, cell in rows.items():
-        cells = [cell(each) for each in setups]
+        cells = [cell(setup) for setup in setups]
         if any(cells):
             yield [title, *cells]
 
 
-def _priors(each: Setup) -> str:
-    """Return the sides of square priors: of a level's smallest, or of all of YOLO's as w x h."""
-    priors = each.head.get("anchor_generator", {})
+def _prior_sides(setup: Setup) -> str:
+    """Return the sides of square priors: each level's smallest, or all of YOLO's as w x h."""
+    priors = setup.head.get("anchor_generator", {})
     if "octave_base_scale" in priors:
-        return _listed(priors["octave_base_scale"] * s for s in each.pyramid.strides)
+        return _numbers(priors["octave_base_scale"] * s for s in setup.pyramid.strides)
     if "scales" in priors:
-        return _listed(scale * s for s in each.pyramid.strides for scale in priors["scales"])
+        return _numbers(scale * s for s in setup.pyramid.strides for scale in priors["scales"])
     if "min_sizes" in priors:
-        return _listed(priors["min_sizes"])
+        return _numbers(priors["min_sizes"])
     levels = reversed(priors.get("base_sizes", ()))
     return "; ".join(", ".join(f"{w}x{h}" for w, h in level) for level in levels)
 
 
-def _ranges(each: Setup) -> str:
-    ranges = each.head.get("regress_ranges", ())
-    return _listed(high for _, high in ranges[:-1])
+def _regression_ranges(setup: Setup) -> str:
+    ranges = setup.head.get("regress_ranges", ())
+    return _numbers(high for _, high in ranges[:-1])
 
 
-def _pooled(each: Setup) -> str:
-    widths = each.head["in_channels"]
+def _pooled_sides(setup: Setup) -> str:
+    widths = setup.head["in_channels"]
     one_width = isinstance(widths, int) or len(set(widths)) == 1
-    return _listed(each.pyramid.sides("scaled", per_stride=True)) if one_width else ""
+    return _numbers(setup.pyramid.sides("scaled", per_stride=True)) if one_width else ""
 
 
-def _finest_scale(each: Setup) -> str:
-    extractor = each.model.get("roi_head", {}).get("bbox_roi_extractor", {})
-    return _listed([extractor["finest_scale"]]) if extractor else ""
+def _finest_scale(setup: Setup) -> str:
+    extractor = setup.model.get("roi_head", {}).get("bbox_roi_extractor", {})
+    return _numbers([extractor["finest_scale"]]) if extractor else ""
 
 
-def _test(each: Setup, key: str) -> str:
-    settings = each.model["test_cfg"]
+def _test_setting(setup: Setup, key: str) -> str:
+    settings = setup.model["test_cfg"]
     stages = (
         [settings.get("rpn", {}), settings.get("rcnn", {})] if "rpn" in settings else [settings]
     )
-    return _listed(stage[key] for stage in stages if key in stage)
+    return _numbers(stage[key] for stage in stages if key in stage)
 
 
-def _sampled(each: Setup) -> str:
-    stages = each.model.get("train_cfg", {}).get("rcnn", [])
+def _sampled_rois(setup: Setup) -> str:
+    stages = setup.model.get("train_cfg", {}).get("rcnn", [])
     stages = stages if isinstance(stages, list) else [stages]
-    return _listed(stage["sampler"]["num"] for stage in stages[:1])
+    return _numbers(stage["sampler"]["num"] for stage in stages[:1])
 
 
 # --- Methods and schedules ----------------------------------------------------------------------
@@ -201,10 +201,10 @@ def _method_rows(library: Library) -> Iterator[list[str]]:
 
 
 def _resolved(name: str, detector: str, key: str, place: Place, library: Library) -> str:
-    """Return a setting of a method as a composed configuration states it."""
+    """Return the value of a method's setting in a composed configuration."""
     method = method_of(settings_of(name, {}, "rcnn" in detector, library, WHERE))
     value = getattr(method.fitted(setup(detector, place, library).pyramid), key)
-    return _listed(value if isinstance(value, tuple) else [value])
+    return _numbers(value if isinstance(value, tuple) else [value])
 
 
 def _classifier(name: str, key: str, place: Place, library: Library) -> str:
@@ -214,15 +214,18 @@ def _classifier(name: str, key: str, place: Place, library: Library) -> str:
 
 
 def _schedule_rows(library: Library) -> Iterator[list[str]]:
-    used = [_schedule(place, library) for place in PLACES]
-    steps = [_steps(*each) for each in zip(used, PLACES, [library] * len(PLACES), strict=True)]
-    yield ["schedule", *(f"`{name}`" for name in used)]
+    names = [_schedule(place, library) for place in PLACES]
+    steps = [_steps(name, place, library) for name, place in zip(names, PLACES, strict=True)]
+    yield ["schedule", *(f"`{name}`" for name in names)]
     yield ["steps", *(f"{count:,}" for count in steps)]
-    parts = [library.schedule(name, WHERE) for name in used]
-    yield ["warm-up of the learning rate, steps", *(str(each.warmup_iters) for each in parts)]
+    parts = [library.schedule(name, WHERE) for name in names]
+    yield [
+        "warm-up of the learning rate, steps",
+        *(str(schedule.warmup_iters) for schedule in parts),
+    ]
     fgfi: Any = get("fgfi").model_validate({})
-    waits = [min(fgfi.warmup_steps, round(fgfi.warmup_share * count)) for count in steps]
-    yield ["warm-up of FGFI, steps", *map(str, waits)]
+    fgfi_steps = [min(fgfi.warmup_steps, round(fgfi.warmup_share * count)) for count in steps]
+    yield ["warm-up of FGFI, steps", *map(str, fgfi_steps)]
 
 
 def _schedule(place: Place, library: Library) -> str:
@@ -245,7 +248,7 @@ def _fixed_rows() -> Iterator[list[str]]:
            "the image file; the built-in images have no large object"]  # fmt: skip
     yield ["stride of DeFeat's backbone mask, px", str(BACKBONE_STRIDE), "resized to each stage"]
     yield ["`pixel_pool` and `stage_pools` of DICOD, cells",
-           f"{dicod.pixel_pool}, {_listed(dicod.stage_pools)}", "relative to a box"]  # fmt: skip
+           f"{dicod.pixel_pool}, {_numbers(dicod.stage_pools)}", "relative to a box"]  # fmt: skip
     yield ["least margin of an object's crop, px", str(LEAST_MARGIN), "room for shifts when a "
            "classifier is trained; more than a tenth only of objects below 40 px"]  # fmt: skip
     yield ["least side of a training box, px", "1", "mmdet's"]
@@ -254,7 +257,7 @@ def _fixed_rows() -> Iterator[list[str]]:
     yield ["largest stride of an FPN in bfloat16 on CPUs, px", "128", "a limit of the library"]
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _numbers(values: Iterable[Any]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 

@@ -1,8 +1,8 @@
-"""Puts what was measured into the documents that show it: ``python -m docs.build.measurements``."""
+"""Insert measurements into the documents that show them: ``python -m docs.build.measurements``."""
 
+import logging
 import re
 import shutil
-import sys
 from pathlib import Path
 
 from kd.common.errors import UserError
@@ -10,9 +10,11 @@ from kd.common.files import write_text
 from kd.common.results import RESULTS
 from kd.config.run import study_folder
 
-SHOWN = {"README.md": {"demo": "smoke"}}
-"""Studies shown in each document, at the scale they were run at."""
-MEASURED = {
+logger = logging.getLogger(__name__)
+
+STUDIES = {"README.md": {"demo": "smoke"}}
+"""Studies in each document, with the scale of their runs."""
+MEASUREMENTS = {
     "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
     "docs/architecture.md": ["errors"],
     "docs/profiling.md": ["profile"],
@@ -23,32 +25,32 @@ MEASURED = {
     "docs/statistics.md": ["bootstrap"],
     "benchmarks/peers/README.md": ["peers"],
 }
-"""What benchmarks and ``kd profile`` wrote, by name; a picture of that name goes along."""
+"""Outputs of benchmarks and ``kd profile`` in each document, with a picture if there is one."""
 FIGURES = Path("docs/figures")
 
 
 def main() -> None:
-    """Replace what stands between the markers of everything that has been run here."""
+    """Replace the text between the markers of everything that was measured here."""
     FIGURES.mkdir(parents=True, exist_ok=True)
-    for document, studies in SHOWN.items():
+    for document, studies in STUDIES.items():
         for study, scale in studies.items():
             folder = study_folder(study, scale)
-            if show(Path(document), study, folder / "table.md"):
+            if insert_file(Path(document), study, folder / "table.md"):
                 for path in folder.glob("gains/*.png"):
                     shutil.copyfile(path, FIGURES / f"{study}-{scale}-{path.name}")
-    for document, names in MEASURED.items():
+    for document, names in MEASUREMENTS.items():
         for name in names:
             source = RESULTS / "benchmarks" / f"{name}.md"
-            if show(Path(document), name, source) and source.with_suffix(".png").exists():
+            if insert_file(Path(document), name, source) and source.with_suffix(".png").exists():
                 shutil.copyfile(source.with_suffix(".png"), FIGURES / f"{name}.png")
 
 
-def show(document: Path, name: str, source: Path) -> bool:
-    """Put a file between the markers of ``name``; say so where it is absent."""
+def insert_file(document: Path, name: str, source: Path) -> bool:
+    """Insert a file between the markers of ``name``; return False if it does not exist."""
     if not source.exists():
-        print(f"{source}: not made here; its part of {document} stays", file=sys.stderr)
+        logger.warning("%s: no such file; its part of %s is not changed", source, document)
         return False
-    content = lowered(source.read_text(encoding="utf-8"))
+    content = with_lower_headings(source.read_text(encoding="utf-8"))
     write_text(document, insert(document.read_text(encoding="utf-8"), name, content, document))
     return True
 
@@ -63,10 +65,11 @@ def insert(text: str, name: str, content: str, document: Path) -> str:
     return f"{before}{begin}\n{content.strip()}\n{end}{after}"
 
 
-def lowered(markdown: str) -> str:
-    """Return a document with its headings two levels lower, to stand inside another."""
+def with_lower_headings(markdown: str) -> str:
+    """Return a document with its headings two levels lower, as a part of another document."""
     return re.sub(r"^(#+) ", r"##\1 ", markdown, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
     main()

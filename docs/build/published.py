@@ -1,4 +1,4 @@
-"""Lists what is reproduced in ``docs/published.md``: ``python -m docs.build.published``."""
+"""Page of published numbers, ``docs/published.md``: ``python -m docs.build.published``."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,13 +33,13 @@ def main() -> None:
 
 
 def page(library: Library) -> str:
-    """Return the page: studies with what they answer, other conditions, and what is left out."""
+    """Return the page: reproduced tables, other conditions, and rows that are not reproduced."""
     folder = library.root / "published"
     files = sorted(set(folder.glob("*.csv")) - {folder / NOT_REPRODUCED})
-    answered = sum(len(read_lines(file, COLUMNS)) for file in files)
-    absent = [line for _, line in read_lines(folder / NOT_REPRODUCED, (*REFERENCE, "reason"))]
+    reproduced = sum(len(read_lines(file, COLUMNS)) for file in files)
+    missing = [line for _, line in read_lines(folder / NOT_REPRODUCED, (*REFERENCE, "reason"))]
     plans = {name: plan(name, "paper", library) for name in _published(library)}
-    counts = {"all": answered + len(absent), "answered": answered, "absent": len(absent)}
+    counts = {"all": reproduced + len(missing), "answered": reproduced, "absent": len(missing)}
     parts = [
         INTRODUCTION.format(**counts),
         "## Reproduced",
@@ -49,7 +49,7 @@ def page(library: Library) -> str:
         "## Not reproduced here",
         _grid(
             ["source", "table", "detector", "teacher", "student", "row", "figures", "reason"],
-            map(_absent, absent),
+            map(_absent, missing),
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -62,18 +62,24 @@ def _published(library: Library) -> list[str]:
 
 
 def _tables(plans: dict[str, Plan]) -> Iterator[list[str]]:
-    for name, made in plans.items():
-        for key, table in made.study.tables.items():
-            rows = [row for row in made.rows if row.table == key and row.published]
+    for name, study_plan in plans.items():
+        for key, table in study_plan.study.tables.items():
+            rows = [row for row in study_plan.rows if row.table == key and row.published]
             if rows:
-                marked = sum(bool(row.differs) for row in rows)
+                different = sum(bool(row.differs) for row in rows)
                 source = f"{rows[0].source}, {table.published}"
-                yield [f"`{name}`", f"`{key}`", escaped(source), str(len(rows)), str(marked or "")]
+                yield [
+                    f"`{name}`",
+                    f"`{key}`",
+                    escaped(source),
+                    str(len(rows)),
+                    str(different or ""),
+                ]
 
 
 def _differences(plans: dict[str, Plan]) -> Iterator[list[str]]:
-    for name, made in plans.items():
-        counts = Counter(row.differs for row in made.rows if row.published and row.differs)
+    for name, study_plan in plans.items():
+        counts = Counter(row.differs for row in study_plan.rows if row.published and row.differs)
         for text, count in counts.items():
             yield [f"`{name}`", str(count), escaped(text)]
 

@@ -1,4 +1,4 @@
-"""The comparison with other systems: what it says where one cannot run."""
+"""Comparison with other systems: messages if one cannot run."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from kd.common.errors import UserError
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_an_environment_that_is_missing_is_named_with_the_command_that_makes_it(
+def test_a_missing_environment_is_named_with_the_command_that_creates_it(
     peer: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=rf"{peer}: no environment .*--prepare.*--without {peer}"):
@@ -26,10 +26,10 @@ def test_an_environment_of_other_versions_is_not_used(tmp_path: Path) -> None:
 
 
 def test_peers_are_pinned() -> None:
-    assert all("==" in each for peer in PEERS for each in requirements(peer))
+    assert all("==" in requirement for peer in PEERS for requirement in requirements(peer))
 
 
-def test_a_system_that_fails_is_told_by_what_it_said_last(tmp_path: Path) -> None:
+def test_the_error_of_a_failing_system_has_its_last_output(tmp_path: Path) -> None:
     missing = tmp_path / "no images"
     system = System("torchvision", Path(sys.executable), missing, tmp_path / "own", batch=1)
     with system, pytest.raises(UserError, match=r"torchvision failed:\n(.*\n)*.*no such file"):

@@ -1,4 +1,4 @@
-"""The user's own data set of the README, through mmdet's reader."""
+"""Data set of the README's example, through mmdet's reader."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.support.paths import REPOSITORY
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """The composed configuration of the BCCD study's teacher, with the data linked in place."""
+    """Return the composed configuration of the BCCD study's teacher, with links to the data."""
     data = machine.bccd()
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "data").mkdir()

@@ -1,4 +1,4 @@
-"""The page of constants in pixels and steps."""
+"""Page of constants in pixels and steps."""
 
 import re
 
@@ -11,8 +11,8 @@ TEXT = page(LIBRARY)
 
 
 def row(start: str) -> list[str]:
-    """Return the cells of the first row whose title begins so, without the title."""
-    (line, *_) = [each for each in TEXT.splitlines() if each.startswith(f"| {start}")]
+    """Return the cells of the first row whose title begins with ``start``, without the title."""
+    line = next(line for line in TEXT.splitlines() if line.startswith(f"| {start}"))
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
@@ -20,7 +20,7 @@ def test_the_page_is_current() -> None:
     assert (CONFIGS.parent / PAGE).read_text() == TEXT, "run `python -m docs.build.constants`"
 
 
-def test_every_detector_and_scale_is_listed() -> None:
+def test_every_detector_and_scale_is_on_the_page() -> None:
     titles = {LIBRARY.detector(name, "test").title for name in LIBRARY.names("detectors")}
     assert titles <= {*re.findall(r"^### (.*)$", TEXT, re.MULTILINE)}
     header = next(line for line in TEXT.splitlines() if line.startswith("|  |"))
@@ -29,7 +29,7 @@ def test_every_detector_and_scale_is_listed() -> None:
     )
 
 
-def test_constants_are_published_ones_at_the_scale_of_the_papers_and_smaller_below() -> None:
+def test_constants_equal_published_ones_at_the_scale_of_the_papers() -> None:
     assert row("`defeat` on RetinaNet") == [
         *["14, 28"] * 2, "28, 56, 112", *["112, 224, 448, 896"] * 2,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The evidence page: what is kept of runs, what is made of it, and that the two agree."""
+"""Evidence page: stored results of runs, the blocks of the page, and their agreement."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import mean_std, t_interval
 from docs.build.evidence import __main__ as evidence
 from docs.build.evidence import causes, claims, orderings, page, records, sweeps
-from docs.build.evidence.orderings import Ordering, compared, stated
+from docs.build.evidence.orderings import Ordering, compare_orderings, read_orderings
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.config.library import Library
@@ -27,8 +27,8 @@ NAN = float("nan")
 STUDY = "configs/studies/tiny.yaml"
 
 
-def kept(**ap: list[float]) -> pd.DataFrame:
-    """Return runs of a table: points of AP by method, seed after seed."""
+def runs_with_ap(**ap: list[float]) -> pd.DataFrame:
+    """Return runs of a table from AP points by method, in the order of the seeds."""
     lines = [
         {"table": "t", "detector": "retinanet", "method": name, "setting": "", "seed": at, "AP": v}
         for name, values in ap.items()
@@ -46,41 +46,43 @@ def ordering(better: str, worse: str) -> Ordering:
 
 def test_an_ordering_is_a_paired_difference_over_seeds() -> None:
     """1, 2 and 3 points: mean 2, deviation 1, and half of the interval t(2; 0.975) / sqrt(3)."""
-    (line,) = compared(kept(a=[31, 32, 36], b=[30, 30, 33]), [ordering("a", "b")]).itertuples()
+    (line,) = compare_orderings(
+        runs_with_ap(a=[31, 32, 36], b=[30, 30, 33]), [ordering("a", "b")]
+    ).itertuples()
     assert (line.seeds, line.difference, line.std) == (3, 2, 1)
     assert line.high - 2 == pytest.approx(4.302653 / 3**0.5)
     assert line.holds == "open", "p is 0.07"
 
 
 def test_an_ordering_holds_or_is_reversed_where_its_corrected_p_is_small() -> None:
-    runs = kept(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
-    both = compared(runs, [ordering("a", "b"), ordering("b", "a")])
+    runs = runs_with_ap(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
+    both = compare_orderings(runs, [ordering("a", "b"), ordering("b", "a")])
     assert list(both["holds"]) == ["yes", "reversed"]
     assert list(both["p_holm"]) == pytest.approx([2 * both["p"][0]] * 2), "Holm, of two"
 
 
 def test_orderings_of_a_detector_are_one_family() -> None:
-    runs = kept(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
+    runs = runs_with_ap(a=[31.0, 31.1, 31.2], b=[29.0, 29.0, 29.0])
     elsewhere = runs.assign(detector="gfl")
     other = ordering("a", "b")._replace(detector="gfl")
-    both = compared(pd.concat([runs, elsewhere]), [ordering("a", "b"), other])
+    both = compare_orderings(pd.concat([runs, elsewhere]), [ordering("a", "b"), other])
     assert list(both["p_holm"]) == pytest.approx(list(both["p"]))
 
 
-def test_what_was_not_run_is_said() -> None:
-    (line,) = compared(kept(a=[31, 32]), [ordering("a", "b")]).itertuples()
+def test_an_ordering_without_runs_is_not_run() -> None:
+    (line,) = compare_orderings(runs_with_ap(a=[31, 32]), [ordering("a", "b")]).itertuples()
     assert (line.seeds, line.holds) == (0, "not run")
 
 
-def test_every_stated_ordering_is_one_of_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_ordering_refers_to_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    found = stated(Library(CONFIGS))
-    assert all(each.published > 0 for each in found)
-    tables = {each.study: Library(CONFIGS).study(each.study, "test").tables for each in found}
-    for each in found:
-        table = tables[each.study][each.table]
-        assert each.detector in table.detectors
-        assert {each.better, each.worse} <= {*table.methods}
+    published = read_orderings(Library(CONFIGS))
+    library = Library(CONFIGS)
+    for ordering in published:
+        assert ordering.published > 0
+        table = library.study(ordering.study, "test").tables[ordering.table]
+        assert ordering.detector in table.detectors
+        assert {ordering.better, ordering.worse} <= {*table.methods}
 
 
 def test_a_number_that_was_not_published_is_an_error(
@@ -91,25 +93,25 @@ def test_a_number_that_was_not_published_is_an_error(
     path.write_text(f"{','.join(orderings.COLUMNS)}\n{line}\n")
     monkeypatch.setattr(orderings, "FILE", path)
     with pytest.raises(UserError, match=r"orderings.csv: rm_pfi has no AP of 'dicod'"):
-        stated(Library(CONFIGS))
+        read_orderings(Library(CONFIGS))
 
 
-# --- What is said of a gain ------------------------------------------------------------------
+# --- Verdicts on gains ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("gain", "corrected", "word"),
     [(2.0, 0.049, "helps"), (-2.0, 0.049, "hurts"), (2.0, 0.05, "open"), (2.0, None, "open")],
 )
-def test_the_corrected_test_decides_the_word(
+def test_the_verdict_depends_on_the_corrected_p(
     gain: float, corrected: float | None, word: str
 ) -> None:
     assert claims.verdict(Gain(gain, p_holm=corrected)) == word
 
 
 def test_a_small_ratio_keeps_its_digits() -> None:
-    """A term without a gradient is told from one that has next to none."""
-    assert [claims.ratio(each) for each in (0.0, 0.000454, 0.137, 7.17, NAN)] == [
+    """A small gradient must not look like none."""
+    assert [claims.ratio(value) for value in (0.0, 0.000454, 0.137, 7.17, NAN)] == [
         *("0", "0.00045", "0.14", "7.2", "\u2013")
     ]
 
@@ -121,15 +123,15 @@ AP = {"teacher": 0.4, "baseline": 0.29, "rm": 0.31, "rm+pfi": 0.30}
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """Return the plan of a tiny project whose runs of two seeds are there as files."""
+def tiny_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Return the plan of a tiny project with files of the runs of two seeds."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
     edit(STUDY, seeds=2)
     shutil.copytree(REPOSITORY / "docs" / "evidence", "docs/evidence")
     for path in records.FOLDER.glob("*.csv"):
         path.unlink()
     (records.FOLDER / "orderings.csv").write_text(",".join(orderings.COLUMNS) + "\n")
-    monkeypatch.setattr(evidence, "STUDIES", {"tiny": evidence.Part("tiny")})
+    monkeypatch.setattr(evidence, "STUDIES", {"tiny": evidence.StudyRequest("tiny")})
     planned = plan("tiny", "tiny", Library())
     for row in planned.rows:
         for seed, run in row.runs.items():
@@ -149,8 +151,8 @@ def write(directory: Path, ap: float, method: str) -> None:
     write_lines(directory / "log.jsonl", [*steps, {"step": 5, **shared}])
 
 
-def test_what_is_kept_is_enough_for_every_number(made: Plan) -> None:
-    records.collect(made, "tiny", "tiny")
+def test_stored_results_contain_every_number(tiny_plan: Plan) -> None:
+    records.collect(tiny_plan, "tiny", "tiny")
     runs, terms, rows = (records.read(f"tiny{part}") for part in ("-runs", "-terms", ""))
     assert len(runs) == 1 + 3 * 2, "a teacher, and two seeds of a baseline and two methods"
     assert set(runs["commit"]) == {"abc"}
@@ -164,40 +166,40 @@ def test_what_is_kept_is_enough_for_every_number(made: Plan) -> None:
     assert (one.term, one.share, one.gradient, one.gradient_last) == ("rm_cls", 0.25, 0.5, 0.5)
 
 
-def test_a_table_is_taken_whole_or_stays(made: Plan) -> None:
-    records.collect(made, "tiny", "tiny")
+def test_a_table_is_replaced_as_a_whole_or_not_changed(tiny_plan: Plan) -> None:
+    records.collect(tiny_plan, "tiny", "tiny")
     before = Path("docs/evidence/tiny-runs.csv").read_text()
-    run = next(run for row in made.rows if row.method == "rm" for run in row.runs.values())
+    run = next(run for row in tiny_plan.rows if row.method == "rm" for run in row.runs.values())
     (run.directory / "metrics.json").unlink()
-    (told,) = records.collect(made, "tiny", "tiny")
-    (table,) = made.study.tables
-    assert told.startswith(f"tiny, {table}: stays as it is, 1 of its runs are not here")
-    assert str(run.directory) in told
+    (message,) = records.collect(tiny_plan, "tiny", "tiny")
+    (table,) = tiny_plan.study.tables
+    assert message.startswith(f"tiny, {table}: not changed, 1 of its runs are not here")
+    assert str(run.directory) in message
     assert Path("docs/evidence/tiny-runs.csv").read_text() == before
     write(run.directory, 0.35, "rm")
-    assert records.collect(made, "tiny", "tiny") == []
+    assert records.collect(tiny_plan, "tiny", "tiny") == []
     after = records.read("tiny-runs").set_index("run")["AP"]
     assert after[str(run.directory)] == pytest.approx(35)
     (line,) = records.read("tiny").query("row == 'RM'").itertuples()
     assert line.gain == pytest.approx((35 - 29 + 32 - 30) / 2)
 
 
-def test_lines_of_runs_that_are_no_longer_planned_go(made: Plan) -> None:
-    records.collect(made, "tiny", "tiny")
+def test_lines_of_runs_that_are_no_longer_planned_are_removed(tiny_plan: Plan) -> None:
+    records.collect(tiny_plan, "tiny", "tiny")
     edit("configs/schedules/tiny.yaml", lr=0.02)
-    anew = plan("tiny", "tiny", Library())
-    for row in anew.rows:
+    changed = plan("tiny", "tiny", Library())
+    for row in changed.rows:
         for run in row.runs.values():
             write(run.directory, AP[row.method], row.method)
-    assert records.collect(anew, "tiny", "tiny") == []
-    planned = {str(run.directory) for row in anew.rows for run in row.runs.values()}
+    assert records.collect(changed, "tiny", "tiny") == []
+    planned = {str(run.directory) for row in changed.rows for run in row.runs.values()}
     assert set(records.read("tiny-runs")["run"]) == planned
 
 
-def test_the_page_is_made_of_the_data_alone(
-    made: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_page_depends_only_on_the_stored_data(
+    tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (table,) = made.study.tables
+    (table,) = tiny_plan.study.tables
     names = [f"tiny-{table}", "tiny-terms", "tiny-price"]
     empty = "\n".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->" for name in names)
     evidence.PAGE.write_text(empty)
@@ -213,8 +215,8 @@ def test_the_page_is_made_of_the_data_alone(
     assert (
         "Together 7 trainings of 0.19 hours, each on one thread. Processors: a processor" in first
     )
-    said = [line.split("|") for line in first.splitlines() if "| helps" in line]
-    assert [[cell.strip() for cell in line[1:4]] for line in said] == [
+    verdicts = [line.split("|") for line in first.splitlines() if "| helps" in line]
+    assert [[cell.strip() for cell in line[1:4]] for line in verdicts] == [
         ["RM", "+2.0", "+2.0 to +2.0"],
         ["RM + PFI", "+1.0", "+1.0 to +1.0"],
     ]
@@ -222,36 +224,36 @@ def test_the_page_is_made_of_the_data_alone(
     assert Path("docs", picture.split("(")[1].rstrip(")")).is_file()
 
 
-def test_a_study_without_data_leaves_its_blocks(
-    made: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_blocks_of_a_study_without_data_are_not_changed(
+    tiny_plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     evidence.PAGE.write_text("as it was")
     monkeypatch.setattr("sys.argv", ["evidence"])
     evidence.main()
-    assert "nothing of tiny" in capsys.readouterr().err
+    assert "tiny.csv: no such file; the blocks of tiny are not changed" in caplog.text
     assert evidence.PAGE.read_text() == "as it was"
 
 
-def swept(missing: tuple[str, int] = ("", 0), **gains: tuple[float | None, ...]) -> sweeps.Gains:
-    """Return what is told of two seeds of methods at three settings, with those of a gain run.
+def sweep_of(missing: tuple[str, int] = ("", 0), **gains: tuple[float | None, ...]) -> sweeps.Gains:
+    """Return the gains of two seeds of methods at three settings; a gain of None is not run.
 
-    ``missing``: setting and seed of a run that is left out.
+    ``missing`` is the setting and the seed of another run that is left out.
     """
     seeds, rows, lines = (100, 101), [], []
     for seed in seeds:
         lines.append({"method": "baseline", "setting": "", "seed": seed, "AP": 29.0 + seed})
-    for method, found in gains.items():
-        for factor, gain in zip((0.25, 1, 4), found, strict=True):
+    for method, method_gains in gains.items():
+        for factor, gain in zip((0.25, 1, 4), method_gains, strict=True):
             row = {"method": method, "setting": f"weight {factor:g}"}
             rows.append(cast(Row, SimpleNamespace(runs=dict.fromkeys(seeds), **row)))
             for seed in seeds:
                 if gain is not None and (row["setting"], seed) != missing:
                     lines.append({**row, "seed": seed, "AP": 29.0 + seed + gain})
-    return sweeps.gains(pd.DataFrame(lines), rows)
+    return sweeps.sweep_gains(pd.DataFrame(lines), rows)
 
 
-def pulls(*methods: str) -> pd.DataFrame:
-    """Return two terms of methods at three settings on two seeds, which pull by 3 or 5 in all."""
+def gradients(*methods: str) -> pd.DataFrame:
+    """Return two terms of methods at three settings on two seeds, with gradients of 3 or 5."""
     return pd.DataFrame(
         {"method": method, "setting": f"weight {factor:g}", "seed": seed, "gradient": gradient}
         for method in methods
@@ -261,24 +263,24 @@ def pulls(*methods: str) -> pd.DataFrame:
     )
 
 
-def test_weights_are_told_by_their_factor_over_the_same_seeds() -> None:
-    found = swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0), chen=(None, None, None))
+def test_gains_by_factor_are_paired_over_seeds() -> None:
+    gains = sweep_of(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0), chen=(None, None, None))
     cells = {
         line["Row"]: [line[factor].partition(" ")[0] for factor in sweeps.FACTORS]
-        for line in sweeps.table(found, pulls("rm", "pfi"))
+        for line in sweeps.table(gains, gradients("rm", "pfi"))
     }
     assert cells == {"RM": ["0.0", "+1.0", "\u22122.0"], "PFI": ["+1.0", "\u2013", "+2.0"]}
 
 
-def test_a_gain_by_a_weight_waits_for_all_of_its_seeds() -> None:
-    found = swept(missing=("weight 4", 101), rm=(0.0, 1.0, -2.0))
-    (line,) = sweeps.table(found, pulls("rm"))
+def test_a_setting_that_lacks_a_seed_has_no_gain() -> None:
+    gains = sweep_of(missing=("weight 4", 101), rm=(0.0, 1.0, -2.0))
+    (line,) = sweeps.table(gains, gradients("rm"))
     assert [line[factor] for factor in sweeps.FACTORS] == ["0.0 ± 0.0", "+1.0 ± 0.0", "\u2013"]
     assert line["Gradient"] == "4; 4; \u2013"
 
 
-def test_a_weights_seeds_and_their_mean_are_drawn_by_factor() -> None:
-    figure = sweeps.plot(swept(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0)))
+def test_seeds_and_means_are_drawn_by_factor() -> None:
+    figure = sweeps.plot(sweep_of(rm=(0.0, 1.0, -2.0), pfi=(1.0, None, 2.0)))
     rm, pfi = figure.axes
     assert [axes.get_title("left") for axes in figure.axes] == ["RM", "PFI"]
     _, mean, *points = rm.lines
@@ -290,8 +292,8 @@ def test_a_weights_seeds_and_their_mean_are_drawn_by_factor() -> None:
     assert [text.get_text() for text in pfi.get_xticklabels()] == ["¼", "1", "4"]
 
 
-def test_a_training_again_elsewhere_is_priced_beside_baselines_from_there() -> None:
-    """Of one run two records; the second machine takes twice as long, its method 3 times."""
+def test_costs_are_relative_to_baselines_on_the_same_processor() -> None:
+    """A run has two records; on the second machine it takes twice as long, its method 3 times."""
     lines = [
         {"cpu": cpu, "method": method, "seconds": base * factor}
         for cpu, base, by in (("A (1)", 100.0, 2.0), ("B (2)", 200.0, 3.0))
@@ -300,7 +302,7 @@ def test_a_training_again_elsewhere_is_priced_beside_baselines_from_there() -> N
     runs = pd.DataFrame(lines).assign(detector="retinanet", setting="", teacher_cache_mb=0)
     runs = runs.assign(images_per_second=9.0, peak_memory_mb=9, instructions="AVX2")
     runs = runs.assign(table=runs["cpu"], started=runs["cpu"], run=runs["method"])
-    text = page._price(page.Data("ours", None, runs, runs, runs))  # type: ignore[arg-type]
+    text = page._price(page.StudyData("ours", None, runs, runs, runs))  # type: ignore[arg-type]
     cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()[2:6]]
     assert [[line[2], line[3], line[6]] for line in cells] == [
         ["A", "Student", "1.00"],
@@ -312,29 +314,31 @@ def test_a_training_again_elsewhere_is_priced_beside_baselines_from_there() -> N
     assert text.endswith("Processors: A (1) with AVX2, B (2) with AVX2.")
 
 
-def test_a_term_of_two_tables_is_told_of_the_first() -> None:
+def test_a_term_in_two_tables_is_that_of_the_first() -> None:
     line = {"detector": "retinanet", "method": "rm", "setting": "", "term": "rm_cls", "seed": 0}
     weighed = dict.fromkeys(("gradient_first", "gradient", "gradient_last"), 1.0)
     terms = pd.DataFrame(
         [{**line, **weighed, "table": at, "share": share} for at, share in (("a", 0.1), ("b", 0.3))]
     )
-    text = page._terms(page.Data("ours", None, terms, terms, terms))  # type: ignore[arg-type]
+    text = page._terms(page.StudyData("ours", None, terms, terms, terms))  # type: ignore[arg-type]
     (row,) = text.splitlines()[2:]
     assert row.split("|")[4].strip() == "10.0"
 
 
-def test_what_is_known_of_no_method_has_no_column(made: Plan) -> None:
-    """Figures were not made, so that of causes there are what logs say."""
-    records.collect(made, "tiny", "tiny")
+def test_a_cause_without_values_has_no_column(tiny_plan: Plan) -> None:
+    """Without figures, the only causes are those in logs."""
+    records.collect(tiny_plan, "tiny", "tiny")
     lines = causes.table("tiny", "", "retinanet", records.read("tiny-terms"))
     assert [[*line] for line in lines] == [["Row", "Share of the loss, %", "Gradient"]] * 2
     assert [line["Share of the loss, %"] for line in lines] == ["25.0", "50.0"]
 
 
-# --- What is committed ---------------------------------------------------------------------
+# --- The committed page --------------------------------------------------------------------
 
 
-STUDIES = [each for each in evidence.STUDIES if (REPOSITORY / f"docs/evidence/{each}.csv").exists()]
+STUDIES = [
+    study for study in evidence.STUDIES if (REPOSITORY / f"docs/evidence/{study}.csv").exists()
+]
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -342,17 +346,17 @@ def test_committed_gains_are_those_of_the_committed_runs(
     study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    part = evidence.STUDIES[study]
-    planned = plan(study, part.scale, Library(), part.seeds)
+    request = evidence.STUDIES[study]
+    planned = plan(study, request.scale, Library(), request.seeds)
     rows, runs = records.read(study), records.read(f"{study}-runs")
     checked = 0
     for row in planned.rows:
         title = planned.study.tables[row.table].title
-        of_table = runs[(runs["table"] == row.table) & (runs["detector"] == row.detector)]
-        mine, alone = (
-            of_table[(of_table["method"] == method) & (of_table["setting"] == setting)].set_index(
-                "seed"
-            )["AP"]
+        table_runs = runs[(runs["table"] == row.table) & (runs["detector"] == row.detector)]
+        student, baseline = (
+            table_runs[
+                (table_runs["method"] == method) & (table_runs["setting"] == setting)
+            ].set_index("seed")["AP"]
             for method, setting in ((row.method, row.setting), ("baseline", ""))
         )
         name = Library().detector(row.detector, "test").title
@@ -360,7 +364,7 @@ def test_committed_gains_are_those_of_the_committed_runs(
         label += f" ({row.setting})" if row.setting else ""
         places = (rows["table"] == title) & (rows["group"] == name) & (rows["row"] == label)
         if row.kind == "distilled" and len(rows[places]):
-            gains = list((mine - alone).dropna())
+            gains = list((student - baseline).dropna())
             (line,) = rows[places].itertuples()
             assert line.gain == pytest.approx(mean_std(gains).mean, abs=1e-3)
             if len(gains) > 1:

@@ -1,4 +1,4 @@
-"""The page of what is reproduced and what is not."""
+"""Page of published numbers that are reproduced, and of those that are not."""
 
 import re
 
@@ -14,16 +14,16 @@ def test_the_page_is_current() -> None:
 
 
 def test_its_counts_add_up() -> None:
-    everything, answered, absent = map(
+    everything, reproduced, missing = map(
         int,
         re.findall(r"has (\d+) rows.* (\d+) of them.*; (\d+) are not", TEXT.replace("\n", " "))[0],
     )
-    assert everything == answered + absent == 294
-    listed = TEXT.split("## Not reproduced here")[1].count("\n| ")
-    assert listed == absent + 2  # the header and its rule
+    assert everything == reproduced + missing == 294
+    rows = TEXT.split("## Not reproduced here")[1].count("\n| ")
+    assert rows == missing + 2  # the header and its rule
 
 
-def test_a_table_of_a_study_is_listed_with_its_rows() -> None:
+def test_the_table_of_a_study_has_its_number_of_rows() -> None:
     assert "| `rm_pfi` | `table5` | RM-PFI AAAI2022 (arXiv 2112.04840), T5 | 7 | 5 |" in TEXT
     assert "| `rm_pfi` | `table6_r101` | RM-PFI AAAI2022 (arXiv 2112.04840), T6 | 6 | 4 |" in TEXT
     assert "`ours`" not in TEXT

@@ -1,9 +1,12 @@
-"""Make ``docs/evidence.md`` from the data beside it: ``python -m docs.build.evidence``.
+"""Page of evidence, ``docs/evidence.md``: ``python -m docs.build.evidence``.
 
-With ``--collect`` the data are first taken from the runs that are finished here.
+The page is written from the data in ``docs/evidence``.
+
+With ``--collect``, the data are first updated from the finished runs in ``results/``.
 """
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,34 +18,37 @@ from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import plan
 
+logger = logging.getLogger(__name__)
+
 PAGE = Path("docs/evidence.md")
 
 
-class Part(NamedTuple):
-    """How a study of the page is run: at which scale, and with how many seeds if not its own."""
+class StudyRequest(NamedTuple):
+    """Scale of a study on the page, and the number of seeds if it differs from the study's."""
 
     scale: str
     seeds: int | None = None
 
 
-STUDIES = {"ours": Part("mini"), "bccd": Part("laptop", seeds=6)}
+STUDIES = {"ours": StudyRequest("mini"), "bccd": StudyRequest("laptop", seeds=6)}
 
 
 def main() -> None:
-    """Fill every block of the page whose study has data."""
+    """Write every block of the page whose study has data."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m docs.build.evidence")
-    parser.add_argument("--collect", action="store_true", help="first take the data from results/")
-    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="only these")
+    parser.add_argument("--collect", action="store_true", help="first update data from results/")
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="studies; default: all")
     options = parser.parse_args()
     library = Library()
     for study in options.studies or STUDIES:
         scale, seeds = STUDIES[study]
         planned = plan(study, scale, library, seeds)
         if options.collect:
-            for line in records.collect(planned, study, scale):
-                print(line, file=sys.stderr)
-        if not (records.FOLDER / f"{study}.csv").exists():
-            print(f"{records.FOLDER}: nothing of {study}; its blocks stay", file=sys.stderr)
+            for message in records.collect(planned, study, scale):
+                logger.warning("%s", message)
+        path = records.FOLDER / f"{study}.csv"
+        if not path.exists():
+            logger.warning("%s: no such file; the blocks of %s are not changed", path, study)
             continue
         text = PAGE.read_text(encoding="utf-8")
         for name, make in page.blocks(page.load(study, planned)).items():
@@ -52,6 +58,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
     try:
         main()
     except UserError as error:

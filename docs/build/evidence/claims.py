@@ -1,4 +1,4 @@
-"""What a table lets one say of each method: its intervals, its tests, and the word they decide."""
+"""Table of the gains of methods: intervals, tests, and verdicts."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Orders of methods that papers report, and whether they hold in runs of one's own."""
+"""Orderings of methods in papers, and their tests in our runs."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 class Ordering(NamedTuple):
-    """That one method was published with a higher AP than another."""
+    """Pair of methods of which one was published with a higher AP."""
 
     study: str
     detector: str
@@ -32,8 +32,8 @@ class Ordering(NamedTuple):
     source: str
 
 
-def stated(library: Library) -> list[Ordering]:
-    """Return the orderings of the file; UserError where a number it refers to is not published."""
+def read_orderings(library: Library) -> list[Ordering]:
+    """Return the orderings of the file; UserError if a number is not in the published tables."""
     lines = pd.read_csv(FILE, keep_default_na=False)
     if tuple(lines.columns) != COLUMNS:
         raise UserError(f"{FILE}: its columns must be {', '.join(COLUMNS)}")
@@ -44,30 +44,31 @@ def _ordering(line: dict[Any, Any], library: Library) -> Ordering:
     high, low = (_published(line, line[side], library) for side in ("better", "worse"))
     table, paper = line["published_table"], line["published_study"]
     source = f"{paper} {table}, {line['published_detector']} {line['published_student']}"
-    own = {key: line[key] for key in COLUMNS[:5]}
-    return Ordering(**own, published=high - low, source=source)
+    columns = {key: line[key] for key in COLUMNS[:5]}
+    return Ordering(**columns, published=high - low, source=source)
 
 
 def _published(line: dict[Any, Any], method: str, library: Library) -> float:
     study = library.study(line["published_study"], str(FILE))
-    for (table, _, detector, teacher, student, name, _), found in read_published(
+    for (table, _, detector, teacher, student, name, _), row in read_published(
         library, study, str(FILE)
     ).items():
         place = (table, detector, student, name)
-        wanted = *(line[f"published_{key}"] for key in ("table", "detector", "student")), method
-        taught = line["published_teacher"] in ("", teacher)
-        if place == wanted and taught and "AP" in found.figures:
-            return found.figures["AP"]
+        reference = *(line[f"published_{key}"] for key in ("table", "detector", "student")), method
+        same_teacher = line["published_teacher"] in ("", teacher)
+        if place == reference and same_teacher and "AP" in row.figures:
+            return row.figures["AP"]
     raise UserError(f"{FILE}: {line['published_study']} has no AP of '{method}' as it says: {line}")
 
 
-def compared(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
-    """Return a line per ordering: the paired difference over seeds, and whether it holds.
+def compare_orderings(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:
+    """Return a line for each ordering: the paired difference over seeds, and its verdict.
 
-    ``runs``: of ``docs.build.evidence.records``. All orderings of a detector are one family of
-    tests (Holm). ``holds``: yes or reversed where the corrected p is below 0.05, else open.
+    ``runs`` is the table of ``docs.build.evidence.records``. All orderings of a detector are one
+    family of tests (Holm). ``holds`` is yes or reversed if the corrected p is below 0.05,
+    otherwise open.
     """
-    lines = [_compared(runs, each) for each in orderings]
+    lines = [_compared(runs, ordering) for ordering in orderings]
     frame = pd.DataFrame(lines)
     for _, family in frame.groupby("detector"):
         frame.loc[family.index, "p_holm"] = pd.Series(
