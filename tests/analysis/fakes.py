@@ -1,4 +1,4 @@
-"""Directories of runs that were never made: only what the analyses of files read."""
+"""Fake run directories with the files that analyses read."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_run(
 
 
 def write_metrics(folder: Path, ap: float | None, **figures: float | None) -> None:
-    """Write ``metrics.json`` with every figure ``ap``, a fraction of 1, but those named."""
+    """Write ``metrics.json`` with every metric ``ap``, a fraction of 1, except ``figures``."""
     counts = {"per_class": {}, "images": 1, "boxes": 1, "detections": 1}
     values = dict.fromkeys((*COCO_FIGURES, "VOC07", "VOC12"), ap) | figures | counts
     write_json(folder / "metrics.json", values)
@@ -46,9 +46,10 @@ def write_lines(path: Path, records: list[dict[str, Any]], end: str = "") -> Non
 def write_detections(folder: Path, records: list[tuple[Any, int, list[float], float]]) -> None:
     """Write detections: image, label, xywh box in pixels, score."""
     keys = ("image", "label", "bbox", "score")
-    listed = [dict(zip(keys, record, strict=True)) for record in records]
-    write_predictions(folder / "detections.json.gz", listed)
+    detections = [dict(zip(keys, record, strict=True)) for record in records]
+    write_predictions(folder / "detections.json.gz", detections)
 
 
 def groups(*folders: Path) -> list[RunGroup]:
+    """Return the run groups of run directories."""
     return read(folders, Library())

@@ -1,4 +1,4 @@
-"""Runs of random weights, for analyses that look into networks."""
+"""Runs with random weights, for analyses that load networks."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from tests.support.tiny_detectors import save_random_weights
 def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
     """Write the runs of a plan with one teacher; return its directory and the others'.
 
-    ``adapters``: whether those of distilled runs hold the layers of their methods, as torch makes
-    them, like runs that have been trained.
+    ``adapters``: add the freshly initialized layers of methods to the weights of distilled runs, as
+    trained runs have them.
     """
     for run in plan.runs.values():
         run.write()
@@ -24,7 +24,7 @@ def write_runs(plan: Plan, adapters: bool = False) -> tuple[Path, list[Path]]:
 
 
 def add_adapters(directory: Path) -> None:
-    """Add to a run's weights the layers that its methods start with."""
+    """Add the freshly initialized layers of a run's methods to its weights."""
     from analysis.figures.networks import RunNetworks
     from kd.config.compose import WEIGHTS
     from kd.models import weights
