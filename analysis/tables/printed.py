@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from analysis.statistics.gains import Gain
 from analysis.tables.formatting import (
     ABSENT,
     MINUS,
@@ -120,15 +121,16 @@ def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
         "Images/s": amount(usage.images_per_second),
         "Memory, GB": amount(memory),
         "Energy, kWh": amount(usage.energy_kwh),
-        f"Gain per {unit}": _rate(row.gain.mean / (hours / row.seeds_measured))
-        if row.gain
-        else ABSENT,
+        f"Gain per {unit}": _rate(row.gain, hours / row.seeds_measured),
     }
 
 
-def _rate(value: float) -> str:
-    size = amount(abs(value))
-    return size if size == ABSENT else (MINUS if value < 0 else "+") + size
+def _rate(gain: Gain | None, hours: float) -> str:
+    """Return the gain per hour, signed."""
+    if gain is None:
+        return ABSENT
+    size = amount(abs(gain.mean / hours))
+    return size if size == ABSENT else (MINUS if gain.mean < 0 else "+") + size
 
 
 def _total_usage(rows: Sequence[ResultRow]) -> str:

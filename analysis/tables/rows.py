@@ -3,10 +3,11 @@
 CSV, Markdown, LaTeX, the gain figure and the report are all written from these rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from analysis.statistics.gains import Gain, corrected, mean_gain, paired_gains
 from analysis.statistics.resampled import gain_interval
@@ -112,22 +113,22 @@ class ResultRow(TableRow):
         return self.metrics.get(self.metric)
 
 
-AnyRow = TypeVar("AnyRow", bound=TableRow)
-
-
-def by_table(rows: Iterable[AnyRow]) -> dict[str, list[AnyRow]]:
+def by_table(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
     """Return rows by table, in order of appearance."""
-    tables: dict[str, list[AnyRow]] = {}
-    for row in rows:
-        tables.setdefault(row.table, []).append(row)
-    return tables
+    return _grouped(rows, attrgetter("table"))
 
 
-def by_group(rows: Iterable[AnyRow]) -> dict[str, list[AnyRow]]:
+def by_group(rows: Iterable[ResultRow]) -> dict[str, list[ResultRow]]:
     """Return rows by detector, in order of appearance."""
-    groups: dict[str, list[AnyRow]] = {}
+    return _grouped(rows, attrgetter("group"))
+
+
+def _grouped(
+    rows: Iterable[ResultRow], key: Callable[[ResultRow], str]
+) -> dict[str, list[ResultRow]]:
+    groups: dict[str, list[ResultRow]] = {}
     for row in rows:
-        groups.setdefault(row.group, []).append(row)
+        groups.setdefault(key(row), []).append(row)
     return groups
 
 
@@ -140,9 +141,9 @@ def build(specs: Sequence[RowSpec]) -> list[ResultRow]:
     rows = [_result(spec, metrics) for spec in specs]
     gains: dict[int, Gain | None] = {}
     for table in dict.fromkeys(row.table for row in rows):
-        family = [i for i, row in enumerate(rows) if row.table == table and row.gain]
-        gains |= zip(family, corrected([rows[i].gain for i in family]), strict=True)
-    return [replace(row, gain=gains.get(i)) for i, row in enumerate(rows)]
+        family = [index for index, row in enumerate(rows) if row.table == table and row.gain]
+        gains |= zip(family, corrected([rows[index].gain for index in family]), strict=True)
+    return [replace(row, gain=gains.get(index)) for index, row in enumerate(rows)]
 
 
 def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
