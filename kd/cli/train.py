@@ -9,7 +9,7 @@ from kd.training import launch
 
 def train_run(options: Namespace) -> int:
     """Train a run, or resume its training, in one or several processes."""
-    launch.take_place()
+    launch.set_rank()
     if options.processes > 1 and "RANK" not in os.environ:
         return launch.launch(options.run, options.processes, options.arguments)
     load_networks(options.threads)

@@ -20,15 +20,15 @@ from kd.training.image_groups import grouped_losses
 
 @MODELS.register_module()
 class Distiller(BaseModel):
-    """Trains ``student`` with its detection losses plus the losses of each method.
+    """Student that is trained with its detection losses and the losses of each method.
 
-    A teacher is no submodule: it stays in eval mode, and out of the checkpoint, the optimiser
-    and DistributedDataParallel. Its forward runs without gradients rather than in inference mode,
-    whose tensors autograd refuses to save where a loss multiplies them with the student's.
+    A teacher is not a submodule: it stays in eval mode, and out of the checkpoint, the optimizer
+    and DistributedDataParallel. Its forward runs without gradients, not in inference mode: autograd
+    refuses to save inference tensors when a loss multiplies them with the student's.
 
-    ``methods``: ``{term: {"method": name, settings...}}``; ``seed``: the run's, from which adapters
-    are drawn; ``teacher`` and ``checkpoint``: a detector and its weights; ``classifier`` and
-    ``classifier_checkpoint``: a classifier and its.
+    ``methods``: ``{term: {"method": name, settings...}}``. ``seed``: the seed of the run, which
+    initializes the adapters. ``teacher`` and ``checkpoint``: a detector and its weights.
+    ``classifier`` and ``classifier_checkpoint``: a classifier and its weights.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Distiller(BaseModel):
         detector = build_model(student)
         super().__init__(data_preprocessor=detector.data_preprocessor)
         self.student = detector
-        # The student starts from the weights it would have without a teacher.
+        # The student starts from the same weights as without a teacher.
         with torch.random.fork_rng():
             self._teachers: dict[str, Any] = {}
             if teacher:
@@ -52,10 +52,10 @@ class Distiller(BaseModel):
             if classifier:
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}
-            torch.manual_seed(mix(seed, 0))  # later numbers are those of steps
+            torch.manual_seed(mix(seed, 0))  # SeedEachStep uses the numbers from 1
             self.adapters = self._adapters()
         self.teacher_cache: Any = None
-        """Answers for the detector that teaches: kd.training.teacher_cache.TeacherCache."""
+        """Cache of the teacher's outputs: kd.training.teacher_cache.TeacherCache."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         self.probed: dict[str, list[float]] | None = None
@@ -63,19 +63,19 @@ class Distiller(BaseModel):
 
     @property
     def teacher(self) -> nn.Module:
-        """The detector that teaches; KeyError where only a classifier does."""
+        """The teacher detector; KeyError if only a classifier teaches."""
         return self._teachers["detector"]
 
     def init_weights(self) -> None:
-        """Initialise the student; the teachers have their weights and adapters have torch's."""
+        """Initialize the student; teachers and adapters are initialized already."""
         self.student.init_weights()
 
     def forward(
         self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor"
     ) -> Any:
-        """Return losses by name in mode ``loss``; in other modes what the student returns.
+        """Return losses by name in mode ``loss``; in other modes the student's result.
 
-        ``inputs``: (B, 3, H, W), normalised.
+        ``inputs``: (B, 3, H, W), normalized.
         """
         if mode != "loss":
             return self.student(inputs, data_samples, mode)
@@ -93,19 +93,20 @@ class Distiller(BaseModel):
         return {**losses, **distilled}
 
     def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:
-        """Return what methods see of each kind of teacher, its maps made if they are read."""
-        seen: dict[str | None, Any] = {None: None}
+        """Return what methods read by kind of teacher: an observation or a classifier."""
+        observed: dict[str | None, Any] = {None: None}
         for kind, teacher in self._teachers.items():
-            seen[kind] = self._observed(teacher, batch) if kind == "detector" else teacher
-        return seen
+            observed[kind] = self._observed(teacher, batch) if kind == "detector" else teacher
+        return observed
 
     def _observed(self, teacher: nn.Module, batch: Batch) -> Any:
         if self.teacher_cache is not None:
             return self.teacher_cache.observe(teacher, batch)
-        taught = [term for term in self.terms.values() if term.needs.teacher == "detector"]
-        seen = observe(teacher, batch, frozen=True)
-        seen.read_ahead(frozenset().union(*(term.reads(batch.progress) for term in taught)))
-        return seen
+        terms = [term for term in self.terms.values() if term.needs.teacher == "detector"]
+        observation = observe(teacher, batch, frozen=True)
+        properties = (term.reads(batch.progress) for term in terms)
+        observation.read_ahead(frozenset().union(*properties))
+        return observation
 
     def distillation(
         self, student: Observation, teachers: dict[str | None, Any], batch: Batch
@@ -136,14 +137,14 @@ class Distiller(BaseModel):
 
 
 def _sum(losses: Losses) -> Tensor:
-    """Return the sum of a detector's losses; it also reports figures that are none."""
-    parts = [value for name, value in losses.items() if "loss" in name]
-    listed = [part if isinstance(part, list) else [part] for part in parts]
-    return torch.stack([each.sum() for part in listed for each in part]).sum()
+    """Return the sum of a detector's losses, without the other figures that it reports."""
+    terms = [value for name, value in losses.items() if "loss" in name]
+    by_level = [term if isinstance(term, list) else [term] for term in terms]
+    return torch.stack([loss.sum() for levels in by_level for loss in levels]).sum()
 
 
 def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]:
-    """Return, per term, the L2 norm of its gradient at each neck level (0 where it has none)."""
+    """Return the L2 norm of each term's gradient at each neck level; 0 without a gradient."""
     norms = {}
     for name, value in losses.items():
         total = torch.stack(list(value)).sum() if isinstance(value, list) else value

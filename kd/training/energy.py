@@ -1,4 +1,4 @@
-"""Energy of GPUs, from the counters that their driver keeps."""
+"""Energy of GPUs, from the counters of their driver."""
 
 from collections.abc import Collection
 
@@ -6,11 +6,11 @@ import pynvml
 
 
 def counters(gpus: Collection[str]) -> list[int] | None:
-    """Return the millijoules that each GPU, by UUID, has drawn since its driver was loaded.
+    """Return the millijoules that each GPU, by UUID, has used since its driver was loaded.
 
-    A counter (NVML, Volta or newer) is of a whole board, whoever uses it, so each is read once.
-    None without GPUs, or where one is out of reach: no driver, an older one, another machine's, or
-    a part of one (MIG).
+    A counter (NVML, Volta or newer) covers a whole board, so each is read once however many
+    processes share it. None without GPUs, or if one cannot be read: no driver, an older one,
+    another machine's, or a part of a GPU (MIG).
     """
     try:
         pynvml.nvmlInit()

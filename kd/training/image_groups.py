@@ -21,11 +21,11 @@ else:
 def grouped_losses(
     method: Method, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict
 ) -> Losses:
-    """Return a method's losses of the joined batch, or their mean over groups of images.
+    """Return a method's losses for the whole batch, or their mean over groups of images.
 
-    ``method.images_per_group`` is the size of a group; the last one of a process may be smaller.
-    Within a group every count, norm and batch normalization covers its images alone. The mean is
-    over the groups of all processes. Arguments as for ``Method.losses``.
+    ``method.images_per_group`` is the size of a group; the last group of a process may be smaller.
+    Every count, norm and batch normalization covers the images of one group. The mean is over the
+    groups of all processes. The arguments are those of ``Method.losses``.
     """
     if method.images_per_group is None:
         return method.losses(student, teacher, batch, adapters)
@@ -48,16 +48,13 @@ def _groups(
         return
     for start in range(0, images, size):
         group = slice(start, min(start + size, images))
-        taught = method.needs.teacher == "detector"
-        yield (
-            student.subset(group),
-            teacher.subset(group) if taught else teacher,
-            batch.subset(group),
-        )
+        is_observation = method.needs.teacher == "detector"
+        group_teacher = teacher.subset(group) if is_observation else teacher
+        yield student.subset(group), group_teacher, batch.subset(group)
 
 
 def _mean(values: list[Any], divisor: float | Tensor) -> Tensor | list[Tensor]:
-    """Return the sum of a term over groups, divided; by level where the term is."""
+    """Return the sum of a term over groups divided by ``divisor``, by level if the term is."""
     if isinstance(values[0], list):
         return [torch.stack(level).sum(0) / divisor for level in zip(*values, strict=True)]
     return torch.stack(values).sum(0) / divisor

@@ -1,4 +1,4 @@
-"""Several processes for one training: started on this machine, or by srun. Imports no torch."""
+"""Launcher of several processes for one training, by srun or on this machine, without torch."""
 
 import ctypes
 import hashlib
@@ -23,42 +23,42 @@ from kd.config.composed import ComposedConfig
 logger = logging.getLogger(__name__)
 
 STOP_FILE = "SNAKEMAKE_STOP_FILE"
-"""Names the file that appears when a training is to stop; the executor plugin sets it."""
+"""Variable with the path of a file that requests a stop; the executor plugin sets it."""
 STOPPED = os.EX_TEMPFAIL
-"""Exit status of a training that stopped on request and goes on when it is called again."""
+"""Exit status of a training that stopped on request; the same command resumes it."""
 GROUP = "KD_GROUP"
-"""Set in processes that ``launch`` started, to who started them: ``here`` or ``srun``."""
+"""Variable that is set in processes of ``launch``, to ``here`` or ``srun``."""
 FAILURE, CLAIM = "failure.json", ".failed"
 START = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT",
          "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")  # fmt: skip
-"""Variables of the environment by which the processes of one start know each other."""
-TOLD = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<number>[\d,-]+): (?P<end>.*\S)")
+"""Variables of the environment that are equal in all processes of one start."""
+SRUN_ERROR = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<number>[\d,-]+): (?P<end>.*\S)")
 POLL, PATIENCE = 0.1, 10.0
-"""Seconds between looks at processes, and until those that ignore SIGTERM are killed."""
+"""Seconds between polls of processes, and until processes that ignore SIGTERM are killed."""
 
 
 class StopRequested(Exception):  # noqa: N818
-    """A training was asked to stop, and has saved what it needs to go on from this step."""
+    """Stop of a training on request, after it saved a checkpoint."""
 
     def __init__(self, step: int, steps: int) -> None:
         super().__init__(
-            f"stopped at step {step} of {steps} on request; the same command goes on from there"
+            f"stopped at step {step} of {steps} on request; run the same command to resume"
         )
 
 
 class LostProcessError(UserError):
-    """A process of the group is gone; why, that one knew."""
+    """Loss of a process of the group, which recorded its failure itself."""
 
 
 def per_process(batch_size: int, processes: int) -> int:
-    """Return a process's share of the total batch size; UserError where it does not divide."""
+    """Return a process's share of the total batch size; UserError if it does not divide."""
     if batch_size % processes:
         raise UserError(f"a total batch of {batch_size} cannot be shared by {processes} processes")
     return batch_size // processes
 
 
 def rank() -> int:
-    """Return this process's number in its group; known before the group meets."""
+    """Return this process's number in its group, also before the group is initialized."""
     return int(os.environ.get("RANK", 0))
 
 
@@ -68,32 +68,33 @@ def world() -> int:
 
 
 def launched() -> bool:
-    """Return whether ``launch`` started this process, and tells how its group ended."""
+    """Return True if ``launch`` started this process and reports how its group ended."""
     return GROUP in os.environ
 
 
 def claim(directory: Path) -> Path:
-    """Return the file that the first failing process of this start creates, in any place of it."""
+    """Return the file that the first process of this start to fail creates."""
     start = "\n".join(os.environ.get(name, "") for name in START)
     return directory / f"{CLAIM}-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
 
 
 def forget_failures(directory: Path) -> None:
-    """Delete what earlier starts left of their failures, and nothing of this one.
+    """Delete records of failures of earlier starts.
 
-    A process of the group may have failed before the first one comes here.
+    Records of this start stay: a process of the group may have failed before the first one calls
+    this function.
     """
-    own = claim(directory)
-    failed = world() > 1 and own.exists()
+    current = claim(directory)
+    failed = world() > 1 and current.exists()
     for path in directory.glob(f"{CLAIM}*"):
-        if path != own or not failed:
+        if path != current or not failed:
             path.unlink(missing_ok=True)
     if not failed:
         (directory / FAILURE).unlink(missing_ok=True)
 
 
-def take_place() -> None:
-    """Take the place in the group that srun gave this process."""
+def set_rank() -> None:
+    """Set the ranks that torch reads from those of srun."""
     if os.environ.get(GROUP) == "srun" and "RANK" not in os.environ:
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
@@ -102,8 +103,8 @@ def take_place() -> None:
 def launch(directory: Path, processes: int, arguments: list[str]) -> int:
     """Run ``kd`` with these arguments in each process of a group; return the exit status.
 
-    Of a process that failed the status is passed on; one that was killed is told in a line. A
-    process that stops on request ends with 0, for srun ends the others at any other status.
+    The status is that of the first process that failed. A line reports a process that was killed.
+    A process that stops on request exits with 0, because srun ends the others at any other status.
     """
     from kd.training import run_lock
 
@@ -125,26 +126,27 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
 
 
 def _here(command: list[str], processes: int, directory: Path) -> int:
-    """Start the processes on this machine; end all when one fails."""
+    """Start the processes on this machine; end all if one fails."""
     shared = os.environ | _meeting("127.0.0.1", processes) | {GROUP: "here"}
     children: list[subprocess.Popen[bytes]] = []
     try:
-        for place in range(processes):
-            own = shared | {"RANK": str(place), "LOCAL_RANK": str(place)}
-            children.append(subprocess.Popen(command, env=own, preexec_fn=_end_with_parent))
+        for number in range(processes):
+            environment = shared | {"RANK": str(number), "LOCAL_RANK": str(number)}
+            child = subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent)
+            children.append(child)
         number, status = _first_failure(children)
     finally:
         _end(children)
     if status >= 0:
         return status
-    _tell(directory, f"process {number} of {processes} was killed by signal {-status}", -status)
+    _report(directory, f"process {number} of {processes} was killed by signal {-status}", -status)
     return 128 - status
 
 
 def _first_failure(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
     """Wait for the first process that fails; return its number and status, (0, 0) if none does.
 
-    Of several at once a killed one is the cause: the others fail of its absence.
+    If several fail at once, a killed one is the cause: the others fail because it is gone.
     """
     while True:
         codes = [child.poll() for child in children]
@@ -161,7 +163,7 @@ def _by_srun(command: list[str], processes: int, directory: Path) -> int:
     """Start the processes as tasks of a job step, on all nodes of the allocation."""
     shared = os.environ | _meeting(socket.gethostname(), processes) | {GROUP: "srun"}
     srun = ["srun", "--ntasks", str(processes), "--kill-on-bad-exit=1", "--export=ALL"]
-    threads = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not take it over
+    threads = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not inherit it
     step = subprocess.Popen(
         [*srun, *(["--cpus-per-task", threads] if threads else []), *command],
         stdin=subprocess.DEVNULL,
@@ -169,37 +171,37 @@ def _by_srun(command: list[str], processes: int, directory: Path) -> int:
         env=shared,
     )
     try:
-        number, node, ending = _first_told(step)
+        number, node, ending = _first_error(step)
         status = step.wait()
     finally:
         _end([step])
     status = status if status >= 0 else 128 - status
     if status <= 128 or _cause(directory) not in (None, "LostProcessError"):
         return status
-    signals = {signal.strsignal(each): each for each in signal.valid_signals()}
-    known = signals.get(ending)
-    how = f"was killed by signal {known}" if known else f"ended: {ending}"
-    _tell(directory, f"process {number} of {processes}, on {node}, {how}", known)
-    return 128 + known if known else status
+    numbers = {signal.strsignal(number): number for number in signal.valid_signals()}
+    killed_by = numbers.get(ending)
+    outcome = f"was killed by signal {killed_by}" if killed_by else f"ended: {ending}"
+    _report(directory, f"process {number} of {processes}, on {node}, {outcome}", killed_by)
+    return 128 + killed_by if killed_by else status
 
 
-def _first_told(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
-    """Pass on what a job step says; return number, node and end of the first process that failed.
+def _first_error(step: subprocess.Popen[bytes]) -> tuple[str, str, str]:
+    """Log the errors of a job step; return number, node and end of the first that failed.
 
     The first is the cause: srun ends the others, and its own status is that of any of them.
     """
     assert step.stderr is not None
-    found = None
+    first = None
     for line in io.TextIOWrapper(step.stderr, encoding="utf-8", errors="replace"):
         logger.error(line.rstrip("\n"))
-        found = found or TOLD.match(line)
-    if found is None:
-        return "?", "a node", "srun told no more"
-    return found["number"], found["node"], found["end"]
+        first = first or SRUN_ERROR.match(line)
+    if first is None:
+        return "?", "a node", "srun printed no reason"
+    return first["number"], first["node"], first["end"]
 
 
 def _has_srun() -> bool:
-    """Return whether to start processes by srun: in an allocation, as far as it is needed there."""
+    """Return True if srun starts the processes; UserError if it is missing and necessary."""
     if "SLURM_JOB_ID" not in os.environ:
         return False
     if shutil.which("srun"):
@@ -210,7 +212,7 @@ def _has_srun() -> bool:
 
 
 def _meeting(address: str, processes: int) -> dict[str, str]:
-    """Return where the processes meet and how many they are, as torch reads it.
+    """Return the variables by which torch connects the processes.
 
     Their threads are those of ``--threads``, by default one as with torchrun.
     """
@@ -222,10 +224,10 @@ def _meeting(address: str, processes: int) -> dict[str, str]:
     return threads | group
 
 
-def _tell(directory: Path, problem: str, number: int | None) -> None:
-    """Print the line for a process that could not, and record it as the run's failure.
+def _report(directory: Path, problem: str, number: int | None) -> None:
+    """Log the end of a process that was killed, and record it as the run's failure.
 
-    SIGTERM is no failure of the run: somebody, or a preempting job, ended it.
+    SIGTERM is no failure of the run: a user or a preempting job ended it.
     """
     from kd.records.provenance import write_failure
 
@@ -240,12 +242,12 @@ def _cause(directory: Path) -> str | None:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return what changes when a file is written anew."""
+    """Return inode and time of a file, which change when it is replaced; None without it."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
@@ -262,7 +264,7 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this process's children before it ends this process."""
+    """Handle SIGTERM by an exit, which ends this process's children first."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -275,6 +277,6 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Have the system kill this process when its parent dies, however that dies."""
+    """Let the system kill this process when its parent dies for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,4 +1,4 @@
-"""The training loop and its hooks: resumable to the bit, watched, and never silent."""
+"""Training loop and hooks: bit-exact resume, logging, checkpoints, NaN check."""
 
 import json
 import logging
@@ -37,9 +37,9 @@ from kd.training.term_scale import TermScale, warning
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
-"""What a checkpoint holds at least."""
+"""Keys that every checkpoint has."""
 
 
 class NonFiniteLossError(UserError):
@@ -47,12 +47,12 @@ class NonFiniteLossError(UserError):
 
 
 def run_directory(runner: Runner) -> Path:
-    """Return the run's directory; mmengine's own files lie in a folder below it."""
+    """Return the run's directory; mmengine's files lie in a folder below it."""
     return Path(runner.work_dir).parent
 
 
 def inputs_of(runner: Runner) -> inputs.Inputs:
-    """Return what the run depends on; nothing where a runner of mmengine's own trains."""
+    """Return the inputs that the run depends on; none if mmengine's own runner trains."""
     return getattr(runner, "inputs", {})
 
 
@@ -63,7 +63,7 @@ def bare(model: nn.Module) -> Any:
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """Epochs that can be entered in the middle, from the newest checkpoint of the work folder."""
+    """Epochs that can be entered in the middle, from the newest checkpoint of the run."""
 
     def run(self) -> nn.Module:
         """Restore the newest checkpoint of the same inputs if there is one; train to the end."""
@@ -77,7 +77,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         return super().run()
 
     def run_epoch(self) -> None:
-        """Run the steps of the epoch that have not been made yet."""
+        """Run the remaining steps of the epoch."""
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         done = self._iter - self._epoch * len(self.dataloader)
@@ -92,7 +92,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 @HOOKS.register_module()
 class SeedEachStep(Hook):
-    """Makes what a step draws at random (RoI samplers, dropout) a function of (seed, step)."""
+    """Hook that makes random numbers of a step (RoI samplers, dropout) depend on seed and step."""
 
     priority = "VERY_HIGH"
 
@@ -102,7 +102,10 @@ class SeedEachStep(Hook):
 
 @HOOKS.register_module()
 class FiniteLoss(Hook):
-    """Stops before the optimiser step on a loss that is not finite, naming term, level and step."""
+    """Hook that ends training at a loss that is not finite, before the optimizer's step.
+
+    The error names term, level and step.
+    """
 
     def before_run(self, runner: Runner) -> None:
         model = bare(runner.model)
@@ -118,25 +121,25 @@ class FiniteLoss(Hook):
 
 
 def _culprits(losses: dict[str, Any]) -> str:
-    found = []
+    culprits = []
     for name, value in losses.items():
         parts = value if isinstance(value, list | tuple) else [value]
         for level, part in enumerate(parts):
             if not part.isfinite().all():
                 place = f" at level {level}" if len(parts) > 1 else ""
-                found.append(f"{name}{place} is {part.detach().float().sum().item()}")
-    return ", ".join(found) or "the sum of finite losses overflows"
+                culprits.append(f"{name}{place} is {part.detach().float().sum().item()}")
+    return ", ".join(culprits) or "the sum of finite losses overflows"
 
 
 @HOOKS.register_module()
 class StepLog(Hook):
-    """Writes ``log.jsonl`` (one record per ``interval`` steps) and a progress line now and then.
+    """Hook that writes ``log.jsonl``, one record per ``interval`` steps, and logs progress lines.
 
     A record has every loss term, the share of each distillation term in the loss, the learning
-    rate and the rate in images per second. Those of the first ``probes`` steps, of a few later ones
-    and of each epoch's last also have ``gradient_norm``: that of each distillation term, and of the
-    student's own loss, at the neck maps, by level. A term whose gradient there is far below or
-    above that of detection is named on stderr once.
+    rate and the rate in images per second. Records of the first ``probes`` steps, ``PROBE_STEPS``
+    and of each epoch's last step also have ``gradient_norm``: the norm at the neck maps, by level,
+    for each distillation term and for the detection loss. The hook warns once of a term whose
+    gradient is far below or above that of detection.
     """
 
     def __init__(self, interval: int = 10, probes: int = 3, every_seconds: float = 10.0) -> None:
@@ -156,7 +159,7 @@ class StepLog(Hook):
         self.times.append(self.printed)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self.times.clear()  # what lies between two epochs is not training
+        self.times.clear()  # the time between two epochs is no training time
         self.times.append(time.monotonic())
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -187,7 +190,7 @@ class StepLog(Hook):
             logger.info(self._line(runner, outputs, step))
 
     def _judge(self, runner: Runner, step: int, batch_idx: int) -> None:
-        """Name the terms on stderr that are far weaker or stronger than detection, each once."""
+        """Warn once of each term that is far weaker or stronger than detection."""
         model = bare(runner.model)
         ended = self.end_of_epoch(runner.train_dataloader, batch_idx)
         for verdict in self.scale.add(step, model.probed, ended):
@@ -209,9 +212,9 @@ class StepLog(Hook):
         }
 
     def _rate(self, runner: Runner) -> float:
-        spent = self.times[-1] - self.times[0]
+        seconds = self.times[-1] - self.times[0]
         images = (len(self.times) - 1) * runner.train_dataloader.batch_size * runner.world_size
-        return images / spent if spent else 0.0
+        return images / seconds if seconds else 0.0
 
     def _line(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> str:
         rate = self._rate(runner)
@@ -234,7 +237,7 @@ def _clock(seconds: float) -> str:
 
 
 def truncate(path: Path, step: int) -> None:
-    """Drop the records of steps that a resumed run makes again."""
+    """Drop the records after a step, which a resumed run computes again."""
     if not path.exists():
         return
     lines = []
@@ -247,11 +250,11 @@ def truncate(path: Path, step: int) -> None:
 
 @HOOKS.register_module()
 class Checkpoints(Hook):
-    """Saves what a run needs to go on to the same final weights, every so many steps or minutes.
+    """Hook that writes a checkpoint every so many steps or minutes.
 
-    Also when asked to stop, which it then does: by a file whose name the environment holds, once
-    the main process sees it. A checkpoint is written beside its place and renamed, so that one
-    that exists is complete.
+    A run resumed from it ends with the same weights. The hook also writes one and ends the training
+    when a stop is requested: when the main process sees the file that ``SNAKEMAKE_STOP_FILE``
+    names. A checkpoint is renamed into place, so that an existing one is complete.
     """
 
     priority = "LOWEST"
@@ -273,18 +276,18 @@ class Checkpoints(Hook):
         step = runner.iter + 1
         stop = step < runner.max_iters and self.stop_requested()
         due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
-        due = due or step == runner.max_iters  # so that the same inputs are never trained again
+        due = due or step == runner.max_iters  # so that the same inputs are trained once
         if due or stop:
             self.save(runner, step)
         if stop:
             raise StopRequested(step, runner.max_iters)
 
     def stop_requested(self) -> bool:
-        """Return whether to stop after this step, the same in every process."""
+        """Return True if training ends after this step; the same in every process."""
         return self.stoppable and agreed(bool(self.stop_file) and os.path.exists(self.stop_file))
 
     def save(self, runner: Runner, step: int) -> None:
-        """Write the checkpoint of a step, if this is the main process and it is not there yet."""
+        """Write the checkpoint of a step, in the main process and if there is none yet."""
         path = _checkpoint(_folder(runner), step)
         if path.exists() or not is_main_process():
             return
@@ -297,31 +300,36 @@ class Checkpoints(Hook):
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
         }
         weights.save(path, content)
-        for old in _saved(path.parent)[:-KEPT]:
+        for old in _saved(path.parent)[:-CHECKPOINTS_KEPT]:
             old.unlink()
         self.saved = time.monotonic()
 
 
-def agreed(wanted: bool) -> bool:
-    """Return what the main process wants, in every process."""
+def agreed(value: bool) -> bool:
+    """Return the main process's value in every process."""
     if get_world_size() == 1:
-        return wanted
-    told = tensor([wanted], dtype=uint8, device=get_comm_device())
-    broadcast(told)
-    return bool(told.item())
+        return value
+    shared = tensor([value], dtype=uint8, device=get_comm_device())
+    broadcast(shared)
+    return bool(shared.item())
 
 
 def _resumable(runner: Runner) -> dict[str, Any] | None:
-    """Return the checkpoint to resume from, in every process the one that the main one chose.
+    """Return the checkpoint to resume from; the main process selects it for all processes.
 
-    Checkpoints of other inputs are moved to ``checkpoints-replaced``, with a line that says which
-    inputs changed.
+    Checkpoints of other inputs are moved to ``checkpoints-replaced``. A line names the inputs that
+    changed.
     """
     folder = _folder(runner)
     saved, depends = _newest(folder) if is_main_process() else None, inputs_of(runner)
     if saved and depends and (problem := inputs.changes(saved.get("inputs", {}), depends)):
         replaced = folder.with_name(f"{folder.name}-replaced")
-        logger.info("%s: %s; training starts anew, they are now in %s", folder, problem, replaced)
+        logger.info(
+            "%s: %s; training starts again, the old checkpoints are in %s",
+            folder,
+            problem,
+            replaced,
+        )
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
         saved = None
@@ -331,7 +339,7 @@ def _resumable(runner: Runner) -> dict[str, Any] | None:
 
 
 def _newest(folder: Path) -> dict[str, Any] | None:
-    """Return the newest checkpoint's content, with a warning for each that cannot be used."""
+    """Return the newest usable checkpoint's content; warn of each that cannot be used."""
     for path in reversed(_saved(folder)):
         try:
             content = weights.read(path)
@@ -340,12 +348,12 @@ def _newest(folder: Path) -> dict[str, Any] | None:
             problem = f"{path}: not a checkpoint of a training"
         except UserError as error:
             problem = str(error)
-        logger.warning("warning: %s; it is passed over", problem)
+        logger.warning("warning: %s; skipping it", problem)
     return None
 
 
 def _restore(runner: Runner, content: dict[str, Any]) -> int:
-    """Load a checkpoint into the runner; return the number of steps already made."""
+    """Load a checkpoint into the runner; return its number of steps."""
     bare(runner.model).load_state_dict(content["model"])
     runner.optim_wrapper.load_state_dict(content["optimizer"])
     for scheduler, state in zip(runner.param_schedulers, content["schedulers"], strict=True):

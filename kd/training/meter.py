@@ -1,4 +1,4 @@
-"""What a training takes: time, GPU time, memory and energy, over all its resumptions."""
+"""Resources that a training uses: time, GPU time, memory and energy, over all resumptions."""
 
 import resource
 import time
@@ -13,34 +13,34 @@ from kd.training.energy import counters
 
 
 class Spent(NamedTuple):
-    """What has been taken so far; part of every checkpoint, by these names."""
+    """Resources used so far; every checkpoint has them under these names."""
 
     seconds: float = 0.0
     gpu_seconds: float = 0.0
     """Seconds times GPUs, whose number may change from one resumption to the next."""
     energy_joules: float | None = 0.0
-    """None as soon as any part was not measured."""
+    """None if any part was not measured."""
     peak_memory_mb: int = 0
-    """Of this process: of GPU memory or, without a GPU, of resident memory."""
+    """GPU memory of this process or, without a GPU, its resident memory."""
 
     @classmethod
     def read(cls, checkpoint: dict[str, Any]) -> Self:
-        """Return what a checkpoint says; one from before there were meters tells the time alone."""
-        known = {"energy_joules": None} | checkpoint
-        return cls(**{name: known[name] for name in cls._fields if name in known})
+        """Return the values in a checkpoint; early versions wrote the time alone."""
+        values = {"energy_joules": None} | checkpoint
+        return cls(**{name: values[name] for name in cls._fields if name in values})
 
 
 class Meter:
-    """Goes on from what was spent before. It is read now and then; between, it costs nothing."""
+    """Meter that adds to the resources of earlier resumptions; it measures only when it is read."""
 
     def __init__(self, gpus: Sequence[str], spent: Spent) -> None:
-        """``gpus``: UUIDs of those of all processes."""
+        """Start measuring; ``gpus``: the UUIDs of the GPUs of all processes."""
         self.gpus, self.earlier = gpus, spent
         self._start()
 
     @property
     def spent(self) -> Spent:
-        """What has been taken until now."""
+        """Resources used until now."""
         seconds = time.monotonic() - self.started
         return Spent(
             self.earlier.seconds + seconds,
@@ -51,7 +51,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time and energy of a block, in which something else than training runs."""
+        """Leave out the time and energy of a block that is no training."""
         self.earlier = self.spent
         try:
             yield
@@ -59,23 +59,23 @@ class Meter:
             self._start()
 
     def _start(self) -> None:
-        self.started, self.counted = time.monotonic(), counters(self.gpus)
+        self.started, self.counters = time.monotonic(), counters(self.gpus)
 
     def _energy(self) -> float | None:
-        """Return the joules; unknown also where a counter began anew, its driver loaded again."""
-        if self.earlier.energy_joules is None or self.counted is None:
+        """Return the joules; None also if a counter was reset because its driver was reloaded."""
+        if self.earlier.energy_joules is None or self.counters is None:
             return None
-        counted = counters(self.gpus)
-        if counted is None:
+        millijoules = counters(self.gpus)
+        if millijoules is None:
             return None
-        drawn = [now - before for before, now in zip(self.counted, counted, strict=True)]
-        return None if min(drawn) < 0 else self.earlier.energy_joules + sum(drawn) / 1000
+        used = [now - before for before, now in zip(self.counters, millijoules, strict=True)]
+        return None if min(used) < 0 else self.earlier.energy_joules + sum(used) / 1000
 
 
 def gpus_in_use() -> list[str]:
-    """Return the UUIDs of the GPUs of all processes, one each; none on a CPU. All must call it."""
-    own = str(torch.cuda.get_device_properties().uuid) if torch.cuda.is_available() else ""
-    return [f"GPU-{uuid.removeprefix('GPU-')}" for uuid in all_gather_object(own) if uuid]
+    """Return the UUID of each process's GPU; none on a CPU. All processes must call it."""
+    uuid = str(torch.cuda.get_device_properties().uuid) if torch.cuda.is_available() else ""
+    return [f"GPU-{uuid.removeprefix('GPU-')}" for uuid in all_gather_object(uuid) if uuid]
 
 
 def _peak_memory() -> int:

@@ -1,8 +1,8 @@
-"""One training of a run at a time: a lock that ends with its process, and a sign of life.
+"""Lock that allows one training of a run at a time, with a heartbeat.
 
 The first process of a training locks a file of the run's directory (``flock``) and touches it every
-``BEAT`` seconds, however long a step takes. The file holds who trains. The system releases the lock
-when the process dies, so a run that was killed can be resumed at once.
+``BEAT`` seconds, however long a step takes. The file names the process. The system releases the
+lock when the process dies, so a run that was killed can be resumed at once.
 """
 
 import fcntl
@@ -22,21 +22,21 @@ from kd.training import launch
 
 FILE = ".training"
 BEAT = 15.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 STILL = 3
-"""Beats without a sign of life after which a process of another machine is taken for dead."""
+"""Missed heartbeats after which a process of another machine counts as dead."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class TakenError(UserError):
-    """Another process trains the run."""
+    """Refusal of a run that another process trains."""
 
 
 def exclusive(train: Callable[P, R]) -> Callable[P, R]:
-    """Return ``train``, whose first argument is a run's directory, in one process at a time.
+    """Decorate ``train``, whose first argument is a run's directory, to hold the run's lock.
 
-    Of a group of processes the first one holds the lock for all.
+    In a group of processes the first one holds the lock for all.
     """
 
     @wraps(train)
@@ -52,7 +52,7 @@ def exclusive(train: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Hold a run's lock; TakenError, which names the holder, where another process has it."""
+    """Hold a run's lock; TakenError, which names the holder, if another process has it."""
     with open(directory / FILE, "a+", encoding="utf-8") as file:
         os.register_at_fork(after_in_child=lambda: _forget(file))
         _take(file, directory)
@@ -69,7 +69,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def sign_of_life(directory: Path) -> float:
-    """Return the seconds since a run's training was last seen alive; infinity after its end."""
+    """Return the seconds since the last heartbeat of a run's training; infinity after its end."""
     path = directory / FILE
     try:
         age = time.time() - path.stat().st_mtime
@@ -79,23 +79,23 @@ def sign_of_life(directory: Path) -> float:
 
 
 def check(directory: Path) -> None:
-    """Raise TakenError where another process trains a run."""
+    """Raise TakenError if another process trains a run."""
     if (directory / FILE).exists():
         with open(directory / FILE, "a+", encoding="utf-8") as file:
             _take(file, directory)
 
 
 def _take(file: Any, directory: Path) -> None:
-    """Lock a file; TakenError where another process has it.
+    """Lock a file; TakenError if another process has it.
 
-    Some network file systems have no such locks, or keep them to one machine. There, and where the
-    last holder was on another machine, a holder lives as long as it touches the file.
+    Some network file systems have no such locks, or only within one machine. On these, and if the
+    last holder was on another machine, a holder is alive as long as it touches the file.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         locks = True
     except BlockingIOError:
-        raise _taken(directory, _read(file)) from None
+        raise _holder_error(directory, _read(file)) from None
     except OSError:
         locks = False
     holder = _read(file)
@@ -104,13 +104,13 @@ def _take(file: Any, directory: Path) -> None:
     if not holder or gone or (_job() and holder.get("job") == _job()):
         return
     if _touched_meanwhile(file):
-        raise _taken(directory, _read(file) or holder)
+        raise _holder_error(directory, _read(file) or holder)
 
 
 def _touched_meanwhile(file: Any) -> bool:
-    """Return True as soon as somebody touches a file, False after ``STILL`` beats without it.
+    """Return True as soon as a process touches a file, False after ``STILL`` missed heartbeats.
 
-    Clocks of two machines differ, so the age of the file says nothing.
+    The age of the file is no evidence, because clocks of two machines differ.
     """
     before, deadline = os.fstat(file.fileno()).st_mtime_ns, time.monotonic() + STILL * BEAT
     while time.monotonic() < deadline:
@@ -120,7 +120,7 @@ def _touched_meanwhile(file: Any) -> bool:
     return False
 
 
-def _taken(directory: Path, holder: dict[str, Any]) -> TakenError:
+def _holder_error(directory: Path, holder: dict[str, Any]) -> TakenError:
     job = f" (job {holder['job']})" if holder.get("job") else ""
     who = f", pid {holder['pid']} on {holder['host']}{job}" if "pid" in holder else ""
     return TakenError(
@@ -138,7 +138,7 @@ def _job() -> str | None:
 
 
 def _write(file: Any, holder: dict[str, Any]) -> None:
-    """Replace the file's content in its place: another inode would be another lock."""
+    """Overwrite the file in place: another inode would be another lock."""
     file.seek(0)
     file.truncate()
     file.write(json.dumps(holder))
@@ -149,12 +149,12 @@ def _read(file: Any) -> dict[str, Any]:
     file.seek(0)
     try:
         holder = json.loads(file.read() or "{}")
-    except ValueError:  # half of it is written
+    except ValueError:  # the holder is writing it
         return {}
     return holder if isinstance(holder, dict) else {}
 
 
 def _forget(file: Any) -> None:
-    """Close a lock in a forked process, which would hold it beyond its parent's end."""
+    """Close the lock in a forked process, which would hold it after its parent's end."""
     if not file.closed:
         file.close()

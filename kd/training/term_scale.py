@@ -1,4 +1,4 @@
-"""Gradients of distillation terms at the neck beside that of detection, and a warning."""
+"""Comparison of the gradients of distillation terms with that of detection, and a warning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kd.methods.base import DETECTION, Method
 LOW, HIGH = 0.01, 10.0
 """Bounds of the ratio outside of which a run warns (docs/methods/README.md states the rule)."""
 STEPS = (50, 100, 200)
-"""Steps with a probe, beside the first ones, where weights are as they were drawn."""
+"""Steps with a probe, besides the first ones, when weights are close to their initial values."""
 FIRST = 3
-"""Steps whose probes do not count where there are later ones."""
+"""Steps whose probes do not count if there are later ones."""
 
 Norms = Mapping[str, list[float]]
 """L2 norms of gradients at each neck level, by term and for ``DETECTION``."""
 
 
 class Verdict(NamedTuple):
-    """A term outside of the bounds."""
+    """Term whose gradient is outside of the bounds."""
 
     term: str
     ratio: float
-    """Median over probes of its gradient over that of detection."""
+    """Median over probes of the term's gradient norm divided by that of detection."""
     probes: int
     step: int
 
@@ -32,8 +32,8 @@ class Verdict(NamedTuple):
 def ratios(norms: Norms) -> dict[str, float]:
     """Return each term's gradient norm over all levels, divided by that of detection.
 
-    Terms without a gradient are left out: those that act on the backbone alone, those that have not
-    begun, and those of a batch without objects.
+    Terms without a gradient are left out: terms of the backbone alone, terms that start later, and
+    terms of a batch without objects.
     """
     lengths = {name: sum(level**2 for level in levels) ** 0.5 for name, levels in norms.items()}
     detection = lengths.pop(DETECTION)
@@ -41,23 +41,23 @@ def ratios(norms: Norms) -> dict[str, float]:
 
 
 class TermScale:
-    """Probes of a run's terms. Each term is judged once."""
+    """Probes of a run's terms, each of which is compared with the bounds once."""
 
     def __init__(self) -> None:
         self.probes: dict[str, list[tuple[int, float]]] = {}
         self.judged: set[str] = set()
 
     def restore(self, records: Iterable[Mapping[str, Any]], epoch_steps: int) -> None:
-        """Take over the probes of a run that is resumed, from the records of its log."""
+        """Read the probes of a resumed run from the records of its log."""
         for record in records:
             if "gradient_norm" in record:
                 ended = record["step"] % epoch_steps == 0
                 self.add(record["step"], record["gradient_norm"], ended)
 
     def add(self, step: int, norms: Norms, epoch_ended: bool) -> list[Verdict]:
-        """Add a probe; return the terms that are judged by it and lie outside of the bounds.
+        """Add a probe; return the terms that are outside of the bounds and due for a warning.
 
-        A term is judged at the last of ``STEPS`` or at the end of an epoch, whichever comes first.
+        A term is due at the last of ``STEPS`` or at the end of an epoch, whichever comes first.
         """
         for term, ratio in ratios(norms).items():
             self.probes.setdefault(term, []).append((step, ratio))
@@ -74,16 +74,16 @@ class TermScale:
 
 
 def warning(verdict: Verdict, methods: Mapping[str, Method]) -> str:
-    """Return what is wrong with a term and which setting of which method changes it, in one line.
+    """Return a line with the problem of a term and the setting that changes it.
 
-    ``methods``: those of the run, by name.
+    ``methods``: the methods of the run, by name.
     """
     weak = verdict.ratio < LOW
     weights = {name: method.weights.get(verdict.term) for name, method in methods.items()}
     owners = [(name, setting) for name, setting in weights.items() if setting]
     name, setting = owners[0] if owners else ("+".join(methods), "its weight")
     remedy = f"{'raise' if weak else 'lower'} {setting}"
-    extent = f"below {LOW:g}: it teaches next to nothing"
+    extent = f"below {LOW:g}: the term has almost no effect"
     if not weak:
         extent = f"above {HIGH:g}: it outweighs the detection loss"
     return (

@@ -42,10 +42,11 @@ WRAPPER = {
     "device_ids": None,
     "gradient_as_bucket_view": True,
 }
-"""The model lies on its process's device already, which need not be a GPU. Gradients lie in what is
-sent, not beside it. Its graph is not static: a term may have none where there is no object."""
+"""The model is on its process's device already, which may be a CPU. Gradients are views of the
+buckets that are sent. The graph is not static: a term may have no gradient without objects."""
 
 NARROWEST = 128
+"""Pixels: the last stride of an FPN."""
 
 
 @run_lock.exclusive
@@ -58,12 +59,12 @@ def train(
 ) -> None:
     """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
 
-    Resumes from the newest checkpoint. ``workers``: data loading processes; ``report``: the data
-    set's check report, whose fingerprint goes into the provenance; ``val_interval``: after how many
-    epochs AP is measured each time, 0 for never, which changes no weight; ``teacher_cache_mb``: how
-    much of a teacher's outputs is kept, which changes none either. A run that fails leaves
-    ``failure.json`` and raises what it failed of; one that is asked to stop, StopRequested.
-    TakenError where another process trains the run.
+    Resume from the newest checkpoint. ``workers``: data loading processes. ``report``: the data
+    set's check report; its count of dropped boxes goes into the provenance. ``val_interval``:
+    epochs between measurements of AP, 0 for none. ``teacher_cache_mb``: the limit of cached teacher
+    outputs. Neither of the last two changes a weight. A run that fails leaves ``failure.json`` and
+    raises its error. StopRequested if a stop was requested; TakenError if another process trains
+    the run.
     """
     config = read_config(directory)
     if launch.rank() == 0:
@@ -77,31 +78,31 @@ def train(
         _leave()
         raise
     except Exception as error:
-        told = _recorded(directory, error)
-        if told is error:
+        recorded = _recorded(directory, error)
+        if recorded is error:
             raise
-        raise told from None
+        raise recorded from None
     _leave()
 
 
 def _recorded(directory: Path, error: Exception) -> BaseException:
-    """Record a failure, in a group the first one only; return what the process is to raise."""
-    told = error
+    """Record a failure, of a group only the first; return the exception to raise."""
+    failure: BaseException = error
     if launch.world() > 1:
         if _is_of_communication(error):
-            told = launch.LostProcessError(
+            failure = launch.LostProcessError(
                 f"process {launch.rank()} of {launch.world()} lost the others: "
                 f"{provenance.reason(error)}"
             )
         try:
             launch.claim(directory).touch(exist_ok=False)
-        except FileExistsError:  # told by another process
+        except FileExistsError:  # another process recorded its failure
             return SystemExit(0 if launch.launched() else 1)
-        except OSError:  # better told twice than never
+        except OSError:  # two records are better than none
             pass
-    with suppress(OSError):  # a full disk, say; the failure itself is still told
-        provenance.write_failure(directory, told)
-    return told
+    with suppress(OSError):  # such as a full disk; the caller still raises the failure
+        provenance.write_failure(directory, failure)
+    return failure
 
 
 def _is_of_communication(error: Exception) -> bool:
@@ -109,29 +110,31 @@ def _is_of_communication(error: Exception) -> bool:
 
 
 def _leave() -> None:
-    """Leave the group, which torch warns of otherwise."""
+    """Leave the group of processes; otherwise torch warns at exit."""
     if launch.world() > 1 and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 class _Runner(Runner):
+    """mmengine's runner, without files that the run has already."""
+
     inputs: inputs.Inputs
-    """Those of the run, set in the main process before training; checkpoints keep them."""
+    """Inputs of the run, set in the main process before training; checkpoints contain them."""
 
     def _init_model_weights(self) -> None:
-        """Lay out weights as the units for half precision read them, where these are used.
+        """Initialize the weights; for half precision convert them to channels-last afterwards.
 
-        Not before they have their first values, which are drawn in the order of memory.
+        The order matters: initial values are drawn in the order of memory.
         """
         super()._init_model_weights()
         if "precision" in self.cfg.optim_wrapper:
             bare(self.model).to(memory_format=torch.channels_last)
 
     def dump_config(self) -> None:
-        """Leave no second ``config.json``: formatting it as Python takes a second."""
+        """Write no second ``config.json``: formatting it as Python takes a second."""
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        """Leave out what provenance has, and the configuration once more."""
+        """Log nothing: the provenance has the environment, and ``config.json`` the settings."""
 
 
 def build_runner(
@@ -147,7 +150,7 @@ def build_runner(
     shared = "RANK" in os.environ
     if shared:
         _join()
-        _check_normalisation(composed, directory)
+        _check_normalization(composed, directory)
     _check_precision(composed, directory)
     if val_interval and composed.kind == "classifier":
         raise UserError(
@@ -159,9 +162,11 @@ def build_runner(
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = "pytorch" if shared else "none"
     settings.model_wrapper_cfg = WRAPPER
-    settings.visualizer = {"type": "Visualizer"}  # with no file, where it writes all that again
+    settings.visualizer = {
+        "type": "Visualizer"
+    }  # without a backend, which would write a second log
     settings.log_level = "WARNING"
-    settings.default_hooks.timer = None  # its history, which nobody reads, is copied at each step
+    settings.default_hooks.timer = None  # its history is copied at each step and not used
     settings.optim_wrapper = fastest(settings.optim_wrapper)
     batch_size = per_process(composed.batch_size, launch.world())
     settings.train_dataloader = fast_loader(
@@ -179,8 +184,8 @@ def build_runner(
     return runner
 
 
-def _check_normalisation(config: ComposedConfig, directory: Path) -> None:
-    """Refuse what torch cannot do; without a group mmengine puts BN in place of SyncBN."""
+def _check_normalization(config: ComposedConfig, directory: Path) -> None:
+    """Refuse SyncBN on CPUs; in a single process mmengine replaces it by BN."""
     if config.norm == "SyncBN" and not torch.cuda.is_available():
         raise UserError(
             f"{directory / 'config.json'}: SyncBN in a group of processes needs GPUs; "
@@ -189,9 +194,10 @@ def _check_normalisation(config: ComposedConfig, directory: Path) -> None:
 
 
 def _check_precision(config: ComposedConfig, directory: Path) -> None:
-    """Refuse images that the last stride of an FPN, 128 pixels, makes one cell of, on CPUs.
+    """Refuse images narrower than the last stride of an FPN in bfloat16 on CPUs.
 
-    There oneDNN's gradient of a strided convolution's weights has what memory held (torch 2.11).
+    For a map of one cell oneDNN's gradient of a strided convolution's weights contains
+    uninitialized memory (torch 2.11).
     """
     if torch.cuda.is_available() or config.precision != "bfloat16":
         return
@@ -204,7 +210,7 @@ def _check_precision(config: ComposedConfig, directory: Path) -> None:
 
 
 def _join() -> None:
-    """Join the group of processes; mmengine's own way needs a GPU."""
+    """Join the group of processes; mmengine's function needs a GPU."""
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(_device(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()))
@@ -215,16 +221,18 @@ def _join() -> None:
 
 
 def _device(local: int, devices: int) -> int:
-    """Return the GPU of a machine's process; Slurm may show each process its own one alone."""
+    """Return the GPU of a process; Slurm may make only one visible to each."""
     if local < devices:
         return local
     if devices == 1 and "SLURM_LOCALID" in os.environ:
         return 0
-    raise UserError(f"process {local} of this machine has no GPU, for it has {devices}")
+    raise UserError(
+        f"process {local} of this machine has no GPU: the machine has {devices}; lower --processes"
+    )
 
 
 def _describe(config: ComposedConfig) -> str:
-    """Return how the total batch is shared, and the learning rate, which belongs to it."""
+    """Return a line with each process's share of the batch and the learning rate."""
     batch, rate = config.batch_size, config.learning_rate
     processes = launch.world()
     shared = f" = {batch // processes} on each of {processes} processes" if processes > 1 else ""
@@ -265,22 +273,22 @@ def _train(
         "finished": provenance.now(),
         "inputs": runner.inputs,
         **_cost(runner),
-        "teacher_cache_mb": teacher_cache_mb,  # by which it took less than its method does
+        "teacher_cache_mb": teacher_cache_mb,  # with it a step costs less than the method does
         "weights_sha256": sha256(directory / WEIGHTS),
     }
     write_json(directory / "provenance.json", record)
 
 
 def _unregistered(error: KeyError, directory: Path) -> Exception:
-    """Return a registry's error in one line: a type that neither mmdet nor this project has."""
-    told = re.search(r"(\w+) is not in the (\w+)::([\w ]+) registry", str(error))
-    if told is None:
+    """Return a registry's error in one line: neither mmdet nor this project has the type."""
+    match = re.search(r"(\w+) is not in the (\w+)::([\w ]+) registry", str(error))
+    if match is None:
         return error
-    return UserError(f"{directory / 'config.json'}: no {told[3]} type '{told[1]}' in {told[2]}")
+    return UserError(f"{directory / 'config.json'}: no {match[3]} type '{match[1]}' in {match[2]}")
 
 
 def _cost(runner: Runner) -> dict[str, Any]:
-    """Return what the steps took: time, GPU time, energy, images a second, memory."""
+    """Return the resources of the steps: time, GPU time, energy, images a second, memory."""
     spent = runner.train_loop.meter.spent
     images = runner.iter * runner.train_dataloader.batch_size * runner.world_size
     return {
@@ -291,12 +299,12 @@ def _cost(runner: Runner) -> dict[str, Any]:
 
 
 def _dropped(report: Path | None) -> dict[str, Any]:
-    """Return how many boxes the check of the data set left out, none without its report."""
+    """Return the number of boxes that the data check left out; nothing without its report."""
     return {"dropped_boxes": read_report(report).left_out} if report else {}
 
 
 def _import(config: dict[str, Any], directory: Path) -> None:
-    """Check published weights against the architecture and store them as the run's own."""
+    """Check published weights against the architecture and store them as the run's weights."""
     register(config)
     composed = ComposedConfig(config)
     published = composed.published_checkpoint

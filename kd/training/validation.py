@@ -1,4 +1,4 @@
-"""AP in the middle of a training, without a trace in what the training computes."""
+"""AP in the middle of a training, without any effect on the training."""
 
 import json
 import logging
@@ -23,18 +23,18 @@ FILE = "validation.jsonl"
 
 
 class Validation(Hook):
-    """Writes the detector's COCO figures on the test split, every ``interval`` epochs but the last.
+    """Hook that writes COCO figures on the test split every ``interval`` epochs but the last.
 
-    The last epoch's are ``metrics.json``. A record in ``validation.jsonl`` has epoch, step, and
-    the figures as fractions of 1. Processes share the images. A checkpoint is saved first, so that
-    a training that is stopped meanwhile repeats no step; it then measures that epoch again.
+    The last epoch's figures are in ``metrics.json``. A record in ``validation.jsonl`` has epoch,
+    step, and the figures as fractions of 1. Processes share the images. The hook saves a checkpoint
+    first. A training that stops meanwhile repeats no step and measures the epoch again.
     """
 
     def __init__(self, interval: int, config: dict[str, Any], workers: int) -> None:
         self.interval, self.config, self.workers = interval, config, workers
 
     def before_train(self, runner: Runner) -> None:
-        """Make up for an epoch that ended just before the training was interrupted."""
+        """Measure an epoch that ended just before the training was interrupted."""
         self.path = run_directory(runner) / FILE
         (self.checkpoints,) = (hook for hook in runner.hooks if isinstance(hook, Checkpoints))
         if is_main_process():
@@ -52,13 +52,13 @@ class Validation(Hook):
         step = epoch * len(runner.train_dataloader)
         self.checkpoints.save(runner, step)
         with runner.train_loop.meter.paused():
-            found = self._detections(runner, step)
+            records = self._detections(runner, step)
         if is_main_process():
-            values = self._figures(found)
+            values = self._figures(records)
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
-            shown = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
-            logger.info("epoch %d/%d: AP %s", epoch, runner.max_epochs, shown)
+            ap = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
+            logger.info("epoch %d/%d: AP %s", epoch, runner.max_epochs, ap)
 
     def _is_measured(self, epoch: int) -> bool:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
@@ -66,31 +66,31 @@ class Validation(Hook):
 
     @cached_property
     def batches(self) -> Any:
-        """This process's share of the test split."""
+        """Batches of the test split for this process."""
         return split_batches(self.config, self.workers, *get_dist_info())
 
     @cached_property
     def truth(self) -> dict[str, Any]:
-        """The COCO dict of the test split."""
+        """Ground truth of the test split, as a COCO dict."""
         return truth_of(self.path.parent, Library()).coco
 
     def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
-        """Return what the detector finds in all images; StopRequested where it is to stop."""
+        """Return the detections in all images; StopRequested if a stop is requested meanwhile."""
         model = bare(runner.model)
         detector = getattr(model, "student", model).eval()
-        batches, found = iter(self.batches), []
+        batches, records = iter(self.batches), []
         for _ in range(self._most_batches(runner.world_size)):
             for batch in islice(batches, 1):
-                found += detections(detector, batch)
+                records += detections(detector, batch)
             if self.checkpoints.stop_requested():
                 raise StopRequested(step, runner.max_iters)
-        return [record for share in all_gather_object(found) for record in share]
+        return [record for share in all_gather_object(records) for record in share]
 
     def _most_batches(self, world: int) -> int:
-        """Return how many batches the process with most has; all look for a stop that often."""
+        """Return the largest number of batches of a process; all check for a stop that often."""
         images = len(self.batches.dataset.dataset)
         return math.ceil(math.ceil(images / world) / self.batches.batch_size)
 
-    def _figures(self, found: list[dict[str, Any]]) -> dict[str, Any]:
-        values = figures(coco_results(found, self.truth), self.truth).to_json()
+    def _figures(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        values = figures(coco_results(records, self.truth), self.truth).to_json()
         return {name: value for name, value in values.items() if name != "per_class"}

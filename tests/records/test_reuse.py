@@ -248,7 +248,7 @@ def test_an_interrupted_run_resumes_only_from_the_same_inputs(
     if expected == "same":
         assert "resuming at step 4 of 12" in printed
     else:
-        assert f"checkpoints: the {expected} changed since; training starts anew" in printed
+        assert f"checkpoints: the {expected} changed since; training starts again" in printed
         assert "resuming" not in printed
         assert (run / "checkpoints-replaced" / "step00000004.pth").is_file()
 
@@ -344,7 +344,7 @@ def test_weights_and_checkpoints_without_a_record_are_not_used(
         weights.save(path, content)
     with interrupted_before(step=0):
         train(run)
-    assert "no inputs were recorded with it; training starts anew" in capsys.readouterr().out
+    assert "no inputs were recorded with it; training starts again" in capsys.readouterr().out
 
 
 def test_a_method_of_another_version_is_not_trained(enter: Callable[[str], Path]) -> None:

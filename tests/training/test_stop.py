@@ -90,7 +90,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         assert main(["train", str(run)]) == STOPPED
     output, errors = capsys.readouterr()
     assert output.endswith(
-        f"\nstopped at step {step} of {STEPS} on request; the same command goes on from there\n"
+        f"\nstopped at step {step} of {STEPS} on request; run the same command to resume\n"
     )
     assert unexpected(errors) == []
     assert checkpoints(run)[-1] == f"step{step:08d}.pth"
