@@ -28,7 +28,7 @@ from kd.common.files import write_json
 from kd.common.timing import Quartiles, quartiles, ratio
 from kd.config import pipelines
 from kd.data.loader import fast_loader
-from kd.data.sampling import build
+from kd.data.sampling import build_dataset
 
 LEAST = 0.85
 WIDTH, HEIGHT = 640, 480
@@ -222,7 +222,7 @@ def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[An
 
 def _parts(config: dict[str, Any], images: int) -> dict[str, Quartiles]:
     """Return the milliseconds of processor time that each transform takes."""
-    dataset = build(fast_loader(config, 0)["dataset"]).dataset
+    dataset = build_dataset(fast_loader(config, 0)["dataset"]).dataset
     times: dict[str, list[float]] = {}
 
     def note(part: str, work: Callable[[], Any]) -> Any:

@@ -32,7 +32,7 @@ from kd.config.compose import compose
 from kd.config.library import Library
 from kd.config.run import Run
 from kd.data.builtin.shapes import generate
-from kd.data.sampling import EpochSampler, build
+from kd.data.sampling import EpochSampler, build_dataset
 from kd.training.train import build_runner
 
 MOST = 1.03
@@ -126,7 +126,7 @@ class BareLoop:
 
     def __init__(self, config: dict[str, Any], batch: int) -> None:
         data = copy.deepcopy(config["train_dataloader"]["dataset"])
-        dataset = build(data["dataset"])
+        dataset = build_dataset(data["dataset"])
         sampler = EpochSampler(dataset, data["seed"])
         wrapped = _Plain(dataset)
         self.loader = DataLoader(

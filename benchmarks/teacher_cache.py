@@ -31,7 +31,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
 from kd.data.builtin.shapes import generate
-from kd.data.sampling import build
+from kd.data.sampling import build_dataset
 from kd.models import weights
 from kd.models.build import build_model
 from kd.profiling.trainee import Trainee
@@ -86,7 +86,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     """Return the figures of each epoch, and of a training as long as the run's."""
     config = copy.deepcopy(run.config)
     config["model"]["checkpoint"] = _random(config["model"]["teacher"], folder)
-    images, size = len(build(_reader(config))), config["train_dataloader"]["batch_size"]
+    images, size = len(build_dataset(_reader(config))), config["train_dataloader"]["batch_size"]
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}

@@ -19,7 +19,7 @@ from kd.common.errors import UserError
 from kd.common.progress import progress
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig
-from kd.data.sampling import build
+from kd.data.sampling import build_dataset
 from kd.models import weights
 from kd.models.build import build_model
 from kd.observers import Batch
@@ -106,7 +106,7 @@ def _annotated_dataset(config: ComposedConfig, split: SplitName, directory: Path
     loading, *rest = config.readers("test")[0]["pipeline"]
     pipeline = [loading, {"type": "LoadAnnotations", "with_bbox": True}, *rest]
     readers = [reader | {"pipeline": pipeline} for reader in copy.deepcopy(config.readers(split))]
-    return build(
+    return build_dataset(
         readers[0] if len(readers) == 1 else {"type": "ConcatDataset", "datasets": readers}
     )
 

@@ -21,14 +21,14 @@ def predict(config: dict[str, Any], directory: Path, workers: int = 0) -> Path:
     from torch.utils.data import DataLoader
 
     from kd.config.compose import WEIGHTS
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
     from kd.models.weights import load_frozen
 
     composed = ComposedConfig(config)
     init_default_scope("mmdet")
     classifier = load_frozen(composed.model, directory / WEIGHTS).to(get_device())
     loader = composed.loader("test")
-    dataset = build(loader["dataset"])
+    dataset = build_dataset(loader["dataset"])
     batches = DataLoader(dataset, loader["batch_size"], num_workers=workers)
     rows: list[tuple[int, float]] = []
     for batch in progress(batches, len(batches), f"predicting {directory}, batches"):

@@ -65,7 +65,7 @@ class SeededDataset(Dataset[Any]):
     """Data set whose pipeline runs with random states that depend on (seed, epoch, sample)."""
 
     def __init__(self, dataset: dict[str, Any], seed: int) -> None:
-        self.dataset = build(dataset)
+        self.dataset = build_dataset(dataset)
         self.seed = seed
         self.bits = np.random.MT19937()
 
@@ -97,7 +97,7 @@ class SeededDataset(Dataset[Any]):
             torch.set_rng_state(states[2])
 
 
-def build(config: dict[str, Any]) -> Any:
+def build_dataset(config: dict[str, Any]) -> Any:
     """Build an mmdet data set without the messages of pycocotools."""
     with redirect_stdout(io.StringIO()):
         return DATASETS.build(config)

@@ -17,7 +17,7 @@ from kd.common.files import sha256, write_predictions
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
-from kd.data.sampling import build
+from kd.data.sampling import build_dataset
 from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
 from kd.models.registration import register
@@ -70,7 +70,7 @@ def split_batches(
 ) -> DataLoader[Any]:
     """Return the test split in batches; of several parts the one that takes each parts-th image."""
     loader = ComposedConfig(config).loader("test")
-    dataset = build(loader["dataset"])
+    dataset = build_dataset(loader["dataset"])
     return DataLoader(
         Subset(dataset, range(part, len(dataset), parts)),
         batch_size=loader["batch_size"],

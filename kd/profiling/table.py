@@ -1,7 +1,8 @@
 """A profile as text: a Markdown table that is legible as it is."""
 
-from collections.abc import Sequence
 from typing import Any
+
+from tabulate import tabulate
 
 from kd.profiling.parts import DATA, in_order
 from kd.training.term_scale import HIGH, LOW
@@ -76,7 +77,7 @@ def _parts(profile: Profile) -> list[str]:
     titles = ["part", *(f"{case}, ms" for case in cases)]
     titles += [*(["more, ms"] if len(cases) > 1 else []), "of the step", "peak, MB", "host waits"]
     whole = sum(value["median"] for value in profile["parts"]["step"].values())
-    rows = [titles]
+    rows = []
     totals = [0.0] * len(cases)
     for part in parts:
         found = [profile["parts"][case].get(part, {}).get("median", 0.0) for case in cases]
@@ -85,7 +86,9 @@ def _parts(profile: Profile) -> list[str]:
         rows.append(_row(part, found, whole, peak, waits(profile, "step", part)))
     counted = sum(waits(profile, "step", part) for part in parts)
     rows.append(_row("sum, or most", totals, whole, profile["memory"]["step"], counted))
-    return _aligned(rows)
+    align = ["left", *["right"] * (len(titles) - 1)]
+    table = tabulate(rows, titles, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return table.splitlines()
 
 
 def _row(part: str, found: list[float], whole: float, peak: int, waiting: int) -> list[str]:
@@ -93,22 +96,6 @@ def _row(part: str, found: list[float], whole: float, peak: int, waiting: int) -
     more = [f"{1000 * (found[1] - found[0]):+.1f}"] if len(found) > 1 else []
     share = f"{100 * found[-1] / whole:.0f} %"
     return [part, *cells, *more, share, _mb(peak), str(waiting or "")]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table whose columns stand under one another, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    first, *others = widths
-    rule = [f"|{'-' * (first + 2)}", *(f"{'-' * (width + 1)}:" for width in others)]
-    head, *body = (
-        "| "
-        + " | ".join(
-            [row[0].ljust(first), *(c.rjust(w) for c, w in zip(row[1:], others, strict=True))]
-        )
-        + " |"
-        for row in rows
-    )
-    return [head, "|".join(rule) + "|", *body]
 
 
 def _ms(value: dict[str, float]) -> str:

@@ -269,7 +269,7 @@ def test_accuracy_by_hand() -> None:
 def test_a_run_is_measured_on_the_test_split(trained: Path) -> None:
     from mmengine.registry import DefaultScope
 
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
     (trained / PREDICTIONS).unlink(missing_ok=True)
     assert main(["evaluate", str(trained)]) == 2
@@ -280,7 +280,7 @@ def test_a_run_is_measured_on_the_test_split(trained: Path) -> None:
 
     config = json.loads((trained / "config.json").read_text())
     DefaultScope.get_instance("measured", scope_name="mmdet")
-    dataset = build(config["test_dataloader"]["dataset"])
+    dataset = build_dataset(config["test_dataloader"]["dataset"])
     model = weights.load_frozen(config["model"], trained / "weights.pth")
     predicted = [int(model(dataset[i]["inputs"][None]).argmax()) for i in range(len(dataset))]
     correct = sum(a == b for a, b in zip(predicted, dataset.labels, strict=True))

@@ -52,10 +52,10 @@ def composed(quiet_mmdet: None, coco: Dataset) -> Any:
 @pytest.fixture
 def samples(composed: Any) -> Any:
     """Return a function that loads a detector's training samples of several epochs."""
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
     def load(detector: str, seed: int = 0, epochs: int = EPOCHS) -> list[Any]:
-        data = build(composed(detector, seed)["train_dataloader"]["dataset"])
+        data = build_dataset(composed(detector, seed)["train_dataloader"]["dataset"])
         return [data[index] for index in range(epochs * len(data))]
 
     return load
@@ -118,9 +118,9 @@ def test_boxes_lie_in_images_of_the_detectors_size(samples, detector):
     [("retinanet", (48, 64)), ("ssd300", (64, 64)), ("yolov3", (48, 64))],
 )
 def test_test_images_are_stretched_for_ssd_and_fitted_for_others(composed, detector, shape):
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
-    sample = build(composed(detector)["test_dataloader"]["dataset"])[0]["data_samples"]
+    sample = build_dataset(composed(detector)["test_dataloader"]["dataset"])[0]["data_samples"]
     assert sample.metainfo["img_shape"] == shape
     assert sample.metainfo["ori_shape"] == (HEIGHT, WIDTH)
     assert sample.metainfo["scale_factor"] == (shape[1] / WIDTH, shape[0] / HEIGHT)
@@ -128,10 +128,10 @@ def test_test_images_are_stretched_for_ssd_and_fitted_for_others(composed, detec
 
 @pytest.mark.parametrize("detector", FAMILIES)
 def test_an_image_is_a_function_of_seed_epoch_and_sample(samples, composed, detector):
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
     first = samples(detector, epochs=4)
-    data = build(composed(detector)["train_dataloader"]["dataset"])
+    data = build_dataset(composed(detector)["train_dataloader"]["dataset"])
     for index in (4, 0, 3):
         random.seed(index)
         np.random.seed(index)

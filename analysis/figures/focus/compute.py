@@ -11,7 +11,7 @@ from analysis.figures.networks import RunNetworks, image_of
 from kd.common.errors import UserError
 from kd.config.composed import ComposedConfig
 from kd.data.loader import fast_loader
-from kd.data.sampling import build
+from kd.data.sampling import build_dataset
 from kd.methods.base import Focus
 from kd.observers import observe
 from kd.training.distiller import Distiller
@@ -39,7 +39,7 @@ def compute_focus(directory: Path, index: int = 0) -> FocusImage:
         raise UserError(f"{directory}: trained without a method, so it uses no regions")
     run = RunNetworks.load(directory)
     model: Distiller = run.model
-    dataset = build(fast_loader(config.loader("train"), 0)["dataset"])
+    dataset = build_dataset(fast_loader(config.loader("train"), 0)["dataset"])
     if not 0 <= index < len(dataset):
         raise UserError(f"image {index}: the training set has images 0 to {len(dataset) - 1}")
     batch = run.batch(dataset[index])

@@ -70,9 +70,9 @@ def test_a_usable_data_set_trains_and_evaluates(odd: data_sets.OddDataset) -> No
 def assert_trains(odd: data_sets.OddDataset, config: dict[str, Any], counts: SplitCounts) -> None:
     """Assert that the composed loader yields the images and boxes that the check counts."""
     from kd.data.loader import fast_loader
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
-    dataset = build(fast_loader(config["train_dataloader"], 0)["dataset"])
+    dataset = build_dataset(fast_loader(config["train_dataloader"], 0)["dataset"])
     samples = [dataset[index] for index in range(len(dataset))]
     assert len(samples) == counts.loaded
     names = config["test_dataloader"]["dataset"]
@@ -129,9 +129,9 @@ def loss_of(model: str, samples: list[Any]) -> list[Any]:
 
 def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCounts) -> None:
     """Assert that perfect detections of the boxes that the check counts have an AP of 1."""
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
 
-    tested = build(config["test_dataloader"]["dataset"])
+    tested = build_dataset(config["test_dataloader"]["dataset"])
     truth = read_split(dataset, "test").coco
     by_path = {
         str(image_path(dataset, "test", image).resolve()): image["id"] for image in truth["images"]

@@ -98,7 +98,7 @@ def test_an_odd_data_set_trains_and_is_measured(project: Report, quiet_mmdet: No
 
 
 def test_an_empty_image_set_beside_another_is_accepted(tmp_path: Path, quiet_mmdet: None) -> None:
-    from kd.data.sampling import build
+    from kd.data.sampling import build_dataset
     from tests.data.odd.test_odd_data_sets import composed
 
     odd = described("voc", ["cat", "dog"], "voc")
@@ -109,4 +109,4 @@ def test_an_empty_image_set_beside_another_is_accepted(tmp_path: Path, quiet_mmd
     assert "B/ImageSets/Main/train.txt: lists no image with a box" in "\n".join(
         map(str, report.notes)
     )
-    assert len(build(composed(dataset)["train_dataloader"]["dataset"])) == 2
+    assert len(build_dataset(composed(dataset)["train_dataloader"]["dataset"])) == 2
