@@ -77,4 +77,4 @@ def test_a_table_marks_nothing_in_either_form(
     monkeypatch.chdir(next(path for path in evaluated.parents if (path / "configs").is_dir()))
     path = evaluated / "config.json"
     path.write_text(json.dumps(form(json.loads(path.read_text()))))
-    assert comparability.unlike([evaluated], []) == []
+    assert comparability.mismatches([evaluated], []) == []
