@@ -45,27 +45,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cell(
     quiet_mmdet: None, folder: Path, model_config: Callable[..., Any], images: Callable[..., Any]
 ) -> Callable[[str, str], SimpleNamespace]:
-    """Return a distiller of tiny detectors, far enough for any warm-up to be over, and a batch."""
+    """Return a function that builds a distiller of tiny detectors past its warm-ups."""
     import torch
 
     from kd.models.build import build_model
     from kd.observers import Progress
 
-    def made(
+    def build_cell(
         method: str, detector: str, classes: int = CLASSES, boxes: tuple[int, int] = (3, 2)
     ) -> SimpleNamespace:
         terms = resolve(method, {}, detector, LIBRARY, "matrix")
         student = of_classes(model_config(detector), classes)
         teacher = of_classes(model_config(detector, backbone="r18-w0.25"), classes)
-        taught = folder / f"{detector}-{classes}"
-        if not (taught / WEIGHTS).exists():
-            save_random_weights(teacher, taught)
+        teacher_folder = folder / f"{detector}-{classes}"
+        if not (teacher_folder / WEIGHTS).exists():
+            save_random_weights(teacher, teacher_folder)
         config = {
             "type": "Distiller",
             "student": student,
             "seed": 0,
             "teacher": teacher,
-            "checkpoint": str(taught / WEIGHTS),
+            "checkpoint": str(teacher_folder / WEIGHTS),
             "methods": terms,
             **classifier(terms, folder, classes),
         }
@@ -75,7 +75,7 @@ def cell(
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
         return SimpleNamespace(model=model.train(), student=student, data=images(boxes))
 
-    return made
+    return build_cell
 
 
 def of_classes(config: dict[str, Any], classes: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def of_classes(config: dict[str, Any], classes: int) -> dict[str, Any]:
 
 
 def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> dict[str, Any]:
-    """Return a classifier teacher of random weights, where a term learns from one."""
+    """Return a classifier teacher of random weights; empty if no term learns from one."""
     import torch
     from mmdet.registry import MODELS
 
@@ -107,7 +107,7 @@ def classifier(terms: dict[str, Any], folder: Path, classes: int = CLASSES) -> d
 
 
 def losses_of(cell: SimpleNamespace) -> tuple[Any, Any]:
-    """Return the loss that trains the student, and the part of it that is distillation."""
+    """Return the total loss and its distillation terms."""
     from kd.data.sampling import seed_everything
 
     seed_everything(0)
@@ -122,23 +122,23 @@ def losses_of(cell: SimpleNamespace) -> tuple[Any, Any]:
 def test_trains_lowers_its_term_and_is_saved_without_teacher(cell, method, detector, tmp_path):
     import torch
 
-    made = cell(method, detector)
-    optimizer = torch.optim.AdamW(made.model.parameters(), lr=1e-3)
+    trainee = cell(method, detector)
+    optimizer = torch.optim.AdamW(trainee.model.parameters(), lr=1e-3)
     for _ in range(2):
-        step(optimizer, losses_of(made)[0])
-    trained = [name for name, each in made.model.named_parameters() if each.requires_grad]
-    untouched = [name for name in trained if made.model.get_parameter(name).grad is None]
+        step(optimizer, losses_of(trainee)[0])
+    trained = [name for name, p in trainee.model.named_parameters() if p.requires_grad]
+    untouched = [name for name in trained if trainee.model.get_parameter(name).grad is None]
     assert not untouched
 
-    values, optimizer = [], torch.optim.Adam(made.model.parameters(), lr=3e-4)
+    values, optimizer = [], torch.optim.Adam(trainee.model.parameters(), lr=3e-4)
     for _ in range(STEPS):
-        distilled = losses_of(made)[1]
+        distilled = losses_of(trainee)[1]
         values.append(distilled.item())
         step(optimizer, distilled / values[0])
-    # Other RoIs may become positive on the way, so the last value need not be the lowest.
-    assert min([*values[1:], losses_of(made)[1].item()]) < values[0]
+    # Other RoIs may become positive meanwhile, so the last value need not be the lowest.
+    assert min([*values[1:], losses_of(trainee)[1].item()]) < values[0]
 
-    assert_saved_and_predicts(made, tmp_path / "weights.pth")
+    assert_saved_and_predicts(trainee, tmp_path / "weights.pth")
 
 
 def step(optimizer: Any, loss: Any) -> None:
@@ -147,21 +147,21 @@ def step(optimizer: Any, loss: Any) -> None:
     optimizer.step()
 
 
-def assert_saved_and_predicts(made: SimpleNamespace, path: Path) -> None:
+def assert_saved_and_predicts(trainee: SimpleNamespace, path: Path) -> None:
     import torch
 
     from kd.models import weights
 
-    state = weights.detector_state(made.model)
+    state = weights.detector_state(trainee.model)
     assert not any(key.startswith(("adapters", "teacher", "_teachers")) for key in state)
     weights.save(path, {"state_dict": state})
-    alone = weights.load_frozen(made.student, path)
+    alone = weights.load_frozen(trainee.student, path)
     with torch.no_grad():
-        wanted = made.model.student.eval()(**made.data, mode="predict")
-        found = alone(**made.data, mode="predict")
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert torch.equal(ours.pred_instances.bboxes, theirs.pred_instances.bboxes)
-        assert torch.equal(ours.pred_instances.scores, theirs.pred_instances.scores)
+        trained_predictions = trainee.model.student.eval()(**trainee.data, mode="predict")
+        loaded_predictions = alone(**trainee.data, mode="predict")
+    for loaded, trained in zip(loaded_predictions, trained_predictions, strict=True):
+        assert torch.equal(loaded.pred_instances.bboxes, trained.pred_instances.bboxes)
+        assert torch.equal(loaded.pred_instances.scores, trained.pred_instances.scores)
 
 
 def shrink(data: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def shrink(data: dict[str, Any]) -> None:
 
 
 def rename(data: dict[str, Any]) -> None:
-    """Give every object the only class."""
+    """Give every object class 0."""
     for sample in data["data_samples"]:
         sample.gt_instances.labels.zero_()
 
@@ -184,24 +184,24 @@ EDGES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], None] | None]]
     "objects smaller than a cell": ({}, shrink),
     "one class": ({"classes": 1}, rename),
 }
-ON_EDGE = [each for each in DECLARED if each[0] not in PRESETS and each[1] in PREFERRED]
+ON_EDGE = [pair for pair in DECLARED if pair[0] not in PRESETS and pair[1] in PREFERRED]
 
 
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize(("method", "detector"), ON_EDGE)
 def test_the_rare_cases_are_finite_and_reach_every_adapter(cell, method, detector, edge):
     settings, change = EDGES[edge]
-    made = cell(method, detector, **settings)
+    trainee = cell(method, detector, **settings)
     if change:
-        change(made.data)
-    losses_of(made)[0].backward()
-    gradients = {name: each.grad for name, each in made.model.named_parameters()}
-    assert all(each is None or each.isfinite().all() for each in gradients.values())
+        change(trainee.data)
+    losses_of(trainee)[0].backward()
+    gradients = {name: p.grad for name, p in trainee.model.named_parameters()}
+    assert all(grad is None or grad.isfinite().all() for grad in gradients.values())
     assert all(gradients[name] is not None for name in gradients if name.startswith("adapters"))
 
 
 @pytest.mark.parametrize(("method", "detector"), REFUSED)
-def test_refused_with_the_reason(method, detector):
+def test_a_method_is_refused_with_the_reason(method, detector):
     terms = resolve(method, {}, detector, LIBRARY, "matrix")
     with pytest.raises(UserError, match=rf"method '{method}' reads [\w ]+, which detector"):
         check_readable(terms, detector, detector, LIBRARY, "matrix")

@@ -1,4 +1,4 @@
-"""What a detector is told of its backbone, its classes and its images, and what a scale changes."""
+"""Composition of a detector with its backbone, classes and images, and changes by a scale."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,30 +19,30 @@ DETECTORS = Library(CONFIGS).names("detectors")
 
 def model(detector: str, backbone: str = "r50", init: str = "scratch", **scale: Any) -> Any:
     """Return mmdet's model dict of a detector for 7 classes."""
-    made = Scale(title="test", **scale)
-    return detector_model(detector, backbone, 7, init, made, Library(CONFIGS), "test")
+    test_scale = Scale(title="test", **scale)
+    return detector_model(detector, backbone, 7, init, test_scale, Library(CONFIGS), "test")
 
 
 # --- Composition ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_every_head_that_names_classes_is_told_their_number(detector):
-    made = model(detector)
-    heads = made["roi_head"]["bbox_head"] if "roi_head" in made else made["bbox_head"]
+def test_every_head_that_predicts_classes_has_their_number(detector):
+    config = model(detector)
+    heads = config["roi_head"]["bbox_head"] if "roi_head" in config else config["bbox_head"]
     for head in heads if isinstance(heads, list) else [heads]:
         assert head["num_classes"] == 7
-    assert "num_classes" not in made.get("rpn_head", {})
+    assert "num_classes" not in config.get("rpn_head", {})
 
 
-def test_a_cascade_has_three_heads_of_its_own_deviations():
+def test_a_cascade_has_three_heads_with_their_deviations():
     heads = model("cascade_rcnn")["roi_head"]["bbox_head"]
     deviations = [head["bbox_coder"]["target_stds"][0] for head in heads]
     assert deviations == [0.1, 0.05, 0.033]
 
 
 @pytest.mark.parametrize(
-    ("detector", "backbone", "handed_over", "channels"),
+    ("detector", "backbone", "indices", "channels"),
     [
         ("fcos", "r50", [0, 1, 2, 3], [256, 512, 1024, 2048]),
         ("yolov3", "r50", [1, 2, 3], [2048, 1024, 512]),
@@ -52,19 +52,19 @@ def test_a_cascade_has_three_heads_of_its_own_deviations():
         ("ssd512", "vgg16-fc7", [22, 34], [512, 1024]),
     ],
 )
-def test_a_neck_takes_the_maps_that_its_detector_names(detector, backbone, handed_over, channels):
-    made = model(detector, backbone)
-    assert made["backbone"]["out_indices"] == handed_over
-    assert made["neck"]["in_channels"] == channels
+def test_a_neck_reads_the_maps_that_its_detector_names(detector, backbone, indices, channels):
+    config = model(detector, backbone)
+    assert config["backbone"]["out_indices"] == indices
+    assert config["neck"]["in_channels"] == channels
 
 
-def test_ssds_head_sees_the_backbones_maps_and_then_the_necks():
-    made = model("ssd300", "vgg16-fc7-w0.5")
-    assert made["neck"]["out_channels"] == [256, 512, 512, 256, 256, 256]
-    assert made["bbox_head"]["in_channels"] == made["neck"]["out_channels"]
+def test_the_head_of_ssd_reads_the_maps_of_the_backbone_and_then_those_of_the_neck():
+    config = model("ssd300", "vgg16-fc7-w0.5")
+    assert config["neck"]["out_channels"] == [256, 512, 512, 256, 256, 256]
+    assert config["bbox_head"]["in_channels"] == config["neck"]["out_channels"]
 
 
-def test_a_detectors_own_normalisation_is_kept_and_told_to_the_imagenet_weights():
+def test_imagenet_weights_are_converted_to_the_normalization_of_a_detector():
     assert model("retinanet")["data_preprocessor"] == PREPROCESSOR
     assert "mean" not in model("retinanet", init="imagenet")["backbone"]["init_cfg"]
     ssd, yolo = (model(name, init="imagenet") for name in ("ssd300", "yolov3"))
@@ -101,43 +101,43 @@ def test_an_unknown_key_within_a_list_of_blocks_is_refused():
 
 @pytest.mark.parametrize("scale", ["smoke", "mini", "laptop", "paper"])
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_levels_are_as_large_as_their_strides_say(quiet_mmdet, detector, scale):
-    """At every scale: a map of n cells of a stride covers the image, a cell more or less."""
+def test_the_size_of_a_level_follows_from_its_stride(quiet_mmdet, detector, scale):
+    """At every scale the cells of a map cover the image, with at most one cell more or less."""
     import torch
 
     from kd.models.build import build_model
 
     library = Library(CONFIGS)
-    part, chosen = library.detector(detector, "test"), library.scale(scale, "test")
-    made = detector_model(detector, "r18-w0.125", 8, "scratch", chosen, library, "test")
-    network = build_model(made)
+    part, sizes = library.detector(detector, "test"), library.scale(scale, "test")
+    config = detector_model(detector, "r18-w0.125", 8, "scratch", sizes, library, "test")
+    network = build_model(config)
     network.eval()
-    side = chosen.input_sizes.get(detector, part.input_size) or 128
-    divisor = made["data_preprocessor"]["pad_size_divisor"]
+    side = sizes.input_sizes.get(detector, part.input_size) or 128
+    divisor = config["data_preprocessor"]["pad_size_divisor"]
     side = -(-side // divisor) * divisor
     with torch.no_grad():
         maps = network.extract_feat(torch.zeros(1, 3, side, side))
     head = getattr(network, "rpn_head", None) or network.bbox_head
     strides = [stride[0] for stride in head.prior_generator.strides]
     assert len(maps) == len(strides)
-    for found, stride in zip(maps, strides, strict=True):
-        assert abs(found.shape[2] * stride - side) < stride
+    for level_map, stride in zip(maps, strides, strict=True):
+        assert abs(level_map.shape[2] * stride - side) < stride
     if detector.startswith("ssd"):
         assert maps[-1].shape[2] == 1
 
 
 @pytest.mark.parametrize("scale", ["smoke", "mini"])
 def test_small_scales_have_heads_of_few_weights(quiet_mmdet, scale):
-    """So that a backbone and the rest of its detector are small together."""
+    """A small backbone needs a small neck and head."""
     from kd.models.build import build_model
 
     library = Library(CONFIGS)
     for detector in DETECTORS:
-        made = detector_model(
+        config = detector_model(
             detector, "r18-w0.125", 8, "scratch", library.scale(scale, "test"), library, "test"
         )
-        network = build_model(made)
-        assert sum(each.numel() for each in network.parameters()) < 5e6
+        network = build_model(config)
+        assert sum(parameter.numel() for parameter in network.parameters()) < 5e6
 
 
 # --- Mistakes ------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_named_in_one_line(project, mistake):
+def test_a_mistake_is_one_clear_error(project, mistake):
     spoil, detector, message = MISTAKES[mistake]
     spoil()
     with pytest.raises(UserError, match=message) as caught:

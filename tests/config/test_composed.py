@@ -56,9 +56,9 @@ def test_a_distiller_has_student_teacher_and_terms(demo: Plan) -> None:
 
 
 def test_a_classifier_teaches_beside_a_detector_or_alone(dicod: Plan) -> None:
-    found = [{*run.composed.teacher_checkpoints} for run in dicod.runs.values() if run.method]
-    assert {"classifier"} in found
-    assert {"teacher", "classifier"} in found
+    teachers = [{*run.composed.teacher_checkpoints} for run in dicod.runs.values() if run.method]
+    assert {"classifier"} in teachers
+    assert {"teacher", "classifier"} in teachers
     config = next(run.composed for run in dicod.runs.values() if run.classifier)
     assert config.classifier is not None
     assert config.classifier["type"] == "ObjectClassifier"

@@ -1,4 +1,4 @@
-"""Digests of runs: which edits of the configuration make new runs, and which do not."""
+"""Digests of runs: edits of the configuration that make new runs, and edits that do not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def add_study() -> None:
-    """A study with another method, another detector and two seeds."""
+    """Add a study with another method, another detector and two seeds."""
     content = yaml.safe_load(Path(STUDY).read_text())
     pair = content["tables"]["pair"]
     pair |= {"detectors": ["retinanet", "gfl"], "methods": ["rm", "pfi", "rm+pfi"]}
@@ -36,7 +36,7 @@ def add_study() -> None:
 
 
 def digests() -> Digests:
-    """Digests by (detector, student, method, seed), of a plan made of files read anew."""
+    """Return digests by (detector, student, method, seed), from files that are read again."""
     return {
         (run.detector, run.student, run.method or "alone", run.seed): run.digest
         for run in plan("edited", "tiny", Library()).runs.values()
@@ -46,23 +46,23 @@ def digests() -> Digests:
 def comment(path: str) -> Callable[[], None]:
     def edit_file() -> None:
         file = Path(path)
-        file.write_text(f"# A comment: of no consequence.\n\n{file.read_text()}\n# and one more\n")
+        file.write_text(f"# A comment without effect.\n\n{file.read_text()}\n# and one more\n")
 
     return edit_file
 
 
-def turned(content: Any) -> Any:
-    """Return a block with the order of its keys reversed, and those of blocks within."""
+def reversed_keys(content: Any) -> Any:
+    """Return a block with the keys of all its blocks in reversed order."""
     if not isinstance(content, dict):
         return content
-    return {key: turned(value) for key, value in reversed(content.items())}
+    return {key: reversed_keys(value) for key, value in reversed(content.items())}
 
 
 def reorder(path: str) -> Callable[[], None]:
     """Write a file's keys in another order and another layout."""
 
     def edit_file() -> None:
-        content = turned(yaml.safe_load(Path(path).read_text()))
+        content = reversed_keys(yaml.safe_load(Path(path).read_text()))
         Path(path).write_text(yaml.safe_dump(content, default_flow_style=True, sort_keys=False))
 
     return edit_file
@@ -99,13 +99,13 @@ HARMLESS = {
     "an unused schedule": setting("configs/schedules/2x.yaml", lr=0.5),
     "another scale": setting("configs/scales/smoke.yaml", schedules={"1x": "1x"}),
     "how to fetch the data": setting("configs/datasets/shapes-tiny.yaml", fetch="1 MB"),
-    "the headline figure": setting("configs/datasets/shapes-tiny.yaml", metric="voc"),
+    "the main metric": setting("configs/datasets/shapes-tiny.yaml", metric="voc"),
     "an unused backbone": setting("configs/backbones/r34.yaml", channels=[1, 2, 3, 4]),
 }
 
 
 @pytest.mark.parametrize("edited", HARMLESS)
-def test_an_edit_that_changes_no_training_makes_no_new_run(edited: str) -> None:
+def test_an_edit_without_effect_on_training_makes_no_new_run(edited: str) -> None:
     add_study()
     before = digests()
     HARMLESS[edited]()
@@ -121,7 +121,7 @@ def everything(*_: Any) -> bool:
 
 
 def wide(name: str) -> dict[str, Any]:
-    """What the tiny scale changes in a detector, but for anchors that are twice as large."""
+    """Return the tiny scale's changes of a detector, with anchors that are twice as large."""
     changed = yaml.safe_load(Path(SCALE).read_text())["detectors"][name]
     changed["bbox_head"]["anchor_generator"] = {"octave_base_scale": 6}
     return changed
@@ -154,7 +154,7 @@ EFFECTIVE: dict[str, tuple[Callable[[], None], Callable[..., bool]]] = {
         lambda: edit(SCALE, detectors__gfl=wide("gfl")),
         lambda detector, *_: detector == "gfl",
     ),
-    "the normalisation of a backbone": (
+    "the normalization of a backbone": (
         setting("configs/backbones/r18.yaml", model__norm_cfg={"type": "SyncBN"}),
         everything,
     ),
@@ -167,7 +167,7 @@ def changed(before: Digests, after: Digests) -> set[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("edited", EFFECTIVE)
-def test_an_edit_renews_exactly_the_runs_that_it_concerns(edited: str) -> None:
+def test_an_edit_changes_the_digests_of_the_runs_that_it_concerns(edited: str) -> None:
     add_study()
     before = digests()
     edit_files, concerns = EFFECTIVE[edited]
@@ -177,7 +177,7 @@ def test_an_edit_renews_exactly_the_runs_that_it_concerns(edited: str) -> None:
     assert changed(before, digests()) == expected
 
 
-def test_another_teacher_renews_what_it_teaches_and_no_baseline() -> None:
+def test_another_teacher_changes_its_students_and_no_baseline() -> None:
     add_study()
     before = digests()
     edit(SCALE, backbones__r50="r18-w0.25")
@@ -208,7 +208,7 @@ def test_another_teacher_renews_what_it_teaches_and_no_baseline() -> None:
     ],
     ids=["seed", "method", "pair"],
 )
-def test_what_is_added_leaves_the_runs_that_exist(
+def test_additions_do_not_change_existing_runs(
     changes: dict[str, Any], is_new: Callable[..., bool]
 ) -> None:
     add_study()

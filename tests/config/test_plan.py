@@ -1,4 +1,4 @@
-"""Plans: which rows and runs a study has, and what a run is made of."""
+"""Plans: the rows and runs of a study, and the parts of a run."""
 
 import csv
 import json
@@ -32,8 +32,8 @@ def planned(study: str = "tiny", scale: str = "tiny", **options: Any) -> Plan:
     return plan(study, scale, Library(), **options)
 
 
-def row_of(made: Plan, detector: str, method: str) -> Row:
-    (row,) = (row for row in made.rows if (row.detector, row.method) == (detector, method))
+def row_of(planned_study: Plan, detector: str, method: str) -> Row:
+    (row,) = (row for row in planned_study.rows if (row.detector, row.method) == (detector, method))
     return row
 
 
@@ -42,28 +42,30 @@ def row_of(made: Plan, detector: str, method: str) -> Row:
 
 @pytest.mark.parametrize("scale", ["paper", "smoke"])
 def test_rows_of_the_study(scale: str) -> None:
-    made = planned("demo", scale)
+    planned_study = planned("demo", scale)
     methods = ["teacher", "baseline", "rm", "pfi", "rm+pfi"]
-    assert [row.method for row in made.rows] == methods * 2
-    assert [row.detector for row in made.rows] == ["retinanet"] * 5 + ["gfl"] * 5
-    assert [row.kind for row in made.rows] == (["teacher", "baseline"] + ["distilled"] * 3) * 2
-    assert {(row.teacher, row.student) for row in made.rows} == {
+    assert [row.method for row in planned_study.rows] == methods * 2
+    assert [row.detector for row in planned_study.rows] == ["retinanet"] * 5 + ["gfl"] * 5
+    assert [row.kind for row in planned_study.rows] == (
+        ["teacher", "baseline"] + ["distilled"] * 3
+    ) * 2
+    assert {(row.teacher, row.student) for row in planned_study.rows} == {
         ("r50", ""),
         ("", "r18"),
         ("r50", "r18"),
     }
-    assert len(made.runs) == 10
+    assert len(planned_study.runs) == 10
 
 
 def test_a_distilled_row_has_the_teacher_and_baseline_of_its_detector() -> None:
-    made = planned("demo", "smoke", seeds=2)
+    planned_study = planned("demo", "smoke", seeds=2)
     for detector in ("retinanet", "gfl"):
-        teacher = row_of(made, detector, "teacher").runs
-        baseline = row_of(made, detector, "baseline").runs
+        teacher = row_of(planned_study, detector, "teacher").runs
+        baseline = row_of(planned_study, detector, "baseline").runs
         assert list(teacher) == [0]
         assert list(baseline) == [0, 1]
         for method in ("rm", "pfi", "rm+pfi"):
-            row = row_of(made, detector, method)
+            row = row_of(planned_study, detector, method)
             assert row.baselines == baseline
             assert list(row.runs) == [0, 1]
             assert {run.seed: run.teacher for run in row.runs.values()} == dict.fromkeys(
@@ -84,13 +86,13 @@ def test_names_are_spelled_out_and_end_in_the_digest() -> None:
 
 
 def test_teachers_come_before_their_students() -> None:
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for name, run in planned("demo", "paper", seeds=2).runs.items():
-        assert run.teacher is None or run.teacher.name in seen
-        seen.add(name)
+        assert run.teacher is None or run.teacher.name in earlier
+        earlier.add(name)
 
 
-def test_published_numbers_stand_in_their_rows() -> None:
+def test_rows_have_their_published_numbers() -> None:
     with open("configs/published/rm_pfi.csv", newline="") as stream:
         lines = [line for line in csv.DictReader(stream) if line["table"] == "T1"]
     expected = {
@@ -107,14 +109,14 @@ def test_published_numbers_stand_in_their_rows() -> None:
     assert (row.published["AP"], row.published_baseline["AP"]) == (34.8, 31.9)
 
 
-def test_figures_that_were_not_published_are_left_out() -> None:
+def test_unpublished_figures_are_left_out() -> None:
     edit("configs/studies/demo.yaml", tables__table1__published="T4")
     row = row_of(planned("demo", "paper"), "retinanet", "rm")
     assert row.published == {"AP": 33.3, "AP50": 51.2, "AP75": 35.6}
     assert row_of(planned("demo", "paper"), "retinanet", "pfi").published == {}
 
 
-def test_only_some_tables() -> None:
+def test_a_plan_may_have_some_of_the_tables() -> None:
     content = yaml.safe_load(Path(STUDY).read_text())
     other = {**content["tables"]["pair"], "title": "Other", "methods": ["pfi"]}
     edit(STUDY, tables__other=other)
@@ -122,12 +124,12 @@ def test_only_some_tables() -> None:
     assert {row.table for row in planned(tables=["other"]).rows} == {"other"}
 
 
-def test_one_run_serves_every_row_that_asks_for_it() -> None:
+def test_rows_share_their_runs() -> None:
     pairs = [{"teacher": "r50", "student": "r18"}, {"teacher": "r18", "student": "r50"}]
     edit(STUDY, tables__pair__pairs=pairs)
-    made = planned()
-    assert len(made.rows) == 8
-    assert len(made.runs) == 6  # each backbone alone is a teacher and a baseline
+    planned_study = planned()
+    assert len(planned_study.rows) == 8
+    assert len(planned_study.runs) == 6  # each backbone is a teacher and a baseline
 
 
 # Parts of a run
@@ -148,7 +150,7 @@ def test_a_preset_is_a_method_with_settings() -> None:
     assert "rm_class_from_" in distilled("rm_class").name
 
 
-def test_settings_of_a_table_go_over_those_of_a_preset() -> None:
+def test_settings_of_a_table_override_those_of_a_preset() -> None:
     overrides = {
         "rm_class": {"weight": 2.5, "localisation": True},
         "pfi": {"detach_prediction": True},
@@ -182,13 +184,13 @@ def test_a_scale_replaces_parts_and_merges_into_detectors() -> None:
     assert model["backbone"]["base_channels"] == 8
     assert model["neck"]["in_channels"] == [8, 16, 32, 64]
     assert model["neck"]["out_channels"] == CHANNELS["retinanet"]
-    assert model["neck"]["num_outs"] == 5  # the detector's own
+    assert model["neck"]["num_outs"] == 5  # of the detector
     assert model["bbox_head"]["num_classes"] == len(CLASSES)
     assert config["train_cfg"]["max_epochs"] == 2
     assert config["train_dataloader"]["batch_size"] == 4
 
 
-def test_a_seed_is_that_of_weights_and_data() -> None:
+def test_weights_and_data_have_the_seed_of_the_run() -> None:
     for seed, run in row_of(planned(seeds=3), "retinanet", "rm").runs.items():
         assert run.config["randomness"] == {"seed": seed}
         assert run.config["train_dataloader"]["dataset"]["seed"] == seed
@@ -197,9 +199,9 @@ def test_a_seed_is_that_of_weights_and_data() -> None:
 def test_a_teacher_may_have_another_detector() -> None:
     pair = {"teacher": "r50", "student": "r18", "teacher_detector": "gfl"}
     edit(STUDY, tables__pair__pairs=[pair], tables__pair__methods=["fitnets"])
-    made = planned()
-    assert row_of(made, "retinanet", "teacher").runs[0].detector == "gfl"
-    model = row_of(made, "retinanet", "fitnets").runs[0].config["model"]
+    planned_study = planned()
+    assert row_of(planned_study, "retinanet", "teacher").runs[0].detector == "gfl"
+    model = row_of(planned_study, "retinanet", "fitnets").runs[0].config["model"]
     assert (model["student"]["type"], model["teacher"]["type"]) == ("RetinaNet", "GFL")
 
 
@@ -231,7 +233,7 @@ def teach_by(source: str, digest: str) -> None:
 
 @pytest.fixture
 def checkpoint() -> Iterator[Path]:
-    """Random weights of the teacher, in a file."""
+    """Return a file of random weights of the teacher."""
     import torch
 
     import kd.runtime  # noqa: F401
@@ -246,25 +248,25 @@ def checkpoint() -> Iterator[Path]:
     return path
 
 
-def test_a_published_checkpoint_takes_the_place_of_training(checkpoint: Path) -> None:
+def test_a_published_checkpoint_replaces_a_training(checkpoint: Path) -> None:
     from kd.models import weights
     from kd.training.train import train
 
     trained = row_of(planned(), "retinanet", "teacher").runs[0]
     teach_by(str(checkpoint), sha256(checkpoint))
-    made = planned()
-    teacher = row_of(made, "retinanet", "teacher").runs[0]
+    planned_study = planned()
+    teacher = row_of(planned_study, "retinanet", "teacher").runs[0]
     assert teacher.digest != trained.digest
-    assert row_of(made, "retinanet", "rm").runs[0].teacher == teacher
+    assert row_of(planned_study, "retinanet", "rm").runs[0].teacher == teacher
     assert "train_dataloader" not in teacher.config
 
     teacher.write()
     train(teacher.directory)
-    given, stored = (
+    published, stored = (
         weights.read_state(path) for path in (checkpoint, teacher.directory / "weights.pth")
     )
-    assert given.keys() == stored.keys()
-    assert all(given[key].equal(stored[key]) for key in given)
+    assert published.keys() == stored.keys()
+    assert all(published[key].equal(stored[key]) for key in published)
     record = json.loads((teacher.directory / "provenance.json").read_text())
     assert record["published_checkpoint"]["sha256"] == sha256(checkpoint)
 
@@ -302,14 +304,14 @@ def test_another_checkpoint_makes_new_students() -> None:
     before = planned().runs
     teach_by("a.pth", "1" * 64)
     after = planned().runs
-    kept = [name for name in before if name in after]
-    assert [before[name].method for name in kept] == [None]  # the baseline
+    unchanged = [name for name in before if name in after]
+    assert [before[name].method for name in unchanged] == [None]  # the baseline
 
 
 # The composed configuration and plain mmengine
 
 
-def test_a_written_run_is_left_as_it_is() -> None:
+def test_a_written_run_is_not_written_again() -> None:
     run = row_of(planned(), "retinanet", "rm").runs[0]
     run.write()
     written = (run.directory / "config.json").read_bytes()

@@ -1,4 +1,4 @@
-"""Which teachers a method gets, and which pairs of detectors it is refused on."""
+"""Teachers of a method, and pairs of detectors to which it does not apply."""
 
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ def planned(**table: Any) -> Plan:
     return plan("tiny", "tiny", Library())
 
 
-def run_of(made: Plan, method: str) -> Run:
-    (found,) = [run for run in made.runs.values() if run.method == method]
-    return found
+def run_of(planned_study: Plan, method: str) -> Run:
+    (run,) = [run for run in planned_study.runs.values() if run.method == method]
+    return run
 
 
 def pair(**settings: Any) -> list[dict[str, Any]]:
@@ -42,11 +42,11 @@ def pair(**settings: Any) -> list[dict[str, Any]]:
 # --- Teachers ------------------------------------------------------------------------------
 
 
-def test_a_student_of_two_teachers_names_both_and_waits_for_both() -> None:
-    made = planned(methods=["rm+dicod"], classifiers={"general": "r50"})
-    run = run_of(made, "rm+dicod")
+def test_a_student_of_two_teachers_names_and_needs_both() -> None:
+    planned_study = planned(methods=["rm+dicod"], classifiers={"general": "r50"})
+    run = run_of(planned_study, "rm+dicod")
     assert "/rm+dicod_from_retinanet-r18-w0.1875+classifier-smoke/" in run.name
-    (classifier,) = made.classifiers.values()
+    (classifier,) = planned_study.classifiers.values()
     model = run.config["model"]
     assert model["checkpoint"] == str(run.teacher.directory / WEIGHTS)
     assert model["classifier_checkpoint"] == str(classifier.directory / WEIGHTS)
@@ -54,25 +54,29 @@ def test_a_student_of_two_teachers_names_both_and_waits_for_both() -> None:
     options = WorkflowOptions(
         study="tiny", scale="tiny", seeds=None, tables=None, threads=1, workers=0
     )
-    waits_for = Workflow(options, Library()).teacher_weights(run.name)
-    assert waits_for == [model["checkpoint"], model["classifier_checkpoint"]]
+    weights = Workflow(options, Library()).teacher_weights(run.name)
+    assert weights == [model["checkpoint"], model["classifier_checkpoint"]]
 
 
 def test_one_classifier_teaches_every_student_of_its_family() -> None:
-    made = planned(
+    planned_study = planned(
         methods=["dicod", "dicod_cls"],
         detectors=["retinanet", "faster_rcnn"],
         classifiers={"general": "r50"},
     )
-    assert len(made.classifiers) == 1
-    assert sum(run.classifier is not None for run in made.runs.values()) == 4
+    assert len(planned_study.classifiers) == 1
+    assert sum(run.classifier is not None for run in planned_study.runs.values()) == 4
 
 
-def test_a_method_of_a_classifier_needs_no_detector_and_one_of_none_neither() -> None:
-    made = planned(pairs=pair(), methods=["dicod_cls", "dicod_loc"], classifiers={"general": "r50"})
-    assert [row.kind for row in made.rows] == ["baseline", "distilled", "distilled"]
-    assert run_of(made, "dicod_cls").name.split("/")[-2] == "dicod_cls_from_classifier-smoke"
-    alone = run_of(made, "dicod_loc")
+def test_methods_of_a_classifier_or_of_no_teacher_need_no_teacher_detector() -> None:
+    planned_study = planned(
+        pairs=pair(), methods=["dicod_cls", "dicod_loc"], classifiers={"general": "r50"}
+    )
+    assert [row.kind for row in planned_study.rows] == ["baseline", "distilled", "distilled"]
+    assert (
+        run_of(planned_study, "dicod_cls").name.split("/")[-2] == "dicod_cls_from_classifier-smoke"
+    )
+    alone = run_of(planned_study, "dicod_loc")
     assert alone.name.split("/")[-2] == "dicod_loc"
     assert {"teacher", "classifier"}.isdisjoint(alone.config["model"])
 
@@ -99,17 +103,19 @@ def test_an_unknown_classifier_is_refused_with_the_nearest_name() -> None:
 
 
 def test_a_cascade_teaches_faster_rcnn_by_its_neck() -> None:
-    made = planned(
+    planned_study = planned(
         detectors=["faster_rcnn"],
         pairs=pair(teacher="r50", teacher_detector="cascade_rcnn"),
         methods=["fitnets", "defeat", "fkd", "fgfi"],
     )
-    types = [run.config["model"]["teacher"]["type"] for run in made.runs.values() if run.teacher]
+    types = [
+        run.config["model"]["teacher"]["type"] for run in planned_study.runs.values() if run.teacher
+    ]
     assert types == ["CascadeRCNN"] * 4
 
 
 REFUSED = {
-    "what the teacher does not offer": (
+    "an output that the teacher does not offer": (
         ("faster_rcnn", "cascade_rcnn", "mimic"),
         "'mimic' reads rois, which detector 'cascade_rcnn' does not offer",
     ),
@@ -139,16 +145,20 @@ def test_two_detectors_of_the_same_priors_share_them() -> None:
     text = Path("configs/detectors/retinanet.yaml").read_text()
     Path("configs/detectors/retinanet_wide.yaml").write_text(text.replace("256", "512"))
     edit("configs/scales/tiny.yaml", detectors__retinanet_wide={})
-    made = planned(pairs=pair(teacher="r50", teacher_detector="retinanet_wide"), methods=["rm+pfi"])
-    assert run_of(made, "rm+pfi").teacher.detector == "retinanet_wide"
+    planned_study = planned(
+        pairs=pair(teacher="r50", teacher_detector="retinanet_wide"), methods=["rm+pfi"]
+    )
+    assert run_of(planned_study, "rm+pfi").teacher.detector == "retinanet_wide"
 
 
-def test_defaults_follow_the_number_of_stages_and_the_study_has_the_last_word() -> None:
+def test_defaults_depend_on_the_number_of_stages_and_settings_of_the_study_override_them() -> None:
     detectors = ["retinanet", "faster_rcnn"]
-    made = planned(detectors=detectors, methods=["fkd"], settings={"fkd": {"temperature": 3}})
+    planned_study = planned(
+        detectors=detectors, methods=["fkd"], settings={"fkd": {"temperature": 3}}
+    )
     terms = {
         run.detector: run.config["model"]["methods"]["fkd"]
-        for run in made.runs.values()
+        for run in planned_study.runs.values()
         if run.method
     }
     assert [terms[name]["kind"] for name in detectors] == ["one_stage", "two_stage"]
@@ -159,7 +169,7 @@ def test_defaults_follow_the_number_of_stages_and_the_study_has_the_last_word() 
 # --- kd methods ----------------------------------------------------------------------------
 
 
-def test_methods_prints_the_matrix_and_what_is_lacking(capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_prints_the_matrix_and_missing_outputs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out
     names, *rows = printed.splitlines()
@@ -189,6 +199,6 @@ def test_methods_refuses_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_tables_name_methods_as_their_papers_do() -> None:
-    made = planned(methods=["defeat_object+rm", "fkd"])
-    labels = [specification(row, made, Library()).label for row in made.rows]
+    planned_study = planned(methods=["defeat_object+rm", "fkd"])
+    labels = [specification(row, planned_study, Library()).label for row in planned_study.rows]
     assert labels == ["Teacher", "Student", "DeFeat (object) + RM", "FKD"]

@@ -1,4 +1,4 @@
-"""Published numbers: each is that of a study's cell, or listed with the reason why of none."""
+"""Published numbers: each is in a row of a study, or listed as absent with a reason."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.paths import CONFIGS, SHARED
 
 PUBLISHED = CONFIGS / "published"
 ABSENT = PUBLISHED / "not_reproduced.csv"
-ANSWERED = sorted(set(PUBLISHED.glob("*.csv")) - {ABSENT})
+REPRODUCED = sorted(set(PUBLISHED.glob("*.csv")) - {ABSENT})
 REFERENCE = SHARED / "reference_results.csv"
 NO_REFERENCE = (
     "the reference of published results is not beside the repository; put it at "
@@ -26,7 +26,7 @@ REFERENCE_COLUMNS = (
     *("table_id", "source", "dataset", "split", "schedule", "detector", "teacher", "student"),
     *("method", *COCO_FIGURES),
 )
-"""What is kept of the reference; its notes are kept in shorter words."""
+"""Columns of the reference that ``not_reproduced.csv`` has; its notes are shortened there."""
 DETECTORS = {
     "RetinaNet": "retinanet", "FCOS": "fcos", "ATSS": "atss", "GFL": "gfl", "SSD300": "ssd300",
     "SSD512": "ssd512", "Faster R-CNN": "faster_rcnn", "Faster R-CNN FPN": "faster_rcnn",
@@ -46,26 +46,28 @@ def figures(line: dict[str, str]) -> tuple[tuple[str, float], ...]:
     return tuple((name, float(line[name])) for name in FIGURES if line.get(name))
 
 
-def answered() -> list[dict[str, str]]:
-    return [line for path in ANSWERED for line in lines(path, COLUMNS)]
+def reproduced() -> list[dict[str, str]]:
+    return [line for path in REPRODUCED for line in lines(path, COLUMNS)]
 
 
 def absent() -> list[dict[str, str]]:
     return lines(ABSENT, (*REFERENCE_COLUMNS, "metric_note", "reason"))
 
 
-def test_answered_and_not_reproduced_are_all_there_are() -> None:
-    assert len(answered()) + len(absent()) == ALL
+def test_reproduced_and_absent_lines_are_all_lines() -> None:
+    assert len(reproduced()) + len(absent()) == ALL
 
 
 def cells(file: str) -> set[tuple[Any, ...]]:
-    """Rows of the studies that read a file, as the file's lines name them, with their numbers."""
-    found = set()
+    """Return the rows of the studies of a file, with their numbers, as its lines name them."""
+    rows = set()
     for name in LIBRARY.names("studies"):
         if LIBRARY.study(name, "tests").published == file:
-            made = plan(name, "paper", LIBRARY)
-            found |= {_cell(row, made.study.tables[row.table].published or "") for row in made.rows}
-    return found
+            planned = plan(name, "paper", LIBRARY)
+            rows |= {
+                _cell(row, planned.study.tables[row.table].published or "") for row in planned.rows
+            }
+    return rows
 
 
 def _cell(row: Row, table: str) -> tuple[Any, ...]:
@@ -74,28 +76,28 @@ def _cell(row: Row, table: str) -> tuple[Any, ...]:
     return *names, tuple((name, row.published[name]) for name in FIGURES if name in row.published)
 
 
-@pytest.mark.parametrize("path", ANSWERED, ids=lambda path: path.stem)
-def test_every_line_is_answered_by_a_cell(path: Path) -> None:
-    found = cells(path.name)
-    unanswered = [
+@pytest.mark.parametrize("path", REPRODUCED, ids=lambda path: path.stem)
+def test_every_line_is_a_row_of_a_study(path: Path) -> None:
+    rows = cells(path.name)
+    missing = [
         line
         for line in lines(path, COLUMNS)
-        if (*(line[column] for column in ROW), figures(line)) not in found
+        if (*(line[column] for column in ROW), figures(line)) not in rows
     ]
-    assert unanswered == []
+    assert missing == []
 
 
-@pytest.mark.parametrize("path", ANSWERED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", REPRODUCED, ids=lambda path: path.stem)
 def test_every_line_has_numbers_a_source_and_a_framework(path: Path) -> None:
     for line in lines(path, COLUMNS):
         assert figures(line)
         assert line["source"] and line["framework"]
-        headline = LIBRARY.dataset(line["dataset"], "tests").metric
-        assert bool(line["VOC07"]) == (headline == "voc")
+        metric = LIBRARY.dataset(line["dataset"], "tests").metric
+        assert bool(line["VOC07"]) == (metric == "voc")
 
 
 def test_numbers_of_another_framework_are_marked() -> None:
-    for line in answered():
+    for line in reproduced():
         if not line["framework"].startswith("mmdetection"):
             assert line["differs"], line
 
@@ -105,8 +107,8 @@ OPEN = {"rm", "rm_class", "rm_loc", "pfi", "soft_labels", "fitnets", "tadf", "di
 
 
 def test_rows_of_an_open_form_are_marked() -> None:
-    """Tables give no verdict on them. DICOD's is open on other detectors than SSD300."""
-    for line in answered():
+    """Tables print no verdict on them. The form of DICOD is open except on SSD300."""
+    for line in reproduced():
         terms = {*line["method"].split("+")} & OPEN
         settled = terms == {"dicod"} and line["detector"] == "ssd300"
         if terms and not settled:
@@ -118,17 +120,17 @@ def test_every_line_that_is_not_reproduced_has_a_reason() -> None:
         assert len(line["reason"].split()) > 2, line
 
 
-def _kept(line: dict[str, str]) -> tuple[str, ...]:
+def _reference_cells(line: dict[str, str]) -> tuple[str, ...]:
     return tuple(line[column] for column in REFERENCE_COLUMNS)
 
 
-def _told(line: dict[str, str]) -> tuple[Any, ...]:
-    """Return what a line of ours must have in common with one of the reference."""
+def _comparable(line: dict[str, str]) -> tuple[Any, ...]:
+    """Return the cells that a line must share with one of the reference."""
     student = line["student"].replace("vgg16-fc7", "vgg16")
     return line["source"], line["table"], line["detector"], student, figures(line)
 
 
-def _told_there(line: dict[str, str]) -> tuple[Any, ...]:
+def _comparable_reference(line: dict[str, str]) -> tuple[Any, ...]:
     student = STUDENTS.get(line["student"], line["student"])
     numbers = dict(line)
     if line["dataset"].startswith("PASCAL VOC"):
@@ -138,12 +140,13 @@ def _told_there(line: dict[str, str]) -> tuple[Any, ...]:
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason=NO_REFERENCE)
-def test_every_line_of_the_reference_is_there_once_with_its_numbers() -> None:
-    reference = Counter(_kept(line) for line in lines(REFERENCE, REFERENCE_COLUMNS))
+def test_every_line_of_the_reference_appears_once_with_its_numbers() -> None:
+    reference = Counter(_reference_cells(line) for line in lines(REFERENCE, REFERENCE_COLUMNS))
     assert reference.total() == ALL
-    listed = Counter(map(_kept, absent()))
-    assert listed <= reference
-    rest = reference - listed
-    assert Counter(map(_told, answered())) == Counter(
-        _told_there(dict(zip(REFERENCE_COLUMNS, line, strict=True))) for line in rest.elements()
+    absent_lines = Counter(map(_reference_cells, absent()))
+    assert absent_lines <= reference
+    rest = reference - absent_lines
+    assert Counter(map(_comparable, reproduced())) == Counter(
+        _comparable_reference(dict(zip(REFERENCE_COLUMNS, line, strict=True)))
+        for line in rest.elements()
     )

@@ -1,4 +1,4 @@
-"""Rows of a table: several schedules, seeds of its own, classifiers, and what teaches each."""
+"""Rows of a table: schedules, seeds, classifiers and teachers."""
 
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ def planned(scale: str = "tiny", **options: Any) -> Plan:
     return plan("tiny", scale, Library(), **options)
 
 
-def row_of(made: Plan, method: str, **named: str) -> Row:
+def row_of(planned_study: Plan, method: str, **names: str) -> Row:
     (row,) = (
         row
-        for row in made.rows
-        if row.method == method and all(getattr(row, key) == named[key] for key in named)
+        for row in planned_study.rows
+        if row.method == method and all(getattr(row, key) == names[key] for key in names)
     )
     return row
 
@@ -48,17 +48,17 @@ def test_several_schedules_have_their_rows_in_order() -> None:
     for row in rows:
         assert {run.schedule for run in row.runs.values()} == {row.schedule}
         assert {run.schedule for run in row.baselines.values()} <= {row.schedule}
-    taught = row_of(planned("paper"), "rm", schedule="2x").runs[0].teacher
-    assert taught is not None
-    assert taught.schedule == "2x"
+    teacher = row_of(planned("paper"), "rm", schedule="2x").runs[0].teacher
+    assert teacher is not None
+    assert teacher.schedule == "2x"
 
 
-def test_rows_of_two_schedules_stay_apart_where_a_scale_has_one_for_both() -> None:
+def test_schedules_with_one_stand_in_have_separate_rows() -> None:
     table(schedule=["2x", "1x"], methods=["rm"])
     edit("configs/scales/tiny.yaml", schedules__2x="tiny")
-    made = planned()
-    assert len(made.rows) == 6
-    assert len(made.runs) == 3
+    planned_study = planned()
+    assert len(planned_study.rows) == 6
+    assert len(planned_study.runs) == 3
 
 
 def test_one_schedule_is_no_setting() -> None:
@@ -74,32 +74,35 @@ def test_a_sweep_and_several_schedules_are_both_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "own", "asked", "expected"), [(3, None, None, 3), (3, 2, None, 2), (3, 2, 1, 1)]
+    ("study", "of_table", "option", "expected"), [(3, None, None, 3), (3, 2, None, 2), (3, 2, 1, 1)]
 )
-def test_the_command_line_goes_over_a_tables_seeds_and_these_over_the_studys(
-    study: int, own: int | None, asked: int | None, expected: int
+def test_seeds_of_the_command_line_override_the_tables_and_these_the_studys(
+    study: int, of_table: int | None, option: int | None, expected: int
 ) -> None:
     edit(STUDY, seeds=study)
-    if own:
-        table(seeds=own)
-    made = planned(seeds=asked)
-    assert list(row_of(made, "baseline").runs) == list(range(expected))
-    assert list(row_of(made, "teacher").runs) == [0]
+    if of_table:
+        table(seeds=of_table)
+    planned_study = planned(seeds=option)
+    assert list(row_of(planned_study, "baseline").runs) == list(range(expected))
+    assert list(row_of(planned_study, "teacher").runs) == [0]
 
 
-def test_a_teacher_may_have_a_schedule_of_its_own() -> None:
+def test_a_teacher_may_have_another_schedule() -> None:
     table(pairs=[{**PAIR, "teacher_schedule": "2x"}], methods=["rm"])
-    made = planned("paper")
-    assert (row_of(made, "teacher").schedule, row_of(made, "rm").schedule) == ("2x", "1x")
-    assert row_of(made, "teacher").runs[0].schedule == "2x"
-    assert row_of(made, "rm").runs[0].teacher == row_of(made, "teacher").runs[0]
+    planned_study = planned("paper")
+    assert (row_of(planned_study, "teacher").schedule, row_of(planned_study, "rm").schedule) == (
+        "2x",
+        "1x",
+    )
+    assert row_of(planned_study, "teacher").runs[0].schedule == "2x"
+    assert row_of(planned_study, "rm").runs[0].teacher == row_of(planned_study, "teacher").runs[0]
 
 
-def test_a_row_names_what_teaches_it() -> None:
+def test_a_row_names_its_teachers() -> None:
     table(methods=["rm", "dicod", "dicod_loc", "dicod+fkd"], classifiers={"general": "r18"})
-    made = planned("paper")
-    named = {row.method: (row.teacher, row.classifier) for row in made.rows}
-    assert named == {
+    planned_study = planned("paper")
+    teachers = {row.method: (row.teacher, row.classifier) for row in planned_study.rows}
+    assert teachers == {
         "teacher": ("r50", ""),
         "baseline": ("", ""),
         "rm": ("r50", ""),
@@ -108,29 +111,29 @@ def test_a_row_names_what_teaches_it() -> None:
         "dicod+fkd": ("r50", "r18"),
     }
     library = Library()
-    printed = {row.method: teacher_name(row, library) for row in made.rows}
+    printed = {row.method: teacher_name(row, library) for row in planned_study.rows}
     assert printed["rm"] == "ResNet-50"
     assert printed["dicod"] == "classifier ResNet-18"
     assert printed["dicod_loc"] == ""
     assert printed["dicod+fkd"] == "ResNet-50 + classifier ResNet-18"
 
 
-def test_pairs_of_a_student_with_several_classifiers_share_what_these_do_not_teach() -> None:
+def test_pairs_with_several_classifiers_share_the_rows_without_a_classifier() -> None:
     pairs = [{"student": "r18", "classifier": name} for name in ("r18", "r50")]
     table(pairs=pairs, methods=["dicod_loc", "dicod"])
-    made = planned("paper")
-    assert [(row.method, row.teacher) for row in made.rows] == [
+    planned_study = planned("paper")
+    assert [(row.method, row.teacher) for row in planned_study.rows] == [
         ("baseline", ""),
         ("dicod_loc", ""),
         ("dicod", "r18"),
         ("dicod", "r50"),
     ]
-    assert len(made.classifiers) == 2
-    for row in made.rows[1:]:
-        assert row.baselines == made.rows[0].runs
+    assert len(planned_study.classifiers) == 2
+    for row in planned_study.rows[1:]:
+        assert row.baselines == planned_study.rows[0].runs
 
 
-def test_a_teacher_of_two_students_stands_in_the_table_once() -> None:
+def test_a_teacher_of_two_students_has_one_row() -> None:
     table(pairs=[PAIR, {**PAIR, "student": "r34"}], methods=["rm"])
     rows = [(row.kind, row.student) for row in planned("paper").rows]
     assert rows == [
@@ -142,15 +145,15 @@ def test_a_teacher_of_two_students_stands_in_the_table_once() -> None:
     ]
 
 
-def test_the_headline_figure_is_that_of_the_data_that_the_study_names() -> None:
+def test_the_main_metric_is_that_of_the_data_set_in_the_study() -> None:
     assert {row.metric for row in planned().rows} == {"AP"}
     table(dataset="voc0712")
     edit("configs/scales/tiny.yaml", datasets__voc0712="shapes-tiny")
     assert {row.metric for row in planned().rows} == {"VOC07"}
 
 
-def test_a_paper_says_once_what_its_student_has_alone() -> None:
-    """An ablation without a baseline takes that of another table, of the same source and data."""
+def test_a_baseline_may_be_published_in_another_table_of_the_paper() -> None:
+    """The baseline of an ablation is read from a table of the same source and data."""
     head = "table,dataset,schedule,detector,teacher,student,method,setting,AP,AP50,AP75,APS,APM,APL"
     lines = [
         f"{head},VOC07,source,framework,differs,note",
@@ -167,4 +170,4 @@ def test_a_paper_says_once_what_its_student_has_alone() -> None:
     rm = row_of(planned("paper"), "rm")
     assert rm.published_baseline == {"AP": 31.9, "AP50": 50.4, "AP75": 33.8}
     numbers.write_text("\n".join([*lines, lines[1].replace("T1", "T3").replace("31.9", "32.0")]))
-    assert row_of(planned("paper"), "rm").published_baseline == {}  # which of the two is not said
+    assert row_of(planned("paper"), "rm").published_baseline == {}  # two tables disagree

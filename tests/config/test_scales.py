@@ -1,4 +1,4 @@
-"""Scales that are made from others."""
+"""Scales that inherit from others, and parts without a stand-in."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def write(name: str, **values: Any) -> None:
     Path(f"configs/scales/{name}.yaml").write_text(yaml.safe_dump({"title": name, **values}))
 
 
-def test_a_scale_has_the_entries_of_its_base_but_for_its_own():
+def test_a_scale_inherits_the_entries_that_it_does_not_set():
     tiny = Library().scale("tiny", "test")
     write("longer", base="tiny", schedules={"1x": "smoke"})
     longer = Library().scale("longer", "test")
@@ -33,15 +33,15 @@ def test_a_scale_has_the_entries_of_its_base_but_for_its_own():
     assert longer.jobs == tiny.jobs
 
 
-def test_what_is_the_same_in_both_is_composed_to_the_same_model():
+def test_equal_scales_compose_equal_models():
     write("alike", base="tiny")
     one, other = (plan("tiny", scale, Library()) for scale in ("tiny", "alike"))
-    models = [[run.config["model"] for run in made.runs.values()] for made in (one, other)]
+    models = [[run.config["model"] for run in planned.runs.values()] for planned in (one, other)]
     assert [*map(without_paths, models[0])] == [*map(without_paths, models[1])]
 
 
 def without_paths(model: dict[str, Any]) -> dict[str, Any]:
-    """A teacher's weights lie in the folder of its scale."""
+    """Return a model without the paths of its teachers, which contain the scale."""
     return {key: value for key, value in model.items() if "checkpoint" not in key}
 
 
@@ -53,7 +53,7 @@ def test_mini_has_the_networks_of_smoke():
 
 
 @pytest.mark.parametrize("base", ["round", "other"])
-def test_a_scale_made_from_itself_is_refused(base: str):
+def test_a_scale_that_inherits_from_itself_is_refused(base: str):
     write("round", base=base)
     write("other", base="round")
     with pytest.raises(
@@ -76,7 +76,7 @@ def study(**changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "scale", "told"),
+    ("changes", "scale", "words"),
     [
         (
             {"schedule": "mini-bf16"},
@@ -116,7 +116,7 @@ def study(**changes: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_part_without_a_stand_in_is_refused_with_the_nearest(
-    changes: dict[str, Any], scale: str, told: list[str]
+    changes: dict[str, Any], scale: str, words: list[str]
 ):
     for folder, name, copy in (
         ("datasets", "voc0712", "mine"), ("classifiers", "r18", "r99"),
@@ -128,7 +128,7 @@ def test_a_part_without_a_stand_in_is_refused_with_the_nearest(
     study(**changes)
     with pytest.raises(UserError) as refused:
         plan("tiny", scale, Library())
-    for text in ("configs/studies/tiny.yaml: table 'pair'", *told):
+    for text in ("configs/studies/tiny.yaml: table 'pair'", *words):
         assert text in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -142,10 +142,10 @@ def test_an_input_size_without_a_stand_in_is_refused():
         plan("tiny", "smoke", Library())
 
 
-@pytest.mark.parametrize(("part", "kept"), [("1x-bf16", "smoke-bf16"), ("1x", "smoke")])
-def test_a_part_is_mapped_by_name(part: str, kept: str):
+@pytest.mark.parametrize(("part", "stand_in"), [("1x-bf16", "smoke-bf16"), ("1x", "smoke")])
+def test_a_part_is_mapped_by_name(part: str, stand_in: str):
     study(schedule=part)
-    assert {run.schedule for run in plan("tiny", "smoke", Library()).runs.values()} == {kept}
+    assert {run.schedule for run in plan("tiny", "smoke", Library()).runs.values()} == {stand_in}
 
 
 def test_every_shipped_part_has_a_stand_in_at_smoke_and_mini():

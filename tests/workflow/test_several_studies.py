@@ -21,22 +21,22 @@ RUN = ("train", "predict", "evaluate", "resample")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny study, and one that shares its teacher, its baseline and a student."""
-    made = make_project(tmp_path)
-    study = yaml.safe_load((made / "configs/studies/tiny.yaml").read_text())
+    """Return a project with the tiny study and one that shares its teacher and two students."""
+    root = make_project(tmp_path)
+    study = yaml.safe_load((root / "configs/studies/tiny.yaml").read_text())
     study["tables"]["pair"]["methods"] = ["rm", "pfi"]
     study["figures"] = {"curves": {"analysis": "training_curves"}}
-    (made / "configs/studies/other.yaml").write_text(yaml.safe_dump(study))
-    monkeypatch.chdir(made)
-    return made
+    (root / "configs/studies/other.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.chdir(root)
+    return root
 
 
-def asked(**values: Any) -> dict[str, Any]:
+def options(**values: Any) -> dict[str, Any]:
     return {"study": "tiny", "scale": "tiny", "seeds": None, "tables": None, **values}
 
 
-def test_what_studies_share_is_run_once(project: Path) -> None:
-    each = dict.fromkeys(RUN, 5)
+def test_shared_runs_run_once(project: Path) -> None:
+    runs = dict.fromkeys(RUN, 5)
     data = {"generate_data": 1, "check_data": 1}
     published = {"publish_tiny": 1, "publish_other": 1}
     alone = jobs(project)
@@ -44,32 +44,34 @@ def test_what_studies_share_is_run_once(project: Path) -> None:
         **dict.fromkeys(RUN, 4),
         "publish": 1,
     }
-    found = jobs(project, config=BOTH)
-    assert {rule: count for rule, count in found.items() if rule not in data} == each | published
+    both = jobs(project, config=BOTH)
+    assert {rule: count for rule, count in both.items() if rule not in data} == runs | published
 
 
 def test_runs_are_those_of_each_study_alone(project: Path) -> None:
     plans = [plan(name, "tiny", Library()) for name in ("tiny", "other")]
-    found = Workflow.read(asked(study="tiny,other,tiny"))
-    assert found.runs.keys() == plans[0].runs.keys() | plans[1].runs.keys()
-    assert [each.study for each in found.publications] == ["tiny", "other"]
-    for each, single in zip(found.publications, plans, strict=True):
-        assert each.plan.runs.keys() == single.runs.keys()
-        assert each.arguments == [each.study, "--scale", "tiny"]
+    workflow = Workflow.read(options(study="tiny,other,tiny"))
+    assert workflow.runs.keys() == plans[0].runs.keys() | plans[1].runs.keys()
+    assert [publication.study for publication in workflow.publications] == ["tiny", "other"]
+    for publication, single in zip(workflow.publications, plans, strict=True):
+        assert publication.plan.runs.keys() == single.runs.keys()
+        assert publication.arguments == [publication.study, "--scale", "tiny"]
 
 
 def test_all_is_every_study(project: Path) -> None:
     for path in (project / "configs" / "studies").glob("*.yaml"):
         if path.stem not in ("tiny", "other"):
             path.unlink()
-    assert [each.study for each in Workflow.read(asked(study="all")).publications] == [
+    assert [
+        publication.study for publication in Workflow.read(options(study="all")).publications
+    ] == [
         "other",
         "tiny",
     ]
 
 
-def test_a_study_that_was_run_alone_is_done(project: Path) -> None:
-    """Its tables are made by a rule of another name, and made of the same."""
+def test_a_finished_study_does_not_run_again_with_another(project: Path) -> None:
+    """The rule of its tables has another name then, and the same inputs."""
     done = snakemake(project)
     assert done.returncode == 0, done.stdout + done.stderr
     left = dict.fromkeys(RUN, 1) | {"publish_other": 1}
@@ -86,8 +88,8 @@ def test_a_study_that_was_run_alone_is_done(project: Path) -> None:
 def test_figures_are_named_after_their_study(project: Path) -> None:
     edit(project / "configs/studies/tiny.yaml", figures={"curves": {"analysis": "training_curves"}})
     assert jobs(project, "figures")["figure_curves"] == 1
-    found = jobs(project, "figures", config=BOTH)
-    assert (found["figure_tiny_curves"], found["figure_other_curves"]) == (1, 1)
+    both = jobs(project, "figures", config=BOTH)
+    assert (both["figure_tiny_curves"], both["figure_other_curves"]) == (1, 1)
     only = jobs(project, "figure_other_curves", config=BOTH)
     assert "figure_tiny_curves" not in only and only["figure_other_curves"] == 1
 
@@ -103,14 +105,14 @@ def test_figures_are_named_after_their_study(project: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_named(project: Path, values: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_one_clear_error(project: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Workflow.read(asked(**values))
+        Workflow.read(options(**values))
 
 
 def test_status_is_of_all_studies_of_the_workflow(project: Path) -> None:
     edit(project / "configs/default.yaml", study="tiny,other", scale="tiny")
-    found = {target.directory for target in select_runs(StatusOptions(), QueueSnapshot())}
-    assert found == {
-        run.directory for run in Workflow.read(asked(study="tiny,other")).runs.values()
+    directories = {run.directory for run in select_runs(StatusOptions(), QueueSnapshot())}
+    assert directories == {
+        run.directory for run in Workflow.read(options(study="tiny,other")).runs.values()
     }

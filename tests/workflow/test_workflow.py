@@ -1,4 +1,4 @@
-"""The workflow as a user runs it: from nothing to a table, and what an edit runs again."""
+"""The workflow from an empty project to a table, and the jobs that run again after an edit."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def snakemake(
 
 
 def jobs(project: Path, *targets: str, config: str = "val_interval=1") -> dict[str, int]:
-    """Return how many jobs of each rule a dry run lists."""
+    """Return the number of jobs of each rule in a dry run."""
     result = snakemake(project, "--dry-run", *targets, config=config)
     assert result.returncode == 0, result.stderr
     output = result.stdout + result.stderr
@@ -43,13 +43,13 @@ def jobs(project: Path, *targets: str, config: str = "val_interval=1") -> dict[s
 
 
 def steps(runs: int) -> dict[str, int]:
-    """Return how many jobs of each rule make so many runs and their table."""
+    """Return the number of jobs of each rule for a number of runs and their table."""
     return dict.fromkeys(("train", "predict", "evaluate", "resample"), runs) | {"publish": 1}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny project whose study has been run."""
+    """Return a tiny project whose study has finished."""
     project = make_project(tmp_path_factory.mktemp("workflow"), data=False)
     result = snakemake(project)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def edited(finished: Path) -> Callable[..., None]:
-    """Change a file of the finished project; put it back after the test."""
+    """Return a function that edits a file of the finished project, restored after the test."""
     changed: dict[Path, tuple[bytes, os.stat_result]] = {}
 
     def change(name: str, text: Callable[[str], str] | None = None, **keys: object) -> None:
@@ -119,7 +119,7 @@ def test_an_edit_that_changes_no_run_runs_nothing(
     assert jobs(finished) == {}
 
 
-def test_a_title_makes_the_table_anew_and_trains_nothing(
+def test_a_new_title_writes_the_table_again_and_trains_nothing(
     finished: Path, edited: Callable[..., None]
 ) -> None:
     edited(STUDY, title="Another title")
@@ -129,7 +129,7 @@ def test_a_title_makes_the_table_anew_and_trains_nothing(
 @pytest.mark.parametrize(
     ("settings", "students"),
     [({"rm": {"weight": 3.0}}, 2), ({"pfi": {"weight": 3.0}}, 1), ({"rm": {"weight": 4.0}}, 0)],
-    ids=["the weight of rm", "the weight of pfi", "the weight that rm has anyway"],
+    ids=["the weight of rm", "the weight of pfi", "the default weight of rm"],
 )
 def test_a_weight_trains_the_students_that_use_it(
     finished: Path, edited: Callable[..., None], settings: dict, students: int
@@ -138,7 +138,9 @@ def test_a_weight_trains_the_students_that_use_it(
     assert jobs(finished) == (steps(students) if students else {})
 
 
-def test_the_schedule_trains_everything_anew(finished: Path, edited: Callable[..., None]) -> None:
+def test_another_schedule_trains_everything_again(
+    finished: Path, edited: Callable[..., None]
+) -> None:
     edited("configs/schedules/tiny.yaml", lr=0.02)
     assert jobs(finished) == steps(4)
 
@@ -160,7 +162,7 @@ def test_changed_labels_are_checked_and_trained_again(
     assert jobs(finished) == steps(4) | {"check_data": 1}
 
 
-def test_a_changed_image_is_noticed(finished: Path, tmp_path: Path) -> None:
+def test_a_changed_image_is_checked_and_trained_again(finished: Path, tmp_path: Path) -> None:
     project = shutil.copytree(finished, tmp_path / "project")
     images = project / "data/shapes-tiny/train"
     (images / "000001.png").write_bytes((images / "000000.png").read_bytes())
@@ -185,13 +187,13 @@ def test_corrected_test_labels_are_evaluated_and_no_step_is_trained_again(
     assert jobs(project) == {}
 
 
-def test_how_often_ap_is_measured_trains_nothing_anew(finished: Path) -> None:
+def test_another_val_interval_trains_nothing_again(finished: Path) -> None:
     runs = (finished / "results" / "runs").rglob("validation.jsonl")
     assert [path.read_text().count("\n") for path in runs] == [1] * 4  # of two epochs
     assert jobs(finished, config="val_interval=5") == {}
 
 
-def test_figures_are_made_of_the_runs_and_again_only_if_they_change(
+def test_figures_are_drawn_again_only_if_they_change(
     finished: Path, edited: Callable[..., None]
 ) -> None:
     rows = ["baseline", "rm"]
@@ -212,7 +214,7 @@ def test_figures_are_made_of_the_runs_and_again_only_if_they_change(
     assert jobs(finished, "figures") == {"figure_curves": 1}
 
 
-def test_a_figure_that_could_not_be_drawn_is_one_clear_message(
+def test_an_unknown_analysis_is_one_clear_error(
     finished: Path, edited: Callable[..., None]
 ) -> None:
     edited(STUDY, figures={"errors": {"analysis": "tidy"}})
@@ -232,9 +234,9 @@ def test_a_failed_run_is_a_row_with_its_reason(finished: Path, edited: Callable[
     assert table in result.stdout
 
 
-def test_a_table_made_by_hand_before_the_end_leaves_the_rest_to_do(tmp_path: Path) -> None:
+def test_a_table_of_unfinished_runs_does_not_skip_jobs(tmp_path: Path) -> None:
     project = make_project(tmp_path)
-    wanted = jobs(project)
+    expected = jobs(project)
     for step in (["compose", "--write"], ["table"]):
         subprocess.run(
             [sys.executable, "-m", "kd", step[0], "tiny", "--scale", "tiny", *step[1:]],
@@ -243,10 +245,10 @@ def test_a_table_made_by_hand_before_the_end_leaves_the_rest_to_do(tmp_path: Pat
             check=True,
         )
     assert (project / TABLES / "partial" / "table.md").is_file()
-    assert jobs(project) == wanted
+    assert jobs(project) == expected
 
 
-def test_missing_data_is_one_clear_message(tmp_path: Path) -> None:
+def test_missing_data_is_one_clear_error(tmp_path: Path) -> None:
     project = make_project(tmp_path, data=False)
     edit(project / "configs/scales/tiny.yaml", datasets=None)
     assert jobs(project)["train"] == 4
@@ -258,21 +260,21 @@ def test_missing_data_is_one_clear_message(tmp_path: Path) -> None:
     assert not (project / "results" / "runs").exists()
 
 
-def test_the_last_rule_ends_well_under_a_locale_without_the_tables_characters(
+def test_the_last_rule_succeeds_in_a_locale_without_the_characters_of_the_table(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    for name, value in poor.items():
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, value in ascii_locale.items():
         monkeypatch.setenv(name, value)
     result = snakemake(finished, "--forcerun", "publish")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "UnicodeEncodeError" not in result.stdout + result.stderr
 
 
-def test_kd_status_shows_what_the_last_workflow_was_asked_for(
+def test_kd_status_shows_the_studies_of_the_last_workflow(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The configuration's default is the demo; the workflow was called with another study."""
+    """The default study is the demo, but the last workflow ran another one."""
     monkeypatch.chdir(finished)
     assert main(["status", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
