@@ -1,4 +1,4 @@
-"""Objects and detections as columns, checked: what the evaluator and the analyses start from."""
+"""Objects and detections as checked columns, the input of the evaluator and of analyses."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from kd.common.errors import UserError, suggest
-from kd.evaluation.voc import Flags, Floats, Found, Integers, Truth
+from kd.evaluation.voc import ClassDetections, ClassObjects, Flags, Floats, Integers
 
 
 class Detection(TypedDict):
@@ -26,7 +26,7 @@ class Detection(TypedDict):
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes as columns: image and label (N,) as positions from 0, box (N, 4) xywh in pixels."""
+    """Columns of boxes: image and label (N,) as positions from 0, box (N, 4) xywh in pixels."""
 
     image: Integers
     label: Integers
@@ -39,22 +39,22 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Objects(Boxes):
-    """The objects of the classes, in the order of the file."""
+    """Objects of the evaluated classes, in the order of the file."""
 
     annotations: Sequence[Mapping[str, Any]]
     area: Floats
-    """(N,) square pixels: of the object's mask where the file says so, else of the box."""
+    """(N,) square pixels: the file's ``area``, of the object's mask, otherwise of the box."""
     crowd: Flags
 
     @property
     def voc_ignored(self) -> Flags:
-        """(N,): those that do not count in VOC figures."""
+        """(N,): the objects that do not count in VOC figures."""
         return _flags(self.annotations, "ignore", "difficult", "iscrowd")
 
 
 @dataclass(frozen=True)
 class Detections(Boxes):
-    """Detections in the order of the list."""
+    """Detections in the order of the results file."""
 
     score: Floats
 
@@ -62,40 +62,47 @@ class Detections(Boxes):
 def read(
     ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
 ) -> tuple[list[Any], Objects, Detections]:
-    """Return the ids of the images, the objects and the detections of a COCO ``ground_truth``.
+    """Return the image ids, the objects and the detections of a COCO ``ground_truth``.
 
-    Label i is ``classes[i]``, image i the i-th smallest id; annotations of other categories are
-    left out. UserError: an id or name that the ground truth lacks, a box or score that is missing
-    or not finite, a name or id given twice.
+    Label i is ``classes[i]`` and image i has the i-th smallest id. Annotations of other categories
+    are left out. UserError for an id or name that the ground truth lacks, for a box or score that
+    is missing or not finite, and for a repeated name or id.
     """
     for key in ("images", "categories", "annotations"):
         if key not in ground_truth:
             raise UserError(f"ground truth: no '{key}'")
     images = _positions(_field("image", ground_truth["images"], "id"))
     labels = _labels(ground_truth["categories"], classes)
-    kept = _annotations_of(ground_truth, labels)
+    annotations = _annotations_of(ground_truth, labels)
     objects = Objects(
-        *_boxes("annotation", kept, images, labels), kept, _areas(kept), _flags(kept, "iscrowd")
+        *_boxes("annotation", annotations, images, labels),
+        annotations,
+        _areas(annotations),
+        _flags(annotations, "iscrowd"),
     )
-    found = Detections(*_boxes("detection", detections, images, labels), _scores(detections))
-    return list(images), objects, found
+    boxes = _boxes("detection", detections, images, labels)
+    return list(images), objects, Detections(*boxes, _scores(detections))
 
 
 def by_class(
-    objects: Objects, found: Detections, classes: int
-) -> Iterator[tuple[Truth, Found, Integers]]:
-    """Yield each class as ``kd.evaluation.voc`` takes it, and its detections' positions in the
-    list.
-    """
-    ignored, true_box, found_box = objects.voc_ignored, objects.xyxy, found.xyxy
-    for wanted, given in zip(_groups(objects, classes), _groups(found, classes), strict=True):
-        truth = Truth(objects.image[wanted], true_box[wanted], ignored[wanted])
-        yield truth, Found(found.image[given], found_box[given], found.score[given]), given
+    objects: Objects, detections: Detections, classes: int
+) -> Iterator[tuple[ClassObjects, ClassDetections, Integers]]:
+    """Yield objects and detections of each class, and the detections' positions in the list."""
+    ignored, object_boxes, detection_boxes = objects.voc_ignored, objects.xyxy, detections.xyxy
+    groups = zip(_groups(objects, classes), _groups(detections, classes), strict=True)
+    for object_rows, rows in groups:
+        yield (
+            ClassObjects(
+                objects.image[object_rows], object_boxes[object_rows], ignored[object_rows]
+            ),
+            ClassDetections(detections.image[rows], detection_boxes[rows], detections.score[rows]),
+            rows,
+        )
 
 
 def _groups(boxes: Boxes, classes: int) -> list[Integers]:
-    """Return each class's positions, rising."""
-    # numpy sorts integers of 8 and 16 bits by their digits, ten times as fast as longer ones.
+    """Return the positions of each class's boxes, in rising order."""
+    # numpy sorts integers of 8 and 16 bits by radix sort, ten times as fast as longer ones.
     order = np.argsort(boxes.label.astype(np.min_scalar_type(classes)), kind="stable")
     return np.split(order, np.cumsum(np.bincount(boxes.label, minlength=classes))[:-1])
 
@@ -114,9 +121,9 @@ def _labels(categories: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]
         raise UserError("no class to evaluate")
     names = _field("category", categories, "name")
     ids = dict(zip(names, _field("category", categories, "id"), strict=True))
-    for what, listed in (("category", names), ("class", classes)):
-        if len(set(listed)) < len(listed):
-            raise UserError(f"{what} '{_repeated(listed)}' is listed twice")
+    for what, values in (("category", names), ("class", classes)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{what} '{_repeated(values)}' is listed twice")
     for name in classes:
         if name not in ids:
             raise UserError(f"class '{name}' is not in the ground truth; {suggest(name, ids)}")
@@ -124,20 +131,20 @@ def _labels(categories: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]
 
 
 def _annotations_of(ground_truth: Mapping[str, Any], labels: Mapping[Any, int]) -> list[Any]:
-    """Return the annotations of the classes; UserError where one has no category at all."""
-    known = {category["id"] for category in ground_truth["categories"]}
-    _require_known("annotation", "category id", ground_truth["annotations"], known)
+    """Return the annotations of the classes; UserError if one has no category at all."""
+    categories = {category["id"] for category in ground_truth["categories"]}
+    _require_known("annotation", "category id", ground_truth["annotations"], categories)
     return [item for item in ground_truth["annotations"] if item["category_id"] in labels]
 
 
-def _repeated(listed: Sequence[Any]) -> Any:
-    return next(item for item, count in Counter(listed).items() if count > 1)
+def _repeated(values: Sequence[Any]) -> Any:
+    return next(value for value, count in Counter(values).items() if count > 1)
 
 
 def _boxes(
     what: str, records: Sequence[Any], images: Mapping[Any, int], labels: Mapping[Any, int]
 ) -> tuple[Integers, Integers, Floats]:
-    """Return image, label and box as ``Boxes`` has them."""
+    """Return image, label and box in the form of ``Boxes``."""
     return (
         _positions_of(what, "image id", records, images),
         _positions_of(what, "category id", records, labels),
@@ -145,17 +152,17 @@ def _boxes(
     )
 
 
-# A column is taken in one sweep without a Python step for each record, and only where that fails
-# is looked for what is wrong: a result of COCO's validation split has half a million records.
+# A column is read without a Python step for each record; the cause of an error is located
+# afterwards. Detections in COCO's validation split are half a million records.
 def _positions_of(
-    what: str, key: str, records: Sequence[Any], known: Mapping[Any, int]
+    what: str, key: str, records: Sequence[Any], positions: Mapping[Any, int]
 ) -> Integers:
-    """Return (N,): what each record's id stands for."""
+    """Return (N,): the position of each record's id."""
     ids = map(itemgetter(_field_of(key)), records)
     try:
-        return np.fromiter(map(known.__getitem__, ids), np.int64, len(records))
+        return np.fromiter(map(positions.__getitem__, ids), np.int64, len(records))
     except KeyError:
-        _require_known(what, key, records, known)
+        _require_known(what, key, records, positions)
         raise
 
 
@@ -168,12 +175,12 @@ def _column(what: str, records: Sequence[Any], key: str) -> Floats:
         raise
 
 
-def _require_known(what: str, key: str, records: Sequence[Any], known: Iterable[Any]) -> None:
-    unknown = sorted(set(_field(what, records, _field_of(key))) - set(known), key=str)
+def _require_known(what: str, key: str, records: Sequence[Any], ids: Iterable[Any]) -> None:
+    unknown = sorted(set(_field(what, records, _field_of(key))) - set(ids), key=str)
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        listed = ", ".join(map(str, unknown[:5])) + more
-        raise UserError(f"{what}s whose {key} is not among those evaluated: {listed}")
+        first_ids = ", ".join(map(str, unknown[:5])) + more
+        raise UserError(f"{what}s whose {key} is not among those evaluated: {first_ids}")
 
 
 def _field_of(key: str) -> str:
@@ -189,16 +196,16 @@ def _field(what: str, records: Sequence[Any], key: str) -> list[Any]:
 
 
 def _finite_boxes(what: str, records: Sequence[Any]) -> Floats:
-    listed = _field(what, records, "bbox")
-    if not set(map(type, listed)) <= {list, tuple} or set(map(len, listed)) - {4}:
-        _require_boxes(what, listed)
-    boxes = np.fromiter(chain.from_iterable(listed), np.float64, 4 * len(listed)).reshape(-1, 4)
+    rows = _field(what, records, "bbox")
+    if not set(map(type, rows)) <= {list, tuple} or set(map(len, rows)) - {4}:
+        _require_boxes(what, rows)
+    boxes = np.fromiter(chain.from_iterable(rows), np.float64, 4 * len(rows)).reshape(-1, 4)
     _require_finite(what, "bbox", boxes.sum(axis=1), records)
     return boxes
 
 
-def _require_boxes(what: str, listed: Sequence[Any]) -> None:
-    for index, box in enumerate(listed):
+def _require_boxes(what: str, rows: Sequence[Any]) -> None:
+    for index, box in enumerate(rows):
         if np.ndim(box) != 1 or len(box) != 4:
             raise UserError(f"{what} {index}: bbox must be x, y, width, height, not {box}")
 
@@ -220,15 +227,15 @@ def _require_finite(what: str, key: str, values: Floats, records: Sequence[Any])
 
 
 def _areas(annotations: Sequence[Any]) -> Floats:
-    """Return (G,) square pixels: of the object's mask where the file says so, else of the box."""
-    listed = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
-    areas = np.array(listed, dtype=np.float64)
+    """Return (G,) square pixels: the file's ``area``, otherwise that of the box."""
+    values = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
+    areas = np.array(values, dtype=np.float64)
     _require_finite("annotation", "area", areas, annotations)
     return areas
 
 
 def _flags(annotations: Sequence[Any], *keys: str) -> Flags:
-    """Return (G,): whether an annotation sets any of ``keys``."""
+    """Return (G,): True for annotations that set any of ``keys``."""
     flags = np.zeros(len(annotations), dtype=bool)
     for key in keys:
         flags |= np.fromiter((bool(item.get(key)) for item in annotations), bool, len(annotations))

@@ -1,4 +1,4 @@
-"""Metrics of a run from its detections; needs neither torch nor a GPU."""
+"""Metrics of a run from its detections, without torch or a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ DETECTIONS = "detections.json.gz"
 def measure(directory: Path, library: Library) -> None:
     """Write ``metrics.json`` from ``detections.json.gz``, or a classifier's predictions.
 
-    UserError where these were predicted with other weights or on another test split.
+    UserError if these were predicted with other weights or on another test split.
     """
     config = read_config(directory)
     is_classifier = ComposedConfig(config).kind == "classifier"
@@ -38,7 +38,7 @@ def measure(directory: Path, library: Library) -> None:
 
 
 def truth_of(directory: Path, library: Library) -> GroundTruth:
-    """Return the test split of a detector's run; UserError where its entry changed since."""
+    """Return the test split of a detector's run; UserError if its entry changed since."""
     _, dataset = inputs.entry_of(read_config(directory), directory, "test", library)
     return read_split(dataset, "test")
 
@@ -51,7 +51,7 @@ def figures(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
 def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
     """Return the COCO results in a file of ``kd predict``, with the ground truth's ids.
 
-    UserError where it is absent, damaged, or of other images or classes.
+    UserError if it is absent, damaged, or has other images or classes.
     """
     try:
         with uncollected():
@@ -67,8 +67,8 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
 def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
     """Return records of ``kd predict`` with the ground truth's ids of images and categories.
 
-    A record names an image as mmdet does: by ``img_id`` (VOC), else by ``id`` (COCO, whose images
-    may have a ``name`` that means something else).
+    A record names an image as mmdet does: by ``img_id`` (VOC), otherwise by ``id``. Images of COCO
+    may have a ``name``, which means something else.
     """
     images = {image.get("img_id", image["id"]): image["id"] for image in truth["images"]}
     categories = dict(enumerate(category["id"] for category in truth["categories"]))

@@ -1,13 +1,13 @@
-"""The one evaluator: COCO figures and VOC mAP of a list of detections.
+"""Evaluator: COCO figures and VOC mAP of a list of detections.
 
-The COCO figures are those of pycocotools on the same input; hotcoco computes the precision and
-recall arrays, and the twelve means are taken here. In them only ``iscrowd`` boxes are ignored: a
-VOC ``difficult`` box carries ``ignore: 1, iscrowd: 0``, pycocotools overwrites ``ignore`` by
-``iscrowd``, and so a difficult box counts as an ordinary one, here as there. In the VOC figures
+The COCO figures equal those of pycocotools on the same input. hotcoco computes the precision and
+recall arrays, and this module the twelve means. Only ``iscrowd`` boxes are ignored in them. A VOC
+``difficult`` box has ``ignore: 1, iscrowd: 0``, and pycocotools overwrites ``ignore`` by
+``iscrowd``, so a difficult box counts as an ordinary one, here as there. In the VOC figures
 boxes marked ``difficult``, ``ignore`` or ``iscrowd`` do not count.
 
-One deliberate difference: annotations are numbered anew, so an annotation id of 0 or one used
-twice, which pycocotools miscounts, is harmless here.
+One difference is deliberate: annotations are renumbered. pycocotools miscounts an annotation id of
+0 or one that is used twice; here both are harmless.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from kd.evaluation.voc import Floats, Precision, average_precision
 
 
 class ClassMetrics(Part):
-    """Figures of one class, 0 to 1; None where the class has no box that counts."""
+    """Figures of one class, 0 to 1; None if the class has no box that counts."""
 
     AP: float | None
     AP50: float | None
@@ -34,7 +34,7 @@ class ClassMetrics(Part):
 
 
 class Metrics(Part):
-    """Every figure of one evaluation, 0 to 1; None where no ground-truth box defines it."""
+    """Figures of one evaluation, 0 to 1; None if no ground-truth box defines a figure."""
 
     AP: float | None
     """Mean over IoU 0.50 to 0.95, all sizes, at most 100 detections per image and class."""
@@ -59,7 +59,7 @@ class Metrics(Part):
     per_class: dict[str, ClassMetrics]
     images: int
     boxes: int
-    """Ground-truth boxes of the classes, those that are ignored included."""
+    """Ground-truth boxes of the classes, including ignored ones."""
     detections: int
 
     def to_json(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class Metrics(Part):
 
     @classmethod
     def from_json(cls, values: Any, where: str = "metrics") -> Self:
-        """Return the figures that ``to_json`` gave; UserError naming ``where`` if they are not."""
+        """Return the figures of ``to_json``; UserError naming ``where`` for other values."""
         return cls.parse(values, where)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the figures in a JSON file; UserError where it is absent or something else."""
+        """Return the figures in a JSON file; UserError if it is absent or has other content."""
         return cls.from_json(read_json(path), str(path))
 
 
@@ -83,7 +83,7 @@ COCO_FIGURES = (
 )
 """The twelve figures in the order of pycocotools' ``COCOeval.stats``."""
 
-# Axes of the engine's arrays: precision (IoU, recall, class, size, limit), recall the same but one.
+# Axes of the engine's precision: IoU, recall, class, size, limit; of its recall: without recall.
 IOU50, IOU75 = 0, 5
 ALL, SMALL, MEDIUM, LARGE = range(4)
 LIMIT1, LIMIT10, LIMIT100 = range(3)
@@ -94,16 +94,16 @@ def evaluate(
 ) -> Metrics:
     """Return every figure of ``detections`` against a COCO ``ground_truth``.
 
-    ``classes`` are the category names that count, in the order of the report; annotations of other
+    ``classes``: the category names to evaluate, in the order of the report; annotations of other
     categories are left out. Boxes are xywh in pixels. Equal scores rank by image id, then by the
-    order of the list. UserError: an id or name that the ground truth lacks, a box or score that is
-    missing or not finite, a name or id given twice.
+    order of the list. UserError for an id or name that the ground truth lacks, for a box or score
+    that is missing or not finite, and for a repeated name or id.
     """
-    images, objects, found = read(ground_truth, detections, classes)
-    with ThreadPoolExecutor(1) as beside:  # the engine lets Python go on while it computes
-        later = beside.submit(_voc, objects, found, len(classes))
-        precision, recall = _coco_arrays(objects, found, len(images), classes)
-    voc = later.result()
+    images, objects, columns = read(ground_truth, detections, classes)
+    with ThreadPoolExecutor(1) as executor:  # the engine computes without holding Python's lock
+        voc_figures = executor.submit(_voc, objects, columns, len(classes))
+        precision, recall = _coco_arrays(objects, columns, len(images), classes)
+    voc = voc_figures.result()
     return Metrics(
         **_figures(precision, recall),
         **_voc_means(voc),
@@ -118,7 +118,7 @@ def evaluate(
 
 
 def _coco_arrays(
-    objects: Objects, found: Detections, images: int, classes: Sequence[str]
+    objects: Objects, detections: Detections, images: int, classes: Sequence[str]
 ) -> tuple[Floats, Floats]:
     """Return precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
     target = COCO.from_arrays(
@@ -130,7 +130,9 @@ def _coco_arrays(
         area=objects.area,
         iscrowd=objects.crowd,
     )
-    rows = np.column_stack([found.image + 1, found.box, found.score, found.label + 1])
+    rows = np.column_stack(
+        [detections.image + 1, detections.box, detections.score, detections.label + 1]
+    )
     engine = COCOeval(target, target.load_res(rows), "bbox")
     engine.evaluate()
     engine.accumulate()
@@ -155,14 +157,15 @@ def _figures(precision: Floats, recall: Floats) -> dict[str, float | None]:
 
 
 def _mean(values: Floats) -> float | None:
-    """Return the mean of the defined entries, or None where there is none."""
+    """Return the mean of the defined entries; None if there is none."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
 
 
-def _voc(objects: Objects, found: Detections, classes: int) -> list[Precision | None]:
+def _voc(objects: Objects, detections: Detections, classes: int) -> list[Precision | None]:
     return [
-        average_precision(truth, boxes) for truth, boxes, _ in by_class(objects, found, classes)
+        average_precision(class_objects, class_detections)
+        for class_objects, class_detections, _ in by_class(objects, detections, classes)
     ]
 
 
@@ -172,7 +175,7 @@ def _voc_means(results: Sequence[Precision | None]) -> dict[str, float | None]:
 
 
 def _class_metrics(precision: Floats, voc: Precision | None) -> ClassMetrics:
-    """``precision`` is (IoU, recall) of the class over all sizes."""
+    """Return the figures of a class; ``precision``: (IoU, recall) over all sizes."""
     return ClassMetrics(
         AP=_mean(precision),
         AP50=_mean(precision[IOU50]),

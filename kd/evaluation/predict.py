@@ -30,9 +30,9 @@ PRINT_EVERY = 10.0
 def predict(directory: Path, workers: int = 0) -> None:
     """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
 
-    ``image`` is mmdet's image id: the id of a COCO image, the name of a VOC one; ``label`` is the
-    class's index. Of a classifier, ``predictions.json.gz`` (kd/classifiers/evaluation.py).
-    UserError where the weights were computed from other inputs than the run has now.
+    ``image`` is mmdet's image id: the id of a COCO image or the name of a VOC image. ``label`` is
+    the class's index. A classifier writes ``predictions.json.gz`` (kd/classifiers/evaluation.py).
+    UserError if the weights were computed from other inputs than the run has now.
     """
     config = read_config(directory)
     register(config)
@@ -68,7 +68,7 @@ def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
 def split_batches(
     config: dict[str, Any], workers: int, part: int = 0, parts: int = 1
 ) -> DataLoader[Any]:
-    """Return the test split in batches; of several parts the one that takes each parts-th image."""
+    """Return batches of the test split, or of one of several parts with every parts-th image."""
     loader = ComposedConfig(config).loader("test")
     dataset = build_dataset(loader["dataset"])
     return DataLoader(
@@ -80,14 +80,14 @@ def split_batches(
 
 
 def detections(detector: Any, batch: Any) -> list[dict[str, Any]]:
-    """Return the records of ``detections.json.gz`` of a batch, from a detector in eval mode."""
+    """Return a batch's records of ``detections.json.gz``, from a detector in eval mode."""
     with torch.no_grad():
         return [record for sample in detector.test_step(batch) for record in _records(sample)]
 
 
 def _records(sample: Any) -> list[dict[str, Any]]:
-    found = sample.pred_instances
-    corners = found.bboxes.double()
+    instances = sample.pred_instances
+    corners = instances.bboxes.double()
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
     return [
         {
@@ -97,6 +97,6 @@ def _records(sample: Any) -> list[dict[str, Any]]:
             "score": score,
         }
         for label, box, score in zip(
-            found.labels.tolist(), boxes, found.scores.tolist(), strict=True
+            instances.labels.tolist(), boxes, instances.scores.tolist(), strict=True
         )
     ]

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# mmdet's grid, kept to the bit: its fourth value is 0.30000000000000004, so a recall of 3/10
+# mmdet's grid, bit for bit: its fourth value is 0.30000000000000004, so a recall of 3/10
 # misses it, in mmdet as in the development kit.
 ELEVEN_RECALLS = np.arange(0, 1 + 1e-3, 0.1)
 SMALLEST_UNION = 1e-6
@@ -30,11 +30,8 @@ class Precision(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Ground-truth boxes of one class: image (G,), box (G, 4) xyxy in pixels, ignored (G,).
-
-    An image is a position from 0.
-    """
+class ClassObjects:
+    """Objects of one class: image (G,) as positions from 0, box (G, 4) xyxy in pixels, ignored."""
 
     image: Integers
     box: Floats
@@ -42,8 +39,8 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Detections of one class: image (D,) as of ``Truth``, box (D, 4) in pixels, score (D,)."""
+class ClassDetections:
+    """Detections of one class: image (D,) as positions from 0, box (D, 4) xyxy, score (D,)."""
 
     image: Integers
     box: Floats
@@ -51,65 +48,78 @@ class Found:
 
 
 class Judged(NamedTuple):
-    """What became of the detections (D,) of one class, by falling score."""
+    """Hits and misses (D,) among the detections of one class, by falling score."""
 
     order: Integers
-    """Their positions in the list."""
+    """Positions of the detections in the list."""
     hit: Flags
     miss: Flags
-    """False positives; what is neither fell on an ignored box."""
+    """False positives. A detection that is neither hit nor miss overlaps an ignored box."""
 
 
 def average_precision(
-    truth: Truth, found: Found, iou: float = 0.5, legacy: bool = True
+    objects: ClassObjects, detections: ClassDetections, iou: float = 0.5, legacy: bool = True
 ) -> Precision | None:
-    """Return the AP of one class, or None where it has no ground-truth box that counts.
+    """Return the AP of one class; None without a ground-truth box that counts.
 
-    A detection belongs to the box it overlaps most, if by ``iou`` or more: an ignored
-    (difficult) box takes it out of the count, a box already taken makes it a false positive.
-    Equal scores are counted in the order of image, then of the list. ``legacy`` adds one pixel
-    to each width and height, as the development kit and mmdet's VOCMetric do.
+    A detection is matched with the box of the highest IoU, if that is at least ``iou``. A match
+    with an ignored (difficult) box does not count; a second match of a box is a false positive.
+    Equal scores rank by image, then by the order of the list. ``legacy`` adds one pixel to each
+    width and height, as the development kit and mmdet's VOCMetric do.
     """
-    positives = int(np.count_nonzero(~truth.ignored))
+    positives = int(np.count_nonzero(~objects.ignored))
     if positives == 0:
         return None
-    judged = judge(truth, found, iou, legacy)
+    judged = judge(objects, detections, iou, legacy)
     hits, misses = np.cumsum(judged.hit), np.cumsum(judged.miss)
     recall = hits / positives
     precision = hits / np.maximum(hits + misses, 1)
     return Precision(_eleven_point(recall, precision), _all_point(recall, precision))
 
 
-def judge(truth: Truth, found: Found, iou: float = 0.5, legacy: bool = True) -> Judged:
-    """Return what ``average_precision`` is taken of."""
-    order = np.lexsort((found.image, -found.score))
-    found = Found(found.image[order], found.box[order], found.score[order])
-    box, overlap = _best_boxes(truth, found, legacy)
+def judge(
+    objects: ClassObjects, detections: ClassDetections, iou: float = 0.5, legacy: bool = True
+) -> Judged:
+    """Return the hits and misses that ``average_precision`` is computed from."""
+    order = np.lexsort((detections.image, -detections.score))
+    ranked = ClassDetections(
+        detections.image[order], detections.box[order], detections.score[order]
+    )
+    box, overlap = _best_boxes(objects, ranked, legacy)
     matched = overlap >= iou
-    counted = matched & ~truth.ignored[box] if len(truth.box) else matched
+    counts = matched & ~objects.ignored[box] if len(objects.box) else matched
     hit = np.zeros(len(box), dtype=bool)
-    candidates = np.flatnonzero(counted)
-    first = np.full(len(truth.box), len(box))
+    candidates = np.flatnonzero(counts)
+    first = np.full(len(objects.box), len(box))
+    # The first detection, by score, that matches a box is its hit.
     np.minimum.at(first, box[candidates], candidates)
     hit[first[first < len(box)]] = True
-    return Judged(order, hit, ~matched | (counted & ~hit))
+    return Judged(order, hit, ~matched | (counts & ~hit))
 
 
-def _best_boxes(truth: Truth, found: Found, legacy: bool) -> tuple[Integers, Floats]:
-    """Return for each detection the index (D,) and IoU (D,) of the box it overlaps most."""
-    # Ignored boxes last: where two boxes overlap a detection equally, the one that counts wins.
-    order = np.lexsort((truth.ignored, truth.image))
-    images = max(truth.image.max(initial=-1), found.image.max(initial=-1)) + 1
-    counts = np.bincount(truth.image, minlength=images)
+def _best_boxes(
+    objects: ClassObjects, detections: ClassDetections, legacy: bool
+) -> tuple[Integers, Floats]:
+    """Return index (D,) and IoU (D,) of the box that each detection overlaps most."""
+    # Ignored boxes come last: of two boxes with equal IoU the one that counts is matched.
+    order = np.lexsort((objects.ignored, objects.image))
+    images = max(objects.image.max(initial=-1), detections.image.max(initial=-1)) + 1
+    counts = np.bincount(objects.image, minlength=images)
     start = np.cumsum(counts) - counts
-    best, overlap = np.zeros(len(found.image), dtype=np.int64), np.full(len(found.image), -1.0)
-    near = np.flatnonzero(counts[found.image])
+    best, overlap = (
+        np.zeros(len(detections.image), dtype=np.int64),
+        np.full(len(detections.image), -1.0),
+    )
+    # Detections whose image has objects, each with all objects of its image as candidates.
+    near = np.flatnonzero(counts[detections.image])
     if len(near):
-        count = counts[found.image[near]]
+        count = counts[detections.image[near]]
         first = np.cumsum(count) - count
-        shift = start[found.image[near]] - first
+        shift = start[detections.image[near]] - first
         candidate = order[np.arange(count.sum()) + np.repeat(shift, count)]
-        overlaps = pairwise_iou(found.box[np.repeat(near, count)], truth.box[candidate], legacy)
+        overlaps = pairwise_iou(
+            detections.box[np.repeat(near, count)], objects.box[candidate], legacy
+        )
         overlap[near] = np.maximum.reduceat(overlaps, first)
         winners = np.flatnonzero(overlaps == np.repeat(overlap[near], count))
         # The first winner of each detection: one at or after its first candidate.
@@ -127,14 +137,14 @@ def pairwise_iou(a: Floats, b: Floats, legacy: bool) -> Floats:
 
 
 def _area(sides: Floats) -> Floats:
-    """Return (P,), the products of (P, 2)."""
+    """Return the products (P,) of sides (P, 2)."""
     return sides[:, 0] * sides[:, 1]
 
 
 def _eleven_point(recall: Floats, precision: Floats) -> float:
     ahead = _envelope(precision)
-    reached = np.searchsorted(recall, ELEVEN_RECALLS, "left")
-    return float(ahead[reached].sum() / len(ELEVEN_RECALLS))
+    first = np.searchsorted(recall, ELEVEN_RECALLS, "left")
+    return float(ahead[first].sum() / len(ELEVEN_RECALLS))
 
 
 def _all_point(recall: Floats, precision: Floats) -> float:
@@ -142,5 +152,5 @@ def _all_point(recall: Floats, precision: Floats) -> float:
 
 
 def _envelope(precision: Floats) -> Floats:
-    """Return the best precision from each point on, and 0 beyond the last."""
+    """Return the highest precision at or after each point, and 0 after the last."""
     return np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)

@@ -1,8 +1,8 @@
-"""Inputs: all that the files of a run depend on, recorded by the step that computes them.
+"""Inputs that the files of a run depend on, recorded by the step that computes them.
 
 ``inputs/<step>.json`` in a run's directory holds them. Training writes its record before the first
-step and keeps a copy in each checkpoint and in ``weights.pth``. Later steps compare before they use
-what an earlier one wrote, and tables compare runs by the same records.
+step, and a copy in each checkpoint and in ``weights.pth``. Later steps compare inputs before they
+use a file of an earlier step. Tables compare runs by the same records.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ Inputs = dict[str, Any]
 Step = Literal["training", "prediction", "evaluation", "resampling"]
 
 VERSIONS: dict[Step, int] = {"training": 1, "prediction": 1, "evaluation": 1, "resampling": 1}
-"""Raise a step's number when it computes something else from the same inputs. Methods have a
-number of their own, ``Method.version``, which is part of a run's configuration."""
+"""Version of each step. Raise it when the step computes something else from the same inputs.
+Methods have ``Method.version``, which is part of a run's configuration."""
 
 NAMES = {
     "version": "version of the code",
@@ -41,11 +41,11 @@ NAMES = {
     "weights": "weights",
     "detections": "detections",
 }
-"""The inputs of all steps, in the words of messages."""
+"""Names of all steps' inputs in messages."""
 TEACHERS = tuple(CHECKPOINTS)
 """Inputs that are weights of other runs."""
 LOCATION = ("type", "data_root", "ann_file", "data_prefix", "metainfo")
-"""The keys of a composed data set that say which objects it has, and as which classes."""
+"""Keys of a composed data set that determine its objects and classes."""
 
 
 def record(directory: Path, step: Step, inputs: Inputs) -> None:
@@ -65,18 +65,18 @@ def record_file(directory: Path, step: Step) -> Path:
 
 
 def changes(old: Inputs, new: Inputs) -> str:
-    """Return in words which inputs changed, empty if none did."""
+    """Return a clause that names the inputs that changed; empty if none did."""
     if not old:
         return "no inputs were recorded with it"
     differing = [f"the {NAMES[name]}" for name in NAMES if old.get(name) != new.get(name)]
-    listed = " and ".join(filter(None, (", ".join(differing[:-1]), *differing[-1:])))
-    return f"{listed} changed since" if differing else ""
+    names = " and ".join(filter(None, (", ".join(differing[:-1]), *differing[-1:])))
+    return f"{names} changed since" if differing else ""
 
 
 def of_training(config: dict[str, Any], directory: Path, library: Library) -> Inputs:
-    """Return what the weights of a run depend on.
+    """Return the inputs that the weights of a run depend on.
 
-    UserError where a teacher is absent, or where the data set's entry changed since the run was
+    UserError if a teacher is absent, or if the data set's entry changed since the run was
     composed.
     """
     inputs: Inputs = {"version": VERSIONS["training"], "configuration": config_digest(config)}
@@ -93,11 +93,11 @@ def of_training(config: dict[str, Any], directory: Path, library: Library) -> In
 def of_prediction(
     config: dict[str, Any], trained: Inputs, directory: Path, library: Library
 ) -> Inputs:
-    """Return what the detections of a trained run depend on.
+    """Return the inputs that the detections of a trained run depend on.
 
-    ``trained``: the inputs that its weights were computed from. UserError where they are not what
-    training would use now. Teachers are left out: a teacher that was trained again changes nothing
-    that its student detects, and tables mark such a student.
+    ``trained``: the inputs that its weights were computed from. UserError if training would use
+    other inputs now. Teachers are not compared: a teacher that was trained again does not change
+    what its trained student detects, and tables mark such a student.
     """
     now = of_training(config, directory, library)
     problem = changes(_without_teachers(trained), _without_teachers(now))
@@ -113,9 +113,9 @@ def of_prediction(
 
 
 def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> Inputs:
-    """Return what figures of a run's predictions depend on.
+    """Return the inputs that figures of a run's predictions depend on.
 
-    ``data``: fingerprint of the test split. UserError where the predictions are of another test
+    ``data``: fingerprint of the test split. UserError if the predictions come from another test
     split or other weights than the run has now.
     """
     predicted = recorded(directory, "prediction")
@@ -137,7 +137,7 @@ def split_fingerprint(
 ) -> str:
     """Return the fingerprint of the split that a run is trained or tested on.
 
-    UserError as ``entry_of``, and where a classifier's crops were cut from other data.
+    UserError as in ``entry_of``, and if a classifier's crops were cut from other data.
     """
     name, dataset = entry_of(config, directory, split, library)
     fingerprint = fingerprints(name, dataset)[split]
@@ -152,7 +152,7 @@ def entry_of(
 ) -> tuple[str, Dataset]:
     """Return the name and entry of a run's data set.
 
-    UserError where the entry has another split or other classes than the run was composed with.
+    UserError if the entry has another split or other classes than the run was composed with.
     """
     name = read_json(directory / "run.json")["dataset"]
     dataset = library.dataset(name, str(directory))
@@ -181,12 +181,12 @@ def _check_crops(folder: Path, split: SplitName, fingerprint: str) -> None:
 
 
 def _locations(dataset: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return where each reader of a composed data set finds its objects."""
+    """Return the location of the objects of each reader of a composed data set."""
     return [{key: reader.get(key) for key in LOCATION} for reader in readers(dataset)]
 
 
 def weights_digest(path: Path) -> str:
-    """Return the SHA-256 of a file of a run; UserError where it is absent."""
+    """Return the SHA-256 of a file of a run; UserError if it is absent."""
     try:
         return sha256(path)
     except FileNotFoundError:

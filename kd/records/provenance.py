@@ -1,4 +1,4 @@
-"""Where a result comes from: the record that every run leaves, finished or failed."""
+"""Provenance: the record that every run writes when it finishes or fails."""
 
 import getpass
 import os
@@ -53,15 +53,15 @@ def now() -> str:
 
 
 def write_failure(directory: Path, error: BaseException) -> None:
-    """Leave ``failure.json`` with the reason that tables show."""
+    """Write ``failure.json`` with the reason that tables show."""
     record = {"reason": reason(error), "kind": type(error).__name__, "time": now(), **environment()}
     write_json(directory / "failure.json", record)
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's first line; of one from a data loading process the last, its own.
+    """Return an error's first line, or the last if it comes from a data loading process.
 
-    One of a file names it as seen from here.
+    An error of a file names it relative to the current folder.
     """
     if isinstance(error, OSError) and isinstance(error.filename, str):
         path = Path(error.filename)
@@ -72,7 +72,7 @@ def reason(error: BaseException) -> str:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, with ``+changes`` where tracked files differ from it."""
+    """Return the checkout's commit, with ``+changes`` if tracked files differ from it."""
     try:
         root = Path(kd.__file__).resolve().parent.parent
         commit = _git(root, "rev-parse", "HEAD")
@@ -93,17 +93,17 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _cpu() -> str:
-    """Return the model of this machine's processor, or its architecture where none is told."""
+    """Return the model of this machine's processor, or its architecture if it is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    parted = (line.partition(":") for line in lines)
-    told = {key.strip(): value.strip() for key, _, value in parted}
-    if "model name" not in told:
+    pairs = (line.partition(":") for line in lines)
+    properties = {key.strip(): value.strip() for key, _, value in pairs}
+    if "model name" not in properties:
         return platform.machine()
-    numbers = [f"{key} {told[key]}" for key in ("cpu family", "model") if key in told]
-    return f"{told['model name']} ({', '.join(numbers)})"
+    numbers = [f"{key} {properties[key]}" for key in ("cpu family", "model") if key in properties]
+    return f"{properties['model name']} ({', '.join(numbers)})"
 
 
 def _version(package: str) -> str | None:

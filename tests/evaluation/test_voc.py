@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd.evaluation.voc import Found, Truth, average_precision, judge, pairwise_iou
+from kd.evaluation.voc import ClassDetections, ClassObjects, average_precision, judge, pairwise_iou
 
 BOX = [10.0, 10.0, 29.0, 29.0]
 FAR = [100.0, 100.0, 119.0, 119.0]
@@ -11,7 +11,7 @@ FAR = [100.0, 100.0, 119.0, 119.0]
 
 def truth(boxes, image=None, ignored=None):
     count = len(boxes)
-    return Truth(
+    return ClassObjects(
         np.zeros(count, dtype=int) if image is None else np.array(image),
         np.array(boxes, dtype=float).reshape(-1, 4),
         np.zeros(count, dtype=bool) if ignored is None else np.array(ignored, dtype=bool),
@@ -19,7 +19,7 @@ def truth(boxes, image=None, ignored=None):
 
 
 def found(boxes, score, image=None):
-    return Found(
+    return ClassDetections(
         np.zeros(len(boxes), dtype=int) if image is None else np.array(image),
         np.array(boxes, dtype=float).reshape(-1, 4),
         np.array(score, dtype=float),
