@@ -85,7 +85,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidatePairs:
     """Pairs (P,) that may be matched, by detection, then by falling preference.
 
     ``shared`` objects are ignored and can match any number of detections. ``overlap`` is the IoU
@@ -110,7 +110,7 @@ class Pairing:
     pairs: Pairs
 
     @cached_property
-    def candidates(self) -> Candidates:
+    def candidates(self) -> CandidatePairs:
         """Return the pairs of equal classes, which ordinary matching uses."""
         return candidates(self)
 
@@ -244,7 +244,7 @@ def _pairs_of(
     return detection[near], other[near], iou[near], cover[near]
 
 
-def candidates(pairing: Pairing, tolerated: Flags | None = None) -> Candidates:
+def candidates(pairing: Pairing, tolerated: Flags | None = None) -> CandidatePairs:
     """Return the pairs of one class, and with ``tolerated`` also pairs of two classes.
 
     ``tolerated`` (K, K) is true at (i, j) if a detection of class i may match an object of class j.
@@ -261,14 +261,14 @@ def candidates(pairing: Pairing, tolerated: Flags | None = None) -> Candidates:
     detection, other, overlap, shared = detection[near], other[near], overlap[near], shared[near]
     # Among equal overlaps pycocotools prefers the last object.
     order = np.lexsort((-other, -overlap, detection))
-    return Candidates(detection[order], other[order], overlap[order], shared[order])
+    return CandidatePairs(detection[order], other[order], overlap[order], shared[order])
 
 
 def match(
     pairing: Pairing,
     iou: float = 0.5,
     area: tuple[float, float] = AREAS["all"],
-    candidate_pairs: Candidates | None = None,
+    candidate_pairs: CandidatePairs | None = None,
 ) -> Matches:
     """Match detections to objects as pycocotools does: greedily, by falling score.
 

@@ -290,7 +290,7 @@ def test_a_table_marks_what_was_computed_from_other_inputs(
     MATRIX[changed].change(run)
     with suppress(UserError):  # as a workflow does, whose check says what is wrong
         fingerprints("shapes-tiny", Library().dataset("shapes-tiny", "test"))
-    assert set(comparability.unlike([run], [])) == MATRIX[changed].marks
+    assert set(comparability.mismatches([run], [])) == MATRIX[changed].marks
 
 
 # --- What the matrix cannot show -------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_a_table_marks_figures_of_weights_that_were_replaced(
     run = enter("evaluated")
     record = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps(record | {"weights_sha256": "0" * 64}))
-    assert comparability.unlike([run], []) == [comparability.OLD_WEIGHTS]
+    assert comparability.mismatches([run], []) == [comparability.OLD_WEIGHTS]
 
 
 @pytest.mark.parametrize("step", ["training", "prediction", "evaluation", "resampling"])
