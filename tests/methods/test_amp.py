@@ -36,8 +36,8 @@ def test_within_a_percent_of_float32(method, detector, dtype, build, batch, tmp_
     widths = channels_of(model), channels_of(model)
     with_layers = teachers(settings_of_terms) == {"detector"}
     adapters = {
-        name: nn.ModuleDict(term.adapters(*widths) if with_layers else {})
-        for name, term in methods.items()
+        name: nn.ModuleDict(instance.adapters(*widths) if with_layers else {})
+        for name, instance in methods.items()
     }
     teacher_of_kind: dict[Any, Any] = {None: None}
     if "classifier" in teachers(settings_of_terms):

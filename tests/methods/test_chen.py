@@ -229,9 +229,9 @@ def scene(build: Any, batch: Any) -> Any:
         student = observe(detectors[0], data, frozen=False)
         student.losses()
         teacher = observe(detectors[1].eval(), data, frozen=True)
-        term = Chen(**settings)
-        adapters = nn.ModuleDict(term.adapters(*map(channels_of, detectors)))
-        losses = term.losses(student, teacher, data, adapters)
+        method = Chen(**settings)
+        adapters = nn.ModuleDict(method.adapters(*map(channels_of, detectors)))
+        losses = method.losses(student, teacher, data, adapters)
         return SimpleNamespace(
             losses=losses, student=student, teacher=teacher, batch=data, adapters=adapters
         )
@@ -341,12 +341,12 @@ def test_equal_models_cost_their_entropy_and_no_more(build, batch):
     detector, data = build("faster_rcnn").eval(), batch()
     student = observe(detector, data, frozen=False)
     student.losses()
-    term = Chen()
-    adapters = nn.ModuleDict(term.adapters(channels_of(detector), channels_of(detector)))
+    method = Chen()
+    adapters = nn.ModuleDict(method.adapters(channels_of(detector), channels_of(detector)))
     with torch.no_grad():
         nn.init.dirac_(adapters["hint"].weight)
         adapters["hint"].bias.zero_()
-    losses = term.losses(student, observe(detector, data, frozen=True), data, adapters)
+    losses = method.losses(student, observe(detector, data, frozen=True), data, adapters)
     assert losses["loss_chen_hint"].item() == pytest.approx(0, abs=1e-9)
     assert losses["loss_chen_reg"].item() == losses["loss_chen_rpn_reg"].item() == 0
     logits = student.candidate_logits(student.candidates)

@@ -53,9 +53,9 @@ def models() -> tuple[SimpleNamespace, SimpleNamespace]:
     return student, view(maps(1))
 
 
-def losses(models: tuple, batch: object, term: object = None, adapters: object = ()) -> dict:
-    term = term or variant("fgfi", adaptation="none", weight=1)
-    terms = term.losses(*models, batch, adapters)
+def losses(models: tuple, batch: object, method: object = None, adapters: object = ()) -> dict:
+    method = method or variant("fgfi", adaptation="none", weight=1)
+    terms = method.losses(*models, batch, adapters)
     assert set(terms) == {"loss_fgfi"}
     return terms
 
@@ -159,8 +159,8 @@ def test_golden_value_of_one_cell(models, divisor, expected):
     """One masked cell of one channel differs by 2: 4 / (2 x 1), and 0 on the other level."""
     student = view([torch.zeros(2, 1, *size) for size in SIZES], level_priors=square_anchors())
     teacher = view([torch.full((2, 1, *size), 2.0) for size in SIZES])
-    term = variant("fgfi", adaptation="none", weight=1, divisor=divisor)
-    fine, coarse = losses((student, teacher), EQUAL, term)["loss_fgfi"]
+    method = variant("fgfi", adaptation="none", weight=1, divisor=divisor)
+    fine, coarse = losses((student, teacher), EQUAL, method)["loss_fgfi"]
     assert fine.item() == 0
     assert coarse.item() == pytest.approx(expected / len(SIZES))
 
@@ -208,16 +208,16 @@ def test_equal_maps_cost_nothing(models):
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("when", ["no objects", "warm-up", "ordinary"])
 def test_adapters_get_a_gradient_and_nothing_is_nan(models, name, when):
-    term = variant(name, warmup_steps=400)
+    method = variant(name, warmup_steps=400)
     channels = Channels([CHANNELS] * 2, []), Channels([CHANNELS + 2] * 2, [])
-    layers = nn.ModuleDict(term.adapters(*channels))
+    layers = nn.ModuleDict(method.adapters(*channels))
     teacher = view(maps(1, CHANNELS + 2))
     batch = batch_of([], []) if when == "no objects" else OBJECT
     if when == "warm-up":
         object.__setattr__(batch_ := batch_of([[24, 16, 40, 32]], []), "progress", Progress(399))
         models[0].neck[0] = models[0].neck[0].detach().fill_(torch.inf).requires_grad_()
         batch = batch_
-    loss = total(losses((models[0], teacher), batch, term, layers))
+    loss = total(losses((models[0], teacher), batch, method, layers))
     loss.backward()
     assert loss.isfinite() and (loss > 0) == (when == "ordinary")
     for parameter in layers.parameters():
@@ -229,8 +229,8 @@ def test_adapters_get_a_gradient_and_nothing_is_nan(models, name, when):
 def test_warm_up_ends_after_its_steps(models, step, on):
     batch = batch_of([[24, 16, 40, 32]], [])
     object.__setattr__(batch, "progress", Progress(step))
-    term = variant("fgfi", adaptation="none")
-    assert (total(losses(models, batch, term)) > 0).item() == on
+    method = variant("fgfi", adaptation="none")
+    assert (total(losses(models, batch, method)) > 0).item() == on
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def test_warm_up_ends_after_its_steps(models, step, on):
 )
 def test_warm_up_takes_at_most_a_twentieth_of_a_training(models, steps, begin):
     """The papers' schedules, of 12,413 steps and more, have the 400 steps of the official code."""
-    batch, term = batch_of([[24, 16, 40, 32]], []), variant("fgfi", adaptation="none")
+    batch, method = batch_of([[24, 16, 40, 32]], []), variant("fgfi", adaptation="none")
     for step, on in ((begin - 1, False), (begin, True)):
         progress = Progress(step, steps=steps)
         object.__setattr__(batch, "progress", progress)
-        assert (total(losses(models, batch, term)) > 0).item() == on
-        assert bool(term.reads(progress)) == on
+        assert (total(losses(models, batch, method)) > 0).item() == on
+        assert bool(method.reads(progress)) == on
 
 
 def test_official_and_ported_settings():

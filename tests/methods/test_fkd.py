@@ -322,8 +322,8 @@ def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(
     distil_random_maps, form, kind
 ):
     """At a temperature that the rounding of a mean of magnitude 100 is small to."""
-    term = FeatureDistillation(form=form, kind=kind, temperature=100)
-    full, rounded = distil_random_maps(term, channels=24)
+    method = FeatureDistillation(form=form, kind=kind, temperature=100)
+    full, rounded = distil_random_maps(method, channels=24)
     torch.testing.assert_close(rounded, full, rtol=0.01, atol=0)
 
 

@@ -46,8 +46,8 @@ def models() -> tuple[View, View]:
 
 
 def losses(models: tuple[View, View], adapters: object = (), **settings: object) -> list[Tensor]:
-    term = PredictionGuidedImitation(**{**LITERAL, **settings})
-    terms = term.losses(*models, None, adapters)
+    method = PredictionGuidedImitation(**{**LITERAL, **settings})
+    terms = method.losses(*models, None, adapters)
     assert set(terms) == {"loss_pfi"}
     return terms["loss_pfi"]
 

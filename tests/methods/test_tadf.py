@@ -99,9 +99,9 @@ def test_equal_necks_cost_nothing():
 
 @pytest.mark.parametrize("boxes", [[], [[16, 8, 48, 24]]])
 def test_adapters_always_get_a_gradient(boxes):
-    term = TaskAdaptive(classification_weight=0, regression_weight=0)
-    layers = nn.ModuleDict(term.adapters(Channels([5, 5], []), Channels([7, 7], [])))
-    loss = total(term.losses(view(maps(0)), view(maps(1, 7)), batch_of(boxes, []), layers))
+    method = TaskAdaptive(classification_weight=0, regression_weight=0)
+    layers = nn.ModuleDict(method.adapters(Channels([5, 5], []), Channels([7, 7], [])))
+    loss = total(method.losses(view(maps(0)), view(maps(1, 7)), batch_of(boxes, []), layers))
     loss.backward()
     assert (loss.item() > 0) == bool(boxes)
     assert len(layers) == 2
@@ -278,15 +278,15 @@ def test_a_detector_of_two_stages(build, batch, boxes):
     student = TwoStageObservation(build("faster_rcnn"), data, frozen=False)
     teacher = TwoStageObservation(build("faster_rcnn", seed=1).eval(), data, frozen=True)
     student.losses()
-    term = TaskAdaptive()
+    method = TaskAdaptive()
     channels = Channels([16] * 5, [])
-    layers = nn.ModuleDict(term.adapters(channels, channels))
-    terms = term.losses(student, teacher, data, layers)
+    layers = nn.ModuleDict(method.adapters(channels, channels))
+    terms = method.losses(student, teacher, data, layers)
     loss = total(terms)
     assert set(terms) == {"loss_tadf_neck", "loss_tadf_cls", "loss_tadf_reg"}
     assert loss.isfinite() and (loss > 0) == any(boxes)
     loss.backward()
     assert all(p.grad.isfinite().all() for p in layers.parameters())
     assert all(p.grad is None for p in teacher.detector.parameters())
-    focus = term.focus(student, teacher, data)
+    focus = method.focus(student, teacher, data)
     assert len(focus.maps) == 5 and focus.boxes["taught"].shape[1] == 4

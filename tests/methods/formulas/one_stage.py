@@ -26,7 +26,7 @@ from tests.methods.formulas.parts import (
 from tests.support import plain_forms
 
 
-def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:
+def rank_mimicking(step: Step, method: Any) -> dict[str, Any]:
     """Return RM's terms (equations 5 and 6): KL of softmaxes over each object's anchors."""
     totals = {"loss_rm_cls": 0.0, "loss_rm_loc": 0.0}
     for image, index, box, label in objects(step):
@@ -38,10 +38,10 @@ def rank_mimicking(step: Step, term: Any) -> dict[str, Any]:
         for name, teacher, student in zip(totals, *ranks, strict=True):
             totals[name] += float(softmax_kl(teacher[None], student[None], 1)[0])
     count = sum(map(len, step.boxes))
-    return {name: term.weight * total / count for name, total in totals.items()}
+    return {name: method.weight * total / count for name, total in totals.items()}
 
 
-def prediction_guided(step: Step, term: Any) -> dict[str, Any]:
+def prediction_guided(step: Step, method: Any) -> dict[str, Any]:
     """Return PFI's term (equations 7 to 9) of logits, with squared norms."""
     terms = []
     for level, student_map in enumerate(step.student.neck):
@@ -51,7 +51,7 @@ def prediction_guided(step: Step, term: Any) -> dict[str, Any]:
         gap = (teacher_classes - student_classes).square().mean(1)
         distance = (student_map.double() - step.teacher.neck[level].double()).square().mean(1)
         terms.append((gap * distance).square().mean())
-    return {"loss_pfi": term.weight * torch.stack(terms).mean()}
+    return {"loss_pfi": method.weight * torch.stack(terms).mean()}
 
 
 def positive_cells(step: Step) -> list[Tensor]:
@@ -61,39 +61,39 @@ def positive_cells(step: Step) -> list[Tensor]:
     return [level.reshape(len(level), *size, -1).any(-1).float() for level, size in pairs]
 
 
-def fitnets(step: Step, term: Any) -> dict[str, Any]:
+def fitnets(step: Step, method: Any) -> dict[str, Any]:
     """Return FitNets' term: mean squared difference on positive cells, mean over levels."""
     total = 0.0
     for level, cells in enumerate(positive_cells(step)):
         adapted_map = step.adapters["fitnets"][f"level{level}"](step.student.neck[level])
         total += masked_mean((adapted_map - step.teacher.neck[level]).square().mean(1), cells)
-    return {"loss_fitnets": term.weight * total / len(step.sizes)}
+    return {"loss_fitnets": method.weight * total / len(step.sizes)}
 
 
-def soft_labels(step: Step, term: Any) -> dict[str, Any]:
+def soft_labels(step: Step, method: Any) -> dict[str, Any]:
     """Return the soft labels' term: Bernoulli divergences at the positive anchors."""
     at = (step.assignment >= 0).nonzero(as_tuple=True)
     teacher_logits, student_logits = (
-        model.logits[at] / term.temperature for model in (step.teacher, step.student)
+        model.logits[at] / method.temperature for model in (step.teacher, step.student)
     )
-    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * term.temperature**2
-    return {"loss_soft_labels": term.weight * divergence.mean()}
+    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * method.temperature**2
+    return {"loss_soft_labels": method.weight * divergence.mean()}
 
 
-def fine_grained(step: Step, term: Any) -> dict[str, Any]:
+def fine_grained(step: Step, method: Any) -> dict[str, Any]:
     """Return FGFI's L_im: cells with an anchor whose IoU exceeds psi times the best one's."""
     counts = [len(anchors) for anchors in step.level_anchors]
     masks = [torch.zeros(len(step.boxes), *size) for size in step.sizes]
     for image, _, box, _ in objects(step):
         overlap = ops.box_iou(step.anchors, box[None])[:, 0]
-        near = (overlap > term.psi * overlap.max()).split(counts)
+        near = (overlap > method.psi * overlap.max()).split(counts)
         for mask, level, size in zip(masks, near, step.sizes, strict=True):
             mask[image] = torch.maximum(mask[image], level.reshape(*size, -1).any(-1).float())
     total = 0.0
     for level, mask in enumerate(masks):
         adapted_map = step.adapters["fgfi"][f"level{level}"](step.student.neck[level])
         total += masked_mean((adapted_map - step.teacher.neck[level]).square().sum(1) / 2, mask)
-    return {"loss_fgfi": term.weight * total / len(masks)}
+    return {"loss_fgfi": method.weight * total / len(masks)}
 
 
 def nonlocal_block(block: Any, maps: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def attention(maps: Tensor, places: tuple[int, ...], temperature: float) -> Tens
     return (maps.abs().mean(places).flatten(1) / temperature).softmax(1)
 
 
-def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
+def feature_distillation(step: Step, method: Any) -> dict[str, Any]:
     """Return FKD's terms in the form of its published code, on a batch of two images."""
     sums = dict.fromkeys(("channel", "spatial", "feature", "nonlocal"), 0.0)
     for level, (student, teacher) in enumerate(
@@ -121,9 +121,9 @@ def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
         layers = {name.rstrip("0123456789"): layer for name, layer in step.adapters["fkd"].items()
                   if name.endswith(str(level))}  # fmt: skip
         cells, channels = teacher[0, 0].numel(), teacher.shape[1]
-        mask = [attention(maps, (1,), term.temperature) for maps in (student, teacher)]
+        mask = [attention(maps, (1,), method.temperature) for maps in (student, teacher)]
         spatial = (sum(mask) / 2 * cells).view(len(teacher), 1, *teacher.shape[-2:])
-        mask = [attention(maps, (2, 3), term.temperature) for maps in (student, teacher)]
+        mask = [attention(maps, (2, 3), method.temperature) for maps in (student, teacher)]
         channel = (sum(mask) / 2 * channels)[..., None, None]
         pairs = {
             "channel": layers["channel"](student.mean((2, 3))) - teacher.mean((2, 3)),
@@ -134,12 +134,12 @@ def feature_distillation(step: Step, term: Any) -> dict[str, Any]:
         }
         for name, difference in pairs.items():
             sums[name] += float(difference.norm())
-    factors = [term.transfer_weight] * 2 + [term.feature_weight, term.nonlocal_weight]
+    factors = [method.transfer_weight] * 2 + [method.feature_weight, method.nonlocal_weight]
     terms = zip(sums.items(), factors, strict=True)
     return {f"loss_fkd_{name}": factor * total for (name, total), factor in terms}
 
 
-def general_instances(step: Step, term: Any, image: int) -> Tensor:
+def general_instances(step: Step, method: Any, image: int) -> Tensor:
     """Return GID's regions (R, 4): the largest score differences, after suppression."""
     teacher_scores, student_scores = (
         model.logits[image].sigmoid() for model in (step.teacher, step.student)
@@ -153,14 +153,14 @@ def general_instances(step: Step, term: Any, image: int) -> Tensor:
     boxes = torch.where(surer[:, None], teacher_boxes, student_boxes)
     height, width = step.samples[image].img_shape[:2]
     boxes = ops.clip_boxes_to_image(boxes, (height, width))
-    large = (boxes[:, 2:] - boxes[:, :2] > term.least_side).all(1)
+    large = (boxes[:, 2:] - boxes[:, :2] > method.least_side).all(1)
     boxes, score = boxes[large], score[large]
-    return boxes[ops.nms(boxes, score, term.overlap)[: term.count]]
+    return boxes[ops.nms(boxes, score, method.overlap)[: method.count]]
 
 
-def region_features(step: Step, term: Any, rois: Tensor) -> tuple[Tensor, Tensor]:
+def region_features(step: Step, method: Any, rois: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pooled maps (R, C, 10, 10) of the teacher and of the adapted student."""
-    sides, pooled = sides_of(term, step, 14 * step.strides[0]), []
+    sides, pooled = sides_of(method, step, 14 * step.strides[0]), []
     adapted = [step.adapters["gid"]["shared"](maps) for maps in step.student.neck]
     for maps in (step.teacher.neck, adapted):
         rows = []
@@ -181,19 +181,19 @@ def relation(features: Tensor) -> Tensor:
     return distances / distances.mean()
 
 
-def general_instance(step: Step, term: Any) -> dict[str, Any]:
+def general_instance(step: Step, method: Any) -> dict[str, Any]:
     """Return GID's terms: features and relations of regions, responses of matched anchors."""
     features, relations, count = [], 0.0, 0
     response_sums = {"cls": 0.0, "reg": 0.0}
     for image in range(len(step.boxes)):
-        regions = general_instances(step, term, image)
+        regions = general_instances(step, method, image)
         rois = torch.cat([torch.full((len(regions), 1), float(image)), regions], 1)
-        teacher_features, student_features = region_features(step, term, rois)
+        teacher_features, student_features = region_features(step, method, rois)
         features += (teacher_features - student_features).flatten(1).norm(dim=1).tolist()
         relations += float(F.smooth_l1_loss(relation(student_features), relation(teacher_features)))
         overlap = ops.box_iou(step.anchors, regions)
-        matched = overlap >= term.anchor_iou
-        if getattr(term, "best_anchors", False):
+        matched = overlap >= method.anchor_iou
+        if getattr(method, "best_anchors", False):
             matched |= (overlap == overlap.amax(0)) & (overlap > 0)
         at = image, matched.any(1)
         count += int(matched.any(1).sum())
@@ -202,16 +202,16 @@ def general_instance(step: Step, term: Any) -> dict[str, Any]:
             F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
         )
         response_sums["reg"] += float((step.student.codes[at] - step.teacher.codes[at]).abs().sum())
-    response = term.response / count
+    response = method.response / count
     return {
-        "loss_gid_feature": term.feature * sum(features) / len(features),
-        "loss_gid_relation": term.relation * relations / len(step.boxes),
-        "loss_gid_cls": response * term.alpha * response_sums["cls"],
-        "loss_gid_reg": response * term.beta * response_sums["reg"],
+        "loss_gid_feature": method.feature * sum(features) / len(features),
+        "loss_gid_relation": method.relation * relations / len(step.boxes),
+        "loss_gid_cls": response * method.alpha * response_sums["cls"],
+        "loss_gid_reg": response * method.beta * response_sums["reg"],
     }
 
 
-def chen(step: Step, term: Any) -> dict[str, Any]:
+def chen(step: Step, method: Any) -> dict[str, Any]:
     """Return Chen's terms: hint, entropy of classes and background, bounded regression."""
     adapted_map = step.adapters["chen"]["hint"](step.student.stages[-1])
     hint = (adapted_map - step.teacher.stages[-1]).square().mean()
@@ -220,11 +220,11 @@ def chen(step: Step, term: Any) -> dict[str, Any]:
         positive, logits = (image_assignment >= 0).nonzero().flatten(), step.student.logits[image]
         cost = F.softplus(logits).sum(1).masked_fill(image_assignment != -1, -math.inf)
         negatives = int((image_assignment == -1).sum())
-        mined = cost.topk(min(int(term.negatives * len(positive)), negatives)).indices
+        mined = cost.topk(min(int(method.negatives * len(positive)), negatives)).indices
         compared = torch.cat([positive, mined])
         p = step.teacher.logits[image, compared].double().sigmoid()
         q = logits[compared].double().sigmoid()
-        weighted = p * q.log() + term.background_weight * (1 - p) * (1 - q).log()
+        weighted = p * q.log() + method.background_weight * (1 - p) * (1 - q).log()
         entropy -= float(weighted.sum())
         coder = step.student.model.bbox_head.bbox_coder
         target = coder.encode(step.anchors[positive], step.boxes[image][image_assignment[positive]])
@@ -232,16 +232,16 @@ def chen(step: Step, term: Any) -> dict[str, Any]:
             (model.codes[image, positive] - target).square().sum(1)
             for model in (step.student, step.teacher)
         ]
-        bounded += float(errors[0][errors[0] + term.margin > errors[1]].sum())
+        bounded += float(errors[0][errors[0] + method.margin > errors[1]].sum())
         count += len(compared)
     return {
-        "loss_chen_hint": term.gamma * hint,
-        "loss_chen_cls": (1 - term.mu) * entropy / count,
-        "loss_chen_reg": term.lambda_ * term.nu * bounded / count,
+        "loss_chen_hint": method.gamma * hint,
+        "loss_chen_cls": (1 - method.mu) * entropy / count,
+        "loss_chen_reg": method.lambda_ * method.nu * bounded / count,
     }
 
 
-def dicod(step: Step, term: Any) -> dict[str, Any]:
+def dicod(step: Step, method: Any) -> dict[str, Any]:
     """Return DICOD's terms (equations 5 to 7, 10 and 11), cropping one box at a time."""
     mean, std = (getattr(step.distiller.data_preprocessor, name) for name in ("mean", "std"))
     teacher = plain_forms.PlainClassifier(step.distiller._teachers["classifier"])
@@ -249,7 +249,7 @@ def dicod(step: Step, term: Any) -> dict[str, Any]:
     truth = torch.stack([step.boxes[i][step.assignment[i, n]] for i, n in zip(*at, strict=True)])
     student_boxes = decoded(step, step.student.codes[at], at[1])
     predicted, real = (
-        plain_forms.crops(step.inputs, at[0], boxes, term.crop_size)
+        plain_forms.crops(step.inputs, at[0], boxes, method.crop_size)
         for boxes in (student_boxes, truth)
     )
     classifier_inputs = [
@@ -260,19 +260,19 @@ def dicod(step: Step, term: Any) -> dict[str, Any]:
     with torch.no_grad():
         logits = teacher.logits(classifier_inputs[1])
         stages = [teacher.stages(crops, 0)[0] for crops in classifier_inputs]
-    teacher_logits = logits / term.temperature
-    student_logits = step.student.logits[at] / term.temperature
-    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * term.temperature**2
-    unit = std if getattr(term, "pixel_unit", "normalized") == "gray_level" else 1
+    teacher_logits = logits / method.temperature
+    student_logits = step.student.logits[at] / method.temperature
+    divergence = sigmoid_kl(teacher_logits, student_logits).mean(1) * method.temperature**2
+    unit = std if getattr(method, "pixel_unit", "normalized") == "gray_level" else 1
     predicted, real = predicted * unit, real * unit
     distances = [
         (F.adaptive_avg_pool2d(first, cells) - F.adaptive_avg_pool2d(second, cells)).abs().mean()
         for (first, second), cells in zip(((predicted, real), stages), (4, 8), strict=True)
     ]
     return {
-        "loss_dicod_cls": term.lambda_kc * divergence.mean(),
-        "loss_dicod_loc": term.lambda_l * distances[0],
-        "loss_dicod_kd_loc": term.lambda_kl * distances[1],
+        "loss_dicod_cls": method.lambda_kc * divergence.mean(),
+        "loss_dicod_loc": method.lambda_l * distances[0],
+        "loss_dicod_kd_loc": method.lambda_kl * distances[1],
     }
 
 

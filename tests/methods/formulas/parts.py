@@ -50,19 +50,19 @@ def level_of(box: Tensor, sides: list[float], added: float) -> int:
     return sum(math.sqrt(width * height) * (1 + 1e-6) >= side for side in sides)
 
 
-def sides_of(term: Any, step: Step, finest: float) -> list[float]:
+def sides_of(method: Any, step: Step, finest: float) -> list[float]:
     """Return the sides of a square at which the second level begins, the third, and so on."""
-    setting = getattr(term, "level_sides", None)
+    setting = getattr(method, "level_sides", None)
     doubled = [finest * 2.0**rank for rank in range(1, len(step.strides))]
     return list(setting) if isinstance(setting, (tuple, list)) else doubled
 
 
 def level_masks(
-    step: Step, term: Any, fill: Callable[[int, int], Tensor] = plain_forms.ones
+    step: Step, method: Any, fill: Callable[[int, int], Tensor] = plain_forms.ones
 ) -> list[Tensor]:
     """Draw each box into the level that its size belongs to; return (B, H, W) by level."""
     masks = [torch.zeros(len(step.boxes), *size) for size in step.sizes]
-    sides = sides_of(term, step, 56)
+    sides = sides_of(method, step, 56)
     for image, _, box, _ in objects(step):
         rank = level_of(box, sides, added=1)
         plain_forms.draw(masks[rank][image], box.tolist(), step.strides[rank], fill)

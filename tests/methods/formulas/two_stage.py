@@ -20,14 +20,14 @@ def positive_iou(step: Step) -> float:
     return step.student.model.roi_head.bbox_assigner.pos_iou_thr
 
 
-def mimic(step: Step, term: Any) -> dict[str, Any]:
+def mimic(step: Step, method: Any) -> dict[str, Any]:
     """Return Mimic's L_m on the student's proposals."""
     boxes = step.student.proposals(step.samples)
     rois = torch.cat([F.pad(rows, (1, 0), value=image) for image, rows in enumerate(boxes)])
     student, teacher = (model.features(rois) for model in (step.student, step.teacher))
     adapted = step.adapters["mimic"]["regression"](student)
     squares = (adapted - teacher).square().flatten(1).mean(1)
-    return {"loss_mimic": term.weight * squares.mean() / 2}
+    return {"loss_mimic": method.weight * squares.mean() / 2}
 
 
 def matched(step: Step, rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,9 +40,9 @@ def matched(step: Step, rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return overlaps, boxes, labels
 
 
-def task_adaptive(step: Step, term: Any) -> dict[str, Any]:
+def task_adaptive(step: Step, method: Any) -> dict[str, Any]:
     """Return TADF's terms in the first epoch, in which the decay is 1."""
-    neck, masks = 0.0, level_masks(step, term, plain_forms.gaussian(term.sigma_squared))
+    neck, masks = 0.0, level_masks(step, method, plain_forms.gaussian(method.sigma_squared))
     for level, mask in enumerate(masks):
         adapted_map = step.adapters["tadf"][f"level{level}"](step.student.neck[level])
         neck += masked_mean((adapted_map - step.teacher.neck[level]).square().sum(1) / 2, mask)
@@ -58,13 +58,13 @@ def task_adaptive(step: Step, term: Any) -> dict[str, Any]:
     teacher_overlap = ops.box_iou(boxes, truth[positive]).diagonal()
     distance = (codes[1] - codes[0]).abs().mean(1)[teacher_overlap > overlap[positive]]
     return {
-        "loss_tadf_neck": term.feature_weight * neck / len(masks),
-        "loss_tadf_cls": term.classification_weight * entropy,
-        "loss_tadf_reg": term.regression_weight * distance.sum() / max(len(distance), 1),
+        "loss_tadf_neck": method.feature_weight * neck / len(masks),
+        "loss_tadf_cls": method.classification_weight * entropy,
+        "loss_tadf_reg": method.regression_weight * distance.sum() / max(len(distance), 1),
     }
 
 
-def defeat(step: Step, term: Any) -> dict[str, Any]:
+def defeat(step: Step, method: Any) -> dict[str, Any]:
     """Return all of DeFeat's terms, on RoIs sampled from the teacher's proposals."""
     totals = dict.fromkeys(("object", "background", "stage_object", "stage_background"), 0.0)
 
@@ -74,7 +74,7 @@ def defeat(step: Step, term: Any) -> dict[str, Any]:
         for region, cells in (("object", mask), ("background", 1 - mask)):
             totals[name + region] += masked_mean(half_square, cells)
 
-    for level, mask in enumerate(level_masks(step, term)):
+    for level, mask in enumerate(level_masks(step, method)):
         maps = (model.neck[level] for model in (step.student, step.teacher))
         imitate("", f"level{level}", *maps, mask)
     finest = torch.zeros(len(step.boxes), *(side // 4 for side in step.inputs.shape[-2:]))
@@ -90,13 +90,13 @@ def defeat(step: Step, term: Any) -> dict[str, Any]:
     teacher_logits, _ = step.teacher.regions(rois)
     student_logits, _ = step.student.regions(rois)
     parts = {
-        "object": term.object_weight * totals["object"] / len(step.sizes),
-        "background": term.background_weight * totals["background"] / len(step.sizes),
-        "stage_object": term.backbone_object_weight * totals["stage_object"] / 2,
-        "stage_background": term.backbone_background_weight * totals["stage_background"] / 2,
+        "object": method.object_weight * totals["object"] / len(step.sizes),
+        "background": method.background_weight * totals["background"] / len(step.sizes),
+        "stage_object": method.backbone_object_weight * totals["stage_object"] / 2,
+        "stage_background": method.backbone_background_weight * totals["stage_background"] / 2,
     }
     for name, rows in (("positive", positive), ("negative", ~positive)):
-        weight, temperature = (getattr(term, f"{name}_{x}") for x in ("weight", "temperature"))
+        weight, temperature = (getattr(method, f"{name}_{x}") for x in ("weight", "temperature"))
         divergence = softmax_kl(teacher_logits[rows], student_logits[rows], temperature)
         parts[name] = weight * divergence.mean()
     return {f"loss_defeat_{name}": value for name, value in parts.items()}

@@ -112,8 +112,8 @@ def test_selection_of_large_regions_by_score_worked_out_by_hand():
 def test_regions_lie_in_their_image_hardly_overlap_and_have_no_gradient():
     student, teacher = view(0, gradients=True), view(1)
     sizes = (64, 96), (32, 50)
-    term = GeneralInstanceDistillation(count=3)
-    boxes_by_image = term.general_instances(student, teacher, batch_of(2, sizes))
+    method = GeneralInstanceDistillation(count=3)
+    boxes_by_image = method.general_instances(student, teacher, batch_of(2, sizes))
     assert [len(boxes) for boxes in boxes_by_image] == [3, 2]
     for boxes, (height, width) in zip(boxes_by_image, sizes, strict=True):
         assert not boxes.requires_grad

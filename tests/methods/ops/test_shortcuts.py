@@ -182,11 +182,11 @@ def predicted(batch: Batch) -> tuple[Any, Tensor]:
 @EVERY_SCENE
 @pytest.mark.parametrize("stages", [(0,), (0, 1)], ids=str)
 def test_distances_of_crops_equal_those_of_one_graph(batch, classifier, stages):
-    term = dicod.Dicod(stages=stages, stage_pools=(2,) * len(stages), crop_size=33)
+    method = dicod.Dicod(stages=stages, stage_pools=(2,) * len(stages), crop_size=33)
     student, boxes = predicted(batch)
-    totals = term._distances(student, classifier, batch, dicod.object_crops(batch, 33))
+    totals = method._distances(student, classifier, batch, dicod.object_crops(batch, 33))
     plain = plain_forms.PlainClassifier(classifier)
-    plain_totals = plain_forms.dicod_distances(term, student, plain, batch)
+    plain_totals = plain_forms.dicod_distances(method, student, plain, batch)
     for total, plain_total in zip(totals, plain_totals, strict=True):
         torch.testing.assert_close(total, plain_total, rtol=1e-6, atol=1e-6)
         exact, plainly = (slopes(value, boxes)[0] for value in (total, plain_total))
@@ -235,8 +235,8 @@ def test_scores_of_positives_equal_those_of_all_priors(build, batch, family, box
     image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
     instance = data.gt_offsets[image] + student.assignment[image, prior]
     arguments = student, image, prior, torch.cat(data.gt_labels)[instance]
-    term = RankMimicking(score="probability")
-    scores, plain_scores = term._class_scores(*arguments), plain_forms.class_scores(*arguments)
+    method = RankMimicking(score="probability")
+    scores, plain_scores = method._class_scores(*arguments), plain_forms.class_scores(*arguments)
     torch.testing.assert_close(scores, plain_scores, rtol=1e-6, atol=0)
     pair = [
         slopes(model_scores.square().sum(), *student.class_maps)

@@ -26,14 +26,14 @@ LATE = 10_000
 
 
 class View:
-    """Observation of neck and stages, of which ``part`` returns some images."""
+    """Observation of neck and stages, of which ``subset`` returns some images."""
 
     def __init__(self, strides: tuple[int, ...], maps: list[Tensor], **more: Any) -> None:
         self.strides, self.neck, self.stages = list(strides), maps, maps
         self.more = more
         vars(self).update(more)
 
-    def part(self, images: slice) -> "View":
+    def subset(self, images: slice) -> "View":
         more = dict(self.more)
         for name in ("assignment", "proposals", "stages"):
             if name in more:
@@ -105,9 +105,9 @@ def backbone(inputs: Inputs) -> Inputs:
     maps = (levels(inputs[name], inputs, strides) for name in ("student", "teacher"))
     student, teacher = (View(strides, neck_maps) for neck_maps in maps)
     stages = layers(inputs, "stage", relu=True)
-    term = preset_method("defeat_backbone", object_weight=0, background_weight=0)
+    method = preset_method("defeat_backbone", object_weight=0, background_weight=0)
     batch = batch_of(inputs, len(inputs["student"]))
-    return summed(grouped_losses(term, student, teacher, batch, stages))
+    return summed(grouped_losses(method, student, teacher, batch, stages))
 
 
 def defeat_up(inputs: Inputs) -> Inputs:
@@ -148,7 +148,7 @@ class Pooled(View):
         boxes = rois[rows]
         self.proposals = [boxes[boxes[:, 0] == image, 1:] for image in range(first, stop)]
 
-    def part(self, images: slice) -> "Pooled":
+    def subset(self, images: slice) -> "Pooled":
         return Pooled(self.features, self.rois, images, self.count)
 
     def roi_features(self, rois: Tensor) -> Tensor:
@@ -200,18 +200,18 @@ def regions(inputs: Inputs) -> tuple[Regions, Regions, Batch]:
 def defeat_head(preset: str, inputs: Inputs) -> Inputs:
     """Return DeFeat's terms of class outputs, at one temperature for both regions."""
     heat = inputs["temperature"].item()
-    term = preset_method(
+    method = preset_method(
         preset, "faster_rcnn", positive_temperature=heat, negative_temperature=heat
     )
-    return grouped_losses(term, *regions(inputs), {})
+    return grouped_losses(method, *regions(inputs), {})
 
 
 def soft_labels(inputs: Inputs) -> Inputs:
     """Return the term of RoIs selected by the case's form."""
     boxes = ("positive", "negative", "all", "teacher_correct")[int(inputs["form"])]
     heat = inputs["temperature"].item()
-    term = preset_method("soft_labels", "faster_rcnn", weight=2, temperature=heat, boxes=boxes)
-    return grouped_losses(term, *regions(inputs), {})
+    method = preset_method("soft_labels", "faster_rcnn", weight=2, temperature=heat, boxes=boxes)
+    return grouped_losses(method, *regions(inputs), {})
 
 
 class Dense(View):
@@ -226,7 +226,7 @@ class Dense(View):
         index = torch.arange(priors).repeat(images)
         self.candidates = Candidates(image, index, assignment.flatten())
 
-    def part(self, images: slice) -> "Dense":
+    def subset(self, images: slice) -> "Dense":
         return Dense(self.logits[images], self.assignment[images], self.level_priors)
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
@@ -247,21 +247,21 @@ def soft_labels_ld(inputs: Inputs) -> Inputs:
 
 def tadf(inputs: Inputs) -> Inputs:
     """Return TADF's parts that have published helpers."""
-    term = preset_method(
+    method = preset_method(
         "tadf", "faster_rcnn", regression="nearest", regression_weight=0, decay=False
     )
-    assert isinstance(term, TaskAdaptive)
+    assert isinstance(method, TaskAdaptive)
     positive = inputs["labels"] < inputs["student"].shape[1] - 1
     entropy = binary_entropy(inputs["teacher"][positive], inputs["student"][positive])
     codes = (inputs[f"{name}_codes"] for name in ("student", "teacher", "target"))
-    distances = box_distance(*codes, term.regression)
+    distances = box_distance(*codes, method.regression)
     height, width = inputs["image_size"].tolist()
     sizes = [(-(-height // stride), -(-width // stride)) for stride in NECK]
     batch = batch_of(inputs, sum(name.startswith("boxes") for name in inputs))
-    weight = partial(gaussian, sigma_squared=term.sigma_squared)
+    weight = partial(gaussian, sigma_squared=method.sigma_squared)
     masks = weighted_masks(batch, NECK, sizes, weight)
     return {
-        "loss_tadf_cls": term.classification_weight * entropy.sum() / max(len(entropy), 1),
+        "loss_tadf_cls": method.classification_weight * entropy.sum() / max(len(entropy), 1),
         "nearest": distances.sum() / len(distances),
         **{f"mask{level}": mask for level, mask in enumerate(masks)},
     }
