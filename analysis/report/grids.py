@@ -109,6 +109,11 @@ def _p_text(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
+def _of_gain(name: str) -> Callable[[ResultRow], float | None]:
+    """Return a function that reads a value of a row's gain; None without a gain."""
+    return lambda row: getattr(row.gain, name, None)
+
+
 def _usage_column(key: str, label: str, title: str) -> Column:
     return Column(key, label, lambda row: getattr(row.usage, key, None), title, amount)
 
@@ -120,45 +125,25 @@ TEXT = [
     Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None),
 ]
 GAIN = Column(
-    "gain",
-    "Gain",
-    lambda row: row.gain.mean if row.gain else None,
-    "Over the baseline, paired by seed",
-    text=_signed,
-    spread=lambda row: row.gain.std if row.gain else None,
-    only_distilled=True,
-)
+    "gain", "Gain", _of_gain("mean"), "Over the baseline, paired by seed",
+    text=_signed, spread=_of_gain("std"), only_distilled=True,
+)  # fmt: skip
 BAR = Column(
-    "bar",
-    "Gain, drawn",
-    lambda row: None,
-    "Ours and published on one axis",
-    text=None,
-    only_distilled=True,
-)
+    "bar", "Gain, drawn", lambda row: None, "Ours and published on one axis",
+    text=None, only_distilled=True,
+)  # fmt: skip
 P = Column(
-    "p_holm",
-    "p",
-    lambda row: row.gain.p_holm if row.gain else None,
-    "p of no gain, corrected for the gains of the table (Holm)",
-    text=_p_text,
-    only_distilled=True,
-)
+    "p_holm", "p", _of_gain("p_holm"), "p of no gain, corrected for the gains of the table (Holm)",
+    text=_p_text, only_distilled=True,
+)  # fmt: skip
 PUBLISHED_GAIN = Column(
-    "published_gain",
-    "Published gain",
-    lambda row: row.published_gain,
-    text=_signed,
-    only_distilled=True,
-)
+    "published_gain", "Published gain", lambda row: row.published_gain,
+    text=_signed, only_distilled=True,
+)  # fmt: skip
 VERDICT = Column(
-    "verdict",
-    "Verdict",
-    lambda row: row.verdict,
-    "Rule under Statistics",
-    text=None,
-    only_distilled=True,
-)
+    "verdict", "Verdict", lambda row: row.verdict, "Rule under Statistics",
+    text=None, only_distilled=True,
+)  # fmt: skip
 USAGE = [
     _usage_column("hours", "Hours", "Wall time of training, all seeds"),
     _usage_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
