@@ -1,4 +1,4 @@
-"""What a training step costs: by part, against its bound, in memory and in waiting for the host."""
+"""Cost of a training step: by part, against its bound, in memory and in waiting for the host."""
 
 from kd.profiling.synchronizations import synchronizations
 

@@ -1,4 +1,4 @@
-"""Time by part: spans that lie in one another, each with what no span inside it took."""
+"""Time by part: nested spans, each without the time of the spans inside it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,23 +9,23 @@ from kd.common.timing import synchronize
 
 
 class Clock:
-    """Seconds by part since it was last read; waits for the GPU where a span begins or ends."""
+    """Seconds by part since the last read; waits for the GPU at the start and end of a span."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}
         self._open: list[str] = []
         self._since = 0.0
         self.switched: Callable[[str], object] | None = None
-        """Is told the part that ends, or is interrupted, where one is."""
+        """Function that is called with the part that ends or is interrupted."""
 
     @property
     def part(self) -> str:
-        """The innermost open span; empty outside of all."""
+        """Innermost open span; empty outside of all spans."""
         return self._open[-1] if self._open else ""
 
     @contextmanager
     def span(self, part: str) -> Iterator[None]:
-        """Charge a block to ``part``, less the spans inside it."""
+        """Charge a block to ``part``, without the spans inside it."""
         self._charge()
         self._open.append(part)
         try:
@@ -35,9 +35,9 @@ class Clock:
             self._open.pop()
 
     def charged(self, part: str, unless: Callable[[str], bool]) -> Callable[[Any], Any]:
-        """Return what wraps a function, so that a call is charged to ``part``.
+        """Return a decorator that charges the calls of a function to ``part``.
 
-        ``unless``: of the open part, whether the call stays in that.
+        A call stays in the open part if ``unless`` returns True for that part.
         """
 
         def wrap(function: Any) -> Any:
@@ -52,7 +52,7 @@ class Clock:
         return wrap
 
     def read(self) -> dict[str, float]:
-        """Return the seconds by part, and begin anew."""
+        """Return the seconds by part, and reset them."""
         seconds, self._seconds = self._seconds, {}
         return seconds
 

@@ -1,4 +1,4 @@
-"""What a distilled step costs beside its bound: time by part, memory, waiting for the host."""
+"""Cost of a distilled step beside its bound: time by part, memory, waiting for the host."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Parts = dict[str, float]
 
 
 def replay_of(distilled: Trainee, data: Any) -> Replay:
-    """Return what a step's forward asks of the teachers, to be asked again.
+    """Return the calls of the teachers in a step's forward pass, to be repeated.
 
-    What is compiled runs as it is written, so that its parts are seen.
+    Compiled functions run uncompiled, so that their parts are recorded.
     """
     with torch.compiler.set_stance("force_eager"), recording(distilled.model) as replay:
         distilled.losses(data)
@@ -38,19 +38,19 @@ class Times(NamedTuple):
     """Seconds of a distilled step and of its bound, round by round."""
 
     student: list[float]
-    """The bare student's step."""
+    """Steps of the student alone."""
     teacher: list[float]
-    """The teachers' forward, as deep as methods read."""
+    """Forward passes of the teachers, up to the deepest layer that methods read."""
     step: list[float]
 
     @property
     def bound(self) -> list[float]:
-        """The least that the step can take, by round."""
+        """Least seconds that the step can take, by round."""
         return [sum(both) for both in zip(self.student, self.teacher, strict=True)]
 
     @property
     def ratio(self) -> Quartiles:
-        """The step over its bound."""
+        """Seconds of the step divided by its bound."""
         return ratio(self.step, self.bound)
 
 
@@ -65,17 +65,17 @@ def times(student: Trainee, distilled: Trainee, replay: Replay, data: Any, round
 
 
 class Memory(NamedTuple):
-    """Bytes of tensors at the peak of a step, above what lies there between steps."""
+    """Bytes of tensors at the peak of a step, in excess of those between steps."""
 
     step: int
     student: int
-    """Of the bare student's step."""
+    """Bytes at the peak of the student's step alone."""
     teacher: int
-    """Of the teachers' outputs that methods read."""
+    """Bytes of the teachers' outputs that methods read."""
 
     @property
     def extra(self) -> float:
-        """By how much the step exceeds student and teacher, as a share of these."""
+        """Excess of the step over student and teacher, as a share of these."""
         return self.step / (self.student + self.teacher) - 1
 
 
@@ -86,47 +86,48 @@ def peak_of(trainee: Trainee, data: Any) -> int:
 
 @dataclass(frozen=True)
 class Charged:
-    """A trainee whose steps are charged to parts."""
+    """Trainee whose steps are charged to parts."""
 
     trainee: Trainee
     clock: Clock
 
     def step(self, data: Any) -> Parts:
-        """Make a step; return the seconds of its parts, which are all of it."""
-        self.clock.read()  # what a replay asked of the same teachers
+        """Run a step; return the seconds of its parts, whose sum is the step."""
+        self.clock.read()  # discards calls of a replay to the same teachers
         with self.clock.span(OTHER):
             self.trainee.step(data)
         return self.clock.read()
 
     def peaks(self, data: Any) -> dict[str, int]:
-        """Make a step, not the first; return the bytes of tensors at the peak of each part.
+        """Run a step, not the first; return the bytes of tensors at the peak of each part.
 
-        A little more than without parts, for what a part is called with lives until it returns.
+        The arguments of a part live until it returns, so the bytes are slightly more than without
+        parts.
         """
         return memory.peaks(lambda: self.step(data), self.clock)
 
     def synchronizations(self, data: Any) -> dict[str, Counter[str]]:
-        """Make a step; return its synchronizations by part and operator."""
-        found: dict[str, Counter[str]] = {}
+        """Run a step; return its synchronizations by part and operator."""
+        counts: dict[str, Counter[str]] = {}
 
         def report(operator: str) -> None:
-            found.setdefault(self.clock.part, Counter())[operator] += 1
+            counts.setdefault(self.clock.part, Counter())[operator] += 1
 
         with watching(report):
             self.step(data)
-        return {part: found[part] for part in in_order(found)}
+        return {part: counts[part] for part in in_order(counts)}
 
 
 @contextmanager
 def by_part(trainee: Trainee) -> Iterator[Charged]:
-    """Charge the steps that are made in a block to parts."""
+    """Charge the steps of a block to parts."""
     clock = Clock()
-    with charged(trainee.model, trainee.optimiser, clock):
+    with charged(trainee.model, trainee.optimizer, clock):
         yield Charged(trainee, clock)
 
 
 def replayed(replay: Replay) -> Parts:
-    """Make the replay's calls; return the seconds of its parts."""
+    """Run the calls of a replay; return the seconds of its parts."""
     clock = Clock()
     with torch.no_grad():
         for call in replay.calls:
@@ -136,7 +137,7 @@ def replayed(replay: Replay) -> Parts:
 
 
 def medians(steps: Sequence[Parts]) -> dict[str, Quartiles]:
-    """Return each part's median and quartiles over steps, of which some may not have it."""
+    """Return each part's median and quartiles over steps; a step without the part counts as 0."""
     return {
         part: quartiles([step.get(part, 0.0) for step in steps])
         for part in in_order(dict.fromkeys(part for step in steps for part in step))
@@ -144,13 +145,15 @@ def medians(steps: Sequence[Parts]) -> dict[str, Quartiles]:
 
 
 def waits(trainee: Trainee, steps: int) -> list[float]:
-    """Return the seconds that each of some steps waited for its batch, while steps are made."""
-    batches, found = trainee.batches(), []
-    trainee.step(next(batches))  # processes start, and the first has nothing to go on beside
+    """Return the seconds that each step waits for its batch."""
+    batches, seconds = trainee.batches(), []
+    trainee.step(
+        next(batches)
+    )  # starts the processes; no step runs while the first batch is loaded
     for _ in progress(range(steps), steps, "steps with their loading"):
         synchronize()
         started = time.perf_counter()
         data = next(batches)
-        found.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
         trainee.step(data)
-    return found
+    return seconds

@@ -1,4 +1,4 @@
-"""The most memory that tensors take at once while something runs."""
+"""Peak memory of tensors while a function runs."""
 
 import os
 import time
@@ -14,23 +14,23 @@ from kd.profiling.clock import Clock
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Return the bytes of tensors at their peak, above what there was before ``work``.
+    """Return the bytes of tensors at their peak, in excess of those before ``work``.
 
-    Of a GPU, what its allocator counted. Of a CPU, the sum of what torch's profiler tells of each
-    block that is allocated and freed: temporaries of an operator too, but not what libraries below
-    torch allocate for themselves, nor that a block of before is freed.
+    On a GPU its allocator counts them. On a CPU they are summed from the allocations and frees in
+    torch's profile. These include temporaries of operators. They do not include memory that
+    libraries below torch allocate, nor frees of blocks that existed before.
     """
     return _of_gpu(work) if torch.cuda.is_available() else _of_cpu(work)
 
 
 def peaks(work: Callable[[], object], clock: Clock) -> dict[str, int]:
-    """Return the same by the part of ``clock`` that was open, of which ``work`` is made up."""
-    found: dict[str, int] = {}
+    """Return the bytes at the peak of each part of ``clock`` that ``work`` runs."""
+    by_part: dict[str, int] = {}
     try:
-        (_by_part_of_gpu if torch.cuda.is_available() else _by_part_of_cpu)(work, clock, found)
+        (_by_part_of_gpu if torch.cuda.is_available() else _by_part_of_cpu)(work, clock, by_part)
     finally:
         clock.switched = None
-    return found
+    return by_part
 
 
 def _of_gpu(work: Callable[[], object]) -> int:
@@ -40,11 +40,11 @@ def _of_gpu(work: Callable[[], object]) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def _by_part_of_gpu(work: Callable[[], object], clock: Clock, found: dict[str, int]) -> None:
+def _by_part_of_gpu(work: Callable[[], object], clock: Clock, by_part: dict[str, int]) -> None:
     before = _begin_on_gpu()
 
     def switched(part: str) -> None:
-        found[part] = max(found.get(part, 0), torch.cuda.max_memory_allocated() - before)
+        by_part[part] = max(by_part.get(part, 0), torch.cuda.max_memory_allocated() - before)
         torch.cuda.reset_peak_memory_stats()
 
     clock.switched = switched
@@ -61,20 +61,20 @@ def _of_cpu(work: Callable[[], object]) -> int:
     return max((size for _, size in _sizes(work)), default=0)
 
 
-def _by_part_of_cpu(work: Callable[[], object], clock: Clock, found: dict[str, int]) -> None:
+def _by_part_of_cpu(work: Callable[[], object], clock: Clock, by_part: dict[str, int]) -> None:
     ends: list[tuple[int, str]] = []
     clock.switched = lambda part: ends.append((time.time_ns(), part))
     sizes, size = _sizes(work), 0
     for end, part in ends:
-        found[part] = max(found.get(part, 0), size)
+        by_part[part] = max(by_part.get(part, 0), size)
         while sizes and sizes[0][0] <= end:
             size = sizes.popleft()[1]
-            found[part] = max(found[part], size)
+            by_part[part] = max(by_part[part], size)
 
 
 def _sizes(work: Callable[[], object]) -> deque[tuple[int, int]]:
-    """Return when a block was allocated or freed, in nanoseconds, and the bytes there were then."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would tell that there is no GPU
+    """Return the time in nanoseconds of each allocation or free, and the bytes after it."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # otherwise it warns that there is no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as done:
         work()
     events = done.profiler.kineto_results.events()  # type: ignore[union-attr]

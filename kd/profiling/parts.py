@@ -1,4 +1,4 @@
-"""The parts of a training step, and where in a model each begins and ends."""
+"""Parts of a training step, and the functions of a model that each consists of."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ PROPOSALS = "student proposals"
 TEACHER = "teacher "
 TERM = "KD "
 BACKWARD = "backward"
-OPTIMISER = "optimiser"
+OPTIMIZER = "optimizer"
 OTHER = "other"
 PARTS = (
     DATA, PREPROCESSING, "student backbone", "student neck", "student head", PROPOSALS, ASSIGNMENT,
     LOSS, "teacher backbone", "teacher neck", "teacher head", "teacher proposals",
-    "teacher classifier", TERM, BACKWARD, OPTIMISER, OTHER,
+    "teacher classifier", TERM, BACKWARD, OPTIMIZER, OTHER,
 )  # fmt: skip
-"""In the order of a step; the terms of distillation follow one another where ``KD`` stands."""
+"""Parts in the order of a step; ``KD`` is the place of all distillation terms."""
 
 
 def in_order(parts: Any) -> list[str]:
     """Return names of parts in the order of a step."""
 
     def place(part: str) -> int:
-        known = TERM if part.startswith(TERM) else part
-        return PARTS.index(known if known in PARTS else "student head")
+        name = TERM if part.startswith(TERM) else part
+        return PARTS.index(name if name in PARTS else "student head")
 
     return sorted(parts, key=place)
 
 
 def student_of(model: Any) -> Any:
-    """Return the detector that is trained: the student of a distiller, or the model itself."""
+    """Return the detector that is trained: a distiller's student, otherwise the model."""
     return getattr(model, "student", model)
 
 
 def teachers_of(model: Any) -> dict[str, Any]:
-    """Return the frozen teachers of a distiller by kind; of any other model none."""
+    """Return the frozen teachers of a distiller by kind; none for another model."""
     return getattr(model, "_teachers", {})
 
 
 @contextmanager
-def charged(model: Any, optimiser: Any, clock: Clock) -> Iterator[None]:
+def charged(model: Any, optimizer: Any, clock: Clock) -> Iterator[None]:
     """Charge the steps of a block to the parts of a model."""
     with ExitStack() as stack:
 
@@ -64,41 +64,41 @@ def charged(model: Any, optimiser: Any, clock: Clock) -> Iterator[None]:
             charge(owner, name, part, lambda open_: open_.startswith(TEACHER))
         if hasattr(model, "terms"):
             stack.enter_context(_charged_terms(model, clock))
-        charge(optimiser, "backward", BACKWARD, _never)
+        charge(optimizer, "backward", BACKWARD, _never)
         for name in ("step", "zero_grad"):
-            charge(optimiser, name, OPTIMISER, _never)
+            charge(optimizer, name, OPTIMIZER, _never)
         yield
 
 
-class Asked(NamedTuple):
-    """A function of a teacher that may be called, alone or in another one."""
+class TeacherFunction(NamedTuple):
+    """Function of a teacher that a step may call, alone or inside another one."""
 
     owner: Any
     name: str
     part: str
     head: bool
-    """Whether it is a whole head, of which a method may run a branch alone."""
+    """True for a whole head, of which a method may run one branch."""
 
 
-def teacher_calls(model: Any) -> Iterator[Asked]:
-    """Yield everything that a distiller's teachers may be asked for, and its part."""
+def teacher_calls(model: Any) -> Iterator[TeacherFunction]:
+    """Yield all functions of a distiller's teachers that a step may call."""
     for kind, teacher in teachers_of(model).items():
         for path, module in teacher.named_modules():
             if path:
                 part = "classifier" if kind == "classifier" else _section(path)
                 head = path.rstrip(".0123456789").endswith("head")
-                yield Asked(module, "forward", TEACHER + part, head)
+                yield TeacherFunction(module, "forward", TEACHER + part, head)
         if hasattr(teacher, "rpn_head"):
-            yield Asked(teacher.rpn_head, "predict_by_feat", TEACHER + "proposals", False)
+            yield TeacherFunction(teacher.rpn_head, "predict_by_feat", TEACHER + "proposals", False)
 
 
 def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
-    """Charge a detector; what a term of distillation has it do again stays in the term."""
+    """Charge a detector; calls from a term of distillation stay in the term."""
     for path, module in detector.named_modules():
         if not path or path.startswith("data_preprocessor") or ".loss_" in f".{path}":
             continue
         part = STUDENT + _section(path)
-        charge(module, "forward", part, lambda open_, own=part: _in_term(open_) or open_ == own)
+        charge(module, "forward", part, lambda open_, same=part: _in_term(open_) or open_ == same)
         for name, part in (
             ("loss_by_feat", LOSS),
             ("loss_and_target", LOSS),
@@ -111,23 +111,23 @@ def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
     if region_head is not None:
         charge(region_head, "loss", LOSS, _in_term)
         for name, method in (("bbox_assigner", "assign"), ("bbox_sampler", "sample")):
-            for each in _several(getattr(region_head, name)):
-                charge(each, method, ASSIGNMENT, _in_term)
+            for stage in _several(getattr(region_head, name)):
+                charge(stage, method, ASSIGNMENT, _in_term)
 
 
 @contextmanager
 def _charged_terms(distiller: Any, clock: Clock) -> Iterator[None]:
-    """Charge each term of distillation, through one that stands for it: settings are frozen."""
+    """Charge each term of distillation, by replacing the methods, which are frozen."""
     terms = distiller.terms
-    distiller.terms = {name: _Charged(term, name, clock) for name, term in terms.items()}
+    distiller.terms = {name: _ChargedTerm(term, name, clock) for name, term in terms.items()}
     try:
         yield
     finally:
         distiller.terms = terms
 
 
-class _Charged:
-    """Stands for a method whose losses are charged to its term."""
+class _ChargedTerm:
+    """Replacement of a method that charges its losses to its term."""
 
     def __init__(self, term: Any, name: str, clock: Clock) -> None:
         self._term = term

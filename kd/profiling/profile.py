@@ -1,4 +1,4 @@
-"""The profile of a run: what its step costs, by part and beside its bound."""
+"""Profile of a run: the cost of its step by part and beside its bound."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from kd.records import provenance
 from kd.training.term_scale import ratios
 
 Profile = dict[str, Any]
-"""What ``profile.json`` holds; docs/profiling.md says what each entry is."""
+"""Content of ``profile.json``; docs/profiling.md explains each entry."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured."""
+    """Number of steps, images and processes of the measurements."""
 
     steps: int = 10
     batch: int | None = None
-    """Images of a step, other than the run's."""
+    """Images of a step; by default the run's batch size."""
     workers: int = 0
     """Data loading processes."""
 
 
 def profile(directory: Path, extent: Extent) -> Profile:
-    """Measure a run that is composed or trained; UserError where it cannot be trained yet."""
+    """Measure a run that is composed or trained; UserError if it cannot be trained yet."""
     config = read_config(directory)
     _check(ComposedConfig(config), directory)
     if extent.batch:
@@ -43,21 +43,21 @@ def profile(directory: Path, extent: Extent) -> Profile:
     trained = directory / WEIGHTS if (directory / WEIGHTS).exists() else None
     trainee = Trainee.build(config, trained, extent.workers)
     data = next(trainee.batches())
-    taught = ComposedConfig(config).kind == "distiller"
-    student = Trainee.build(student_alone(config), trained) if taught else None
-    found = (
+    distilled = ComposedConfig(config).kind == "distiller"
+    student = Trainee.build(student_alone(config), trained) if distilled else None
+    costs = (
         _beside_bound(student, trainee, data, extent) if student else _alone(trainee, data, extent)
     )
     return {
         **_about(trainee, data, directory, extent),
-        **found,
-        "terms": _terms(trainee, data) if taught else {},
+        **costs,
+        "terms": _terms(trainee, data) if distilled else {},
         "data": quartiles(measure.waits(trainee, extent.steps))._asdict(),
     }
 
 
 def _check(config: ComposedConfig, directory: Path) -> None:
-    """UserError where a run trains nothing, or what teaches it is not there."""
+    """Raise UserError if a run trains nothing or a teacher's weights are absent."""
     if not config.has_split("train"):
         raise UserError(f"{directory}: its weights are published ones; it has no step to profile")
     for path in config.teacher_checkpoints.values():
@@ -88,21 +88,21 @@ def _terms(trainee: Trainee, data: Any) -> dict[str, float]:
 
 
 def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Extent) -> Profile:
-    """Measure a distilled step, and the two that are its bound, in turn."""
+    """Measure a distilled step and the two parts of its bound in turn."""
     replay = measure.replay_of(distilled, data)
     times = measure.times(student, distilled, replay, data, extent.steps)
     bounds: list[Parts] = []
     steps: list[Parts] = []
     with ExitStack() as stack:
-        alone, taught = (stack.enter_context(by_part(each)) for each in (student, distilled))
+        alone, taught = (stack.enter_context(by_part(trainee)) for trainee in (student, distilled))
         for number in progress(range(extent.steps + 1), extent.steps + 1, "steps by part"):
             parts = alone.step(data) | measure.replayed(replay), taught.step(data)
             if number:  # the first is for caches and allocators
-                for kept, part in zip((bounds, steps), parts, strict=True):
-                    kept.append(part)
+                bounds.append(parts[0])
+                steps.append(parts[1])
         waiting = {"bound": alone.synchronizations(data), "step": taught.synchronizations(data)}
         peaks = taught.peaks(data)
-    peak, alone_peak = (measure.peak_of(each, data) for each in (distilled, student))
+    peak, alone_peak = (measure.peak_of(trainee, data) for trainee in (distilled, student))
     memory = Memory(peak, alone_peak, replay.read_bytes)
     return {
         "ratio": times.ratio._asdict(),
@@ -114,7 +114,7 @@ def _beside_bound(student: Trainee, distilled: Trainee, data: Any, extent: Exten
 
 
 def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
-    """Measure a step that nobody teaches."""
+    """Measure a step without a teacher."""
     with by_part(trainee) as charged:
         steps = [
             charged.step(data)
@@ -132,8 +132,8 @@ def _alone(trainee: Trainee, data: Any, extent: Extent) -> Profile:
 
 
 def _seconds(times: Times) -> Profile:
-    named = {**times._asdict(), "bound": times.bound}
-    return {name: quartiles(values)._asdict() for name, values in named.items()}
+    cases = {**times._asdict(), "bound": times.bound}
+    return {case: quartiles(seconds)._asdict() for case, seconds in cases.items()}
 
 
 def _spreads(steps: list[Parts]) -> Profile:

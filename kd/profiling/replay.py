@@ -1,4 +1,4 @@
-"""The teacher's share of the bound: what a step asked of its teachers, again and nothing else."""
+"""Replay of a step's calls of its teachers, which is the teacher's share of the bound."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from kd.observers.recording import wrapped
-from kd.profiling.parts import Asked, teacher_calls
+from kd.profiling.parts import TeacherFunction, teacher_calls
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a part of a teacher, with what it was given."""
+    """Call of a part of a teacher with its arguments."""
 
     part: str
     function: Callable[..., Any]
     args: Any
     kwargs: Any
     autocast: torch.dtype | None
-    """The type of mixed precision, if it was made in any."""
+    """Type of the mixed precision in which the call was recorded; None without."""
 
     def __call__(self) -> None:
         with torch.autocast(_device(), self.autocast, enabled=self.autocast is not None):
@@ -34,15 +34,15 @@ class Call:
 
 @dataclass
 class Replay:
-    """What a step asked of its teachers: calling it makes the same calls without gradients.
+    """Recorded calls of a step's teachers; calling it repeats them without gradients.
 
-    Backbone and neck as such; of a head its layers one by one, so that what is left out of a head,
-    for a method needs one branch only, is not in it. What a head does between them is not, either.
+    Backbone and neck are recorded whole, a head layer by layer. The replay therefore has only the
+    branch of a head that a method runs, and no operators between a head's layers.
     """
 
     calls: list[Call] = field(default_factory=list)
     read_bytes: int = 0
-    """Of the teachers' outputs, those that were read by anything but the teachers."""
+    """Bytes of the teachers' outputs that were read outside of the teachers."""
 
     def __call__(self) -> None:
         with torch.no_grad():
@@ -52,19 +52,19 @@ class Replay:
 
 @contextmanager
 def recording(model: Any) -> Iterator[Replay]:
-    """Collect what a block asks of a distiller's teachers, all of which it has to ask them."""
+    """Record the calls of a distiller's teachers in a block, without a teacher cache."""
     replay, reads = Replay(), _Reads()
 
-    def recorded(asked: Asked) -> Callable[[Any], Any]:
+    def recorder(teacher_function: TeacherFunction) -> Callable[[Any], Any]:
         def wrap(function: Any) -> Any:
-            # A module is called as such, so that one that is compiled is replayed compiled.
-            target = asked.owner if asked.name == "forward" else function
+            # The module itself is called, so that the replay of a compiled module is compiled.
+            target = teacher_function.owner if teacher_function.name == "forward" else function
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                outermost = not asked.head and not reads.layers
-                with reads.teacher(layer=not asked.head) as outputs:
+                outermost = not teacher_function.head and not reads.layers
+                with reads.teacher(layer=not teacher_function.head) as outputs:
                     if outermost:
-                        replay.calls.append(_call(asked.part, target, args, kwargs))
+                        replay.calls.append(_call(teacher_function.part, target, args, kwargs))
                     outputs.append(function(*args, **kwargs))
                 return outputs[0]
 
@@ -74,8 +74,14 @@ def recording(model: Any) -> Iterator[Replay]:
 
     with ExitStack() as stack:
         stack.enter_context(_without_cache(model))
-        for asked in teacher_calls(model):
-            stack.enter_context(wrapped(asked.owner, asked.name, recorded(asked)))
+        for teacher_function in teacher_calls(model):
+            stack.enter_context(
+                wrapped(
+                    teacher_function.owner,
+                    teacher_function.name,
+                    recorder(teacher_function),
+                )
+            )
         stack.enter_context(reads)
         yield replay
     replay.read_bytes = sum(reads.read.values())
@@ -83,7 +89,7 @@ def recording(model: Any) -> Iterator[Replay]:
 
 @contextmanager
 def _without_cache(model: Any) -> Iterator[None]:
-    """Have the teachers asked where their answers are kept, too."""
+    """Detach the teacher cache from a model for a block."""
     cache = getattr(model, "teacher_cache", None)
     if cache is not None:
         model.teacher_cache = None
@@ -106,22 +112,22 @@ def _device() -> str:
 
 
 class _Reads(TorchDispatchMode):
-    """Sees which of the teachers' outputs an operator outside the teachers takes."""
+    """Dispatch mode that records the teachers' outputs that other operators read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inside = 0
-        """How many calls of teachers are open."""
+        """Number of open calls of teachers."""
         self.layers = 0
-        """How many of these are no whole heads."""
-        self.kept: list[Any] = []
-        """Outputs, so that no storage takes another's place."""
-        self.made: set[int] = set()
+        """Number of these that are not whole heads."""
+        self.outputs: list[Any] = []
+        """Outputs, referenced so that no new storage gets the address of an old one."""
+        self.storages: set[int] = set()
         self.read: dict[int, int] = {}
 
     @contextmanager
     def teacher(self, layer: bool) -> Iterator[list[Any]]:
-        """Take what a block, a call of a teacher, puts into a list for its output."""
+        """Record the outputs that a block, a call of a teacher, appends to the list."""
         self.inside += 1
         self.layers += layer
         outputs: list[Any] = []
@@ -131,15 +137,15 @@ class _Reads(TorchDispatchMode):
             self.inside -= 1
             self.layers -= layer
         if not self.inside:
-            self.kept.append(outputs)
-            self.made.update(map(_storage, _tensors(outputs)))
+            self.outputs.append(outputs)
+            self.storages.update(map(_storage, _tensors(outputs)))
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if not self.inside:
             for tensor in _tensors((args, kwargs)):
-                if _storage(tensor) in self.made:
+                if _storage(tensor) in self.storages:
                     self.read[_storage(tensor)] = tensor.untyped_storage().nbytes()
         return function(*args, **(kwargs or {}))
 

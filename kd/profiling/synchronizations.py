@@ -1,9 +1,9 @@
-"""Counts where a GPU and its host would wait for each other, also where there is no GPU.
+"""Counter of operations at which the host waits for a GPU, also on a machine without one.
 
-A value that Python needs (``.item()``, ``if tensor``), a shape that depends on values (``nonzero``,
-a mask as an index), and a copy that does not go on its own (``torch.tensor(list, device=...)``,
-``.tolist()``). Where there is no GPU every tensor stands for one on a GPU, so that a tensor which a
-program keeps on the host is counted too, and a copy by ``.to`` cannot be seen.
+These are a value that Python needs (``.item()``, ``if tensor``), a shape that depends on values
+(``nonzero``, a mask as an index), and a copy that is not asynchronous
+(``torch.tensor(list, device=...)``, ``.tolist()``). Without a GPU every tensor counts as one on a
+GPU. Tensors that a program creates on the host are then counted too, and copies by ``.to`` are not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WAITING = frozenset(
         "torchvision.nms",
     }
 )
-"""Operators whose result, or its shape, the host has to know."""
+"""Operators whose result, or its shape, the host needs."""
 TO_HOST = frozenset({"tolist", "cpu", "numpy", "__array__"})
 TO_DEVICE = frozenset({"tensor", "as_tensor", "new_tensor"})
 
@@ -42,9 +42,9 @@ TO_DEVICE = frozenset({"tensor", "as_tensor", "new_tensor"})
 @contextmanager
 def synchronizations() -> Iterator[Counter[str]]:
     """Count the synchronizations of a block by operator, as ``{"aten.nonzero": 2}``."""
-    counted: Counter[str] = Counter()
-    with watching(lambda operator: counted.update([operator])):
-        yield counted
+    counts: Counter[str] = Counter()
+    with watching(lambda operator: counts.update([operator])):
+        yield counts
 
 
 @contextmanager
@@ -56,13 +56,13 @@ def watching(report: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Calls(TorchFunctionMode):
-    """Sees what Python calls: copies, and the values that are put under a mask."""
+    """Function mode that reports copies, and notes assignments of a number under a mask."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         super().__init__()
         self.report = report
         self.filling = False
-        """Whether a number is being put under a mask, which a GPU does without the host."""
+        """True during the assignment of a number under a mask, which needs no host."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -80,7 +80,7 @@ class _Calls(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
-    """Sees every operator, those of backward too."""
+    """Dispatch mode that reports operators, also those of the backward pass."""
 
     def __init__(self, report: Callable[[str], None], calls: _Calls) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Operators(TorchDispatchMode):
 
 
 def _on_device(value: Any) -> bool:
-    """Return whether a value is a tensor of the GPU, or stands for one where there is none."""
+    """Return True for a tensor on the GPU, or for any tensor on a machine without one."""
     return isinstance(value, Tensor) and (value.is_cuda or not torch.cuda.is_available())
 
 
@@ -117,7 +117,7 @@ def _is_mask(index: Any) -> bool:
 
 
 def _from_host(name: str, args: Any, kwargs: Any) -> bool:
-    """Return whether numbers of Python go to a device, for which the host waits."""
+    """Return True if numbers of Python are copied to a device, for which the host waits."""
     data = args[1] if name == "new_tensor" else args[0] if args else kwargs.get("data")
     if isinstance(data, Tensor):
         return False
@@ -130,7 +130,7 @@ def _from_host(name: str, args: Any, kwargs: Any) -> bool:
 
 
 def _copies(name: str, args: Any, kwargs: Any) -> bool:
-    """Return whether a copy between devices, seen only where there are two, is waited for."""
+    """Return True if the host waits for a copy between two devices."""
     if name == "aten.copy_":
         target, source = args[0].device, args[1]
         waits = not (len(args) > 2 and args[2]) and not kwargs.get("non_blocking")

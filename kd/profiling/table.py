@@ -1,4 +1,4 @@
-"""A profile as text: a Markdown table that is legible as it is."""
+"""Text form of a profile: a Markdown table and a list."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def describe(profile: Profile) -> str:
 
 
 def about(profile: Profile) -> list[str]:
-    """Return what was measured, on what."""
+    """Return lines with the run, the shape of its images and the hardware."""
     images, _, height, width = profile["shape"]
     devices, threads = profile["devices"], profile["threads"]
     where = (
@@ -58,7 +58,7 @@ def summary(profile: Profile) -> list[str]:
 
 
 def _scale(term: str, ratio: float) -> str:
-    """Return a term's gradient beside that of detection, and the bound that it is outside of."""
+    """Return a line with a term's gradient beside that of detection, and a bound it exceeds."""
     text = f"gradient of {term} at the neck: {ratio:.2g} times that of detection"
     if ratio < LOW:
         return f"{text}, below {LOW:g}"
@@ -66,7 +66,7 @@ def _scale(term: str, ratio: float) -> str:
 
 
 def waits(profile: Profile, case: str, part: str) -> int:
-    """Return how often the host waits in a part of a case, ``bound`` or ``step``."""
+    """Return the number of times the host waits in a part of a case, ``bound`` or ``step``."""
     return sum(profile["synchronizations"].get(case, {}).get(part, {}).values())
 
 
@@ -80,21 +80,21 @@ def _parts(profile: Profile) -> list[str]:
     rows = []
     totals = [0.0] * len(cases)
     for part in parts:
-        found = [profile["parts"][case].get(part, {}).get("median", 0.0) for case in cases]
-        totals = [total + value for total, value in zip(totals, found, strict=True)]
+        seconds = [profile["parts"][case].get(part, {}).get("median", 0.0) for case in cases]
+        totals = [total + value for total, value in zip(totals, seconds, strict=True)]
         peak = profile["memory"]["parts"].get(part, 0)
-        rows.append(_row(part, found, whole, peak, waits(profile, "step", part)))
-    counted = sum(waits(profile, "step", part) for part in parts)
-    rows.append(_row("sum, or most", totals, whole, profile["memory"]["step"], counted))
+        rows.append(_row(part, seconds, whole, peak, waits(profile, "step", part)))
+    waiting = sum(waits(profile, "step", part) for part in parts)
+    rows.append(_row("sum, or most", totals, whole, profile["memory"]["step"], waiting))
     align = ["left", *["right"] * (len(titles) - 1)]
     table = tabulate(rows, titles, tablefmt="pipe", colalign=align, disable_numparse=True)
     return table.splitlines()
 
 
-def _row(part: str, found: list[float], whole: float, peak: int, waiting: int) -> list[str]:
-    cells = [f"{1000 * value:.1f}" if value else "" for value in found]
-    more = [f"{1000 * (found[1] - found[0]):+.1f}"] if len(found) > 1 else []
-    share = f"{100 * found[-1] / whole:.0f} %"
+def _row(part: str, seconds: list[float], whole: float, peak: int, waiting: int) -> list[str]:
+    cells = [f"{1000 * value:.1f}" if value else "" for value in seconds]
+    more = [f"{1000 * (seconds[1] - seconds[0]):+.1f}"] if len(seconds) > 1 else []
+    share = f"{100 * seconds[-1] / whole:.0f} %"
     return [part, *cells, *more, share, _mb(peak), str(waiting or "")]
 
 

@@ -1,4 +1,4 @@
-"""A model that is trained step by step as a run trains it, and the bare student of a distiller."""
+"""Model that is trained step by step as a run trains it."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from kd.training.train import build_runner
 
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
 RATE = 1e-6
-"""So small that weights stay what they are, however many steps are made."""
+"""Learning rate so small that the weights hardly change, however many steps run."""
 
 
 @dataclass(frozen=True)
 class Trainee:
-    """A model in training with its optimiser; of a distiller, past every warm-up."""
+    """Model in training with its optimizer; a distiller is past every warm-up."""
 
     model: Any
-    optimiser: Any
+    optimizer: Any
     runner: Any
 
     @classmethod
     def build(
         cls, config: dict[str, Any], trained: Path | None = None, workers: int = 0
     ) -> Trainee:
-        """Build what a composed configuration trains, on the GPU where there is one.
+        """Build the model of a composed configuration, on the GPU if there is one.
 
-        ``trained``: weights of its detector, which are random ones otherwise; ``workers``: data
-        loading processes.
+        ``trained``: weights of its detector, otherwise random. ``workers``: data loading
+        processes.
         """
-        # Weights of ImageNet change no time and might have to be downloaded.
+        # ImageNet weights change no time, and would have to be downloaded.
         settings = without_imagenet(copy.deepcopy(config))
         with tempfile.TemporaryDirectory() as folder:
             torch.manual_seed(0)
@@ -51,26 +51,26 @@ class Trainee:
         model.init_weights()
         if trained:
             load_strictly(student_of(model), trained)
-        optimiser = runner.build_optim_wrapper(runner.optim_wrapper)
-        for group in optimiser.param_groups:
+        optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
+        for group in optimizer.param_groups:
             group["lr"] = RATE
         model.progress = PAST_WARM_UP
-        return cls(model.train(), optimiser, runner)
+        return cls(model.train(), optimizer, runner)
 
     def batches(self) -> Iterator[Any]:
-        """Yield what the run's loader gives, epoch after epoch."""
+        """Yield the batches of the run's loader, epoch after epoch."""
         loader = self.runner.train_loop.dataloader
         for epoch in count():
             loader.sampler.set_epoch(epoch)
             yield from loader
 
     def step(self, data: Any) -> None:
-        """Make a training step on what a loader gave: forward, backward and the optimiser's."""
+        """Run a training step on a batch: forward, backward and optimizer."""
         seed_everything(0)
-        self.model.train_step(data, self.optimiser)
+        self.model.train_step(data, self.optimizer)
 
     def losses(self, data: Any) -> Any:
-        """Make the forward of a step; return its losses."""
+        """Run the forward pass of a step; return its losses."""
         seed_everything(0)
-        with self.optimiser.optim_context(self.model):
+        with self.optimizer.optim_context(self.model):
             return self.model(**self.model.data_preprocessor(data, True), mode="loss")

@@ -88,7 +88,7 @@ STUDENT = [
     "preprocessing", "student backbone", "student neck", "student head", "label assignment",
     "student loss",
 ]  # fmt: skip
-REST = ["backward", "optimiser", "other"]
+REST = ["backward", "optimizer", "other"]
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "gfl", "fcos", "yolov3", "ssd300"])
@@ -127,7 +127,7 @@ def test_a_model_is_left_as_it_was(trainee, data):
     assert distilled.model.terms is terms
     assert distilled.model.teacher.backbone.forward == forward
     assert "forward" not in vars(distilled.model.student.backbone)
-    assert "backward" not in vars(distilled.optimiser)
+    assert "backward" not in vars(distilled.optimizer)
 
 
 # --- The bound -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from analysis.plotting.style import QUIET, STYLE, WIDTH, look, save
 from kd.common.files import write_json, write_text
-from kd.profiling.parts import OPTIMISER, TERM, in_order
+from kd.profiling.parts import OPTIMIZER, TERM, in_order
 from kd.profiling.table import about, describe
 
 Profile = dict[str, Any]
@@ -37,7 +37,7 @@ PART_COLORS = {
     "teacher proposals": "0.72",
     "teacher classifier": "0.42",
     "backward": "#F3CC9A",
-    OPTIMISER: "#E8B4B8",
+    OPTIMIZER: "#E8B4B8",
     "other": "0.92",
 }
 MEMORY = {"student": "#77AADD", "teacher": "0.35", "extra": "#D55E00"}
