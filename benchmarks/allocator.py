@@ -23,7 +23,7 @@ CASES = {"scale smoke, 8 images of 128 x 128": ("smoke", 8, 128, "r18-w0.25")} |
 
 
 class Step(NamedTuple):
-    """What a step took."""
+    """Time and page faults of a step."""
 
     seconds: float
     faults: int
@@ -31,12 +31,15 @@ class Step(NamedTuple):
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     options = arguments(__doc__).parse_args()
     lines = []
     for what, case in CASES.items():
-        with stepping(case, keeps=True) as kept, stepping(case, keeps=False) as given_back:
-            steps = [(_asked(given_back), _asked(kept)) for _ in range(options.rounds + 1)][1:]
-        before, after = ([step.seconds for step in each] for each in zip(*steps, strict=True))
+        with stepping(case, keeps=True) as keeping, stepping(case, keeps=False) as releasing:
+            steps = [
+                (_next_step(releasing), _next_step(keeping)) for _ in range(options.rounds + 1)
+            ][1:]
+        before, after = ([step.seconds for step in by_case] for by_case in zip(*steps, strict=True))
         details = {
             "given back, ms": 1000 * quartiles(before).median,
             "kept, ms": 1000 * quartiles(after).median,
@@ -44,13 +47,13 @@ def main() -> None:
             "and kept": quartiles([step.faults for _, step in steps]).median,
         }
         lines.append(Line(what, ratio(before, after), details=details))
-    about = "A step whose memory is given back over one whose memory is kept; one thread of a CPU."
+    about = "A step that releases its memory over one that keeps it; one thread of a CPU."
     print(publish(options.name or "allocator", about, lines, options.before))
 
 
 @contextmanager
 def stepping(case: tuple[str, int, int, str], *, keeps: bool) -> Iterator[Connection]:
-    """Start a process that makes a step whenever it is asked to."""
+    """Start a process that makes a step for every message."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, case, keeps))
     process.start()
@@ -61,7 +64,7 @@ def stepping(case: tuple[str, int, int, str], *, keeps: bool) -> Iterator[Connec
         process.join()
 
 
-def _asked(process: Connection) -> Step:
+def _next_step(process: Connection) -> Step:
     process.send(True)
     return process.recv()
 

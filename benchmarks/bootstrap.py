@@ -2,8 +2,8 @@
 
 python benchmarks/bootstrap.py        5,000 images, 80 classes, 36,000 boxes, 320,000 detections
 
-A few of the resamples are also made the naive way: a data set with each image as often as it was
-drawn, evaluated by pycocotools and kd.evaluation.metrics. If they differ, no time is printed.
+A few of the resamples are also evaluated naively: a data set with repeated images is evaluated by
+pycocotools and kd.evaluation.metrics. If they differ, no time is printed.
 Times are of the processor, in one process with one thread; the table is written to
 results/benchmarks.
 """
@@ -34,21 +34,21 @@ from kd.evaluation.voc import Floats
 from tests.support.scenes import repeated
 
 MOST = "10"
-"""Seconds that resampling may take."""
+"""Target for the seconds of resampling."""
 TOLERANCE = 1e-12
 
 Truth = dict[str, Any]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Return the result of ``work`` and its seconds of the processor."""
+    """Return the result of ``work`` and its processor time in seconds."""
     started = time.process_time()
     result = work()
     return result, time.process_time() - started
 
 
 def resampled(folder: Path) -> dict[str, Floats]:
-    """Do what ``kd resample`` does with the matches of a run."""
+    """Compute and write the resamples of a run's matches, as ``kd resample`` does."""
     matched = MatchedRun.read(folder / "matches.npz", "benchmark")
     assert matched is not None
     values = metrics(matched, resample(matched.images, RESAMPLES, SEED))
@@ -56,42 +56,45 @@ def resampled(folder: Path) -> dict[str, Floats]:
     return values
 
 
-def naive(truth: Truth, found: list[Detection], counts: Floats) -> list[float]:
-    """Return the same figures of a data set of repeated images."""
-    scene, results = repeated(truth, found, counts)
-    voc = evaluate(scene, results, [each["name"] for each in truth["categories"]]).VOC07
+def naive(truth: Truth, detections: list[Detection], counts: Floats) -> list[float]:
+    """Return the same metrics of a data set of repeated images."""
+    scene, results = repeated(truth, detections, counts)
+    voc = evaluate(scene, results, [category["name"] for category in truth["categories"]]).VOC07
     assert voc is not None
     return [*pycocotools(scene, results)[:2], voc]
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--compare", type=int, default=3, help="resamples made the naive way, too")
+    parser.add_argument("--compare", type=int, default=3, help="resamples evaluated naively, too")
     options = parser.parse_args()
     metrics(MatchedRun.of(*generate(2, count=2)), np.ones((2, 1)))  # excludes imports
-    truth, found = generate(options.images, count=DETECTIONS_PER_IMAGE)
+    truth, detections = generate(options.images, count=DETECTIONS_PER_IMAGE)
     times: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        matched, times["matching"] = timed(lambda: MatchedRun.of(truth, found))
+        matched, times["matching"] = timed(lambda: MatchedRun.of(truth, detections))
         matched.write(folder / "matches.npz", "benchmark")
         values, times["resampling"] = timed(lambda: resampled(folder))
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    gap = _gap(truth, found, values, options.compare)
-    sizes = [options.images, len(truth["annotations"]), len(found)]
-    _, times["evaluation"] = timed(lambda: pycocotools(truth, found))  # writes into its input
+    gap = _gap(truth, detections, values, options.compare)
+    sizes = [options.images, len(truth["annotations"]), len(detections)]
+    _, times["evaluation"] = timed(lambda: pycocotools(truth, detections))  # writes into its input
     text = _table(times, sizes, options.compare, gap, megabytes)
     write_text(RESULTS / "benchmarks" / "bootstrap.md", text)
     print(text)
 
 
-def _gap(truth: Truth, found: list[Detection], values: dict[str, Floats], compare: int) -> float:
-    """Return the largest difference of the first resamples; exit where it is too large."""
+def _gap(
+    truth: Truth, detections: list[Detection], values: dict[str, Floats], compare: int
+) -> float:
+    """Return the largest difference of the first resamples; exit if it is too large."""
     weights = resample(len(truth["images"]), RESAMPLES, SEED)
     gap = 0.0
     for number in range(1, compare + 1):
-        expected = naive(truth, found, weights[:, number])
+        expected = naive(truth, detections, weights[:, number])
         ours = [values[figure][number] for figure in METRICS]
         gap = max(gap, *(abs(a - b) for a, b in zip(ours, expected, strict=True)))
         print(f"resample {number}: AP {expected[0]:.6f}, largest difference {gap:.1e}", flush=True)
@@ -103,7 +106,7 @@ def _gap(truth: Truth, found: list[Detection], values: dict[str, Floats], compar
 def _table(
     times: dict[str, float], sizes: list[int], compare: int, gap: float, megabytes: float
 ) -> str:
-    images, boxes, found = sizes
+    images, boxes, detection_count = sizes
     titles = {
         "matching": ("matching at ten IoUs and as VOC, once for a run", ""),
         "resampling": (f"{', '.join(METRICS)} of {RESAMPLES} resamples, from file to file", MOST),
@@ -111,7 +114,8 @@ def _table(
     }
     ratio = times["evaluation"] * RESAMPLES / times["resampling"]
     lines = [
-        f"{images} images, {boxes} boxes, {found} detections; processor time of one thread.",
+        f"{images} images, {boxes} boxes, {detection_count} detections; processor time of one "
+        "thread.",
         "",
         "| part | seconds | at most |",
         "|---|---:|---:|",

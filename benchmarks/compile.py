@@ -24,6 +24,7 @@ from kd.models.build import build_model
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = report.arguments(__doc__)
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--batch", type=int, default=8)

@@ -2,9 +2,9 @@
 
 python benchmarks/errors.py        5,000 images, 80 classes, 36,000 boxes, 320,000 detections
 
-Each part starts from the same Python lists in a process of its own, one after the other, so that
-its memory is its own; what must be equal is compared before a time is printed. Times are of the
-processor, which a busy machine changes little. The table is written to results/benchmarks.
+Each part starts from the same Python lists in a new process, one after the other, so that memory is
+measured separately. Results that must be equal are compared before a time is printed. Times are of
+the processor, which a busy machine changes little. The table is written to results/benchmarks.
 """
 
 import argparse
@@ -31,62 +31,62 @@ Truth = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """Something to time, what it is held against, and how much of its time it may take."""
+    """Function to time, the part that it is compared with, and its target."""
 
     title: str
     work: Callable[[Truth, list[Detection]], list[float]]
-    """Returns the figures that its reference has too."""
+    """Function that returns the numbers that its reference has too."""
     reference: str | None = None
     most: float | None = None
-    """Times the reference's time, or seconds without a reference."""
+    """Largest multiple of the reference's time, or seconds without a reference."""
 
 
-def evaluation(truth: Truth, found: list[Detection]) -> list[float]:
-    """AP50 and AP75 of one evaluation by pycocotools."""
-    return pycocotools(truth, found)[1:3]
+def evaluation(truth: Truth, detections: list[Detection]) -> list[float]:
+    """Return AP50 and AP75 of one evaluation by pycocotools."""
+    return pycocotools(truth, detections)[1:3]
 
 
-def breakdown(truth: Truth, found: list[Detection]) -> list[float]:
-    """The seven curves of every category and range of areas; returns AP50 and AP75."""
+def breakdown(truth: Truth, detections: list[Detection]) -> list[float]:
+    """Compute seven curves of every category and range of areas; return AP50 and AP75."""
     from analysis.figures.coco_errors.compute import C50, C75, breakdown, similar, with_mean
     from analysis.matching.matching import AREAS, pair
 
-    curves = breakdown(pair(truth, found), similar(truth["categories"]), list(AREAS))
+    curves = breakdown(pair(truth, detections), similar(truth["categories"]), list(AREAS))
     return with_mean(curves)[[C50, C75], 0, 0].mean(axis=-1).tolist()
 
 
-def precision(truth: Truth, found: list[Detection]) -> list[float]:
-    """The precision-recall curves of every category at COCO's ten IoUs; returns AP50 and AP75."""
+def precision(truth: Truth, detections: list[Detection]) -> list[float]:
+    """Compute the curves of every category at COCO's ten IoUs; return AP50 and AP75."""
     import numpy as np
 
     from analysis.matching.matching import match, pair
     from analysis.matching.pr_curves import curves
 
-    pairing = pair(truth, found)
+    pairing = pair(truth, detections)
     means = [
         np.nanmean(curves(pairing, match(pairing, percent / 100))) for percent in range(50, 100, 5)
     ]
     return [float(means[0]), float(means[5])]
 
 
-def tide(truth: Truth, found: list[Detection]) -> list[float]:
-    """AP and the errors' costs as TIDE has them."""
+def tide(truth: Truth, detections: list[Detection]) -> list[float]:
+    """Return AP and the costs of TIDE's errors."""
     from analysis.figures.tide.errors import measure_errors, overlaps_of
     from analysis.matching.matching import pair
     from analysis.statistics.bootstrap import resample
 
     weights = resample(len(truth["images"]), 0, seed=0)
-    errors = measure_errors(overlaps_of(pair(truth, found)), IOU, weights)
+    errors = measure_errors(overlaps_of(pair(truth, detections)), IOU, weights)
     return [float(errors.ap[0]), *errors.gains[:, 0].tolist()]
 
 
-def tidecv(truth: Truth, found: list[Detection]) -> list[float]:
-    """The same by tidecv."""
+def tidecv(truth: Truth, detections: list[Detection]) -> list[float]:
+    """Return AP and the costs of errors by tidecv."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TIDE_PATH"] = folder
         from tests.analysis.figures.tidecv_reference import reference
 
-        theirs = reference(truth, found, IOU)
+        theirs = reference(truth, detections, IOU)
     return [theirs.ap, *theirs.gains]
 
 
@@ -101,6 +101,7 @@ TOLERANCE = 1e-4
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--part", choices=PARTS, help="only this part, in this process")
@@ -119,21 +120,21 @@ def main() -> None:
 
 
 def _measure(part: Part, images: int) -> dict[str, Any]:
-    part.work(*_generated(2))  # so that importing is in no time
-    truth, found = _generated(images)
-    sizes = [images, len(truth["annotations"]), len(found)]
+    part.work(*_generated(2))  # excludes imports from the time
+    truth, detections = _generated(images)
+    sizes = [images, len(truth["annotations"]), len(detections)]
     started = time.process_time()
-    figures = part.work(truth, found)
+    figures = part.work(truth, detections)
     seconds = time.process_time() - started
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"seconds": seconds, "mb": kilobytes / 1024, "figures": figures, "sizes": sizes}
 
 
 def _generated(images: int) -> tuple[Truth, list[Detection]]:
-    truth, found = generate(images, count=DETECTIONS_PER_IMAGE)
+    truth, detections = generate(images, count=DETECTIONS_PER_IMAGE)
     for number, category in enumerate(truth["categories"]):
         category["supercategory"] = f"group {number // CLASSES_A_GROUP}"
-    return truth, found
+    return truth, detections
 
 
 def _run(name: str, images: int) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _run(name: str, images: int) -> dict[str, Any]:
 
 
 def _compare(measured: dict[str, dict[str, Any]]) -> None:
-    """Exit where figures differ that should be equal; pycocotools' are those of the curves too."""
+    """Exit if numbers differ that should be equal; those of curves equal pycocotools'."""
     for name, other in (
         ("breakdown", "evaluation"),
         ("precision", "evaluation"),
@@ -159,10 +160,10 @@ def _compare(measured: dict[str, dict[str, Any]]) -> None:
 
 
 def _table(measured: dict[str, dict[str, Any]]) -> str:
-    images, boxes, found = measured["evaluation"]["sizes"]
+    images, boxes, detection_count = measured["evaluation"]["sizes"]
     lines = [
-        f"{images} images, {boxes} boxes, {found} detections; processor time, one thread, each "
-        "part in a fresh process, whose memory includes Python and the lists.",
+        f"{images} images, {boxes} boxes, {detection_count} detections; processor time, one "
+        "thread, each part in a new process, whose memory includes Python and the lists.",
         "",
         "| part | seconds | times the reference | at most | peak memory, MB |",
         "|---|---:|---:|---:|---:|",

@@ -6,8 +6,8 @@ python benchmarks/evaluation.py --growth          against images, classes and bo
 ``evaluate`` and pycocotools start from the same Python lists, in this process, in turn, and must
 agree on all twelve figures before a time is printed. ``evaluate`` also checks its input and
 computes the VOC figures; that is in its time. Its engine uses every core, pycocotools one.
-``kd evaluate`` is a process of its own that starts from two files, as a run leaves them, and writes
-a third. Growth is left where ``benchmarks.growth`` draws it.
+``kd evaluate`` is a separate process that reads two files of a run and writes a third. The growth
+is written for ``benchmarks.growth``.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
 
 CLASSES = 80
 BOXES_PER_IMAGE = 7.3
-"""As in COCO val2017: 36,781 boxes in 5,000 images."""
+"""Boxes per image of COCO val2017, with 36,781 boxes in 5,000 images."""
 DETECTIONS_PER_IMAGE = 100
 TOLERANCE = 1e-12
 
@@ -61,8 +61,12 @@ def generate(
             annotations.append(_annotation(len(annotations) + 1, image, int(label), box, generator))
         detections += _detections(generator, image, count, boxes, labels, frequency)
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, classes + 1)]
-    listed = [_image(number) for number in range(1, images + 1)]
-    return {"images": listed, "categories": categories, "annotations": annotations}, detections
+    image_records = [_image(number) for number in range(1, images + 1)]
+    return {
+        "images": image_records,
+        "categories": categories,
+        "annotations": annotations,
+    }, detections
 
 
 def _image(number: int) -> dict[str, Any]:
@@ -139,7 +143,7 @@ def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
 
 @contextmanager
 def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Callable[[], object]]:
-    """Yield ``kd evaluate`` of a run that left these detections, in a folder of its own."""
+    """Yield a function that runs ``kd evaluate`` on these detections in a temporary folder."""
     split = {"annotations": "truth.json", "images": "."}
     entry = {
         "format": "coco",
@@ -155,23 +159,25 @@ def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Call
         write_json(folder / "configs" / "datasets" / "generated.yaml", entry)  # JSON is YAML
         write_json(folder / "run.json", {"dataset": "generated"})
         write_json(folder / "config.json", {"model": {"type": "RetinaNet"}})
-        write_predictions(folder / "detections.json.gz", [_predicted(each) for each in detections])
+        write_predictions(
+            folder / "detections.json.gz", [_predicted(detection) for detection in detections]
+        )
         command = [sys.executable, "-m", "kd", "evaluate", "."]
         yield lambda: subprocess.run(command, cwd=folder, check=True)
 
 
-def _predicted(found: Detection) -> dict[str, Any]:
+def _predicted(detection: Detection) -> dict[str, Any]:
     """Return a detection as ``kd predict`` writes it."""
     return {
-        "image": found["image_id"],
-        "label": found["category_id"] - 1,
-        "bbox": [round(side, 3) for side in found["bbox"]],
-        "score": found["score"],
+        "image": detection["image_id"],
+        "label": detection["category_id"] - 1,
+        "bbox": [round(side, 3) for side in detection["bbox"]],
+        "score": detection["score"],
     }
 
 
 def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
-    """Time all three, and the reading of lists alone; return the table."""
+    """Time all three, and reading the lists; return the table."""
     truth, detections = generate(images)
     classes = names(truth)
     ours = evaluate(truth, detections, classes)
@@ -214,17 +220,17 @@ SWEEPS: dict[str, tuple[str, list[int]]] = {
     "boxes_per_image": ("boxes per image", [2, 8, 32, 128]),
 }
 OTHERS = 1000
-"""Images where something else is swept."""
+"""Number of images while another size is swept."""
 
 
 def grow(rounds: int, name: str, before: Path | None) -> str:
-    """Time ``evaluate`` over each size; leave the curves, return the table."""
+    """Time ``evaluate`` over each size; write the curves, return the table."""
     curves, lines = [], []
     for key, (title, sizes) in SWEEPS.items():
         seconds = []
         for size in sizes:
-            truth, found = generate(**{"images": OTHERS, key: size})
-            values = in_turn({"": lambda: evaluate(truth, found, names(truth))}, rounds)[""]  # noqa: B023
+            truth, detections = generate(**{"images": OTHERS, key: size})
+            values = in_turn({"": lambda: evaluate(truth, detections, names(truth))}, rounds)[""]  # noqa: B023
             lines.append(
                 Line(f"{title}: {size}, ms", quartiles([1000 * value for value in values]))
             )

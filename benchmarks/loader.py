@@ -38,6 +38,7 @@ QUALITY = 92
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     options = _options()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -99,7 +100,7 @@ def photographs(folder: Path, count: int) -> int:
                 {"id": len(annotations), "image_id": index, "bbox": box, "area": box[2] * box[3]}
                 | {"category_id": int(rng.integers(CLASSES)), "iscrowd": 0}
             )
-    categories = [{"id": each, "name": str(each)} for each in range(CLASSES)]
+    categories = [{"id": label, "name": str(label)} for label in range(CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(folder / "annotations.json", content)
     return sum(path.stat().st_size for path in folder.glob("*.jpg")) // count
@@ -116,14 +117,14 @@ def _photograph(rng: np.random.Generator) -> np.ndarray:
 
 
 def composed(folder: Path, batch: int) -> dict[str, Any]:
-    """Return what a composed configuration says of loading."""
+    """Return the part of a composed configuration about loading."""
     pipeline = pipelines.training("general", SIZE, [123.675, 116.28, 103.53])
     reader = {
         "type": "CocoImages",
         "data_root": str(folder),
         "ann_file": "annotations.json",
         "data_prefix": {"img": ""},
-        "metainfo": {"classes": [str(each) for each in range(CLASSES)]},
+        "metainfo": {"classes": [str(label) for label in range(CLASSES)]},
         "filter_cfg": {"filter_empty_gt": True, "min_size": 1},
         "pipeline": pipeline,
     }
@@ -185,7 +186,7 @@ class Bare:
                 self.counts[number].value += 1
 
     def images(self, seconds: float) -> float:
-        """Return how many images a second are made."""
+        """Return the images per second."""
         before, started = self._count(), time.perf_counter()
         self.go.set()
         time.sleep(seconds)
@@ -193,7 +194,7 @@ class Bare:
         return (self._count() - before) / (time.perf_counter() - started)
 
     def _count(self) -> int:
-        return sum(each.value for each in self.counts)
+        return sum(counter.value for counter in self.counts)
 
 
 def bare_image(path: str) -> np.ndarray:
@@ -205,7 +206,7 @@ def bare_image(path: str) -> np.ndarray:
 
 
 def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[Any, Any]:
-    """Return images/s by round; the loader's queues are full, or empty, at both ends alike."""
+    """Return images/s by round; the loader's queues have equal lengths at both ends."""
     ours, theirs = [], []
     for number in range(options.rounds + 1):
         bare_rate = bare.images(options.seconds)
@@ -237,7 +238,7 @@ def _parts(config: dict[str, Any], images: int) -> dict[str, Quartiles]:
         note("bare decoding and resizing", lambda path=path: bare_image(path))
         for step in dataset.pipeline.transforms:
             results = note(type(step).__name__, lambda step=step, results=results: step(results))
-    return {part: quartiles(each) for part, each in times.items()}
+    return {part: quartiles(seconds) for part, seconds in times.items()}
 
 
 if __name__ == "__main__":

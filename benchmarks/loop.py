@@ -1,11 +1,11 @@
-"""Time a plain training step of this pipeline against the same model in a bare loop, and each hook.
+"""Time a training step of this pipeline, the same model's step in a bare loop, and each hook.
 
 python benchmarks/loop.py                             two minutes on two CPU cores
 python benchmarks/loop.py --precision bfloat16        both in half precision, and against float32
 
-RetinaNet, the scale's student without a teacher. The runner of a composed run trains; after every
-few steps it waits while the bare loop makes as many: batches of the same images in the same order,
-a copy of the model, an optimiser with the same settings, and nothing else. Loading is in both.
+RetinaNet, the scale's student without a teacher. The runner of a composed run trains. After every
+few steps it waits for as many steps of the bare loop: batches of the same images in the same order,
+a copy of the model, an optimizer with the same settings, and nothing else. Both load their data.
 """
 
 import argparse
@@ -40,21 +40,25 @@ STAGES = ("before_train_iter", "after_train_iter")
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     options = _options()
     MMLogger.get_instance("benchmark", log_level="ERROR")
     torch.set_num_threads(options.threads)
     gc.freeze()  # as `kd train` does
     kinds = {"float32", options.precision}
     with tempfile.TemporaryDirectory() as folder:
-        found = {each: measure(each, options, Path(folder) / each) for each in sorted(kinds)}
+        by_precision = {
+            precision: measure(precision, options, Path(folder) / precision)
+            for precision in sorted(kinds)
+        }
     lines: list[report.Line] = []
-    for precision, (runner, bare, hooks) in found.items():
+    for precision, (runner, bare, hooks) in by_precision.items():
         details = {"ms": 1000 * quartiles(runner).median, "bare, ms": 1000 * quartiles(bare).median}
         what = f"step of the pipeline / bare step, {precision}"
         lines.append(report.Line(what, ratio(runner, bare), MOST, details=details))
-        lines += [_hook(name, each, precision) for name, each in hooks.items()]
-    if len(found) == 2:
-        low, full = (found[each][0] for each in (options.precision, "float32"))
+        lines += [_hook_line(name, seconds, precision) for name, seconds in hooks.items()]
+    if len(by_precision) == 2:
+        low, full = (by_precision[name][0] for name in (options.precision, "float32"))
         least = 1.6 if torch.cuda.is_available() else None
         what = f"images/s in {options.precision} / in float32"
         lines.append(report.Line(what, ratio(full, low), least=least))
@@ -76,31 +80,33 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _hook(name: str, seconds: list[float], precision: str) -> report.Line:
+def _hook_line(name: str, seconds: list[float], precision: str) -> report.Line:
     return report.Line(
         f"- {name}, ms of a step in {precision}", quartiles([1000 * s for s in seconds])
     )
 
 
-Found = tuple[list[float], list[float], dict[str, list[float]]]
+StepTimes = tuple[list[float], list[float], dict[str, list[float]]]
 
 
-def measure(precision: str, options: argparse.Namespace, folder: Path) -> Found:
-    """Return seconds of a step by round: the runner's, the bare loop's, and those of each hook."""
-    config = composed(precision, options)
+def measure(precision: str, options: argparse.Namespace, folder: Path) -> StepTimes:
+    """Return seconds of a step by round: of the runner, of the bare loop, and of each hook."""
+    config = compose_student(precision, options)
     runner = build_runner(config, folder)
     turns = Turns(BareLoop(config, options.batch), options.steps, options.rounds)
     runner.register_hook(turns, priority="LOWEST")
-    hooks = watch(runner)
+    hooks = time_hooks(runner)
     with suppress(_Done):
         runner.train()
-    found = {
-        name: [s / options.steps for s in _rounds(each, turns)] for name, each in hooks.items()
+    hook_times = {
+        name: [s / options.steps for s in _round_sums(times, turns)]
+        for name, times in hooks.items()
     }
-    return turns.runner, turns.bare, found
+    return turns.runner, turns.bare, hook_times
 
 
-def composed(precision: str, options: argparse.Namespace) -> dict[str, Any]:
+def compose_student(precision: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the composed configuration of the scale's student, without a teacher."""
     library = Library()
     scale = library.scale(options.scale, "benchmark")
     run = Run(
@@ -122,13 +128,13 @@ def composed(precision: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 class BareLoop:
-    """What a training does at least."""
+    """Training loop that only loads, computes the loss, and updates the weights."""
 
     def __init__(self, config: dict[str, Any], batch: int) -> None:
         data = copy.deepcopy(config["train_dataloader"]["dataset"])
         dataset = build_dataset(data["dataset"])
         sampler = EpochSampler(dataset, data["seed"])
-        wrapped = _Plain(dataset)
+        wrapped = _RepeatedDataset(dataset)
         self.loader = DataLoader(
             wrapped, batch, sampler=sampler, num_workers=0, collate_fn=pseudo_collate
         )
@@ -138,11 +144,11 @@ class BareLoop:
         self.settings = dict(settings["optimizer"])
 
     def begin(self, model: Any) -> None:
-        """Train a copy of a model that has its first weights."""
+        """Prepare the training of a copy of a model with its first weights."""
         self.model = copy.deepcopy(model)
-        self.model.__dict__.pop("parse_losses", None)  # a hook's, which is not copied
+        self.model.__dict__.pop("parse_losses", None)  # replaced by a hook of the runner
         kind = getattr(torch.optim, self.settings.pop("type"))
-        self.optimiser = kind(self.model.parameters(), fused=True, **self.settings)
+        self.optimizer = kind(self.model.parameters(), fused=True, **self.settings)
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[Any]:
@@ -151,7 +157,7 @@ class BareLoop:
             yield from self.loader
 
     def step(self) -> None:
-        """Load a batch and learn from it."""
+        """Load a batch and train on it."""
         batch = self.model.data_preprocessor(next(self.batches), training=True)
         device = batch["inputs"].device.type
         dtype = getattr(torch, self.dtype) if self.dtype else None
@@ -161,12 +167,12 @@ class BareLoop:
         loss.backward()
         if self.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
-class _Plain(torch.utils.data.Dataset[Any]):
-    """A data set whose samples are numbered on from epoch to epoch."""
+class _RepeatedDataset(torch.utils.data.Dataset[Any]):
+    """Data set whose indices continue from epoch to epoch."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -179,11 +185,11 @@ class _Plain(torch.utils.data.Dataset[Any]):
 
 
 class _Done(Exception):  # noqa: N818
-    """Enough has been measured."""
+    """Signal that all rounds are measured."""
 
 
 class Turns(Hook):
-    """Lets the bare loop have its turn after so many steps of the runner, and stops at the end."""
+    """Hook that runs the bare loop after every few steps of the runner, and stops at the end."""
 
     priority = "LOWEST"
 
@@ -215,16 +221,16 @@ class Turns(Hook):
         self.started = time.perf_counter()
 
 
-def watch(runner: Any) -> dict[str, list[float]]:
-    """Note the seconds of each hook of each step, in order of the steps."""
-    found: dict[str, list[float]] = {}
+def time_hooks(runner: Any) -> dict[str, list[float]]:
+    """Record the seconds of each hook in each step, in the order of the steps."""
+    by_hook: dict[str, list[float]] = {}
     for hook in runner.hooks:
         if isinstance(hook, Turns):
             continue
-        times = found.setdefault(type(hook).__name__, [])
+        times = by_hook.setdefault(type(hook).__name__, [])
         for stage in STAGES:
             _time(hook, stage, times)
-    return found
+    return by_hook
 
 
 def _time(hook: Any, stage: str, times: list[float]) -> None:
@@ -238,8 +244,8 @@ def _time(hook: Any, stage: str, times: list[float]) -> None:
     setattr(hook, stage, timed)
 
 
-def _rounds(times: list[float], turns: Turns) -> list[float]:
-    """Return the sum of each round's but the first."""
+def _round_sums(times: list[float], turns: Turns) -> list[float]:
+    """Return the sum of the times of each round, without the first."""
     of_a_round = len(STAGES) * turns.steps
     rounds = range(of_a_round, (len(turns.runner) + 1) * of_a_round, of_a_round)
     return [sum(times[start : start + of_a_round]) for start in rounds]

@@ -1,11 +1,11 @@
-"""Count what a workflow of many short jobs asks of Slurm's controller.
+"""Count the requests of a workflow of many short jobs to Slurm's controller.
 
 python benchmarks/politeness.py --size 1000     about 20 minutes on two cores; root
 
-On a test cluster of its own, with the plugin's default settings. Calls are counted by wrappers of
-Slurm's commands on PATH, and compared with what the plugin says itself. Each job of the workflow
-starts Python twice, which takes longer than the job: more cores mean more calls an hour, not more
-calls a job. The table is written to results/benchmarks.
+The workflow runs on a separate test cluster, with the plugin's default settings. Wrappers of
+Slurm's commands on PATH count the calls, which are compared with the plugin's own count. Each job of
+the workflow starts Python twice, which takes longer than the job: more cores mean more calls per
+hour, not more calls per job. The table is written to results/benchmarks.
 """
 
 import argparse
@@ -42,7 +42,7 @@ rule job:
 """
 
 
-class Eye(Sampler):
+class QueueSampler(Sampler):
     """Also notes how many jobs were in the queue at once."""
 
     most = 0
@@ -53,6 +53,7 @@ class Eye(Sampler):
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=1000, help="jobs of the workflow")
     parser.add_argument("--jobs", type=int, default=200, help="jobs in the queue at a time")
@@ -80,7 +81,7 @@ def _measure(lab: Lab, folder: Path, options: argparse.Namespace) -> str:
     calls = folder / "calls"
     path = _wrappers(folder / "bin", calls)
     started = time.monotonic()
-    with Eye(lab, folder) as eye:
+    with QueueSampler(lab, folder) as sampler:
         environment = lab.environment(PATH=f"{path}:{lab.environment()['PATH']}")
         command = ["--executor", "submitit", "--jobs", str(options.jobs)]
         flow = Flow(folder, environment, *command)
@@ -91,9 +92,11 @@ def _measure(lab: Lab, folder: Path, options: argparse.Namespace) -> str:
                 flow.process.wait(30)
     seconds = time.monotonic() - started
     assert flow.wait(0) == 0, flow.output[-3000:]
-    assert not eye.duplicates, f"two jobs for one output: {eye.duplicates[:3]}"
-    assert eye.most <= options.jobs, f"{eye.most} jobs in the queue, --jobs is {options.jobs}"
-    return _table(options, seconds, calls.read_text(encoding="utf-8").splitlines(), eye, flow)
+    assert not sampler.duplicates, f"two jobs for one output: {sampler.duplicates[:3]}"
+    assert sampler.most <= options.jobs, (
+        f"{sampler.most} jobs in the queue, --jobs is {options.jobs}"
+    )
+    return _table(options, seconds, calls.read_text(encoding="utf-8").splitlines(), sampler, flow)
 
 
 def _wrappers(folder: Path, calls: Path) -> Path:
@@ -110,25 +113,25 @@ def _wrappers(folder: Path, calls: Path) -> Path:
 
 
 def _table(
-    options: argparse.Namespace, seconds: float, calls: list[str], eye: Eye, flow: Flow
+    options: argparse.Namespace, seconds: float, calls: list[str], sampler: QueueSampler, flow: Flow
 ) -> str:
-    counted = Counter(line.split()[0] for line in calls)
+    calls_by_command = Counter(line.split()[0] for line in calls)
     in_jobs = Counter(line.split()[0] for line in calls if line.endswith("job"))
-    arrays = {id.partition("_")[0] for id in eye.ids if "_" in id}
+    arrays = {id.partition("_")[0] for id in sampler.ids if "_" in id}
     hours = seconds / 3600
     (line,) = flow.lines("Slurm calls in")
     itself = {name: int(count) for name, count in ITSELF.findall(line)}
-    outside = {name: n - in_jobs[name] for name, n in counted.items() if n > in_jobs[name]}
+    outside = {name: n - in_jobs[name] for name, n in calls_by_command.items() if n > in_jobs[name]}
     lines = [
         f"{options.size} jobs of {options.seconds:g} s, at most {options.jobs} in the queue "
-        f"(seen: {eye.most}), {options.nodes} nodes of {options.cpus} CPUs: {seconds:.0f} s; "
+        f"(seen: {sampler.most}), {options.nodes} nodes of {options.cpus} CPUs: {seconds:.0f} s; "
         f"{len(arrays)} job arrays.",
         "",
         "| command | calls | of them from jobs | an hour | a job |",
         "|---|---:|---:|---:|---:|",
     ]
     for name in (*COMMANDS, "all"):
-        count = counted[name] if name != "all" else sum(counted.values())
+        count = calls_by_command[name] if name != "all" else sum(calls_by_command.values())
         inside = in_jobs[name] if name != "all" else sum(in_jobs.values())
         if count:
             rates = f"{count / hours:.0f} | {count / options.size:.3f}"

@@ -1,7 +1,7 @@
-"""What a benchmark leaves in results/benchmarks: JSON for scripts, a table for people.
+"""Results of a benchmark in results/benchmarks: JSON for scripts, and a table for readers.
 
-Beside each figure stand its middle half over rounds, what it should be, and what an earlier run of
-the same benchmark found: with ``--before``, or where ``<name>-before.json`` is kept.
+Each value has its middle half over rounds, its target, and the value of an earlier run of the
+benchmark: that of ``--before``, or of ``<name>-before.json`` if it exists.
 """
 
 import argparse
@@ -21,20 +21,20 @@ FOLDER = RESULTS / "benchmarks"
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of a benchmark."""
+    """One value of a benchmark."""
 
     what: str
     value: Quartiles
     most: float | None = None
-    """What it should not exceed."""
+    """Largest value on target."""
     least: float | None = None
-    """What it should reach."""
+    """Smallest value on target."""
     details: dict[str, float] = field(default_factory=dict)
     """Further columns, by a title that has the unit: medians in ms, bytes, counts."""
 
     @property
-    def kept(self) -> bool:
-        """Whether the median is within what it should be."""
+    def on_target(self) -> bool:
+        """Return True if the median is on target."""
         above = self.least is None or self.value.median >= self.least
         return above and (self.most is None or self.value.median <= self.most)
 
@@ -46,11 +46,11 @@ class Line:
 
 
 def arguments(text: str) -> argparse.ArgumentParser:
-    """Return a benchmark's parser, told how many rounds, what to call it and what went before."""
+    """Return a benchmark's parser with the options rounds, name and before."""
     parser = argparse.ArgumentParser(description=text.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="of which medians are taken")
-    parser.add_argument("--name", help="of its files in results/benchmarks")
-    parser.add_argument("--before", type=Path, help="JSON of an earlier run, for a column beside")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds; values are medians of them")
+    parser.add_argument("--name", help="name of the files in results/benchmarks")
+    parser.add_argument("--before", type=Path, help="JSON of an earlier run, for another column")
     return parser
 
 
@@ -63,10 +63,11 @@ def publish(
 ) -> str:
     """Write ``<name>.json`` and ``<name>.md``; return the table.
 
-    ``about``: what was measured, on what, in a sentence; ``notes``: paragraphs after the table.
+    ``about`` is a sentence on the measurement and the machine; ``notes`` are paragraphs after the
+    table.
     """
-    kept = FOLDER / f"{name}-before.json"
-    earlier = _earlier(before or kept) if before or kept.exists() else {}
+    default = FOLDER / f"{name}-before.json"
+    earlier = _earlier_values(before or default) if before or default.exists() else {}
     content: dict[str, Any] = {
         "benchmark": name,
         "about": about,
@@ -83,21 +84,21 @@ def publish(
 
 
 def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    listed = Path("/proc/cpuinfo")
-    if listed.exists():
-        for line in listed.read_text(encoding="utf-8").splitlines():
+    """Return the name of the processor, or of its architecture."""
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        for line in cpu_info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
 
 def _record(line: Line) -> dict[str, Any]:
-    return {**asdict(line), "value": line.value._asdict(), "kept": line.kept}
+    return {**asdict(line), "value": line.value._asdict(), "kept": line.on_target}
 
 
-def _earlier(path: Path) -> dict[str, dict[str, float]]:
-    """Return what was found then by line: the median, and details by their titles."""
+def _earlier_values(path: Path) -> dict[str, dict[str, float]]:
+    """Return the values of an earlier run by line: the median, and details by their titles."""
     return {
         line["what"]: {"median": line["value"]["median"], **line["details"]}
         for line in read_json(path)["lines"]
@@ -114,21 +115,21 @@ def _table(lines: Sequence[Line], earlier: dict[str, dict[str, float]]) -> list[
         then = earlier.get(line.what, {})
         cells = [line.what, *([_number(then.get("median"))] if earlier else [])]
         cells += [_number(value.median), f"{_number(value.low)} to {_number(value.high)}"]
-        cells += [line.target, ("yes" if line.kept else "**no**") if bound else ""]
+        cells += [line.target, ("yes" if line.on_target else "**no**") if bound else ""]
         cells += [_with_earlier(line.details.get(title), then.get(title)) for title in extra]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
 def _with_earlier(now: float | None, then: float | None) -> str:
-    """Return a number, and in brackets what it was where it changed by a hundredth or more."""
+    """Return a number, with the earlier one in brackets if it changed by a hundredth or more."""
     if now is None or then is None or abs(now - then) < 0.01 * abs(then):
         return _number(now)
     return f"{_number(now)} ({_number(then)})"
 
 
 def _number(value: float | None) -> str:
-    """Return three significant digits, and never fewer than the integer part has."""
+    """Return a number with three significant digits, or all digits of its integer part."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -21,15 +21,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 12.0
-ENOUGH = "step 1/"
-"""What a training prints at the end of its first step."""
+FIRST_STEP = "step 1/"
+"""Text in the log of a training at the end of its first step."""
 RUNS = {"student alone": "retinanet-r18-w0.25/alone", "RM and PFI": "retinanet-r18-w0.25/rm+pfi"}
 JOB = ("submitit's process", "Snakemake in it", "kd train in it")
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     if sys.argv[1:2] == ["--inside"]:
-        inside(sys.argv[2])
+        train_one_step(sys.argv[2])
         return
     from benchmarks import report
     from kd.common.timing import quartiles
@@ -42,10 +43,10 @@ def main() -> None:
         job = _several(lambda: as_job(runs[0][1]), max(options.rounds // 2, 1))
     lines = []
     for name, rounds in (*parts.items(), (f"{next(iter(RUNS))}, as a job", job)):
-        totals = [sum(each.values()) for each in rounds]
+        totals = [sum(by_part.values()) for by_part in rounds]
         lines.append(report.Line(f"{name}: to the end of the first step", quartiles(totals), MOST))
         for part in rounds[0]:
-            seconds = [each.get(part, 0.0) for each in rounds]
+            seconds = [by_part.get(part, 0.0) for by_part in rounds]
             lines.append(report.Line(f"- {part}", quartiles(seconds)))
     about = f"Seconds from a job's start, RetinaNet at scale smoke; {os.cpu_count()} CPUs, no GPU."
     print(report.publish(options.name or "start", about, lines, options.before))
@@ -57,7 +58,7 @@ def _several(measure: Callable[[], dict[str, float]], rounds: int) -> list[dict[
 
 @contextmanager
 def project() -> Iterator[list[tuple[str, Path]]]:
-    """Make a project of the same configuration and data elsewhere; yield its runs, to be trained.
+    """Copy the project to another folder with links to its data; yield its runs, to be trained.
 
     The teacher has random weights.
     """
@@ -66,8 +67,8 @@ def project() -> Iterator[list[tuple[str, Path]]]:
     kd(["data", "shapes-smoke"])
     with tempfile.TemporaryDirectory() as name:
         folder, here = Path(name), Path.cwd()
-        for each in ("configs", "workflow"):
-            shutil.copytree(ROOT / each, folder / each)
+        for part in ("configs", "workflow"):
+            shutil.copytree(ROOT / part, folder / part)
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "data").symlink_to(here / "data")
         os.chdir(folder)
@@ -114,7 +115,7 @@ def alone(run: Path) -> dict[str, float]:
 
 
 class Ledger:
-    """Gives all the time since ``origin`` to what is being done, innermost first."""
+    """Times of the parts of a process since ``origin``; the innermost active part is charged."""
 
     def __init__(self, origin: float, first: str) -> None:
         self.last, self.doing = origin, [first]
@@ -136,7 +137,7 @@ class Ledger:
             self.doing.pop()
 
     def watch(self, owner: Any, name: str, part: str) -> None:
-        """Give the time in a function to ``part``."""
+        """Charge the time in a function to ``part``."""
         function = getattr(owner, name)
 
         def watched(*arguments: Any, **options: Any) -> Any:
@@ -146,8 +147,8 @@ class Ledger:
         setattr(owner, name, watched)
 
 
-def inside(run: str) -> None:
-    """Do what ``python -m kd train RUN`` does, up to the first step; print seconds by part."""
+def train_one_step(run: str) -> None:
+    """Run ``python -m kd train RUN`` up to its first step; print seconds by part."""
     ledger = Ledger(float(os.environ["STARTED"]), "Python")
     with ledger.of("the command line"):
         from kd.cli import main as command
@@ -170,7 +171,7 @@ def inside(run: str) -> None:
     ledger.watch(sys.modules["kd.training.distiller"], "load_frozen", "teacher and its weights")
     runner = mmengine.runner.Runner
     ledger.watch(runner, "build_train_loop", "annotations")
-    ledger.watch(runner, "build_optim_wrapper", "optimiser")
+    ledger.watch(runner, "build_optim_wrapper", "optimizer")
     ledger.watch(runner, "_init_model_weights", "first weights")
     ledger.watch(ResumableEpochLoop, "run_epoch", "first batch")
     step = ResumableEpochLoop.run_iter
@@ -196,7 +197,7 @@ def as_job(run: Path) -> dict[str, float]:
     shutil.rmtree(run, ignore_errors=True)
     target = run.relative_to(Path.cwd()) if run.is_absolute() else run
     profile = ["--profile", "workflow/profiles/local"]
-    profile += ["--nolock", "--rerun-incomplete"]  # the round before has been killed
+    profile += ["--nolock", "--rerun-incomplete"]  # the previous round was killed
     configuration = ["--config", "study=demo", "scale=smoke"]
     command = [sys.executable, "-m", "snakemake", *profile, *configuration]
     command += ["--", f"{target}/weights.pth"]
@@ -215,12 +216,12 @@ def as_job(run: Path) -> dict[str, float]:
 
 
 def _processes(workflow: Any, log: Path) -> dict[str, float]:
-    """Wait for the first step; return how long before it each process of the job was there."""
+    """Wait for the first step; return the seconds from the start of each process to the next."""
     import psutil
 
-    while not (log.exists() and ENOUGH in log.read_text(encoding="utf-8")):
+    while not (log.exists() and FIRST_STEP in log.read_text(encoding="utf-8")):
         if workflow.poll() is not None:
-            raise SystemExit(f"the workflow ended before {log} told of a first step")
+            raise SystemExit(f"the workflow ended before {log} had a first step")
         time.sleep(0.02)
     ended = time.time()
     born: dict[str, float] = {}
@@ -243,7 +244,7 @@ def _end(workflow: Any) -> None:
 
     if workflow.poll() is not None:
         return
-    family = [workflow.pid, *(each.pid for each in psutil.Process(workflow.pid).children(True))]
+    family = [workflow.pid, *(child.pid for child in psutil.Process(workflow.pid).children(True))]
     for pid in family:
         try:
             os.kill(pid, 9)

@@ -39,16 +39,17 @@ from kd.profiling.trainee import Trainee
 
 MOST = 1.10
 CLOSE = {"pfi", "rm", "defeat", "fitnets"}
-"""Methods on maps alone, which have to come closer on a detector of one stage."""
+"""Methods on maps alone, with a stricter target on one-stage detectors."""
 MOST_CLOSE = 1.05
 MOST_EXTRA = 15
-"""Per cent of memory beyond the student's step and the teacher's maps."""
+"""Target for memory beyond the student's step and the teacher's maps, in per cent."""
 OBJECTS = 7
 SLOW_ROUNDS = 2
-"""Of a method that is taught by a classifier, which looks at a crop for each positive candidate."""
+"""Rounds of a method with a classifier teacher, which classifies a crop for each positive."""
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=5)
     parser.add_argument("--detector", default="retinanet")
@@ -180,7 +181,7 @@ def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], dete
 
 
 def _count(charged: measure.Charged, data: Any) -> int:
-    return sum(each.total() for each in charged.synchronizations(data).values())
+    return sum(count.total() for count in charged.synchronizations(data).values())
 
 
 def _threads(options: argparse.Namespace) -> str:

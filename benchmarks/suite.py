@@ -1,11 +1,11 @@
 """Run the benchmarks that fit a machine and an amount of time, and print one table of them.
 
 python benchmarks/suite.py cpu                     about half an hour on two idle cores
-python benchmarks/suite.py gpu --minutes 10        what needs a GPU to be worth knowing
+python benchmarks/suite.py gpu --minutes 10        benchmarks that need a GPU
 
-Each benchmark is a command of its own, which is printed; one that fails, or no longer fits, is
-named at the end. Each leaves its table and JSON in results/benchmarks, and this its own,
-``suite-cpu`` or ``suite-gpu``: the figures that have a target.
+Each benchmark is a separate command, which is printed. Benchmarks that fail, or do not fit the time,
+are named at the end. Each writes its table and JSON to results/benchmarks. The suite writes the
+values that have a target to ``suite-cpu`` or ``suite-gpu``.
 """
 
 import argparse
@@ -55,6 +55,7 @@ GPU = [
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("machine", choices=("cpu", "gpu"))
     parser.add_argument("--minutes", type=float, default=45, help="that all may take together")

@@ -45,6 +45,7 @@ Times = dict[str, list[float]]
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=6)
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
@@ -83,21 +84,21 @@ def _runs(study: str, methods: list[str]) -> Iterator[Run]:
 
 
 def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
-    """Return the figures of each epoch, and of a training as long as the run's."""
+    """Return the lines of each epoch, and of a training as long as the run's."""
     config = copy.deepcopy(run.config)
     config["model"]["checkpoint"] = _random(config["model"]["teacher"], folder)
     images, size = len(build_dataset(_reader(config))), config["train_dataloader"]["batch_size"]
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}
-    shown = TeacherInputs(images, repeatable.forms(ComposedConfig(config)), size)
-    cache = TeacherCache({}, shown, MEGABYTES, folder)
+    inputs = TeacherInputs(images, repeatable.forms(ComposedConfig(config)), size)
+    cache = TeacherCache({}, inputs, MEGABYTES, folder)
     title, lines, epochs = f"{study}, {run.method}", [], []
-    for number, (times, known) in enumerate(_epochs(trainees, cache, steps), start=1):
+    for number, (times, hit_rate) in enumerate(_epochs(trainees, cache, steps), start=1):
         epochs.append(times)
         details = {f"{name}, ms": 1000 * quartiles(times[name]).median for name in times}
         value = ratio(times["cached"], times["taught"])
-        lines.append(Line(f"{title}: epoch {number}", value, None, None, details | known))
+        lines.append(Line(f"{title}: epoch {number}", value, None, None, details | hit_rate))
     space = {"memory, MB": cache.memory.reserved / 1e6, "disk, MB": cache.disk.reserved / 1e6}
     over = ratio(epochs[-1]["cached"], epochs[-1]["student"])
     lines.append(Line(f"{title}: epoch {EPOCHS}, over the student alone", over, details=space))
@@ -105,7 +106,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
 
 
 def _whole(title: str, epochs: list[Times], count: int) -> Line:
-    """Return the ratio of a whole training, whose later epochs are like the last one measured."""
+    """Return the ratio of a whole training, whose later epochs equal the last measured one."""
     times = {
         name: [
             first + (count - 1) * last
@@ -119,7 +120,7 @@ def _whole(title: str, epochs: list[Times], count: int) -> Line:
 def _epochs(
     trainees: dict[str, Trainee], cache: TeacherCache, steps: int
 ) -> Iterator[tuple[Times, dict[str, float]]]:
-    """Yield the seconds of each epoch's steps, and the share of maps that were known."""
+    """Yield the seconds of each epoch's steps, and the share of cached maps."""
     batches = trainees["student"].batches()
     for trainee in trainees.values():  # for caches and allocators
         trainee.step(next(batches))
@@ -127,11 +128,11 @@ def _epochs(
     trainees["cached"].model.teacher_cache = cache
     for _ in range(EPOCHS):
         times: Times = {name: [] for name in trainees}
-        found, read = cache.hits, cache.lookups
+        hits, lookups = cache.hits, cache.lookups
         for data in islice(batches, steps):
             for name, trainee in trainees.items():
                 times[name].append(timed(lambda t=trainee, d=data: t.step(d)))
-        yield times, {"known, %": 100 * (cache.hits - found) / (cache.lookups - read)}
+        yield times, {"known, %": 100 * (cache.hits - hits) / (cache.lookups - lookups)}
 
 
 def _reader(config: dict[str, Any]) -> dict[str, Any]:

@@ -74,14 +74,14 @@ def ratios(
 ) -> dict[str, Ratio]:
     """Return each term's loss and gradient over those of detection, and ``sum`` of all terms.
 
-    The norm of a sum of gradients is at most the sum of their norms, which stands for it.
+    The gradient of ``sum`` is the sum of the norms, an upper bound of the norm of the sum.
     """
     losses = {name: float(outputs[name]) for name in terms}
     detection = float(outputs["loss"]) - sum(losses.values())
     whole = _norm(norms[DETECTION])
-    listed = {name: Ratio(losses[name] / detection, _norm(norms[name]) / whole) for name in terms}
-    total = Ratio(*(sum(column) for column in zip(*listed.values(), strict=True)))
-    return listed if len(listed) == 1 else {**listed, "sum": total}
+    by_term = {name: Ratio(losses[name] / detection, _norm(norms[name]) / whole) for name in terms}
+    total = Ratio(*(sum(column) for column in zip(*by_term.values(), strict=True)))
+    return by_term if len(by_term) == 1 else {**by_term, "sum": total}
 
 
 def _norm(levels: list[float]) -> float:
@@ -89,12 +89,13 @@ def _norm(levels: list[float]) -> float:
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("methods", nargs="+", help="names, with settings after commas")
     parser.add_argument("--detector", default="retinanet")
     parser.add_argument("--scale", default="mini")
     parser.add_argument("--teacher-schedule", default="1x")
-    parser.add_argument("--name", default="term_scale", help="of its file in results/benchmarks")
+    parser.add_argument("--name", default="term_scale", help="name of the file of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -127,11 +128,11 @@ def measured(text: str, options: argparse.Namespace) -> dict[str, Ratio]:
         runner = build_runner(config, Path(folder) / "run")
         with suppress(_EpochDoneError):
             runner.train()
-    found = {}
+    medians = {}
     for term in TermProbe.probes[0]:
         probes = [probe[term] for probe in TermProbe.probes]
-        found[term] = Ratio(*(statistics.median(c) for c in zip(*probes, strict=True)))
-    return found
+        medians[term] = Ratio(*(statistics.median(c) for c in zip(*probes, strict=True)))
+    return medians
 
 
 def _hooks(config: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,12 @@
-"""Time dry runs of all studies at paper scale with three seeds, and what reads their results.
+"""Time dry runs of all studies at paper scale with three seeds, and commands that read results.
 
 python benchmarks/workflow.py            four minutes on two idle cores
 
-Dry runs are as a user types them, in a copy of the project without data or results: of all studies
-in one workflow, of each study alone, and of one with 1 to 16 seeds, whose curve is left where
-``benchmarks.growth`` draws it. None may import torch. Then the largest study's `kd
-plan`, `status`, `table` and `report`, with every run finished: made-up metrics, records, and 1,000
-resamples. Times are from start to end of a process; on a busy machine look at the processor's.
+Dry runs are commands of a user, in a copy of the project without data or results: of all studies in
+one workflow, of each study alone, and of one with 1 to 16 seeds, whose curve is written for
+``benchmarks.growth``. None may import torch. Then the largest study's `kd plan`, `status`, `table`
+and `report`, with every run finished: generated metrics, records, and 1,000 resamples. Times are
+from start to end of a process; on a busy machine, processor times are more reliable.
 """
 
 import os
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3
 EVERY = "all"
 GROWING, GROWTH = "rm_pfi", (1, 2, 4, 8, 16)
-"""A study, and with how many seeds its dry run is timed."""
+"""Study whose dry run is timed with several numbers of seeds, and these numbers."""
 ENTRANCE = {
     "snakemake": "from snakemake.cli import main; main(sys.argv[1:])",
     "kd": "from kd.cli.main import main; sys.exit(main(sys.argv[1:]))",
@@ -51,37 +51,42 @@ def last():
     print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 atexit.register(last)
 """
-"""Has a process say in its last lines whether torch was imported, and its peak memory in KB."""
+"""Code that prints in the last lines of a process if torch is imported, and peak memory in KB."""
 
 
-class Told(NamedTuple):
-    """What a process took and said."""
+class CommandRun(NamedTuple):
+    """Time, memory and output of a process."""
 
     seconds: float
     processor: float
-    """Seconds of it that were computed."""
+    """Processor time in seconds."""
     megabytes: float
     text: str
 
     @property
     def jobs(self) -> int:
-        """The jobs of a dry run."""
+        """Return the number of jobs of a dry run."""
         return int(re.findall(r"^total +(\d+)$", self.text, re.MULTILINE)[-1])
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = arguments(__doc__)
     parser.set_defaults(rounds=3)
     options = parser.parse_args()
     studies = Library(ROOT / "configs").names("studies")
     with project():
         cases = {name: dry_run(name, SEEDS) for name in (EVERY, *studies)}
-        told = in_turn(cases, options.rounds)
-        grown = in_turn({str(n): dry_run(GROWING, n) for n in GROWTH}, options.rounds)
-        largest = max(studies, key=lambda name: told[name][0].jobs)
+        runs = run_in_turn(cases, options.rounds)
+        growth_runs = run_in_turn({str(n): dry_run(GROWING, n) for n in GROWTH}, options.rounds)
+        largest = max(studies, key=lambda name: runs[name][0].jobs)
         finish(list(plan(largest, SCALE, Library(), SEEDS).runs.values()))
-        read = in_turn(readers(largest), options.rounds)
-    lines = [*of_dry_runs(told, studies), of_growth(grown), *of_readers(read, largest)]
+        reader_runs = run_in_turn(readers(largest), options.rounds)
+    lines = [
+        *dry_run_lines(runs, studies),
+        growth_line(growth_runs),
+        *reader_lines(reader_runs, largest),
+    ]
     about = (
         f"Dry runs of {len(studies)} studies at scale {SCALE} with {SEEDS} seeds, torch not "
         f"imported; {len(os.sched_getaffinity(0))} cores."
@@ -91,7 +96,7 @@ def main() -> None:
 
 @contextmanager
 def project() -> Iterator[None]:
-    """Work in a copy of what a dry run reads."""
+    """Work in a copy of the files that a dry run reads."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("configs", "workflow"):
@@ -103,24 +108,24 @@ def project() -> Iterator[None]:
 
 
 def dry_run(studies: str, seeds: int) -> list[str]:
-    """Return the command of a dry run that prints how many jobs there are."""
+    """Return the command of a dry run that prints the number of jobs."""
     config = [f"study={studies}", f"scale={SCALE}", f"seeds={seeds}"]
     return ["snakemake", "--dry-run", "--quiet", "rules", "--config", *config]
 
 
 def readers(study: str) -> dict[str, list[str]]:
-    """Return what looks at a study."""
-    asked = [study, "--scale", SCALE, "--seeds", str(SEEDS)]
-    return {step: ["kd", step, *asked] for step in ("plan", "status", "table", "report")}
+    """Return the commands that read the results of a study."""
+    arguments = [study, "--scale", SCALE, "--seeds", str(SEEDS)]
+    return {step: ["kd", step, *arguments] for step in ("plan", "status", "table", "report")}
 
 
-def in_turn(cases: dict[str, list[str]], rounds: int) -> dict[str, list[Told]]:
-    """Run each command once a round."""
-    return results_in_turn({name: partial(run, each) for name, each in cases.items()}, rounds)
+def run_in_turn(cases: dict[str, list[str]], rounds: int) -> dict[str, list[CommandRun]]:
+    """Run each command once in every round."""
+    return results_in_turn({name: partial(run, command) for name, command in cases.items()}, rounds)
 
 
-def run(command: Sequence[str]) -> Told:
-    """Run a command in a process of its own; exit where it fails or a dry run imports torch."""
+def run(command: Sequence[str]) -> CommandRun:
+    """Run a command in a new process; exit if it fails or if a dry run imports torch."""
     program, *rest = command
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done: list[subprocess.CompletedProcess[str]] = []
@@ -145,7 +150,7 @@ def run(command: Sequence[str]) -> Told:
     *_, torch, kilobytes = result.stdout.splitlines()
     if program == "snakemake" and torch != "no torch":
         raise SystemExit(f"{' '.join(command)}: torch was imported")
-    return Told(seconds, processor, int(kilobytes) / 1024, result.stdout + result.stderr)
+    return CommandRun(seconds, processor, int(kilobytes) / 1024, result.stdout + result.stderr)
 
 
 def _children() -> float:
@@ -154,40 +159,41 @@ def _children() -> float:
 
 
 def finish(runs: Sequence[Run]) -> None:
-    """Write what a table and a report read of finished runs."""
+    """Write the files of finished runs that tables and reports read."""
     generator = np.random.default_rng(0)
-    for each in runs:
-        each.write()
+    for run in runs:
+        run.write()
         ap = float(generator.uniform(0.3, 0.45))
         counts = {"per_class": {}, "images": 5000, "boxes": 36781, "detections": 500000}
         metrics = dict.fromkeys((*COCO_FIGURES, "VOC07", "VOC12"), ap) | counts
-        write_json(each.directory / "metrics.json", metrics)
+        write_json(run.directory / "metrics.json", metrics)
         hours = {"seconds": 36000, "gpu_seconds": 36000, "images_per_second": 40.0}
         record = {"started": "2026-01-02T03:04:05+00:00", "peak_memory_mb": 9000, **hours}
-        write_json(each.directory / "provenance.json", record)
-        write_text(each.directory / "train.log", "".join(map(_line, range(2000))))
+        write_json(run.directory / "provenance.json", record)
+        write_text(run.directory / "train.log", "".join(map(_line, range(2000))))
         values = 100 * ap + np.append(0, generator.normal(0, 0.3, RESAMPLES))
         samples = dict.fromkeys(METRICS, values.astype(np.float32))
-        write_arrays(each.directory / "resampled.npz", split=each.dataset, **samples)
+        write_arrays(run.directory / "resampled.npz", split=run.dataset, **samples)
 
 
 def _line(number: int) -> str:
     return f"step {50 * number}: loss 0.8123, loss_cls 0.4012, loss_bbox 0.4111, lr 0.02\n"
 
 
-def of_dry_runs(told: dict[str, list[Told]], studies: Sequence[str]) -> list[Line]:
-    lines = [_timed("all studies in one workflow, s", told[EVERY], most=10, jobs=True)]
-    rounds = zip(*(told[name] for name in studies), strict=True)
-    alone = [sum(each.seconds for each in found) for found in rounds]
+def dry_run_lines(runs: dict[str, list[CommandRun]], studies: Sequence[str]) -> list[Line]:
+    """Return the lines of dry runs: of all studies together, their sum, and of each."""
+    lines = [_timed("all studies in one workflow, s", runs[EVERY], most=10, jobs=True)]
+    rounds = zip(*(runs[name] for name in studies), strict=True)
+    alone = [sum(command_run.seconds for command_run in round_runs) for round_runs in rounds]
     lines.append(Line("the studies one by one, sum, s", quartiles(alone)))
-    return lines + [_timed(f"{name}, s", told[name], jobs=True) for name in studies]
+    return lines + [_timed(f"{name}, s", runs[name], jobs=True) for name in studies]
 
 
-def of_growth(told: dict[str, list[Told]]) -> Line:
-    """Leave the curve; return how far, at most, it is from a straight line over jobs."""
-    jobs = [found[0].jobs for found in told.values()]
-    rounds = zip(*(_seconds(found) for found in told.values()), strict=True)
-    medians = [quartiles(_seconds(found)).median for found in told.values()]
+def growth_line(runs: dict[str, list[CommandRun]]) -> Line:
+    """Write the curve; return its largest distance from a straight line over jobs."""
+    jobs = [study_runs[0].jobs for study_runs in runs.values()]
+    rounds = zip(*(_seconds(study_runs) for study_runs in runs.values()), strict=True)
+    medians = [quartiles(_seconds(study_runs)).median for study_runs in runs.values()]
     title = f"jobs of a dry run ({GROWING}, {GROWTH[0]} to {GROWTH[-1]} seeds)"
     curve = Curve("jobs in the workflow", "s to plan", "snakemake -n", jobs, medians)
     write_curves(FOLDER / "growth-workflow.json", [curve])
@@ -205,24 +211,29 @@ def _departure(jobs: Sequence[int], seconds: Sequence[float]) -> float:
     return float(np.max(np.abs(straight - seconds) / seconds))
 
 
-def of_readers(told: dict[str, list[Told]], study: str) -> list[Line]:
-    return [_timed(f"kd {name} {study}, s", found, most=5) for name, found in told.items()]
+def reader_lines(runs: dict[str, list[CommandRun]], study: str) -> list[Line]:
+    """Return the line of each command that reads results."""
+    return [
+        _timed(f"kd {name} {study}, s", command_runs, most=5) for name, command_runs in runs.items()
+    ]
 
 
-def _timed(what: str, told: Sequence[Told], most: float | None = None, jobs: bool = False) -> Line:
-    value: Quartiles = quartiles(_seconds(told))
+def _timed(
+    title: str, runs: Sequence[CommandRun], most: float | None = None, jobs: bool = False
+) -> Line:
+    value: Quartiles = quartiles(_seconds(runs))
     details = {
-        "of the processor, s": quartiles([each.processor for each in told]).median,
-        "peak memory, MB": max(each.megabytes for each in told),
+        "of the processor, s": quartiles([command_run.processor for command_run in runs]).median,
+        "peak memory, MB": max(command_run.megabytes for command_run in runs),
     }
     if jobs:
-        count = told[0].jobs
+        count = runs[0].jobs
         details = {"jobs": count, "ms per job": 1000 * value.median / count, **details}
-    return Line(what, value, most, details=details)
+    return Line(title, value, most, details=details)
 
 
-def _seconds(told: Sequence[Told]) -> list[float]:
-    return [each.seconds for each in told]
+def _seconds(runs: Sequence[CommandRun]) -> list[float]:
+    return [command_run.seconds for command_run in runs]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Curves of cost over size: kept as JSON, drawn side by side on logarithmic axes."""
+"""Curves of cost over size: their JSON file, and a picture with logarithmic axes."""
 
 import math
 from collections.abc import Sequence
@@ -20,33 +20,33 @@ COLUMNS = 4
 
 @dataclass(frozen=True)
 class Curve:
-    """What one thing costs over one size."""
+    """Cost of a method, or of another computation, over one size."""
 
     sweep: str
-    """What grows, in words; curves of one sweep and unit share a panel."""
+    """Name of the size; curves of one sweep and unit share a panel."""
     unit: str
-    """Of ``y``, in words."""
+    """Unit of ``y``."""
     name: str
-    """A method's, or what else is measured."""
+    """Name of the method or computation."""
     x: Sequence[float]
-    """Rising, all above 0."""
+    """Sizes, rising and above 0."""
     y: Sequence[float]
 
     @property
     def exponent(self) -> float:
-        """That of ``x`` over the last three points, or all that there are: 1 is linear."""
+        """Return the exponent of ``x`` over the last three points, or fewer: 1 is linear."""
         first = -min(3, len(self.x))
         rise, run = self.y[-1] / self.y[first], self.x[-1] / self.x[first]
         return math.log(rise) / math.log(run) if rise > 0 else math.nan
 
 
 def write_curves(path: Path, curves: Sequence[Curve]) -> None:
-    """Keep curves in a JSON file, for ``benchmarks.growth`` to draw."""
+    """Write curves to a JSON file, which ``benchmarks.growth`` reads."""
     write_json(path, [asdict(curve) for curve in curves])
 
 
 def read_curves(path: Path) -> list[Curve]:
-    """Return the curves of ``write_curves``, none where there is no file."""
+    """Return the curves of a file of ``write_curves``; none if it does not exist."""
     return [Curve(**record) for record in read_json(path)] if path.exists() else []
 
 
@@ -60,8 +60,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         handles: dict[str, Any] = {}
         for panel, axes in zip_longest(panels, grid):
             if panel:
-                own = [curve for curve in curves if (curve.sweep, curve.unit) == panel]
-                handles |= _panel(axes, own)
+                panel_curves = [curve for curve in curves if (curve.sweep, curve.unit) == panel]
+                handles |= _panel(axes, panel_curves)
             else:
                 axes.set_visible(False)
         figure.legend(
@@ -93,9 +93,9 @@ def _panel(axes: Axes, curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def _linear(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Draw what would double with the size, from the highest first point."""
+    """Draw linear growth from the highest first point."""
     steepest = max(curves, key=lambda curve: curve.y[0])
-    x, y = steepest.x, [steepest.y[0] * each / steepest.x[0] for each in steepest.x]
+    x, y = steepest.x, [steepest.y[0] * size / steepest.x[0] for size in steepest.x]
     limits = axes.get_ylim()
     axes.plot(x, y, color=QUIET, linestyle=(0, (2, 2)), linewidth=0.8, zorder=0)
     axes.set_ylim(limits)

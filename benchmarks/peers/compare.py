@@ -3,9 +3,9 @@
 python benchmarks/peers/compare.py --prepare      make the peers' environments, then compare
 python benchmarks/peers/compare.py                about five minutes on two idle cores
 
-Every system is a process that takes one step when asked, all of them in turn in each round, on the
-same images. A step is compared with what it consists of at least: the same framework's bare student
-step, and its teacher's forward up to the neck. README.md says what is and what is not the same.
+Every system is a process that takes one step on request, all of them in turn in each round, on the
+same images. A step is compared with its least parts: the same framework's bare student step, and
+its teacher's forward up to the neck. README.md lists equal and different conditions.
 """
 
 import tempfile
@@ -27,18 +27,18 @@ from kd.common.timing import quartiles, ratio
 
 ENVIRONMENTS = Path(tempfile.gettempdir()) / "kd-peers"
 PARTS = {"torchvision": ("student", "teacher"), "mmdet": ("student", "teacher")}
-"""Systems that are asked for parts; others for a step."""
+"""Parts of the systems that are measured by part; others are measured by step."""
 ENVIRONMENT = {"torchdistill": "torchdistill", "torchdistill-cut": "torchdistill"} | {
     "mmrazor": "mmrazor"
 }
-"""Whose environment a system runs in; others in this one."""
+"""Peer whose environment a system runs in; others run in this one."""
 DIFFERENT = 1e-3
-"""How much the numbers of weights of two systems' students may differ: torchvision's background
+"""Largest relative difference of the numbers of weights in two systems: torchvision's background
 has boxes."""
 
 
 class Row(NamedTuple):
-    """A system, what it does, the parts it is compared with, and how much it may take of them."""
+    """System with its description, the parts that it is compared with, and its target."""
 
     system: str
     what: str
@@ -83,11 +83,12 @@ Times = Mapping[str, list[float]]
 
 
 def main() -> None:
+    """Run the benchmark and print its table."""
     parser = arguments(__doc__)
     parser.set_defaults(rounds=5)
-    parser.add_argument("--prepare", action="store_true", help="make the environments first")
-    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where they are")
-    parser.add_argument("--without", nargs="+", default=[], choices=PEERS, help="peers left out")
+    parser.add_argument("--prepare", action="store_true", help="create the environments first")
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="their folder")
+    parser.add_argument("--without", nargs="+", default=[], choices=PEERS, help="peers to omit")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--side", type=int, default=320, help="of the square images, in pixels")
     options = parser.parse_args()
@@ -113,20 +114,24 @@ def main() -> None:
 
 
 def _pythons(folder: Path, without: list[str]) -> dict[str, Path]:
-    """Return each system's interpreter; UserError where an environment is missing."""
+    """Return each system's interpreter; UserError if an environment is missing."""
     systems = dict.fromkeys([*PARTS, *(row.system for row in ROWS)])
-    wanted = {name: ENVIRONMENT.get(name) for name in systems}
-    return {name: python(folder, peer) for name, peer in wanted.items() if peer not in without}
+    environments = {name: ENVIRONMENT.get(name) for name in systems}
+    return {
+        name: python(folder, peer) for name, peer in environments.items() if peer not in without
+    }
 
 
 def _measure(
     pythons: dict[str, Path], folder: Path, batch: int, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
-    """Return the seconds of each case by round, and what each system told of itself."""
+    """Return the seconds of each case by round, and the report of each system."""
     with ExitStack() as stack:
         systems = {
-            name: stack.enter_context(System(name, own, folder / "images", folder / name, batch))
-            for name, own in pythons.items()
+            name: stack.enter_context(
+                System(name, interpreter, folder / "images", folder / name, batch)
+            )
+            for name, interpreter in pythons.items()
         }
         for system in systems.values():
             system.wait()
@@ -136,12 +141,12 @@ def _measure(
 
 
 def _in_turn(systems: dict[str, System], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every part of every system, asked for once a round; one more before."""
+    """Return the seconds of every part of every system by round, after one round to warm up."""
     times: dict[str, list[float]] = {}
     for number in progress(range(rounds + 1), rounds + 1, "rounds"):
         for name, system in systems.items():
             for part in PARTS.get(name, ("step",)):
-                seconds = system.ask(part)
+                seconds = system.request(part)
                 if number:
                     case = name if part == "step" else f"{name} {part}"
                     times.setdefault(case, []).append(seconds)
@@ -149,12 +154,12 @@ def _in_turn(systems: dict[str, System], rounds: int) -> dict[str, list[float]]:
 
 
 def _check(systems: dict[str, System]) -> None:
-    """UserError where systems do not train, or are not taught by, networks of the same size."""
+    """Raise a UserError if students or teachers of the systems differ in size."""
     for role in ("student", "teacher"):
         counts = {name: system.facts[role] for name, system in systems.items()}
-        known = {name: count for name, count in counts.items() if count}
-        if max(known.values()) > min(known.values()) * (1 + DIFFERENT):
-            raise UserError(f"systems have different networks; weights of each {role}: {known}")
+        sizes = {name: count for name, count in counts.items() if count}
+        if max(sizes.values()) > min(sizes.values()) * (1 + DIFFERENT):
+            raise UserError(f"systems have different networks; weights of each {role}: {sizes}")
 
 
 def _line(row: Row, times: Times, facts: dict[str, dict[str, float]], batch: int) -> Line:

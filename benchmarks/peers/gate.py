@@ -1,4 +1,4 @@
-"""How a training is made to take one step when told to, and to tell what it took."""
+"""Gate before each step of a training, which waits for requests and reports times."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from kd.common.timing import synchronize
 
 
 class Gate:
-    """Stands where a step begins: answers that the last one is done, and waits for the next word.
+    """Gate at the start of a step, which reports the previous step and waits for a request.
 
-    Answers go to what was standard output; what frameworks print goes to standard error.
+    Reports are written to the original standard output; prints of frameworks go to standard error.
     """
 
     def __init__(self) -> None:
@@ -24,31 +24,31 @@ class Gate:
         self.started = _clock()
 
     def wait(self, **facts: Any) -> str:
-        """Tell time, memory and ``facts``; return what is asked next, and end where nothing is."""
+        """Report time, memory and ``facts``; return the next request, or exit if there is none."""
         synchronize()
-        told = {"seconds": _clock() - self.started, "peak_mb": _peak(), **facts}
-        self.answers.write(json.dumps(told) + "\n")
-        asked = sys.stdin.readline().strip()
-        if not asked:
+        answer = {"seconds": _clock() - self.started, "peak_mb": _peak(), **facts}
+        self.answers.write(json.dumps(answer) + "\n")
+        request = sys.stdin.readline().strip()
+        if not request:
             raise SystemExit(0)
         self.started = _clock()
-        return asked
+        return request
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """Return how many weights a model has, normalisation left out: it may be buffers."""
+    """Return the number of weights of a model, without normalization, which may be buffers."""
     kinds = (torch.nn.Conv2d, torch.nn.Linear)
     layers = (layer for layer in model.modules() if isinstance(layer, kinds))
     return sum(weight.numel() for layer in layers for weight in layer.parameters())
 
 
 def _clock() -> float:
-    """Return seconds: of the processor, which others on the machine slow less, or with a GPU."""
+    """Return seconds: of the wall clock with a GPU, otherwise of the processor."""
     return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def _peak() -> float:
-    """Return the peak in MB: of GPU memory or, without a GPU, of resident memory."""
+    """Return the peak of GPU memory or, without a GPU, of resident memory, in MB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

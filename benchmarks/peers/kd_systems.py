@@ -1,4 +1,4 @@
-"""This pipeline: runs composed as studies compose them, trained by its runner."""
+"""Systems of this project: composed runs, trained by its runner."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.registry import init_default_scope
 
 from benchmarks.peers.mmdet_systems import Stop, built
-from benchmarks.peers.work import OPTIMISER, Work
+from benchmarks.peers.work import OPTIMIZER, Work
 from kd.config.compose import WEIGHTS, compose
 from kd.config.library import Library
 from kd.config.run import Run
@@ -68,7 +68,7 @@ def _train(work: Work, config: dict[str, Any]) -> None:
         "type": "Scenes",
         "images": str(work.images),
     }
-    config["optim_wrapper"]["optimizer"] |= OPTIMISER
+    config["optim_wrapper"]["optimizer"] |= OPTIMIZER
     for hook in config["custom_hooks"]:
         if hook["type"] == "StepLog":
             hook |= {"interval": 50, "probes": 0}  # as often as mmdet logs; nothing of first steps

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.peers.gate import parameters
 from benchmarks.peers.scenes import CLASSES, REPEATED, consecutive, read
-from benchmarks.peers.work import OPTIMISER, Work
+from benchmarks.peers.work import OPTIMIZER, Work
 
 CONFIG = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
 NARROW = [64, 128, 256, 512]
@@ -97,8 +97,8 @@ def parts(work: Work) -> None:
     student, teacher = (built(depth).to(get_device()) for depth in (18, 50))
     student.train()
     teacher.eval()
-    trained = [each for each in student.parameters() if each.requires_grad]
-    optimiser = torch.optim.SGD(trained, **OPTIMISER)
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, **OPTIMIZER)
     batches = consecutive(Scenes(str(work.images)), work.batch)
 
     def batch() -> dict[str, Any]:
@@ -107,9 +107,9 @@ def parts(work: Work) -> None:
     pixels = batch()["inputs"]
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         student.parse_losses(student(**batch(), mode="loss"))[0].backward()
-        optimiser.step()
+        optimizer.step()
 
     def look() -> None:
         with torch.no_grad():
@@ -137,7 +137,7 @@ def train(config: Config, work: Work) -> None:
         "sampler": {"type": "DefaultSampler", "shuffle": False},
         "dataset": {"type": "mmdet.Scenes", "images": str(work.images)},
     }
-    config.optim_wrapper.optimizer.update(OPTIMISER)
+    config.optim_wrapper.optimizer.update(OPTIMIZER)
     config.work_dir = str(work.folder)
     run = Runner.from_cfg(config)
     run.register_hook(Stop(work))

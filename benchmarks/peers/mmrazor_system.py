@@ -13,7 +13,7 @@ from benchmarks.peers import mmdet_systems
 from benchmarks.peers.work import Work
 
 CONFIG = "mmrazor::distill/mmdet/fbkd/fbkd_fpn_faster-rcnn_r101_faster-rcnn_r50_1x_coco.py"
-LEFT_OUT = (
+UNUSED_MODULES = (
     "mmrazor.engine.runner.quantization_loops",
     "mmrazor.structures.quantization",
     "mmrazor.models.algorithms.quantization",
@@ -22,16 +22,16 @@ LEFT_OUT = (
     "mmrazor.models.quantizers",
     "mmrazor.models.task_modules.predictor",
 )
-"""What ``import mmrazor.models`` imports and distillation does not use: quantisation, which needs
-private modules of torch before 2.0, and predictors of architecture search, which need joblib."""
+"""Modules that ``import mmrazor.models`` imports and distillation does not use: quantization, which
+needs private modules of torch before 2.0, and predictors of architecture search, with joblib."""
 
 
-class Nothing:
-    """Stands for a class of a module that is left out."""
+class Placeholder:
+    """Replacement of every class of an unused module."""
 
 
-class Empty(ModuleType):
-    """A module that is left out: it has nothing for ``*``, and any name that is asked for."""
+class EmptyModule(ModuleType):
+    """Replacement of an unused module: any name is a placeholder, and ``*`` imports none."""
 
     __all__: list[str] = []  # noqa: RUF012
     __path__: list[str] = []  # noqa: RUF012
@@ -39,26 +39,26 @@ class Empty(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Nothing
+        return Placeholder
 
 
-class LeaveOut(MetaPathFinder, Loader):
-    """Imports empty modules in place of those that are left out."""
+class EmptyModuleImporter(MetaPathFinder, Loader):
+    """Importer of empty modules in place of unused ones."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        out = any(f"{name}.".startswith(f"{each}.") for each in LEFT_OUT)
-        return ModuleSpec(name, self, is_package=True) if out else None
+        unused = any(f"{name}.".startswith(f"{module}.") for module in UNUSED_MODULES)
+        return ModuleSpec(name, self, is_package=True) if unused else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return Empty(spec.name)
+        return EmptyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing in it."""
+        """Execute nothing: the module is empty."""
 
 
 def fbkd(work: Work) -> None:
-    """Train the student as mmrazor's configuration says, by mmengine's Runner."""
-    sys.meta_path.insert(0, LeaveOut())
+    """Train the student with mmrazor's configuration and mmengine's Runner."""
+    sys.meta_path.insert(0, EmptyModuleImporter())
     import mmrazor.models  # noqa: F401
 
     config = get_config(CONFIG)

@@ -1,4 +1,4 @@
-"""Systems as processes that stay alive between steps."""
+"""Systems as processes that run until the end of the comparison."""
 
 import json
 import os
@@ -9,15 +9,15 @@ from typing import Any, Self
 from kd.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-LISTED = 5
+LOG_LINES = 5
 SECONDS_TO_END = 20
 
 
 class System:
-    """A process of ``benchmarks.peers.worker``, which steps when asked."""
+    """Process of ``benchmarks.peers.worker``, which steps on request."""
 
     def __init__(self, name: str, python: Path, images: Path, folder: Path, batch: int) -> None:
-        """Start it; ``folder`` is its own. It is not ready before ``wait`` returns."""
+        """Start the process, which writes to ``folder``. It is ready when ``wait`` returns."""
         folder.mkdir(parents=True)
         self.name, self.log = name, folder / "log.txt"
         command = [str(python), "-m", "benchmarks.peers.worker", name, str(images), str(folder)]
@@ -36,7 +36,7 @@ class System:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Tell it that nothing more is asked, and end it if it does not end."""
+        """Close its input, and end the process if it does not end itself."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         try:
@@ -47,21 +47,21 @@ class System:
         self.process.stdout.close()
 
     def wait(self) -> None:
-        """Wait until it stands before its next step; UserError where it has failed."""
+        """Wait until it is ready for its next step; UserError if it has failed."""
         assert self.process.stdout is not None
         answer = self.process.stdout.readline()
         if not answer:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise UserError("\n  ".join([f"{self.name} failed:", *lines[-LISTED:]]))
+            raise UserError("\n  ".join([f"{self.name} failed:", *lines[-LOG_LINES:]]))
         self.facts: dict[str, Any] = json.loads(answer)
 
-    def ask(self, part: str) -> float:
-        """Have it take one step, or one part of it; return the seconds it took."""
+    def request(self, part: str) -> float:
+        """Request one step, or one part of a step; return its seconds."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(f"{part}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # what it died of is told by the log
+            pass  # ``wait`` reads the reason from the log
         self.wait()
         return float(self.facts["seconds"])

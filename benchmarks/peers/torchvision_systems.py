@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from benchmarks.peers.gate import parameters
 from benchmarks.peers.scenes import CLASSES, REPEATED, consecutive, read
-from benchmarks.peers.work import OPTIMISER, Work
+from benchmarks.peers.work import OPTIMIZER, Work
 
 LEVELS = [f"backbone.fpn.layer_blocks.{level}" for level in range(4)]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,16 +68,16 @@ def parts(work: Work) -> None:
     """Serve the bare student's step and the bare teacher's forward up to its neck."""
     data = Shapes(work)
     student, teacher = detector(18, data.side).train(), detector(50, data.side).eval()
-    trained = [each for each in student.parameters() if each.requires_grad]
-    optimiser = torch.optim.SGD(trained, **OPTIMISER)
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, **OPTIMIZER)
     batches = consecutive(data, work.batch)
     pixels = teacher.transform(_on_device(next(consecutive(data, work.batch)))[0])[0].tensors
 
     def step() -> None:
         images, targets = _on_device(next(batches))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(student(images, targets).values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
 
     def look() -> None:
         with torch.no_grad():
@@ -149,7 +149,7 @@ def _training(work: Work, teacher: dict[str, Any], prefix: str) -> dict[str, Any
         "train_data_loader": loader,
         "teacher": {"sequential": [], "requires_grad": False, **teacher},
         "student": student,
-        "optimizer": {"key": "SGD", "kwargs": dict(OPTIMISER)},
+        "optimizer": {"key": "SGD", "kwargs": dict(OPTIMIZER)},
         "scheduler": {"key": "MultiStepLR", "kwargs": {"milestones": [8, 11], "gamma": 0.1}},
         "criterion": {
             "key": "WeightedSumLoss",
@@ -161,20 +161,20 @@ def _training(work: Work, teacher: dict[str, Any], prefix: str) -> dict[str, Any
 
 def _squared_error(student: str, teacher: str) -> dict[str, Any]:
     """Return torchdistill's description of MSE between what two modules return."""
-    found = {"is_from_teacher": False, "module_path": student, "io": "output"}
-    wanted = {"is_from_teacher": True, "module_path": teacher, "io": "output"}
+    student_output = {"is_from_teacher": False, "module_path": student, "io": "output"}
+    teacher_output = {"is_from_teacher": True, "module_path": teacher, "io": "output"}
     return {
         "criterion": {"key": "MSELoss", "kwargs": {"reduction": "mean"}},
         "criterion_wrapper": {
             "key": "SimpleLossWrapper",
-            "kwargs": {"input": found, "target": wanted},
+            "kwargs": {"input": student_output, "target": teacher_output},
         },
         "weight": 1.0,
     }
 
 
 def _collate(samples: list[tuple[Any, ...]]) -> tuple[list[Any], ...]:
-    return tuple(list(each) for each in zip(*samples, strict=True))
+    return tuple(list(column) for column in zip(*samples, strict=True))
 
 
 def _on_device(items: list[tuple[Tensor, Target]]) -> tuple[list[Tensor], list[Target]]:

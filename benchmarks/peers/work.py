@@ -1,12 +1,12 @@
-"""What every system is given: the same images, batch, optimiser and place to write."""
+"""Input of every system: the same images, batch size, optimizer and a folder to write in."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.peers.gate import Gate
 
-OPTIMISER: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 1e-4}
-"""SGD of mmdet's schedules, so slow that random weights stay where they are."""
+OPTIMIZER: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 1e-4}
+"""SGD of mmdet's schedules, with a learning rate that hardly changes random weights."""
 
 
 class Work(NamedTuple):

@@ -1,4 +1,4 @@
-"""One system in a process of its own, stepping as told: ``compare.py`` starts these."""
+"""Process of one system, which steps on request; ``compare.py`` starts it."""
 
 import argparse
 from importlib import import_module
@@ -24,6 +24,7 @@ PLACES = {
 
 
 def main() -> None:
+    """Run one system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system", choices=PLACES)
     parser.add_argument("images", type=Path)
