@@ -3,8 +3,8 @@
 python benchmarks/politeness.py --size 1000     about 20 minutes on two cores; root
 
 The workflow runs on a separate test cluster, with the plugin's default settings. Wrappers of
-Slurm's commands on PATH count the calls, which are compared with the plugin's own count. Each job of
-the workflow starts Python twice, which takes longer than the job: more cores mean more calls per
+Slurm's commands on PATH count the calls, which are compared with the plugin's own count. Each job
+of the workflow starts Python twice, which takes longer than the job: more cores mean more calls per
 hour, not more calls per job. The table is written to results/benchmarks.
 """
 

@@ -3,9 +3,9 @@
 python benchmarks/suite.py cpu                     about half an hour on two idle cores
 python benchmarks/suite.py gpu --minutes 10        benchmarks that need a GPU
 
-Each benchmark is a separate command, which is printed. Benchmarks that fail, or do not fit the time,
-are named at the end. Each writes its table and JSON to results/benchmarks. The suite writes the
-values that have a target to ``suite-cpu`` or ``suite-gpu``.
+Each benchmark is a separate command, which is printed. Benchmarks that fail, or do not fit the
+time, are named at the end. Each writes its table and JSON to results/benchmarks. The suite writes
+the values that have a target to ``suite-cpu`` or ``suite-gpu``.
 """
 
 import argparse

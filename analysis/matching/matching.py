@@ -123,7 +123,7 @@ class Matches:
     """(D,): position of the matched object, or -1."""
     ignored: Flags
     """(D,): detections that are neither true nor false positives."""
-    counted: Flags
+    counted_objects: Flags
     """(G,): objects that count; the others are ignored."""
 
     @property
@@ -279,9 +279,9 @@ def match(
     """
     detections, objects = pairing.detections, pairing.objects
     candidate_pairs = pairing.candidates if candidate_pairs is None else candidate_pairs
-    counted = counted_objects(objects, area)
+    counted_flags = counted_objects(objects, area)
     near = np.flatnonzero(candidate_pairs.overlap >= min(iou, 1 - 1e-10))
-    ignored = candidate_pairs.shared[near] | ~counted[candidate_pairs.object[near]]
+    ignored = candidate_pairs.shared[near] | ~counted_flags[candidate_pairs.object[near]]
     order = np.argsort(2 * candidate_pairs.detection[near] + ignored, kind="stable")
     near = near[order]
     row = assign(
@@ -296,7 +296,7 @@ def match(
     matched_object[is_matched] = candidate_pairs.object[near[row[is_matched]]]
     ignored_detections = _outside(detections.area, area)
     ignored_detections[is_matched] = ignored[order[row[is_matched]]]
-    return Matches(matched_object, ignored_detections, counted)
+    return Matches(matched_object, ignored_detections, counted_flags)
 
 
 def counted_objects(objects: SortedObjects, area: tuple[float, float] = AREAS["all"]) -> Flags:

@@ -89,7 +89,7 @@ class MatchedRun:
 
 def _coco(pairing: Pairing) -> Outcomes:
     detections, objects = pairing.detections, pairing.objects
-    counted = counted_objects(objects)
+    counted_flags = counted_objects(objects)
     by_iou = [match(pairing, iou) for iou in IOUS.tolist()]
     return Outcomes(
         detections.image,
@@ -97,8 +97,8 @@ def _coco(pairing: Pairing) -> Outcomes:
         detections.score,
         np.stack([matches.right for matches in by_iou]),
         np.stack([matches.ignored for matches in by_iou]),
-        objects.image[counted],
-        objects.label[counted],
+        objects.image[counted_flags],
+        objects.label[counted_flags],
     )
 
 
@@ -110,15 +110,15 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
         order.append(place[judged.order])
         hit.append(judged.hit)
         miss.append(judged.miss)
-    ranked, hits, counted = np.concatenate(order), np.concatenate(hit), ~objects.voc_ignored
+    ranked, hits, counted_flags = np.concatenate(order), np.concatenate(hit), ~objects.voc_ignored
     return Outcomes(
         columns.image[ranked],
         columns.label[ranked],
         columns.score[ranked],
         hits[None],
         ~(hits | np.concatenate(miss))[None],
-        objects.image[counted],
-        objects.label[counted],
+        objects.image[counted_flags],
+        objects.label[counted_flags],
     )
 
 

@@ -16,7 +16,9 @@ def curves(pairing: Pairing, matches: Matches) -> Floats:
     """
     classes = np.arange(len(pairing.classes) + 1)
     bounds = np.searchsorted(pairing.detections.label, classes)
-    positives = np.bincount(pairing.objects.label[matches.counted], minlength=len(classes) - 1)
+    positives = np.bincount(
+        pairing.objects.label[matches.counted_objects], minlength=len(classes) - 1
+    )
     right, counts = matches.right, ~matches.ignored
     result = np.full((len(positives), len(RECALLS)), np.nan)
     for label in np.flatnonzero(positives):

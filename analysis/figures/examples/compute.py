@@ -51,7 +51,7 @@ class RunOutcome:
     @property
     def missed(self) -> np.ndarray:
         """(G,): the objects without a true positive."""
-        missed = self.matches.counted.copy()
+        missed = self.matches.counted_objects.copy()
         missed[self.matches.object[self.right]] = False
         return missed
 
@@ -78,12 +78,12 @@ def best_score(scores: np.ndarray, matches: Matches) -> float:
     Among equal F1 it is the highest score; it is 1 without a detection. Ignored detections do not
     count.
     """
-    counted = np.flatnonzero(~matches.ignored)
-    if not len(counted):
+    counted_rows = np.flatnonzero(~matches.ignored)
+    if not len(counted_rows):
         return 1.0
-    order = counted[np.argsort(-scores[counted], kind="stable")]
+    order = counted_rows[np.argsort(-scores[counted_rows], kind="stable")]
     right = np.cumsum(matches.right[order])
-    values = f1(right, np.arange(1, len(order) + 1) - right, matches.counted.sum() - right)
+    values = f1(right, np.arange(1, len(order) + 1) - right, matches.counted_objects.sum() - right)
     last = np.append(scores[order][1:] != scores[order][:-1], True)  # equal scores count together
     return float(scores[order[np.argmax(np.where(last, values, -1))]])
 
@@ -189,7 +189,7 @@ def boxes(outcomes: Sequence[RunOutcome], images: Sequence[Any]) -> pd.DataFrame
     """
     first = outcomes[0]
     objects = first.pairing.objects
-    parts = [_boxes("", "object", first.pairing, objects, first.matches.counted, images)]
+    parts = [_boxes("", "object", first.pairing, objects, first.matches.counted_objects, images)]
     for outcome in outcomes:
         pairing = outcome.pairing
         for kind, columns, flags in (

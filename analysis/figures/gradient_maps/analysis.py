@@ -41,7 +41,7 @@ class GradientMaps(Analysis):
 
     images: PositiveInt = 20
     """Number of images of the means; fewer if the split has fewer with objects."""
-    shown: PositiveInt = 1
+    examples: PositiveInt = 1
     """Number of these images, the first ones, with maps in the picture."""
     split: Literal["train", "test"] = "train"
     """Split of the images; the paper's are training images."""
@@ -56,7 +56,7 @@ class GradientMaps(Analysis):
 
         check_one_dataset(groups)
         students = students_of(groups)
-        tables, images = compute_tables(students, self.images, self.shown, self.split, self.seed)
+        tables, images = compute_tables(students, self.images, self.examples, self.split, self.seed)
         pictures = plot_figures(tables, looks_of(students), images)
         return Results(pictures, tables, caption(tables))
 

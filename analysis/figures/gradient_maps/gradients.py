@@ -23,9 +23,9 @@ class Gradients(NamedTuple):
     norms: dict[str, list[np.ndarray]]
     """By term, for each level (H, W): L2 norm over channels of the gradient at each cell."""
     objects: list[np.ndarray]
-    """For each level (H, W): true for a cell on an object, of any size."""
+    """Masks (H, W) by level: true for a cell on an object, of any size."""
     strides: list[int]
-    """For each level: pixels per cell."""
+    """Pixels per cell by level."""
 
 
 def gradients(run: RunNetworks, sample: dict[str, Any], seed: int = 0) -> Gradients:

@@ -41,7 +41,7 @@ class PredictionGap(Analysis):
     """Number of images; null for all."""
     seed: NonNegativeInt = 0
     """Seed of the images and of their resamples."""
-    shown: PositiveInt = 2
+    examples: PositiveInt = 2
     """Number of images with maps in the picture, the first ones."""
     level: NonNegativeInt = 0
     """Level of the neck in the picture of maps, in the network's order."""
@@ -60,7 +60,7 @@ class PredictionGap(Analysis):
         directories = [group.directory for group in students]
         images = gap_images(teacher, directories, self.images, self.seed)
         run_names = [group.label for group in students]
-        tables, examples = compute_tables(images, run_names, self.shown, self.level, self.seed)
+        tables, examples = compute_tables(images, run_names, self.examples, self.level, self.seed)
         pictures = plot_figures(tables, looks_of(students), examples, self.level)
         return Results(pictures, tables, caption(tables, self.level))
 

@@ -57,7 +57,7 @@ class RankAgreement(Analysis):
     """Score that ranks priors: that of the object's class, or the IoU of their boxes with it."""
     easy: float = 0.75
     """Smallest IoU of the teacher's final box with an easy object."""
-    shown: PositiveInt = 3
+    examples: PositiveInt = 3
     """Number of objects in the picture."""
     choice: Literal["disagreement", "random"] = "disagreement"
     """Objects in the picture: those with the largest KL of the first student, or random ones."""
@@ -79,7 +79,7 @@ class RankAgreement(Analysis):
         directories = [group.directory for group in students]
         images = ranked_images(teacher, directories, self.images, self.seed, self.rank)
         tables, examples = compute_tables(
-            images, run_names, classes, self.easy, self.shown, self.choice, self.seed
+            images, run_names, classes, self.easy, self.examples, self.choice, self.seed
         )
         pictures = plot_figures(tables, looks_of(students), examples, classes, SCORES[self.rank])
         text = caption(tables, self.choice, len(examples))

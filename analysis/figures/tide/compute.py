@@ -65,7 +65,7 @@ def measure_runs(
             by_iou = [measure_errors(overlaps, iou, weights) for iou in THRESHOLDS]
             values = np.array([np.vstack([errors.ap, errors.gains]) for errors in by_iou])
             counts = np.array([errors.counts for errors in by_iou])
-            labels = overlaps.object_label[overlaps.counted]
+            labels = overlaps.object_label[overlaps.is_counted]
             objects = np.bincount(labels, minlength=overlaps.classes)
             runs.append(RunErrors(group.label, seed, values, counts, by_iou[0].by_class, objects))
     return runs

@@ -39,7 +39,7 @@ class RunOverlaps:
     of the detection's class and of another class, and ``same_object`` and ``other_object`` are
     those objects. ``cover`` is the largest share of the detection that a crowd of its class covers.
     ``pairs`` are detection, object and IoU within one class, by detection and falling IoU. Crowds
-    are not ``counted`` (G,) as objects.
+    are not counted (G,) as objects.
     """
 
     image: Integers
@@ -54,7 +54,7 @@ class RunOverlaps:
     pairs: tuple[Integers, Integers, Floats]
     object_image: Integers
     object_label: Integers
-    counted: Flags
+    is_counted: Flags
     images: int
     classes: int
     background: float
@@ -97,13 +97,13 @@ def overlaps_of(pairing: Pairing, background: float = 0.1) -> RunOverlaps:
     order = _best_rows(detections.image, detections.score, detections.place)
     position = np.full(len(detections.score), UNMATCHED)
     position[order] = np.arange(len(order))
-    image, label, counted = detections.image[order], detections.label[order], ~objects.crowd
+    image, label, is_counted = detections.image[order], detections.label[order], ~objects.crowd
 
     detection, other = position[pairing.pairs.detection], pairing.pairs.object
     same_class = label[detection] == objects.label[other]
     # Detections beyond the 100 best of an image have no position.
-    usable = (detection != UNMATCHED) & counted[other] & (pairing.pairs.iou >= background)
-    crowded = (detection != UNMATCHED) & ~counted[other] & same_class
+    usable = (detection != UNMATCHED) & is_counted[other] & (pairing.pairs.iou >= background)
+    crowded = (detection != UNMATCHED) & ~is_counted[other] & same_class
     cover = np.zeros(len(order))
     np.maximum.at(cover, detection[crowded], pairing.pairs.cover[crowded])
     same, different = (
@@ -111,7 +111,7 @@ def overlaps_of(pairing: Pairing, background: float = 0.1) -> RunOverlaps:
         for rows in (usable & same_class, usable & ~same_class)
     )
     with_objects = np.zeros(len(pairing.images), dtype=bool)
-    with_objects[objects.image[counted]] = True
+    with_objects[objects.image[is_counted]] = True
     return RunOverlaps(
         image,
         label,
@@ -122,7 +122,7 @@ def overlaps_of(pairing: Pairing, background: float = 0.1) -> RunOverlaps:
         same,
         objects.image,
         objects.label,
-        counted,
+        is_counted,
         len(pairing.images),
         len(pairing.classes),
         background,
@@ -162,7 +162,7 @@ def diagnose(overlaps: RunOverlaps, iou: float) -> Diagnosis:
     class. Cls: IoU >= ``iou`` with an object of another class. Dupe: IoU >= ``iou`` with an object
     of its class that has a better detection. Bkg: IoU <= ``background`` with all. Both: all others.
     """
-    detected = np.zeros(len(overlaps.counted), dtype=bool)
+    detected = np.zeros(len(overlaps.is_counted), dtype=bool)
     near = overlaps.pairs[2] >= iou
     detection, other = overlaps.pairs[0][near], overlaps.pairs[1][near]
     shared = np.zeros(len(other), dtype=bool)
@@ -191,7 +191,7 @@ def diagnose(overlaps: RunOverlaps, iou: float) -> Diagnosis:
     fixable, first = np.unique(target[candidates], return_index=True)
     fixed = np.zeros(len(kind), dtype=bool)
     fixed[candidates[first]] = True
-    missed = overlaps.counted & ~detected
+    missed = overlaps.is_counted & ~detected
     missed[fixable] = False
     return Diagnosis(kind, ~correct & (overlaps.cover > iou), fixed, target, detected, missed)
 
@@ -201,7 +201,7 @@ class FixedDetections(NamedTuple):
 
     label: Integers
     correct: Flags
-    counted: Flags
+    is_counted: Flags
     objects: Flags
     first: Flags | None = None
     """Detections that rank before all others."""
@@ -209,8 +209,12 @@ class FixedDetections(NamedTuple):
 
 def _oracle_fixes(overlaps: RunOverlaps, diagnosis: Diagnosis) -> Iterator[FixedDetections]:
     """Yield the detections without a fix, then with the fix of each of ``ERRORS``."""
-    correct, counted, objects = diagnosis.kind == CORRECT, ~diagnosis.ignored, overlaps.counted
-    yield FixedDetections(overlaps.label, correct, counted, objects)
+    correct, is_counted, objects = (
+        diagnosis.kind == CORRECT,
+        ~diagnosis.ignored,
+        overlaps.is_counted,
+    )
+    yield FixedDetections(overlaps.label, correct, is_counted, objects)
     for kind in (CLS, LOC, BOTH, DUPE, BKG):
         of_kind = diagnosis.kind == kind
         repaired = of_kind & diagnosis.fixed
@@ -218,10 +222,12 @@ def _oracle_fixes(overlaps: RunOverlaps, diagnosis: Diagnosis) -> Iterator[Fixed
         if kind == CLS:
             label = label.copy()
             label[repaired] = overlaps.object_label[diagnosis.target[repaired]]
-        yield FixedDetections(label, correct | repaired, (counted & ~of_kind) | repaired, objects)
-    yield FixedDetections(overlaps.label, correct, counted, objects & ~diagnosis.missed)
-    yield FixedDetections(overlaps.label, correct, counted, objects, first=correct)
-    yield FixedDetections(overlaps.label, correct, counted, objects & diagnosis.detected)
+        yield FixedDetections(
+            label, correct | repaired, (is_counted & ~of_kind) | repaired, objects
+        )
+    yield FixedDetections(overlaps.label, correct, is_counted, objects & ~diagnosis.missed)
+    yield FixedDetections(overlaps.label, correct, is_counted, objects, first=correct)
+    yield FixedDetections(overlaps.label, correct, is_counted, objects & diagnosis.detected)
 
 
 def _class_ap(
@@ -236,7 +242,7 @@ def _class_ap(
         tally(overlaps.object_image[fixed.objects], overlaps.object_label[fixed.objects], *size)
         @ weights
     )
-    order = np.flatnonzero(fixed.counted)
+    order = np.flatnonzero(fixed.is_counted)
     if fixed.first is not None:
         order = order[np.argsort(~fixed.first[order], kind="stable")]
     image, label = overlaps.image[order], fixed.label[order]
@@ -279,7 +285,7 @@ def measure_errors(overlaps: RunOverlaps, iou: float, weights: Floats) -> TideEr
 
 def _counts(overlaps: RunOverlaps, diagnosis: Diagnosis) -> Integers:
     """Return (8, K) numbers of errors; main errors include those in crowds, as in tidecv."""
-    undetected = overlaps.counted & ~diagnosis.detected
+    undetected = overlaps.is_counted & ~diagnosis.detected
     groups = [overlaps.label[diagnosis.kind == kind] for kind in (CLS, LOC, BOTH, DUPE, BKG)]
     groups.append(overlaps.object_label[diagnosis.missed])
     groups.append(overlaps.label[(diagnosis.kind != CORRECT) & ~diagnosis.ignored])

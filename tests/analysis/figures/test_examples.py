@@ -116,7 +116,7 @@ def test_the_best_score_is_the_best_of_all():
     def f1(score):
         above = pairing.detections.score >= score
         right, wrong = (matches.right & above).sum(), (matches.wrong & above).sum()
-        return 2 * right / (right + wrong + matches.counted.sum())
+        return 2 * right / (right + wrong + matches.counted_objects.sum())
 
     scores = pairing.detections.score
     best = best_score(scores, matches)

@@ -269,7 +269,7 @@ def test_the_sum_of_several_terms_has_a_row():
 
 def test_the_analysis_writes_what_it_declares(study, tmp_path):
     teacher, students = write_runs(study(["fitnets"]), adapters=True)
-    settings = GradientMaps(images=3, shown=2)
+    settings = GradientMaps(images=3, examples=2)
     written = analyze(settings, [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(GradientMaps.files())
     averages = pd.read_csv(tmp_path / "out" / "gradient_maps-means.csv")

@@ -200,7 +200,7 @@ def test_gaps_are_zero_only_for_the_teacher_itself(runs):
 
 def test_the_analysis_writes_what_it_declares(runs, tmp_path):
     teacher, students = runs()
-    settings = PredictionGap(images=2, shown=5)
+    settings = PredictionGap(images=2, examples=5)
     written = analyze(settings, [teacher, *students], tmp_path / "out", Library())
     assert {path.name for path in written} == set(PredictionGap.files())
     frame = pd.read_csv(tmp_path / "out" / "prediction_gap.csv")

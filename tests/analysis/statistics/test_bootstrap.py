@@ -26,7 +26,7 @@ def weighted(pairing, weights, iou=0.5):
     order = np.argsort(-detections.score, kind="stable")
     order = order[~matches.ignored[order]]
     ranked = rank(detections.image[order], detections.label[order], matches.right[order], *size)
-    count = matches.counted
+    count = matches.counted_objects
     totals = tally(objects.image[count], objects.label[count], *size) @ weights
     return np.where(totals > 0, average_precision(ranked, weights, totals), np.nan)
 
