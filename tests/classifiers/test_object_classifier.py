@@ -25,8 +25,8 @@ from kd.models import imagenet, weights
 from kd.training.train import train
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import CLASSES, copy_run, edit
+from tests.support.training import assert_same, interrupted_before
 from tests.test_imports import COMMAND_LINE, heavy_modules
-from tests.training.test_resume import assert_same, interrupted_before
 from tests.workflow.test_workflow import snakemake
 
 torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from kd.models.optimizers import PreciseOptimWrapper, fastest
 from kd.training.train import build_runner, train
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
-from tests.training.test_resume import assert_same, change, interrupted_before, log
+from tests.support.training import assert_same, change, interrupted_before, log
 
 TOLERANCE = {"bfloat16": 0.1, "float16": 0.05}
 """Relative tolerance of losses to those of float32, after the first step and up to the twelfth."""

@@ -19,7 +19,7 @@ from kd.evaluation.predict import predict
 from kd.records import inputs
 from kd.training.train import train
 from tests.support.tiny import DISTILLED, TEACHER, make_project, write_run
-from tests.training.test_resume import interrupted_before
+from tests.support.training import interrupted_before
 
 
 def in_earlier_form(run: Path) -> Path:

@@ -25,7 +25,7 @@ from kd.models import weights
 from kd.records import inputs
 from kd.training.train import train
 from tests.support.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run
-from tests.training.test_resume import interrupted_before
+from tests.support.training import interrupted_before
 
 DATASET = "configs/datasets/shapes-tiny.yaml"
 ANNOTATIONS = Path("data/shapes-tiny/annotations")

@@ -12,8 +12,8 @@ from tests.slurm.flow import Flow
 from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY
 from tests.support.tiny import DISTILLED, STUDENT, copy_run, edit, make_project, write_run
+from tests.support.training import assert_same, change, logged
 from tests.training.test_distributed import SAME, freeze_statistics
-from tests.training.test_resume import assert_same, change, logged
 
 pytestmark = [pytest.mark.slurm_full, pytest.mark.usefixtures("quiet_mmdet")]
 EPOCHS, STEPS, MIDDLE = 10, 60, 15

@@ -19,13 +19,11 @@ from tests.support.tiny import (
     TEACHER,
     copy_run,
     edit,
-    kd,
     make_project,
-    unexpected,
     write_run,
 )
 from tests.support.tiny_detectors import NECKS
-from tests.training.test_resume import change
+from tests.support.training import change, train_in_two_processes
 
 TOLERANCE, ROUNDING = 1e-4, 1e-6
 OF_A_PROCESS = {"defeat_voc", "fgfi_defeat"}
@@ -204,8 +202,7 @@ def test_two_processes_train_to_the_weights_of_one(name: str, project: None) -> 
     change(start, lambda config: config["optim_wrapper"]["optimizer"].update(lr=0.0))
     train(start)
     train(alone)
-    process = kd("train", shared, "--processes", "2")
-    assert unexpected(process.communicate()[1]) == []
+    train_in_two_processes(shared)
     before, one, two = (read_state(run / "weights.pth") for run in (start, alone, shared))
     assert json.loads((shared / "provenance.json").read_text())["steps"] == 12
     moved = {key for key in one if not one[key].equal(before[key])}

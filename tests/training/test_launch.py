@@ -12,7 +12,7 @@ from kd.cli.main import main
 from kd.training.launch import FAILURE, forget_failures
 from tests.support.processes import until
 from tests.support.tiny import STUDENT, copy_run, kd, make_project, write_run
-from tests.training.test_resume import change, logged
+from tests.support.training import change, logged
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from kd.training.loop import ResumableEpochLoop
 from kd.training.meter import Meter, Spent
 from kd.training.train import train
 from tests.support.tiny import STUDENT, copy_run, edit, make_project, write_run
-from tests.training.test_resume import assert_same, interrupted_before
+from tests.support.training import assert_same, interrupted_before
 
 STEPS = 12
 

@@ -1,6 +1,5 @@
 """A run is a function of its seed: interrupted, killed or resumed, it ends in the same weights."""
 
-import hashlib
 import json
 import random
 import re
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +29,18 @@ from tests.support.tiny import (
     python,
     write_run,
 )
+from tests.support.training import (
+    assert_same,
+    change,
+    checkpoints,
+    digest,
+    interrupted_before,
+    log,
+    logged,
+)
 
 STEPS_PER_EPOCH, STEPS = 6, 12
-INTERRUPTED = "interrupted; the same command goes on from the last checkpoint"
+INTERRUPTED = "interrupted; the same command resumes at the last checkpoint"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,56 +67,6 @@ def whole() -> dict[str, Path]:
 def run(whole: dict[str, Path], request: pytest.FixtureRequest) -> Path:
     """Return an untrained copy of the student's run, named after the test."""
     return copy_run(whole[STUDENT], request.node.name)
-
-
-def digest(run: Path) -> str:
-    """SHA-256 of a run's final weights."""
-    state = weights.read_state(run / "weights.pth")
-    found = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.numpy().tobytes())
-    return found.hexdigest()
-
-
-def log(run: Path) -> list[dict[str, Any]]:
-    """The records of ``log.jsonl`` but for the speed."""
-    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    for record in records:
-        del record["images_per_second"]
-    return records
-
-
-def assert_same(run: Path, other: Path) -> None:
-    assert digest(run) == digest(other)
-    assert log(run) == log(other)
-
-
-def change(run: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
-    """Change a written configuration."""
-    config = json.loads((run / "config.json").read_text())
-    edit(config)
-    (run / "config.json").write_text(json.dumps(config))
-
-
-def checkpoints(run: Path) -> list[str]:
-    return sorted(path.name for path in (run / "checkpoints").glob("*"))
-
-
-@contextmanager
-def interrupted_before(step: int) -> Iterator[None]:
-    """Interrupt training when ``step`` steps are made."""
-    make_step = ResumableEpochLoop.run_iter
-
-    def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
-        if loop.iter == step:
-            raise KeyboardInterrupt
-        make_step(loop, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResumableEpochLoop, "run_iter", run_iter)
-        with pytest.raises(KeyboardInterrupt):
-            yield
 
 
 # A run and its seed
@@ -233,11 +190,6 @@ def load_checkpoints(run: Path) -> int:
     for path in paths:
         assert "model" in weights.read(path)
     return len(paths)
-
-
-def logged(run: Path) -> int:
-    """Return the newest step in the log, 0 without one."""
-    return (run / "log.jsonl").read_text().count("\n") if (run / "log.jsonl").exists() else 0
 
 
 def saved(run: Path) -> int:

@@ -27,9 +27,9 @@ from tests.support.tiny import (
     unexpected,
     write_run,
 )
-from tests.training.test_resume import STEPS, assert_same, checkpoints, digest
+from tests.support.training import assert_same, checkpoints, digest
 
-STOPPED = 75
+STEPS, STOPPED = 12, 75
 NO_SMALL_DISK = "this user cannot mount a small disk; run `make test` as root, who may mount"
 
 

@@ -21,9 +21,9 @@ from tests.support.tiny import (
     edit,
     kd,
     make_project,
-    unexpected,
     write_run,
 )
+from tests.support.training import train_in_two_processes
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,11 @@ def test_two_processes_train_to_the_same_weights_with_it(project: None) -> None:
 
     run = write_run(DISTILLED)
     plain, cached = copy_run(run, "plain"), copy_run(run, "cached")
-    for each, options in ((plain, ()), (cached, ("--teacher-cache", "50"))):
-        process = kd("train", each, "--processes", "2", *options)
-        told, warned = process.communicate()
-        assert unexpected(warned) == []
-    assert changed(*(read_state(each / "weights.pth") for each in (plain, cached))) == []
-    assert told.count("teacher outputs:") == 1
-    assert "0 % of" not in told.splitlines()[-1]
+    train_in_two_processes(plain)
+    output = train_in_two_processes(cached, "--teacher-cache", "50")
+    assert changed(*(read_state(copy / "weights.pth") for copy in (plain, cached))) == []
+    assert output.count("teacher outputs:") == 1
+    assert "0 % of" not in output.splitlines()[-1]
     assert list(Path("results", "teacher_outputs").glob("*/*.safetensors"))
 
 
@@ -102,8 +100,8 @@ def test_every_part_of_a_joined_data_set_counts() -> None:
     taught = config("demo", "retinanet", "rm")
     inner = taught["train_dataloader"]["dataset"]["dataset"]
     other = {**inner, "pipeline": [inner["pipeline"][0], {"type": "RandomCrop"}]}
-    joined = {"type": "ConcatDataset", "datasets": [inner, other]}
-    loader = {"dataset": {"type": "SeededDataset", "dataset": joined, "seed": 0}}
+    concatenated = {"type": "ConcatDataset", "datasets": [inner, other]}
+    loader = {"dataset": {"type": "SeededDataset", "dataset": concatenated, "seed": 0}}
     assert repeatable.random_transforms(ComposedConfig({"train_dataloader": loader})) == [
         "RandomCrop"
     ]
@@ -123,5 +121,5 @@ def test_only_a_last_horizontal_flip_can_be_told(place: int, step: Any, random: 
     steps += [{"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
     steps.insert(place, step)
     config = ComposedConfig({"train_dataloader": {"dataset": {"pipeline": steps}}})
-    found = repeatable.random_transforms(config)
-    assert found == random
+    transforms = repeatable.random_transforms(config)
+    assert transforms == random

@@ -18,7 +18,7 @@ from kd.training.train import train
 from tests.support.processes import PATIENCE
 from tests.support.tiny import DISTILLED, TEACHER, copy_run, make_project, write_run
 from tests.support.tiny import kd as started
-from tests.training.test_resume import assert_same
+from tests.support.training import assert_same
 
 EPOCH, STEPS = 1, 6
 """The last epoch but one of the tiny schedule, and its last step."""
