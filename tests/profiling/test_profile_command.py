@@ -44,10 +44,10 @@ def test_a_run_that_is_only_composed(written, ballast, capsys, method, detector)
     assert (folder / "profile.md").read_text() in printed.out
     assert "step / bound: " in printed.out and "KD " in printed.out
     assert "steps by part: " in printed.err
-    found = profile_of(folder)
-    assert found["shape"][0] == 2 and found["ratio"]["rounds"] == 2
-    assert {"teacher backbone", "backward"} < found["parts"]["bound"].keys()
-    memory = found["memory"]
+    record = profile_of(folder)
+    assert record["shape"][0] == 2 and record["ratio"]["rounds"] == 2
+    assert {"teacher backbone", "backward"} < record["parts"]["bound"].keys()
+    memory = record["memory"]
     assert memory["step"] > ballast > memory["student"] > memory["teacher"] > 0
     both = memory["student"] + memory["teacher"]
     assert memory["extra"] == pytest.approx(memory["step"] / both - 1)
@@ -60,9 +60,9 @@ def test_a_trained_baseline_has_parts_and_no_bound(written, capsys, tmp_path):
     arguments = ["--batch", "3", "--to", str(tmp_path / "there"), "--threads", "1"]
     assert main(["profile", str(run.directory), *QUICK, *arguments]) == 0
     assert "bound" not in capsys.readouterr().out
-    found = profile_of(tmp_path / "there")
-    assert found["ratio"] is None and found["shape"][0] == 3
-    assert list(found["parts"]) == ["step"]
+    record = profile_of(tmp_path / "there")
+    assert record["ratio"] is None and record["shape"][0] == 3
+    assert list(record["parts"]) == ["step"]
     assert not (run.directory / "profile").exists()
 
 

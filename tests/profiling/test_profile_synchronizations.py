@@ -1,4 +1,4 @@
-"""What makes a GPU and its host wait for each other is counted, also without a GPU."""
+"""Operations at which a host waits for a GPU are counts, also without a GPU."""
 
 from collections.abc import Callable
 
@@ -39,26 +39,26 @@ def put(values: torch.Tensor, value: object) -> None:
     ],
 )
 def test_each_kind_is_counted_once(work: Callable[[], object], operator: str) -> None:
-    with synchronizations() as counted:
+    with synchronizations() as counts:
         work()
-    assert counted == {operator: 1}
+    assert counts == {operator: 1}
 
 
 def test_arithmetic_never_waits() -> None:
     weights = VALUES.clone().requires_grad_()
     index = torch.tensor([0, 2])
-    with synchronizations() as counted:
+    with synchronizations() as counts:
         put(VALUES.clone(), 0.0)
         picked = torch.where(MASK, weights, weights.new_zeros(())).softmax(1)[index]
         torch.full((2,), 3.0, device=VALUES.device)
         VALUES[0].repeat_interleave(2)
         picked.square().sum().backward()
-    assert counted == {}
+    assert counts == {}
 
 
 def test_a_mask_in_the_forward_makes_its_backward_wait_too() -> None:
     weights = VALUES.clone().requires_grad_()
-    with synchronizations() as counted:
+    with synchronizations() as counts:
         weights[MASK].sum().backward()
-    assert counted["aten.index"] == 1
-    assert sum(counted.values()) == 2
+    assert counts["aten.index"] == 1
+    assert sum(counts.values()) == 2

@@ -1,4 +1,4 @@
-"""What is kept of an error."""
+"""Record of an error and of the machine."""
 
 import errno
 import platform
@@ -24,17 +24,17 @@ def test_a_reason_names_a_file_as_seen_from_here(
 def test_a_reason_is_a_line() -> None:
     assert reason(ValueError("one\ntwo")) == "one"
     assert reason(ValueError()) == "ValueError"
-    told = (
+    message = (
         "Caught ValueError in worker.\nOriginal Traceback (most recent call last):\nValueError: it"
     )
-    assert reason(RuntimeError(told)) == "ValueError: it"
+    assert reason(RuntimeError(message)) == "ValueError: it"
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo; run on Linux")
 def test_the_record_names_the_processor_and_its_instructions() -> None:
-    """What decides whether another machine gives the same digits."""
+    """Check the properties on which the last digits of a result depend."""
     record = environment()
-    told = Path("/proc/cpuinfo").read_text()
-    names = [line.split(":")[1].strip() for line in told.splitlines() if "model name" in line]
+    cpu_info = Path("/proc/cpuinfo").read_text()
+    names = [line.split(":")[1].strip() for line in cpu_info.splitlines() if "model name" in line]
     assert (names or [platform.machine()])[0] in record["cpu"]
     assert record["instructions"] == torch.backends.cpu.get_cpu_capability()

@@ -1,7 +1,7 @@
-"""Nothing is used again unless all that it depends on is the same.
+"""Files of a run are reused only if all of their inputs are the same.
 
-The matrix: each input of a run, changed in each state of the run. A step starts anew, refuses what
-an earlier step left, or the table marks the run; what does not depend on the input goes on.
+The matrix changes each input of a run in each state of the run. A step starts again or refuses the
+files of an earlier step, or the table marks the run. Steps without the input are not affected.
 """
 
 import json
@@ -145,17 +145,17 @@ def slow_down(config: dict[str, Any]) -> None:
 
 
 class Input(NamedTuple):
-    """A change, and what it does to a run in each state."""
+    """Change of an input, with its effect on a run in each state."""
 
     change: Callable[[Path], None]
     training: str
-    """What an interrupted training says: ``same`` if it resumes, ``refused`` if it does not run."""
+    """Effect on an interrupted training: ``same`` if it resumes, ``refused`` if it does not run."""
     prediction: bool
-    """Whether trained weights are still used."""
+    """True if trained weights are still used."""
     evaluation: bool
-    """Whether detections are still used."""
+    """True if detections are still used."""
     marks: set[str]
-    """What the table says of an evaluated run."""
+    """Marks of an evaluated run in the table."""
 
 
 DATA = "data"
@@ -288,7 +288,7 @@ def test_a_table_marks_what_was_computed_from_other_inputs(
 ) -> None:
     run = enter("evaluated")
     MATRIX[changed].change(run)
-    with suppress(UserError):  # as a workflow does, whose check says what is wrong
+    with suppress(UserError):  # as in a workflow, whose check reports the problem
         fingerprints("shapes-tiny", Library().dataset("shapes-tiny", "test"))
     assert set(comparability.mismatches([run], [])) == MATRIX[changed].marks
 
@@ -361,11 +361,11 @@ def test_a_classifier_and_imported_weights_are_inputs(
     config = json.loads((run / "config.json").read_text())
     path = tmp_path / "classifier.pth"
     config["model"]["classifier_checkpoint"] = str(path)
-    found = []
+    records = []
     for content in (b"one", b"two"):
         path.write_bytes(content)
-        found.append(inputs.of_training(config, run, Library()))
-    assert inputs.changes(*found) == "the classifier's weights changed since"
+        records.append(inputs.of_training(config, run, Library()))
+    assert inputs.changes(*records) == "the classifier's weights changed since"
     published = {"published_checkpoint": {"source": "file", "sha256": "A" * 64}}
     assert inputs.of_training(published, run, Library())["imported"] == "a" * 64
 

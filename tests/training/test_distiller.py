@@ -238,9 +238,9 @@ def test_adapters_are_trained_and_saved_but_are_no_part_of_the_detector(study):
     before = copied(adapters)
     runner.train()
     groups = runner.optim_wrapper.optimizer.param_groups
-    optimised = {id(parameter) for group in groups for parameter in group["params"]}
-    assert optimised == {id(parameter) for parameter in runner.model.parameters()}
-    assert all(id(parameter) in optimised for parameter in adapters.parameters())
+    optimized = {id(parameter) for group in groups for parameter in group["params"]}
+    assert optimized == {id(parameter) for parameter in runner.model.parameters()}
+    assert all(id(parameter) in optimized for parameter in adapters.parameters())
     assert "adapters.pfi.level0.weight" in runner.model.state_dict()
     assert "level0.weight" in changed(before, adapters.state_dict())
     plain = weights.detector_state(runner.model)

@@ -29,7 +29,7 @@ TOLERANCE, ROUNDING = 1e-4, 1e-6
 OF_A_PROCESS = {"defeat_voc", "fgfi_defeat"}
 """Their groups of 8 and 4 images are larger than the 2 that each of the processes has."""
 SAME = 1e-3
-"""How far weights may differ, of how far training moved them."""
+"""Largest difference of weights, as a share of their change in training."""
 
 
 @pytest.fixture(scope="module")
@@ -105,17 +105,17 @@ def both_ways(jobs: dict[str, dict[str, Any]], images: Any, folder: Path) -> lis
 def different(alone: dict[str, Any], shared: dict[str, Any]) -> set[str]:
     return {
         f"{job}: {name}"
-        for job, wanted in alone.items()
-        for name in differences(shared[job], wanted)
+        for job, expected in alone.items()
+        for name in differences(shared[job], expected)
     }
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """Return the parameters whose gradients differ by more than rounding."""
-    largest = max(gradient.norm() for gradient in wanted.values())
+    largest = max(gradient.norm() for gradient in expected.values())
     return [
         name
-        for name, gradient in wanted.items()
+        for name, gradient in expected.items()
         if (found[name] - gradient).norm() > TOLERANCE * gradient.norm() + ROUNDING * largest
     ]
 
@@ -212,7 +212,7 @@ def test_two_processes_train_to_the_weights_of_one(name: str, project: None) -> 
 
 
 def freeze_statistics(config: dict[str, Any]) -> None:
-    """Leave normalisation at rest, as the papers' schedules do, which start from ImageNet."""
+    """Freeze normalization, as the papers' schedules do, which start from ImageNet."""
     model = config["model"].get("student", config["model"])
     model["backbone"]["norm_eval"] = True
 

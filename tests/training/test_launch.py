@@ -17,7 +17,7 @@ from tests.support.training import change, logged
 
 @pytest.fixture(scope="module", autouse=True)
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Work in a tiny project; return a run that nobody trains."""
+    """Work in a tiny project; return a run that no process trains."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(make_project(tmp_path_factory.mktemp("project")))
         yield write_run(STUDENT)
@@ -38,13 +38,13 @@ def long(run: Path) -> Path:
 
 def process_of(parent: int, rank: int) -> int:
     """Return the id of a process of the group."""
-    wanted = f"RANK={rank}".encode()
-    (found,) = (
+    variable = f"RANK={rank}".encode()
+    (process,) = (
         int(pid)
         for pid in children(parent)
-        if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        if variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     )
-    return found
+    return process
 
 
 def children(parent: int) -> list[str]:
@@ -52,7 +52,7 @@ def children(parent: int) -> list[str]:
 
 
 def gone(pid: str) -> bool:
-    """Return whether a process has ended, whoever is to be told of it."""
+    """Return True if a process has ended, even if its parent has not waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What a training took is counted over resumptions, and energy is told whole or not at all."""
+"""Resources of a training are summed over resumptions; energy is complete or None."""
 
 import json
 from collections.abc import Iterator

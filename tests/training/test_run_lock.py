@@ -1,4 +1,4 @@
-"""One process at a time trains a run, and says so while it is silent."""
+"""One process at a time trains a run, with a heartbeat."""
 
 import json
 import os
@@ -27,7 +27,7 @@ with held(Path(sys.argv[1])):
 
 
 class Holder:
-    """A process that holds a run until it is told to let go, or killed."""
+    """Process that holds a run's lock until its stdin closes or it is killed."""
 
     def __init__(self, directory: Path) -> None:
         self.process = subprocess.Popen(

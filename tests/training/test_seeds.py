@@ -90,14 +90,14 @@ def test_the_student_starts_as_the_baseline_of_its_seed_does_whatever_the_method
 # --- Order, augmentation, draws within a step --------------------------------------------------
 
 
-class Labelled(list[int]):
+class Labeled(list[int]):
     labels = property(list)
 
 
 @pytest.mark.parametrize("sampler", [EpochSampler, BalancedSampler])
 def test_the_order_of_samples_depends_on_seed_and_epoch(sampler: type[EpochSampler]) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        samples = sampler(Labelled([0, 1, 1, 2] * 8), seed)
+        samples = sampler(Labeled([0, 1, 1, 2] * 8), seed)
         samples.set_epoch(epoch)
         return samples.order()
 

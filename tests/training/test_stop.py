@@ -1,4 +1,4 @@
-"""A training that is asked to stop saves, says so and goes on later; a full disk loses nothing."""
+"""A training that stops on request saves a checkpoint and resumes; a full disk loses nothing."""
 
 import json
 import os
@@ -62,8 +62,8 @@ def stop_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def asked_in_step(step: int, stop_file: Path) -> Iterator[None]:
-    """Ask to stop while a step is made."""
+def stop_requested_in_step(step: int, stop_file: Path) -> Iterator[None]:
+    """Request a stop during a step."""
     make_step = ResumableEpochLoop.run_iter
 
     def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = copy_run(whole[name], f"stopped-in-{step}")
-    with asked_in_step(step, stop_file):
+    with stop_requested_in_step(step, stop_file):
         assert main(["train", str(run)]) == STOPPED
     output, errors = capsys.readouterr()
     assert output.endswith(
@@ -114,7 +114,7 @@ def test_stopped_after_every_step_it_ends_in_the_same_weights(
 
 def test_a_request_in_the_last_step_is_none(whole: dict[str, Path], stop_file: Path) -> None:
     run = copy_run(whole[STUDENT], "stopped-in-the-last-step")
-    with asked_in_step(STEPS, stop_file):
+    with stop_requested_in_step(STEPS, stop_file):
         assert main(["train", str(run)]) == 0
     assert_same(run, whole[STUDENT])
 
@@ -124,12 +124,12 @@ def test_a_step_that_is_saved_anyway_is_saved_once(
 ) -> None:
     written, save = [], weights.save
 
-    def counted(path: Path, content: dict[str, Any]) -> None:
+    def counting_save(path: Path, content: dict[str, Any]) -> None:
         written.append(path.name)
         save(path, content)
 
-    monkeypatch.setattr(weights, "save", counted)
-    with asked_in_step(4, stop_file):
+    monkeypatch.setattr(weights, "save", counting_save)
+    with stop_requested_in_step(4, stop_file):
         assert main(["train", str(copy_run(whole[STUDENT], "saved-once"))]) == STOPPED
     assert written == ["step00000002.pth", "step00000004.pth"]
 
@@ -138,9 +138,9 @@ def test_two_processes_stop_at_one_step_and_go_on(whole: dict[str, Path], stop_f
     stopped, unstopped = (copy_run(whole[DISTILLED], f"two-{name}") for name in ("cut", "whole"))
     share = ["--processes", "2"]
     stop_file.touch()
-    asked = kd("train", stopped, *share)
-    output, errors = asked.communicate()
-    assert (asked.returncode, errors) == (STOPPED, "")
+    stopping = kd("train", stopped, *share)
+    output, errors = stopping.communicate()
+    assert (stopping.returncode, errors) == (STOPPED, "")
     assert output.count("stopped at step") == 1
     assert f"stopped at step 1 of {STEPS} on request" in output
     assert not (stopped / "failure.json").exists()

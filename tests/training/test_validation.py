@@ -81,13 +81,13 @@ def test_a_stop_meanwhile_loses_no_step_and_no_figure(
     stop = tmp_path / "stop"
     detect = kd.training.validation.detections
 
-    def asked_to_stop(detector: Any, batch: Any) -> list[dict[str, Any]]:
+    def stop_requested(detector: Any, batch: Any) -> list[dict[str, Any]]:
         stop.touch()
         return detect(detector, batch)
 
     with monkeypatch.context() as patch:
         patch.setenv("SNAKEMAKE_STOP_FILE", str(stop))
-        patch.setattr(kd.training.validation, "detections", asked_to_stop)
+        patch.setattr(kd.training.validation, "detections", stop_requested)
         with pytest.raises(StopRequested, match=f"step {STEPS} of"):
             train(run, val_interval=1)
     assert not (run / "validation.jsonl").exists()
