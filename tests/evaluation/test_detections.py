@@ -25,16 +25,16 @@ def plain(records, images, labels):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_columns_are_those_of_a_plain_loop(seed):
-    truth, found, classes = random_input(np.random.default_rng(seed), tied=bool(seed % 2))
+    truth, results, classes = random_input(np.random.default_rng(seed), tied=bool(seed % 2))
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     images, labels = sorted(image["id"] for image in truth["images"]), [ids[c] for c in classes]
-    listed, objects, detections = read(truth, found, classes)
-    assert listed == images
-    for records, columns in ((truth["annotations"], objects), (found, detections)):
+    image_ids, objects, detections = read(truth, results, classes)
+    assert image_ids == images
+    for records, columns in ((truth["annotations"], objects), (results, detections)):
         image, label, box = plain(records, images, labels)
         assert (columns.image.tolist(), columns.label.tolist()) == (image, label)
         np.testing.assert_array_equal(columns.box, box)
-    assert detections.score.tolist() == [record["score"] for record in found]
+    assert detections.score.tolist() == [record["score"] for record in results]
     flags = [bool(item["iscrowd"]) for item in truth["annotations"]]
     assert objects.crowd.tolist() == flags
     either = [bool(item["iscrowd"] or item["ignore"]) for item in truth["annotations"]]
@@ -43,17 +43,17 @@ def test_columns_are_those_of_a_plain_loop(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_classes_are_those_of_a_plain_loop(seed):
-    truth, found, classes = random_input(np.random.default_rng(seed), tied=False)
-    _, objects, detections = read(truth, found, classes)
+    truth, results, classes = random_input(np.random.default_rng(seed), tied=False)
+    _, objects, detections = read(truth, results, classes)
     parts = list(by_class(objects, detections, len(classes)))
     assert len(parts) == len(classes)
-    for label, (boxes, given, place) in enumerate(parts):
-        wanted = np.flatnonzero(objects.label == label)
+    for label, (boxes, class_detections, place) in enumerate(parts):
+        object_rows = np.flatnonzero(objects.label == label)
         assert place.tolist() == np.flatnonzero(detections.label == label).tolist()
-        np.testing.assert_array_equal(boxes.box, objects.xyxy[wanted])
-        np.testing.assert_array_equal(boxes.ignored, objects.voc_ignored[wanted])
-        np.testing.assert_array_equal(given.box, detections.xyxy[place])
-        np.testing.assert_array_equal(given.score, detections.score[place])
+        np.testing.assert_array_equal(boxes.box, objects.xyxy[object_rows])
+        np.testing.assert_array_equal(boxes.ignored, objects.voc_ignored[object_rows])
+        np.testing.assert_array_equal(class_detections.box, detections.xyxy[place])
+        np.testing.assert_array_equal(class_detections.score, detections.score[place])
 
 
 @pytest.mark.parametrize("box", [None, "1234", {"x": 1, "y": 2, "w": 3, "h": 4}, 7])
@@ -64,8 +64,8 @@ def test_a_box_that_is_no_list_is_named(box):
 
 
 def test_boxes_may_be_arrays():
-    found = [{**detection(1, 3, SQUARE, 0.9), "bbox": np.array(SQUARE)}] * 2
-    assert read(coco([]), found, ["cat"])[2].box.tolist() == [list(SQUARE)] * 2
+    results = [{**detection(1, 3, SQUARE, 0.9), "bbox": np.array(SQUARE)}] * 2
+    assert read(coco([]), results, ["cat"])[2].box.tolist() == [list(SQUARE)] * 2
 
 
 def test_predictions_survive_their_file(tmp_path):

@@ -104,9 +104,9 @@ ADVERSARIAL = {
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_adversarial_input_equals_pycocotools(name):
-    boxes, found = ADVERSARIAL[name]
+    boxes, results = ADVERSARIAL[name]
     truth = coco(boxes, images=(1, 2, 3))
-    assert_equals_pycocotools(truth, [detection(*item) for item in found])
+    assert_equals_pycocotools(truth, [detection(*item) for item in results])
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -162,8 +162,8 @@ def test_ids_may_be_words_zero_or_repeated():
     truth = coco([("b", 3, SQUARE), ("a", 3, SQUARE)], images=("b", "a"))
     for item in truth["annotations"]:
         item["id"] = 0
-    found = [detection(name, 3, SQUARE, 0.9) for name in "ab"]
-    assert pytest.approx(1.0) == evaluate(truth, found, ["cat"]).AP
+    results = [detection(name, 3, SQUARE, 0.9) for name in "ab"]
+    assert pytest.approx(1.0) == evaluate(truth, results, ["cat"]).AP
 
 
 def test_area_and_iscrowd_may_be_absent():
@@ -174,10 +174,10 @@ def test_area_and_iscrowd_may_be_absent():
 
 
 def test_inputs_stay_as_they_were():
-    truth, found = coco([(1, 3, SQUARE)]), [detection(1, 3, SQUARE, 0.9)]
-    before = copy.deepcopy((truth, found))
-    evaluate(truth, found, ["cat"])
-    assert (truth, found) == before
+    truth, results = coco([(1, 3, SQUARE)]), [detection(1, 3, SQUARE, 0.9)]
+    before = copy.deepcopy((truth, results))
+    evaluate(truth, results, ["cat"])
+    assert (truth, results) == before
 
 
 BAD_DETECTIONS = {
@@ -220,9 +220,9 @@ def test_bad_ground_truth_is_named(name):
 
 
 def test_many_unknown_ids_are_summed_up():
-    found = [detection(image, 3, SQUARE, 0.5) for image in range(10, 20)]
+    results = [detection(image, 3, SQUARE, 0.5) for image in range(10, 20)]
     with pytest.raises(UserError, match="10, 11, 12, 13, 14 and 5 more"):
-        evaluate(coco([]), found, ["cat"])
+        evaluate(coco([]), results, ["cat"])
 
 
 def test_metrics_survive_json(tmp_path):

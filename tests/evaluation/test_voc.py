@@ -9,7 +9,7 @@ BOX = [10.0, 10.0, 29.0, 29.0]
 FAR = [100.0, 100.0, 119.0, 119.0]
 
 
-def truth(boxes, image=None, ignored=None):
+def objects_of(boxes, image=None, ignored=None):
     count = len(boxes)
     return ClassObjects(
         np.zeros(count, dtype=int) if image is None else np.array(image),
@@ -18,7 +18,7 @@ def truth(boxes, image=None, ignored=None):
     )
 
 
-def found(boxes, score, image=None):
+def detections_of(boxes, score, image=None):
     return ClassDetections(
         np.zeros(len(boxes), dtype=int) if image is None else np.array(image),
         np.array(boxes, dtype=float).reshape(-1, 4),
@@ -27,13 +27,15 @@ def found(boxes, score, image=None):
 
 
 def test_perfect_detection_is_one():
-    assert average_precision(truth([BOX]), found([BOX], [0.9])) == (1.0, 1.0)
+    assert average_precision(objects_of([BOX]), detections_of([BOX], [0.9])) == (1.0, 1.0)
 
 
 def test_two_of_three_boxes_with_a_false_positive_between():
     """Precision 1, 1/2, 2/3 at recall 1/3, 1/3, 2/3: counted by hand."""
     boxes = [BOX, [50.0, 50.0, 69.0, 69.0], [80.0, 10.0, 99.0, 29.0]]
-    result = average_precision(truth(boxes), found([boxes[0], FAR, boxes[1]], [0.9, 0.8, 0.7]))
+    result = average_precision(
+        objects_of(boxes), detections_of([boxes[0], FAR, boxes[1]], [0.9, 0.8, 0.7])
+    )
     # Recalls 0, .1, .2, .3 see precision 1; .4, .5, .6 see 2/3; .7 and beyond see 0.
     assert result.eleven_point == pytest.approx((4 * 1 + 3 * 2 / 3) / 11, abs=1e-12)
     assert result.all_point == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3, abs=1e-12)
@@ -42,7 +44,7 @@ def test_two_of_three_boxes_with_a_false_positive_between():
 def test_recall_of_three_tenths_misses_its_own_grid_point():
     """Mmdet and the development kit count to 0.30000000000000004: three points, not four."""
     boxes = [[40.0 * i, 0.0, 40.0 * i + 19, 19.0] for i in range(10)]
-    result = average_precision(truth(boxes), found(boxes[:3], [0.9, 0.8, 0.7]))
+    result = average_precision(objects_of(boxes), detections_of(boxes[:3], [0.9, 0.8, 0.7]))
     assert result.eleven_point == pytest.approx(3 / 11, abs=1e-12)
     assert result.all_point == pytest.approx(0.3, abs=1e-12)
 
@@ -50,48 +52,57 @@ def test_recall_of_three_tenths_misses_its_own_grid_point():
 def test_second_detection_of_a_box_is_a_false_positive():
     """The duplicate (0.8) stands before the second box's detection: precision 1, 1/2, 2/3."""
     boxes = [BOX, FAR]
-    result = average_precision(truth(boxes), found([BOX, BOX, FAR], [0.9, 0.8, 0.7]))
+    result = average_precision(objects_of(boxes), detections_of([BOX, BOX, FAR], [0.9, 0.8, 0.7]))
     assert result.all_point == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=1e-12)
 
 
 def test_a_taken_box_is_not_replaced_by_the_next_best():
-    """Unlike COCO: a detection whose best box is taken is false, though another box is near."""
+    """Unlike COCO: a detection whose best box is matched already is false, though one is near."""
     near = [12.0, 10.0, 31.0, 29.0]
-    result = average_precision(truth([BOX, near]), found([BOX, BOX], [0.9, 0.8]))
+    result = average_precision(objects_of([BOX, near]), detections_of([BOX, BOX], [0.9, 0.8]))
     assert result.all_point == pytest.approx(0.5, abs=1e-12)
 
 
 def test_ignored_box_takes_its_detection_out_of_the_count():
     result = average_precision(
-        truth([BOX, FAR], ignored=[False, True]), found([FAR, FAR, BOX], [0.9, 0.8, 0.7])
+        objects_of([BOX, FAR], ignored=[False, True]),
+        detections_of([FAR, FAR, BOX], [0.9, 0.8, 0.7]),
     )
     assert result == (1.0, 1.0)
 
 
 def test_ignored_box_loses_a_tie_of_overlap():
-    result = average_precision(truth([BOX, BOX], ignored=[True, False]), found([BOX], [0.9]))
+    result = average_precision(
+        objects_of([BOX, BOX], ignored=[True, False]), detections_of([BOX], [0.9])
+    )
     assert result == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("ignored", [[], [True]])
 def test_class_without_a_box_that_counts_is_undefined(ignored):
     boxes = [BOX] * len(ignored)
-    assert average_precision(truth(boxes, ignored=ignored), found([BOX], [0.9])) is None
+    assert (
+        average_precision(objects_of(boxes, ignored=ignored), detections_of([BOX], [0.9])) is None
+    )
 
 
 def test_no_detection_is_zero():
-    assert average_precision(truth([BOX]), found([], [])) == (0.0, 0.0)
+    assert average_precision(objects_of([BOX]), detections_of([], [])) == (0.0, 0.0)
 
 
 def test_detection_in_another_image_is_false():
-    result = average_precision(truth([BOX], image=[1]), found([BOX, BOX], [0.9, 0.8], image=[0, 1]))
+    result = average_precision(
+        objects_of([BOX], image=[1]), detections_of([BOX, BOX], [0.9, 0.8], image=[0, 1])
+    )
     assert result.all_point == pytest.approx(0.5)
 
 
 def test_equal_scores_rank_by_image_then_by_position():
-    later_is_right = found([BOX, BOX], [0.5, 0.5], image=[1, 0])
-    assert average_precision(truth([BOX], image=[0]), later_is_right) == (1.0, 1.0)
-    assert average_precision(truth([BOX]), found([FAR, BOX], [0.5, 0.5])).all_point == 0.5
+    later_is_right = detections_of([BOX, BOX], [0.5, 0.5], image=[1, 0])
+    assert average_precision(objects_of([BOX], image=[0]), later_is_right) == (1.0, 1.0)
+    assert (
+        average_precision(objects_of([BOX]), detections_of([FAR, BOX], [0.5, 0.5])).all_point == 0.5
+    )
 
 
 def test_legacy_coordinates_count_both_edge_pixels():
@@ -99,8 +110,11 @@ def test_legacy_coordinates_count_both_edge_pixels():
     thin, tall = np.array([[0.0, 0.0, 9.0, 0.0]]), np.array([[0.0, 0.0, 9.0, 1.0]])
     assert pairwise_iou(thin, tall, legacy=True) == [0.5]
     assert pairwise_iou(thin, tall, legacy=False) == [0.0]
-    assert average_precision(truth(tall), found(thin, [1.0])) == (1.0, 1.0)
-    assert average_precision(truth(tall), found(thin, [1.0]), legacy=False) == (0.0, 0.0)
+    assert average_precision(objects_of(tall), detections_of(thin, [1.0])) == (1.0, 1.0)
+    assert average_precision(objects_of(tall), detections_of(thin, [1.0]), legacy=False) == (
+        0.0,
+        0.0,
+    )
 
 
 def random_case(generator, images=12, classes=3):
@@ -129,22 +143,24 @@ def _near(generator, boxes):
     copies = copies + generator.normal(0, 6, copies.shape)
     stray = generator.uniform(0, 150, (generator.integers(0, 4), 2))
     stray = np.hstack([stray, stray + generator.uniform(5, 60, stray.shape)])
-    listed = np.vstack([copies, stray])
-    return np.hstack([listed, generator.random((len(listed), 1))])
+    stacked = np.vstack([copies, stray])
+    return np.hstack([stacked, generator.random((len(stacked), 1))])
 
 
 def columns(predicted, annotations, label):
-    """Return the Truth and the Found of one class."""
-    kept, ignored, image = [], [], []
+    """Return the objects and the detections of one class."""
+    object_boxes, ignored, image = [], [], []
     for rank, item in enumerate(annotations):
         for suffix, flag in (("", False), ("_ignore", True)):
             boxes = item["bboxes" + suffix][item["labels" + suffix] == label]
-            kept += boxes.tolist()
+            object_boxes += boxes.tolist()
             ignored += [flag] * len(boxes)
             image += [rank] * len(boxes)
     rows = np.vstack([item[label] for item in predicted])
     place = np.repeat(np.arange(len(predicted)), [len(item[label]) for item in predicted])
-    return truth(kept, np.array(image, dtype=int), ignored), found(rows[:, :4], rows[:, 4], place)
+    return objects_of(object_boxes, np.array(image, dtype=int), ignored), detections_of(
+        rows[:, :4], rows[:, 4], place
+    )
 
 
 @pytest.fixture(scope="module")
@@ -184,23 +200,25 @@ def test_equals_mmdet(eval_map, seed, legacy, form, mode):
     assert np.mean(ours) == pytest.approx(mean, abs=1e-6)
 
 
-def plainly_judged(truth, found, iou, legacy):
+def plainly_judged(objects, detections, iou, legacy):
     """Return order, hit and miss by the definition: one detection after the other."""
-    order = sorted(range(len(found.score)), key=lambda i: (-found.score[i], found.image[i], i))
-    taken, hits, misses = set(), [], []
-    # Ignored boxes are asked last, so that of equal overlaps the one that counts wins.
-    asked = sorted(range(len(truth.box)), key=lambda box: truth.ignored[box])
+    order = sorted(
+        range(len(detections.score)), key=lambda i: (-detections.score[i], detections.image[i], i)
+    )
+    matched_boxes, hits, misses = set(), [], []
+    # Ignored boxes are compared last, so that of equal overlaps the one that counts wins.
+    ranked_boxes = sorted(range(len(objects.box)), key=lambda box: objects.ignored[box])
     for detection in order:
         best, overlap = -1, -1.0
-        for box in asked:
-            if truth.image[box] == found.image[detection]:
-                (value,) = pairwise_iou(found.box[[detection]], truth.box[[box]], legacy)
+        for box in ranked_boxes:
+            if objects.image[box] == detections.image[detection]:
+                (value,) = pairwise_iou(detections.box[[detection]], objects.box[[box]], legacy)
                 best, overlap = (box, value) if value > overlap else (best, overlap)
         matched = overlap >= iou
-        counted = matched and not truth.ignored[best]
-        hits.append(counted and best not in taken)
-        misses.append(not matched or (counted and best in taken))
-        taken |= {best} if counted else set()
+        counts = matched and not objects.ignored[best]
+        hits.append(counts and best not in matched_boxes)
+        misses.append(not matched or (counts and best in matched_boxes))
+        matched_boxes |= {best} if counts else set()
     return order, hits, misses
 
 
@@ -211,15 +229,17 @@ def test_judgement_is_that_of_a_plain_loop(seed, legacy):
     generator = np.random.default_rng(seed)
     boxes, count = generator.integers(0, 25), generator.integers(0, 60)
 
-    def drawn(size):
+    def random_boxes(size):
         corner = 10.0 * generator.integers(0, 3, (size, 2))
         return np.hstack([corner, corner + 10.0 * generator.integers(1, 3, (size, 2)) - legacy])
 
-    scene = truth(drawn(boxes), generator.integers(0, 6, boxes), generator.random(boxes) < 0.3)
+    scene = objects_of(
+        random_boxes(boxes), generator.integers(0, 6, boxes), generator.random(boxes) < 0.3
+    )
     scores = generator.choice([0.25, 0.5, 0.75], count)
-    given = found(drawn(count), scores, generator.integers(0, 8, count))
+    detections = detections_of(random_boxes(count), scores, generator.integers(0, 8, count))
     for iou in (0.3, 0.5, 0.9):
-        judged = judge(scene, given, iou, legacy)
-        order, hit, miss = plainly_judged(scene, given, iou, legacy)
+        judged = judge(scene, detections, iou, legacy)
+        order, hit, miss = plainly_judged(scene, detections, iou, legacy)
         assert (judged.order.tolist(), judged.hit.tolist()) == (order, hit)
         assert judged.miss.tolist() == miss
