@@ -5,7 +5,7 @@ python benchmarks/evaluation.py --growth          against images, classes and bo
 
 ``evaluate`` and pycocotools start from the same Python lists, in this process, in turn, and must
 agree on all twelve figures before a time is printed. ``evaluate`` also checks its input and
-computes the VOC figures; that is in its time. Its engine uses every core, pycocotools one.
+computes the VOC metrics; that is in its time. Its engine uses every core, pycocotools one.
 ``kd evaluate`` is a separate process that reads two files of a run and writes a third. The growth
 is written for ``benchmarks.growth``.
 """
@@ -31,7 +31,7 @@ from kd.common.files import write_json, write_predictions
 from kd.common.timing import in_turn, quartiles, ratio
 from kd.evaluation import detections as columns
 from kd.evaluation.detections import Detection
-from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
+from kd.evaluation.metrics import COCO_METRICS, Metrics, evaluate
 
 CLASSES = 80
 BOXES_PER_IMAGE = 7.3
@@ -118,7 +118,7 @@ def _detections(
 
 
 def pycocotools(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[float]:
-    """Return the twelve figures of pycocotools."""
+    """Return the twelve metrics of pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         target = COCO()
         target.dataset = ground_truth
@@ -136,8 +136,8 @@ def names(truth: dict[str, Any]) -> list[str]:
 
 
 def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
-    """Return the largest difference among the twelve figures."""
-    values = (getattr(ours, name) for name in COCO_FIGURES)
+    """Return the largest difference among the twelve metrics."""
+    values = (getattr(ours, name) for name in COCO_METRICS)
     return max(abs(value - other) for value, other in zip(values, theirs, strict=True))
 
 
@@ -194,7 +194,7 @@ def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
         times = in_turn(cases, rounds)
     about = (
         f"{images} images, {ours.boxes} boxes, {ours.detections} detections, "
-        f"{len(os.sched_getaffinity(0))} cores; the twelve figures differ by {gap:.1e} at most."
+        f"{len(os.sched_getaffinity(0))} cores; the twelve metrics differ by {gap:.1e} at most."
     )
     lines = [
         Line(

@@ -33,7 +33,7 @@ from kd.common.timing import Quartiles, quartiles, results_in_turn, timed
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
-from kd.evaluation.metrics import COCO_FIGURES
+from kd.evaluation.metrics import COCO_METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALE, SEEDS = "paper", 3
@@ -165,7 +165,7 @@ def finish(runs: Sequence[Run]) -> None:
         run.write()
         ap = float(generator.uniform(0.3, 0.45))
         counts = {"per_class": {}, "images": 5000, "boxes": 36781, "detections": 500000}
-        metrics = dict.fromkeys((*COCO_FIGURES, "VOC07", "VOC12"), ap) | counts
+        metrics = dict.fromkeys((*COCO_METRICS, "VOC07", "VOC12"), ap) | counts
         write_json(run.directory / "metrics.json", metrics)
         hours = {"seconds": 36000, "gpu_seconds": 36000, "images_per_second": 40.0}
         record = {"started": "2026-01-02T03:04:05+00:00", "peak_memory_mb": 9000, **hours}

@@ -8,7 +8,7 @@ from analysis.tables.markdown import escaped
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.published import COLUMNS, FIGURES, read_lines
+from kd.config.published import COLUMNS, METRICS, read_lines
 
 PAGE = Path("docs/published.md")
 NOT_REPRODUCED = "not_reproduced.csv"
@@ -85,7 +85,7 @@ def _differences(plans: dict[str, Plan]) -> Iterator[list[str]]:
 
 
 def _absent(line: dict[str, str]) -> list[str]:
-    figures = [f"{name} {line[name]}" for name in FIGURES if line.get(name)]
+    figures = [f"{name} {line[name]}" for name in METRICS if line.get(name)]
     return [
         escaped(text)
         for text in (*(line[key] for key in REFERENCE), ", ".join(figures), line["reason"])

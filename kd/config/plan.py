@@ -198,7 +198,7 @@ class _Planner:
             metric="VOC07" if voc else "AP",
             runs=runs,
             baselines={},
-            published=dict(line.figures),
+            published=dict(line.metrics),
             published_baseline={},
             setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
             classifier=classifier,

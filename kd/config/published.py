@@ -13,17 +13,20 @@ from kd.config.library import Library
 from kd.config.parts import Study
 from kd.config.terms import method_names
 
-ROW = ("table", "schedule", "detector", "teacher", "student", "method", "setting")
-FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "VOC07")
-WORDS = ("source", "framework", "differs", "note")
-COLUMNS = ("table", "dataset", *ROW[1:], *FIGURES, *WORDS)
+ROW_KEY = ("table", "schedule", "detector", "teacher", "student", "method", "setting")
+"""Columns that identify a row."""
+METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "VOC07")
+"""Columns of numbers, in AP points."""
+TEXTS = ("source", "framework", "differs", "note")
+"""Columns of text, which may be empty."""
+COLUMNS = ("table", "dataset", *ROW_KEY[1:], *METRICS, *TEXTS)
 
 
 class Line(NamedTuple):
     """Published numbers of a row."""
 
-    figures: Mapping[str, float] = MappingProxyType({})
-    """AP points by column of ``FIGURES``, without empty cells."""
+    metrics: Mapping[str, float] = MappingProxyType({})
+    """AP points by column of ``METRICS``, without empty cells."""
     source: str = ""
     differs: str = ""
     """Reason why the conditions differ from ours even at paper scale; empty if they do not."""
@@ -33,7 +36,7 @@ class Line(NamedTuple):
 
 
 Published = dict[tuple[str, ...], Line]
-"""Lines by the cells of the columns ``ROW``; ``setting`` is that of a sweep."""
+"""Lines by the cells of the columns ``ROW_KEY``; ``setting`` is that of a sweep."""
 
 
 def read_published(library: Library, study: Study, where: str) -> Published:
@@ -60,7 +63,7 @@ def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> 
     there if all such tables of the file have the same numbers.
     """
     line = numbers.get((table, *row))
-    if line or not table or row[ROW.index("method") - 1] != "baseline":
+    if line or not table or row[ROW_KEY.index("method") - 1] != "baseline":
         return line or Line()
     sources = {line.source for key, line in numbers.items() if key[0] == table}
     others = [
@@ -68,9 +71,9 @@ def find(numbers: Published, dataset: str, table: str, row: tuple[str, ...]) -> 
         for key, line in numbers.items()
         if key[1:] == row and line.dataset == dataset and line.source in sources
     ]
-    figures = dict(item for line in others for item in line.figures.items())
-    agree = all(line.figures.items() <= figures.items() for line in others)
-    return others[0]._replace(figures=figures) if others and agree else Line()
+    metrics = dict(item for line in others for item in line.metrics.items())
+    agree = all(line.metrics.items() <= metrics.items() for line in others)
+    return others[0]._replace(metrics=metrics) if others and agree else Line()
 
 
 def _read(library: Library, name: str, where: str) -> Published:
@@ -81,13 +84,13 @@ def _read(library: Library, name: str, where: str) -> Published:
     numbers: Published = {}
     check = _name_check(library)
     for place, line in read_lines(path, COLUMNS):
-        for column in ("dataset", *ROW[1:-1]):
+        for column in ("dataset", *ROW_KEY[1:-1]):
             check(column, line[column], f"{place}: column '{column}'")
-        row = tuple(line[column] for column in ROW)
-        figures = {key: number(line[key], key, place) for key in FIGURES if line[key]}
-        published = Line(figures, line["source"], line["differs"], line["note"], line["dataset"])
-        if numbers.setdefault(row, published).figures != figures:
-            raise UserError(f"{place}: an earlier line has other figures for the same row, {row}")
+        row = tuple(line[column] for column in ROW_KEY)
+        metrics = {key: number(line[key], key, place) for key in METRICS if line[key]}
+        published = Line(metrics, line["source"], line["differs"], line["note"], line["dataset"])
+        if numbers.setdefault(row, published).metrics != metrics:
+            raise UserError(f"{place}: an earlier line has other metrics for the same row, {row}")
     return numbers
 
 

@@ -51,7 +51,7 @@ class Dataset(Part):
     image_size: tuple[PositiveInt, PositiveInt]
     """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
     metric: Literal["coco", "voc"] = "coco"
-    """Headline figure: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
+    """Headline metric: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
     generate: Shapes | None = None
     fetch: str | None = None
     """Text for users without the data: the download, its size, and the command for it."""

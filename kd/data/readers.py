@@ -117,7 +117,7 @@ def scan_split(dataset: Dataset, split: SplitName, classes: list[str] | None) ->
 
 
 def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:
-    """Add an error if training would learn from no box, or if the headline figure counts none."""
+    """Add an error if training would learn from no box, or if the headline metric counts none."""
     flags = Counter(
         flag
         for annotation in scan.annotations
@@ -131,7 +131,7 @@ def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:
     else:
         keys = ["iscrowd"] if dataset.metric == "coco" else ["iscrowd", "difficult", "ignore"]
         has_use = any(not any(box.get(key) for key in keys) for box in scan.annotations)
-        purpose = f"the headline figure, 'metric: {dataset.metric}', would count none"
+        purpose = f"the headline metric, 'metric: {dataset.metric}', would count none"
     if not has_use:
         marks = ", ".join(f"{count} {flag}" for flag, count in flags.items() if count)
         scan.error(

@@ -48,7 +48,7 @@ class Objects(Boxes):
 
     @property
     def voc_ignored(self) -> Flags:
-        """(N,): the objects that do not count in VOC figures."""
+        """(N,): the objects that do not count in the VOC metrics."""
         return _flags(self.annotations, "ignore", "difficult", "iscrowd")
 
 

@@ -31,7 +31,7 @@ def measure(directory: Path, library: Library) -> None:
         else:
             split = truth_of(directory, library)
             data = split.fingerprint
-            metrics = figures(read_detections(predictions, split.coco), split.coco).to_json()
+            metrics = metrics_of(read_detections(predictions, split.coco), split.coco).to_json()
     depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
     write_json(directory / "metrics.json", metrics)
     inputs.record(directory, "evaluation", depends)
@@ -43,8 +43,8 @@ def truth_of(directory: Path, library: Library) -> GroundTruth:
     return read_split(dataset, "test")
 
 
-def figures(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
-    """Return the figures of COCO results over all classes of the ground truth."""
+def metrics_of(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
+    """Return the metrics of COCO results over all classes of the ground truth."""
     return evaluate(truth, detections, [category["name"] for category in truth["categories"]])
 
 

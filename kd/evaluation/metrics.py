@@ -1,9 +1,9 @@
-"""Evaluator: COCO figures and VOC mAP of a list of detections.
+"""Evaluator: COCO metrics and VOC mAP of a list of detections.
 
-The COCO figures equal those of pycocotools on the same input. hotcoco computes the precision and
+The COCO metrics equal those of pycocotools on the same input. hotcoco computes the precision and
 recall arrays, and this module the twelve means. Only ``iscrowd`` boxes are ignored in them. A VOC
 ``difficult`` box has ``ignore: 1, iscrowd: 0``, and pycocotools overwrites ``ignore`` by
-``iscrowd``, so a difficult box counts as an ordinary one, here as there. In the VOC figures
+``iscrowd``, so a difficult box counts as an ordinary one, here as there. In the VOC metrics
 boxes marked ``difficult``, ``ignore`` or ``iscrowd`` do not count.
 
 One difference is deliberate: annotations are renumbered. pycocotools miscounts an annotation id of
@@ -25,7 +25,7 @@ from kd.evaluation.voc import Floats, Precision, average_precision
 
 
 class ClassMetrics(Part):
-    """Figures of one class, 0 to 1; None if the class has no box that counts."""
+    """Metrics of one class, 0 to 1; None if the class has no box that counts."""
 
     AP: float | None
     AP50: float | None
@@ -34,7 +34,7 @@ class ClassMetrics(Part):
 
 
 class Metrics(Part):
-    """Figures of one evaluation, 0 to 1; None if no ground-truth box defines a figure."""
+    """Metrics of one evaluation, 0 to 1; None if no ground-truth box defines the metric."""
 
     AP: float | None
     """Mean over IoU 0.50 to 0.95, all sizes, at most 100 detections per image and class."""
@@ -63,25 +63,25 @@ class Metrics(Part):
     detections: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain JSON values."""
+        """Return the metrics as plain JSON values."""
         return self.model_dump()
 
     @classmethod
     def from_json(cls, values: Any, where: str = "metrics") -> Self:
-        """Return the figures of ``to_json``; UserError naming ``where`` for other values."""
+        """Return the metrics of ``to_json``; UserError naming ``where`` for other values."""
         return cls.parse(values, where)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the figures in a JSON file; UserError if it is absent or has other content."""
+        """Return the metrics in a JSON file; UserError if it is absent or has other content."""
         return cls.from_json(read_json(path), str(path))
 
 
-COCO_FIGURES = (
+COCO_METRICS = (
     *("AP", "AP50", "AP75", "APS", "APM", "APL"),
     *("AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
 )
-"""The twelve figures in the order of pycocotools' ``COCOeval.stats``."""
+"""The twelve metrics in the order of pycocotools' ``COCOeval.stats``."""
 
 # Axes of the engine's precision: IoU, recall, class, size, limit; of its recall: without recall.
 IOU50, IOU75 = 0, 5
@@ -92,7 +92,7 @@ LIMIT1, LIMIT10, LIMIT100 = range(3)
 def evaluate(
     ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
 ) -> Metrics:
-    """Return every figure of ``detections`` against a COCO ``ground_truth``.
+    """Return every metric of ``detections`` against a COCO ``ground_truth``.
 
     ``classes``: the category names to evaluate, in the order of the report; annotations of other
     categories are left out. Boxes are xywh in pixels. Equal scores rank by image id, then by the
@@ -101,11 +101,11 @@ def evaluate(
     """
     images, objects, columns = read(ground_truth, detections, classes)
     with ThreadPoolExecutor(1) as executor:  # the engine computes without holding Python's lock
-        voc_figures = executor.submit(_voc, objects, columns, len(classes))
+        voc_future = executor.submit(_voc, objects, columns, len(classes))
         precision, recall = _coco_arrays(objects, columns, len(images), classes)
-    voc = voc_figures.result()
+    voc = voc_future.result()
     return Metrics(
-        **_figures(precision, recall),
+        **_coco_metrics(precision, recall),
         **_voc_means(voc),
         per_class={
             name: _class_metrics(precision[:, :, index, ALL, LIMIT100], voc[index])
@@ -141,8 +141,8 @@ def _coco_arrays(
     return arrays["precision"], arrays["recall"]
 
 
-def _figures(precision: Floats, recall: Floats) -> dict[str, float | None]:
-    """Return the twelve COCO figures."""
+def _coco_metrics(precision: Floats, recall: Floats) -> dict[str, float | None]:
+    """Return the twelve COCO metrics."""
     sized = {"S": SMALL, "M": MEDIUM, "L": LARGE}
     limited = {"1": LIMIT1, "10": LIMIT10, "100": LIMIT100}
     average = precision[..., LIMIT100]
@@ -175,7 +175,7 @@ def _voc_means(results: Sequence[Precision | None]) -> dict[str, float | None]:
 
 
 def _class_metrics(precision: Floats, voc: Precision | None) -> ClassMetrics:
-    """Return the figures of a class; ``precision``: (IoU, recall) over all sizes."""
+    """Return the metrics of a class; ``precision``: (IoU, recall) over all sizes."""
     return ClassMetrics(
         AP=_mean(precision),
         AP50=_mean(precision[IOU50]),

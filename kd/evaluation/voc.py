@@ -1,7 +1,7 @@
 """Average precision at one IoU as the Pascal VOC development kit defines it, for one class.
 
-The semantics are those of ``mmdet.evaluation.functional.eval_map``, so that figures stay comparable
-with the ones that papers report from mmdet's VOCMetric (http://host.robots.ox.ac.uk/pascal/VOC).
+The semantics are those of ``mmdet.evaluation.functional.eval_map``, so that AP stays comparable
+with the values that papers report from mmdet's VOCMetric (http://host.robots.ox.ac.uk/pascal/VOC).
 """
 
 from dataclasses import dataclass

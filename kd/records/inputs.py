@@ -113,7 +113,7 @@ def of_prediction(
 
 
 def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> Inputs:
-    """Return the inputs that figures of a run's predictions depend on.
+    """Return the inputs that the metrics of a run's predictions depend on.
 
     ``data``: fingerprint of the test split. UserError if the predictions come from another test
     split or other weights than the run has now.

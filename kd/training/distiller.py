@@ -137,7 +137,7 @@ class Distiller(BaseModel):
 
 
 def _sum(losses: Losses) -> Tensor:
-    """Return the sum of a detector's losses, without the other figures that it reports."""
+    """Return the sum of a detector's losses, without the other values that it reports."""
     terms = [value for name, value in losses.items() if "loss" in name]
     by_level = [term if isinstance(term, list) else [term] for term in terms]
     return torch.stack([loss.sum() for levels in by_level for loss in levels]).sum()

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from kd.config.library import Library
-from kd.evaluation.evaluate import coco_results, figures, truth_of
+from kd.evaluation.evaluate import coco_results, metrics_of, truth_of
 from kd.evaluation.predict import detections, split_batches
 from kd.training.launch import StopRequested
 from kd.training.loop import Checkpoints, agreed, bare, run_directory, truncate
@@ -23,10 +23,10 @@ FILE = "validation.jsonl"
 
 
 class Validation(Hook):
-    """Hook that writes COCO figures on the test split every ``interval`` epochs but the last.
+    """Hook that writes the COCO metrics on the test split every ``interval`` epochs but the last.
 
-    The last epoch's figures are in ``metrics.json``. A record in ``validation.jsonl`` has epoch,
-    step, and the figures as fractions of 1. Processes share the images. The hook saves a checkpoint
+    The last epoch's metrics are in ``metrics.json``. A record in ``validation.jsonl`` has epoch,
+    step, and the metrics as fractions of 1. Processes share the images. The hook saves a checkpoint
     first. A training that stops meanwhile repeats no step and measures the epoch again.
     """
 
@@ -54,7 +54,7 @@ class Validation(Hook):
         with runner.train_loop.meter.paused():
             records = self._detections(runner, step)
         if is_main_process():
-            values = self._figures(records)
+            values = self._metrics(records)
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
             ap = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
@@ -91,6 +91,6 @@ class Validation(Hook):
         images = len(self.batches.dataset.dataset)
         return math.ceil(math.ceil(images / world) / self.batches.batch_size)
 
-    def _figures(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        values = figures(coco_results(records, self.truth), self.truth).to_json()
+    def _metrics(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        values = metrics_of(coco_results(records, self.truth), self.truth).to_json()
         return {name: value for name, value in values.items() if name != "per_class"}

@@ -7,7 +7,7 @@ from typing import Any
 from analysis.runs.groups import RunGroup, read
 from kd.common.files import write_json, write_predictions
 from kd.config.library import Library
-from kd.evaluation.metrics import COCO_FIGURES
+from kd.evaluation.metrics import COCO_METRICS
 
 Settings = dict[str, dict[str, Any]]
 
@@ -34,7 +34,7 @@ def write_run(
 def write_metrics(folder: Path, ap: float | None, **figures: float | None) -> None:
     """Write ``metrics.json`` with every metric ``ap``, a fraction of 1, except ``figures``."""
     counts = {"per_class": {}, "images": 1, "boxes": 1, "detections": 1}
-    values = dict.fromkeys((*COCO_FIGURES, "VOC07", "VOC12"), ap) | figures | counts
+    values = dict.fromkeys((*COCO_METRICS, "VOC07", "VOC12"), ap) | figures | counts
     write_json(folder / "metrics.json", values)
 
 

@@ -14,7 +14,7 @@ from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
-from kd.config.published import FIGURES
+from kd.config.published import METRICS
 from kd.config.run import Run
 from tests.support.tiny import CHANNELS, CLASSES, edit, make_project, write_run
 
@@ -97,7 +97,7 @@ def test_rows_have_their_published_numbers() -> None:
         lines = [line for line in csv.DictReader(stream) if line["table"] == "T1"]
     expected = {
         (line["detector"], line["method"]): {
-            name: float(line[name]) for name in FIGURES if line[name]
+            name: float(line[name]) for name in METRICS if line[name]
         }
         for line in lines
     }

@@ -8,7 +8,7 @@ import pytest
 
 from kd.config.library import Library
 from kd.config.plan import Row, plan
-from kd.config.published import COLUMNS, FIGURES, ROW, read_lines
+from kd.config.published import COLUMNS, METRICS, ROW_KEY, read_lines
 from tests.support.paths import CONFIGS, SHARED
 
 PUBLISHED = CONFIGS / "published"
@@ -21,10 +21,10 @@ NO_REFERENCE = (
 )
 ALL = 294
 LIBRARY = Library(CONFIGS)
-COCO_FIGURES = FIGURES[:6]
+COCO_METRICS = METRICS[:6]
 REFERENCE_COLUMNS = (
     *("table_id", "source", "dataset", "split", "schedule", "detector", "teacher", "student"),
-    *("method", *COCO_FIGURES),
+    *("method", *COCO_METRICS),
 )
 """Columns of the reference that ``not_reproduced.csv`` has; its notes are shortened there."""
 DETECTORS = {
@@ -42,8 +42,8 @@ def lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return [line for _, line in read_lines(path, columns)]
 
 
-def figures(line: dict[str, str]) -> tuple[tuple[str, float], ...]:
-    return tuple((name, float(line[name])) for name in FIGURES if line.get(name))
+def metrics_of(line: dict[str, str]) -> tuple[tuple[str, float], ...]:
+    return tuple((name, float(line[name])) for name in METRICS if line.get(name))
 
 
 def reproduced() -> list[dict[str, str]]:
@@ -73,7 +73,7 @@ def cells(file: str) -> set[tuple[Any, ...]]:
 def _cell(row: Row, table: str) -> tuple[Any, ...]:
     swept = row.setting.removeprefix(row.schedule).removeprefix(", ")
     names = (table, row.schedule, row.detector, row.teacher, row.student, row.method, swept)
-    return *names, tuple((name, row.published[name]) for name in FIGURES if name in row.published)
+    return *names, tuple((name, row.published[name]) for name in METRICS if name in row.published)
 
 
 @pytest.mark.parametrize("path", REPRODUCED, ids=lambda path: path.stem)
@@ -82,7 +82,7 @@ def test_every_line_is_a_row_of_a_study(path: Path) -> None:
     missing = [
         line
         for line in lines(path, COLUMNS)
-        if (*(line[column] for column in ROW), figures(line)) not in rows
+        if (*(line[column] for column in ROW_KEY), metrics_of(line)) not in rows
     ]
     assert missing == []
 
@@ -90,7 +90,7 @@ def test_every_line_is_a_row_of_a_study(path: Path) -> None:
 @pytest.mark.parametrize("path", REPRODUCED, ids=lambda path: path.stem)
 def test_every_line_has_numbers_a_source_and_a_framework(path: Path) -> None:
     for line in lines(path, COLUMNS):
-        assert figures(line)
+        assert metrics_of(line)
         assert line["source"] and line["framework"]
         metric = LIBRARY.dataset(line["dataset"], "tests").metric
         assert bool(line["VOC07"]) == (metric == "voc")
@@ -127,7 +127,7 @@ def _reference_cells(line: dict[str, str]) -> tuple[str, ...]:
 def _comparable(line: dict[str, str]) -> tuple[Any, ...]:
     """Return the cells that a line must share with one of the reference."""
     student = line["student"].replace("vgg16-fc7", "vgg16")
-    return line["source"], line["table"], line["detector"], student, figures(line)
+    return line["source"], line["table"], line["detector"], student, metrics_of(line)
 
 
 def _comparable_reference(line: dict[str, str]) -> tuple[Any, ...]:
@@ -136,7 +136,7 @@ def _comparable_reference(line: dict[str, str]) -> tuple[Any, ...]:
     if line["dataset"].startswith("PASCAL VOC"):
         numbers |= {"VOC07": line["AP50"], "AP50": ""}
     detector = DETECTORS.get(line["detector"], line["detector"])
-    return line["source"], line["table_id"], detector, student, figures(numbers)
+    return line["source"], line["table_id"], detector, student, metrics_of(numbers)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason=NO_REFERENCE)

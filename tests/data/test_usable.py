@@ -11,7 +11,7 @@ import pytest
 from kd.data.check import Report, check
 from kd.data.entry import Dataset
 from kd.data.readers import class_names, read_split
-from kd.evaluation.evaluate import coco_results, figures
+from kd.evaluation.evaluate import coco_results, metrics_of
 from tests.data.conftest import HEIGHT, WIDTH, voc_page
 
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
@@ -110,7 +110,7 @@ def test_names_of_coco_images_are_ignored(coco: Dataset, tmp_path: Path, name: A
         {"image": box["image_id"], "label": box["category_id"] - 7, "bbox": box["bbox"], "score": 1}
         for box in truth["annotations"]
     ]
-    metrics = figures(coco_results(records, truth), truth).to_json()
+    metrics = metrics_of(coco_results(records, truth), truth).to_json()
     assert metrics["AP"] == pytest.approx(1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kd.common.errors import UserError
-from kd.evaluation.metrics import COCO_FIGURES, Metrics, evaluate
+from kd.evaluation.metrics import COCO_METRICS, Metrics, evaluate
 from tests.support.scenes import coco, detection, random_input, reference
 
 TOLERANCE = 1e-12
@@ -25,7 +25,7 @@ def assert_equals_pycocotools(truth, detections, classes=("cat", "dog")):
     engine = reference(truth, detections, classes)
     metrics = evaluate(truth, detections, classes)
     theirs = [None if figure == -1 else figure for figure in engine.stats]
-    ours = [getattr(metrics, name) for name in COCO_FIGURES]
+    ours = [getattr(metrics, name) for name in COCO_METRICS]
     assert ours == pytest.approx(theirs, abs=TOLERANCE)
     for name in classes:
         category = next(item["id"] for item in truth["categories"] if item["name"] == name)
@@ -121,7 +121,7 @@ def test_perfect_detections_are_one():
     truth = coco(boxes, images=(1, 2))
     metrics = assert_equals_pycocotools(truth, [detection(*box, 0.9) for box in boxes])
     figures = metrics.to_json()
-    assert [figures[name] for name in (*COCO_FIGURES, "VOC07", "VOC12")] == pytest.approx(
+    assert [figures[name] for name in (*COCO_METRICS, "VOC07", "VOC12")] == pytest.approx(
         [1.0] * 14
     )
     assert (metrics.images, metrics.boxes, metrics.detections) == (2, 3, 3)

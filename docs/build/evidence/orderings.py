@@ -56,8 +56,8 @@ def _published(line: dict[Any, Any], method: str, library: Library) -> float:
         place = (table, detector, student, name)
         reference = *(line[f"published_{key}"] for key in ("table", "detector", "student")), method
         same_teacher = line["published_teacher"] in ("", teacher)
-        if place == reference and same_teacher and "AP" in row.figures:
-            return row.figures["AP"]
+        if place == reference and same_teacher and "AP" in row.metrics:
+            return row.metrics["AP"]
     raise UserError(f"{FILE}: {line['published_study']} has no AP of '{method}' as it says: {line}")
 
 

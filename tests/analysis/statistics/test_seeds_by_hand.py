@@ -17,7 +17,7 @@ from analysis.statistics.seeds import (
     t_interval,
     t_test,
 )
-from kd.evaluation.metrics import COCO_FIGURES
+from kd.evaluation.metrics import COCO_METRICS
 from tests.support.paths import REPOSITORY
 
 
@@ -212,4 +212,4 @@ def test_the_documented_numbers_are_those_of_the_functions():
 
 
 def test_the_metrics_are_those_of_the_evaluator():
-    assert get_args(Metric) == (*COCO_FIGURES, "VOC07", "VOC12")
+    assert get_args(Metric) == (*COCO_METRICS, "VOC07", "VOC12")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.tables.rows import ResultRow, RowSpec, build
-from kd.evaluation.metrics import COCO_FIGURES
+from kd.evaluation.metrics import COCO_METRICS
 
 DIFFERS = "2x schedule & a trained student (50% of its layers)"
 REMARK = "quoted from Table 6 of another paper"
@@ -18,7 +18,7 @@ REASON = "out of memory: 17 GB of 16"
 
 def metrics(ap: float, **figures: float | None) -> dict[str, Any]:
     """Return the content of metrics.json with every metric ``ap`` except ``figures``."""
-    names = (*COCO_FIGURES, "VOC07", "VOC12")
+    names = (*COCO_METRICS, "VOC07", "VOC12")
     counts = {"per_class": {}, "images": 1, "boxes": 1, "detections": 1}
     return dict.fromkeys(names, ap) | figures | counts
 

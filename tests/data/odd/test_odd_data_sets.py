@@ -20,7 +20,7 @@ from kd.config.run import Run
 from kd.data.check import SplitCounts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
-from kd.evaluation.evaluate import coco_results, figures
+from kd.evaluation.evaluate import coco_results, metrics_of
 from tests.data.odd import data_sets
 from tests.support.paths import CONFIGS
 from tests.support.tiny_detectors import tiny_settings
@@ -151,7 +151,7 @@ def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCoun
         }
         for box in truth["annotations"]
     ]
-    metrics = figures(coco_results(records, truth), truth).to_json()
+    metrics = metrics_of(coco_results(records, truth), truth).to_json()
     assert (metrics["images"], metrics["boxes"]) == (counts.images, counts.boxes)
     assert metrics["AP"] == (pytest.approx(1) if counts.counted_coco else None)
     twins = Counter(
