@@ -183,6 +183,7 @@ def _ranked_rows(image: Integers, label: Integers, score: Floats) -> Integers:
     order = np.lexsort((image, -score, label))
     group = label[order] * (image.max(initial=0) + 1) + image[order]
     by_group = np.argsort(group, kind="stable")
+    # A detection's rank in its image and class: its place less that of the group's first one.
     first = np.searchsorted(group[by_group], group[by_group])
     within = np.arange(len(order)) - first < MOST_DETECTIONS
     return order[np.sort(by_group[within])]
@@ -193,7 +194,7 @@ def _overlapping_pairs(
 ) -> Pairs:
     """Return all pairs; ``object_area`` (G,) are the areas of the objects' boxes."""
     counts = np.bincount(objects.image, minlength=images)
-    first = np.cumsum(counts) - counts
+    first = np.cumsum(counts) - counts  # objects are sorted by image
     parts = [
         _pairs_of(detections, objects, object_area, rows, first, counts)
         for rows in _row_ranges(counts[detections.image])
@@ -280,8 +281,10 @@ def match(
     detections, objects = pairing.detections, pairing.objects
     candidate_pairs = pairing.candidates if candidate_pairs is None else candidate_pairs
     counted_flags = counted_objects(objects, area)
+    # pycocotools lowers a threshold of 1 by the same number.
     near = np.flatnonzero(candidate_pairs.overlap >= min(iou, 1 - 1e-10))
     ignored = candidate_pairs.shared[near] | ~counted_flags[candidate_pairs.object[near]]
+    # By detection, counted objects before ignored ones; stable, so overlaps still fall.
     order = np.argsort(2 * candidate_pairs.detection[near] + ignored, kind="stable")
     near = near[order]
     row = assign(
@@ -328,11 +331,13 @@ def assign(
     holder = np.full(objects, detections)  # of each object, the first detection so far
     proposers = np.flatnonzero(row < ends)
     while len(proposers):
+        # A shared object accepts everyone, so its proposers are done.
         proposers = proposers[~shared[row[proposers]]]
         targets = preferred[row[proposers]]
         before = holder[targets]
         np.minimum.at(holder, targets, proposers)
         after = holder[targets]
+        # A holder that gave way to an earlier detection proposes again, as do rejected proposers.
         replaced = before[(before != after) & (before < detections)]
         rejected = np.concatenate([proposers[after != proposers], np.unique(replaced)])
         row[rejected] += 1

@@ -69,22 +69,23 @@ class MatchedRun:
         """
         if not path.exists():
             return None
-        values = read_arrays(path)
-        if str(values["key"]) != key:
+        arrays = read_arrays(path)
+        if str(arrays["key"]) != key:
             return None
         names = [field.name for field in fields(Outcomes)]
         coco, voc = (
-            Outcomes(**{name: values[f"{kind}_{name}"] for name in names})
+            Outcomes(**{name: arrays[f"{kind}_{name}"] for name in names})
             for kind in ("coco", "voc")
         )
-        return cls(coco, voc, int(values["images"]), int(values["classes"]))
+        return cls(coco, voc, int(arrays["images"]), int(arrays["classes"]))
 
     def write(self, path: Path, key: str) -> None:
         """Write the file that ``read`` reads."""
-        values = asdict(self)
+        arrays = asdict(self)
         for kind in ("coco", "voc"):
-            values |= {f"{kind}_{name}": value for name, value in values.pop(kind).items()}
-        write_arrays(path, key=key, **values)
+            columns = arrays.pop(kind).items()
+            arrays |= {f"{kind}_{name}": column for name, column in columns}
+        write_arrays(path, key=key, **arrays)
 
 
 def _coco(pairing: Pairing) -> Outcomes:
@@ -107,6 +108,7 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
     order, hit, miss = [], [], []
     for truth, boxes, place in by_class(objects, columns, len(classes)):
         judged = judge(truth, boxes)
+        # Positions in the list of all detections, not in that of the class.
         order.append(place[judged.order])
         hit.append(judged.hit)
         miss.append(judged.miss)
@@ -116,7 +118,7 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
         columns.label[ranked],
         columns.score[ranked],
         hits[None],
-        ~(hits | np.concatenate(miss))[None],
+        ~(hits | np.concatenate(miss))[None],  # on an ignored box: neither hit nor miss
         objects.image[counted_flags],
         objects.label[counted_flags],
     )

@@ -61,7 +61,7 @@ class ComposedConfig:
 
     @property
     def teacher_checkpoints(self) -> dict[str, Path]:
-        """Weights of the teachers: keys ``teacher`` and ``classifier``, as far as there are any."""
+        """Files of the teachers' weights; a kind of teacher that the run lacks is absent."""
         paths = {teacher: self.model.get(key) for teacher, key in CHECKPOINTS.items()}
         return {teacher: Path(path) for teacher, path in paths.items() if path}
 

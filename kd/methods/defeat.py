@@ -154,6 +154,7 @@ class DeFeat(Method):
             losses |= imitation(student_maps, teacher_stages, regions)
         if self._head:
             losses |= self._head_losses(student, teacher)
+        # The weights rise linearly during the warm-up.
         rate = min(batch.progress.step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
         return {f"loss_defeat_{name}": _scaled(value, rate) for name, value in losses.items()}
 
@@ -175,6 +176,7 @@ class DeFeat(Method):
         if self.backbone == "whole":
             return [("stage", self.backbone_object_weight, [None] * len(stages))]
         mask = backbone_mask(batch)[:, None]
+        # Nearest cell, as in the released code: a smooth mask would mix objects and background.
         objects = [F.interpolate(mask, stage.shape[-2:])[:, 0] for stage in stages]
         return [
             ("stage_object", self.backbone_object_weight, objects),
@@ -228,6 +230,7 @@ def imitation(
     of the region is 0.
     """
     pairs = zip(student_maps, teacher_maps, strict=True)
+    # Half of the mean over channels; ``mean_over`` divides by the region's cells.
     halves = [squared_distance(s, t) / (2 * s.shape[1]) for s, t in pairs]
     return {
         name: [

@@ -124,6 +124,7 @@ class Dicod(Method):
         """Return the divisor of the class term."""
         if not self.count_empty_images:
             return shared_count(len(positive))
+        # 1 for images with a positive box; the others count as one box each.
         occupied = positive.image.new_zeros(images).index_fill(0, positive.image, 1)
         return shared_count(len(positive) + images - occupied.sum())
 
@@ -184,6 +185,7 @@ class Dicod(Method):
         if self.lambda_l:
             pixels = F.adaptive_avg_pool2d(objects, self.pixel_pool)
             if self.pixel_unit == "gray_level" and batch.std is not None:
+                # The difference of two crops is not affected by the mean that was subtracted.
                 pixels = pixels * batch.std[:, None, None]
             layers.append(pixels)
         if self.lambda_kl:
@@ -222,15 +224,15 @@ def linearized(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> lis
     if not (torch.is_grad_enabled() and boxes.requires_grad):
         return function(boxes)
     at = boxes.detach().requires_grad_()
-    values = function(at)
-    last = len(values) - 1
+    scalars = function(at)
+    last = len(scalars) - 1
     slopes = [
-        torch.autograd.grad(value, at, retain_graph=index < last)[0]
-        for index, value in enumerate(values)
+        torch.autograd.grad(scalar, at, retain_graph=index < last)[0]
+        for index, scalar in enumerate(scalars)
     ]
     shift = boxes - at.detach()  # 0, with a gradient
-    pairs = zip(values, slopes, strict=True)
-    return [value.detach() + (shift * slope).sum() for value, slope in pairs]
+    pairs = zip(scalars, slopes, strict=True)
+    return [scalar.detach() + (shift * slope).sum() for scalar, slope in pairs]
 
 
 def object_crops(batch: Batch, size: int) -> Tensor:

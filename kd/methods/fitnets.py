@@ -88,6 +88,7 @@ class FitNets(Method):
             if self.form == "normalised":
                 terms.append(scale * normalized_distance(adapted_map, teacher_map))
             else:
+                # Mean over channels, as in the paper's equation 8.
                 distance = squared_distance(adapted_map, teacher_map) / teacher_map.shape[1]
                 terms.append(scale * self._mean(distance, region))
         if self.levels == "positive":
@@ -96,6 +97,7 @@ class FitNets(Method):
 
     def _mean(self, distance: Tensor, region: Tensor | None) -> Tensor:
         if self.divisor == "map" and region is not None:
+            # Cells outside of the region count in the divisor, with a distance of 0.
             return mean_over(distance * region)
         return mean_over(distance, region)
 
@@ -130,6 +132,7 @@ def positive_cells(
     column and anchor; ``counts``: number of priors of each level; ``sizes``: its height and width.
     """
     return [
+        # A cell is positive if any of its anchors is.
         (level >= 0).reshape(len(level), *size, -1).any(-1).float()
         for level, size in zip(assignment.split(counts, 1), sizes, strict=True)
     ]

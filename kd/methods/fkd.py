@@ -98,7 +98,11 @@ class FeatureDistillation(Method):
         """Set the numbers that are absent or None to the defaults of form and kind."""
         if not isinstance(values, dict):
             return values
-        settings = {k: v for k, v in values.items() if v is not None or k not in FILLED}
+        settings = {
+            name: number
+            for name, number in values.items()
+            if number is not None or name not in FILLED
+        }
         key = str(settings.get("form", "code")), str(settings.get("kind", "one_stage"))
         # An unknown form or kind fails the validation of that field.
         numbers = NUMBERS.get(key, NUMBERS["code", "one_stage"])

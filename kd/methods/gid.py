@@ -187,6 +187,7 @@ class GeneralInstanceDistillation(Method):
         _, prior = torch.stack([gi_score(*pair, self.score) for pair in pairs]).topk(
             min(NMS_CANDIDATES, student_scores.shape[1])
         )
+        # Index pairs (image, prior) of the best priors, one image after another.
         rows = torch.arange(len(prior), device=prior.device).repeat_interleave(prior.shape[1])
         at = rows, prior.flatten()
         # The box is that of the model with the higher class probability.
@@ -357,6 +358,7 @@ def relation_loss(teacher: Tensor, student: Tensor) -> Tensor:
     The distances of each model are divided by their mean, so that two regions always agree. The
     loss therefore needs three regions, as the rewrite's does.
     """
+    # Each model's distances are relative to their mean, so its scale of features does not matter.
     teacher_distances, student_distances = (
         relative_distances(features.flatten(1)) for features in (teacher.detach(), student)
     )
@@ -384,7 +386,8 @@ def responding_priors(priors: Tensor, regions: Tensor, iou: float, best: bool = 
     matched = overlaps >= iou
     if best and len(priors):
         matched = matched | ((overlaps == overlaps.amax(0)) & (overlaps > 0))
-    return torch.where((priors[:, :2] == priors[:, 2:]).all(1), inside, matched.any(1))
+    is_point = (priors[:, :2] == priors[:, 2:]).all(1)
+    return torch.where(is_point, inside, matched.any(1))
 
 
 def class_response(teacher: Tensor, student: Tensor, softmax: bool) -> Tensor:

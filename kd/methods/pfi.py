@@ -76,7 +76,7 @@ class PredictionGuidedImitation(Method):
             gap = gap.detach() if self.detach_prediction else gap
             teacher_map = full_precision(teacher.neck[level].detach())
             difference = adapted(adapters, level, student_map) - teacher_map
-            distance = difference.square().mean(1)
+            distance = difference.square().mean(1)  # F_dif (B, H, W), equation 8
             terms.append(scale * guided_distance(gap, distance, self.reduction))
         return {"loss_pfi": terms}
 
@@ -114,5 +114,6 @@ def guided_distance(gap: Tensor, distance: Tensor, reduction: str) -> Tensor:
         return product.square().mean()
     if reduction == "linear":
         return product.mean()
+    # ``norm`` divides by B a second time, after the mean over images.
     images = shared_sum(product.new_full((), len(product)))
     return product.flatten(1).norm(dim=1).mean() / (images * product.shape[1:].numel())

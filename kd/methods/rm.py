@@ -64,6 +64,7 @@ class RankMimicking(Method):
     ) -> Losses:
         """Return ``loss_rm_cls`` and ``loss_rm_loc``, scalars."""
         assert student.assignment is not None
+        # Both models are compared at the positive priors of the student's label assignment.
         image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
         instance = batch.gt_offsets[image] + student.assignment[image, prior]
         instances = sum(map(len, batch.gt_labels))

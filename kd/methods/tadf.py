@@ -127,7 +127,7 @@ class TaskAdaptive(Method):
         if self.classified == "foreground":
             rois = rois.positive
         elif self.classified == "teacher_correct":
-            logits = teacher.candidate_logits(rois)
+            logits = teacher.candidate_logits(rois)  # background is the last class
             rois = classified_correctly(rois, logits, batch, background=logits.shape[1] - 1)
         entropy = binary_entropy(teacher.candidate_logits(rois), student.candidate_logits(rois))
         return mean_over(entropy)
@@ -188,6 +188,7 @@ def _log_complement(logits: Tensor) -> Tensor:
     """
     highest = torch.zeros_like(logits, dtype=torch.bool)
     highest.scatter_(1, logits.argmax(1, keepdim=True), True)
+    # log(sum of the other exponentials) - log(sum of all) is exact where 1 - p would cancel.
     others = logits.masked_fill(highest, -torch.inf).logsumexp(1, keepdim=True)
     rest = torch.log1p(-logits.softmax(1).masked_fill(highest, 0))
     return torch.where(highest, others - logits.logsumexp(1, keepdim=True), rest)

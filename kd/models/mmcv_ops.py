@@ -73,6 +73,7 @@ def softnms(
     remaining = torch.arange(len(boxes), device=boxes.device)
     indices: list[int] = []
     while len(remaining):
+        # Take the best remaining box, and lower the scores of the boxes that overlap it.
         best = int(scores.argmax())
         dets[len(indices)] = torch.cat((boxes[best], scores[best, None]))
         indices.append(int(remaining[best]))
@@ -160,9 +161,13 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     logits: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write into grad_input (N, C) the gradient of ``sigmoid_focal_loss_forward``'s logits."""
+    """Write into grad_input (N, C) the gradient of ``sigmoid_focal_loss_forward``'s logits.
+
+    It is s alpha_s (1 - p)^gamma (gamma p log(p) - (1 - p)).
+    """
     logits, sign, scale = _focal_terms(logits, target, weight, alpha)
     margin = sign * logits
+    # 1 - p as a sigmoid is exact where p rounds to 1.
     right, wrong = torch.sigmoid(margin), torch.sigmoid(-margin)
     slope = gamma * right * functional.logsigmoid(margin) - wrong
     grad_input.copy_(sign * scale * wrong**gamma * slope)
@@ -229,6 +234,7 @@ def _common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _overlaps(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
     """Return the IoU (N,) of a box (4,) with boxes (N, 4); 0, not mmcv's NaN, without area."""
+    # Opposite corners of the intersection; a negative side means that there is none.
     near, far = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
     shared = (far - near + offset).clamp(min=0).prod(dim=1)
     area, areas = ((b[..., 2:] - b[..., :2] + offset).prod(dim=-1) for b in (box, boxes))
@@ -254,6 +260,7 @@ def _focal_terms(
     scale = alpha * positive + (1 - alpha) * (1 - positive)
     if weight.numel():
         rows = torch.ones_like(target, dtype=logits.dtype)
+        # Background has no entry in ``weight``; its rows keep the factor 1.
         foreground = (target >= 0) & (target < classes)
         rows[foreground] = weight[target[foreground]].to(logits.dtype)
         scale = scale * rows[:, None]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kd.methods.ops.reduction import shared_count
 
-COUNT = 4
+COUNT_INDEX = 4
 """Index of the count in the tuple that an anchor head's ``get_targets`` returns."""
 
 
@@ -25,7 +25,11 @@ class _SharedCount:
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
-        return (*targets[:COUNT], shared_count(targets[COUNT]), *targets[COUNT + 1 :])
+        return (
+            *targets[:COUNT_INDEX],
+            shared_count(targets[COUNT_INDEX]),
+            *targets[COUNT_INDEX + 1 :],
+        )
 
 
 @MODELS.register_module()
@@ -40,7 +44,7 @@ class GlobalBatchRPNHead(_SharedCount, dense_heads.RPNHead):
 
 @MODELS.register_module()
 class CompleteSSDHead(_SharedCount, dense_heads.SSDHead):
-    """mmdet's SSDHead with a ``loss_cls``, which its ``predict`` reads (mmdet 3.3.0) and it lacks.
+    """mmdet's SSDHead with the ``loss_cls`` that its ``predict`` reads and that mmdet 3.3.0 lacks.
 
     The loss itself is a softmax cross-entropy with hard negatives (SSD paper), as in mmdet. It is
     divided by the positive anchors of all processes.
@@ -90,6 +94,7 @@ class GlobalBatchShared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
         losses = super().loss(*args, **kwargs)
         if get_world_size() == 1:
             return losses
+        # The counts by which mmdet divided, each of this process alone, are replaced by the mean.
         label_weights, bbox_targets = args[4], args[5]
         counts = {
             "loss_cls": (label_weights > 0).sum().clamp(min=1),

@@ -8,13 +8,13 @@ A bilinear sample is a product of weights along both axes, so the averages of a 
 import torch
 from torch import Tensor
 
-LARGEST = 64 * 64
+LARGEST_MAP = 64 * 64
 """Cells of the largest maps for which products over whole maps are faster."""
 
 
 def separable(gradient: Tensor, shape: torch.Size) -> bool:
     """Return True if ``spread`` is faster than torchvision, for maps of ``shape`` (B, C, H, W)."""
-    return gradient.device.type == "cpu" and shape[2] * shape[3] <= LARGEST
+    return gradient.device.type == "cpu" and shape[2] * shape[3] <= LARGEST_MAP
 
 
 def spread(
@@ -26,6 +26,7 @@ def spread(
     depends on the RoI's size. Samples are placed as in ``torchvision.ops.roi_align`` (0.26).
     """
     map_gradient = gradient.new_zeros(shape)
+    # ``aligned`` puts the centers of cells at half coordinates.
     near = rois[:, 1:3] * scale - 0.5 * aligned
     length = (rois[:, 3:5] - rois[:, 1:3]) * scale
     if not aligned:
@@ -56,8 +57,10 @@ def _weights(start: Tensor, length: Tensor, cells: int, side: int, ratio: int) -
     divisor = count.clamp(min=1)
     sample = torch.arange(int(divisor.max()) if len(divisor) else 0, device=start.device)
     cell = torch.arange(cells, device=start.device)[:, None]
+    # Samples are evenly spaced in a cell: the n-th of them lies at (n + 1/2) / count.
     at = start[:, None, None] + step * (cell + (sample + 0.5) / divisor)
     counts = ((sample < count) & (at >= -1) & (at <= side)) / divisor
     line = torch.arange(side, device=start.device)
+    # Linear interpolation: a line weighs 1 less its distance, so only two lines have a weight.
     near = 1 - (at.clamp(0, side - 1)[..., None] - line).abs()
     return (near.clamp(min=0) * counts[..., None]).sum(2)

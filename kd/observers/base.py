@@ -234,6 +234,7 @@ def channels_of(detector: Any) -> Channels:
     backbone, training = detector.backbone, detector.backbone.training
     backbone.eval()
     with torch.no_grad():
+        # The neck's widths are settings; those of the backbone are known only from its outputs.
         blank = next(detector.parameters()).new_zeros(1, 3, 64, 64)
         stages = [stage.shape[1] for stage in backbone(blank)]
     backbone.train(training)

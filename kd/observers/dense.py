@@ -79,6 +79,7 @@ class DenseObservation(Observation):
         if not self.softmax:
             return [maps.sigmoid() for maps in self.class_maps]
         outputs = self.head.cls_out_channels
+        # (B, A*K, H, W) to (B, A, K, H, W): a softmax is over the classes of one anchor.
         return [
             maps.unflatten(1, (-1, outputs)).softmax(2).flatten(1, 2) for maps in self.class_maps
         ]
@@ -96,6 +97,7 @@ class DenseObservation(Observation):
     @cached_property
     def raw_codes(self) -> Tensor:
         """Box outputs of the network for every prior, (B, N, ...)."""
+        # 4 numbers of an anchor, or 4 distributions in GFL.
         channels = self.box_outputs[0].shape[1] // self.head.prior_generator.num_base_priors[0]
         return by_prior([maps.float() for maps in self.box_outputs], channels)
 
@@ -225,9 +227,11 @@ class PointObservation(DistributionObservation):
 
     @cached_property
     def level_priors(self) -> list[Tensor]:
+        # (x, y) becomes (x, y, x, y), a box without area.
         return [points.repeat(1, 2) for points in super().level_priors]
 
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+        # mmdet's FCOSHead multiplies its outputs by the strides in eval mode only.
         in_strides = self.head.norm_on_bbox and self.head.training
         with self.gradients():
             codes = self.raw_codes[image, prior]
@@ -273,6 +277,7 @@ class GridObservation(DenseObservation):
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:
         with self.gradients():
             raw = self.raw_codes[image, prior]
+            # YOLO's coder reads the center after a sigmoid, and logarithms of width and height.
             return torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], 1)
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
@@ -291,6 +296,7 @@ class GridObservation(DenseObservation):
 
 def by_prior(maps: list[Tensor], channels: int) -> Tensor:
     """Join maps (B, A*channels, H, W) of all levels into (B, N, channels)."""
+    # With channels last, the anchors of a cell are consecutive, which is the order of priors.
     return torch.cat(
         [level.permute(0, 2, 3, 1).reshape(len(level), -1, channels) for level in maps], 1
     )

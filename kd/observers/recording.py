@@ -40,9 +40,9 @@ def anchor_assignment(head: Any) -> Iterator[Recording]:
     """Record the targets of an anchor head, including priors outside the border, without a box."""
     from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 
-    def targets(method: Any) -> Any:
+    def record_targets(method: Any) -> Any:
         def recorded(priors: Any, valid: Tensor, *args: Any, **kwargs: Any) -> Any:
-            result = method(priors, valid, *args, **kwargs)
+            targets = method(priors, valid, *args, **kwargs)
             meta = next(value for value in args if isinstance(value, dict))
             border = head.train_cfg["allowed_border"]
             inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
@@ -51,13 +51,13 @@ def anchor_assignment(head: Any) -> Iterator[Recording]:
                 all_priors = rows[-1].new_full((len(priors),), outside)
                 all_priors[inside] = rows[-1]
                 rows[-1] = all_priors
-            return result
+            return targets
 
         return recorded
 
     with ExitStack() as stack:
         recording = stack.enter_context(grid_assignment(head))
-        stack.enter_context(wrapped(head, "_get_targets_single", targets))
+        stack.enter_context(wrapped(head, "_get_targets_single", record_targets))
         yield recording
 
 
@@ -68,13 +68,13 @@ def grid_assignment(head: Any) -> Iterator[Recording]:
 
     def sampling(method: Any) -> Any:
         def recorded(assign_result: Any, *args: Any, **kwargs: Any) -> Any:
-            result = method(assign_result, *args, **kwargs)
+            sampling_result = method(assign_result, *args, **kwargs)
             sampled = torch.zeros_like(assign_result.gt_inds, dtype=torch.bool)
-            sampled[result.pos_inds] = sampled[result.neg_inds] = True
+            sampled[sampling_result.pos_inds] = sampled[sampling_result.neg_inds] = True
             # mmdet numbers boxes from 1; 0 is background and -1 is ignored.
             recording.assigned.append((assign_result.gt_inds - 1).clamp(min=-1))
             recording.sampled.append(sampled)
-            return result
+            return sampling_result
 
         return recorded
 
@@ -106,6 +106,7 @@ def _same_box(boxes: Tensor, labels: Tensor, truth: Any, background: int) -> Ten
     indices = labels.new_full((len(boxes),), -1)
     positive = (labels < background).nonzero().flatten()
     if len(positive):
+        # Distances to the sides have rounding errors: take the nearest box of the point's class.
         gap = (boxes[positive, None] - plain(truth.bboxes)).abs().sum(-1)
         gap[labels[positive, None] != truth.labels] = torch.inf
         indices[positive] = gap.argmin(1)

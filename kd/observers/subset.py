@@ -95,6 +95,7 @@ def _cut_rois(subset: Any, whole: Any, images: slice) -> None:
     first, stop, _ = images.indices(len(whole.batch.samples))
     rows = ((sampled.image >= first) & (sampled.image < stop)).nonzero().flatten()
     rois = sampled.rois[rows]
+    # Images and objects are numbered from 0 within the subset.
     rois = torch.cat([rois[:, :1] - first, rois[:, 1:]], 1)
     candidates = sampled[rows]
     offset = whole.batch.gt_offsets[first]

@@ -44,6 +44,7 @@ class ProposalObservation(DenseObservation):
             for image in truth
         ]
         losses = self._head_losses(objects, ignored, metas)
+        # Proposals are computed once, for the second stage's loss and for methods.
         results = self._propose()
         self.proposals = [plain(result.bboxes) for result in results]
         return losses | self._region_losses(results)
@@ -68,6 +69,8 @@ class TwoStageObservation(ProposalObservation):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._regions: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        """RoIs and the second stage's outputs on them, by the id of the tensor of RoIs. The tensor
+        is stored so that no later tensor gets its id."""
 
     @property
     def candidate_softmax(self) -> bool:
@@ -108,6 +111,7 @@ class TwoStageObservation(ProposalObservation):
         codes = self._region(candidates.rois)["bbox_pred"].float()[candidates.index]
         if self.detector.roi_head.bbox_head.reg_class_agnostic:
             return codes
+        # (P, 4 C) to (P, C, 4): the head regresses a box for each class.
         by_class = codes.unflatten(1, (-1, 4))
         row = torch.arange(len(codes), device=codes.device)
         return by_class[row, candidates.labels(self.batch)]

@@ -58,8 +58,11 @@ class Distiller(BaseModel):
         """Cache of the teacher's outputs: kd.training.teacher_cache.TeacherCache."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
-        self.probed: dict[str, list[float]] | None = None
+        """Names of the distillation losses of the last step."""
         self.probing = False
+        """If true, the next step measures the gradient of each term."""
+        self.probed: dict[str, list[float]] | None = None
+        """Result of ``gradient_norms`` of the last step that measured."""
 
     @property
     def teacher(self) -> nn.Module:
@@ -93,7 +96,7 @@ class Distiller(BaseModel):
         return {**losses, **distilled}
 
     def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:
-        """Return what methods read by kind of teacher: an observation or a classifier."""
+        """Return the observation or the classifier that methods read, by kind of teacher."""
         observed: dict[str | None, Any] = {None: None}
         for kind, teacher in self._teachers.items():
             observed[kind] = self._observed(teacher, batch) if kind == "detector" else teacher
@@ -148,6 +151,7 @@ def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]
     norms = {}
     for name, value in losses.items():
         total = torch.stack(list(value)).sum() if isinstance(value, list) else value
+        # The graph is retained for the other terms and for the backward pass of the step.
         gradients = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
         norms[name] = [0.0 if g is None else float(g.norm()) for g in gradients]
     return norms

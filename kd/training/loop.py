@@ -37,9 +37,10 @@ from kd.training.term_scale import TermScale, warning
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS_KEPT = 2
-STATE = {"step", "seconds", "model", "optimizer", "schedulers"}
-"""Keys that every checkpoint has."""
+MOST_CHECKPOINTS = 2
+"""Number of checkpoints of a run; older ones are deleted."""
+CHECKPOINT_KEYS = {"step", "seconds", "model", "optimizer", "schedulers"}
+"""Keys that every checkpoint has, which a file must have to be resumed from."""
 
 
 class NonFiniteLossError(UserError):
@@ -197,8 +198,9 @@ class StepLog(Hook):
             logger.warning(warning(verdict, model.terms))
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
-        values = torch.stack([value.detach() for value in outputs.values()]).tolist()  # waits once
-        losses = dict(zip(outputs, values, strict=True))
+        # One copy for all losses: each separate copy would wait for the GPU.
+        loss_values = torch.stack([loss.detach() for loss in outputs.values()]).tolist()
+        losses = dict(zip(outputs, loss_values, strict=True))
         total = losses.get("loss", 0.0)
         distilled = getattr(bare(runner.model), "distilled", ())
         return {
@@ -237,7 +239,7 @@ def _clock(seconds: float) -> str:
 
 
 def truncate(path: Path, step: int) -> None:
-    """Drop the records after a step, which a resumed run computes again."""
+    """Remove the records after a step, which a resumed run computes again."""
     if not path.exists():
         return
     lines = []
@@ -250,11 +252,11 @@ def truncate(path: Path, step: int) -> None:
 
 @HOOKS.register_module()
 class Checkpoints(Hook):
-    """Hook that writes a checkpoint every so many steps or minutes.
+    """Hook that writes a checkpoint every ``steps`` steps or ``minutes`` minutes.
 
-    A run resumed from it ends with the same weights. The hook also writes one and ends the training
-    when a stop is requested: when the main process sees the file that ``SNAKEMAKE_STOP_FILE``
-    names. A checkpoint is renamed into place, so that an existing one is complete.
+    A run resumed from a checkpoint ends with the same weights. A stop is requested by the file that
+    ``SNAKEMAKE_STOP_FILE`` names: the hook then writes a checkpoint and ends the training. A
+    checkpoint is renamed into place, so that an existing one is complete.
     """
 
     priority = "LOWEST"
@@ -276,7 +278,7 @@ class Checkpoints(Hook):
         step = runner.iter + 1
         stop = step < runner.max_iters and self.stop_requested()
         due = step % self.steps == 0 or time.monotonic() - self.saved > 60 * self.minutes
-        due = due or step == runner.max_iters  # so that the same inputs are trained once
+        due = due or step == runner.max_iters  # a run that fails afterwards is not trained again
         if due or stop:
             self.save(runner, step)
         if stop:
@@ -300,7 +302,7 @@ class Checkpoints(Hook):
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
         }
         weights.save(path, content)
-        for old in _saved(path.parent)[:-CHECKPOINTS_KEPT]:
+        for old in _saved(path.parent)[:-MOST_CHECKPOINTS]:
             old.unlink()
         self.saved = time.monotonic()
 
@@ -317,8 +319,8 @@ def agreed(value: bool) -> bool:
 def _resumable(runner: Runner) -> dict[str, Any] | None:
     """Return the checkpoint to resume from; the main process selects it for all processes.
 
-    Checkpoints of other inputs are moved to ``checkpoints-replaced``. A line names the inputs that
-    changed.
+    Checkpoints of other inputs are moved to ``checkpoints-replaced``. A log line names the inputs
+    that changed.
     """
     folder = _folder(runner)
     saved, depends = _newest(folder) if is_main_process() else None, inputs_of(runner)
@@ -343,7 +345,7 @@ def _newest(folder: Path) -> dict[str, Any] | None:
     for path in reversed(_saved(folder)):
         try:
             content = weights.read(path)
-            if content.keys() >= STATE:
+            if content.keys() >= CHECKPOINT_KEYS:
                 return content
             problem = f"{path}: not a checkpoint of a training"
         except UserError as error:

@@ -36,17 +36,18 @@ from kd.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-WRAPPER = {
+DISTRIBUTED_WRAPPER = {
     "type": "MMDistributedDataParallel",
     "broadcast_buffers": False,
     "device_ids": None,
     "gradient_as_bucket_view": True,
 }
-"""The model is on its process's device already, which may be a CPU. Gradients are views of the
-buckets that are sent. The graph is not static: a term may have no gradient without objects."""
+"""mmengine's settings of DistributedDataParallel. The model is on its process's device already,
+which may be a CPU. Gradients are views of the buckets that are sent. The graph is not static: a
+term may have no gradient without objects."""
 
-NARROWEST = 128
-"""Pixels: the last stride of an FPN."""
+LEAST_BFLOAT16_WIDTH = 128
+"""Smallest width of images in bfloat16 on a CPU, in pixels: the last stride of an FPN."""
 
 
 @run_lock.exclusive
@@ -161,10 +162,9 @@ def build_runner(
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = "pytorch" if shared else "none"
-    settings.model_wrapper_cfg = WRAPPER
-    settings.visualizer = {
-        "type": "Visualizer"
-    }  # without a backend, which would write a second log
+    settings.model_wrapper_cfg = DISTRIBUTED_WRAPPER
+    # Without a backend, which would write a second log.
+    settings.visualizer = {"type": "Visualizer"}
     settings.log_level = "WARNING"
     settings.default_hooks.timer = None  # its history is copied at each step and not used
     settings.optim_wrapper = fastest(settings.optim_wrapper)
@@ -202,10 +202,11 @@ def _check_precision(config: ComposedConfig, directory: Path) -> None:
     if torch.cuda.is_available() or config.precision != "bfloat16":
         return
     for width, height in config.image_sizes("train"):
-        if width < NARROWEST:
+        if width < LEAST_BFLOAT16_WIDTH:
             raise UserError(
                 f"{directory / 'config.json'}: images of {width} x {height} pixels in bfloat16 "
-                f"need a GPU; on a CPU make them {NARROWEST} wide, or have 'precision: float32'"
+                f"need a GPU; on a CPU make them {LEAST_BFLOAT16_WIDTH} wide, or set "
+                "'precision: float32'"
             )
 
 

@@ -104,9 +104,9 @@ def test_roi_align_matches_the_reference(scale, ratio, aligned, device):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
-@pytest.mark.parametrize("largest", [0, roi_align.LARGEST])
+@pytest.mark.parametrize("largest", [0, roi_align.LARGEST_MAP])
 def test_roi_align_gradient(largest, ratio, aligned, device, monkeypatch):
-    monkeypatch.setattr(roi_align, "LARGEST", largest)
+    monkeypatch.setattr(roi_align, "LARGEST_MAP", largest)
     features, rois = random_features()[:, :1, :6, :6].to(device), ROIS.to(device)
 
     def pool(image: torch.Tensor) -> torch.Tensor:

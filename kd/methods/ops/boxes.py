@@ -19,6 +19,7 @@ def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
     bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
     overlap = _area(bottom_right - top_left)
     union = _area(boxes[:, 2:] - boxes[:, :2]) + _area(others[:, 2:] - others[:, :2]) - overlap
+    # Two empty boxes have no union; the clamp makes their IoU 0 instead of NaN.
     return overlap / union.clamp(min=1e-6)
 
 

@@ -22,8 +22,8 @@ else:
     torch = LazyModule("torch")
     rnn = LazyModule("torch.nn.utils.rnn")
 
-VALUES = 2**22
-"""Largest number of values in memory at once while the weights of several boxes are compared."""
+MOST_WEIGHTS = 2**22
+"""Largest number of weights in memory at once while those of several boxes are compared."""
 
 
 def map_sizes(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
@@ -47,6 +47,7 @@ def level_of(
     side = (width * height).sqrt()
     # DeFeat adds 1e-6 to the ratio of the side to half of the first threshold.
     slack = 1e-6 * sides[0] / 2 if sides else 0.0
+    # The level rises by one with each threshold that the side reaches.
     level = torch.zeros_like(side, dtype=torch.long)
     for first_side in sides:
         level += side + slack >= first_side
@@ -81,6 +82,7 @@ def object_masks(
     """
     boxes, images = _boxes_on_host(batch)
     ranks = level_of(boxes, len(strides), sides).tolist()
+    # Strides may be in any order: YOLOv3's are coarsest first.
     finest_first = sorted(strides)
     masks = []
     for stride, size in zip(strides, sizes, strict=True):
@@ -168,7 +170,8 @@ def _weighted_mask(
     rows = (row >= top) & (row < bottom) & on_level[..., None]
     columns = (column >= left) & (column < right)
     largest = boxes.new_zeros(len(boxes), 1, *size)
-    boxes_at_once = max(1, VALUES // largest.numel())
+    # The weights of all boxes, (B, G, H, W), may not fit into memory, so boxes are taken in parts.
+    boxes_at_once = max(1, MOST_WEIGHTS // largest.numel())
     for start in range(0, boxes.shape[1], boxes_at_once):
         part = slice(start, start + boxes_at_once)
         y, x = (row - top)[:, part, :, None], (column - left)[:, part, None]
@@ -176,5 +179,6 @@ def _weighted_mask(
         box_size = (bottom - top)[:, part, None], (right - left)[:, part, None]
         inside = rows[:, part, :, None] & columns[:, part, None]
         weights = weight(y, x, *box_size).where(inside, 0)
+        # The maximum of the earlier parts competes as one more box.
         largest = torch.cat([largest, weights], 1).amax(1, keepdim=True)
     return largest[:, 0]

@@ -51,6 +51,7 @@ class ZeroBatchNorm(nn.Module):
         """Return (B, C, H, W) for (B, C, H, W)."""
         count = shared_sum(maps.new_full((), maps[:, 0].numel()))
         centered = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
+        # The mean of squares less the squared mean would cancel digits of a small variance.
         variance = shared_sum(centered.square().sum((0, 2, 3))) / count
         scale = self.weight * (variance + self.eps).rsqrt()
         return centered * scale[:, None, None] + self.bias[:, None, None]

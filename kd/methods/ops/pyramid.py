@@ -59,9 +59,10 @@ class Pyramid(NamedTuple):
         """Return the sides, in pixels, at which the second level begins, the third, and so on.
 
         ``published``: ``SECOND`` (with ``per_stride``: ``SECOND_PER_STRIDE`` times the finest
-        stride) and its doubles. ``scaled``: the detector's anchor sides, if there are any; else the
-        published sides, lowered by the ``octaves`` of the images, and by more if the coarsest level
-        would begin beyond the shorter side of an image. Sides in place of a rule are returned.
+        stride) and its doubles. ``scaled``: the sides of the detector's anchors if they state any,
+        else the published sides, lowered by the ``octaves`` of the images, and by more if the
+        coarsest level would begin beyond the shorter side of an image. Sides in place of a rule are
+        returned.
         """
         if not isinstance(rule, str):
             return rule
@@ -70,7 +71,7 @@ class Pyramid(NamedTuple):
         second = SECOND_PER_STRIDE * self.strides[0] if per_stride else SECOND
         sides = published_sides(len(self.strides), second)
         shift = octaves(self.image_size) if rule == "scaled" else 0
-        if not shift or not sides:
+        if not shift or not sides:  # images of the published size, or a single level
             return sides
         # The coarsest level begins within the image.
         shift = min(shift, math.ceil(math.log2(min(self.image_size) / sides[-1])) - 1)

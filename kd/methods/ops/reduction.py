@@ -41,6 +41,7 @@ def shared_count(count: float | Tensor) -> float | Tensor:
     world = _world()
     if world == 1:
         return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1)
+    # all_reduce overwrites its argument, which must not be the caller's tensor.
     total = torch.as_tensor(count, dtype=torch.float, device=_device()).clone()
     torch.distributed.all_reduce(total)
     return total.clamp(min=1) / world

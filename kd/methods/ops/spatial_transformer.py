@@ -19,6 +19,7 @@ else:
 def affine(boxes: Tensor, width: int, height: int) -> Tensor:
     """Return A (P, 2, 3), from a crop's coordinates in [-1, 1] to those of its image.
 
+    The first row maps x to (x2 - x1) / W x + (x1 + x2) / W - 1, the second y likewise.
     ``boxes``: (P, 4), xyxy in pixels. DICOD (arXiv 2106.05209), equation 8; a box that covers the
     whole image gives the identity.
     """
@@ -36,6 +37,7 @@ def crops(images: Tensor, image: Tensor, boxes: Tensor, size: int) -> Tensor:
     top left corner is clamped to 0 and the bottom right one to the padded image's size, as in
     DICOD's code (NVlabs/DICOD f51fc995).
     """
+    # A grid samples one image: group boxes by image, then put their crops back in order.
     order = image.argsort(stable=True)
     counts = (image == torch.arange(len(images), device=image.device)[:, None]).sum(1).tolist()
     return crops_by_image(images, boxes[order].split(counts), size)[order.argsort()]
@@ -45,6 +47,7 @@ def crops_by_image(images: Tensor, boxes: Sequence[Tensor], size: int) -> Tensor
     """Return ``crops`` of the boxes of each image, each (P, 4), one image after another."""
     height, width = images.shape[-2:]
     joint_boxes = torch.cat(tuple(boxes))
+    # A tensor built from a list would make the host wait for its copy to the GPU.
     limit = torch.stack([joint_boxes.new_full((), side) for side in (width, height)])
     top_left, bottom_right = joint_boxes[:, :2].clamp(min=0), joint_boxes[:, 2:].minimum(limit)
     theta = affine(torch.cat([top_left, bottom_right], 1), width, height)

@@ -83,7 +83,7 @@ def test_masks_of_objects_equal_the_plain_form(batch, order):
 @EVERY_SCENE
 @pytest.mark.parametrize("values", [2**22, 1], ids=["at once", "box after box"])
 def test_gaussian_masks_equal_the_plain_form(batch, values, monkeypatch):
-    monkeypatch.setattr("kd.methods.ops.masks.VALUES", values)
+    monkeypatch.setattr("kd.methods.ops.masks.MOST_WEIGHTS", values)
     student = SimpleNamespace(
         neck=[torch.zeros(len(batch.samples), 1, *size) for size in SIZES], strides=STRIDES
     )
