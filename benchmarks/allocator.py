@@ -70,7 +70,7 @@ def _next_step(process: Connection) -> Step:
 
 
 def _serve(pipe: Connection, case: tuple[str, int, int, str], keeps: bool) -> None:
-    from kd.training import allocator
+    from kd.models import allocator
 
     if not keeps:
         allocator.keep_freed_memory = lambda: False

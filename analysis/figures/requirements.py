@@ -19,13 +19,13 @@ def check(
     for directory, detector in detectors.items():
         lacking = needs - offered(library.detector(detector, str(directory)).model)
         if lacking:
+            suitable = [
+                name
+                for name in library.names("detectors")
+                if needs <= offered(library.detector(name, "detectors").model)
+            ]
             raise UserError(
                 f"{directory}: detector '{detector}' does not offer "
                 f"{' and '.join(sorted(lacking))}, which this analysis reads; "
-                f"these do: {', '.join(_detectors_with(needs, library))}"
+                f"these do: {', '.join(suitable)}"
             )
-
-
-def _detectors_with(needs: frozenset[str], library: Library) -> list[str]:
-    names = library.names("detectors")
-    return [name for name in names if needs <= offered(library.detector(name, "detectors").model)]

@@ -1,28 +1,12 @@
 """Overview of the runs of a page: failures, common environment, and data sets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from analysis.report.records import RunRecord, hardware
 from kd.common.errors import UserError
 from kd.common.results import RESULTS
 from kd.data.check_report import read_report
-
-
-class FailedRun(NamedTuple):
-    """A run that failed or was interrupted."""
-
-    record: RunRecord
-    when: str
-
-
-def failed_runs(records: Iterable[RunRecord]) -> list[FailedRun]:
-    """Return the runs that ended without a result, with the time of their errors."""
-    return [
-        FailedRun(record, str(record.failure.get("time", "")))
-        for record in records
-        if record.kind == "failed"
-    ]
 
 
 def environment(records: Sequence[RunRecord]) -> list[tuple[str, dict[str, int]]]:
@@ -47,8 +31,7 @@ def _counts(values: Iterable[Any]) -> dict[str, int]:
 
 def commits(records: Sequence[RunRecord]) -> list[str]:
     """Return the commits that finished runs were trained with."""
-    parts: Mapping[str, dict[str, int]] = dict(environment(records))
-    return list(parts.get("Commit", {}))
+    return list(dict(environment(records)).get("Commit", {}))
 
 
 class DatasetSummary(NamedTuple):

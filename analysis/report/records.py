@@ -67,11 +67,6 @@ class RunRecord:
         values = {name: self.metrics.get(name) for name in (*get_args(Metric), *ACCURACIES)}
         return {name: POINTS * value for name, value in values.items() if value is not None}
 
-    @property
-    def reason(self) -> str:
-        """Reason why the run failed or waits; empty for other runs."""
-        return self.status.note
-
 
 def gather(planned: Plan) -> tuple[dict[str, RunRecord], str]:
     """Return the runs of a plan by directory, classifiers first, and any problem with the queue."""
@@ -135,7 +130,7 @@ def embedded(record: RunRecord, indices: Mapping[str, int], pool: ValuePool) -> 
         "seed": record.run.seed,
         "state": status.state,
         "kind": record.kind,
-        "note": record.reason,
+        "note": status.note,
         "points": {name: round(value, 4) for name, value in record.points.items()},
         "facts": facts(record),
         "packages": pool.index(packages) if packages else None,
@@ -189,8 +184,5 @@ def _time(text: Any) -> str | None:
 
 
 def _rounded(value: Any, digits: int) -> str | None:
-    return f"{value:,.{digits}f}" if _number(value) else None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,.{digits}f}" if is_number else None

@@ -61,7 +61,10 @@ def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:
     members: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
     for directory in map(Path, directories):
         identity = _identity(directory)
-        members.setdefault(_group_key(identity, directory), []).append((directory, identity))
+        # Runs of one group share their parts and settings except the seed.
+        settings = [seedless(identity), seedless(read_config(directory))]
+        key = json.dumps(settings, sort_keys=True)
+        members.setdefault(key, []).append((directory, identity))
     teachers = {identity["teacher"] for runs in members.values() for _, identity in runs}
     groups = [_group(runs, teachers, library) for runs in members.values()]
     return _with_distinct_labels(groups, library)
@@ -108,12 +111,6 @@ def _identity(directory: Path) -> dict[str, Any]:
     if not isinstance(identity, dict) or "student" not in identity:
         raise UserError(f"{directory}: not the run of a detector")
     return identity
-
-
-def _group_key(identity: dict[str, Any], directory: Path) -> str:
-    """Return the key that runs of one group share: their parts and settings except the seed."""
-    parts = {key: value for key, value in identity.items() if key != "seed"}
-    return json.dumps([parts, seedless(read_config(directory))], sort_keys=True)
 
 
 def _group(

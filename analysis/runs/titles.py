@@ -15,7 +15,7 @@ def method_name(method: str, library: Library) -> str:
 
 def _term(term: str, library: Library) -> str:
     """Return the name of a method, or of a preset: its method's and the part that it adds."""
-    preset = library.preset(term)
+    preset = library.presets.get(term)
     if preset is None:
         return methods.get(term).title if term in methods.names() else term
     added = term.removeprefix(preset.method).strip("_").replace("_", " ")

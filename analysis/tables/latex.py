@@ -59,17 +59,13 @@ def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
 
 def _floats(caption: str, grid: Grid, notes: Sequence[str]) -> list[str]:
     """Return a grid as one float, or as several where it is longer than a page."""
-    kind = "table" if _width(grid) <= UPRIGHT else "sidewaystable"
+    width = sum(min(width, LONGEST) if name == "Status" else width for name, width in _widths(grid))
+    kind = "table" if width <= UPRIGHT else "sidewaystable"
     pages = list(_pages(grid, PAGE_ROWS[kind]))
     return [
         _float(kind, caption + (f" ({number} of {len(pages)})" if pages[1:] else ""), page, notes)
         for number, page in enumerate(pages, 1)
     ]
-
-
-def _width(grid: Grid) -> int:
-    """Return the width in characters of a row with the widest cell of each column."""
-    return sum(min(width, LONGEST) if name == "Status" else width for name, width in _widths(grid))
 
 
 def _widths(grid: Grid) -> list[tuple[str, int]]:

@@ -73,16 +73,12 @@ def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str
         path = PICTURES / f"{study}-{figure.name}-{stem}.png"
         _write_small(figure.folder / f"{stem}.png", path)
         yield f"![{figure.settings.title}]({path.relative_to(PAGE.parent)})"
-    yield _findings((figure.folder / "caption.md").read_text(encoding="utf-8"))
+    caption = (figure.folder / "caption.md").read_text(encoding="utf-8")
+    yield caption.split("\n\n")[1]  # the findings follow the title
     request = f"--config study={study} scale={STUDIES[study]}"
     yield f"```\nsnakemake figure_{figure.name} {request}\n```"
     if len(figure.runs) <= MOST_RUNS:
         yield f"or, of any runs:\n\n```\n{_command(figure)}\n```"
-
-
-def _findings(caption: str) -> str:
-    """Return the findings in a caption: the paragraph after the title."""
-    return caption.split("\n\n")[1]
 
 
 def _command(figure: PlannedFigure) -> str:

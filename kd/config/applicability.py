@@ -46,7 +46,7 @@ def explain(name: str, library: Library) -> str:
         settings_of(name, {}, is_two_stage, library, WHERE) for is_two_stage in (False, True)
     )
     method = methods.get(one_stage["method"])
-    preset = library.preset(name)
+    preset = library.presets.get(name)
     paragraphs = [f"{name}: {preset.title} (preset of {preset.method})"] if preset else []
     paragraphs.append(f"{one_stage['method']}: {inspect.getdoc(method)}")
     paragraphs += [

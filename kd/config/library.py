@@ -79,10 +79,6 @@ class Library:
             )
         return study
 
-    def preset(self, name: str) -> Preset | None:
-        """Return the preset of a name, or None if there is none."""
-        return self.presets.get(name)
-
     @cached_property
     def presets(self) -> dict[str, Preset]:
         """The presets of all methods by name, sorted; UserError if two have one name."""

@@ -317,14 +317,9 @@ def _joint(values: Any) -> list[dict[str, Any]]:
 
 def _check_scale(scale: Scale, library: Library, where: str) -> None:
     """Raise UserError if a scale names a part or a stand-in that does not exist."""
-    for dataset in chain(*scale.datasets.items()):
-        library.dataset(dataset, f"{where}: key 'datasets'")
-    for schedule in chain(*scale.schedules.items()):
-        library.schedule(schedule, f"{where}: key 'schedules'")
-    for classifier in chain(*scale.classifiers.items()):
-        library.classifier(classifier, f"{where}: key 'classifiers'")
-    for backbone in chain(*scale.backbones.items()):
-        library.backbone(backbone, f"{where}: key 'backbones'")
+    for kind, read in _READERS.items():
+        for name in chain(*getattr(scale, kind).items()):
+            read(library, name, f"{where}: key '{kind}'")
     for detector, changes in scale.detectors.items():
         part = library.detector(detector, f"{where}: key 'detectors'")
         merge(part.model, changes, f"{where}: detectors.{detector}")

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
@@ -31,8 +31,12 @@ class BaseRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The run's parts by name, as ``run.json`` holds them."""
-        raise NotImplementedError
+        """The run's parts and teachers by name, as ``run.json`` holds them."""
+        names = (part.name for part in fields(self) if part.name != "config")  # type: ignore[arg-type]
+        parts = {name: getattr(self, name) for name in names}
+        return {
+            name: part.name if isinstance(part, BaseRun) else part for name, part in parts.items()
+        }
 
     @property
     def directory(self) -> Path:
@@ -133,11 +137,6 @@ class ClassifierRun(BaseRun):
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
     @property
-    def identity(self) -> dict[str, Any]:
-        names = ("scale", "dataset", "schedule", "classifier", "seed")
-        return {name: getattr(self, name) for name in names}
-
-    @property
     def crops(self) -> Crops:
         """The crops that the classifier is trained and tested on."""
         return Crops(self.config["crops"])
@@ -176,18 +175,9 @@ class Run(BaseRun):
         parts = (self.scale, self.dataset, self.schedule, self.model, training)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        names = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in ("teacher", "classifier", "config")
-        }
-        teachers = {"teacher": self.teacher, "classifier": self.classifier}
-        return names | {kind: run.name if run else None for kind, run in teachers.items()}
-
 
 AnyRun = Run | ClassifierRun
+RunKind = TypeVar("RunKind", Run, ClassifierRun)
 
 
 def study_folder(study: str, scale: str) -> Path:
@@ -197,33 +187,33 @@ def study_folder(study: str, scale: str) -> Path:
 
 def read_run(directory: Path) -> Run:
     """Return the run of a directory, with its teachers; UserError if its files hold none."""
-    identity, config = _identity_and_config(directory)
+    identity = _identity(directory)
     for key, read, folder in (
         ("teacher", read_run, Run.folder),
         ("classifier", read_classifier_run, ClassifierRun.folder),
     ):
         name = identity.get(key)
         identity[key] = read(RESULTS / folder / name) if name else None
-    try:
-        return Run(**identity, config=config)
-    except TypeError as error:
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
+    return _built(Run, directory, identity)
 
 
 def read_classifier_run(directory: Path) -> ClassifierRun:
     """Return the classifier's run of a directory; UserError if its files hold none."""
-    identity, config = _identity_and_config(directory)
-    try:
-        return ClassifierRun(**identity, config=config)
-    except TypeError as error:
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
+    return _built(ClassifierRun, directory, _identity(directory))
 
 
-def _identity_and_config(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    identity, config = read_json(directory / "run.json"), read_config(directory)
+def _identity(directory: Path) -> dict[str, Any]:
+    identity = read_json(directory / "run.json")
     if not isinstance(identity, dict):
         raise UserError(f"{directory / 'run.json'}: not the parts of a run")
-    return identity, config
+    return identity
+
+
+def _built(kind: type[RunKind], directory: Path, identity: dict[str, Any]) -> RunKind:
+    try:
+        return kind(**identity, config=read_config(directory))
+    except TypeError as error:
+        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
 
 
 def digest_of(settings: Any) -> str:

@@ -121,7 +121,7 @@ def settings_of(
     term: str, overrides: dict[str, Any], two_stage: bool, library: Library, where: str
 ) -> dict[str, Any]:
     """Return the checked settings of a method or preset, and its ``method``."""
-    preset = library.preset(term)
+    preset = library.presets.get(term)
     if preset:
         name = preset.method
         methods.get(name).parse(preset.settings, f"{preset.file}: preset '{term}': settings")

@@ -285,12 +285,7 @@ def _take_boxes(scan: Scan, files: list[Path], objects_of_images: list[list[VocO
     for name, count in sorted(scan.unlisted.items()):
         reason = f"{count} boxes of {name!r} in the split, which 'classes' does not list"
         scan.dropped.append(Problem(str(example[name]), reason))
-    suspects.report(scan, _root_of(files))
-
-
-def _root_of(files: list[Path]) -> str:
-    """Return the folder of the annotation files."""
-    return str(files[0].parent) if files else ""
+    suspects.report(scan, str(files[0].parent) if files else "")
 
 
 def _annotation(scan: Scan, image: Record, item: VocObject, category: int) -> Record:

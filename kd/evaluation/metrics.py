@@ -67,14 +67,9 @@ class Metrics(Part):
         return self.model_dump()
 
     @classmethod
-    def from_json(cls, values: Any, where: str = "metrics") -> Self:
-        """Return the metrics of ``to_json``; UserError naming ``where`` for other values."""
-        return cls.parse(values, where)
-
-    @classmethod
     def read(cls, path: Path) -> Self:
         """Return the metrics in a JSON file; UserError if it is absent or has other content."""
-        return cls.from_json(read_json(path), str(path))
+        return cls.parse(read_json(path), str(path))
 
 
 COCO_METRICS = (

@@ -19,7 +19,7 @@ FOLDERS = tuple((RESULTS.name, kind) for kind in ("runs", "classifiers"))
 
 @dataclass(frozen=True)
 class StatusOptions:
-    """Selection of runs to report on; None leaves a choice to the workflow's last last."""
+    """Selection of runs to report on; None leaves a choice to the workflow that started last."""
 
     study: str | None = None
     scale: str | None = None

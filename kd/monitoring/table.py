@@ -175,7 +175,8 @@ def _run_lines(runs: Sequence[Status], width: int, paint: Paint, logs: bool) -> 
     """Return the header and the lines of all groups of runs."""
     groups: dict[str, list[Status]] = {}
     for status in runs:
-        groups.setdefault(_heading(status), []).append(status)
+        # The directory that a student's runs share, or the classifiers of a data set.
+        groups.setdefault("/".join(Path(status.run).parts[:-2]), []).append(status)
     if not groups:
         return []
     teachers = {heading: _teacher(group) for heading, group in groups.items()}
@@ -193,11 +194,6 @@ def _run_lines(runs: Sequence[Status], width: int, paint: Paint, logs: bool) -> 
         if logs and status.state in WITH_LOG:
             lines.append(paint(" " * INDENT + status.log, DIM))
     return lines
-
-
-def _heading(status: Status) -> str:
-    """Return the directory shared by a student's runs, or by the classifiers of a data set."""
-    return "/".join(Path(status.run).parts[:-2])
 
 
 def _teacher(group: Sequence[Status]) -> str:

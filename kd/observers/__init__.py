@@ -22,13 +22,11 @@ from kd.observers.dense import (
     GridObservation,
     PointObservation,
 )
-from kd.observers.heads import OBSERVABLE, SHARED, TWO_STAGE, offered
+from kd.observers.heads import OBSERVABLE, offered
 from kd.observers.two_stage import ProposalObservation, TwoStageObservation
 
 __all__ = [
     "OBSERVABLE",
-    "SHARED",
-    "TWO_STAGE",
     "Batch",
     "Candidates",
     "Channels",
@@ -36,7 +34,6 @@ __all__ = [
     "MapsObservation",
     "Observation",
     "Progress",
-    "ProposalObservation",
     "TwoStageObservation",
     "channels_of",
     "observe",

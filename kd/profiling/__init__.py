@@ -1,5 +1,1 @@
 """Cost of a training step: by part, against its bound, in memory and in waiting for the host."""
-
-from kd.profiling.synchronizations import synchronizations
-
-__all__ = ["synchronizations"]

@@ -20,7 +20,12 @@ def peak(work: Callable[[], object]) -> int:
     torch's profile. These include temporaries of operators. They do not include memory that
     libraries below torch allocate, nor frees of blocks that existed before.
     """
-    return _of_gpu(work) if torch.cuda.is_available() else _of_cpu(work)
+    if not torch.cuda.is_available():
+        return max((size for _, size in _sizes(work)), default=0)
+    before = _begin_on_gpu()
+    work()
+    synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 def peaks(work: Callable[[], object], clock: Clock) -> dict[str, int]:
@@ -31,13 +36,6 @@ def peaks(work: Callable[[], object], clock: Clock) -> dict[str, int]:
     finally:
         clock.switched = None
     return by_part
-
-
-def _of_gpu(work: Callable[[], object]) -> int:
-    before = _begin_on_gpu()
-    work()
-    synchronize()
-    return torch.cuda.max_memory_allocated() - before
 
 
 def _by_part_of_gpu(work: Callable[[], object], clock: Clock, by_part: dict[str, int]) -> None:
@@ -55,10 +53,6 @@ def _begin_on_gpu() -> int:
     synchronize()
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_allocated()
-
-
-def _of_cpu(work: Callable[[], object]) -> int:
-    return max((size for _, size in _sizes(work)), default=0)
 
 
 def _by_part_of_cpu(work: Callable[[], object], clock: Clock, by_part: dict[str, int]) -> None:

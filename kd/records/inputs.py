@@ -120,10 +120,11 @@ def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> 
     """
     predicted = recorded(directory, "prediction")
     digest = weights_digest(predictions)
+    weights = directory / WEIGHTS
     now = {
         "version": VERSIONS["prediction"],
         "data": data,
-        "weights": _current_weights(directory) or predicted.get("weights"),
+        "weights": sha256(weights) if weights.exists() else predicted.get("weights"),
         "detections": digest,
     }
     problem = changes(predicted, now)
@@ -191,11 +192,6 @@ def weights_digest(path: Path) -> str:
         return sha256(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-
-
-def _current_weights(directory: Path) -> str | None:
-    path = directory / WEIGHTS
-    return sha256(path) if path.exists() else None
 
 
 def config_digest(config: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def _recorded(directory: Path, error: Exception) -> BaseException:
     """Record a failure, of a group only the first; return the exception to raise."""
     failure: BaseException = error
     if launch.world() > 1:
-        if _is_of_communication(error):
+        if isinstance(error, distributed.DistError) or "/gloo/" in str(error):
             failure = launch.LostProcessError(
                 f"process {launch.rank()} of {launch.world()} lost the others: "
                 f"{provenance.reason(error)}"
@@ -104,10 +104,6 @@ def _recorded(directory: Path, error: Exception) -> BaseException:
     with suppress(OSError):  # such as a full disk; the caller still raises the failure
         provenance.write_failure(directory, failure)
     return failure
-
-
-def _is_of_communication(error: Exception) -> bool:
-    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
 
 
 def _leave() -> None:

@@ -79,17 +79,14 @@ class Validation(Hook):
         model = bare(runner.model)
         detector = getattr(model, "student", model).eval()
         batches, records = iter(self.batches), []
-        for _ in range(self._most_batches(runner.world_size)):
+        # All processes check for a stop as often as the one with the most batches.
+        images = math.ceil(len(self.batches.dataset.dataset) / runner.world_size)
+        for _ in range(math.ceil(images / self.batches.batch_size)):
             for batch in islice(batches, 1):
                 records += detections(detector, batch)
             if self.checkpoints.stop_requested():
                 raise StopRequested(step, runner.max_iters)
         return [record for share in all_gather_object(records) for record in share]
-
-    def _most_batches(self, world: int) -> int:
-        """Return the largest number of batches of a process; all check for a stop that often."""
-        images = len(self.batches.dataset.dataset)
-        return math.ceil(math.ceil(images / world) / self.batches.batch_size)
 
     def _metrics(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         values = metrics_of(coco_results(records, self.truth), self.truth).to_json()

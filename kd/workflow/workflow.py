@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kd.common.errors import UserError
 from kd.common.files import write_json
@@ -12,14 +12,12 @@ from kd.common.results import RESULTS
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import ClassifierRun, Run, read_classifier_run, read_run, study_folder
+from kd.config.run import ClassifierRun, Run, RunKind, read_classifier_run, read_run, study_folder
 from kd.data.builtin.shapes import MARKER
 from kd.data.entry import CocoSplit, Dataset
 from kd.data.fingerprint import content_of
 from kd.resources.requests import ResourceRequest, ResourceRequests
 from kd.workflow.options import LAST_OPTIONS, WorkflowOptions
-
-PlannedRun = TypeVar("PlannedRun", Run, ClassifierRun)
 
 
 @dataclass(frozen=True)
@@ -216,9 +214,9 @@ class Workflow:
         return directory
 
 
-def _merged(plans: Iterable[dict[str, PlannedRun]]) -> dict[str, PlannedRun]:
+def _merged(plans: Iterable[dict[str, RunKind]]) -> dict[str, RunKind]:
     """Return the runs of all plans by name, in the order of the studies."""
-    runs: dict[str, PlannedRun] = {}
+    runs: dict[str, RunKind] = {}
     for planned in plans:
         for name, run in planned.items():
             runs.setdefault(name, run)

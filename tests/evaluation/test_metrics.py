@@ -230,7 +230,7 @@ def test_metrics_survive_json(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(metrics.to_json()))
     assert Metrics.read(path) == metrics
-    assert Metrics.from_json(metrics.to_json()) == metrics
+    assert Metrics.parse(metrics.to_json(), "metrics") == metrics
     path.write_text('{"AP": 0.5}')
     with pytest.raises(UserError, match=r"metrics\.json: key 'AP50' is missing"):
         Metrics.read(path)

@@ -248,7 +248,7 @@ def test_the_preset_of_ld_is_its_loss(models, quiet_mmdet):
     """The reference is mmdet's port of LD's loss: the mean over classes of a softmax's KL."""
     from mmdet.models.losses import KnowledgeDistillationKLDivLoss
 
-    settings = Library(CONFIGS).preset("soft_labels_ld").settings
+    settings = Library(CONFIGS).presets["soft_labels_ld"].settings
     reference = KnowledgeDistillationKLDivLoss(loss_weight=10, T=2)
     student, teacher = (model.logits[POSITIVE] for model in models)
     torch.testing.assert_close(loss_of(models, **settings), reference(student, teacher))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kd.profiling import synchronizations
+from kd.profiling.synchronizations import synchronizations
 
 VALUES = torch.arange(12.0).reshape(3, 4)
 MASK = VALUES > 5

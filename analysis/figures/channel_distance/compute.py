@@ -14,7 +14,7 @@ from analysis.runs.groups import RunGroup
 from kd.common.errors import UserError
 from kd.methods.ops.adapters import adapted
 from kd.methods.ops.masks import object_mask
-from kd.observers import Batch, Observation, observe
+from kd.observers import Observation, observe
 
 REGIONS = ("objects", "background")
 """Regions of a map, in the order of ``Distances``."""
@@ -94,7 +94,10 @@ def _image_sums(
     teacher_map = _neck_level(teacher_output, level, teacher).float()
     _check_sizes(student_map, teacher_map, student, teacher, level)
     stride = student_output.strides[level]
-    masks = _region_masks(batch, stride, student_map)
+    # (2, B, H, W), 1 and 0: the cells on any object, and the others.
+    size = (student_map.shape[-2], student_map.shape[-1])
+    objects = object_mask(batch, stride, size).double()
+    masks = torch.stack([objects, 1 - objects])
     distance = (teacher_map - student_map).abs().double()
     # r: regions, b: images, c: channels.
     return torch.einsum("rbhw,bchw->rc", masks, distance), masks.sum((1, 2, 3)), stride
@@ -112,12 +115,6 @@ def level_adapters(run: RunNetworks, level: int) -> Any:
             run.check_adapters()
             return adapters
     return ()
-
-
-def _region_masks(batch: Batch, stride: float, like: Tensor) -> Tensor:
-    """Return (2, B, H, W), 1 and 0: the cells of a map on any object, and the others."""
-    objects = object_mask(batch, stride, (like.shape[-2], like.shape[-1])).double()
-    return torch.stack([objects, 1 - objects])
 
 
 def _neck_level(output: Observation, level: int, run: RunNetworks) -> Tensor:

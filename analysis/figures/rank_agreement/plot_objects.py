@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,10 +103,8 @@ def _draw_priors(
 def _draw_scores(axes: Axes, priors: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     """Draw the score of each positive prior over its rank by the teacher's score."""
     for run, lines in priors.groupby("run", sort=False):
-        axes.plot(lines["rank"], lines["score"], **_line_options(looks[str(run)]))
+        look = looks[str(run)]
+        style = {"marker": look.marker, "markersize": 3, "linewidth": 1, **look.line}
+        axes.plot(lines["rank"], lines["score"], **style)
     axes.set(xlabel="prior (the teacher's rank)", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
-
-
-def _line_options(look: Look) -> dict[str, Any]:
-    return {"marker": look.marker, "markersize": 3, "linewidth": 1, **look.line}

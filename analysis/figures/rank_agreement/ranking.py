@@ -113,7 +113,10 @@ def _rank_image(runs: list[RunNetworks], sample: dict[str, Any], rank: Rank) -> 
     for student in students:
         student_batch = student.batch(sample)
         student_output = observe(student.detector, student_batch, frozen=True)
-        _check_priors(student_output, teacher_output, student.directory, teacher.directory)
+        if not torch.equal(student_output.priors, teacher_output.priors):
+            raise UserError(
+                f"{student.directory}: its priors are not those of its teacher {teacher.directory}"
+            )
         rankings.append(ranking(student_output, student_batch, positives, rank))
     meta = batch.samples[0].metainfo
     scale = batch.gt_boxes[0].new_tensor(meta["scale_factor"]).repeat(2)
@@ -246,10 +249,3 @@ def _levels(observation: DenseObservation) -> list[tuple[int, int, int]]:
         (rows, columns, len(priors) // (rows * columns))
         for (rows, columns), priors in zip(sizes, observation.level_priors, strict=True)
     ]
-
-
-def _check_priors(
-    student: DenseObservation, teacher: DenseObservation, directory: Path, teacher_directory: Path
-) -> None:
-    if not torch.equal(student.priors, teacher.priors):
-        raise UserError(f"{directory}: its priors are not those of its teacher {teacher_directory}")

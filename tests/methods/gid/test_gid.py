@@ -271,7 +271,7 @@ def test_gid_on_detectors(build, batch, family, boxes):
     ],
 )
 def test_rows_of_the_ablation(preset, terms):
-    method = methods.get("gid").model_validate(Library(CONFIGS).preset(preset).settings)
+    method = methods.get("gid").model_validate(Library(CONFIGS).presets[preset].settings)
     computed = method.losses(view(0), view(1), batch_of(), nn.ModuleDict())
     assert computed.keys() == terms
     assert ("pyramid" in method.needs.both) == (preset != "gid_response")
@@ -279,7 +279,7 @@ def test_rows_of_the_ablation(preset, terms):
 
 def test_the_rewrite_worked_out_from_its_parts():
     student, teacher = view(0), view(1)
-    settings = Library(CONFIGS).preset("gid_rewrite").settings
+    settings = Library(CONFIGS).presets["gid_rewrite"].settings
     rois = rois_of(regions(student, teacher, score="maxima"))
     pooled = pool([teacher.neck, student.neck], STRIDES, rois)
     terms = losses(student, teacher, **settings)
