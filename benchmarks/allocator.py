@@ -1,9 +1,10 @@
-"""Time a training step on a CPU that keeps the memory it frees, and one that gives it back.
+"""Time of a training step on a CPU that keeps freed memory, and of one that releases it.
 
 python benchmarks/allocator.py        RetinaNet, ResNet-18, one thread; two minutes
 
-Two processes with the same model make steps in turn, on one batch; the one keeps what it frees, as
-every process that imports ``kd.runtime`` does, the other leaves it to glibc. Processor time.
+Two processes with the same model make steps in turn, on one batch. One keeps freed memory, as every
+process that imports ``kd.runtime`` does; the other has glibc's defaults. The table has processor
+time.
 """
 
 import multiprocessing
