@@ -1,7 +1,7 @@
-"""A step is measured by part, and its bound is what its student and its teachers have to do."""
+"""Time and memory of a distilled step by part, and its bound: student and teachers alone."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ PROPOSED: dict[str, Any] = {
 
 
 class Ticks:
-    """A clock that goes on by one each time it is read."""
+    """Fake clock that advances by one second whenever it is read."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -46,27 +46,26 @@ def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
 
 @pytest.fixture
 def trainee(study: Callable[..., Any]) -> Callable[..., Trainee]:
-    """Return what trains the only distilled run of a method."""
+    """Return a function that builds the trainee of a method's only distilled run."""
 
-    def built(method: str, alone: bool = False, **options: Any) -> Trainee:
+    def build(method: str, alone: bool = False, **options: Any) -> Trainee:
         config = list(study([method], **options).runs.values())[-1].config
         return Trainee.build(student_alone(config) if alone else config)
 
-    return built
+    return build
 
 
 @pytest.fixture
 def data(images: Callable[..., Any]) -> dict[str, Any]:
-    """Return what a loader gives."""
-    made = images()
+    """Return a batch in the form of a data loader: unbatched bytes and samples."""
     pixels = [torch.zeros(3, 64, 96, dtype=torch.uint8)] * 2
-    return {"inputs": pixels, "data_samples": made["data_samples"]}
+    return {"inputs": pixels, "data_samples": images()["data_samples"]}
 
 
 # --- Time by part --------------------------------------------------------------------------
 
 
-def test_a_span_has_what_no_span_inside_it_took(ticks: Ticks) -> None:
+def test_the_time_of_a_span_excludes_the_spans_inside_it(ticks: Ticks) -> None:
     times = Clock()
     with times.span("outer"):  # 1
         with times.span("inner"):  # 2 to 3
@@ -92,18 +91,18 @@ REST = ["backward", "optimizer", "other"]
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "gfl", "fcos", "yolov3", "ssd300"])
-def test_the_parts_of_a_dense_step_add_up_to_it(trainee, data, ticks, detector):
+def test_the_parts_of_a_step_of_a_dense_detector_add_up_to_its_time(trainee, data, ticks, detector):
     distilled = trainee("soft_labels", detectors=(detector,))
-    with by_part(distilled) as charged:
+    with by_part(distilled) as by_parts:
         before = ticks.now
-        parts = charged.step(data)
-    whole = ticks.now - before - 1
+        parts = by_parts.step(data)
+    step_time = ticks.now - before - 1
     teacher = ["teacher backbone", "teacher neck", "teacher head"]
     assert in_order(parts) == [*STUDENT, *teacher, "KD soft_labels", *REST]
-    assert sum(parts.values()) == whole
+    assert sum(parts.values()) == step_time
 
 
-def test_those_of_two_stages_have_proposals(trainee, data, ticks):
+def test_the_parts_of_a_two_stage_step_include_proposals(trainee, data, ticks):
     distilled = trainee("mimic", **PROPOSED)
     with by_part(distilled) as charged:
         before = ticks.now
@@ -112,14 +111,14 @@ def test_those_of_two_stages_have_proposals(trainee, data, ticks):
     assert sum(parts.values()) == ticks.now - before - 1
 
 
-def test_a_teacher_that_is_first_read_in_a_term_is_not_charged_to_it(trainee, data, ticks):
+def test_the_time_of_a_teacher_first_read_in_a_term_is_not_part_of_the_term(trainee, data, ticks):
     distilled = trainee("rm+pfi")
     with by_part(distilled) as charged:
         parts = charged.step(data)
     assert in_order(parts)[-6:] == ["teacher head", "KD rm", "KD pfi", *REST]
 
 
-def test_a_model_is_left_as_it_was(trainee, data):
+def test_measuring_restores_the_model(trainee, data):
     distilled = trainee("rm")
     terms, forward = distilled.model.terms, distilled.model.teacher.backbone.forward
     with by_part(distilled) as charged:
@@ -134,51 +133,54 @@ def test_a_model_is_left_as_it_was(trainee, data):
 
 
 @pytest.fixture
-def asked(data: dict[str, Any]) -> Iterator[Callable[[Trainee], tuple[Counter[str], Counter[str]]]]:
-    """Count the layers of the teachers that compute, in a step's forward and in its replay."""
+def layer_calls(data: dict[str, Any]) -> Callable[[Trainee], tuple[Counter[str], Counter[str]]]:
+    """Return a function that counts the calls of the teachers' layers.
 
-    def count(layers: Counter[str], name: str, *_: Any) -> None:
-        layers[name] += 1
+    It returns the calls of a step's forward pass and of its replay, by the name of the layer.
+    """
 
-    def counted(distilled: Trainee) -> tuple[Counter[str], Counter[str]]:
+    def add_call(calls: Counter[str], name: str, *_: Any) -> None:
+        calls[name] += 1
+
+    def count_calls(distilled: Trainee) -> tuple[Counter[str], Counter[str]]:
         replay = replay_of(distilled, data)
-        found = []
-        for work in (lambda: distilled.losses(data), replay):
-            layers: Counter[str] = Counter()
+        counters = []
+        for run_teachers in (lambda: distilled.losses(data), replay):
+            calls: Counter[str] = Counter()
             handles = [
-                layer.register_forward_hook(partial(count, layers, name))
+                layer.register_forward_hook(partial(add_call, calls, name))
                 for teacher in teachers_of(distilled.model).values()
                 for name, layer in teacher.named_modules()
                 if list(layer.parameters(recurse=False))
             ]
-            work()
+            run_teachers()
             for handle in handles:
                 handle.remove()
-            found.append(layers)
-        return found[0], found[1]
+            counters.append(calls)
+        return counters[0], counters[1]
 
-    return counted
+    return count_calls
 
 
 @pytest.mark.parametrize("method", ["fitnets", "pfi", "rm", "defeat", "fgfi", "rm+pfi"])
-def test_a_replay_asks_the_teacher_for_what_the_step_asked(trainee, asked, method):
-    step, replay = asked(trainee(method))
+def test_a_replay_runs_the_same_layers_of_the_teacher_as_the_step(trainee, layer_calls, method):
+    step, replay = layer_calls(trainee(method))
     assert replay == step
     assert step["backbone.conv1"] == 1
 
 
-def test_a_replay_asks_for_second_stages_too(trainee, asked):
-    step, replay = asked(trainee("soft_labels", detectors=("faster_rcnn",)))
+def test_a_replay_runs_second_stages_too(trainee, layer_calls):
+    step, replay = layer_calls(trainee("soft_labels", detectors=("faster_rcnn",)))
     assert replay == step
     assert step["roi_head.bbox_head.fc_cls"] > 0
 
 
-def test_a_method_that_reads_maps_alone_replays_no_head(trainee, data):
+def test_the_replay_of_a_method_that_reads_maps_only_runs_no_head(trainee, data):
     replay = replay_of(trainee("fitnets"), data)
     assert [call.part for call in replay.calls] == ["teacher backbone", "teacher neck"]
 
 
-def test_proposals_are_part_of_the_bound_where_they_are_read(trainee, data):
+def test_proposals_that_a_method_reads_are_part_of_the_bound(trainee, data):
     parts = Counter(call.part for call in replay_of(trainee("mimic", **PROPOSED), data).calls)
     assert parts["teacher proposals"] == 1
 
@@ -189,14 +191,14 @@ def test_crops_are_replayed_through_the_classifier(study, data, tmp_path):
     model = config["model"] | {"methods": terms} | classifier(terms, tmp_path)
     for key in ("teacher", "checkpoint"):
         del model[key]
-    taught = Trainee.build({**config, "model": model})
-    replay = replay_of(taught, data)
+    trainee = Trainee.build({**config, "model": model})
+    replay = replay_of(trainee, data)
     assert {call.part for call in replay.calls} == {"teacher classifier"}
-    size = taught.model._teachers["classifier"].size
+    size = trainee.model._teachers["classifier"].size
     assert replay.calls[0].args[0].shape[1:] == (3, size, size)
 
 
-def test_the_bytes_of_maps_that_are_read_are_those_of_the_neck(trainee, data):
+def test_read_bytes_are_the_size_of_the_neck_maps_that_a_method_reads(trainee, data):
     distilled = trainee("fitnets")
     replay = replay_of(distilled, data)
     with torch.no_grad():
@@ -205,7 +207,7 @@ def test_the_bytes_of_maps_that_are_read_are_those_of_the_neck(trainee, data):
     assert replay.read_bytes == sum(level.nbytes for level in maps)
 
 
-def test_a_replay_keeps_no_gradient_and_changes_no_teacher(trainee, data):
+def test_a_replay_needs_no_gradient_and_changes_no_teacher(trainee, data):
     distilled = trainee("rm")
     before = {k: v.clone() for k, v in distilled.model.teacher.state_dict().items()}
     replay = replay_of(distilled, data)
@@ -215,10 +217,10 @@ def test_a_replay_keeps_no_gradient_and_changes_no_teacher(trainee, data):
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_kept_outputs_of_a_teacher_do_not_lower_the_bound(trainee, data):
+def test_cached_teacher_outputs_do_not_lower_the_bound(trainee, data):
     class Cache:
         def observe(self, *_: Any) -> Any:
-            pytest.fail("the cache was asked")
+            pytest.fail("the replay read the cache")
 
     distilled = trainee("fitnets")
     distilled.model.teacher_cache = cache = Cache()
@@ -226,12 +228,12 @@ def test_kept_outputs_of_a_teacher_do_not_lower_the_bound(trainee, data):
     assert distilled.model.teacher_cache is cache
 
 
-def test_a_replays_parts_are_its_calls(trainee, data, ticks):
+def test_the_parts_of_a_replay_are_those_of_its_calls(trainee, data, ticks):
     replay = replay_of(trainee("fitnets"), data)
     assert replayed(replay) == {"teacher backbone": 1, "teacher neck": 1}
 
 
-def test_the_bound_of_a_round_is_of_that_round():
+def test_the_bound_of_a_round_is_the_sum_of_student_and_teacher():
     times = Times(student=[1.0, 10.0], teacher=[0.5, 5.0], step=[3.0, 15.0])
     assert times.bound == [1.5, 15.0]
     assert times.ratio.median == 1.5
@@ -248,28 +250,28 @@ def test_the_bare_student_is_a_detector_without_a_teacher(trainee, data):
 # --- Memory --------------------------------------------------------------------------------
 
 
-def test_the_peak_is_the_most_that_lives_at_once():
+def test_the_peak_is_the_largest_sum_of_live_tensors():
     def work() -> None:
         first = torch.empty(4 * MEGABYTE, dtype=torch.uint8)
-        second = torch.empty(2 * MEGABYTE, dtype=torch.uint8)  # 6 at once
+        second = torch.empty(2 * MEGABYTE, dtype=torch.uint8)  # 6 MB in total
         del first
-        third = torch.empty(3 * MEGABYTE, dtype=torch.uint8)  # 5 at once
+        third = torch.empty(3 * MEGABYTE, dtype=torch.uint8)  # 5 MB in total
         del second, third
 
     assert memory.peak(work) == 6 * MEGABYTE
 
 
-def test_a_temporary_inside_an_expression_counts():
+def test_a_temporary_inside_an_expression_is_part_of_the_peak():
     ones = torch.ones(MEGABYTE)
     assert memory.peak(lambda: (ones * 2 + 1).sum()) == pytest.approx(8 * MEGABYTE, rel=1e-3)
 
 
-def test_what_lay_there_before_does_not_count():
-    held = torch.empty(8 * MEGABYTE, dtype=torch.uint8)
-    assert memory.peak(lambda: held.add_(1)) < 100
+def test_earlier_tensors_are_not_part_of_the_peak():
+    earlier = torch.empty(8 * MEGABYTE, dtype=torch.uint8)
+    assert memory.peak(lambda: earlier.add_(1)) < 100
 
 
-def test_each_part_has_the_most_there_was_while_it_ran():
+def test_the_peak_of_a_part_is_the_largest_sum_while_it_ran():
     times = Clock()
 
     def work() -> None:
@@ -281,39 +283,39 @@ def test_each_part_has_the_most_there_was_while_it_ran():
             with times.span("late"):
                 torch.empty(MEGABYTE, dtype=torch.uint8)
 
-    found = memory.peaks(work, times)
-    assert found == {"outer": 6 * MEGABYTE, "inner": 6 * MEGABYTE, "late": MEGABYTE}
+    peaks = memory.peaks(work, times)
+    assert peaks == {"outer": 6 * MEGABYTE, "inner": 6 * MEGABYTE, "late": MEGABYTE}
     assert times.switched is None
 
 
-def test_the_peak_of_a_step_is_that_of_its_tensors(trainee, data, ballast):
+def test_the_peak_of_a_step_is_the_size_of_its_tensors(trainee, data, ballast):
     distilled, alone = trainee("pfi"), trainee("pfi", alone=True)
-    for each in (distilled, alone):
-        each.step(data)
+    for warmed_up in (distilled, alone):
+        warmed_up.step(data)
     assert 1.1 * ballast > measure.peak_of(distilled, data) > ballast
     assert ballast / 10 > measure.peak_of(alone, data) > 0
 
 
-def test_the_peaks_of_parts_are_those_of_a_step(trainee, data, ballast):
+def test_the_largest_peak_of_the_parts_is_the_peak_of_the_step(trainee, data, ballast):
     distilled = trainee("pfi")
-    with by_part(distilled) as charged:
-        parts = charged.step(data)
-        found = charged.peaks(data)
-    assert found.keys() == parts.keys()
-    assert max(found.values()) == found["KD pfi"] > ballast
-    assert max(found.values()) == pytest.approx(measure.peak_of(distilled, data), rel=0.1)
+    with by_part(distilled) as by_parts:
+        parts = by_parts.step(data)
+        peaks = by_parts.peaks(data)
+    assert peaks.keys() == parts.keys()
+    assert max(peaks.values()) == peaks["KD pfi"] > ballast
+    assert max(peaks.values()) == pytest.approx(measure.peak_of(distilled, data), rel=0.1)
 
 
-def test_extra_memory_is_what_lies_beyond_student_and_teacher():
+def test_extra_memory_is_the_excess_over_student_and_teacher():
     assert Memory(step=120, student=80, teacher=20).extra == pytest.approx(0.2)
 
 
 # --- Waiting for the host ------------------------------------------------------------------
 
 
-def test_host_waits_are_told_by_part(trainee, data):
-    with by_part(trainee("fitnets")) as charged:
-        found = charged.synchronizations(data)
-    assert found["label assignment"].total() > 0
-    assert "teacher backbone" not in found
-    assert "KD fitnets" not in found
+def test_synchronizations_are_counted_by_part(trainee, data):
+    with by_part(trainee("fitnets")) as by_parts:
+        synchronizations = by_parts.synchronizations(data)
+    assert synchronizations["label assignment"].total() > 0
+    assert "teacher backbone" not in synchronizations
+    assert "KD fitnets" not in synchronizations

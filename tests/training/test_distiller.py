@@ -1,4 +1,4 @@
-"""The sanity gate of distillation: what a teacher may change in a training, and what it may not."""
+"""Distilled training: weights of student and teacher, adapters, non-finite losses, and the log."""
 
 import json
 import math
@@ -41,29 +41,32 @@ def last_run(study: Callable[..., Any], method: str, **options: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, State]:
-    """Weights of each family's student after five steps without a teacher, filled as needed."""
+    """Return an empty cache: weights of students after five steps without a teacher, by family."""
     return {}
 
 
-def train_alone(study: Callable[..., Any], family: str, known: dict[str, State]) -> State:
-    if family not in known:
+def train_alone(study: Callable[..., Any], family: str, cached_states: dict[str, State]) -> State:
+    """Return the weights of a student trained without a teacher; cache them by family."""
+    if family not in cached_states:
         runs = study(["rm"], detectors=(family,)).runs
         (student,) = (run for name, run in runs.items() if "-r18-w0.125/alone/" in name)
-        known[family] = copied(train(student).model)
-    return known[family]
+        cached_states[family] = copied(train(student).model)
+    return cached_states[family]
 
 
 @pytest.mark.parametrize("family", ["retinanet", "gfl"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_weight_of_zero_trains_the_plain_detector_to_the_bit(study, alone, family, method):
+def test_a_weight_of_zero_trains_bit_identical_weights_to_the_plain_detector(
+    study, alone, family, method
+):
     plain = train_alone(study, family, alone)
-    nothing = {term: {"weight": 0} for term in method.split("+")}
-    runner = train(last_run(study, method, settings=nothing, detectors=(family,)))
+    weightless = {term: {"weight": 0} for term in method.split("+")}
+    runner = train(last_run(study, method, settings=weightless, detectors=(family,)))
     assert len(runner.model.distilled) == {"rm": 2, "rm+pfi": 3}.get(method, 1)
     assert changed(plain, weights.detector_state(runner.model)) == []
 
 
-def test_so_does_a_weight_of_zero_with_adapters(study, alone):
+def test_a_weight_of_zero_with_adapters_trains_the_same_weights_as_well(study, alone):
     plain = train_alone(study, "retinanet", alone)
     options = {"settings": {"pfi": {"weight": 0}}, "teacher_detector": "retinanet-wide"}
     runner = train(last_run(study, "pfi", **options))
@@ -72,25 +75,25 @@ def test_so_does_a_weight_of_zero_with_adapters(study, alone):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_any_other_weight_trains_another_one(study, alone, method):
+def test_a_positive_weight_changes_the_trained_weights(study, alone, method):
     plain = train_alone(study, "retinanet", alone)
-    heavy = {term: {"weight": 100} for term in method.split("+")}
-    found = weights.detector_state(train(last_run(study, method, settings=heavy)).model)
-    assert all(value.isfinite().all() for value in found.values())
-    assert "backbone.conv1.weight" in changed(plain, found)
+    heavy_weights = {term: {"weight": 100} for term in method.split("+")}
+    state = weights.detector_state(train(last_run(study, method, settings=heavy_weights)).model)
+    assert all(value.isfinite().all() for value in state.values())
+    assert "backbone.conv1.weight" in changed(plain, state)
 
 
-def test_the_student_starts_from_the_weights_it_has_without_a_teacher(study):
+def test_the_student_has_the_same_initial_weights_as_without_a_teacher(study):
     runs = study(["pfi"], teacher_detector="retinanet-wide").runs
     _, plain, distilled = runs.values()
-    states, randomness = [], []
+    states, random_states = [], []
     for run in (plain, distilled):
         model = build_runner(run.config, run.directory).model
         model.init_weights()
         states.append(weights.detector_state(model))
-        randomness.append(torch.get_rng_state())
+        random_states.append(torch.get_rng_state())
     assert changed(*states) == []
-    assert torch.equal(*randomness)
+    assert torch.equal(*random_states)
 
 
 # --- The teacher ---------------------------------------------------------------------------
@@ -98,7 +101,7 @@ def test_the_student_starts_from_the_weights_it_has_without_a_teacher(study):
 
 @pytest.fixture
 def distiller(study: Callable[..., Any]) -> Distiller:
-    """RetinaNet taught by one of a wider neck."""
+    """Return a RetinaNet with a teacher that has a wider neck."""
     run = last_run(study, "rm+pfi", teacher_detector="retinanet-wide")
     return build_runner(run.config, run.directory).model
 
@@ -125,41 +128,41 @@ def test_training_changes_nothing_in_the_teacher(study):
     assert all(parameter.grad is None for parameter in runner.model.teacher.parameters())
 
 
-def test_the_teacher_is_no_part_of_the_model(distiller):
-    parts = {id(module) for module in distiller.modules()}
-    assert not any(id(module) in parts for module in distiller.teacher.modules())
-    mine = {id(parameter) for parameter in distiller.parameters()}
-    assert not any(id(parameter) in mine for parameter in distiller.teacher.parameters())
+def test_the_teacher_is_not_a_submodule_of_the_distiller(distiller):
+    module_ids = {id(module) for module in distiller.modules()}
+    assert not any(id(module) in module_ids for module in distiller.teacher.modules())
+    parameter_ids = {id(parameter) for parameter in distiller.parameters()}
+    assert not any(id(parameter) in parameter_ids for parameter in distiller.teacher.parameters())
     assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
     assert {key.split(".")[0] for key in distiller.state_dict()} == {"student", "adapters"}
 
 
-def test_the_teacher_follows_to_another_type_and_device(distiller):
+def test_moving_the_distiller_moves_the_teacher_to_the_same_type_and_device(distiller):
     distiller.to(torch.float64)
     assert {parameter.dtype for parameter in distiller.teacher.parameters()} == {torch.float64}
     distiller.to("meta")
-    places = {value.device.type for value in distiller.teacher.state_dict().values()}
-    assert places == {"meta"}
+    devices = {value.device.type for value in distiller.teacher.state_dict().values()}
+    assert devices == {"meta"}
 
 
-def test_predicting_is_the_students_business(distiller, images):
+def test_prediction_runs_the_student_only(distiller, images):
     distiller.teacher.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
     distiller.teacher.backbone.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
     data, distiller = images(), distiller.eval()
     with torch.no_grad():
-        found = distiller(data["inputs"], data["data_samples"], mode="predict")
-        wanted = distiller.student(data["inputs"], data["data_samples"], mode="predict")
-    for ours, plain in zip(found, wanted, strict=True):
-        assert torch.equal(ours.pred_instances.bboxes, plain.pred_instances.bboxes)
+        samples = distiller(data["inputs"], data["data_samples"], mode="predict")
+        expected = distiller.student(data["inputs"], data["data_samples"], mode="predict")
+    for sample, reference in zip(samples, expected, strict=True):
+        assert torch.equal(sample.pred_instances.bboxes, reference.pred_instances.bboxes)
 
 
 def parts_run(distiller: Distiller, data: dict[str, Any]) -> list[str]:
-    """Return which backbones and necks a step runs, in order."""
+    """Return the backbones and necks that a step runs, in order."""
     calls: list[str] = []
     for name, model in (("student", distiller.student), ("teacher", distiller.teacher)):
         for part in ("backbone", "neck"):
-            told = f"{name} {part}"
-            getattr(model, part).register_forward_hook(lambda *_, told=told: calls.append(told))
+            label = f"{name} {part}"
+            getattr(model, part).register_forward_hook(lambda *_, label=label: calls.append(label))
     distiller.train()(data["inputs"], data["data_samples"], mode="loss")
     return calls
 
@@ -170,7 +173,7 @@ def test_a_step_runs_the_teacher_once_and_then_the_student(distiller, images):
     assert parts_run(distiller, images()) == teacher + student
 
 
-def test_a_teacher_that_no_method_reads_yet_is_not_run(study, images):
+def test_the_teacher_does_not_run_during_the_warmup_of_its_only_method(study, images):
     run = last_run(study, "fgfi")
     distiller = build_runner(run.config, run.directory).model
     assert parts_run(distiller, images()) == ["student backbone", "student neck"]
@@ -179,15 +182,16 @@ def test_a_teacher_that_no_method_reads_yet_is_not_run(study, images):
 
 
 @pytest.mark.parametrize("method", ["rm", "defeat_backbone"])
-def test_a_teachers_backbone_maps_are_kept_only_for_methods_that_read_them(study, images, method):
+def test_only_methods_that_read_backbone_maps_observe_them(study, images, method):
     run = last_run(study, method)
     distiller = build_runner(run.config, run.directory).model
     data = distiller.data_preprocessor(images(), True)
-    seen = distiller.observe_teachers(Batch(data["inputs"], data["data_samples"]))["detector"]
-    assert ("stages" in vars(seen)) == (method == "defeat_backbone")
+    batch = Batch(data["inputs"], data["data_samples"])
+    observation = distiller.observe_teachers(batch)["detector"]
+    assert ("stages" in vars(observation)) == (method == "defeat_backbone")
 
 
-@pytest.mark.parametrize("boxes", [(3, 0), (0, 0)], ids=["an image without", "no image with"])
+@pytest.mark.parametrize("boxes", [(3, 0), (0, 0)], ids=["one-image-without", "all-images-without"])
 def test_images_without_objects_give_finite_losses_and_gradients(distiller, images, boxes):
     data = images(boxes)
     losses = distiller.train()(data["inputs"], data["data_samples"], mode="loss")
@@ -202,23 +206,23 @@ def test_images_without_objects_give_finite_losses_and_gradients(distiller, imag
 
 
 def test_losses_and_adapters_are_float32_under_autocast(distiller, images):
-    data, adapted = images(), []
+    data, adapter_dtypes = images(), []
     adapter = distiller.adapters["pfi"]["level0"]
-    adapter.register_forward_hook(lambda *call: adapted.append(call[2].dtype))
+    adapter.register_forward_hook(lambda *call: adapter_dtypes.append(call[2].dtype))
     with torch.autocast("cpu", torch.bfloat16):
         losses = distiller.train()(data["inputs"], data["data_samples"], mode="loss")
-    found = [losses["loss_rm_cls"], losses["loss_rm_loc"], *losses["loss_pfi"]]
-    assert {value.dtype for value in found} == {torch.float32}
-    assert adapted == [torch.float32]
-    assert all(value.isfinite() for value in found)
+    distillation_losses = [losses["loss_rm_cls"], losses["loss_rm_loc"], *losses["loss_pfi"]]
+    assert {value.dtype for value in distillation_losses} == {torch.float32}
+    assert adapter_dtypes == [torch.float32]
+    assert all(value.isfinite() for value in distillation_losses)
 
 
-def test_one_method_under_two_names_is_refused(study):
+def test_the_same_method_under_two_names_is_refused(study):
     with pytest.raises(UserError, match=r"'rm\+rm_class' uses 'rm' twice"):
         last_run(study, "rm+rm_class")
 
 
-def test_a_distiller_refuses_a_teacher_that_does_not_fit(study):
+def test_a_teacher_with_another_number_of_classes_is_refused(study):
     run = last_run(study, "pfi")
     path = run.teacher.directory / "weights.pth"
     state = weights.read_state(path)
@@ -231,7 +235,7 @@ def test_a_distiller_refuses_a_teacher_that_does_not_fit(study):
 # --- Adapters ------------------------------------------------------------------------------
 
 
-def test_adapters_are_trained_and_saved_but_are_no_part_of_the_detector(study):
+def test_adapters_are_trained_and_saved_but_not_exported_with_the_detector(study):
     run = last_run(study, "pfi", teacher_detector="retinanet-wide", settings={"pfi": {"weight": 1}})
     runner = build_runner(run.config, run.directory)
     adapters = runner.model.adapters["pfi"]
@@ -257,22 +261,25 @@ def test_equal_necks_need_no_adapter(study):
 
 
 @pytest.fixture
-def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[State]]:
-    """Make the losses of one step wrong; return a list that gets the weights it began with."""
+def change_losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[State]]:
+    """Return a function that changes the losses of one step.
+
+    The function returns a list, to which that step appends the weights before it.
+    """
 
     def apply(step: int, change: Callable[[dict[str, Any]], None]) -> list[State]:
-        seen: list[State] = []
-        losses, calls = Distiller.forward, iter(range(1, 100))
+        states: list[State] = []
+        forward, steps = Distiller.forward, iter(range(1, 100))
 
-        def spoilt(self: Distiller, *args: Any, **kwargs: Any) -> Any:
-            found = losses(self, *args, **kwargs)
-            if next(calls) == step:
-                seen.append(copied(self))
-                change(found)
-            return found
+        def changed_forward(self: Distiller, *args: Any, **kwargs: Any) -> Any:
+            losses = forward(self, *args, **kwargs)
+            if next(steps) == step:
+                states.append(copied(self))
+                change(losses)
+            return losses
 
-        monkeypatch.setattr(Distiller, "forward", spoilt)
-        return seen
+        monkeypatch.setattr(Distiller, "forward", changed_forward)
+        return states
 
     return apply
 
@@ -281,7 +288,7 @@ def nan_at_level_2(losses: dict[str, Any]) -> None:
     losses["loss_pfi"][2] = losses["loss_pfi"][2] * math.nan
 
 
-def infinite(losses: dict[str, Any]) -> None:
+def infinite_term(losses: dict[str, Any]) -> None:
     losses["loss_rm_loc"] = losses["loss_rm_loc"] + math.inf
 
 
@@ -290,27 +297,27 @@ def infinite_detection_loss(losses: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (nan_at_level_2, "step 3: loss_pfi at level 2 is nan"),
-        (infinite, "step 3: loss_rm_loc is inf"),
+        (infinite_term, "step 3: loss_rm_loc is inf"),
         (infinite_detection_loss, "step 3: loss_cls at level 0 is -inf"),
     ],
 )
-def test_a_loss_that_is_not_finite_stops_the_run_before_the_optimiser_step(
-    study, spoil, change, said
+def test_a_non_finite_loss_stops_the_run_before_the_optimizer_step(
+    study, change_losses, change, message
 ):
-    before = spoil(3, change)
+    states = change_losses(3, change)
     run = last_run(study, "rm+pfi")
     runner = build_runner(run.config, run.directory)
     with pytest.raises(NonFiniteLossError) as caught:
         runner.train()
-    assert str(caught.value) == said
-    assert changed(before[0], runner.model.state_dict()) == []
+    assert str(caught.value) == message
+    assert changed(states[0], runner.model.state_dict()) == []
 
 
-def test_finite_losses_whose_sum_overflows_stop_the_run(study, spoil):
-    spoil(1, lambda losses: losses.update(loss_rm_cls=losses["loss_cls"][0] * 0 + 3e38))
+def test_finite_losses_whose_sum_overflows_stop_the_run(study, change_losses):
+    change_losses(1, lambda losses: losses.update(loss_rm_cls=losses["loss_cls"][0] * 0 + 3e38))
     run = last_run(study, "rm", settings={"rm": {"weight": 1e38}})
     runner = build_runner(run.config, run.directory)
     parse = runner.model.parse_losses
@@ -322,8 +329,8 @@ def test_finite_losses_whose_sum_overflows_stop_the_run(study, spoil):
 # --- Gradient norms and the log ------------------------------------------------------------
 
 
-def test_gradient_norms_worked_out_by_hand():
-    """d(3 x)/dx is 3 at 4 places, of norm 6; d(x^2)/dx is 2 at 4 places, of norm 4."""
+def test_gradient_norms_equal_values_computed_by_hand():
+    """The gradient of 3x is 3 at 4 positions (norm 6); that of x^2 is 2 at 4 positions (norm 4)."""
     neck = [torch.ones(1, 2, 1, 2), torch.ones(1, 1, 1, 1)]
     fine, coarse = (level.requires_grad_() for level in neck)
     losses = {"one": (3 * fine).sum(), "by_level": [fine.square().sum(), -5 * coarse.sum()]}
@@ -331,7 +338,7 @@ def test_gradient_norms_worked_out_by_hand():
     assert fine.grad is None
 
 
-def test_gradient_norms_include_the_weight_and_leave_the_graph():
+def test_gradient_norms_include_the_weight_and_keep_the_graph():
     neck = [torch.ones(1, 1, 1, 1, requires_grad=True)]
     loss = 10 * (2 * neck[0]).sum()
     assert gradient_norms({"loss": loss}, neck) == {"loss": [20.0]}
@@ -343,7 +350,7 @@ def read_log(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.directory / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_log_has_every_term_its_share_and_now_and_then_its_gradient_norm(study):
+def test_the_log_has_every_term_with_its_share_and_gradient_norm(study):
     run = last_run(study, "rm+pfi+soft_labels")
     train(run)
     records = read_log(run)
@@ -355,26 +362,26 @@ def test_the_log_has_every_term_its_share_and_now_and_then_its_gradient_norm(stu
         parts = sum(record[name] for name in {"loss_cls", "loss_bbox", *terms})
         assert record["loss"] == pytest.approx(parts, rel=1e-5)
     steps = [record["step"] for record in records if "gradient_norm" in record]
-    assert steps == [1, 2, 3, 5], "the first three, and the last one of the epoch"
+    assert steps == [1, 2, 3, 5], "the first three steps and the last step of the epoch"
     for record in records:
         assert record["gradient_norm"].keys() == terms | {"detection"}
         assert all(len(norms) == 5 for norms in record["gradient_norm"].values())
         assert all(norms[0] > 0 for norms in record["gradient_norm"].values())
 
 
-def test_the_probed_detection_loss_is_all_of_the_students_own(study):
-    """Its gradient and that of the terms add up to that of the whole loss."""
+def test_the_probed_detection_loss_is_the_sum_of_the_students_detection_losses(study):
     run = last_run(study, "rm")
     runner = build_runner(run.config, run.directory)
     model, data = runner.model.train(), next(iter(runner.train_dataloader))
     model.probing = True
     data = model.data_preprocessor(data, True)
-    captured: list[torch.Tensor] = []
+    neck_maps: list[torch.Tensor] = []
     neck = model.student.neck
-    neck.register_forward_hook(lambda _m, _i, maps: captured.extend(maps))
+    neck.register_forward_hook(lambda _m, _i, maps: neck_maps.extend(maps))
     losses = model(data["inputs"], data["data_samples"], mode="loss")
-    own, _ = model.parse_losses({n: v for n, v in losses.items() if n not in model.distilled})
-    gradients = torch.autograd.grad(own, captured[-5:], retain_graph=True)
+    detection_losses = {n: v for n, v in losses.items() if n not in model.distilled}
+    total, _ = model.parse_losses(detection_losses)
+    gradients = torch.autograd.grad(total, neck_maps[-5:], retain_graph=True)
     norms = [float(gradient.norm()) for gradient in gradients]
     assert model.probed["detection"] == pytest.approx(norms)
 

@@ -1,4 +1,4 @@
-"""Losses over groups of images: the mean of what each group gives as a batch of its own."""
+"""Losses over groups of images: the mean of the losses of each group as a separate batch."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +22,8 @@ torch.set_num_threads(1)
 STRIDES = [4, 8, 16, 32, 64]
 SIDE = 320
 LARGE, SMALL = [0.0, 0.0, 300.0, 300.0], [0.0, 0.0, 30.0, 30.0]
-JOINED, GROUPED = [0.4, 0, 0.4, 0, 0], [0.2, 0, 0.2, 0, 0]
-"""4 / 2 / 5 for a level that has an object in the batch; half of it if only one image has one."""
+WHOLE_BATCH, GROUPS_OF_ONE = [0.4, 0, 0.4, 0, 0], [0.2, 0, 0.2, 0, 0]
+"""Losses by level: 4 / 2 / 5 if the batch has an object there; half if one of two groups has it."""
 CELLS = [
     *(cell for cell in ON_ONE if cell[0] not in PRESETS),
     ("soft_labels", "fcos"),
@@ -41,7 +41,7 @@ CELLS = [
 
 
 class Maps:
-    """Neck maps, of which a part can be taken."""
+    """Observation that has neck maps only."""
 
     def __init__(self, neck: list[Tensor], strides: list[int]) -> None:
         self.neck, self.strides = neck, strides
@@ -58,8 +58,8 @@ def batch_of(*boxes: list[list[float]]) -> Batch:
     return Batch(torch.zeros(len(boxes), 3, SIDE, SIDE), samples)
 
 
-def unit_differences(*boxes: list[list[float]], **settings: Any) -> list[float]:
-    """Return DeFeat's object term by level where every cell differs by 1."""
+def unit_difference_losses(*boxes: list[list[float]], **settings: Any) -> list[float]:
+    """Return DeFeat's object term by level, for maps that differ by 1 in every cell."""
     maps = [torch.ones(len(boxes), 2, SIDE // stride, SIDE // stride) for stride in STRIDES]
     student, teacher = Maps(maps, STRIDES), Maps([0 * level for level in maps], STRIDES)
     batch = batch_of(*boxes)
@@ -68,65 +68,67 @@ def unit_differences(*boxes: list[list[float]], **settings: Any) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("images_per_group", "by_level"), [(None, JOINED), (2, JOINED), (1, GROUPED)]
+    ("images_per_group", "by_level"), [(None, WHOLE_BATCH), (2, WHOLE_BATCH), (1, GROUPS_OF_ONE)]
 )
 def test_a_large_object_in_one_image_and_a_small_one_in_the_other(images_per_group, by_level):
-    found = unit_differences([LARGE], [SMALL], images_per_group=images_per_group)
-    assert found == pytest.approx(by_level)
+    losses = unit_difference_losses([LARGE], [SMALL], images_per_group=images_per_group)
+    assert losses == pytest.approx(by_level)
 
 
-def test_the_same_in_two_processes(tmp_path):
-    torch.multiprocessing.spawn(_one_process, (tmp_path,), nprocs=2)
-    both = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
-    joined, grouped = (sum(torch.tensor(rank[name]) for rank in both) / 2 for name in (None, 2))
-    assert joined.tolist() == pytest.approx(JOINED)
-    assert grouped.tolist() == pytest.approx(GROUPED)
+def test_groups_of_one_image_in_each_of_two_processes(tmp_path):
+    torch.multiprocessing.spawn(_save_losses, (tmp_path,), nprocs=2)
+    losses_by_rank = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
+    whole_batch, groups_of_one = (
+        sum(torch.tensor(losses[size]) for losses in losses_by_rank) / 2 for size in (None, 2)
+    )
+    assert whole_batch.tolist() == pytest.approx(WHOLE_BATCH)
+    assert groups_of_one.tolist() == pytest.approx(GROUPS_OF_ONE)
 
 
-def _one_process(rank: int, folder: Path) -> None:
-    """Store the terms of one of two processes, of which each has an image."""
+def _save_losses(rank: int, folder: Path) -> None:
+    """Save the losses of one of two processes; its batch has a single image."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     box = [LARGE, SMALL][rank]
-    found = {size: unit_differences([box], images_per_group=size) for size in (None, 2)}
-    torch.save(found, folder / f"{rank}.pth")
+    losses = {size: unit_difference_losses([box], images_per_group=size) for size in (None, 2)}
+    torch.save(losses, folder / f"{rank}.pth")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
-def test_the_mean_counts_groups_not_images():
-    """Three images in groups of two: the last group has one image and the weight of the first."""
-    found = unit_differences([], [LARGE], [SMALL], images_per_group=2)
-    assert found == pytest.approx([0.2, 0, 0.2, 0, 0])
-    found = unit_differences([LARGE], [SMALL], [], images_per_group=2)
-    assert found == pytest.approx([0.2, 0, 0.2, 0, 0])
+def test_all_groups_have_equal_weight_in_the_mean():
+    """Three images in groups of two: the last group has one image, but the weight of the first."""
+    losses = unit_difference_losses([], [LARGE], [SMALL], images_per_group=2)
+    assert losses == pytest.approx([0.2, 0, 0.2, 0, 0])
+    losses = unit_difference_losses([LARGE], [SMALL], [], images_per_group=2)
+    assert losses == pytest.approx([0.2, 0, 0.2, 0, 0])
 
 
-def test_batch_normalization_of_non_local_blocks_covers_a_group_alone():
+def test_batch_normalization_of_non_local_blocks_uses_the_statistics_of_a_group():
     generator = torch.Generator().manual_seed(0)
-    maps = [[torch.randn(4, 6, 8, 8, generator=generator)] for _ in range(2)]
+    necks = [[torch.randn(4, 6, 8, 8, generator=generator)] for _ in range(2)]
     term = FeatureDistillation(transfer_weight=0, feature_weight=0, nonlocal_weight=1)
     torch.manual_seed(0)
     layers = nn.ModuleDict(term.adapters(Channels([6], [], (8,)), Channels([6], [], (8,))))
     for name in ("student0", "teacher0"):
         nn.init.normal_(layers[name].norm.weight)
 
-    def value(images: slice) -> float:
-        student, teacher = (Maps(each, [8]).subset(images) for each in maps)
+    def loss_of(images: slice) -> float:
+        student, teacher = (Maps(neck, [8]).subset(images) for neck in necks)
         batch = batch_of(*([[]] * len(student.neck[0])))
         (level,) = grouped_losses(term, student, teacher, batch, layers)["loss_fkd_nonlocal"]
         return level.item()
 
-    halves = [value(slice(0, 2)), value(slice(2, 4))]
-    assert value(slice(0, 4)) == pytest.approx(sum(halves) / 2, rel=1e-5)
-    joined = term.model_copy(update={"images_per_group": None})
-    student, teacher = (Maps(each, [8]) for each in maps)
-    (level,) = grouped_losses(joined, student, teacher, batch_of([], [], [], []), layers)[
+    mean_of_halves = (loss_of(slice(0, 2)) + loss_of(slice(2, 4))) / 2
+    assert loss_of(slice(0, 4)) == pytest.approx(mean_of_halves, rel=1e-5)
+    ungrouped = term.model_copy(update={"images_per_group": None})
+    student, teacher = (Maps(neck, [8]) for neck in necks)
+    (level,) = grouped_losses(ungrouped, student, teacher, batch_of([], [], [], []), layers)[
         "loss_fkd_nonlocal"
     ]
-    assert level.item() != pytest.approx(sum(halves) / 2, rel=1e-3)
+    assert level.item() != pytest.approx(mean_of_halves, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -135,15 +137,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("method", "detector"), CELLS)
-def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
+def test_the_loss_of_groups_is_the_mean_of_their_losses_as_separate_batches(
     method: str, detector: str, folder: Path, quiet_mmdet: None, model_config: Any, images: Any
 ) -> None:
-
     from kd.models.build import build_model
 
     teacher, student = model_config(detector, backbone="r18-w0.25"), model_config(detector)
     for config in (teacher, student):
-        if detector == "faster_rcnn":  # so many that none is left out at random
+        if detector == "faster_rcnn":  # larger than the number of boxes: none is dropped at random
             for stage in ("rpn", "rcnn"):
                 config["train_cfg"][stage]["sampler"]["num"] = 10_000
     checkpoint = folder / detector / "weights.pth"
@@ -169,23 +170,25 @@ def test_groups_are_the_mean_of_each_as_a_batch_of_its_own(
     whole = Batch(inputs, samples, model.progress._replace(step=10_000))
     halves = [whole.subset(slice(0, 2)), whole.subset(slice(2, 4))]
     for name, settings in terms.items():
-        together = _terms(model, name, settings | {"images_per_group": 2}, whole)
-        apart = [_terms(model, name, settings | {"images_per_group": None}, h) for h in halves]
-        assert together.keys() == apart[0].keys()
-        for key, value in together.items():
-            mean = (apart[0][key] + apart[1][key]) / 2
+        grouped = _losses(model, name, settings | {"images_per_group": 2}, whole)
+        first, second = (
+            _losses(model, name, settings | {"images_per_group": None}, half) for half in halves
+        )
+        assert grouped.keys() == first.keys()
+        for key, value in grouped.items():
+            mean = (first[key] + second[key]) / 2
             torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-6)
 
 
-def _terms(model: Any, name: str, settings: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
-    """Return the terms of a method, as vectors of their levels."""
+def _losses(model: Any, name: str, settings: dict[str, Any], batch: Batch) -> dict[str, Tensor]:
+    """Return the losses of a method, each as a vector over levels."""
     from kd.observers import observe
 
     method: Method = method_of(settings)
     batch = Batch(batch.inputs, batch.samples, batch.progress, *_statistics(model))
     teacher = model.observe_teachers(batch)[method.needs.teacher]
     student = observe(model.student, batch, frozen=False)
-    student.losses()
+    student.losses()  # records the label assignment, which some methods read
     losses = grouped_losses(method, student, teacher, batch, model.adapters[name])
     return {
         key: torch.stack(value if isinstance(value, list) else [value]).detach()

@@ -1,4 +1,4 @@
-"""Resources of a training are summed over resumptions; energy is complete or None."""
+"""Resources of a training, summed over resumptions; energy is None unless all was measured."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ STEPS = 12
 
 
 class Driver:
-    """A stand-in for NVML: counters in mJ by UUID."""
+    """Fake of NVML with energy counters in mJ by UUID."""
 
     def __init__(self, patch: pytest.MonkeyPatch, **counters: int) -> None:
         self.counters, self.present = counters, True
@@ -41,10 +41,10 @@ class Driver:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Return the time that the meter sees."""
-    shown = {"now": 100.0}
-    monkeypatch.setattr("kd.training.meter.time.monotonic", lambda: shown["now"])
-    return shown
+    """Return the clock of the meter; tests set its ``now``."""
+    fake_clock = {"now": 100.0}
+    monkeypatch.setattr("kd.training.meter.time.monotonic", lambda: fake_clock["now"])
+    return fake_clock
 
 
 @pytest.fixture
@@ -52,14 +52,16 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     return Driver(monkeypatch, a=7_000, b=1_000_000)
 
 
-def test_processes_add_up_and_a_board_counts_once(driver: Driver, clock: dict[str, float]) -> None:
+def test_gpu_time_counts_processes_and_energy_counts_boards(
+    driver: Driver, clock: dict[str, float]
+) -> None:
     meter = Meter(["a", "b", "a"], Spent(10.0, 20.0, 5.0))
     clock["now"] += 4
     driver.counters.update(a=8_500, b=1_002_000)
     assert meter.spent[:3] == (14.0, 20.0 + 3 * 4, 5.0 + 1.5 + 2.0)
 
 
-def test_a_pause_takes_neither_time_nor_energy(driver: Driver, clock: dict[str, float]) -> None:
+def test_a_pause_adds_neither_time_nor_energy(driver: Driver, clock: dict[str, float]) -> None:
     meter = Meter(["a"], Spent())
     clock["now"], driver.counters["a"] = 101.0, 8_000
     with meter.paused():
@@ -68,7 +70,7 @@ def test_a_pause_takes_neither_time_nor_energy(driver: Driver, clock: dict[str, 
     assert meter.spent[:3] == (3.0, 3.0, 1.5)
 
 
-def test_a_pause_that_fails_ends_too(driver: Driver, clock: dict[str, float]) -> None:
+def test_a_pause_ends_after_an_exception(driver: Driver, clock: dict[str, float]) -> None:
     meter = Meter(["a"], Spent())
     clock["now"] = 101.0
     with pytest.raises(KeyError), meter.paused():
@@ -77,26 +79,26 @@ def test_a_pause_that_fails_ends_too(driver: Driver, clock: dict[str, float]) ->
 
 
 @pytest.mark.parametrize("gpus", [[], ["elsewhere"], ["a", "elsewhere"]])
-def test_energy_is_unknown_where_a_gpu_is_out_of_reach(driver: Driver, gpus: list[str]) -> None:
+def test_energy_is_none_if_nvml_does_not_find_a_gpu(driver: Driver, gpus: list[str]) -> None:
     assert Meter(gpus, Spent()).spent.energy_joules is None
 
 
-def test_energy_is_unknown_after_a_counter_began_anew(driver: Driver) -> None:
+def test_energy_is_none_after_a_counter_was_reset(driver: Driver) -> None:
     meter = Meter(["a", "b"], Spent())
     driver.counters.update(a=10, b=9_000_000)
     assert meter.spent.energy_joules is None
 
 
-def test_energy_is_unknown_once_the_driver_is_gone(driver: Driver) -> None:
+def test_energy_is_none_after_the_driver_was_unloaded(driver: Driver) -> None:
     meter = Meter(["a"], Spent())
     driver.present = False
     assert meter.spent.energy_joules is None
     with meter.paused():
         driver.present = True
-    assert meter.spent.energy_joules is None, "a part is no sum"
+    assert meter.spent.energy_joules is None, "the energy of the first part is missing"
 
 
-def test_the_peak_of_memory_is_that_of_all_resumptions() -> None:
+def test_peak_memory_is_the_largest_of_all_resumptions() -> None:
     assert Meter([], Spent(peak_memory_mb=10**9)).spent.peak_memory_mb == 10**9
     assert 50 < Meter([], Spent()).spent.peak_memory_mb < 10**6
 
@@ -118,7 +120,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def on_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    """Let a training believe in a GPU, which draws a joule in each step."""
+    """Simulate a GPU that uses one joule in each step."""
     make_step = ResumableEpochLoop.run_iter
 
     def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
@@ -130,41 +132,44 @@ def on_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
     return driver
 
 
-def record(run: Path) -> dict[str, Any]:
+def read_provenance(run: Path) -> dict[str, Any]:
     return json.loads((run / "provenance.json").read_text())
 
 
 def test_a_training_on_a_cpu_has_no_energy(whole: Path) -> None:
-    found = record(whole)
-    assert (found["gpu_seconds"], found["energy_joules"]) == (0.0, None)
-    seconds = 4 * STEPS / found["images_per_second"]
-    assert seconds == pytest.approx(found["seconds"], abs=0.06)  # a record has tenths
+    provenance = read_provenance(whole)
+    assert (provenance["gpu_seconds"], provenance["energy_joules"]) == (0.0, None)
+    seconds = 4 * STEPS / provenance["images_per_second"]
+    assert seconds == pytest.approx(provenance["seconds"], abs=0.06)  # rounded to tenths
 
 
 def test_energy_is_summed_over_resumptions(whole: Path, on_gpu: Driver) -> None:
     run = copy_run(whole, "resumed")
     with interrupted_before(5):
         train(run)
-    on_gpu.counters["a"] = 3  # the machine was started anew meanwhile
+    on_gpu.counters["a"] = 3  # as after a restart of the machine
     train(run)
-    found = record(run)
-    # Four steps were kept of the first part; the second made the other eight.
-    assert found["energy_joules"] == STEPS
-    assert found["gpu_seconds"] == found["seconds"] > 0
+    provenance = read_provenance(run)
+    # The checkpoint has four steps of the first part; the second part made the other eight.
+    assert provenance["energy_joules"] == STEPS
+    assert provenance["gpu_seconds"] == provenance["seconds"] > 0
     assert_same(run, whole)
 
 
-def test_energy_is_unknown_after_a_part_without_driver(whole: Path, on_gpu: Driver) -> None:
+def test_energy_is_none_after_a_part_without_a_driver(whole: Path, on_gpu: Driver) -> None:
     run = copy_run(whole, "without-driver")
     on_gpu.present = False
     with interrupted_before(5):
         train(run)
     on_gpu.present = True
     train(run)
-    assert record(run)["energy_joules"] is None
+    assert read_provenance(run)["energy_joules"] is None
 
 
-def test_a_checkpoint_from_before_there_were_meters_goes_on(whole: Path, on_gpu: Driver) -> None:
+def test_a_checkpoint_without_gpu_time_energy_and_memory_resumes(
+    whole: Path, on_gpu: Driver
+) -> None:
+    """Checkpoints of early versions have the time alone."""
     run = copy_run(whole, "older")
     with interrupted_before(5):
         train(run)
@@ -174,22 +179,21 @@ def test_a_checkpoint_from_before_there_were_meters_goes_on(whole: Path, on_gpu:
         del content[name]
     weights.save(path, content | {"seconds": 1000.0})
     train(run)
-    found = record(run)
-    assert found["energy_joules"] is None
-    assert 1000 < found["seconds"] < 1100
+    provenance = read_provenance(run)
+    assert provenance["energy_joules"] is None
+    assert 1000 < provenance["seconds"] < 1100
     assert_same(run, whole)
 
 
-def test_looking_at_ap_takes_no_energy_of_the_training(
+def test_validation_adds_no_energy_to_the_training(
     whole: Path, on_gpu: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = copy_run(whole, "looking")
-    look = "kd.training.validation.Validation._detections"
+    run = copy_run(whole, "validated")
 
     def detections(self: Any, runner: Any, step: int) -> list[Any]:
         on_gpu.counters["a"] += 900_000
         return []
 
-    monkeypatch.setattr(look, detections)
+    monkeypatch.setattr("kd.training.validation.Validation._detections", detections)
     train(run, val_interval=1)
-    assert record(run)["energy_joules"] == STEPS
+    assert read_provenance(run)["energy_joules"] == STEPS

@@ -1,4 +1,4 @@
-"""A run is a function of its seed: interrupted, killed or resumed, it ends in the same weights."""
+"""Bit-exact resume: interrupted, killed and failed runs end with the weights of whole runs."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Path]:
-    """Return runs that nothing interrupted."""
+    """Return trained runs that were never interrupted."""
     runs = {name: write_run(name) for name in (STUDENT, DISTILLED)}
     for run in runs.values():
         train(run)
@@ -77,25 +77,25 @@ def test_the_same_seed_gives_the_same_weights(whole: dict[str, Path], run: Path)
     assert_same(run, whole[STUDENT])
 
 
-def test_the_record_has_the_code_that_a_training_began_with(
+def test_provenance_has_the_commit_at_the_start_of_training(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pull in the middle changes nothing of what this process trains with."""
-    commits = ["begun"]
+    """A process trains with the code that it imported, even after a pull."""
+    commits = ["at-start"]
     monkeypatch.setattr("kd.records.provenance.commit", lambda: commits[-1])
     make_step = ResumableEpochLoop.run_iter
 
     def run_iter(loop: ResumableEpochLoop, *arguments: Any) -> None:
         make_step(loop, *arguments)
-        commits.append("pulled")
+        commits.append("after-pull")
 
     monkeypatch.setattr(ResumableEpochLoop, "run_iter", run_iter)
     train(run)
-    record = json.loads((run / "provenance.json").read_text())
-    assert (record["commit"], commits[-1]) == ("begun", "pulled")
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert (provenance["commit"], commits[-1]) == ("at-start", "after-pull")
 
 
-def test_a_data_loading_process_changes_nothing(whole: dict[str, Path], run: Path) -> None:
+def test_a_loader_worker_changes_no_weight(whole: dict[str, Path], run: Path) -> None:
     train(run, workers=1)
     assert_same(run, whole[STUDENT])
 
@@ -106,14 +106,16 @@ def test_another_seed_gives_other_weights(whole: dict[str, Path]) -> None:
     assert digest(other) != digest(whole[STUDENT])
 
 
-def test_a_distilled_student_starts_where_the_student_alone_does(whole: dict[str, Path]) -> None:
+def test_a_distilled_student_has_the_initial_losses_of_the_student_alone(
+    whole: dict[str, Path],
+) -> None:
     alone, distilled = log(whole[STUDENT])[0], log(whole[DISTILLED])[0]
     assert distilled["loss_cls"] == alone["loss_cls"]
     assert distilled["loss_bbox"] == alone["loss_bbox"]
     assert digest(whole[STUDENT]) != digest(whole[DISTILLED])
 
 
-# Going on after an interruption
+# Resuming after an interruption
 
 
 @pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
@@ -141,7 +143,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_same(run, whole[name])
 
 
-def test_what_a_step_draws_at_random_does_not_depend_on_the_steps_before(
+def test_random_draws_of_a_step_do_not_depend_on_earlier_steps(
     whole: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mmdet.models.detectors import SingleStageDetector
@@ -162,15 +164,13 @@ def test_what_a_step_draws_at_random_does_not_depend_on_the_steps_before(
     assert len({*noise}) == STEPS
 
 
-def test_a_finished_run_that_is_trained_again_stays_as_it_is(
-    whole: dict[str, Path], run: Path
-) -> None:
+def test_training_a_finished_run_again_changes_nothing(whole: dict[str, Path], run: Path) -> None:
     train(run)
     train(run)
     assert_same(run, whole[STUDENT])
 
 
-def test_half_a_line_of_log_is_made_again(whole: dict[str, Path], run: Path) -> None:
+def test_an_incomplete_line_of_the_log_is_written_again(whole: dict[str, Path], run: Path) -> None:
     with interrupted_before(5):
         train(run)
     with open(run / "log.jsonl", "a") as stream:
@@ -180,12 +180,12 @@ def test_half_a_line_of_log_is_made_again(whole: dict[str, Path], run: Path) -> 
 
 
 def save_every_step(config: dict[str, Any]) -> None:
-    (checkpoints,) = (hook for hook in config["custom_hooks"] if hook["type"] == "Checkpoints")
-    checkpoints["steps"] = 1
+    (hook,) = (hook for hook in config["custom_hooks"] if hook["type"] == "Checkpoints")
+    hook["steps"] = 1
 
 
 def load_checkpoints(run: Path) -> int:
-    """Load every checkpoint that exists; return how many."""
+    """Load every checkpoint; return their number."""
     paths = [*(run / "checkpoints").glob("step*")]
     for path in paths:
         assert "model" in weights.read(path)
@@ -193,33 +193,33 @@ def load_checkpoints(run: Path) -> int:
 
 
 def saved(run: Path) -> int:
-    """Return the newest step with a checkpoint."""
+    """Return the newest step with a complete checkpoint, 0 without one."""
     return max((int(path.stem[4:]) for path in (run / "checkpoints").glob("step*")), default=0)
 
 
 def saving(run: Path) -> int:
-    """Return the newest step of which a checkpoint is half written."""
+    """Return the newest step with a half-written checkpoint, 0 without one."""
     return max(
         (int(path.name[5:13]) for path in (run / "checkpoints").glob(".step*.tmp")), default=0
     )
 
 
-def start(run: Path, held: int = 0) -> subprocess.Popen[str]:
-    """Train in a process; one that writes the checkpoint of step ``held`` waits there."""
-    module = ["tests.cli.held", f"step{held:08d}.pth"] if held else ["kd"]
+def start(run: Path, pause_at: int = 0) -> subprocess.Popen[str]:
+    """Train in a process, which pauses before it renames the checkpoint of step ``pause_at``."""
+    module = ["tests.cli.held", f"step{pause_at:08d}.pth"] if pause_at else ["kd"]
     return python(*module, "train", run)
 
 
-def stop_when(process: subprocess.Popen[str], reached: Callable[[], bool], sign: int) -> str:
-    """Send a signal as soon as ``reached`` says so; return what the process printed."""
-    while not reached() and process.poll() is None:
+def stop_when(process: subprocess.Popen[str], condition: Callable[[], bool], sign: int) -> str:
+    """Send a signal as soon as ``condition`` returns true; return the output of the process."""
+    while not condition() and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(sign)
     output, errors = process.communicate()
     return output + errors
 
 
-def test_killed_five_times_it_ends_in_the_weights_of_an_uninterrupted_run(
+def test_a_run_killed_five_times_equals_an_uninterrupted_one(
     whole: dict[str, Path],
 ) -> None:
     uninterrupted, killed = (copy_run(whole[DISTILLED], name) for name in ("unkilled", "killed"))
@@ -227,17 +227,17 @@ def test_killed_five_times_it_ends_in_the_weights_of_an_uninterrupted_run(
         change(run, lambda config: config["train_cfg"].update(max_epochs=8))
         change(run, save_every_step)
     train(uninterrupted)
-    chance = random.Random(2112)
+    generator = random.Random(2112)
     for progress in (logged, saved, saving, logged, saving):
-        began = saved(killed)
-        step = max(began, logged(killed)) + chance.randint(1, 4)
-        process = start(killed, held=step if progress is saving else 0)
+        first_step = saved(killed)
+        step = max(first_step, logged(killed)) + generator.randint(1, 4)
+        process = start(killed, pause_at=step if progress is saving else 0)
         printed = stop_when(process, lambda: progress(killed) >= step, signal.SIGKILL)  # noqa: B023
         assert process.returncode == -signal.SIGKILL, printed
-        assert (f"resuming at step {began} of 48" in printed) == (began > 0)
+        assert (f"resuming at step {first_step} of 48" in printed) == (first_step > 0)
         print(
-            f"started at step {began}, killed when step {step} was {progress.__name__};",
-            f"checkpoints that can be read: {load_checkpoints(killed)} of {checkpoints(killed)}",
+            f"started at step {first_step}, killed when step {step} was {progress.__name__};",
+            f"readable checkpoints: {load_checkpoints(killed)} of {checkpoints(killed)}",
         )
     last = start(killed)
     _, errors = last.communicate()
@@ -257,16 +257,16 @@ def test_an_interrupt_ends_in_one_line_and_status_130(whole: dict[str, Path], ru
     assert not (run / "failure.json").exists()
 
 
-# What an earlier process may leave
+# Files of an earlier process
 
 
-def test_an_empty_checkpoint_folder_does_no_harm(whole: dict[str, Path], run: Path) -> None:
+def test_an_empty_checkpoint_folder_is_ignored(whole: dict[str, Path], run: Path) -> None:
     (run / "checkpoints").mkdir()
     train(run)
     assert_same(run, whole[STUDENT])
 
 
-def test_a_half_written_checkpoint_is_cleared_away(whole: dict[str, Path], run: Path) -> None:
+def test_a_half_written_checkpoint_is_deleted(whole: dict[str, Path], run: Path) -> None:
     with interrupted_before(5):
         train(run)
     (run / "checkpoints/.step00000006.pth.abc.tmp").write_bytes(b"half")
@@ -283,12 +283,12 @@ def save_list(path: Path) -> None:
     torch.save([1, 2], path)
 
 
-def save_other(path: Path) -> None:
+def save_without_step(path: Path) -> None:
     torch.save({"state_dict": {}}, path)
 
 
-@pytest.mark.parametrize("spoil", [truncate, save_list, save_other])
-def test_a_bad_checkpoint_is_passed_over_with_one_warning(
+@pytest.mark.parametrize("spoil", [truncate, save_list, save_without_step])
+def test_an_unreadable_checkpoint_is_skipped_with_one_warning(
     whole: dict[str, Path],
     spoil: Callable[[Path], None],
     capsys: pytest.CaptureFixture[str],
@@ -306,7 +306,7 @@ def test_a_bad_checkpoint_is_passed_over_with_one_warning(
     assert_same(run, whole[STUDENT])
 
 
-def test_without_a_good_checkpoint_it_starts_anew(
+def test_a_run_without_a_readable_checkpoint_starts_at_the_first_step(
     whole: dict[str, Path], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with interrupted_before(5):
@@ -343,7 +343,7 @@ def test_a_failure_is_recorded_and_success_removes_the_record(
     assert_same(run, whole[STUDENT])
 
 
-def test_a_failed_run_goes_on_from_its_last_checkpoint(
+def test_a_failed_run_resumes_at_its_last_checkpoint(
     whole: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A run's seed moves every random draw of its training, and nothing else does."""
+"""Dependence of random draws on a run's seed: every draw of a training depends on it."""
 
 import json
 import random
@@ -58,8 +58,8 @@ def model_of(method: str | None, seed: int) -> Any:
     return build_runner(run.config, run.directory).model
 
 
-def drawn(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that are not constant: those that were drawn."""
+def random_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with random initial values: those that are not constant."""
     return {name: value for name, value in state.items() if len(value.unique()) > 1}
 
 
@@ -68,29 +68,31 @@ def drawn(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_adapters_differ_between_seeds_and_are_the_same_for_a_seed(method: str) -> None:
-    first, again, second = (
-        drawn(model_of(method, seed).adapters.state_dict()) for seed in (0, 0, 1)
+    first, repeated, second = (
+        random_tensors(model_of(method, seed).adapters.state_dict()) for seed in (0, 0, 1)
     )
     assert first and first.keys() == second.keys()
     for name, value in first.items():
-        assert torch.equal(value, again[name])
+        assert torch.equal(value, repeated[name])
         assert not torch.equal(value, second[name])
 
 
-def test_the_student_starts_as_the_baseline_of_its_seed_does_whatever_the_method() -> None:
+def test_every_method_starts_from_the_initial_student_of_its_seeds_baseline() -> None:
     for seed in (0, 1):
-        alone = model_of(None, seed).state_dict()
+        baseline = model_of(None, seed).state_dict()
         for method in METHODS:
             student = model_of(method, seed).student.state_dict()
-            assert all(torch.equal(value, student[name]) for name, value in alone.items())
-    one, other = (drawn(model_of(None, seed).state_dict()) for seed in (0, 1))
-    assert all(not torch.equal(value, other[name]) for name, value in one.items())
+            assert all(torch.equal(value, student[name]) for name, value in baseline.items())
+    first, second = (random_tensors(model_of(None, seed).state_dict()) for seed in (0, 1))
+    assert all(not torch.equal(value, second[name]) for name, value in first.items())
 
 
 # --- Order, augmentation, draws within a step --------------------------------------------------
 
 
 class Labeled(list[int]):
+    """Data set whose items are their labels."""
+
     labels = property(list)
 
 
@@ -111,9 +113,9 @@ def test_augmentation_depends_on_seed_epoch_and_image() -> None:
         data = DATASETS.build(config)
         return [data[index]["data_samples"].flip for index in range(2 * len(data))]
 
-    first, again, second = flips(0), flips(0), flips(1)
+    first, repeated, second = flips(0), flips(0), flips(1)
     half = len(first) // 2
-    assert first == again != second
+    assert first == repeated != second
     assert first[:half] != first[half:]
 
 
@@ -123,47 +125,47 @@ def test_draws_within_a_step_depend_on_seed_and_step() -> None:
         return (torch.rand(1).item(), random.random(), np.random.rand())
 
     assert draws(0, 0) == draws(0, 0)
-    places = [draws(seed, step) for seed in (0, 1) for step in (0, 1)]
-    for kind in zip(*places, strict=True):
-        assert len(set(kind)) == len(kind)
+    by_step = [draws(seed, step) for seed in (0, 1) for step in (0, 1)]
+    for values in zip(*by_step, strict=True):  # of torch, random and NumPy
+        assert len(set(values)) == len(values)
 
 
-def test_runs_of_all_seeds_are_resampled_alike() -> None:
+def test_the_bootstrap_draws_the_same_resamples_for_runs_of_all_seeds() -> None:
     assert np.array_equal(resample(10, 5, 0), resample(10, 5, 0))
 
 
-# --- The list is complete ----------------------------------------------------------------------
+# --- The list in docs/statistics.md ------------------------------------------------------------
 
 RANDOM = re.compile(
     r"\b(randperm|multinomial|default_rng|manual_seed|normal_|uniform_|MT19937"
     r"|torch\.rand\w*|np\.random\.\w+|random\.(random|choice|shuffle|uniform|seed))\("
 )
-ELSEWHERE = {
+EXCEPTIONS = {
     "kd/data/builtin/drawing.py": "called by kd/data/builtin/shapes.py with its generator",
     "kd/profiling/trainee.py": "measures time and memory, not results",
 }
 
 
-def modules_that_draw() -> set[str]:
-    found = set()
+def modules_with_random_draws() -> set[str]:
+    names = set()
     for folder in ("kd", "analysis"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             if RANDOM.search(path.read_text(encoding="utf-8")):
-                found.add(str(path.relative_to(REPOSITORY)))
-    return found
+                names.add(str(path.relative_to(REPOSITORY)))
+    return names
 
 
-def test_every_module_that_draws_at_random_is_in_the_list_of_what_a_seed_decides() -> None:
+def test_the_documented_list_has_every_module_with_random_draws() -> None:
     page = (REPOSITORY / "docs/statistics.md").read_text(encoding="utf-8")
     section = page.split("## What a seed decides")[1].split("\n## ")[0]
-    listed = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
-    plans = {"kd/config/plan.py"}  # the teacher's seed is chosen, not drawn
+    documented = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
+    plans = {"kd/config/plan.py"}  # sets the teacher's seed without a draw
     seeds = {"kd/training/loop.py"}  # seeds the draws of mmdet
-    assert modules_that_draw() - ELSEWHERE.keys() == listed - plans - seeds
+    assert modules_with_random_draws() - EXCEPTIONS.keys() == documented - plans - seeds
 
 
-def test_a_configuration_holds_its_seed_in_each_part_that_draws() -> None:
-    text = [json.dumps(run_of("fkd", seed).config, sort_keys=True) for seed in (0, 1)]
-    assert text[0] != text[1]
-    assert text[0].replace('"seed": 0', '"seed": 1') == text[1]
-    assert text[0].count('"seed": 0') == 3
+def test_configurations_of_two_seeds_differ_in_their_three_seeds_only() -> None:
+    first, second = (json.dumps(run_of("fkd", seed).config, sort_keys=True) for seed in (0, 1))
+    assert first != second
+    assert first.replace('"seed": 0', '"seed": 1') == second
+    assert first.count('"seed": 0') == 3

@@ -1,4 +1,4 @@
-"""A cache of the teacher's outputs changes no bit of a training; damaged files are not used."""
+"""Cache of the teacher's outputs: bit-identical trainings, limits of size, and damaged files."""
 
 import json
 from collections.abc import Callable
@@ -42,9 +42,9 @@ CASES = [
 
 @pytest.fixture
 def distilled(study: Callable[..., Any]) -> Callable[..., Run]:
-    """Return a run of three epochs that logs every step."""
+    """Return a function that plans a run of three epochs that logs every step."""
 
-    def planned(detector: str, method: str, batch_size: int = 5) -> Run:
+    def plan_run(detector: str, method: str, batch_size: int = 5) -> Run:
         edit(
             "configs/schedules/tiny.yaml",
             epochs=EPOCHS,
@@ -57,11 +57,11 @@ def distilled(study: Callable[..., Any]) -> Callable[..., Run]:
                 hook["interval"] = 1
         return run
 
-    return planned
+    return plan_run
 
 
-def trained(run: Run, name: str, megabytes: int = MEGABYTES, **options: Any) -> Any:
-    """Train in a folder; return the runner with the number of times that its teacher ran."""
+def train(run: Run, name: str, megabytes: int = MEGABYTES, **options: Any) -> Any:
+    """Train in a folder; return the runner, whose ``teacher_ran`` counts runs of the teacher."""
     runner = build_runner(run.config, Path(name), teacher_cache_mb=megabytes, **options)
     runner.teacher_ran = 0
 
@@ -98,7 +98,7 @@ def files(folder: Path = FOLDER) -> list[Path]:
 @pytest.mark.parametrize(("detector", "method"), CASES, ids=map("-".join, CASES))
 def test_a_cache_changes_no_loss_and_no_weight(distilled, detector, method):
     run = distilled(detector, method)
-    plain, cached = trained(run, "plain", 0), trained(run, "cached")
+    plain, cached = train(run, "plain", 0), train(run, "cached")
     assert_same(plain, cached)
     assert plain.teacher_ran == EPOCHS * STEPS
     assert cached.teacher_ran == 2 * STEPS  # in the first epoch, on each batch and its mirror image
@@ -106,42 +106,40 @@ def test_a_cache_changes_no_loss_and_no_weight(distilled, detector, method):
 
 def test_a_cache_changes_nothing_if_the_last_batch_is_smaller(distilled):
     run = distilled("retinanet", "rm+pfi", batch_size=4)
-    assert_same(trained(run, "plain", 0), trained(run, "cached"))
+    assert_same(train(run, "plain", 0), train(run, "cached"))
 
 
 def test_a_cache_changes_nothing_with_several_loader_workers(distilled):
     run = distilled("retinanet", "rm+pfi")
-    assert_same(trained(run, "plain", 0), trained(run, "cached", workers=2))
+    assert_same(train(run, "plain", 0), train(run, "cached", workers=2))
 
 
 def test_a_resumed_training_with_a_cache_equals_an_uninterrupted_one(distilled, monkeypatch):
     run = distilled("retinanet", "rm+pfi")
-    plain = trained(run, "plain", 0)
+    plain = train(run, "plain", 0)
     make_step = ResumableEpochLoop.run_iter
 
-    def stopped(loop: Any, *arguments: Any) -> None:
+    def stop_before_step_4(loop: Any, *arguments: Any) -> None:
         if loop.iter == 3:
             raise KeyboardInterrupt
         make_step(loop, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ResumableEpochLoop, "run_iter", stopped)
+        patch.setattr(ResumableEpochLoop, "run_iter", stop_before_step_4)
         with pytest.raises(KeyboardInterrupt):
-            trained(run, "cached")
-    assert_same(plain, trained(run, "cached"))
+            train(run, "cached")
+    assert_same(plain, train(run, "cached"))
 
 
 def test_the_next_run_reads_logits_and_boxes_from_disk(distilled, capsys):
     run = distilled("retinanet", "rm")
-    plain = trained(run, "plain", 0)
-    trained(run, "first")
-    second = trained(run, "second")
+    plain = train(run, "plain", 0)
+    train(run, "first")
+    second = train(run, "second")
     assert_same(plain, second)
     assert second.teacher_ran == 0
-    assert (
-        "teacher outputs: 100 % of 12 batches were cached; 0 kB of memory"
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "teacher outputs: 100 % of 12 batches were cached; 0 kB of memory" in printed
 
 
 # --- Another teacher, image or transform ---------------------------------------------------
@@ -149,12 +147,12 @@ def test_the_next_run_reads_logits_and_boxes_from_disk(distilled, capsys):
 
 def test_a_retrained_teacher_is_computed_again(distilled):
     run = distilled("retinanet", "rm")
-    trained(run, "first")
+    train(run, "first")
     path = run.teacher.directory / "weights.pth"
     state = weights.read_state(path)
     state["bbox_head.retina_cls.bias"] += 1
     weights.save(path, {"state_dict": state})
-    assert_same(trained(run, "plain", 0), trained(run, "cached"))
+    assert_same(train(run, "plain", 0), train(run, "cached"))
     assert len({file.parent for file in files()}) == 2
 
 
@@ -183,21 +181,22 @@ def pair(tmp_path: Path) -> Callable[..., Batch]:
     def build_pair(
         names: str = "ab", sizes: tuple[tuple[int, int], ...] = ((64, 96),) * 2, flip: bool = False
     ) -> Batch:
-        tall, wide = (-(-max(side) // 32) * 32 for side in zip(*sizes, strict=True))
-        inputs, samples = torch.zeros(2, 3, tall, wide), []
-        for place, name, (height, width) in zip(inputs, names, sizes, strict=True):
+        padded = [-(-max(sides) // 32) * 32 for sides in zip(*sizes, strict=True)]
+        inputs, samples = torch.zeros(2, 3, *padded), []
+        for pixels, name, (height, width) in zip(inputs, names, sizes, strict=True):
             image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(ord(name)))
-            place[:, :height, :width] = image.flip(-1) if flip else image
+            pixels[:, :height, :width] = image.flip(-1) if flip else image
             path = tmp_path / f"{name}.png"
             path.write_text(name)
-            about = {"img_path": str(path), "img_shape": (height, width), "flip": flip}
-            samples.append(DetDataSample(metainfo=about))
+            metainfo = {"img_path": str(path), "img_shape": (height, width), "flip": flip}
+            samples.append(DetDataSample(metainfo=metainfo))
         return Batch(inputs, samples)
 
     return build_pair
 
 
 def flat(observation: Any) -> list[torch.Tensor]:
+    """Return all maps and outputs of an observation in one list."""
     maps = [*observation.stages, *observation.neck]
     return maps + [level for kind in observation.outputs for level in kind]
 
@@ -293,9 +292,9 @@ def test_cached_maps_keep_the_memory_format_of_the_teacher(tmp_path, teacher, pa
     plain = flat(observe(teacher.to(memory_format=torch.channels_last), batch, frozen=True))
     cache = new_cache(tmp_path)
     for _ in range(2):
-        again = flat(cache.observe(teacher, batch))
-        assert [m.is_contiguous() for m in again] == [m.is_contiguous() for m in plain]
-        assert all(map(torch.equal, again, plain))
+        outputs = flat(cache.observe(teacher, batch))
+        assert [m.is_contiguous() for m in outputs] == [m.is_contiguous() for m in plain]
+        assert all(map(torch.equal, outputs, plain))
     assert cache.hits == 3
 
 
@@ -358,7 +357,7 @@ def test_training_continues_if_nothing_can_be_written(tmp_path, teacher, pair, c
     assert "training continues and caches no more of these" in warnings
 
 
-def test_maps_that_do_not_all_fit_are_computed_in_every_step(tmp_path, teacher, pair, capsys):
+def test_maps_larger_than_the_limit_are_computed_in_every_step(tmp_path, teacher, pair, capsys):
     cache = TeacherCache({}, TeacherInputs(118287, 2, 2), MEGABYTES, tmp_path / "cache")
     for _ in range(2):
         assert_cached(cache, teacher, pair(), cached=False)
@@ -373,7 +372,7 @@ def test_maps_that_do_not_all_fit_are_computed_in_every_step(tmp_path, teacher, 
 
 
 def test_the_stores_keep_to_their_limits(tmp_path, teacher, pair):
-    """The cache reserves bytes for two forms of one image, and then gets twelve images."""
+    """The cache reserves space for two forms of one image and then observes twelve images."""
     cache = TeacherCache({}, TeacherInputs(1, 2, 2), 1, tmp_path / "cache")
     for names in ("ab", "cd", "ef", "gh", "ij", "kl"):
         assert cache.observe(teacher, pair(names)).outputs

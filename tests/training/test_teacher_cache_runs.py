@@ -1,4 +1,4 @@
-"""`kd train --teacher-cache`: its answers to a user, and processes that share a batch."""
+"""``kd train --teacher-cache``: runs in two processes, refusals, and runs that repeat images."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, quiet_mmdet: None) -> Iter
         yield
 
 
-def test_two_processes_train_to_the_same_weights_with_it(project: None) -> None:
+def test_two_processes_train_the_same_weights_with_a_cache(project: None) -> None:
     from kd.models.weights import read_state
 
     run = write_run(DISTILLED)
@@ -52,7 +52,7 @@ def test_two_processes_train_to_the_same_weights_with_it(project: None) -> None:
     assert list(Path("results", "teacher_outputs").glob("*/*.safetensors"))
 
 
-def test_a_run_without_a_detector_to_learn_from_is_refused_in_a_line(project: None) -> None:
+def test_a_run_without_a_teacher_is_refused_in_one_line(project: None) -> None:
     run = write_run(STUDENT)
     process = kd("train", run, "--teacher-cache", "50")
     assert process.communicate()[1] == (
@@ -62,45 +62,46 @@ def test_a_run_without_a_detector_to_learn_from_is_refused_in_a_line(project: No
     assert "leave out --teacher-cache" in json.loads((run / "failure.json").read_text())["reason"]
 
 
-def test_the_folder_of_outputs_is_no_study() -> None:
+def test_the_folder_of_teacher_outputs_is_not_a_study() -> None:
     assert "teacher_outputs" in FOLDERS
 
 
-# --- Which runs it is for ------------------------------------------------------------------
+# --- Runs that repeat images -----------------------------------------------------------------
 
 
-def config(study: str, detector: str, method: str | None) -> dict[str, Any]:
+def config(study: str, detector: str, method: str | None) -> ComposedConfig:
+    """Return the configuration of a study's first run with a detector and a method."""
     runs = plan(study, "smoke", Library()).runs.values()
-    return next(r.config for r in runs if r.detector == detector and r.method == method)
+    return ComposedConfig(
+        next(run.config for run in runs if (run.detector, run.method) == (detector, method))
+    )
 
 
 @pytest.mark.parametrize(
     ("study", "detector", "method"),
     [("demo", "retinanet", "rm"), ("demo", "gfl", "pfi"), ("ours", "faster_rcnn", "mimic")],
 )
-def test_runs_that_flip_images_see_two_forms_of_each(
+def test_runs_that_flip_images_have_two_forms_of_an_image(
     study: str, detector: str, method: str
 ) -> None:
-    taught = config(study, detector, method)
-    assert repeatable.random_transforms(ComposedConfig(taught)) == []
-    assert repeatable.forms(ComposedConfig(taught)) == 2
-    assert repeatable.is_repeated(ComposedConfig(taught))
-    assert not repeatable.is_repeated(ComposedConfig(config(study, detector, None)))
+    distilled, alone = config(study, detector, method), config(study, detector, None)
+    assert repeatable.random_transforms(distilled) == []
+    assert repeatable.forms(distilled) == 2
+    assert repeatable.is_repeated(distilled)
+    assert not repeatable.is_repeated(alone)
 
 
-def test_runs_that_crop_and_colour_images_do_not() -> None:
-    taught = config("dicod", "ssd300", "dicod")
-    assert {"Expand", "PhotoMetricDistortion"} <= set(
-        repeatable.random_transforms(ComposedConfig(taught))
-    )
-    assert not repeatable.is_repeated(ComposedConfig(taught))
+def test_runs_with_random_crops_and_colors_do_not_repeat_images() -> None:
+    distilled = config("dicod", "ssd300", "dicod")
+    assert {"Expand", "PhotoMetricDistortion"} <= set(repeatable.random_transforms(distilled))
+    assert not repeatable.is_repeated(distilled)
 
 
-def test_every_part_of_a_joined_data_set_counts() -> None:
-    taught = config("demo", "retinanet", "rm")
-    inner = taught["train_dataloader"]["dataset"]["dataset"]
-    other = {**inner, "pipeline": [inner["pipeline"][0], {"type": "RandomCrop"}]}
-    concatenated = {"type": "ConcatDataset", "datasets": [inner, other]}
+def test_the_transforms_of_every_concatenated_data_set_count() -> None:
+    distilled = config("demo", "retinanet", "rm")
+    inner = distilled.settings["train_dataloader"]["dataset"]["dataset"]
+    cropped = {**inner, "pipeline": [inner["pipeline"][0], {"type": "RandomCrop"}]}
+    concatenated = {"type": "ConcatDataset", "datasets": [inner, cropped]}
     loader = {"dataset": {"type": "SeededDataset", "dataset": concatenated, "seed": 0}}
     assert repeatable.random_transforms(ComposedConfig({"train_dataloader": loader})) == [
         "RandomCrop"
@@ -108,7 +109,7 @@ def test_every_part_of_a_joined_data_set_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "step", "random"),
+    ("position", "transform", "random"),
     [
         (-1, {"type": "RandomFlip", "prob": 0.5, "direction": "vertical"}, ["RandomFlip"]),
         (-1, {"type": "RandomFlip", "prob": 0.5}, []),
@@ -116,10 +117,11 @@ def test_every_part_of_a_joined_data_set_counts() -> None:
         (1, {"type": "RandomFlip", "prob": 0.5}, ["RandomFlip"]),
     ],
 )
-def test_only_a_last_horizontal_flip_can_be_told(place: int, step: Any, random: list[str]) -> None:
-    steps: list[Any] = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": [64, 64]}]
-    steps += [{"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
-    steps.insert(place, step)
-    config = ComposedConfig({"train_dataloader": {"dataset": {"pipeline": steps}}})
-    transforms = repeatable.random_transforms(config)
-    assert transforms == random
+def test_only_a_horizontal_flip_before_packing_is_repeatable(
+    position: int, transform: Any, random: list[str]
+) -> None:
+    pipeline: list[Any] = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": [64, 64]}]
+    pipeline += [{"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
+    pipeline.insert(position, transform)
+    config = ComposedConfig({"train_dataloader": {"dataset": {"pipeline": pipeline}}})
+    assert repeatable.random_transforms(config) == random

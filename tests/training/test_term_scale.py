@@ -1,4 +1,4 @@
-"""A term that is far weaker or stronger than detection is named once."""
+"""Warnings about terms whose gradient is far smaller or larger than that of detection."""
 
 import json
 import re
@@ -21,6 +21,7 @@ torch.set_num_threads(1)
 
 
 def probe(term: float, detection: float = 2.0) -> dict[str, list[float]]:
+    """Return gradient norms at two levels, of a term and of detection."""
     return {"loss_pfi": [term, 0.0], "detection": [0.0, detection]}
 
 
@@ -30,7 +31,7 @@ def last_run(study: Callable[..., Any], method: str, **settings: Any) -> Run:
     return run
 
 
-def trained(run: Run, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def warnings_of(run: Run, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Train for the study's five steps; return the warnings."""
     capsys.readouterr()
     build_runner(run.config, run.directory).train()
@@ -40,48 +41,49 @@ def trained(run: Run, capsys: pytest.CaptureFixture[str]) -> list[str]:
 # --- The ratio ----------------------------------------------------------------------------------
 
 
-def test_a_ratio_is_of_the_norms_over_all_levels() -> None:
+def test_a_ratio_divides_norms_over_all_levels() -> None:
     norms = {"loss_rm_cls": [3.0, 4.0], "detection": [6.0, 8.0], "loss_rm_loc": [1.0, 0.0]}
     assert ratios(norms) == {"loss_rm_cls": 0.5, "loss_rm_loc": 0.1}
 
 
 def test_terms_without_a_gradient_have_no_ratio() -> None:
-    """Those of a batch without objects, of a weight of 0, and of the backbone."""
+    """A gradient is zero in a batch without objects, with a weight of 0, or below the neck."""
     assert ratios({"loss_pfi": [0.0, 0.0], "detection": [1.0, 1.0]}) == {}
     assert ratios(probe(1.0, detection=0.0)) == {}
 
 
 @pytest.mark.parametrize(
-    ("value", "named"), [(0.0199, True), (0.02, False), (20.0, False), (20.1, True)]
+    ("norm", "terms"),
+    [(0.0199, ["loss_pfi"]), (0.02, []), (20.0, []), (20.1, ["loss_pfi"])],
 )
-def test_below_a_hundredth_and_above_ten_times_a_term_is_named(value: float, named: bool) -> None:
-    assert [found.term for found in TermScale().add(500, probe(value), True)] == (
-        ["loss_pfi"] if named else []
-    )
+def test_terms_below_a_hundredth_or_above_ten_times_detection_get_a_verdict(
+    norm: float, terms: list[str]
+) -> None:
+    assert [verdict.term for verdict in TermScale().add(500, probe(norm), True)] == terms
 
 
 def test_a_term_is_judged_by_the_median_of_its_later_probes() -> None:
     scale = TermScale()
     for step in range(1, FIRST + 1):
         assert scale.add(step, probe(100.0), False) == []
-    later = dict(zip(STEPS, (0.002, 9.0, 0.004), strict=True))
-    found = [scale.add(step, probe(value), False) for step, value in later.items()]
-    assert found == [[], [], [Verdict("loss_pfi", 0.002, 3, STEPS[-1])]]
+    later_norms = dict(zip(STEPS, (0.002, 9.0, 0.004), strict=True))
+    verdicts = [scale.add(step, probe(norm), False) for step, norm in later_norms.items()]
+    assert verdicts == [[], [], [Verdict("loss_pfi", 0.002, 3, STEPS[-1])]]
 
 
-def test_a_term_is_named_once() -> None:
+def test_a_term_gets_one_verdict() -> None:
     scale = TermScale()
     assert scale.add(300, probe(0.001), True)
     assert scale.add(600, probe(0.001), True) == []
 
 
-def test_a_term_that_begins_later_is_judged_when_it_has_begun() -> None:
+def test_a_term_that_begins_later_is_judged_at_its_first_gradient() -> None:
     scale = TermScale()
     assert scale.add(300, probe(0.0), True) == []
-    assert [found.step for found in scale.add(600, probe(0.001), True)] == [600]
+    assert [verdict.step for verdict in scale.add(600, probe(0.001), True)] == [600]
 
 
-def test_a_resumed_run_does_not_name_a_term_again() -> None:
+def test_a_resumed_run_does_not_warn_of_a_term_again() -> None:
     records = [
         {"step": 3, "gradient_norm": probe(0.001)},
         {"step": 7},
@@ -90,9 +92,9 @@ def test_a_resumed_run_does_not_name_a_term_again() -> None:
     scale = TermScale()
     scale.restore(records, epoch_steps=10)
     assert scale.add(20, probe(0.001), True) == []
-    early = TermScale()
-    early.restore(records[:1], epoch_steps=10)
-    assert len(early.add(10, probe(0.001), True)) == 1
+    before_the_warning = TermScale()
+    before_the_warning.restore(records[:1], epoch_steps=10)
+    assert len(before_the_warning.add(10, probe(0.001), True)) == 1
 
 
 # --- The message --------------------------------------------------------------------------------
@@ -108,13 +110,13 @@ def test_the_message_has_method_term_ratio_and_setting(ratio: float, words: list
         assert word in text
 
 
-def test_a_term_of_an_unknown_method_is_named_with_all_of_them() -> None:
+def test_the_warning_of_a_term_without_a_known_weight_has_the_methods_name() -> None:
     text = warning(Verdict("loss_new", 0.001, 1, 5), {"new": PredictionGuidedImitation()})
     assert "method 'new': the gradient of loss_new" in text and "raise its weight" in text
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_every_weight_named_in_a_message_is_a_setting(name: str) -> None:
+def test_every_weight_in_a_message_is_a_setting_of_its_method(name: str) -> None:
     method = methods.get(name)
     assert method.weights and set(method.weights.values()) <= set(method.model_fields)
 
@@ -123,23 +125,23 @@ def test_every_weight_named_in_a_message_is_a_setting(name: str) -> None:
 
 
 @pytest.mark.parametrize(("weight", "word"), [(1e-7, "raise weight"), (3.0, "lower weight")])
-def test_a_run_warns_once_of_a_term_out_of_scale(
+def test_a_run_warns_once_about_a_term_out_of_scale(
     study: Callable[..., Any], capsys: pytest.CaptureFixture[str], weight: float, word: str
 ) -> None:
     run = last_run(study, "fitnets", weight=weight)
-    (line,) = trained(run, capsys)
+    (line,) = warnings_of(run, capsys)
     assert word in line and "method 'fitnets'" in line and "loss_fitnets" in line
     records = [json.loads(text) for text in (run.directory / "log.jsonl").read_text().splitlines()]
-    (stated,) = re.findall(r"is (\S+) times", line)
-    (last,) = ratios(records[-1]["gradient_norm"]).values()
-    assert stated == f"{last:.2g}", "the only probe after the first three"
+    (printed_ratio,) = re.findall(r"is (\S+) times", line)
+    (last_ratio,) = ratios(records[-1]["gradient_norm"]).values()
+    assert printed_ratio == f"{last_ratio:.2g}", "the only probe after the first three"
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.01])
-def test_a_run_is_silent_of_a_term_in_scale_and_of_no_weight(
+def test_a_run_does_not_warn_of_a_term_in_scale_or_without_weight(
     study: Callable[..., Any], capsys: pytest.CaptureFixture[str], weight: float
 ) -> None:
-    assert trained(last_run(study, "fitnets", weight=weight), capsys) == []
+    assert warnings_of(last_run(study, "fitnets", weight=weight), capsys) == []
 
 
 def test_every_loss_of_a_run_has_a_weight(study: Callable[..., Any]) -> None:
@@ -153,11 +155,11 @@ def test_every_loss_of_a_run_has_a_weight(study: Callable[..., Any]) -> None:
             assert set(model.distilled) <= set(method.weights), run.method
 
 
-def test_a_profile_has_each_terms_ratio(study: Callable[..., Any]) -> None:
+def test_a_profile_has_the_ratio_of_each_term(study: Callable[..., Any]) -> None:
     run = last_run(study, "soft_labels", weight=1e-9)
     run.write()
-    found = profile(run.directory, Extent(steps=1))
-    (ratio,) = found["terms"].values()
+    cost = profile(run.directory, Extent(steps=1))
+    (ratio,) = cost["terms"].values()
     assert 0 < ratio < 1e-6
-    assert f"gradient of loss_soft_labels at the neck: {ratio:.2g} times" in describe(found)
-    assert "below 0.01" in describe(found)
+    assert f"gradient of loss_soft_labels at the neck: {ratio:.2g} times" in describe(cost)
+    assert "below 0.01" in describe(cost)
