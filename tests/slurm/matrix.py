@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pytest
+
 
 def lines(stats: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     """Yield a line per case: outcome, name and report."""
     for outcome in ("passed", "failed", "error"):
         for report in stats.get(outcome, []):
-            if getattr(report, "nodeid", "").startswith("tests/slurm/"):
+            # An error of collection has a report too, without duration and properties.
+            if isinstance(report, pytest.TestReport) and report.nodeid.startswith("tests/slurm/"):
                 name = report.nodeid.rpartition("::test_")[2].replace("_", " ")
                 yield f"  {outcome:8}{name}: {_text(report)}"
 

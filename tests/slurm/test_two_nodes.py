@@ -13,7 +13,7 @@ from tests.slurm.lab import wait_for
 from tests.slurm.projects import TINY
 from tests.support.tiny import DISTILLED, STUDENT, copy_run, edit, make_project, write_run
 from tests.support.training import assert_same, change, logged
-from tests.training.test_distributed import SAME, freeze_statistics
+from tests.training.test_distributed import WEIGHT_TOLERANCE, freeze_statistics
 
 pytestmark = [pytest.mark.slurm_full, pytest.mark.usefixtures("quiet_mmdet")]
 EPOCHS, STEPS, MIDDLE = 10, 60, 15
@@ -38,7 +38,7 @@ def test_two_nodes_train_to_the_weights_of_one_process(
     assert nodes == {"2|2|lab[1-2]"}
     whole = run.rename(run.with_name("uninterrupted"))
     difference = largest_difference(whole, *by_one_process(whole))
-    assert difference < SAME
+    assert difference < WEIGHT_TOLERANCE
     step = step_of_interrupted_training(case, copy_run(whole, run.name))
     assert_same(run, whole)
     case.report(
