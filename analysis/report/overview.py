@@ -45,15 +45,14 @@ class DatasetSummary(NamedTuple):
 
 def datasets(records: Sequence[RunRecord]) -> list[DatasetSummary]:
     """Return the data sets of all runs."""
+    fingerprints: dict[str, list[Any]] = {}
+    for record in records:
+        data = record.provenance.get("inputs", {}).get("data")
+        fingerprints.setdefault(record.run.dataset, []).append(data)
     return [
-        _dataset(name, [record for record in records if record.run.dataset == name])
-        for name in dict.fromkeys(record.run.dataset for record in records)
+        DatasetSummary(name, list(_counts(values)), split_sizes(name))
+        for name, values in fingerprints.items()
     ]
-
-
-def _dataset(name: str, records: Sequence[RunRecord]) -> DatasetSummary:
-    fingerprints = _counts(record.provenance.get("inputs", {}).get("data") for record in records)
-    return DatasetSummary(name, list(fingerprints), split_sizes(name))
 
 
 def split_sizes(name: str) -> list[tuple[str, int, int]]:

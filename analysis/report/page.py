@@ -28,6 +28,7 @@ from kd.config.plan import Plan
 from kd.config.run import study_folder
 from kd.monitoring.table import summary_line
 from kd.records.provenance import commit, now
+from kd.workflow.options import study_arguments
 
 SCROLL_ROWS = 30
 """Rows from which a table that is wider than the window gets a scroll box."""
@@ -48,9 +49,7 @@ class ReportRequest:
     @property
     def arguments(self) -> str:
         """The request as arguments of ``kd``."""
-        words = [self.study, "--scale", self.scale]
-        words += ["--seeds", str(self.seeds)] if self.seeds else []
-        return shlex.join(words + (["--tables", *self.tables] if self.tables else []))
+        return shlex.join(study_arguments(self.study, self.scale, self.seeds, self.tables))
 
     @property
     def config(self) -> str:

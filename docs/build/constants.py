@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from docs.build.markdown import grid
 from kd.classifiers.cutting import LEAST_MARGIN
 from kd.common.files import write_text
 from kd.config import compose
@@ -87,10 +88,10 @@ def page(library: Library) -> str:
     for detector in library.names("detectors"):
         setups = [setup(detector, place, library) for place in PLACES]
         title = library.detector(detector, WHERE).title
-        parts += [f"### {title}", _grid(["", *_titles()], _detector_rows(setups))]
-    parts += ["## By method", _grid(["setting", *_titles()], _method_rows(library))]
-    parts += ["## By schedule", _grid(["", *_titles()], _schedule_rows(library))]
-    parts += ["## The same at every scale", _grid(["constant", "value", "reason"], _fixed_rows())]
+        parts += [f"### {title}", grid(["", *_titles()], _detector_rows(setups))]
+    parts += ["## By method", grid(["setting", *_titles()], _method_rows(library))]
+    parts += ["## By schedule", grid(["", *_titles()], _schedule_rows(library))]
+    parts += ["## The same at every scale", grid(["constant", "value", "reason"], _fixed_rows())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -259,11 +260,6 @@ def _fixed_rows() -> Iterator[list[str]]:
 
 def _numbers(values: Iterable[Any]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-def _grid(header: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Page of published numbers, ``docs/published.md``: ``python -m docs.build.published``."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.tables.markdown import escaped
+from docs.build.markdown import grid
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
@@ -43,11 +44,11 @@ def page(library: Library) -> str:
     parts = [
         INTRODUCTION.format(**counts),
         "## Reproduced",
-        _grid(["study", "table", "published as", "rows", "other conditions"], _tables(plans)),
+        grid(["study", "table", "published as", "rows", "other conditions"], _tables(plans)),
         DIFFERS,
-        _grid(["study", "rows", "what differs"], _differences(plans)),
+        grid(["study", "rows", "what differs"], _differences(plans)),
         "## Not reproduced here",
-        _grid(
+        grid(
             ["source", "table", "detector", "teacher", "student", "row", "figures", "reason"],
             map(_absent, missing),
         ),
@@ -90,11 +91,6 @@ def _absent(line: dict[str, str]) -> list[str]:
         escaped(text)
         for text in (*(line[key] for key in REFERENCE), ", ".join(figures), line["reason"])
     ]
-
-
-def _grid(header: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

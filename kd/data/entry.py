@@ -1,5 +1,6 @@
 """Data set entries: ``configs/datasets/*.yaml``."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
@@ -55,6 +56,14 @@ class Dataset(Part):
     generate: Shapes | None = None
     fetch: str | None = None
     """Text for users without the data: the download, its size, and the command for it."""
+
+    def listings(self, split: Literal["train", "test"]) -> list[Path]:
+        """Return the annotation file (COCO) or the image-set lists (VOC) of a split."""
+        source: CocoSplit | list[str] = getattr(self, split)
+        if isinstance(source, CocoSplit):
+            return [Path(self.root, source.annotations)]
+        names = (image_set.rpartition("/") for image_set in source)
+        return [Path(self.root, at, "ImageSets", "Main", f"{name}.txt") for at, _, name in names]
 
     @model_validator(mode="after")
     def _splits_match_format(self) -> "Dataset":

@@ -97,13 +97,14 @@ def stamp_of(dataset: Dataset) -> str:
 def _folders(dataset: Dataset) -> set[str]:
     """Return the files and folders with the annotations and images of both splits."""
     places: set[Path] = set()
-    for split in (dataset.train, dataset.test):
+    for name in SPLITS:
+        places |= {*dataset.listings(name)}
+        split = getattr(dataset, name)
         if isinstance(split, CocoSplit):
-            places |= {Path(dataset.root, split.annotations), Path(dataset.root, split.images)}
+            places |= {Path(dataset.root, split.images)}
         else:
             for listing in split:
                 folder = Path(dataset.root, listing).parent
-                places |= {folder / "ImageSets" / "Main" / f"{Path(listing).name}.txt"}
                 places |= {folder / "Annotations", folder / "JPEGImages"}
     return {str(place) for place in places}
 

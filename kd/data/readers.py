@@ -57,16 +57,9 @@ def class_names(dataset: Dataset) -> list[str]:
 
 def _stamp(dataset: Dataset) -> tuple[tuple[int, int] | None, ...]:
     """Return time and size of the files that class names are read from."""
-    root = Path(dataset.root)
-    if isinstance(dataset.train, CocoSplit):
-        paths = [root / dataset.train.annotations]
-    else:
-        folders = {name: name.rpartition("/")[0] for name in dataset.train}
-        lists = [
-            root / folder / "ImageSets/Main" / f"{name.rpartition('/')[2]}.txt"
-            for name, folder in folders.items()
-        ]
-        paths = [*lists, *(root / folder / "Annotations" for folder in folders.values())]
+    paths = dataset.listings("train")
+    if not isinstance(dataset.train, CocoSplit):
+        paths += [Path(dataset.root, name).parent / "Annotations" for name in dataset.train]
     return tuple(map(_time_and_size, paths))
 
 

@@ -142,16 +142,10 @@ def _note_empty_sets(
         for image, image_set in zip(scan.images, image_sets, strict=True)
         if split == "test" or image["id"] in scan.loaded
     }
-    for name in getattr(dataset, split):
-        path = _path_of(dataset, name)
+    for path in dataset.listings(split):
         if path not in loaded:
             content = "no image with a box" if path in image_sets else "no image"
             scan.notes.append(Problem(str(path), f"lists {content}"))
-
-
-def _path_of(dataset: Dataset, image_set: str) -> Path:
-    folder, _, name = image_set.rpartition("/")
-    return Path(dataset.root, folder, "ImageSets", "Main", f"{name}.txt")
 
 
 def _choose_image(scan: Scan, pictures: ImageFiles, name: str) -> str:
@@ -166,9 +160,8 @@ def _list_images(scan: Scan, dataset: Dataset, split: SplitName) -> list[ListedI
     """Return the images of the split's image sets; add an error for each repeated line."""
     image_sets: dict[str, Path] = {}
     images: list[ListedImage] = []
-    for image_set in getattr(dataset, split):
+    for image_set, path in zip(getattr(dataset, split), dataset.listings(split), strict=True):
         folder = image_set.rpartition("/")[0]
-        path = _path_of(dataset, image_set)
         for number, line in enumerate(_lines(scan, path, dataset), start=1):
             if not line or line != line.strip() or len(line.split()) != 1 or "\0" in line:
                 scan.error(path, f"line {number}: must be one image name, not {line!r}")

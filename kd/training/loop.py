@@ -24,6 +24,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn, tensor, uint8
 
 import kd.models.mmdet_setup  # noqa: F401
+from kd.common.durations import duration
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.data.sampling import mix, seed_everything
@@ -228,14 +229,8 @@ class StepLog(Hook):
         return (
             f"{self.title}: epoch {runner.epoch + 1}/{runner.max_epochs} "
             f"step {step}/{runner.max_iters} loss {outputs['loss'].item():.3f} "
-            f"{rate:.1f} images/s, {_clock(left)} left"
+            f"{rate:.1f} images/s, {duration(left)} left"
         )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def truncate(path: Path, step: int) -> None:

@@ -2,14 +2,13 @@
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
+import pynvml
 import torch
 from mmengine.dist import all_gather_object
-
-from kd.training.energy import counters
 
 
 class Spent(NamedTuple):
@@ -59,13 +58,13 @@ class Meter:
             self._start()
 
     def _start(self) -> None:
-        self.started, self.counters = time.monotonic(), counters(self.gpus)
+        self.started, self.counters = time.monotonic(), _energy_counters(self.gpus)
 
     def _energy(self) -> float | None:
         """Return the joules; None also if a counter was reset because its driver was reloaded."""
         if self.earlier.energy_joules is None or self.counters is None:
             return None
-        millijoules = counters(self.gpus)
+        millijoules = _energy_counters(self.gpus)
         if millijoules is None:
             return None
         used = [now - before for before, now in zip(self.counters, millijoules, strict=True)]
@@ -76,6 +75,21 @@ def gpus_in_use() -> list[str]:
     """Return the UUID of each process's GPU; none on a CPU. All processes must call it."""
     uuid = str(torch.cuda.get_device_properties().uuid) if torch.cuda.is_available() else ""
     return [f"GPU-{uuid.removeprefix('GPU-')}" for uuid in all_gather_object(uuid) if uuid]
+
+
+def _energy_counters(gpus: Collection[str]) -> list[int] | None:
+    """Return the millijoules that each GPU, by UUID, has used since its driver was loaded.
+
+    A counter (NVML, Volta or newer) covers a whole board, so each is read once however many
+    processes share it. None without GPUs, or if one cannot be read: no driver, an older one,
+    another machine's, or a part of a GPU (MIG).
+    """
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(gpu) for gpu in sorted(set(gpus))]
+        return [pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles] or None
+    except pynvml.NVMLError:
+        return None
 
 
 def _peak_memory() -> int:

@@ -1,5 +1,6 @@
 """Options of a workflow: the studies to run, their scale, and resources of jobs."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -46,3 +47,11 @@ class WorkflowOptions(JobOptions):
                 f"'study' names {len(names)}: {', '.join(names)}"
             )
         return names
+
+
+def study_arguments(
+    study: str, scale: str, seeds: int | None, tables: Sequence[str] | None
+) -> list[str]:
+    """Return a study and its selection as arguments of ``kd``."""
+    arguments = [study, "--scale", scale, *(["--seeds", str(seeds)] if seeds else [])]
+    return [*arguments, *(["--tables", *tables] if tables else [])]

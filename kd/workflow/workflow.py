@@ -14,10 +14,10 @@ from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import ClassifierRun, Run, RunKind, read_classifier_run, read_run, study_folder
 from kd.data.builtin.shapes import MARKER
-from kd.data.entry import CocoSplit, Dataset
+from kd.data.entry import Dataset
 from kd.data.fingerprint import content_of
 from kd.resources.requests import ResourceRequest, ResourceRequests
-from kd.workflow.options import LAST_OPTIONS, WorkflowOptions
+from kd.workflow.options import LAST_OPTIONS, WorkflowOptions, study_arguments
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class Publication:
     def arguments(self) -> list[str]:
         """The study as arguments of ``kd table`` and ``kd report``."""
         options = self.options
-        seeds = ["--seeds", str(options.seeds)] if options.seeds else []
-        tables = ["--tables", *options.tables] if options.tables else []
-        return [self.study, "--scale", options.scale, *seeds, *tables]
+        return study_arguments(self.study, options.scale, options.seeds, options.tables)
 
     @property
     def titles(self) -> dict[str, str]:
@@ -190,7 +188,8 @@ class Workflow:
 
         for name in self.datasets:
             entry = self._dataset(name)
-            if entry.generate is None and not all(path.exists() for path in _listings(entry)):
+            listings = [*entry.listings("train"), *entry.listings("test")]
+            if entry.generate is None and not all(path.exists() for path in listings):
                 read_split(entry, "train")
                 read_split(entry, "test")
 
@@ -221,15 +220,3 @@ def _merged(plans: Iterable[dict[str, RunKind]]) -> dict[str, RunKind]:
         for name, run in planned.items():
             runs.setdefault(name, run)
     return runs
-
-
-def _listings(entry: Dataset) -> list[Path]:
-    """Return the annotation files (COCO) or image-set lists (VOC) of both splits."""
-    paths = []
-    for split in (entry.train, entry.test):
-        if isinstance(split, CocoSplit):
-            paths.append(Path(entry.root) / split.annotations)
-        else:
-            sources = [Path(entry.root) / name for name in split]
-            paths += [path.parent / "ImageSets" / "Main" / f"{path.name}.txt" for path in sources]
-    return paths
