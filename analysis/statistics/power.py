@@ -5,13 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from analysis.statistics.gains import paired_gains
-from analysis.statistics.seeds import (
-    POINTS,
-    SIGNIFICANT,
-    WORTH_FINDING,
-    mean_std,
-    seeds_needed,
-)
+from analysis.statistics.seeds import POINTS, SIGNIFICANT, WORTH_FINDING, mean_std, seeds_needed
 from kd.config.plan import Plan
 from kd.config.run import Run
 

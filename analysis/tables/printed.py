@@ -4,14 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from analysis.statistics.gains import Gain
-from analysis.tables.formatting import (
-    ABSENT,
-    MINUS,
-    amount,
-    gain_text,
-    metric_title,
-    number,
-)
+from analysis.tables.formatting import ABSENT, MINUS, amount, gain_text, metric_title, number
 from analysis.tables.notes import Remark, marks_of, notes, remarks
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
 from analysis.tables.usage import total_usage

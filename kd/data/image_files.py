@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.common.progress import progress
-from kd.data.decoding import (
-    SWAPPED,
-    Header,
-    decode,
-    explain_failure,
-    read_header,
-    silence_opencv,
-)
+from kd.data.decoding import SWAPPED, Header, decode, explain_failure, read_header, silence_opencv
 from kd.data.scan import Problem, Record, Scan, bytes_of, size_of
 
 

@@ -116,11 +116,7 @@ class FineGrainedImitation(Method):
         return [torch.stack(images).float() for images in zip(*by_image, strict=True)]
 
     def _image_masks(
-        self,
-        anchors: list[Tensor],
-        sizes: list[tuple[int, int]],
-        strides: list[int],
-        boxes: Tensor,
+        self, anchors: list[Tensor], sizes: list[tuple[int, int]], strides: list[int], boxes: Tensor
     ) -> list[Tensor]:
         """Return an image's mask by level, (H, W) of booleans."""
         if self.match == "all":

@@ -76,11 +76,7 @@ def recording(model: Any) -> Iterator[Replay]:
         stack.enter_context(_without_cache(model))
         for teacher_function in teacher_calls(model):
             stack.enter_context(
-                wrapped(
-                    teacher_function.owner,
-                    teacher_function.name,
-                    recorder(teacher_function),
-                )
+                wrapped(teacher_function.owner, teacher_function.name, recorder(teacher_function))
             )
         stack.enter_context(reads)
         yield replay

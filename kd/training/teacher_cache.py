@@ -63,11 +63,7 @@ class TeacherCache:
     """
 
     def __init__(
-        self,
-        settings: dict[str, Any],
-        inputs: TeacherInputs,
-        megabytes: int,
-        folder: Path = FOLDER,
+        self, settings: dict[str, Any], inputs: TeacherInputs, megabytes: int, folder: Path = FOLDER
     ) -> None:
         self.settings, self.inputs, self.folder = settings, inputs, folder
         self.limit = megabytes * MEGABYTE

@@ -126,11 +126,7 @@ def _neck_level(output: Observation, level: int, run: RunNetworks) -> Tensor:
 
 
 def _check_sizes(
-    student_map: Tensor,
-    teacher_map: Tensor,
-    student: RunNetworks,
-    teacher: RunNetworks,
-    level: int,
+    student_map: Tensor, teacher_map: Tensor, student: RunNetworks, teacher: RunNetworks, level: int
 ) -> None:
     if student_map.shape == teacher_map.shape:
         return

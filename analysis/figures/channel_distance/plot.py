@@ -29,10 +29,7 @@ def plot_figures(
 
 
 def plot(
-    distances: pd.DataFrame,
-    looks: Mapping[str, Look],
-    order: Order = "own",
-    reference: str = "",
+    distances: pd.DataFrame, looks: Mapping[str, Look], order: Order = "own", reference: str = ""
 ) -> Figure:
     """Return a panel of curves for each region, above a panel with the runs' means.
 

@@ -11,13 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.figures.coco_errors.compute import (
-    CURVES,
-    OVERALL,
-    PARTS,
-    defined_parts,
-    seed_means,
-)
+from analysis.figures.coco_errors.compute import CURVES, OVERALL, PARTS, defined_parts, seed_means
 from analysis.plotting.lettering import legible
 from analysis.plotting.panels import horizontal_grid, panel_grid
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height

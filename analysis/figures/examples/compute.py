@@ -167,9 +167,7 @@ def select(
 
 
 def add_selection(
-    frame: pd.DataFrame,
-    selected: Mapping[Selection, Sequence[Any]],
-    file_names: Mapping[Any, str],
+    frame: pd.DataFrame, selected: Mapping[Selection, Sequence[Any]], file_names: Mapping[Any, str]
 ) -> pd.DataFrame:
     """Return the counts with ``file``, ``chosen`` (the selection, or empty) and ``rank`` in it."""
     order = [(image, selection) for selection, images in selected.items() for image in images]
