@@ -31,7 +31,7 @@ def measure(directory: Path, library: Library) -> None:
         else:
             split = truth_of(directory, library)
             data = split.fingerprint
-            metrics = metrics_of(read_detections(predictions, split.coco), split.coco).to_json()
+            metrics = metrics_of(read_detections(predictions, split.coco), split.coco).model_dump()
     depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
     write_json(directory / "metrics.json", metrics)
     inputs.record(directory, "evaluation", depends)

@@ -62,10 +62,6 @@ class Metrics(Part):
     """Ground-truth boxes of the classes, including ignored ones."""
     detections: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the metrics as plain JSON values."""
-        return self.model_dump()
-
     @classmethod
     def read(cls, path: Path) -> Self:
         """Return the metrics in a JSON file; UserError if it is absent or has other content."""

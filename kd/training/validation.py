@@ -89,5 +89,5 @@ class Validation(Hook):
         return [record for share in all_gather_object(records) for record in share]
 
     def _metrics(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        values = metrics_of(coco_results(records, self.truth), self.truth).to_json()
+        values = metrics_of(coco_results(records, self.truth), self.truth).model_dump()
         return {name: value for name, value in values.items() if name != "per_class"}

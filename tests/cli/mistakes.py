@@ -320,10 +320,7 @@ IN_OTHER_PARTS = {
         ("configs/presets/mr.yaml", "'mr'", "'rm'?"),
     ),
     "a preset with an unknown setting": Case(
-        both(
-            change(PRESET, rm_loc__settings={"wieght": 1}),
-            table(methods=["rm_loc"]),
-        ),
+        both(change(PRESET, rm_loc__settings={"wieght": 1}), table(methods=["rm_loc"])),
         PLAN,
         (PRESET, "'rm_loc'", "'wieght'", "'weight'?"),
     ),

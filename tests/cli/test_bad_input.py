@@ -230,10 +230,7 @@ def environment(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_mistake_gives_one_line(
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     case = CASES[name]
     monkeypatch.chdir(tmp_path)

@@ -110,7 +110,7 @@ def test_names_of_coco_images_are_ignored(coco: Dataset, tmp_path: Path, name: A
         {"image": box["image_id"], "label": box["category_id"] - 7, "bbox": box["bbox"], "score": 1}
         for box in truth["annotations"]
     ]
-    metrics = metrics_of(coco_results(records, truth), truth).to_json()
+    metrics = metrics_of(coco_results(records, truth), truth).model_dump()
     assert metrics["AP"] == pytest.approx(1)
 
 

@@ -120,7 +120,7 @@ def test_perfect_detections_are_one():
     boxes = [(1, 3, (0, 0, 20, 20)), (1, 6, (50, 50, 50, 50)), (2, 3, (9, 9, 200, 200))]
     truth = coco(boxes, images=(1, 2))
     metrics = assert_equals_pycocotools(truth, [detection(*box, 0.9) for box in boxes])
-    figures = metrics.to_json()
+    figures = metrics.model_dump()
     assert [figures[name] for name in (*COCO_METRICS, "VOC07", "VOC12")] == pytest.approx(
         [1.0] * 14
     )
@@ -228,9 +228,9 @@ def test_many_unknown_ids_are_summed_up():
 def test_metrics_survive_json(tmp_path):
     metrics = evaluate(coco([(1, 3, SQUARE)]), [detection(1, 3, SQUARE, 0.9)], ["cat", "dog"])
     path = tmp_path / "metrics.json"
-    path.write_text(json.dumps(metrics.to_json()))
+    path.write_text(json.dumps(metrics.model_dump()))
     assert Metrics.read(path) == metrics
-    assert Metrics.parse(metrics.to_json(), "metrics") == metrics
+    assert Metrics.parse(metrics.model_dump(), "metrics") == metrics
     path.write_text('{"AP": 0.5}')
     with pytest.raises(UserError, match=r"metrics\.json: key 'AP50' is missing"):
         Metrics.read(path)

@@ -303,9 +303,7 @@ def test_detections_of_other_weights_are_refused(enter: Callable[[str], Path]) -
         measure(run, Library())
 
 
-def test_a_table_marks_figures_of_weights_that_were_replaced(
-    enter: Callable[[str], Path],
-) -> None:
+def test_a_table_marks_figures_of_weights_that_were_replaced(enter: Callable[[str], Path]) -> None:
     run = enter("evaluated")
     record = json.loads((run / "provenance.json").read_text())
     (run / "provenance.json").write_text(json.dumps(record | {"weights_sha256": "0" * 64}))

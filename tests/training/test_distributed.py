@@ -13,15 +13,7 @@ import pytest
 from kd.config.terms import resolve
 from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
 from tests.support.paths import REPOSITORY
-from tests.support.tiny import (
-    DISTILLED,
-    STUDENT,
-    TEACHER,
-    copy_run,
-    edit,
-    make_project,
-    write_run,
-)
+from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
 from tests.support.tiny_detectors import NECKS
 from tests.support.training import change, train_in_two_processes
 

@@ -219,9 +219,7 @@ def stop_when(process: subprocess.Popen[str], condition: Callable[[], bool], sig
     return output + errors
 
 
-def test_a_run_killed_five_times_equals_an_uninterrupted_one(
-    whole: dict[str, Path],
-) -> None:
+def test_a_run_killed_five_times_equals_an_uninterrupted_one(whole: dict[str, Path]) -> None:
     uninterrupted, killed = (copy_run(whole[DISTILLED], name) for name in ("unkilled", "killed"))
     for run in (uninterrupted, killed):
         change(run, lambda config: config["train_cfg"].update(max_epochs=8))
@@ -289,9 +287,7 @@ def save_without_step(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [truncate, save_list, save_without_step])
 def test_an_unreadable_checkpoint_is_skipped_with_one_warning(
-    whole: dict[str, Path],
-    spoil: Callable[[Path], None],
-    capsys: pytest.CaptureFixture[str],
+    whole: dict[str, Path], spoil: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_run(whole[STUDENT], spoil.__name__)
     with interrupted_before(9):

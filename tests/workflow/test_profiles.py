@@ -116,9 +116,7 @@ def test_what_is_commented_out_in_the_slurm_profile_can_be_switched_on(clone: Pa
     assert "slurm_partition=short" in result.stdout
 
 
-def test_the_local_profile_runs_jobs_and_keeps_light_ones_beside_the_scheduler(
-    clone: Path,
-) -> None:
+def test_the_local_profile_runs_jobs_and_keeps_light_ones_beside_the_scheduler(clone: Path) -> None:
     command = "--profile local --config study=tiny scale=tiny"
     weights = re.search(r"results/runs/tiny/\S+/alone/\S+/weights.pth", dry(clone, command).stdout)
     assert weights

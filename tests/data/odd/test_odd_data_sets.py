@@ -151,7 +151,7 @@ def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCoun
         }
         for box in truth["annotations"]
     ]
-    metrics = metrics_of(coco_results(records, truth), truth).to_json()
+    metrics = metrics_of(coco_results(records, truth), truth).model_dump()
     assert (metrics["images"], metrics["boxes"]) == (counts.images, counts.boxes)
     assert metrics["AP"] == (pytest.approx(1) if counts.counted_coco else None)
     twins = Counter(

@@ -18,12 +18,7 @@ from torchvision.models.resnet import BasicBlock
 from kd.classifiers.teacher import LAYOUT, ClassifierTeacher, _stages
 from kd.observers import Candidates
 from tests.methods.published.golden_data import Port
-from tests.methods.published.preset_losses import (
-    layer_shapes,
-    preset_method,
-    split_weights,
-    total,
-)
+from tests.methods.published.preset_losses import layer_shapes, preset_method, split_weights, total
 from tests.methods.scenes import make_batch
 
 
