@@ -115,11 +115,6 @@ class Workflow:
         """CPU threads of a process: the requested number, at most those it may use."""
         return min(self.requests.threads, len(os.sched_getaffinity(0)))
 
-    @property
-    def workers(self) -> int:
-        """Data loading processes of a process."""
-        return self.requests.workers
-
     def training(self, run: str) -> ResourceRequest:
         return self.requests.training(self._run(run))
 
@@ -135,9 +130,6 @@ class Workflow:
 
     def classifier_prediction(self, classifier: str) -> ResourceRequest:
         return self.requests.prediction(self._classifier(classifier))
-
-    def crops(self, dataset: str) -> ResourceRequest:
-        return self.requests.crops(dataset)
 
     def teacher_weights(self, run: str) -> list[str]:
         """Return the weights of a run's teachers; none for a run without a method."""

@@ -215,8 +215,8 @@ def test_classifiers_and_their_crops() -> None:
     gflops = 3 * 4.1 * 112**2 / 224**2
     assert request.runtime == minutes(12 * 860_000 / 128 * max(0.1, 128 * gflops / 5000) / 3600)
     assert request.gpu == planned.classifier_prediction(classifier).gpu == 1
-    assert planned.crops("coco2017").gpu == 0
-    assert planned.crops("coco2017").threads == 2
+    assert planned.requests.crops("coco2017").gpu == 0
+    assert planned.requests.crops("coco2017").threads == 2
 
 
 def test_the_run_of_a_job_that_outlives_its_plan_is_read_from_disk() -> None:

@@ -8,7 +8,7 @@ def object_crops(wildcards):
 
 
 def cutting(wildcards):
-    return WORKFLOW.crops(wildcards.dataset)
+    return WORKFLOW.requests.crops(wildcards.dataset)
 
 
 def classifier_training(wildcards):

@@ -31,7 +31,7 @@ if workflow.nodes is not None:
     workflow.global_resources["_cores"] = None
 
 KD = f"{shlex.quote(sys.executable)} -m kd"
-LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.workers}"
+LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.requests.workers}"
 PUBLISHED = [
     path for publication in WORKFLOW.publications for path in publication.files
 ]
