@@ -137,7 +137,7 @@ def regions(device: str) -> list[Shortcut]:
     corner = torch.rand(IMAGES, gid.NMS_CANDIDATES, 2, device=device) * SIDE
     boxes = torch.cat([corner, corner + 10 + 60 * torch.rand_like(corner)], 2)
     eligible = torch.ones(boxes.shape[:2], dtype=torch.bool, device=device)
-    features = torch.randn(10, 256 * gid.CELLS**2, device=device).requires_grad_()
+    features = torch.randn(10, 256 * gid.POOLED_CELLS**2, device=device).requires_grad_()
 
     def gradient(function: Callable[[Tensor], Tensor]) -> Any:
         return torch.autograd.grad(function(features).square().sum(), features)

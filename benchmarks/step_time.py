@@ -180,7 +180,7 @@ def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], dete
     return Line(method, times.ratio, most=MOST_CLOSE if close else MOST, details=details)
 
 
-def _count(charged: measure.Charged, data: Any) -> int:
+def _count(charged: measure.ProfiledTrainee, data: Any) -> int:
     return sum(count.total() for count in charged.synchronizations(data).values())
 
 

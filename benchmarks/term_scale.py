@@ -31,7 +31,7 @@ from kd.config.library import Library
 from kd.config.parts import Study
 from kd.config.plan import _Planner
 from kd.config.run import Run
-from kd.methods.base import DETECTION
+from kd.methods.base import DETECTION_TERM
 from kd.training.loop import bare
 from kd.training.train import build_runner
 
@@ -78,7 +78,7 @@ def ratios(
     """
     losses = {name: float(outputs[name]) for name in terms}
     detection = float(outputs["loss"]) - sum(losses.values())
-    whole = _norm(norms[DETECTION])
+    whole = _norm(norms[DETECTION_TERM])
     by_term = {name: Ratio(losses[name] / detection, _norm(norms[name]) / whole) for name in terms}
     total = Ratio(*(sum(column) for column in zip(*by_term.values(), strict=True)))
     return by_term if len(by_term) == 1 else {**by_term, "sum": total}

@@ -21,7 +21,7 @@ CHUNK_CELLS = 1 << 18
 
 
 @dataclass(frozen=True)
-class Ranked:
+class ClassRanking:
     """The detections of one class, ranked by score, reduced to what AP depends on."""
 
     correct: Integers
@@ -40,7 +40,7 @@ def resample(images: int, count: int, seed: int) -> Floats:
 
 def rank(
     image: Integers, label: Integers, correct: Flags, classes: int, images: int
-) -> list[Ranked]:
+) -> list[ClassRanking]:
     """Return the ranking of each class, given all detections (D,) by falling score."""
     order = np.argsort(label, kind="stable")
     image, label, correct = image[order], label[order], correct[order]
@@ -58,7 +58,7 @@ def rank(
         pointers = np.concatenate([[start], ends[first:last]]) - start
         counts = np.ones(end - start)
         per_image = csr_array((counts, column[start:end], pointers), (last - first, images))
-        ranked.append(Ranked(image[hits[first:last]], per_image))
+        ranked.append(ClassRanking(image[hits[first:last]], per_image))
     return ranked
 
 
@@ -72,14 +72,17 @@ def spread_ties(
     wrong detections of an image tie, each copy of the image therefore becomes a separate image: a
     row of the weights, 1 in resamples that draw the image that often.
     """
+    # A tie is a run of detections that are equal in label, score and image.
     first = np.ones(len(image), dtype=bool)
     first[1:] = (np.diff(label) != 0) | (np.diff(score) != 0) | (np.diff(image) != 0)
     tie = np.cumsum(first) - 1
     right = np.bincount(tie, correct)
+    # The order of copies changes AP only in ties that mix correct and wrong detections.
     mixed = ((right > 0) & (right < np.bincount(tie)))[tie]
     if not mixed.any():
         return image, label, correct, weights
     copies = np.where(mixed, weights.max(axis=1)[image], 1).astype(np.int64)
+    # ``source`` is the detection of each copied row, and ``copy`` its number among the copies.
     source = np.repeat(np.arange(len(image)), copies)
     copy = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
     order = np.lexsort((source, copy, tie[source]))
@@ -88,6 +91,7 @@ def spread_ties(
     keys = np.stack([new_image[separate], copy[separate]])
     (original, number), index = np.unique(keys, axis=1, return_inverse=True)
     new_image[separate] = len(weights) + index
+    # Copy n of an image exists in the resamples that draw it more than n times.
     copy_weights = weights[original] > number[:, None]
     return new_image, label[source], correct[source], np.vstack([weights, copy_weights])
 
@@ -98,30 +102,31 @@ def tally(image: Integers, label: Integers, classes: int, images: int) -> csr_ar
 
 
 def average_precision(
-    ranked: Sequence[Ranked], weights: Floats, objects: Floats, recalls: Floats = COCO_RECALLS
+    ranked: Sequence[ClassRanking], weights: Floats, objects: Floats, recalls: Floats = COCO_RECALLS
 ) -> Floats:
     """Return (K, R), 0 to 1: the mean precision of each class at ``recalls``, images weighted.
 
     ``weights``: (I, R) whole numbers; ``objects``: (K, R), the weighted number of annotated
     objects. ``recalls``: from 0 to 1 in equal steps, up to rounding. Without objects AP is zero.
     """
-    values = np.zeros(objects.shape)
+    ap = np.zeros(objects.shape)
     width = max(CHUNK_CELLS // max(1, *(len(of_class.correct) for of_class in ranked)), 1)
     for start in range(0, weights.shape[1], width):
         columns = slice(start, start + width)
         chunk = np.ascontiguousarray(weights[:, columns])
         for label, of_class in enumerate(ranked):
             if len(of_class.correct):
-                values[label, columns] = _area(of_class, chunk, objects[label, columns], recalls)
-    return values
+                ap[label, columns] = _area(of_class, chunk, objects[label, columns], recalls)
+    return ap
 
 
-def _area(ranked: Ranked, weights: Floats, objects: Floats, recalls: Floats) -> Floats:
+def _area(ranked: ClassRanking, weights: Floats, objects: Floats, recalls: Floats) -> Floats:
     """Return (R,): the mean over recalls of the best precision at that recall or above."""
     hits = np.cumsum(weights[ranked.correct], axis=0)
     detections = np.cumsum(ranked.counts @ weights, axis=0)
     precision = hits / np.maximum(detections, 1)
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    # The number of recalls that each correct detection reaches first, which read its precision.
     steps = np.diff(_last_recall(hits, objects, recalls), axis=0, prepend=-1)
     return np.einsum("tr,tr->r", steps, best) / len(recalls)
 

@@ -61,10 +61,10 @@ def _points(runs: Mapping[int, Run], metric: str) -> dict[int, float]:
     from kd.evaluation.metrics import Metrics
 
     paths = {seed: run.directory / "metrics.json" for seed, run in runs.items()}
-    values = {
+    fractions = {
         seed: getattr(Metrics.read(path), metric) for seed, path in paths.items() if path.exists()
     }
-    return {seed: POINTS * value for seed, value in values.items() if value is not None}
+    return {seed: POINTS * value for seed, value in fractions.items() if value is not None}
 
 
 def _pooled(rows: Iterable[list[float]], paired: bool) -> GainSpread | None:
@@ -73,6 +73,7 @@ def _pooled(rows: Iterable[list[float]], paired: bool) -> GainSpread | None:
         return None
     df = sum(row_df for row_df, _ in row_spreads)
     variance = sum(row_df * std**2 for row_df, std in row_spreads) / df
+    # The variance of a difference of two independent runs is twice that of one.
     std = math.sqrt(variance if paired else 2 * variance)
     return GainSpread(std, df, len(row_spreads), paired)
 
@@ -89,6 +90,7 @@ def detectable(std: float, seeds: int, alpha: float = SIGNIFICANT) -> float | No
     def missed(gain: float) -> bool:
         return seeds_needed(std, gain, alpha=alpha) > seeds
 
+    # Fewer seeds suffice for a larger gain: bracket the smallest one, then bisect.
     low, high = 0.0, std
     while missed(high):
         low, high = high, 2 * high

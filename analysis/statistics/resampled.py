@@ -32,7 +32,7 @@ from kd.records import inputs
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 METRICS = ("AP", "AP50", "VOC07")
 FILE = "resampled.npz"
-ROUNDING = 1e-3
+ROUNDING_POINTS = 1e-3
 """AP points: above the rounding of float32, below the effect of other detections."""
 
 
@@ -44,11 +44,14 @@ def write(directory: Path, library: Library) -> None:
     split of one image.
     """
     matched, depends = read_matched_run(directory, library)
-    values = metrics(matched, resample(matched.images, RESAMPLES, SEED))
+    samples_by_metric = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     if matched.images < 2:
-        for samples in values.values():
+        # Every resample equals the split, which would look like an interval of width 0.
+        for samples in samples_by_metric.values():
             samples[1:] = np.nan
-    narrow = {name: (POINTS * samples).astype(np.float32) for name, samples in values.items()}
+    narrow = {
+        name: (POINTS * samples).astype(np.float32) for name, samples in samples_by_metric.items()
+    }
     write_arrays(directory / FILE, split=depends["data"], **narrow)
     inputs.record(directory, "resampling", depends)
 
@@ -72,8 +75,8 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
     size = (classes, len(weights))
     objects = tally(outcomes.object_image, outcomes.object_label, *size) @ weights
     defined = np.count_nonzero(objects, axis=0)
-    values = np.full((len(outcomes.correct), weights.shape[1]), np.nan)
-    for row, correct, ignored in zip(values, outcomes.correct, outcomes.ignored, strict=True):
+    mean_ap = np.full((len(outcomes.correct), weights.shape[1]), np.nan)
+    for row, correct, ignored in zip(mean_ap, outcomes.correct, outcomes.ignored, strict=True):
         count = ~ignored
         image, label, hit, image_weights = spread_ties(
             outcomes.image[count],
@@ -84,8 +87,9 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
         )
         ranked = rank(image, label, hit, classes, len(image_weights))
         total = average_precision(ranked, image_weights, objects, *recalls).sum(axis=0)
+        # A class without objects in a resample adds 0 to the total and is not counted.
         np.divide(total, defined, out=row, where=defined > 0)
-    return values
+    return mean_ap
 
 
 def gain_interval(
@@ -129,8 +133,9 @@ def _current_samples(run: Path, metric: str) -> dict[str, Any] | None:
         inputs.recorded(run, step).get("detections") for step in ("resampling", "evaluation")
     )
     samples = read_arrays(path)
-    value = read_json(metrics_file)[metric] if metrics_file.exists() else None
-    same = value is None or abs(samples[metric][0] - POINTS * value) < ROUNDING
+    measured = read_json(metrics_file)[metric] if metrics_file.exists() else None
+    # The first sample is the whole split, so it equals the metric unless detections changed.
+    same = measured is None or abs(samples[metric][0] - POINTS * measured) < ROUNDING_POINTS
     return samples if same and evaluated in (None, resampled) else None
 
 
@@ -148,5 +153,6 @@ def bootstrap_mean(
     counts = np.bincount(image[defined], minlength=images) @ weights
     with np.errstate(invalid="ignore"):
         means = sums / counts
+    # The first weighting counts every image once and gives the mean itself.
     low, high = percentile_interval(means[None, 1:] if images > 1 else np.empty((1, 0)), CONFIDENCE)
     return float(means[0]), float(low[0]), float(high[0])

@@ -85,15 +85,15 @@ def sign_flip_test(gains: Iterable[float]) -> float | None:
     import numpy as np
     from scipy import stats
 
-    values = np.round(list(gains), 9)  # so that sums of equal gains tie
-    if not 2 <= len(values) <= MOST_FLIPPED:
+    rounded_gains = np.round(list(gains), 9)  # so that sums of equal gains tie
+    if not 2 <= len(rounded_gains) <= MOST_FLIPPED:
         return None
     test = stats.permutation_test(
-        (values,),
+        (rounded_gains,),
         np.mean,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2 ** len(values),
+        n_resamples=2 ** len(rounded_gains),
     )
     return float(test.pvalue)
 

@@ -39,7 +39,7 @@ class TableRow:
     setting: str = ""
     scale: str = ""
     metric: str = "AP"
-    """The headline metric, of which gain and published gain are."""
+    """The headline metric, in which gain and published gain are measured."""
     published: Mapping[str, float] = field(default_factory=dict)
     """Published metrics in AP points."""
     stand_ins: tuple[str, ...] = ()
@@ -135,7 +135,7 @@ def _grouped(
 def build(specs: Sequence[RowSpec]) -> list[ResultRow]:
     """Compute the results of rows from the files of their runs.
 
-    p is corrected for the distilled rows of a table. UserError where a file of a run is invalid.
+    p is corrected for the distilled rows of a table. UserError if a file of a run is invalid.
     """
     metrics = list(dict.fromkeys([*METRICS, *(spec.metric for spec in specs)]))
     rows = [_result(spec, metrics) for spec in specs]
@@ -178,8 +178,8 @@ def _measured(runs: Mapping[int, Path]) -> dict[int, Metrics]:
 
 def _points(measured: Mapping[int, Metrics], name: str) -> dict[int, float]:
     """Return a metric in AP points of each seed that defines it."""
-    values = {seed: getattr(metrics, name) for seed, metrics in measured.items()}
-    return {seed: POINTS * value for seed, value in values.items() if value is not None}
+    fractions = {seed: getattr(metrics, name) for seed, metrics in measured.items()}
+    return {seed: POINTS * value for seed, value in fractions.items() if value is not None}
 
 
 def _gain(spec: RowSpec, measured: Mapping[int, Metrics]) -> Gain | None:

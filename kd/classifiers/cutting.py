@@ -23,7 +23,7 @@ from kd.data.scan import Record, SplitName
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 LEAST_MARGIN = 4
 """Pixels. Bilinear sampling reads beyond the box, and random crops need some room."""
-AHEAD = 256
+MOST_PENDING_IMAGES = 256
 """Images whose crops may be in memory before they are written."""
 
 
@@ -132,8 +132,8 @@ def _by_image(objects: list[Record], paths: dict[int, Path]) -> list[Job]:
 def _cut_all(jobs: list[Job], margin: float, threads: int) -> Iterator[list[Crop]]:
     # Threads suffice: OpenCV decodes and Pillow encodes without the interpreter's lock.
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(jobs), AHEAD):
-            chunk = jobs[start : start + AHEAD]
+        for start in range(0, len(jobs), MOST_PENDING_IMAGES):
+            chunk = jobs[start : start + MOST_PENDING_IMAGES]
             yield from pool.map(_cut, chunk, [margin] * len(chunk))
 
 

@@ -11,7 +11,7 @@ from kd.cli.terminal import log_to_terminal
 from kd.common.errors import UserError
 from kd.training import launch
 
-UNREAD = 128 + signal.SIGPIPE
+CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
 """Exit status if the reader of the output has closed it, equal to that of a death by SIGPIPE."""
 
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError as error:
         if _is_stdout_closed():
-            return UNREAD
+            return CLOSED_PIPE_STATUS
         print(f"error: {error}", file=sys.stderr)
         return 2
 

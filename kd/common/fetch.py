@@ -13,7 +13,7 @@ from kd.common.errors import UserError
 from kd.common.files import sha256
 
 FOLDER = Path("checkpoints")
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 """Seconds to wait for a connection, or for the next byte, before a download fails."""
 
 
@@ -46,7 +46,7 @@ def download(source: str, path: Path, digest: str) -> None:
     """Download the file at an address to ``path``, which appears only once it is verified.
 
     ``digest``: the file's SHA-256, or its first digits. Raise OSError if the server does not
-    answer, or sends nothing for ``PATIENCE`` seconds, and UserError if the content differs.
+    answer, or sends nothing for ``TIMEOUT_SECONDS`` seconds, and UserError if the content differs.
 
     An interrupted download starts again from the first byte. That is acceptable for weights, which
     have a few hundred megabytes at most. COCO's 20 GB are downloaded by
@@ -54,7 +54,7 @@ def download(source: str, path: Path, digest: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _socket_timeout(PATIENCE):
+        with _socket_timeout(TIMEOUT_SECONDS):
             download_url_to_file(source, str(path), digest.lower(), progress=sys.stderr.isatty())
     except http.client.HTTPException as error:  # a chunk that ends early
         raise OSError(f"{type(error).__name__}: {error}") from None

@@ -1,4 +1,4 @@
-"""Timing of cases in turn, and their ratios round by round, for a busy machine."""
+"""Timer for a busy machine: it runs cases alternately and compares them round by round."""
 
 import statistics
 import time

@@ -10,7 +10,7 @@ import time
 
 from kd.common.errors import UserError
 
-ATTEMPTS, PAUSE = 50, 0.1  # the pause in seconds; writing the grammar takes one second
+ATTEMPTS, PAUSE_SECONDS = 50, 0.1  # the pause in seconds; writing the grammar takes one second
 
 
 def load() -> None:
@@ -21,7 +21,7 @@ def load() -> None:
             return
         except (EOFError, pickle.UnpicklingError) as error:
             reason = str(error)
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
     raise UserError(
         f"the grammar of yapf in your cache is damaged ({reason}); "
         "remove the folder YAPF in the cache, by default ~/.cache/YAPF"

@@ -25,7 +25,7 @@ def resolve(
 ) -> Terms:
     """Return ``{term: {"method": ..., "version": ..., settings...}}`` for a name like ``rm+pfi``.
 
-    The defaults of a method may depend on whether ``detector`` has two stages.
+    The defaults of a method may differ for a ``detector`` with two stages.
     """
     terms = name.split("+")
     if len(set(terms)) != len(terms):
@@ -100,7 +100,7 @@ def refusals(
 
 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:
-    """Return that a detector lacks outputs and, if its head is unknown, the known heads."""
+    """Return the reason that a detector lacks outputs, with the known heads if its own is not."""
     text = f"reads {_in_words(outputs)}, which detector '{detector}' does not offer"
     if observer_of_model(part.model) != "maps":
         return text

@@ -13,15 +13,15 @@ from kd.data.scan import Problem, Record, Scan, SplitName, describe_absence
 
 Kind = tuple[Callable[[Any], bool], str]
 
-LARGEST = 1e9  # of a coordinate or an area; comparison also refuses NaN and infinity
-WHOLE: Kind = (
+LARGEST_NUMBER = 1e9  # of a coordinate or an area; comparison also refuses NaN and infinity
+WHOLE_NUMBER: Kind = (
     lambda v: isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**63,
     "a whole number",
 )
-POSITIVE: Kind = (lambda v: WHOLE[0](v) and v > 0, "a whole number above 0")
+POSITIVE: Kind = (lambda v: WHOLE_NUMBER[0](v) and v > 0, "a whole number above 0")
 NAME: Kind = (lambda v: isinstance(v, str) and v != "", "a text")
 NUMBER: Kind = (
-    lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < LARGEST,
+    lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < LARGEST_NUMBER,
     "a number",
 )
 BOX: Kind = (
@@ -31,9 +31,15 @@ BOX: Kind = (
 FLAG: Kind = (lambda v: isinstance(v, int) and v in (0, 1), "0 or 1")
 IGNORE: Kind = (lambda v: v is None or FLAG[0](v), "0 or 1")
 
-IMAGE = {"id": WHOLE, "width": POSITIVE, "height": POSITIVE, "file_name": NAME}
-CATEGORY = {"id": WHOLE, "name": NAME}
-ANNOTATION = {"id": WHOLE, "image_id": WHOLE, "category_id": WHOLE, "bbox": BOX, "area": NUMBER}
+IMAGE_KEYS = {"id": WHOLE_NUMBER, "width": POSITIVE, "height": POSITIVE, "file_name": NAME}
+CATEGORY_KEYS = {"id": WHOLE_NUMBER, "name": NAME}
+ANNOTATION_KEYS = {
+    "id": WHOLE_NUMBER,
+    "image_id": WHOLE_NUMBER,
+    "category_id": WHOLE_NUMBER,
+    "bbox": BOX,
+    "area": NUMBER,
+}
 
 
 def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> Scan:
@@ -47,9 +53,9 @@ def scan_coco(dataset: Dataset, split: SplitName, classes: list[str] | None) -> 
     if content is None:
         return scan
     categories = _categories(scan, path, content, classes)
-    images = list(_records(scan, path, content, "images", IMAGE))
+    images = list(_records(scan, path, content, "images", IMAGE_KEYS))
     # The loader ignores other keys of a record, such as 'name'.
-    scan.images = [{key: image[key] for key in IMAGE} for image in images]
+    scan.images = [{key: image[key] for key in IMAGE_KEYS} for image in images]
     scan.paths = [folder / image["file_name"] for image in scan.images]
     _report_twins(scan, path, "images", "file_name", scan.images)
     _report_twins(scan, path, "categories", "name", categories)
@@ -105,7 +111,7 @@ def roots(
 
 def _categories(scan: Scan, path: Path, content: Record, classes: list[str] | None) -> list[Record]:
     """Return the categories of a file without roots, and add a note for each root."""
-    categories = list(_records(scan, path, content, "categories", CATEGORY))
+    categories = list(_records(scan, path, content, "categories", CATEGORY_KEYS))
     annotations = content.get("annotations")
     unused = roots(categories, annotations if isinstance(annotations, list) else [], classes)
     for root in unused:
@@ -203,7 +209,7 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
     broken_images = _ids(content, "images") - images.keys()
     broken_categories = _ids(content, "categories") - names.keys()
     suspect = Suspects()
-    for record in _records(scan, path, content, "annotations", ANNOTATION):
+    for record in _records(scan, path, content, "annotations", ANNOTATION_KEYS):
         image, name = images.get(record["image_id"]), names.get(record["category_id"])
         label = f"annotation {record['id']}"
         if record["image_id"] in broken_images or record["category_id"] in broken_categories:
@@ -232,7 +238,7 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
 def _ids(content: Record, key: str) -> set[Any]:
     """Return every ``id`` of a list, malformed records included."""
     ids = (record.get("id") for record in content[key] if isinstance(record, dict))
-    return set(filter(WHOLE[0], ids))
+    return set(filter(WHOLE_NUMBER[0], ids))
 
 
 def _take(scan: Scan, path: Path, record: Record, image: Record, label: str) -> None:
@@ -246,7 +252,7 @@ def _take(scan: Scan, path: Path, record: Record, image: Record, label: str) -> 
         scan.thin.add(record["id"])
     # mmdet and pycocotools ignore other keys, such as 'difficult'.
     flags = {"ignore": int(bool(record["ignore"]))} if "ignore" in record else {}
-    required = {key: record[key] for key in ANNOTATION}
+    required = {key: record[key] for key in ANNOTATION_KEYS}
     scan.annotations.append({**required, "iscrowd": int(record.get("iscrowd", 0)), **flags})
 
 

@@ -228,8 +228,8 @@ def _require_finite(what: str, key: str, values: Floats, records: Sequence[Any])
 
 def _areas(annotations: Sequence[Any]) -> Floats:
     """Return (G,) square pixels: the file's ``area``, otherwise that of the box."""
-    values = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
-    areas = np.array(values, dtype=np.float64)
+    numbers = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
+    areas = np.array(numbers, dtype=np.float64)
     _require_finite("annotation", "area", areas, annotations)
     return areas
 

@@ -112,6 +112,7 @@ def _coco_arrays(
     objects: Objects, detections: Detections, images: int, classes: Sequence[str]
 ) -> tuple[Floats, Floats]:
     """Return precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
+    # Ids are positions from 1. The engine numbers the annotations, so no id is 0 or repeated.
     target = COCO.from_arrays(
         [{"id": number} for number in range(1, images + 1)],
         [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
@@ -149,7 +150,7 @@ def _coco_metrics(precision: Floats, recall: Floats) -> dict[str, float | None]:
 
 def _mean(values: Floats) -> float | None:
     """Return the mean of the defined entries; None if there is none."""
-    defined = values[values > -1]
+    defined = values[values > -1]  # the engine marks undefined entries by -1
     return float(defined.mean()) if defined.size else None
 
 
@@ -160,8 +161,8 @@ def _voc(objects: Objects, detections: Detections, classes: int) -> list[Precisi
     ]
 
 
-def _voc_means(results: Sequence[Precision | None]) -> dict[str, float | None]:
-    defined = np.array([result for result in results if result], dtype=np.float64).reshape(-1, 2)
+def _voc_means(precisions: Sequence[Precision | None]) -> dict[str, float | None]:
+    defined = np.array([ap for ap in precisions if ap], dtype=np.float64).reshape(-1, 2)
     return {"VOC07": _mean(defined[:, 0]), "VOC12": _mean(defined[:, 1])}
 
 

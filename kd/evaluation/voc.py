@@ -47,7 +47,7 @@ class ClassDetections:
     score: Floats
 
 
-class Judged(NamedTuple):
+class Judgment(NamedTuple):
     """Hits and misses (D,) among the detections of one class, by falling score."""
 
     order: Integers
@@ -71,6 +71,7 @@ def average_precision(
     if positives == 0:
         return None
     judged = judge(objects, detections, iou, legacy)
+    # Each detection ends a prefix of the ranking, whose recall and precision are a point.
     hits, misses = np.cumsum(judged.hit), np.cumsum(judged.miss)
     recall = hits / positives
     precision = hits / np.maximum(hits + misses, 1)
@@ -79,7 +80,7 @@ def average_precision(
 
 def judge(
     objects: ClassObjects, detections: ClassDetections, iou: float = 0.5, legacy: bool = True
-) -> Judged:
+) -> Judgment:
     """Return the hits and misses that ``average_precision`` is computed from."""
     order = np.lexsort((detections.image, -detections.score))
     ranked = ClassDetections(
@@ -94,7 +95,7 @@ def judge(
     # The first detection, by score, that matches a box is its hit.
     np.minimum.at(first, box[candidates], candidates)
     hit[first[first < len(box)]] = True
-    return Judged(order, hit, ~matched | (counts & ~hit))
+    return Judgment(order, hit, ~matched | (counts & ~hit))
 
 
 def _best_boxes(
@@ -143,6 +144,7 @@ def _area(sides: Floats) -> Floats:
 
 def _eleven_point(recall: Floats, precision: Floats) -> float:
     ahead = _envelope(precision)
+    # The first point that reaches a recall; beyond the last, precision is 0.
     first = np.searchsorted(recall, ELEVEN_RECALLS, "left")
     return float(ahead[first].sum() / len(ELEVEN_RECALLS))
 

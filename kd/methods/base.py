@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Losses = dict[str, "Tensor | list[Tensor]"]
 """Weighted terms by name: a scalar, or a list with one scalar per pyramid level."""
-DETECTION = "detection"
+DETECTION_TERM = "detection"
 """Name of the student's detection losses, as one sum, in records of the terms' gradients."""
 
 

@@ -55,7 +55,7 @@ class Chen(Method):
     mu: float = Field(default=0.8, ge=0, le=1)
     """Share of the hard labels; the soft labels have the weight 1 - mu. Not published."""
     lambda_: NonNegativeFloat = 1.0
-    """Weight of the regression, of which the teacher's bound has the share nu; published."""
+    """Weight of the regression; published. ``nu`` is the share of the teacher's bound in it."""
     nu: NonNegativeFloat = 0.5
     """Weight of the teacher's bound within the regression; from memory."""
     margin: NonNegativeFloat = 0.0

@@ -26,9 +26,9 @@ else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
 
-CHUNK = 64
+CROPS_AT_ONCE = 64
 """Number of crops that pass the classifier together; their maps fit into the processor's cache."""
-SIDE = 112
+DEFAULT_CROP_SIDE = 112
 """Samples along a side of a crop if there is no classifier to set the number."""
 FOCUS_CROPS = 16
 """Number of an image's crops in ``focus``."""
@@ -136,7 +136,7 @@ class Dicod(Method):
         with torch.no_grad():
             logits = [
                 teacher.logits(_classifier_input(chunk, teacher, batch))
-                for chunk in objects.split(CHUNK)
+                for chunk in objects.split(CROPS_AT_ONCE)
             ]
         teacher_logits = full_precision(torch.cat(logits))[positive.instance]
         student_logits = student.candidate_logits(positive)
@@ -153,7 +153,7 @@ class Dicod(Method):
         positive = student.candidates.positive
         boxes = student.candidate_boxes(positive)
         with torch.no_grad():
-            chunks = [self._layers(chunk, teacher, batch) for chunk in objects.split(CHUNK)]
+            chunks = [self._layers(chunk, teacher, batch) for chunk in objects.split(CROPS_AT_ONCE)]
             object_layers = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
         def distances(rows: slice, chunk_boxes: Tensor) -> list[Tensor]:
@@ -169,15 +169,15 @@ class Dicod(Method):
 
         # A sum of no boxes, so that each total is attached to the student without positives too.
         totals = [boxes[:0].sum()] * ((self.lambda_l > 0) + (self.lambda_kl > 0))
-        for start in range(0, len(positive), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(positive), CROPS_AT_ONCE):
+            rows = slice(start, start + CROPS_AT_ONCE)
             sums = linearized(partial(distances, rows), boxes[rows])
             totals = [total + chunk_sum for total, chunk_sum in zip(totals, sums, strict=True)]
         return totals
 
     def _side(self, teacher: Any) -> int:
         """Return the number of samples along a side of a crop."""
-        return self.crop_size or (teacher.size if teacher else SIDE)
+        return self.crop_size or (teacher.size if teacher else DEFAULT_CROP_SIDE)
 
     def _layers(self, objects: Tensor, teacher: Any, batch: Batch) -> list[Tensor]:
         """Return the compared layers of crops (P, 3, s, s): pixels, then stages, all pooled."""

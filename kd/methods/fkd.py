@@ -25,19 +25,25 @@ else:
 EPSILON = 1e-12
 """Added under the root of a norm, whose gradient has no limit at 0."""
 
-FILLED = ("transfer_weight", "feature_weight", "nonlocal_weight", "temperature", "channel_mask")
+DEPENDENT_SETTINGS = (
+    "transfer_weight",
+    "feature_weight",
+    "nonlocal_weight",
+    "temperature",
+    "channel_mask",
+)
 """Settings whose defaults depend on form and kind."""
-NUMBERS = {
+DEFAULTS_BY_KIND = {
     ("code", "one_stage"): (2.4e-2, 4.2e-4, 4.2e-4, 0.1, True),
     ("code", "two_stage"): (4e-3, 7e-5, 7e-5, 0.5, False),
     ("paper", "one_stage"): (4e-4, 2e-2, 4e-4, 0.5, True),
     ("paper", "two_stage"): (7e-5, 4e-3, 7e-5, 0.1, True),
 }
-"""Defaults of ``FILLED`` by form and kind of detector: those of copies of the published code, and
-those of the paper as issue 5 of its repository quotes it. The two sources exchange the roles of the
-first two weights, and the temperatures of the two kinds."""
+"""Defaults of ``DEPENDENT_SETTINGS`` by form and kind of detector: those of copies of the
+published code, and those of the paper as issue 5 of its repository quotes it. The two sources
+exchange the roles of the first two weights, and the temperatures of the two kinds."""
 
-SHARES = (4, 4, 2)
+CHANNEL_REDUCTIONS = (4, 4, 2)
 """Channels of the map per channel of the non-local block, by level, finest first. Levels after the
 last have the last value."""
 
@@ -101,12 +107,12 @@ class FeatureDistillation(Method):
         settings = {
             name: number
             for name, number in values.items()
-            if number is not None or name not in FILLED
+            if number is not None or name not in DEPENDENT_SETTINGS
         }
         key = str(settings.get("form", "code")), str(settings.get("kind", "one_stage"))
         # An unknown form or kind fails the validation of that field.
-        numbers = NUMBERS.get(key, NUMBERS["code", "one_stage"])
-        return dict(zip(FILLED, numbers, strict=True)) | settings
+        numbers = DEFAULTS_BY_KIND.get(key, DEFAULTS_BY_KIND["code", "one_stage"])
+        return dict(zip(DEPENDENT_SETTINGS, numbers, strict=True)) | settings
 
     @property
     def needs(self) -> Needs:
@@ -139,7 +145,7 @@ class FeatureDistillation(Method):
         code, layers = self.form == "code", dict[str, "nn.Module"]()
         if self.nonlocal_weight:
             share, window = (
-                values[min(rank, len(values) - 1)] for values in (SHARES, self.windows)
+                values[min(rank, len(values) - 1)] for values in (CHANNEL_REDUCTIONS, self.windows)
             )
             inner, pool = max(channels // share, 1), window if code else 1
             for side in ("student", "teacher"):

@@ -12,7 +12,13 @@ from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.ops.boxes import shares_inside
 from kd.methods.ops.full_precision import full_precision
 from kd.methods.ops.masks import level_of
-from kd.methods.ops.pyramid import SECOND_PER_STRIDE, LevelSides, octaves, published_sides, sides_of
+from kd.methods.ops.pyramid import (
+    SECOND_LEVEL_STRIDES,
+    LevelSides,
+    octaves,
+    published_sides,
+    sides_of,
+)
 from kd.methods.ops.reduction import mean_over, shared_count
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ else:
 
 NMS_CANDIDATES = 3000
 """Priors of an image, best first, that enter non-maximum suppression (author's code)."""
-CELLS, SAMPLES = 10, 2
+POOLED_CELLS, SAMPLES_PER_CELL = 10, 2
 """Cells along a side of a pooled region, and samples along a side of a cell (author's code)."""
 LEAST_SIDE = 10.0
 """Length in pixels that both sides of a region exceed at the published image size (author's code).
@@ -320,7 +326,7 @@ def pool(
     """
     finest_first = sorted(range(len(strides)), key=strides.__getitem__)
     if sides is None:
-        sides = published_sides(len(strides), SECOND_PER_STRIDE * min(strides))
+        sides = published_sides(len(strides), SECOND_LEVEL_STRIDES * min(strides))
     rank = level_of(rois[:, 1:], len(strides), sides, added=0)
     ranks = torch.arange(len(strides), device=rank.device)[:, None]
     counts = (rank == ranks).sum(1).tolist()
@@ -331,7 +337,9 @@ def pool(
     return [
         torch.cat(
             [
-                ops.roi_align(maps[level], part, CELLS, 1 / strides[level], SAMPLES, True)
+                ops.roi_align(
+                    maps[level], part, POOLED_CELLS, 1 / strides[level], SAMPLES_PER_CELL, True
+                )
                 for level, part in level_rois
             ]
         )[original_order]

@@ -24,8 +24,9 @@ class Mimic(Method):
     There is no official code. The weight is lambda_1, not confirmed by the paper. The paper trains
     in two stages. Here there is one, as in United-Perception (52aaeb9e, ``SampleFeature``), whose
     numbers (Faster R-CNN, ResNet-152 to 50) are the only known ones on a pyramid, with the form
-    ``united_perception``. Features are pooled as the second stage pools them. Not implemented: a
-    deconvolution for inputs of lower resolution, and the second stage's L2 distance of outputs.
+    ``united_perception``. Features are pooled as the second stage pools them. A
+    deconvolution for inputs of lower resolution and the L2 distance of the second stage's outputs
+    are not implemented.
     """
 
     title = "Mimic"

@@ -30,10 +30,10 @@ class TaskAdaptive(Method):
 
     There is no official code, and only the abstract's numbers (Faster R-CNN with a pyramid) are
     known. Helpers in ggjy/DeFeat.pytorch (c46a793d) give the Gaussian, the entropy and its factor
-    of 10, the choices of RoIs and the decay. Not known, hence settings whose defaults are our
-    choice: the weights of neck and boxes, the adaptation, the paper's choice of RoIs, its loss of
-    boxes. The RoIs are those that the student's second stage is trained on. A detector without a
-    second stage learns from the neck alone; a cascade is refused, except with ``tadf_neck``.
+    of 10, the choices of RoIs and the decay. The weights of neck and boxes, the adaptation, the
+    paper's choice of RoIs and its loss of boxes are not known; they are settings whose defaults are
+    our choice. The RoIs are those that the student's second stage is trained on. A detector without
+    a second stage learns from the neck alone; a cascade is refused, except with ``tadf_neck``.
     """
 
     title = "TADF"

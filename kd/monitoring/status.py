@@ -23,7 +23,7 @@ from kd.monitoring.runs import FOLDERS, MonitoredRun, read_object
 from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.training import run_lock
 
-FRESH = 120
+FRESH_SECONDS = 120
 """Seconds without new output after which a training outside Slurm counts as interrupted."""
 
 DONE, FAILED, TRAINED, EVALUATING = "done", "failed", "trained", "evaluating"
@@ -199,7 +199,9 @@ def _final_state(run: MonitoredRun, job: SubmittedJob | None) -> tuple[str, str]
     if job and job.end and not (trained and job.rule.startswith("train")):
         return FAILED, _failure(directory) or _cause(job.end)
     if trained:
-        return (EVALUATING, "") if _age(directory / "predict.log") < FRESH else (TRAINED, "")
+        return (
+            (EVALUATING, "") if _age(directory / "predict.log") < FRESH_SECONDS else (TRAINED, "")
+        )
     failure = _failure(directory)
     return (FAILED, failure) if failure else None
 
@@ -248,7 +250,7 @@ def _is_fresh(run: MonitoredRun) -> bool:
     if (directory / WEIGHTS).exists():
         return False
     ages = [_age(directory / name) for name in ("log.jsonl", "train.log")]
-    return min(*ages, run_lock.sign_of_life(directory)) < FRESH
+    return min(*ages, run_lock.sign_of_life(directory)) < FRESH_SECONDS
 
 
 def _age(path: Path) -> float:

@@ -19,7 +19,7 @@ else:
 class DenseObservation(Observation):
     """Observation of anchors with a class output and an encoded box each.
 
-    RetinaNet, ATSS and SSD have such heads, and an RPN is one.
+    RetinaNet, ATSS and SSD have such heads, and an RPN is such a head.
 
     Priors are ordered by level, then row, column and anchor; N is their number.
     """

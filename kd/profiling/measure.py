@@ -85,7 +85,7 @@ def peak_of(trainee: Trainee, data: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Charged:
+class ProfiledTrainee:
     """Trainee whose steps are charged to parts."""
 
     trainee: Trainee
@@ -119,11 +119,11 @@ class Charged:
 
 
 @contextmanager
-def by_part(trainee: Trainee) -> Iterator[Charged]:
+def by_part(trainee: Trainee) -> Iterator[ProfiledTrainee]:
     """Charge the steps of a block to parts."""
     clock = Clock()
     with charged(trainee.model, trainee.optimizer, clock):
-        yield Charged(trainee, clock)
+        yield ProfiledTrainee(trainee, clock)
 
 
 def replayed(replay: Replay) -> Parts:

@@ -77,7 +77,7 @@ class TeacherFunction(NamedTuple):
     name: str
     part: str
     head: bool
-    """True for a whole head, of which a method may run one branch."""
+    """True for a whole head, if a method may run one of its branches alone."""
 
 
 def teacher_calls(model: Any) -> Iterator[TeacherFunction]:

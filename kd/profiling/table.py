@@ -5,7 +5,7 @@ from typing import Any
 from tabulate import tabulate
 
 from kd.profiling.parts import DATA, in_order
-from kd.training.term_scale import HIGH, LOW
+from kd.training.term_scale import LARGEST_RATIO, LEAST_RATIO
 
 Profile = dict[str, Any]
 
@@ -60,9 +60,9 @@ def summary(profile: Profile) -> list[str]:
 def _scale(term: str, ratio: float) -> str:
     """Return a line with a term's gradient beside that of detection, and a bound it exceeds."""
     text = f"gradient of {term} at the neck: {ratio:.2g} times that of detection"
-    if ratio < LOW:
-        return f"{text}, below {LOW:g}"
-    return f"{text}, above {HIGH:g}" if ratio > HIGH else text
+    if ratio < LEAST_RATIO:
+        return f"{text}, below {LEAST_RATIO:g}"
+    return f"{text}, above {LARGEST_RATIO:g}" if ratio > LARGEST_RATIO else text
 
 
 def waits(profile: Profile, case: str, part: str) -> int:

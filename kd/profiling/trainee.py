@@ -21,7 +21,7 @@ from kd.profiling.parts import student_of
 from kd.training.train import build_runner
 
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
-RATE = 1e-6
+LEARNING_RATE = 1e-6
 """Learning rate so small that the weights hardly change, however many steps run."""
 
 
@@ -53,7 +53,7 @@ class Trainee:
             load_strictly(student_of(model), trained)
         optimizer = runner.build_optim_wrapper(runner.optim_wrapper)
         for group in optimizer.param_groups:
-            group["lr"] = RATE
+            group["lr"] = LEARNING_RATE
         model.progress = PAST_WARM_UP
         return cls(model.train(), optimizer, runner)
 

@@ -11,7 +11,7 @@ import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.config.terms import method_of
 from kd.data.sampling import mix
-from kd.methods.base import DETECTION, Losses
+from kd.methods.base import DETECTION_TERM, Losses
 from kd.models.build import build_model
 from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
@@ -92,7 +92,7 @@ class Distiller(BaseModel):
         distilled = self.distillation(student, teachers, batch)
         self.distilled = tuple(distilled)
         if self.probing:
-            self.probed = gradient_norms({DETECTION: _sum(losses), **distilled}, student.neck)
+            self.probed = gradient_norms({DETECTION_TERM: _sum(losses), **distilled}, student.neck)
         return {**losses, **distilled}
 
     def observe_teachers(self, batch: Batch) -> dict[str | None, Any]:

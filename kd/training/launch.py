@@ -26,14 +26,16 @@ STOP_FILE = "SNAKEMAKE_STOP_FILE"
 """Variable with the path of a file that requests a stop; the executor plugin sets it."""
 STOPPED = os.EX_TEMPFAIL
 """Exit status of a training that stopped on request; the same command resumes it."""
-GROUP = "KD_GROUP"
+GROUP_VARIABLE = "KD_GROUP"
 """Variable that is set in processes of ``launch``, to ``here`` or ``srun``."""
 FAILURE, CLAIM = "failure.json", ".failed"
-START = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT",
-         "SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID")  # fmt: skip
+START_VARIABLES = (
+    *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
+    *("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID"),
+)
 """Variables of the environment that are equal in all processes of one start."""
 SRUN_ERROR = re.compile(r"srun: error: (?P<node>\S+): tasks? (?P<number>[\d,-]+): (?P<end>.*\S)")
-POLL, PATIENCE = 0.1, 10.0
+POLL_SECONDS, TERMINATION_SECONDS = 0.1, 10.0
 """Seconds between polls of processes, and until processes that ignore SIGTERM are killed."""
 
 
@@ -69,12 +71,12 @@ def world() -> int:
 
 def launched() -> bool:
     """Return True if ``launch`` started this process and reports how its group ended."""
-    return GROUP in os.environ
+    return GROUP_VARIABLE in os.environ
 
 
 def claim(directory: Path) -> Path:
     """Return the file that the first process of this start to fail creates."""
-    start = "\n".join(os.environ.get(name, "") for name in START)
+    start = "\n".join(os.environ.get(name, "") for name in START_VARIABLES)
     return directory / f"{CLAIM}-{hashlib.sha256(start.encode()).hexdigest()[:8]}"
 
 
@@ -95,7 +97,7 @@ def forget_failures(directory: Path) -> None:
 
 def set_rank() -> None:
     """Set the ranks that torch reads from those of srun."""
-    if os.environ.get(GROUP) == "srun" and "RANK" not in os.environ:
+    if os.environ.get(GROUP_VARIABLE) == "srun" and "RANK" not in os.environ:
         os.environ["RANK"] = os.environ["SLURM_PROCID"]
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
 
@@ -127,7 +129,7 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
 
 def _here(command: list[str], processes: int, directory: Path) -> int:
     """Start the processes on this machine; end all if one fails."""
-    shared = os.environ | _meeting("127.0.0.1", processes) | {GROUP: "here"}
+    shared = os.environ | _meeting("127.0.0.1", processes) | {GROUP_VARIABLE: "here"}
     children: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(processes):
@@ -156,12 +158,12 @@ def _first_failure(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
             return number, code
         if None not in codes:
             return 0, 0
-        time.sleep(POLL)
+        time.sleep(POLL_SECONDS)
 
 
 def _by_srun(command: list[str], processes: int, directory: Path) -> int:
     """Start the processes as tasks of a job step, on all nodes of the allocation."""
-    shared = os.environ | _meeting(socket.gethostname(), processes) | {GROUP: "srun"}
+    shared = os.environ | _meeting(socket.gethostname(), processes) | {GROUP_VARIABLE: "srun"}
     srun = ["srun", "--ntasks", str(processes), "--kill-on-bad-exit=1", "--export=ALL"]
     threads = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not inherit it
     step = subprocess.Popen(
@@ -253,7 +255,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _end(children: list[subprocess.Popen[bytes]]) -> None:
     for child in children:
         child.terminate()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TERMINATION_SECONDS
     for child in children:
         try:
             child.wait(max(deadline - time.monotonic(), 0))

@@ -32,9 +32,8 @@ from kd.models import weights
 from kd.observers import Progress
 from kd.records import inputs
 from kd.training.launch import STOP_FILE, StopRequested
-from kd.training.meter import Meter, Spent, gpus_in_use
-from kd.training.term_scale import STEPS as PROBE_STEPS
-from kd.training.term_scale import TermScale, warning
+from kd.training.meter import Meter, UsedResources, gpus_in_use
+from kd.training.term_scale import PROBE_STEPS, TermScale, warning
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ CHECKPOINT_KEYS = {"step", "seconds", "model", "optimizer", "schedulers"}
 
 
 class NonFiniteLossError(UserError):
-    """A loss became infinite or not a number."""
+    """Error of a loss that is infinite or not a number."""
 
 
 def run_directory(runner: Runner) -> Path:
@@ -70,7 +69,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     def run(self) -> nn.Module:
         """Restore the newest checkpoint of the same inputs if there is one; train to the end."""
         saved = _resumable(self.runner)
-        self.meter = Meter(gpus_in_use(), Spent.read(saved) if saved else Spent())
+        self.meter = Meter(gpus_in_use(), UsedResources.read(saved) if saved else UsedResources())
         if saved:
             self._iter = _restore(self.runner, saved)
             self._epoch = self._iter // len(self.dataloader)
@@ -291,7 +290,7 @@ class Checkpoints(Hook):
         content = {
             "step": step,
             "inputs": inputs_of(runner),
-            **runner.train_loop.meter.spent._asdict(),
+            **runner.train_loop.meter.used._asdict(),
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],

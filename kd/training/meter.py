@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import all_gather_object
 
 
-class Spent(NamedTuple):
+class UsedResources(NamedTuple):
     """Resources used so far; every checkpoint has them under these names."""
 
     seconds: float = 0.0
@@ -32,16 +32,16 @@ class Spent(NamedTuple):
 class Meter:
     """Meter that adds to the resources of earlier resumptions; it measures only when it is read."""
 
-    def __init__(self, gpus: Sequence[str], spent: Spent) -> None:
+    def __init__(self, gpus: Sequence[str], earlier: UsedResources) -> None:
         """Start measuring; ``gpus``: the UUIDs of the GPUs of all processes."""
-        self.gpus, self.earlier = gpus, spent
+        self.gpus, self.earlier = gpus, earlier
         self._start()
 
     @property
-    def spent(self) -> Spent:
+    def used(self) -> UsedResources:
         """Resources used until now."""
         seconds = time.monotonic() - self.started
-        return Spent(
+        return UsedResources(
             self.earlier.seconds + seconds,
             self.earlier.gpu_seconds + seconds * len(self.gpus),
             self._energy(),
@@ -51,7 +51,7 @@ class Meter:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Leave out the time and energy of a block that is no training."""
-        self.earlier = self.spent
+        self.earlier = self.used
         try:
             yield
         finally:

@@ -1,8 +1,8 @@
 """Lock that allows one training of a run at a time, with a heartbeat.
 
 The first process of a training locks a file of the run's directory (``flock``) and touches it every
-``BEAT`` seconds, however long a step takes. The file names the process. The system releases the
-lock when the process dies, so a run that was killed can be resumed at once.
+``BEAT_SECONDS`` seconds, however long a step takes. The file names the process. The system releases
+the lock when the process dies, so a run that was killed can be resumed at once.
 """
 
 import fcntl
@@ -21,9 +21,9 @@ from kd.common.errors import UserError
 from kd.training import launch
 
 FILE = ".training"
-BEAT = 15.0
+BEAT_SECONDS = 15.0
 """Seconds between two heartbeats."""
-STILL = 3
+MOST_MISSED_BEATS = 3
 """Missed heartbeats after which a process of another machine counts as dead."""
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,13 +108,16 @@ def _take(file: Any, directory: Path) -> None:
 
 
 def _touched_meanwhile(file: Any) -> bool:
-    """Return True as soon as a process touches a file, False after ``STILL`` missed heartbeats.
+    """Return True as soon as a process touches a file, False after ``MOST_MISSED_BEATS``.
 
     The age of the file is no evidence, because clocks of two machines differ.
     """
-    before, deadline = os.fstat(file.fileno()).st_mtime_ns, time.monotonic() + STILL * BEAT
+    before, deadline = (
+        os.fstat(file.fileno()).st_mtime_ns,
+        time.monotonic() + MOST_MISSED_BEATS * BEAT_SECONDS,
+    )
     while time.monotonic() < deadline:
-        time.sleep(min(BEAT / 10, 1.0))
+        time.sleep(min(BEAT_SECONDS / 10, 1.0))
         if os.stat(file.name).st_mtime_ns != before:
             return True
     return False
@@ -129,7 +132,7 @@ def _holder_error(directory: Path, holder: dict[str, Any]) -> TakenError:
 
 
 def _beat(file: Any, ended: threading.Event) -> None:
-    while not ended.wait(BEAT):
+    while not ended.wait(BEAT_SECONDS):
         os.utime(file.name)
 
 

@@ -55,7 +55,7 @@ class TeacherInputs(NamedTuple):
 
 
 class TeacherCache:
-    """Cached outputs if every image of a batch is cached; otherwise the teacher computes them.
+    """Cache of a teacher's outputs; the teacher runs if an image of the batch is not cached.
 
     ``settings``: the settings that the outputs for all images depend on. ``megabytes``: the limit
     of memory, and the limit of disk. A property whose maps for all images exceed the limit is not

@@ -6,17 +6,17 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from kd.methods.base import DETECTION, Method
+from kd.methods.base import DETECTION_TERM, Method
 
-LOW, HIGH = 0.01, 10.0
+LEAST_RATIO, LARGEST_RATIO = 0.01, 10.0
 """Bounds of the ratio outside of which a run warns (docs/methods/README.md states the rule)."""
-STEPS = (50, 100, 200)
+PROBE_STEPS = (50, 100, 200)
 """Steps with a probe, besides the first ones, when weights are close to their initial values."""
-FIRST = 3
+FIRST_PROBES = 3
 """Steps whose probes do not count if there are later ones."""
 
 Norms = Mapping[str, list[float]]
-"""L2 norms of gradients at each neck level, by term and for ``DETECTION``."""
+"""L2 norms of gradients at each neck level, by term and for ``DETECTION_TERM``."""
 
 
 class Verdict(NamedTuple):
@@ -36,7 +36,7 @@ def ratios(norms: Norms) -> dict[str, float]:
     terms of a batch without objects.
     """
     lengths = {name: sum(level**2 for level in levels) ** 0.5 for name, levels in norms.items()}
-    detection = lengths.pop(DETECTION)
+    detection = lengths.pop(DETECTION_TERM)
     return {name: length / detection for name, length in lengths.items() if length and detection}
 
 
@@ -57,19 +57,20 @@ class TermScale:
     def add(self, step: int, norms: Norms, epoch_ended: bool) -> list[Verdict]:
         """Add a probe; return the terms that are outside of the bounds and due for a warning.
 
-        A term is due at the last of ``STEPS`` or at the end of an epoch, whichever comes first.
+        A term is due at the last of ``PROBE_STEPS`` or at the end of an epoch, whichever is first.
         """
         for term, ratio in ratios(norms).items():
             self.probes.setdefault(term, []).append((step, ratio))
-        if step < STEPS[-1] and not epoch_ended:
+        if step < PROBE_STEPS[-1] and not epoch_ended:
             return []
         verdicts = [self._verdict(term, step) for term in self.probes if term not in self.judged]
         self.judged |= self.probes.keys()
-        return [verdict for verdict in verdicts if not LOW <= verdict.ratio <= HIGH]
+        return [item for item in verdicts if not LEAST_RATIO <= item.ratio <= LARGEST_RATIO]
 
     def _verdict(self, term: str, step: int) -> Verdict:
         probes = self.probes[term]
-        later = [ratio for at, ratio in probes if at > FIRST] or [ratio for _, ratio in probes]
+        later = [ratio for at, ratio in probes if at > FIRST_PROBES]
+        later = later or [ratio for _, ratio in probes]
         return Verdict(term, statistics.median(later), len(later), step)
 
 
@@ -78,14 +79,14 @@ def warning(verdict: Verdict, methods: Mapping[str, Method]) -> str:
 
     ``methods``: the methods of the run, by name.
     """
-    weak = verdict.ratio < LOW
+    weak = verdict.ratio < LEAST_RATIO
     weights = {name: method.weights.get(verdict.term) for name, method in methods.items()}
     owners = [(name, setting) for name, setting in weights.items() if setting]
     name, setting = owners[0] if owners else ("+".join(methods), "its weight")
     remedy = f"{'raise' if weak else 'lower'} {setting}"
-    extent = f"below {LOW:g}: the term has almost no effect"
+    extent = f"below {LEAST_RATIO:g}: the term has almost no effect"
     if not weak:
-        extent = f"above {HIGH:g}: it outweighs the detection loss"
+        extent = f"above {LARGEST_RATIO:g}: it outweighs the detection loss"
     return (
         f"warning: method '{name}': the gradient of {verdict.term} at the neck is "
         f"{verdict.ratio:.2g} times that of detection (median of {verdict.probes} "

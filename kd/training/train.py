@@ -286,12 +286,12 @@ def _unregistered(error: KeyError, directory: Path) -> Exception:
 
 def _cost(runner: Runner) -> dict[str, Any]:
     """Return the resources of the steps: time, GPU time, energy, images a second, memory."""
-    spent = runner.train_loop.meter.spent
+    used = runner.train_loop.meter.used
     images = runner.iter * runner.train_dataloader.batch_size * runner.world_size
     return {
         "steps": runner.iter,
-        **{name: value and round(value, 1) for name, value in spent._asdict().items()},
-        "images_per_second": round(images / spent.seconds, 2),
+        **{name: value and round(value, 1) for name, value in used._asdict().items()},
+        "images_per_second": round(images / used.seconds, 2),
     }
 
 

@@ -54,10 +54,10 @@ class Validation(Hook):
         with runner.train_loop.meter.paused():
             records = self._detections(runner, step)
         if is_main_process():
-            values = self._metrics(records)
+            metrics = self._metrics(records)
             with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"epoch": epoch, "step": step, **values}) + "\n")
-            ap = "undefined" if values["AP"] is None else f"{100 * values['AP']:.1f}"
+                stream.write(json.dumps({"epoch": epoch, "step": step, **metrics}) + "\n")
+            ap = "undefined" if metrics["AP"] is None else f"{100 * metrics['AP']:.1f}"
             logger.info("epoch %d/%d: AP %s", epoch, runner.max_epochs, ap)
 
     def _is_measured(self, epoch: int) -> bool:
@@ -89,5 +89,5 @@ class Validation(Hook):
         return [record for share in all_gather_object(records) for record in share]
 
     def _metrics(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        values = metrics_of(coco_results(records, self.truth), self.truth).model_dump()
-        return {name: value for name, value in values.items() if name != "per_class"}
+        metrics = metrics_of(coco_results(records, self.truth), self.truth).model_dump()
+        return {name: value for name, value in metrics.items() if name != "per_class"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.cli.main import UNREAD
+from kd.cli.main import CLOSED_PIPE_STATUS
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 
@@ -31,4 +31,4 @@ def test_an_unread_output_is_no_error(tmp_path: Path, command: str, unbuffered: 
     )
     os.close(write)
     assert done.stderr == b""
-    assert done.returncode in (0, UNREAD)
+    assert done.returncode in (0, CLOSED_PIPE_STATUS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.methods.fkd import (
-    FILLED,
+    DEPENDENT_SETTINGS,
     FeatureDistillation,
     attention_mask,
     channel_attention,
@@ -342,7 +342,7 @@ def test_float32_within_a_percent_where_the_networks_ran_in_bfloat16(
 def test_the_composed_settings_show_the_numbers_of_form_and_kind(form, detector, numbers):
     overrides = {"fkd": {"form": form, "temperature": None}}
     (settings,) = resolve("fkd", overrides, detector, Library(CONFIGS), "tests").values()
-    assert tuple(settings[name] for name in FILLED) == numbers
+    assert tuple(settings[name] for name in DEPENDENT_SETTINGS) == numbers
 
 
 @pytest.mark.parametrize(

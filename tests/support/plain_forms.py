@@ -11,8 +11,8 @@ from torchvision import ops
 
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.methods.dicod import Dicod, distance, object_crops
-from kd.methods.gid import CELLS, SAMPLES
-from kd.methods.ops.pyramid import SECOND_PER_STRIDE
+from kd.methods.gid import POOLED_CELLS, SAMPLES_PER_CELL
+from kd.methods.ops.pyramid import SECOND_LEVEL_STRIDES
 from kd.methods.ops.spatial_transformer import affine
 from kd.observers import Batch
 
@@ -91,13 +91,15 @@ def suppressed(boxes: Tensor, is_valid: Tensor, overlap: float, count: int) -> l
 def pool(maps: list[Tensor], strides: list[int], rois: Tensor) -> Tensor:
     """Pool the regions one by one."""
     finest_first = sorted(strides)
-    pooled = [maps[0].new_zeros(0, maps[0].shape[1], CELLS, CELLS)]
+    pooled = [maps[0].new_zeros(0, maps[0].shape[1], POOLED_CELLS, POOLED_CELLS)]
     for roi in rois:
         side = math.sqrt((roi[3] - roi[1] + 1) * (roi[4] - roi[2] + 1))
-        rank = math.floor(math.log2(side / (SECOND_PER_STRIDE / 2 * min(strides)) + 1e-6))
+        rank = math.floor(math.log2(side / (SECOND_LEVEL_STRIDES / 2 * min(strides)) + 1e-6))
         stride = finest_first[min(max(rank, 0), len(strides) - 1)]
         level = maps[strides.index(stride)]
-        pooled.append(ops.roi_align(level, roi[None], CELLS, 1 / stride, SAMPLES, True))
+        pooled.append(
+            ops.roi_align(level, roi[None], POOLED_CELLS, 1 / stride, SAMPLES_PER_CELL, True)
+        )
     return torch.cat(pooled)
 
 

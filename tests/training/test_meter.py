@@ -12,7 +12,7 @@ import torch
 import kd.runtime  # noqa: F401
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
-from kd.training.meter import Meter, Spent
+from kd.training.meter import Meter, UsedResources
 from kd.training.train import train
 from tests.support.tiny import STUDENT, copy_run, edit, make_project, write_run
 from tests.support.training import assert_same, interrupted_before
@@ -55,52 +55,52 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 def test_gpu_time_counts_processes_and_energy_counts_boards(
     driver: Driver, clock: dict[str, float]
 ) -> None:
-    meter = Meter(["a", "b", "a"], Spent(10.0, 20.0, 5.0))
+    meter = Meter(["a", "b", "a"], UsedResources(10.0, 20.0, 5.0))
     clock["now"] += 4
     driver.counters.update(a=8_500, b=1_002_000)
-    assert meter.spent[:3] == (14.0, 20.0 + 3 * 4, 5.0 + 1.5 + 2.0)
+    assert meter.used[:3] == (14.0, 20.0 + 3 * 4, 5.0 + 1.5 + 2.0)
 
 
 def test_a_pause_adds_neither_time_nor_energy(driver: Driver, clock: dict[str, float]) -> None:
-    meter = Meter(["a"], Spent())
+    meter = Meter(["a"], UsedResources())
     clock["now"], driver.counters["a"] = 101.0, 8_000
     with meter.paused():
         clock["now"], driver.counters["a"] = 151.0, 50_000
     clock["now"], driver.counters["a"] = 153.0, 50_500
-    assert meter.spent[:3] == (3.0, 3.0, 1.5)
+    assert meter.used[:3] == (3.0, 3.0, 1.5)
 
 
 def test_a_pause_ends_after_an_exception(driver: Driver, clock: dict[str, float]) -> None:
-    meter = Meter(["a"], Spent())
+    meter = Meter(["a"], UsedResources())
     clock["now"] = 101.0
     with pytest.raises(KeyError), meter.paused():
         raise KeyError
-    assert meter.spent.seconds == 1.0
+    assert meter.used.seconds == 1.0
 
 
 @pytest.mark.parametrize("gpus", [[], ["elsewhere"], ["a", "elsewhere"]])
 def test_energy_is_none_if_nvml_does_not_find_a_gpu(driver: Driver, gpus: list[str]) -> None:
-    assert Meter(gpus, Spent()).spent.energy_joules is None
+    assert Meter(gpus, UsedResources()).used.energy_joules is None
 
 
 def test_energy_is_none_after_a_counter_was_reset(driver: Driver) -> None:
-    meter = Meter(["a", "b"], Spent())
+    meter = Meter(["a", "b"], UsedResources())
     driver.counters.update(a=10, b=9_000_000)
-    assert meter.spent.energy_joules is None
+    assert meter.used.energy_joules is None
 
 
 def test_energy_is_none_after_the_driver_was_unloaded(driver: Driver) -> None:
-    meter = Meter(["a"], Spent())
+    meter = Meter(["a"], UsedResources())
     driver.present = False
-    assert meter.spent.energy_joules is None
+    assert meter.used.energy_joules is None
     with meter.paused():
         driver.present = True
-    assert meter.spent.energy_joules is None, "the energy of the first part is missing"
+    assert meter.used.energy_joules is None, "the energy of the first part is missing"
 
 
 def test_peak_memory_is_the_largest_of_all_resumptions() -> None:
-    assert Meter([], Spent(peak_memory_mb=10**9)).spent.peak_memory_mb == 10**9
-    assert 50 < Meter([], Spent()).spent.peak_memory_mb < 10**6
+    assert Meter([], UsedResources(peak_memory_mb=10**9)).used.peak_memory_mb == 10**9
+    assert 50 < Meter([], UsedResources()).used.peak_memory_mb < 10**6
 
 
 # In a training

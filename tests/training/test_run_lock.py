@@ -49,7 +49,7 @@ class Holder:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "BEAT", 0.05)
+    monkeypatch.setattr(run_lock, "BEAT_SECONDS", 0.05)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
@@ -102,7 +102,7 @@ def test_a_process_forked_from_the_holder_does_not_keep_the_run(tmp_path: Path) 
 def test_a_silent_training_shows_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "STILL", 10_000)
+    monkeypatch.setattr(run_lock, "MOST_MISSED_BEATS", 10_000)
     with held(tmp_path), open(tmp_path / FILE, encoding="utf-8") as file:
         os.utime(file.name, (0, 0))
         assert sign_of_life(tmp_path) > 1000

@@ -14,7 +14,7 @@ from kd.config.run import Run
 from kd.methods.pfi import PredictionGuidedImitation
 from kd.profiling.profile import Extent, profile
 from kd.profiling.table import describe
-from kd.training.term_scale import FIRST, STEPS, TermScale, Verdict, ratios, warning
+from kd.training.term_scale import FIRST_PROBES, PROBE_STEPS, TermScale, Verdict, ratios, warning
 from kd.training.train import build_runner
 
 torch.set_num_threads(1)
@@ -64,11 +64,11 @@ def test_terms_below_a_hundredth_or_above_ten_times_detection_get_a_verdict(
 
 def test_a_term_is_judged_by_the_median_of_its_later_probes() -> None:
     scale = TermScale()
-    for step in range(1, FIRST + 1):
+    for step in range(1, FIRST_PROBES + 1):
         assert scale.add(step, probe(100.0), False) == []
-    later_norms = dict(zip(STEPS, (0.002, 9.0, 0.004), strict=True))
+    later_norms = dict(zip(PROBE_STEPS, (0.002, 9.0, 0.004), strict=True))
     verdicts = [scale.add(step, probe(norm), False) for step, norm in later_norms.items()]
-    assert verdicts == [[], [], [Verdict("loss_pfi", 0.002, 3, STEPS[-1])]]
+    assert verdicts == [[], [], [Verdict("loss_pfi", 0.002, 3, PROBE_STEPS[-1])]]
 
 
 def test_a_term_gets_one_verdict() -> None:

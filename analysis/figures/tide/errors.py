@@ -95,13 +95,13 @@ def overlaps_of(pairing: Pairing, background: float = 0.1) -> RunOverlaps:
     """Return the overlaps of a pairing; pairs with an IoU below ``background`` are left out."""
     detections, objects = pairing.detections, pairing.objects
     order = _best_rows(detections.image, detections.score, detections.place)
+    # From a detection of the pairing to its rank here, UNMATCHED beyond the 100 best.
     position = np.full(len(detections.score), UNMATCHED)
     position[order] = np.arange(len(order))
     image, label, is_counted = detections.image[order], detections.label[order], ~objects.crowd
 
     detection, other = position[pairing.pairs.detection], pairing.pairs.object
     same_class = label[detection] == objects.label[other]
-    # Detections beyond the 100 best of an image have no position.
     usable = (detection != UNMATCHED) & is_counted[other] & (pairing.pairs.iou >= background)
     crowded = (detection != UNMATCHED) & ~is_counted[other] & same_class
     cover = np.zeros(len(order))
@@ -166,6 +166,7 @@ def diagnose(overlaps: RunOverlaps, iou: float) -> Diagnosis:
     near = overlaps.pairs[2] >= iou
     detection, other = overlaps.pairs[0][near], overlaps.pairs[1][near]
     shared = np.zeros(len(other), dtype=bool)
+    # Greedy assignment by falling score, as in tidecv; no object is shared.
     row = assign(detection, other, shared, len(overlaps.image), len(detected))
     correct = row != UNMATCHED
     detected[other[row[correct]]] = True
@@ -186,13 +187,14 @@ def diagnose(overlaps: RunOverlaps, iou: float) -> Diagnosis:
     target = np.select(
         [kind == LOC, kind == CLS], [overlaps.same_object, overlaps.other_object], -1
     )
+    # A fix makes one detection correct, the best, if no other has its object already.
     candidates = np.flatnonzero(target >= 0)
     candidates = candidates[~detected[target[candidates]]]
     fixable, first = np.unique(target[candidates], return_index=True)
     fixed = np.zeros(len(kind), dtype=bool)
     fixed[candidates[first]] = True
     missed = overlaps.is_counted & ~detected
-    missed[fixable] = False
+    missed[fixable] = False  # a fix of Loc or Cls would detect it
     return Diagnosis(kind, ~correct & (overlaps.cover > iou), fixed, target, detected, missed)
 
 
@@ -215,6 +217,7 @@ def _oracle_fixes(overlaps: RunOverlaps, diagnosis: Diagnosis) -> Iterator[Fixed
         overlaps.is_counted,
     )
     yield FixedDetections(overlaps.label, correct, is_counted, objects)
+    # The best detection with an error of an object becomes correct; the others are removed.
     for kind in (CLS, LOC, BOTH, DUPE, BKG):
         of_kind = diagnosis.kind == kind
         repaired = of_kind & diagnosis.fixed
@@ -225,6 +228,7 @@ def _oracle_fixes(overlaps: RunOverlaps, diagnosis: Diagnosis) -> Iterator[Fixed
         yield FixedDetections(
             label, correct | repaired, (is_counted & ~of_kind) | repaired, objects
         )
+    # Miss removes missed objects, FP ranks wrong detections last, FN removes undetected objects.
     yield FixedDetections(overlaps.label, correct, is_counted, objects & ~diagnosis.missed)
     yield FixedDetections(overlaps.label, correct, is_counted, objects, first=correct)
     yield FixedDetections(overlaps.label, correct, is_counted, objects & diagnosis.detected)
@@ -247,12 +251,12 @@ def _class_ap(
         order = order[np.argsort(~fixed.first[order], kind="stable")]
     image, label = overlaps.image[order], fixed.label[order]
     ranked = rank(image, label, fixed.correct[order], *size)
-    values = average_precision(ranked, weights, objects, RECALLS)
+    class_ap = average_precision(ranked, weights, objects, RECALLS)
     # As in tidecv, a class with detections and without objects counts with AP 0.
     bare = (objects == 0).any(axis=1)[label]
     detections = tally(image[bare], label[bare], *size) @ weights
-    values[(objects == 0) & (detections == 0)] = np.nan
-    return values, objects
+    class_ap[(objects == 0) & (detections == 0)] = np.nan
+    return class_ap, objects
 
 
 def _mean(values: Floats) -> Floats:
@@ -271,15 +275,15 @@ def measure_errors(overlaps: RunOverlaps, iou: float, weights: Floats) -> TideEr
     """
     diagnosis = diagnose(overlaps, iou)
     plain, *fixes = _oracle_fixes(overlaps, diagnosis)
-    values, objects = _class_ap(overlaps, plain, weights)
-    ap = _mean(values)
+    class_ap, objects = _class_ap(overlaps, plain, weights)
+    ap = _mean(class_ap)
     gains = np.full((len(ERRORS), len(ap)), np.nan)
     for index, fixed in enumerate(fixes):
         fixed_ap = _mean(_class_ap(overlaps, fixed, weights)[0])
         gains[index] = np.where(np.isnan(fixed_ap), 100, fixed_ap) - ap
     # Precision is read at 101 recalls, so that a fix may lower AP a little.
     gains[: len(MAIN)] = np.maximum(gains[: len(MAIN)], 0)
-    by_class = np.where(objects[:, 0] > 0, 100 * values[:, 0], np.nan)
+    by_class = np.where(objects[:, 0] > 0, 100 * class_ap[:, 0], np.nan)
     return TideErrors(ap, gains, _counts(overlaps, diagnosis), by_class)
 
 

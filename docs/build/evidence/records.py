@@ -18,8 +18,8 @@ from kd.common.files import read_json, write_text
 from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder
 from kd.evaluation.metrics import Metrics
-from kd.methods.base import DETECTION
-from kd.training.term_scale import STEPS as PROBE_STEPS
+from kd.methods.base import DETECTION_TERM
+from kd.training.term_scale import PROBE_STEPS
 
 FOLDER = Path("docs/evidence")
 ORIGIN = (
@@ -178,7 +178,7 @@ def _terms(row: Row, run: Run) -> Iterator[dict[str, Any]]:
     ]
     for term in log[-1]["share"]:
         share = fmean(record["share"][term] for record in log)
-        ratios = [_norm(probe[term]) / _norm(probe[DETECTION]) for probe in probes]
+        ratios = [_norm(probe[term]) / _norm(probe[DETECTION_TERM]) for probe in probes]
         first, rest = ratios[:FIRST_PROBES], ratios[FIRST_PROBES:]
         numbers = (share, fmean(first), fmean(rest), ratios[-1])
         name = {"term": term.removeprefix("loss_")}

@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
-SECOND = 112.0
+SECOND_LEVEL_SIDE = 112.0
 """Side of a square object, in pixels, at which the second level begins in DeFeat's code: twice its
 56 (ggjy/DeFeat.pytorch c46a793d, ``get_gt_mask``), with strides 4 to 64 and with 8 to 128. Each
 further level begins at twice the side. United-Perception (52aaeb9e) has the same rule."""
-SECOND_PER_STRIDE = 28.0
+SECOND_LEVEL_STRIDES = 28.0
 """Side of a pooled region at which the second level begins, in strides of the finest level. It is
 FPN's rule: a region of 224 px belongs to stride 16, as in detectron2 and in GID's author's code."""
-SHORT_SIDE = 800
+PUBLISHED_SHORT_SIDE = 800
 """Shorter side, in pixels, of the images that both constants were published for (COCO). They were
 also published for Pascal VOC, at 600."""
 
@@ -58,17 +58,17 @@ class Pyramid(NamedTuple):
     def sides(self, rule: LevelSides, per_stride: bool = False) -> tuple[float, ...]:
         """Return the sides, in pixels, at which the second level begins, the third, and so on.
 
-        ``published``: ``SECOND`` (with ``per_stride``: ``SECOND_PER_STRIDE`` times the finest
-        stride) and its doubles. ``scaled``: the sides of the detector's anchors if they state any,
-        else the published sides, lowered by the ``octaves`` of the images, and by more if the
-        coarsest level would begin beyond the shorter side of an image. Sides in place of a rule are
-        returned.
+        ``published``: ``SECOND_LEVEL_SIDE`` (with ``per_stride``: ``SECOND_LEVEL_STRIDES`` times
+        the finest stride) and its doubles. ``scaled``: the sides of the detector's anchors if they
+        state any, else the published sides, lowered by the ``octaves`` of the images, and by more
+        if the coarsest level would begin beyond the shorter side of an image. Sides in place of a
+        rule are returned.
         """
         if not isinstance(rule, str):
             return rule
         if rule == "scaled" and self.anchor_sides:
             return self.anchor_sides
-        second = SECOND_PER_STRIDE * self.strides[0] if per_stride else SECOND
+        second = SECOND_LEVEL_STRIDES * self.strides[0] if per_stride else SECOND_LEVEL_SIDE
         sides = published_sides(len(self.strides), second)
         shift = octaves(self.image_size) if rule == "scaled" else 0
         if not shift or not sides:  # images of the published size, or a single level
@@ -78,7 +78,7 @@ class Pyramid(NamedTuple):
         return published_sides(len(self.strides), second * 2.0**shift)
 
 
-def published_sides(levels: int, second: float = SECOND) -> tuple[float, ...]:
+def published_sides(levels: int, second: float = SECOND_LEVEL_SIDE) -> tuple[float, ...]:
     """Return the sides at which levels after the first begin: ``second`` and its doubles."""
     return tuple(second * 2.0**level for level in range(levels - 1))
 
@@ -94,10 +94,10 @@ def sides_of(setting: LevelSides) -> tuple[float, ...] | None:
 def octaves(image_size: tuple[int, int]) -> int:
     """Return the size of images relative to the published ones in octaves, 0 or below.
 
-    It is the logarithm to base 2 of the shorter side over ``SHORT_SIDE``, rounded. Levels are
-    octaves, so a shift by whole octaves puts an object that covers a given share of its image on
-    the level that the published constant assigns to that share. Both sizes that the constants were
-    published with, 800 px for COCO and 600 px for Pascal VOC, give 0. Larger images give 0 too,
-    because multi-scale training at published sizes has them.
+    It is the logarithm to base 2 of the shorter side over ``PUBLISHED_SHORT_SIDE``, rounded. Levels
+    are octaves, so a shift by whole octaves puts an object that covers a given share of its image
+    on the level that the published constant assigns to that share. Both sizes that the constants
+    were published with, 800 px for COCO and 600 px for Pascal VOC, give 0. Larger images give 0
+    too, because multi-scale training at published sizes has them.
     """
-    return min(0, round(math.log2(min(image_size) / SHORT_SIDE)))
+    return min(0, round(math.log2(min(image_size) / PUBLISHED_SHORT_SIDE)))

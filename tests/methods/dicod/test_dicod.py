@@ -31,7 +31,7 @@ FAMILIES = ["retinanet", "gfl", "fcos", "atss", "faster_rcnn", "ssd300", "yolov3
 def test_chunks_change_nothing(data, student, monkeypatch):
     whole = losses(student, data)
     expected = torch.autograd.grad(sum(whole.values()), (student.boxes, student.logits))
-    monkeypatch.setattr(dicod, "CHUNK", 3)
+    monkeypatch.setattr(dicod, "CROPS_AT_ONCE", 3)
     parts = losses(student, data)
     torch.testing.assert_close(parts, whole)
     total = sum(parts.values())
