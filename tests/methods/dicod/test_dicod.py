@@ -150,7 +150,7 @@ def test_crops_are_normalized_for_the_classifier(data, student):
     ],
 )
 def test_the_columns_of_tables_1_and_4c(data, student, preset, terms, teacher):
-    shipped = Library(CONFIGS).presets[preset]
+    shipped = Library(CONFIGS).presets.get(preset)
     method = methods.get("dicod").model_validate(shipped.settings if shipped else {})
     assert method.needs.teacher == teacher
     classifier = None if teacher is None else Classifier()
