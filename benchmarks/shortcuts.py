@@ -26,6 +26,7 @@ from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.methods import dicod, gid, tadf
+from kd.methods.ops.boxes import suppress_overlaps
 from kd.methods.rm import RankMimicking
 from kd.models import roi_align
 from kd.models.build import build_model
@@ -147,7 +148,7 @@ def regions(device: str) -> list[Shortcut]:
             "suppression of 3000 boxes to 10",
             "5: ten rows of overlaps in place of all",
             lambda: plain_forms.suppressed(boxes, eligible, 0.3, 10),
-            lambda: gid.suppress_overlaps(boxes, eligible, 0.3, 10),
+            lambda: suppress_overlaps(boxes, eligible, 0.3, 10),
         ),
         Shortcut(
             "distances of 10 regions",

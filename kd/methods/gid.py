@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.methods.ops.boxes import shares_inside
+from kd.methods.ops.boxes import clip, rois_of, shares_inside, suppress_overlaps
 from kd.methods.ops.full_precision import full_precision
 from kd.methods.ops.masks import level_of
 from kd.methods.ops.pyramid import (
@@ -259,12 +259,6 @@ def gi_score(teacher: Tensor, student: Tensor, kind: str) -> Tensor:
     return (teacher.amax(1) - student.amax(1)).abs()
 
 
-def clip(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return boxes (N, 4), xyxy in pixels, clipped to an image without its padding."""
-    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
-    return torch.stack([x, y], -1).flatten(-2)
-
-
 def instance_kinds(boxes: Tensor, positive: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """Return, by kind, the mask (R,) of the boxes (R, 4) of that kind; some boxes have no kind.
 
@@ -277,40 +271,6 @@ def instance_kinds(boxes: Tensor, positive: Tensor, truth: Tensor) -> dict[str, 
         "semi_positive": ~positive & (share >= SEMI_POSITIVE_SHARE),
         "negative": ~positive & (share < NEGATIVE_SHARE),
     }
-
-
-def suppress_overlaps(
-    boxes: Tensor, eligible: Tensor, overlap: float, count: int
-) -> tuple[Tensor, Tensor]:
-    """Return the first ``count`` boxes (B, count, 4) that suppression keeps, and their number (B,).
-
-    It is non-maximum suppression for all images at once; the boxes equal those of torchvision's,
-    which compares all pairs. ``boxes``: (B, N, 4), best first; ``eligible``: (B, N), true for
-    boxes that take part. A row beyond its image's number of boxes is undefined.
-    """
-    x1, y1, x2, y2 = boxes.unbind(2)
-    area = (x2 - x1) * (y2 - y1)
-    images = torch.arange(len(boxes), device=boxes.device)
-    remaining, selected, valid = eligible, [], []
-    for _ in range(min(count, boxes.shape[1])):
-        best = remaining.int().argmax(1)  # the first that remains; 0 if none does
-        best_box, is_valid = boxes[images, best], remaining[images, best]
-        left, top, right, bottom = best_box[..., None].unbind(1)
-        width = torch.minimum(x2, right) - torch.maximum(x1, left)
-        height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
-        intersection = width.clamp(min=0) * height.clamp(min=0)
-        iou = intersection / (area[images, best][:, None] + area - intersection)
-        remaining = remaining & ~(iou > overlap)
-        remaining[images, best] = False  # the IoU of an empty box with itself is not a number
-        selected.append(best_box)
-        valid.append(is_valid)
-    return torch.stack(selected, 1), torch.stack(valid, 1).sum(1)
-
-
-def rois_of(boxes_by_image: list[Tensor]) -> Tensor:
-    """Return RoIs (R, 5), image and xyxy in pixels, of the boxes of each image (R_i, 4)."""
-    rows = [F.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(boxes_by_image)]
-    return torch.cat(rows)
 
 
 def pool(

@@ -1,4 +1,4 @@
-"""Overlaps of boxes (x1, y1, x2, y2) in pixels."""
+"""Boxes (x1, y1, x2, y2) in pixels: overlaps, clipping, suppression, RoIs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from kd.common.modules import LazyModule
 
 if TYPE_CHECKING:
     import torch
+    import torch.nn.functional as F
     from torch import Tensor
 else:
     torch = LazyModule("torch")
+    F = LazyModule("torch.nn.functional")
 
 
 def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -29,6 +31,46 @@ def shares_inside(boxes: Tensor, others: Tensor) -> Tensor:
     bottom_right = torch.minimum(boxes[:, None, 2:], others[:, 2:])
     overlap = (bottom_right - top_left).clamp(min=0).prod(2)
     return overlap / _area(boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)[:, None]
+
+
+def clip(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return boxes (N, 4), xyxy in pixels, clipped to an image without its padding."""
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x, y], -1).flatten(-2)
+
+
+def suppress_overlaps(
+    boxes: Tensor, eligible: Tensor, overlap: float, count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the first ``count`` boxes (B, count, 4) that suppression keeps, and their number (B,).
+
+    It is non-maximum suppression for all images at once; the boxes equal those of torchvision's,
+    which compares all pairs. ``boxes``: (B, N, 4), best first; ``eligible``: (B, N), true for
+    boxes that take part. A row beyond its image's number of boxes is undefined.
+    """
+    x1, y1, x2, y2 = boxes.unbind(2)
+    area = (x2 - x1) * (y2 - y1)
+    images = torch.arange(len(boxes), device=boxes.device)
+    remaining, selected, valid = eligible, [], []
+    for _ in range(min(count, boxes.shape[1])):
+        best = remaining.int().argmax(1)  # the first that remains; 0 if none does
+        best_box, is_valid = boxes[images, best], remaining[images, best]
+        left, top, right, bottom = best_box[..., None].unbind(1)
+        width = torch.minimum(x2, right) - torch.maximum(x1, left)
+        height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
+        intersection = width.clamp(min=0) * height.clamp(min=0)
+        iou = intersection / (area[images, best][:, None] + area - intersection)
+        remaining = remaining & ~(iou > overlap)
+        remaining[images, best] = False  # the IoU of an empty box with itself is not a number
+        selected.append(best_box)
+        valid.append(is_valid)
+    return torch.stack(selected, 1), torch.stack(valid, 1).sum(1)
+
+
+def rois_of(boxes_by_image: list[Tensor]) -> Tensor:
+    """Return RoIs (R, 5), image and xyxy in pixels, of the boxes of each image (R_i, 4)."""
+    rows = [F.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(boxes_by_image)]
+    return torch.cat(rows)
 
 
 def _area(sides: Tensor) -> Tensor:

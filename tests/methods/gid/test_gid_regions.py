@@ -6,12 +6,11 @@ from torchvision.ops import box_iou
 
 from kd.methods.gid import (
     GeneralInstanceDistillation,
-    clip,
     gi_score,
     instance_kinds,
     responding_priors,
 )
-from kd.methods.ops.boxes import shares_inside
+from kd.methods.ops.boxes import clip, shares_inside
 from tests.methods.gid.gid_scene import View, batch_of, regions, view
 
 torch.set_num_threads(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kd.methods import dicod, gid, tadf
+from kd.methods.ops.boxes import rois_of, suppress_overlaps
 from kd.methods.ops.masks import object_mask, object_masks
 from kd.methods.ops.spatial_transformer import crops
 from kd.methods.rm import RankMimicking
@@ -104,7 +105,7 @@ def test_suppression_equals_torchvisions(seed, count, overlap):
     boxes[0, 5, 2:] = boxes[0, 5, :2]  # an empty one
     for eligible in (torch.rand(2, 150) < 0.8, torch.arange(2)[:, None].expand(2, 150) > 0):
         plain_boxes = plain_forms.suppressed(boxes, eligible, overlap, count)
-        boxes_left, counts = gid.suppress_overlaps(boxes, eligible, overlap, count)
+        boxes_left, counts = suppress_overlaps(boxes, eligible, overlap, count)
         for rows, number, plain_rows in zip(boxes_left, counts.tolist(), plain_boxes, strict=True):
             assert torch.equal(rows[:number], plain_rows)
 
@@ -114,7 +115,7 @@ def test_pooling_and_distances_equal_those_of_single_regions(count):
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 4, *size, generator=generator).requires_grad_() for size in SIZES]
     boxes = crowd(2, (count, count)).gt_boxes
-    rois = gid.rois_of(boxes)
+    rois = rois_of(boxes)
     pooled = gid.pool([maps], STRIDES, rois)[0]
     plain_pooled = plain_forms.pool(maps, STRIDES, rois)
     assert torch.equal(pooled, plain_pooled)
