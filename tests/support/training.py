@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
-from tests.support.tiny import kd, unexpected
+from kd.training.train import train
+from tests.support.tiny import (
+    DISTILLED,
+    STUDENT,
+    TEACHER,
+    edit,
+    kd,
+    make_project,
+    unexpected,
+    write_run,
+)
 
 
 def digest(run: Path) -> str:
@@ -37,10 +48,10 @@ def assert_same(run: Path, other: Path) -> None:
     assert log(run) == log(other)
 
 
-def change(run: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+def change(run: Path, edit_config: Callable[[dict[str, Any]], Any]) -> None:
     """Change a written configuration."""
     config = json.loads((run / "config.json").read_text())
-    edit(config)
+    edit_config(config)
     (run / "config.json").write_text(json.dumps(config))
 
 
@@ -74,3 +85,22 @@ def train_in_two_processes(run: Path, *options: str) -> str:
     output, errors = kd("train", run, "--processes", "2", *options).communicate()
     assert unexpected(errors) == []
     return output
+
+
+@contextmanager
+def project_with_teacher(folder: Path) -> Iterator[None]:
+    """Work in a tiny project in ``folder`` with a trained teacher, saving every second step."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_project(folder))
+        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
+        train(write_run(TEACHER))
+        yield
+
+
+def train_whole_runs() -> dict[str, Path]:
+    """Return trained runs of the student alone and distilled, which nothing interrupted."""
+    runs = {name: write_run(name) for name in (STUDENT, DISTILLED)}
+    for run in runs.values():
+        train(run)
+    return runs

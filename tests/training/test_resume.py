@@ -21,11 +21,8 @@ from kd.training.train import train
 from tests.support.tiny import (
     DISTILLED,
     STUDENT,
-    TEACHER,
     copy_run,
-    edit,
     kd,
-    make_project,
     python,
     write_run,
 )
@@ -37,6 +34,8 @@ from tests.support.training import (
     interrupted_before,
     log,
     logged,
+    project_with_teacher,
+    train_whole_runs,
 )
 
 STEPS_PER_EPOCH, STEPS = 6, 12
@@ -46,21 +45,14 @@ INTERRUPTED = "interrupted; the same command resumes at the last checkpoint"
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Work in a tiny project that has a trained teacher."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
-        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
-        train(write_run(TEACHER))
+    with project_with_teacher(tmp_path_factory.mktemp("project")):
         yield
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Path]:
     """Return trained runs that were never interrupted."""
-    runs = {name: write_run(name) for name in (STUDENT, DISTILLED)}
-    for run in runs.values():
-        train(run)
-    return runs
+    return train_whole_runs()
 
 
 @pytest.fixture

@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import kd.runtime
 from kd.cli.main import main
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
-from kd.training.train import train
 from tests.support.tiny import (
     DISTILLED,
     STUDENT,
-    TEACHER,
     copy_run,
-    edit,
     kd,
-    make_project,
     unexpected,
-    write_run,
 )
-from tests.support.training import assert_same, checkpoints, digest
+from tests.support.training import (
+    assert_same,
+    checkpoints,
+    digest,
+    project_with_teacher,
+    train_whole_runs,
+)
 
 STEPS, STOPPED = 12, 75
 NO_SMALL_DISK = "this user cannot mount a small disk; run `make test` as root, who may mount"
@@ -36,21 +36,14 @@ NO_SMALL_DISK = "this user cannot mount a small disk; run `make test` as root, w
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Work in a tiny project that has a trained teacher, saving every second step."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(make_project(tmp_path_factory.mktemp("project")))
-        edit("configs/schedules/tiny.yaml", checkpoint_steps=2)
-        train(write_run(TEACHER))
+    with project_with_teacher(tmp_path_factory.mktemp("project")):
         yield
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Path]:
     """Return runs that nothing stopped."""
-    runs = {name: write_run(name) for name in (STUDENT, DISTILLED)}
-    for run in runs.values():
-        train(run)
-    return runs
+    return train_whole_runs()
 
 
 @pytest.fixture
