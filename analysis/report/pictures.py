@@ -15,7 +15,7 @@ WIDTH, QUALITY = 1400, 85
 
 
 class PagePicture(NamedTuple):
-    """A picture as it is embedded in the page."""
+    """A picture that is embedded in the page."""
 
     address: str
     """A data URI."""

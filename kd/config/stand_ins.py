@@ -32,7 +32,7 @@ def stand_in(kind: Kind, name: str, scale: Scale, scale_name: str, where: str) -
     raise UserError(
         f"{where}: scale '{scale_name}' has no stand-in for {NOUNS[kind]} '{name}', which would "
         f"run at full size; under '{kind}' of {file} add '{name}: {stand_ins[near]}' (the stand-in "
-        f"of '{near}'), or '{name}: {name}' to run it as it is"
+        f"of '{near}'), or '{name}: {name}' to run it unchanged"
     )
 
 
@@ -44,7 +44,7 @@ def check_detector(name: str, scale: Scale, scale_name: str, library: Library, w
         raise UserError(
             f"{where}: scale '{scale_name}' has no settings for detector '{name}', which would "
             f"run at full size; under 'detectors' of {file} add settings like those of '{near}', "
-            f"or '{name}: {{}}' to run it as it is"
+            f"or '{name}: {{}}' to run it unchanged"
         )
     if side and scale.input_sizes and name not in scale.input_sizes:
         near = _nearest(name, scale.input_sizes)

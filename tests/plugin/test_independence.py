@@ -1,4 +1,4 @@
-"""The plugin is independent of the project and can be published as it is."""
+"""The plugin imports nothing of the project, so it can be published without changes."""
 
 import ast
 import pkgutil
