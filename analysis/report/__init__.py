@@ -1,1 +1,1 @@
-"""The report of a study: one HTML file that needs nothing else, see docs/reports.md."""
+"""The report of a study: one HTML file that needs nothing else, see docs/reference/report.md."""

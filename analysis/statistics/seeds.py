@@ -1,4 +1,4 @@
-"""Statistics of values over seeds: mean, t interval, tests and power, see docs/statistics.md."""
+"""Statistics of values over seeds: mean, t interval, tests and power."""
 
 import math
 import statistics

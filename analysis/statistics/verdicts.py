@@ -1,4 +1,4 @@
-"""Verdicts on published gains; docs/statistics.md explains the rule."""
+"""Verdicts on published gains; docs/explanation/statistics.md explains the rule."""
 
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import WORTH_FINDING

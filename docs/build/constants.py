@@ -1,4 +1,4 @@
-"""Page of constants, ``docs/constants.md``: ``python -m docs.build.constants``."""
+"""Page of constants, ``docs/reference/constants.md``: ``python -m docs.build.constants``."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from kd.methods import get
 from kd.methods.defeat import BACKBONE_STRIDE
 from kd.methods.ops.pyramid import Pyramid
 
-PAGE = Path("docs/constants.md")
+PAGE = Path("docs/reference/constants.md")
 WHERE = "constants"
 IMAGES = {"coco2017": 117_266, "voc0712": 16_551, "bccd": 292}
 """Training images with an object, of the data sets that are not built-in."""

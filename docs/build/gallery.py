@@ -1,4 +1,4 @@
-"""Page of the figures that exist here, ``docs/gallery.md``: ``python -m docs.build.gallery``."""
+"""Page of the figures that exist here: ``python -m docs.build.gallery``."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ STUDIES = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "lap
 """Studies and their scales, in the order of the page."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies with images of others, whose pictures of images are left out."""
-PAGE, PICTURES = Path("docs/gallery.md"), Path("docs/figures/gallery")
+PAGE, PICTURES = Path("docs/reference/gallery.md"), Path("docs/figures/gallery")
 WIDTH, COLORS = 1400, 256
 """Width in pixels, and colors, of a picture on the page."""
 MOST_RUNS = 12
@@ -72,7 +72,7 @@ def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str
             continue
         path = PICTURES / f"{study}-{figure.name}-{stem}.png"
         _write_small(figure.folder / f"{stem}.png", path)
-        yield f"![{figure.settings.title}]({path.relative_to(PAGE.parent)})"
+        yield f"![{figure.settings.title}](../{path.relative_to('docs')})"
     caption = (figure.folder / "caption.md").read_text(encoding="utf-8")
     yield caption.split("\n\n")[1]  # the findings follow the title
     request = f"--config study={study} scale={STUDIES[study]}"

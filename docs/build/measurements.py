@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 STUDIES = {"README.md": {"demo": "smoke"}}
 """Studies in each document, with the scale of their runs."""
 MEASUREMENTS = {
-    "docs/methods/README.md": ["step_time-retinanet", "step_time-faster_rcnn"],
-    "docs/architecture.md": ["errors"],
-    "docs/profiling.md": ["profile"],
-    "docs/speed.md": [
+    "docs/reference/methods.md": ["step_time-retinanet", "step_time-faster_rcnn"],
+    "docs/explanation/architecture.md": ["errors"],
+    "docs/explanation/profiling.md": ["profile"],
+    "docs/explanation/speed.md": [
         *("suite-cpu", "step_time-smoke", "shortcuts", "allocator", "teacher_cache", "loop"),
         *("loader", "start", "loop-bfloat16", "compile", "evaluation", "workflow", "growth"),
     ],
-    "docs/statistics.md": ["bootstrap"],
+    "docs/explanation/statistics.md": ["bootstrap"],
     "benchmarks/peers/README.md": ["peers"],
 }
 """Outputs of benchmarks and ``kd profile`` in each document, with a picture if there is one."""

@@ -1,4 +1,4 @@
-"""Page of published numbers, ``docs/published.md``: ``python -m docs.build.published``."""
+"""Page of published numbers: ``python -m docs.build.published``."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.published import COLUMNS, METRICS, read_lines
 
-PAGE = Path("docs/published.md")
+PAGE = Path("docs/reference/published.md")
 NOT_REPRODUCED = "not_reproduced.csv"
 REFERENCE = ("source", "table_id", "detector", "teacher", "student", "method")
 INTRODUCTION = """# Published numbers

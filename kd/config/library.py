@@ -39,7 +39,7 @@ class Library:
             raise UserError(
                 f"{root}/methods: presets are now read from {root}/presets/<method>.yaml, with "
                 "the presets of a method by name, each with a title and settings; move them (see "
-                "docs/adding-a-method.md) and delete the folder"
+                "docs/how-to/add-method.md) and delete the folder"
             )
         self.root = root
         self._read = cache(self._read_part)

@@ -29,7 +29,7 @@ class PredictionGuidedImitation(Method):
     meant to bring both to the same scale. An unofficial draft in mmrazor has raw logits with a
     linear form (commit 4a47267d) and later with a norm (d5c36191): presets ``pfi_mmrazor`` and
     ``pfi_mmrazor_norm``. Neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
-    always has a projection without bias. By the rule in docs/methods/README.md, the default is
+    always has a projection without bias. By the rule in docs/reference/methods.md, the default is
     logits and the norm of an image, not squared. Here a 1x1 convolution adapts the student's maps
     only on levels whose numbers of channels differ.
 

@@ -27,7 +27,7 @@ class RankMimicking(Method):
     the scale of the detection loss. The paper speaks of classification scores (preset
     ``rm_score``), but does not state if these are probabilities, with which the loss stays far
     below that scale. An unofficial draft (mmrazor commit 4a47267d) used logits, which are the
-    default by the rule in docs/methods/README.md. M counts every object of the batch; an object
+    default by the rule in docs/reference/methods.md. M counts every object of the batch; an object
     without a positive prior adds zero. The draft averages objects within an image and then over
     images, has no localization rank, and fails on an image without objects; its later versions
     sort the scores first.

@@ -20,7 +20,7 @@ from kd.records import provenance
 from kd.training.term_scale import ratios
 
 Profile = dict[str, Any]
-"""Content of ``profile.json``; docs/profiling.md explains each entry."""
+"""Content of ``profile.json``; docs/explanation/profiling.md explains each entry."""
 
 
 @dataclass(frozen=True)

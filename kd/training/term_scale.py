@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kd.methods.base import DETECTION_TERM, Method
 
 LEAST_RATIO, LARGEST_RATIO = 0.01, 10.0
-"""Bounds of the ratio outside of which a run warns (docs/methods/README.md states the rule)."""
+"""Bounds of the ratio outside of which a run warns (docs/reference/methods.md states the rule)."""
 PROBE_STEPS = (50, 100, 200)
 """Steps with a probe, besides the first ones, when weights are close to their initial values."""
 FIRST_PROBES = 3

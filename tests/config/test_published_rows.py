@@ -103,7 +103,7 @@ def test_numbers_of_another_framework_are_marked() -> None:
 
 
 OPEN = {"rm", "rm_class", "rm_loc", "pfi", "soft_labels", "fitnets", "tadf", "dicod"}
-"""Methods whose paper leaves a form, a unit or a weight open (docs/methods/README.md)."""
+"""Methods whose paper leaves a form, a unit or a weight open (docs/reference/methods.md)."""
 
 
 def test_rows_of_an_open_form_are_marked() -> None:

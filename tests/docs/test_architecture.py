@@ -1,4 +1,4 @@
-"""The path of a table cell in docs/architecture.md is the path of the code."""
+"""The path of a table cell in docs/explanation/architecture.md is the path of the code."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 
 NAME = r"`((?:kd|analysis)\.[a-z_.]+)`"
-TEXT = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+TEXT = (REPOSITORY / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
 SECTION = TEXT.partition("### From a study row to a printed cell")[2].partition("\n## ")[0]
 STEPS = re.findall(rf"^\d+\. {NAME}", SECTION, re.MULTILINE)
 

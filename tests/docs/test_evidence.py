@@ -128,6 +128,7 @@ def tiny_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(make_project(tmp_path, data=False))
     edit(STUDY, seeds=2)
     shutil.copytree(REPOSITORY / "docs" / "evidence", "docs/evidence")
+    evidence.PAGE.parent.mkdir()
     for path in records.FOLDER.glob("*.csv"):
         path.unlink()
     (records.FOLDER / "orderings.csv").write_text(",".join(orderings.COLUMNS) + "\n")
@@ -221,7 +222,7 @@ def test_the_page_depends_only_on_the_stored_data(
         ["RM + PFI", "+1.0", "+1.0 to +1.0"],
     ]
     (picture,) = [line for line in first.splitlines() if line.startswith("![")]
-    assert Path("docs", picture.split("(")[1].rstrip(")")).is_file()
+    assert Path("docs/explanation", picture.split("(")[1].rstrip(")")).is_file()
 
 
 def test_blocks_of_a_study_without_data_are_not_changed(

@@ -39,10 +39,10 @@ def test_the_page_has_the_picture_the_findings_and_the_commands(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     gallery.main()
-    page = Path("docs/gallery.md").read_text()
+    page = Path("docs/reference/gallery.md").read_text()
     assert "## Ablation\n" in page
     (link,) = re.findall(r"!\[Ablation\]\((.+)\)", page)
-    with Image.open(Path("docs", link)) as picture:
+    with Image.open(Path("docs/reference", link)) as picture:
         assert picture.width == gallery.WIDTH
     assert "AP is highest at" in page
     assert "snakemake figure_weights --config study=tiny scale=tiny" in page
@@ -53,7 +53,7 @@ def test_the_page_has_the_picture_the_findings_and_the_commands(
 def test_the_command_of_a_figure_runs() -> None:
     gallery.main()
     (block,) = re.findall(
-        r"```\nkd (analyze ablation.+?)\n```", Path("docs/gallery.md").read_text(), re.S
+        r"```\nkd (analyze ablation.+?)\n```", Path("docs/reference/gallery.md").read_text(), re.S
     )
     arguments = block.replace("\\\n", " ").split()
     Path("results/tiny/tiny/figures/weights/ablation.csv").unlink()
@@ -66,6 +66,6 @@ def test_a_command_of_many_runs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> 
         gallery, "MOST_RUNS", 3
     )  # of a teacher, a student, and two values of RM's weight
     gallery.main()
-    page = Path("docs/gallery.md").read_text()
+    page = Path("docs/reference/gallery.md").read_text()
     assert "snakemake figure_weights" in page
     assert "kd analyze" not in page

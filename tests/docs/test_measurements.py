@@ -55,7 +55,7 @@ def test_links_to_figures_and_documents_are_valid(document: str) -> None:
 
 
 def test_every_method_has_a_row_and_a_picture_in_the_list_of_methods() -> None:
-    text = (REPOSITORY / "docs" / "methods" / "README.md").read_text()
+    text = (REPOSITORY / "docs" / "reference" / "methods.md").read_text()
     for name in methods.names():
         assert f"| `{name}`" in text
-        assert f"]({name}.png)" in text
+        assert f"](../figures/methods/{name}.png)" in text

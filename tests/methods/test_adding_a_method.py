@@ -1,4 +1,4 @@
-"""The code in docs/adding-a-method.md runs as documented."""
+"""The code in docs/how-to/add-method.md runs as documented."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from kd.config.library import Library
 from kd.training.train import train
 from tests.support.paths import CONFIGS, REPOSITORY
 
-PAGE = (REPOSITORY / "docs" / "adding-a-method.md").read_text()
+PAGE = (REPOSITORY / "docs" / "how-to" / "add-method.md").read_text()
 METHOD, TEST = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 ROW, PRESET = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 

@@ -20,7 +20,7 @@ import kd.models.mmdet_setup
 from kd.config.canonical import CLASSES
 from tests.support.paths import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "mmdet-changes.md"
+PAGE = REPOSITORY / "docs" / "reference" / "mmdet-changes.md"
 PINS = Path(__file__).with_name("mmdet_sources.json")
 FRAMEWORKS = ("mmdet", "mmengine", "mmcv")
 
@@ -91,7 +91,7 @@ def test_mmdet_has_the_source_that_our_classes_override_or_rely_on() -> None:
         users.setdefault(method, []).append(user)
     problems = [
         f"{method} has another source than the one that {' and '.join(sorted(names))} "
-        f"was written for: read its change, adapt our code and docs/mmdet-changes.md, run the "
+        f"was written for: read its change, adapt our code and {PAGE.name}, run the "
         f'tests listed there, then set "{method}": "{digest(method)}" in {PINS.name}'
         for method, names in users.items()
         if pins.get(method) != digest(method)

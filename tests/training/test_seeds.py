@@ -134,7 +134,7 @@ def test_the_bootstrap_draws_the_same_resamples_for_runs_of_all_seeds() -> None:
     assert np.array_equal(resample(10, 5, 0), resample(10, 5, 0))
 
 
-# --- The list in docs/statistics.md ------------------------------------------------------------
+# --- The list in the page on statistics ---------------------------------------------------------
 
 RANDOM = re.compile(
     r"\b(randperm|multinomial|default_rng|manual_seed|normal_|uniform_|MT19937"
@@ -156,7 +156,7 @@ def modules_with_random_draws() -> set[str]:
 
 
 def test_the_documented_list_has_every_module_with_random_draws() -> None:
-    page = (REPOSITORY / "docs/statistics.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/explanation/statistics.md").read_text(encoding="utf-8")
     section = page.split("## What a seed decides")[1].split("\n## ")[0]
     documented = set(re.findall(r"`((?:kd|analysis)/[\w/]+\.py)`", section))
     plans = {"kd/config/plan.py"}  # sets the teacher's seed without a draw

@@ -1,4 +1,4 @@
-"""The page ``docs/training-step.md`` names functions that exist, in the order of their calls."""
+"""The page ``training-step.md`` names functions that exist, in the order of their calls."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ from kd.training.train import build_runner
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import DISTILLED, TEACHER, make_project, write_run
 
-PAGE = (REPOSITORY / "docs/training-step.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs/explanation/training-step.md").read_text(encoding="utf-8")
 NAME = r"`((?:kd|mmdet|mmengine)\.[\w.]+)`"
 CONDITIONAL = {"kd.training.loop.FiniteLoss", "kd.training.teacher_cache.TeacherCache.observe"}
 """A class, whose hook has wrapped a function before, and the function of another option."""

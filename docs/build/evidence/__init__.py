@@ -1,1 +1,1 @@
-"""The evidence: what ``docs/evidence.md`` says of runs, from data committed beside it."""
+"""The data of the evidence, committed in ``docs/evidence``, and the page written from them."""

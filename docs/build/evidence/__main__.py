@@ -1,4 +1,4 @@
-"""Page of evidence, ``docs/evidence.md``: ``python -m docs.build.evidence``.
+"""Page of evidence, ``docs/explanation/evidence-data.md``: ``python -m docs.build.evidence``.
 
 The page is written from the data in ``docs/evidence``.
 
@@ -20,7 +20,7 @@ from kd.config.plan import plan
 
 logger = logging.getLogger(__name__)
 
-PAGE = Path("docs/evidence.md")
+PAGE = Path("docs/explanation/evidence-data.md")
 
 
 class StudyRequest(NamedTuple):

@@ -1,4 +1,4 @@
-"""Blocks of ``docs/evidence.md``: tables and pictures from the data in ``docs/evidence``."""
+"""Blocks of the page of evidence: tables and pictures from the data in ``docs/evidence``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -86,7 +86,7 @@ def _table(rows: list[ResultRow], study: str, key: str) -> str:
 def _picture(figure: Figure, title: str, name: str) -> str:
     """Write a picture for the page, and return the line that shows it."""
     style.save(figure, PICTURES / name, ("png",))
-    return f"![{title}](figures/evidence/{name}.png)"
+    return f"![{title}](../figures/evidence/{name}.png)"
 
 
 def _grid(lines: list[dict[str, str]]) -> str:

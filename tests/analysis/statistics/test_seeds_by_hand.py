@@ -196,8 +196,8 @@ def test_a_gain_without_variation_needs_two_seeds():
 
 
 def row_of(title):
-    """Return the cells of a row of a table in docs/statistics.md."""
-    lines = (REPOSITORY / "docs" / "statistics.md").read_text().splitlines()
+    """Return the cells of a row of a table in docs/explanation/statistics.md."""
+    lines = (REPOSITORY / "docs" / "explanation" / "statistics.md").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"| {title} |"))
     return [float(cell) for cell in line.split("|")[2:-1]]
 

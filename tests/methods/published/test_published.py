@@ -1,7 +1,7 @@
 """Losses of presets named after published code equal that code on the same tensors.
 
 ``python -m tests.methods.published.test_published`` prints the table of all of them, and writes
-it into ``docs/methods/reductions.md``.
+it into ``docs/reference/reductions.md``.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from tests.support.paths import CONFIGS, REPOSITORY
 
 TOLERANCE = 1e-6
 FEWEST_CASES = 20
-PAGE = REPOSITORY / "docs" / "methods" / "reductions.md"
+PAGE = REPOSITORY / "docs" / "reference" / "reductions.md"
 
 
 def ports() -> dict[str, Port]:
