@@ -44,6 +44,8 @@ class Analysis(Part):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     title: ClassVar[str]
+    question: ClassVar[str]
+    """Question that the analysis answers, one sentence."""
     reads: ClassVar[tuple[str, ...]]
     """Files of each run that the analysis needs, beside ``run.json`` and ``config.json``."""
     unfinished: ClassVar[bool] = False

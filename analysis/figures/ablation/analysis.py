@@ -26,6 +26,7 @@ class Ablation(Analysis):
     """
 
     title: ClassVar[str] = "Ablation"
+    question: ClassVar[str] = "How does AP depend on a setting of the method?"
     reads: ClassVar[tuple[str, ...]] = ("metrics.json",)
     pictures: ClassVar[tuple[str, ...]] = ("ablation",)
     tables: ClassVar[tuple[str, ...]] = ("ablation",)

@@ -31,6 +31,9 @@ class ChannelDistance(Analysis):
     """
 
     title: ClassVar[str] = "Distance to the teacher by channel"
+    question: ClassVar[str] = (
+        "How far is each channel of the neck from the teacher's, on objects and on background?"
+    )
     reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("channel_distance",)
     tables: ClassVar[tuple[str, ...]] = ("channel_distance", "channel_distance-means")

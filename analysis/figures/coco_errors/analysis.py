@@ -36,6 +36,7 @@ class CocoErrors(Analysis):
     """
 
     title: ClassVar[str] = "COCO error breakdown"
+    question: ClassVar[str] = "Which errors cost precision, by category and by object size?"
     reads: ClassVar[tuple[str, ...]] = ("detections.json.gz",)
     pictures: ClassVar[tuple[str, ...]] = (
         "coco_errors",

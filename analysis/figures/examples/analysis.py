@@ -33,6 +33,7 @@ class Examples(Analysis):
     """
 
     title: ClassVar[str] = "Detections before and after distillation"
+    question: ClassVar[str] = "Which images did distillation help most, and which least?"
     reads: ClassVar[tuple[str, ...]] = ("detections.json.gz",)
     pictures: ClassVar[tuple[str, ...]] = ("examples",)
     photographs: ClassVar[tuple[str, ...]] = pictures

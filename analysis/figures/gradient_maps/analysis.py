@@ -34,6 +34,7 @@ class GradientMaps(Analysis):
     """
 
     title: ClassVar[str] = "Gradients of the losses in the neck"
+    question: ClassVar[str] = "Where in the neck do the gradients of each loss term fall?"
     reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("gradient_maps", "gradient_maps-means")
     photographs: ClassVar[tuple[str, ...]] = ("gradient_maps",)

@@ -32,6 +32,7 @@ class PredictionGap(Analysis):
     """
 
     title: ClassVar[str] = "Prediction gap against feature gap"
+    question: ClassVar[str] = "Do predictions differ most where features differ most?"
     reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("prediction_gap", "prediction_gap-maps")
     photographs: ClassVar[tuple[str, ...]] = ("prediction_gap-maps",)

@@ -40,6 +40,7 @@ class RankAgreement(Analysis):
     """
 
     title: ClassVar[str] = "Rank agreement with the teacher"
+    question: ClassVar[str] = "Do teacher and student predict an object's box from the same prior?"
     reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("rank_agreement", "rank_agreement-objects")
     photographs: ClassVar[tuple[str, ...]] = ("rank_agreement-objects",)

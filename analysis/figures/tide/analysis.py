@@ -32,6 +32,7 @@ class Tide(Analysis):
     """
 
     title: ClassVar[str] = "Errors and their cost in AP"
+    question: ClassVar[str] = "Which errors cost AP, and how do the runs differ in them?"
     reads: ClassVar[tuple[str, ...]] = ("detections.json.gz",)
     pictures: ClassVar[tuple[str, ...]] = ("tide", "tide-share", "tide-thresholds")
     tables: ClassVar[tuple[str, ...]] = (

@@ -25,6 +25,7 @@ class TrainingCurves(Analysis):
     """
 
     title: ClassVar[str] = "Training curves"
+    question: ClassVar[str] = "How did the loss terms and AP change during training?"
     reads: ClassVar[tuple[str, ...]] = ("metrics.json",)
     unfinished: ClassVar[bool] = True
     pictures: ClassVar[tuple[str, ...]] = (

@@ -118,5 +118,12 @@ def test_the_folder_is_required(runs: list[str], capsys: pytest.CaptureFixture[s
     assert "--to is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", figures.names())
+def test_an_analysis_answers_one_question(name: str) -> None:
+    question = figures.get(name).question
+    assert question[0].isupper() and question.endswith("?") and question.count("?") == 1
+    assert "." not in question and len(question.split()) <= 20
+
+
 def test_text_in_a_pdf_is_text() -> None:
     assert STYLE["pdf.fonttype"] == 42
