@@ -1,10 +1,11 @@
-"""Figures, one folder each: ``analysis.py`` (settings, definition), ``compute.py``, ``plot.py``.
+"""Figures, one folder each: analysis, computation, plot, alternative texts.
 
 The parts have the same functions in every folder:
 
 - ``analysis.py``: a subclass of ``Analysis`` with its settings, and ``caption(...)``;
 - ``compute.py``: ``compute_tables(...)``, from runs to the tables of the CSV files;
-- ``plot.py``: ``plot_figures(...)``, from these tables to pictures.
+- ``plot.py``: ``plot_figures(...)``, from these tables to pictures;
+- ``alt_text.py``: ``alt_texts(...)``, from these tables to the alternative texts of the pictures.
 
 ``focus`` (``kd draw``) and ``profile`` (``kd profile``) are no analyses of several runs: they have
 no settings and write no tables.

@@ -35,7 +35,7 @@ def analyze(
         paths.append(folder / f"{name}.csv")
         write_text(paths[-1], frame.to_csv(index=False, float_format=FLOAT_FORMAT))
     for name, picture in results.pictures.items():
-        paths += style.save(picture, folder / name)
+        paths += style.save(picture, folder / name, alt_text=results.alt_texts[name])
     paths.append(folder / "caption.md")
     write_text(paths[-1], full_caption(analysis, results, groups))
     return paths
@@ -68,6 +68,7 @@ def _check_names(analysis: Analysis, results: Results) -> None:
     """Check that an analysis returned the files it declares, for which the workflow waits."""
     for declared, returned in (
         (analysis.pictures, results.pictures),
+        (analysis.pictures, results.alt_texts),
         (analysis.tables, results.tables),
     ):
         assert set(declared) == set(returned), f"{analysis.title}: {set(declared) ^ set(returned)}"

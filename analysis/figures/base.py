@@ -28,6 +28,8 @@ class Results:
     tables: dict[str, DataFrame]
     caption: str
     """Findings of these runs, in sentences with numbers; the class has the definitions."""
+    alt_texts: dict[str, str]
+    """Alternative text of each picture, for readers who cannot see it."""
 
 
 def looks_of(groups: Sequence[RunGroup]) -> dict[str, Look]:

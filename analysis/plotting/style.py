@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.plotting.alt_text import PDF_KEY, PNG_KEY
 from analysis.plotting.lettering import families, legible
 from analysis.plotting.method_styles import place
 from kd.common.files import replacing
@@ -132,13 +133,24 @@ def _legend_columns(looks: Mapping[str, Look]) -> int:
 
 
 def save(
-    figure: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png"), dpi: int = 300
+    figure: Figure,
+    stem: Path,
+    formats: Sequence[str] = ("pdf", "png"),
+    dpi: int = 300,
+    alt_text: str | None = None,
 ) -> list[Path]:
-    """Write a figure as ``stem`` with the suffix of each format; return the paths."""
+    """Write a figure as ``stem`` with the suffix of each format; return the paths.
+
+    ``alt_text`` is stored in the files, where ``alt_text.read`` finds it.
+    """
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in formats]
     for path, suffix in zip(paths, formats, strict=True):
         # Without a date and a version, equal figures are equal files.
-        metadata = {"CreationDate": None} if suffix == "pdf" else {"Software": None}
+        metadata = (
+            {"CreationDate": None, PDF_KEY: alt_text}
+            if suffix == "pdf"
+            else {"Software": None, PNG_KEY: alt_text}
+        )
         with rc_context(STYLE), replacing(path) as temporary:
             figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata)
     return paths

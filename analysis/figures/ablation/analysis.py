@@ -40,12 +40,14 @@ class Ablation(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the metric over the settings; UserError if no setting is swept."""
+        from analysis.figures.ablation.alt_text import alt_texts
         from analysis.figures.ablation.compute import compute_tables
         from analysis.figures.ablation.plot import plot_figures
 
         tables, looks = compute_tables(groups, self.setting, self.metric, self.confidence, library)
         pictures = plot_figures(tables, looks, self.metric)
-        return Results(pictures, tables, caption(tables, self.metric, self.confidence))
+        text = caption(tables, self.metric, self.confidence)
+        return Results(pictures, tables, text, alt_texts(tables, self.metric))
 
 
 def caption(tables: dict[str, DataFrame], metric: str, confidence: float) -> str:

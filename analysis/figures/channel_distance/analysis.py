@@ -52,6 +52,7 @@ class ChannelDistance(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the distances; UserError if maps of student and teacher differ in size."""
+        from analysis.figures.channel_distance.alt_text import alt_texts
         from analysis.figures.channel_distance.compute import compute_tables
         from analysis.figures.channel_distance.plot import plot_figures
         from analysis.runs.groups import check_one_dataset, students_of, teacher_of
@@ -64,7 +65,7 @@ class ChannelDistance(Analysis):
         reference = next((g for g in students if g.role == "baseline"), students[0]).label
         pictures = plot_figures(tables, looks_of(students), self.order, reference)
         text = caption(tables, distances, self.level, reference)
-        return Results(pictures, tables, text)
+        return Results(pictures, tables, text, alt_texts(tables))
 
 
 def caption(

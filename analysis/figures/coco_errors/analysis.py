@@ -54,6 +54,7 @@ class CocoErrors(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the breakdown; UserError if the test split lacks one of the categories."""
+        from analysis.figures.coco_errors.alt_text import alt_texts
         from analysis.figures.coco_errors.compute import compute_tables
         from analysis.figures.coco_errors.plot import plot_figures
         from analysis.runs.groups import truth_of
@@ -67,7 +68,8 @@ class CocoErrors(Analysis):
         categories = list(dict.fromkeys(self.categories or ()))
         tables = compute_tables(groups, truth, areas, categories)
         pictures = plot_figures(tables, looks_of(groups), areas[0], categories or names)
-        return Results(pictures, tables, caption(tables, areas[0]))
+        text = caption(tables, areas[0])
+        return Results(pictures, tables, text, alt_texts(tables, areas[0], categories or names))
 
 
 def caption(tables: dict[str, DataFrame], area: str) -> str:

@@ -57,6 +57,7 @@ class Examples(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the images; UserError without a baseline and a distilled run of one data set."""
+        from analysis.figures.examples.alt_text import alt_texts
         from analysis.figures.examples.compute import compute_tables, load_images, match_runs
         from analysis.figures.examples.plot import plot_figures
         from analysis.runs.groups import truth_of
@@ -67,7 +68,7 @@ class Examples(Analysis):
         tables = compute_tables(outcomes, truth, self.choose, self.number, self.seed)
         images = load_images(tables["examples"], compared[0], truth, library)
         text = caption(tables, outcomes, groups, self.choose)
-        return Results(plot_figures(tables, images), tables, text)
+        return Results(plot_figures(tables, images), tables, text, alt_texts(tables))
 
 
 def compared_groups(groups: Sequence[RunGroup]) -> list[RunGroup]:

@@ -51,6 +51,7 @@ class GradientMaps(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the gradients; UserError if adaptation layers of a run are not trained."""
+        from analysis.figures.gradient_maps.alt_text import alt_texts
         from analysis.figures.gradient_maps.compute import compute_tables
         from analysis.figures.gradient_maps.plot import plot_figures
         from analysis.runs.groups import check_one_dataset, students_of
@@ -59,7 +60,7 @@ class GradientMaps(Analysis):
         students = students_of(groups)
         tables, images = compute_tables(students, self.images, self.examples, self.split, self.seed)
         pictures = plot_figures(tables, looks_of(students), images)
-        return Results(pictures, tables, caption(tables))
+        return Results(pictures, tables, caption(tables), alt_texts(tables))
 
 
 def caption(tables: dict[str, DataFrame]) -> str:

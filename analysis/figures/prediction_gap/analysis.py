@@ -49,6 +49,7 @@ class PredictionGap(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the gaps; UserError if maps of student and teacher differ in size or number."""
+        from analysis.figures.prediction_gap.alt_text import alt_texts
         from analysis.figures.prediction_gap.compute import compute_tables
         from analysis.figures.prediction_gap.gaps import gap_images
         from analysis.figures.prediction_gap.plot import plot_figures
@@ -63,7 +64,8 @@ class PredictionGap(Analysis):
         run_names = [group.label for group in students]
         tables, examples = compute_tables(images, run_names, self.examples, self.level, self.seed)
         pictures = plot_figures(tables, looks_of(students), examples, self.level)
-        return Results(pictures, tables, caption(tables, self.level))
+        text = caption(tables, self.level)
+        return Results(pictures, tables, text, alt_texts(tables, len(examples), self.level))
 
 
 def caption(tables: dict[str, DataFrame], level: int) -> str:

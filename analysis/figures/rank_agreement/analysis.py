@@ -71,6 +71,7 @@ class RankAgreement(Analysis):
         split = truth_of(groups, library)
         students, teacher = students_of(groups), teacher_of(groups)
         check(frozenset({"rankings"}), students, teacher, library)
+        from analysis.figures.rank_agreement.alt_text import alt_texts
         from analysis.figures.rank_agreement.compute import compute_tables
         from analysis.figures.rank_agreement.plot import plot_figures
         from analysis.figures.rank_agreement.ranking import ranked_images
@@ -84,7 +85,7 @@ class RankAgreement(Analysis):
         )
         pictures = plot_figures(tables, looks_of(students), examples, classes, SCORES[self.rank])
         text = caption(tables, self.choice, len(examples))
-        return Results(pictures, tables, text)
+        return Results(pictures, tables, text, alt_texts(tables, len(examples)))
 
 
 def caption(tables: dict[str, DataFrame], choice: str, examples: int) -> str:

@@ -56,6 +56,7 @@ class Tide(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the errors; UserError if runs have different splits or a label is unknown."""
+        from analysis.figures.tide.alt_text import alt_texts
         from analysis.figures.tide.compute import compute_tables, select_baseline
         from analysis.figures.tide.plot import plot_figures
         from analysis.runs.groups import truth_of
@@ -68,7 +69,7 @@ class Tide(Analysis):
         tables = compute_tables(groups, truth, weights, self.background, baseline, self.confidence)
         pictures = plot_figures(tables, looks_of(groups))
         text = caption(tables, self.confidence, self.resamples, images)
-        return Results(pictures, tables, text)
+        return Results(pictures, tables, text, alt_texts(tables))
 
 
 def caption(tables: dict[str, DataFrame], confidence: float, resamples: int, images: int) -> str:

@@ -43,6 +43,7 @@ class TrainingCurves(Analysis):
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the curves; UserError if no run has a log."""
+        from analysis.figures.training_curves.alt_text import alt_texts
         from analysis.figures.training_curves.compute import compute_tables, default_smoothing
         from analysis.figures.training_curves.plot import plot_figures
 
@@ -50,7 +51,8 @@ class TrainingCurves(Analysis):
         frame = tables["training_curves"]
         smooth = default_smoothing(frame) if self.smooth is None else self.smooth
         pictures = plot_figures(tables, looks_of(groups), self.metric, smooth)
-        return Results(pictures, tables, caption(tables, self.metric, smooth, damaged_lines))
+        text = caption(tables, self.metric, smooth, damaged_lines)
+        return Results(pictures, tables, text, alt_texts(tables, self.metric))
 
 
 def caption(tables: dict[str, DataFrame], metric: str, smooth: int, damaged_lines: int) -> str:

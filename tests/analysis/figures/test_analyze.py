@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis import figures
+from analysis.plotting import alt_text
 from analysis.plotting.style import STYLE
 from analysis.tables.comparability import OTHER_DATA
 from kd.cli.main import main
@@ -123,6 +124,13 @@ def test_an_analysis_answers_one_question(name: str) -> None:
     question = figures.get(name).question
     assert question[0].isupper() and question.endswith("?") and question.count("?") == 1
     assert "." not in question and len(question.split()) <= 20
+
+
+def test_a_picture_has_an_alternative_text(runs: list[str]) -> None:
+    assert analyze("ablation", *runs) == 0
+    text = alt_text.read(TO / "ablation.png")
+    assert "AP of RM is highest for 2 (30.0) and lowest for 1 (20.0)" in text
+    assert b"highest for 2 " in (TO / "ablation.pdf").read_bytes()
 
 
 def test_text_in_a_pdf_is_text() -> None:

@@ -1,0 +1,46 @@
+"""Alternative texts of the pictures of COCO's error breakdown."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from analysis.figures.coco_errors.compute import OVERALL, defined_parts, seed_means
+from analysis.plotting.alt_text import extremes, listing
+
+
+def alt_texts(
+    tables: Mapping[str, pd.DataFrame], area: str, categories: Sequence[str]
+) -> dict[str, str]:
+    """Return the alternative text of each picture, from the tables of ``compute_tables``."""
+    numbers = seed_means(tables["coco_errors"])
+    here = numbers[numbers["area"] == area]
+    overall = here[here["category"] == OVERALL].set_index("run")
+    rows, parts = listing(list(overall.index)), defined_parts(overall)
+    first = overall.index[0]
+    by_category = here[(here["run"] == first) & here["category"].isin(categories)]
+    ap50, ap75 = extremes(overall["C50"]), extremes(overall["C75"])
+    losses = "; ".join(f"{part} is {extremes(overall[part])}" for part in parts)
+    return {
+        "coco_errors": (
+            f"Stacked bars for {rows} that divide 100 AP points into what is found and what each "
+            f"error costs, one panel for each range of object areas. For the areas '{area}', "
+            f"AP50 is {ap50}."
+        ),
+        "coco_errors-parts": (
+            f"Bars of AP50 and of each loss for {rows}, one panel for each loss and range of "
+            f"object areas. For the areas '{area}', in AP points: {losses}."
+        ),
+        "coco_errors-curves": (
+            f"Precision over recall for {rows}, one panel each, with one curve for each rule from "
+            f"IoU 0.75 to no error at all. The area between two curves is the AP that one error "
+            f"costs. AP50 is {ap50}."
+        ),
+        "coco_errors-precision": (
+            f"Precision over recall with a line for each of {rows}. At IoU 0.50 AP is {ap50}; at "
+            f"IoU 0.75 it is {ap75}."
+        ),
+        "coco_errors-by-category": (
+            f"Marks of AP50 and of each loss for {rows}, with a line for each category. AP50 of "
+            f"{first} is {extremes(by_category.set_index('category')['C50'])}."
+        ),
+    }

@@ -1,0 +1,29 @@
+"""Alternative texts of the pictures of gradient maps."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.plotting.alt_text import extremes, listing
+
+
+def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Return the alternative text of each picture, from the tables of ``compute_tables``."""
+    maps, means = tables["gradient_maps"], tables["gradient_maps-means"]
+    total = means[means["term"] == "total"]
+    finest = total[total["level"] == total["level"].min()]
+    rows = listing(list(total["run"].unique()))
+    strides = listing([str(stride) for stride in sorted(total["stride"].unique())])
+    return {
+        "gradient_maps": (
+            f"Maps of the norm of the loss's gradient over {maps['image'].nunique()} gray "
+            f"image(s) with their objects outlined: one row for each of {rows}, one column for "
+            f"each level of the neck (strides {strides})."
+        ),
+        "gradient_maps-means": (
+            f"Marks of the ratio of the mean gradient on objects to that on background for {rows}, "
+            f"one row for each loss term, one column for each level of the neck. At stride "
+            f"{finest['stride'].iloc[0]} the ratio of the total gradient is "
+            f"{extremes(finest.set_index('run')['ratio'], '.2g')}."
+        ),
+    }

@@ -1,0 +1,26 @@
+"""Alternative texts of the pictures of the prediction gap."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from analysis.plotting.alt_text import extremes, listing
+
+
+def alt_texts(tables: Mapping[str, pd.DataFrame], examples: int, level: int) -> dict[str, str]:
+    """Return the alternative text of each picture, from the tables of ``compute_tables``."""
+    frame = tables["prediction_gap"]
+    finest = frame[frame["level"] == frame["level"].min()]
+    rows = listing(list(frame["run"].unique()))
+    return {
+        "prediction_gap": (
+            f"Points with intervals of the similarity of prediction gap and feature gap for "
+            f"{rows}, one column for each level of the neck. Spearman's rho at stride "
+            f"{finest['stride'].iloc[0]} is "
+            f"{extremes(finest.set_index('run')['spearman'], '.2f')}."
+        ),
+        "prediction_gap-maps": (
+            f"Maps of the prediction gap and, below, of the feature gap over {examples} image(s) "
+            f"at level {level} of the neck, one column for each run."
+        ),
+    }
