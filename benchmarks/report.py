@@ -94,7 +94,7 @@ def processor() -> str:
 
 
 def _record(line: Line) -> dict[str, Any]:
-    return {**asdict(line), "value": line.value._asdict(), "kept": line.on_target}
+    return {**asdict(line), "value": line.value._asdict(), "met": line.on_target}
 
 
 def _earlier_values(path: Path) -> dict[str, dict[str, float]]:
@@ -107,7 +107,7 @@ def _earlier_values(path: Path) -> dict[str, dict[str, float]]:
 
 def _table(lines: Sequence[Line], earlier: dict[str, dict[str, float]]) -> list[str]:
     extra = list(dict.fromkeys(title for line in lines for title in line.details))
-    titles = ["", *(["before"] if earlier else []), "median", "middle half", "target", "kept"]
+    titles = ["", *(["before"] if earlier else []), "median", "middle half", "target", "met"]
     head = [*titles, *extra]
     rows = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for line in lines:

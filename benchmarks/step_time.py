@@ -70,8 +70,8 @@ def main() -> None:
     about = (
         f"{options.detector}, scale {options.scale}, {options.batch} images of {options.size} a "
         f"step, on {device}; step over bound, medians of {options.rounds} rounds. Extra memory: "
-        f"of the step beyond the student's and the teacher's maps that are read, at most "
-        f"{MOST_EXTRA} %. Host waits: of the step, and how many of them the student has alone."
+        f"that of the step beyond the student's step and the teacher's maps that are read; at most "
+        f"{MOST_EXTRA} %. Host waits: those of the step, and those of the student alone."
     )
     name = options.name or f"step_time-{options.detector}"
     print(report.publish(name, about, lines, options.before))
@@ -167,7 +167,7 @@ def _lines(pair: _Pair, data: dict[str, Any], options: argparse.Namespace) -> li
         times = measure.times(student, distilled, replay, data, rounds)
         memory = Memory(measure.peak_of(distilled, data), peak, replay.read_bytes)
         with measure.by_part(distilled) as charged:
-            waits = {"host waits": _count(charged, data), "of the student": alone}
+            waits = {"host waits": _count(charged, data), "of the student alone": alone}
         lines.append(_line(method, times, memory, waits, options.detector))
     return lines
 

@@ -23,22 +23,29 @@ else:
 
 
 class Chen(Method):
-    """L = L_RPN + L_RCN + gamma L_hint, with soft labels and a bounded regression in each head.
+    """A backbone map, weighted class distributions, and boxes up to the teacher's error.
 
-    There is no official code and the paper itself was not available: equations and values come
-    from reading notes that agree with each other. They state lambda 1, gamma 0.5, background
-    weight 1.5 and T = 1. ``nu`` is from memory. ``mu`` and ``margin`` are not in the paper; both
-    values are those of a re-implementation on SSD. The reduction of the hint is not known either;
-    here it is the mean over elements.
+    Loss: gamma times the mean squared difference of one map (the hint); (1 - mu) times the
+    cross-entropy of the student's classes with the teacher's, where the background has its own
+    weight; and lambda nu times the student's squared box error, counted only where it is larger
+    than the teacher's less a margin. The head of each stage has the last two terms.
 
-    The paper mixes mu L_hard + (1 - mu) L_soft. Here the detection loss keeps its weight of 1, and
-    (1 - mu) weighs the soft part. The smooth L1 loss of boxes also keeps its weight.
+    Code: none. The paper was not available either. Equations and values come from reading notes
+    that agree with each other. They state lambda = 1, gamma = 0.5, a background weight of 1.5 and T
+    = 1.
 
-    Each head compares the boxes that it is trained on, and their number divides its terms: the RoIs
-    and anchors sampled by the second stage and the RPN, or the positive priors of a one-stage
-    detector and its hardest negatives, as SSD mines them. Each class of a sigmoid head is a
-    decision between the class and its background, whose weight is ``background_weight``. The
-    decisions are summed, so that a logit's gradient is that of the softmax form.
+    Here: the paper mixes mu L_hard + (1 - mu) L_soft. Here the detection loss keeps its weight of
+    1, and (1 - mu) weighs the soft part. The smooth L1 loss of boxes also keeps its weight. Each
+    head compares the boxes that it is trained on, and their number divides its terms: the RoIs and
+    anchors sampled by the second stage and the RPN, or the positive priors of a one-stage detector
+    and its hardest negatives, as SSD mines them. On sigmoid heads each class is a decision between
+    the class and its background, whose weight is ``background_weight``. The decisions are summed,
+    so that a logit's gradient is that of the softmax form.
+
+    Unknown: ``nu`` is from memory. ``mu`` and ``margin`` are not in the paper; their values are
+    those of a re-implementation on SSD. The layer of the hint (``hint``, ``level``) and its
+    reduction are not stated; here it is the last stage, and the mean over elements. The paper has
+    no sigmoid heads.
     """
 
     title = "Chen 2017"

@@ -35,18 +35,27 @@ Region = tuple[str, float, Sequence["Tensor | None"]]
 
 
 class DeFeat(Method):
-    """Imitation of neck, backbone and class outputs, each split into objects and background.
+    """Neck maps, backbone maps and class outputs, each split into objects and background.
 
-    The defaults are the decoupled neck of the paper's COCO tables, which applies to every detector
-    with a neck. The author gave its weights for Faster R-CNN (issue 18 of ggjy/DeFeat.pytorch);
-    those of RetinaNet are not known. A weight of 0 leaves a term out. The full method adds the
-    backbone and, on Faster R-CNN, the class outputs; the weights of the backbone and the
-    temperatures behind the tables are not published. The released code (commit c46a793d) trains
-    the neck alone, with weights of 3 and 12 on VOC.
+    Loss: half the squared difference of maps, averaged over the cells of objects and over the cells
+    of the background, each with its weight, and over levels. Stages of the backbone have the same
+    terms. Class outputs have T^2 times their KL divergence, averaged over positive and over
+    negative RoIs.
 
-    Unlike in that code, labels are those of the compared RoIs, background is the last class, and
-    the background has a separate temperature, as in the paper. Masks cover the cells of object
-    boxes: by level for the neck, of all boxes for the backbone.
+    Code: official (ggjy/DeFeat.pytorch c46a793d). It trains the neck alone, with weights of 3 and
+    12 on VOC. The defaults are the decoupled neck of the paper's COCO tables, which applies to
+    every detector with a neck. The author gave its weights for Faster R-CNN in issue 18 of that
+    repository.
+
+    Here: a weight of 0 leaves a term out. The full method adds the backbone and, on Faster R-CNN,
+    the class outputs. Unlike in the code, labels are those of the compared RoIs, background is the
+    last class, and the background has a separate temperature, as in the paper. Masks cover the
+    cells of object boxes: by level for the neck, of all boxes for the backbone.
+
+    Unknown: the weights on RetinaNet (here those of Faster R-CNN), of the backbone (presets have 1)
+    and of the class outputs on COCO (presets have 2), and the temperatures of the tables. How the
+    code was trained with SyncBN is not stated; here the backbone has it, as in mmdet (``norm`` of a
+    schedule).
     """
 
     title = "DeFeat"

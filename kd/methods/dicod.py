@@ -35,13 +35,26 @@ FOCUS_CROPS = 16
 
 
 class Dicod(Method):
-    """Equation 12 of the NeurIPS paper (arXiv 2106.05209), over the positive candidates.
+    """Crops of predicted boxes and of objects, as a classifier sees them.
 
-    The defaults are the released configuration for SSD300 (NVlabs/DICOD f51fc995), except the
-    divisor of the class term (``count_empty_images``). The paper uses its lambda_kc = 0.4 at T = 2
-    for the other detectors too. The other weights for those are in a supplement that was not
-    available, so SSD300's are used. A weight of 0 leaves a term out. No classifier is needed if the
-    weights of both terms that read it are 0.
+    Loss: over positive candidates, T^2 times the KL divergence of the student's classes from those
+    that a classifier gives the object's crop; and the mean absolute difference between the crops of
+    the predicted box and of the object, in pixels and in maps of the classifier (equation 12 of
+    arXiv 2106.05209).
+
+    Code: official (NVlabs/DICOD f51fc995). The defaults are its configuration for SSD300, except
+    the divisor of the class term (``count_empty_images``).
+
+    Here: the paper uses lambda_kc = 0.4 at T = 2 for the other detectors too. A weight of 0 leaves
+    a term out. No classifier is needed if the weights of both terms that read it are 0. Classifiers
+    are trained with our schedule, ``configs/schedules/classifier.yaml``.
+
+    Unknown: the other weights for other detectors (``lambda_kl``, ``lambda_l``), and the unit of
+    their pixels (``pixel_unit``): they are in a supplement that was not available. Here they are
+    SSD300's, in gray levels. Which rows average to 8 cells is not stated; here it is 4
+    (``pixel_pool``). How the classifiers were trained is not stated. An image without positive
+    boxes does not count in the paper and counts as one in the code; here it does not
+    (``count_empty_images``).
     """
 
     title = "DICOD"

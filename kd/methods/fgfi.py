@@ -31,13 +31,21 @@ else:
 
 
 class FineGrainedImitation(Method):
-    """L_im of the paper on each level of a pyramid, the mean over levels.
+    """Neck maps at cells whose anchors lie near objects.
 
-    The defaults are those of the official code (twangnh/Distilling-Object-Detectors c6583f3a),
-    which was written for a detector with one map; its two settings for ShuffleDet are weights of 1
-    and 0.5 without warm-up. ``fgfi_defeat`` and ``fgfi_ld`` are ports to pyramids. Which of them
-    trained the RM/PFI paper's rows is not known. IoU is that of real-valued boxes; the official
-    code adds a pixel to each side. Anchors that cross the image's border count, as in that code.
+    Loss: lambda times the squared difference of neck maps, summed over the cells of the mask and
+    over channels, divided by twice the number of cells, and averaged over levels (L_im of the
+    paper). A cell is in the mask if the IoU of one of its anchors with an object exceeds ``psi``
+    times that of the object's best anchor.
+
+    Code: official (twangnh/Distilling-Object-Detectors c6583f3a), for a detector with one map. The
+    defaults are its values. Its two settings for ShuffleDet are weights of 1 and 0.5 without
+    warm-up. ``fgfi_defeat`` and ``fgfi_ld`` are ports to pyramids.
+
+    Here: boxes have real-valued sides in the IoU; the official code adds a pixel to each side.
+    Anchors that cross the image's border count, as in that code.
+
+    Unknown: the form that the RM/PFI paper compares with. The default is that of the official code.
     """
 
     title = "FGFI"

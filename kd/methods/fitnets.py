@@ -30,12 +30,19 @@ else:
 
 
 class FitNets(Method):
-    """Equation 4 of the RM/PFI paper, the mean over levels, and the regions of its Table 5.
+    """Neck maps, on all cells or on a region.
 
-    The paper states neither the weight nor the adaptation of Table 5, nor the divisor of the sum
-    over a region's cells. It is not clear if its norm sums or averages channels; the mean agrees
-    with the paper's equation 8. Other codes differ in the weight on five levels: DeFeat's whole map
-    has 0.5 with a 3x3 convolution, the LD repository's sum over levels has 10 without one.
+    Loss: the squared difference of neck maps, averaged over channels and over the cells of the
+    region, then over levels (equation 4 of the RM/PFI paper and the regions of its Table 5).
+
+    Code: variants in United-Perception, DeFeat and LD. They differ in the weight on five levels.
+    DeFeat's whole map has 0.5 with a 3x3 convolution. LD's sum over levels has 10 without a
+    convolution.
+
+    Unknown: weight (``weight``) and adaptation (``adaptation``) of the RM/PFI paper's Table 5, and
+    the divisor of its sum over a region (``divisor``). The defaults are a weight of 1, no
+    convolution between equal widths, and the region's cells. It is not clear whether the paper's
+    norm sums or averages channels; the mean agrees with its equation 8.
     """
 
     title = "FitNets"

@@ -49,19 +49,26 @@ last have the last value."""
 
 
 class FeatureDistillation(Method):
-    """Attention transfer, masked feature imitation and non-local relations, summed over levels.
+    """Attention, features under attention masks, and non-local relations.
 
-    ``form`` selects the form of the terms. ``code``: signed means through learned layers, the mean
-    of both models' masks, non-local blocks that add to the map. ``paper``: means of absolute values
-    without layers, one mask from the sum of both attentions, relations alone without pooling. The
-    layers within a relation are not known for the paper; here they are the code's. Masks have no
-    gradient, which the paper does not specify. It is not known which of the two produced the
-    paper's tables (two times 12 epochs), so the default is the code that was run.
+    Loss: on each level, the L2 distance of mean maps over channels and over cells (attention
+    transfer), of maps under a mask that follows the attention of both models (masked features), and
+    of the outputs of non-local blocks (relations). Norms are not squared, and levels are summed.
 
-    In the published code every term is an unsquared norm over the images of one GPU, which would
-    grow with the root of their number, and the blocks' batch normalization is of one GPU, too;
-    ``images_per_group`` restores both. A student of another width than its teacher gets a 1x1
-    convolution, whose output then replaces the student's map.
+    Code: copies of the official OpenReview supplement, and mmrazor. Every term is a norm over the
+    images of one GPU, which would grow with the root of their number. The batch normalization of
+    the blocks is of one GPU, too. ``images_per_group`` restores both.
+
+    Here: a student of another width than its teacher gets a 1x1 convolution, whose output then
+    replaces the student's map. Masks have no gradient, which the paper does not specify.
+
+    Unknown: the form that produced the paper's tables (twice 12 epochs). ``form: code`` has signed
+    means through learned layers, the mean of both models' masks, and non-local blocks that add to
+    the map. ``form: paper`` has means of absolute values without layers, one mask from the sum of
+    both attentions, and relations alone without pooling. The default is the code, because it was
+    run. The layers within a relation are not known for the paper; here they are the code's. The
+    number of images of a norm is not stated either; here it is 2. The abstract does not name its
+    teacher; here it is Cascade R-CNN on ResNet-152.
     """
 
     title = "FKD"

@@ -48,15 +48,26 @@ limit of a negative one (author's code)."""
 
 
 class GeneralInstanceDistillation(Method):
-    """Features, relations and responses of the general instances.
+    """Features, relations and outputs of the regions where both models disagree.
 
-    The defaults are the paper's equations with the weights of the author's rewrite
-    (daixinghome/Distill_GID_detectron2 9118c542), whose accuracy was never aligned with the
-    original. Preset ``gid_rewrite`` equals that code in values and gradients on RetinaNet's
-    anchors. The defaults differ from it in ``score``, ``norm``, ``relation_over`` and ``adapter``.
-    The paper's sum over pairs is their mean here as in the rewrite; with the sum, a weight of 40
+    Loss: the norm of the difference of pooled features, averaged over regions; the smooth L1
+    difference of the relative distances between regions, averaged over pairs; and the difference of
+    class and box outputs, averaged over the priors that respond in a region. Regions (general
+    instances) are the boxes of the priors with the largest difference of class scores, after
+    non-maximum suppression.
+
+    Code: the author's rewrite (daixinghome/Distill_GID_detectron2 9118c542), whose accuracy was
+    never aligned with the original. Preset ``gid_rewrite`` equals it in values and gradients on
+    RetinaNet's anchors. The defaults are the paper's equations with the rewrite's weights. They
+    differ from it in ``score``, ``norm``, ``relation_over`` and ``adapter``.
+
+    Here: the paper's sum over pairs is their mean, as in the rewrite; with the sum, a weight of 40
     would exceed the detection loss by far. On Faster R-CNN, scores, boxes and responses are the
     RPN's. Features need a pyramid of one width, since regions of different levels are compared.
+
+    Unknown: whether the rewrite's weights are the paper's; the adapter (``adapter``), here a 3x3
+    convolution; and the assigner's rule for regions (``best_anchors``), here RetinaNet's, so that a
+    region's best anchors respond too.
     """
 
     title = "GID"

@@ -19,14 +19,22 @@ else:
 
 
 class Mimic(Method):
-    """L_m of the paper on a pyramid: both second stages pool the same proposals.
+    """Features pooled from shared proposals, instead of whole maps.
 
-    There is no official code. The weight is lambda_1, not confirmed by the paper. The paper trains
-    in two stages. Here there is one, as in United-Perception (52aaeb9e, ``SampleFeature``), whose
-    numbers (Faster R-CNN, ResNet-152 to 50) are the only known ones on a pyramid, with the form
-    ``united_perception``. Features are pooled as the second stage pools them. A
-    deconvolution for inputs of lower resolution and the L2 distance of the second stage's outputs
-    are not implemented.
+    Loss: half the squared difference between the teacher's and the student's pooled features,
+    averaged over proposals and, with ``size_normalised``, over the elements of a feature (L_m of
+    the paper).
+
+    Code: United-Perception (52aaeb9e, ``SampleFeature``). There is no official code. The numbers of
+    United-Perception (Faster R-CNN, ResNet-152 to ResNet-50) are the only published ones on a
+    pyramid; its form is ``united_perception``.
+
+    Here: training has one stage, as in United-Perception; the paper's has two. Features are pooled
+    as the second stage pools them. A deconvolution for inputs of lower resolution and the L2
+    distance of the second stage's outputs are not implemented.
+
+    Unknown: lambda_1, the weight (``weight``); here it is 1. The number of proposals; here all are
+    compared.
     """
 
     title = "Mimic"

@@ -22,19 +22,29 @@ else:
 
 
 class PredictionGuidedImitation(Method):
-    """Equations 7 to 9. There is no mask and no threshold; the weight is the paper's beta.
+    """Neck maps, weighted by the difference of class outputs.
 
-    There is no official code. Literally (preset ``pfi_literal``) the paper has probabilities and a
-    squared norm, with which the loss is a thousandth of the detection loss, although its beta is
-    meant to bring both to the same scale. An unofficial draft in mmrazor has raw logits with a
-    linear form (commit 4a47267d) and later with a norm (d5c36191): presets ``pfi_mmrazor`` and
-    ``pfi_mmrazor_norm``. Neither has a layer for unequal widths. SparseML's form, ``pfi_linear``,
-    always has a projection without bias. By the rule in docs/reference/methods.md, the default is
-    logits and the norm of an image, not squared. Here a 1x1 convolution adapts the student's maps
-    only on levels whose numbers of channels differ.
+    Loss: at each cell, the squared difference of class outputs, averaged over classes, times the
+    squared difference of neck maps, averaged over channels (equations 7 to 9). A level's term is
+    the norm of these products in each image, divided by the number of cells. There is no mask and
+    no threshold.
 
-    Predictions are class maps alone, without centerness. Beyond the paper's heads: those of SSD are
-    each anchor's softmax, background included, and those of YOLOv3 objectness times class.
+    Code: unofficial drafts in mmrazor, and SparseML. There is no official code. The draft in
+    mmrazor has raw logits with a linear form (commit 4a47267d) and later with a norm (d5c36191):
+    presets ``pfi_mmrazor`` and ``pfi_mmrazor_norm``. Neither has a layer for unequal widths.
+    SparseML's form, preset ``pfi_linear``, always has a projection without bias.
+
+    Here: the weight is the paper's beta. A 1x1 convolution adapts the student's maps only on levels
+    whose numbers of channels differ. Predictions are class maps alone, without centerness. Beyond
+    the paper's heads: SSD has each anchor's softmax, background included; YOLOv3 has objectness
+    times class.
+
+    Unknown: whether outputs are probabilities or logits (``input``), the norm (``reduction``), and
+    whether the prediction difference has a gradient (``detach_prediction``). Literally (preset
+    ``pfi_literal``) the paper has probabilities and a squared norm. The loss is then a thousandth
+    of the detection loss, although beta is meant to bring both to the same scale. The default is
+    logits and the norm of an image, not squared, by the rule in docs/reference/methods.md; the
+    difference has a gradient.
     """
 
     title = "PFI"

@@ -21,19 +21,26 @@ else:
 
 
 class RankMimicking(Method):
-    """Equations 5 and 6, summed over the classification and the localization rank (Table 4).
+    """The order of an object's positive priors, by class score and by IoU.
 
-    There is no official code. The weight is the paper's alpha, which is meant to bring the loss to
-    the scale of the detection loss. The paper speaks of classification scores (preset
-    ``rm_score``), but does not state if these are probabilities, with which the loss stays far
-    below that scale. An unofficial draft (mmrazor commit 4a47267d) used logits, which are the
-    default by the rule in docs/reference/methods.md. M counts every object of the batch; an object
-    without a positive prior adds zero. The draft averages objects within an image and then over
-    images, has no localization rank, and fails on an image without objects; its later versions
-    sort the scores first.
+    Loss: for each object, a softmax over its positive priors turns their scores into a
+    distribution. The loss is the KL divergence of the student's distribution from the teacher's,
+    averaged over objects (equations 5 and 6). The terms of the classification rank and the
+    localization rank (the IoU of the predicted box with its object) are added (Table 4).
 
-    The score is that of the class output alone: the sigmoid of FCOS and ATSS without centerness,
-    GFL's joint quality, and on SSD, beyond the paper's heads, the softmax.
+    Code: an unofficial draft (mmrazor commit 4a47267d). There is no official code. The draft ranks
+    logits. It averages objects within an image and then over images, has no localization rank, and
+    fails on an image without objects. Its later versions sort the scores first.
+
+    Here: the weight is the paper's alpha, which is meant to bring the loss to the scale of the
+    detection loss. The mean is over every object of the batch; an object without a positive prior
+    adds zero. The score is that of the class output alone: the sigmoid of FCOS and ATSS without
+    centerness, GFL's joint quality, and on SSD, which the paper does not have, the softmax.
+
+    Unknown: whether scores are probabilities or logits. With probabilities (preset ``rm_score``,
+    closest to the paper's text) the loss stays far below the scale of detection, so the default is
+    logits, by the rule in docs/reference/methods.md (``score``). It is not stated how both ranks
+    add up; here it is the sum.
     """
 
     title = "RM"

@@ -22,12 +22,19 @@ else:
 
 
 class SoftLabels(Method):
-    """Baseline of the RM/PFI paper's Table 2 (equation 3), and variants of other sources.
+    """The teacher's class distribution at each candidate.
 
-    The temperature, boxes and weight of that table are not published, so the defaults are a choice:
-    positive candidates, T = 1, weight 1, the mean over candidates. DeFeat's code has T = 1 and the
-    weight 2 on the RoIs of Faster R-CNN; DICOD's has T = 2 and 0.4 on the positives of SSD. LD's
-    form is the preset ``soft_labels_ld``.
+    Loss: T^2 times the KL divergence of the student's class distribution from the teacher's at the
+    same candidate, averaged over the compared candidates (equation 3 of the RM/PFI paper). A
+    sigmoid head has one Bernoulli divergence per class, a softmax head one categorical divergence.
+
+    Code: variants in DeFeat, DICOD and LD. DeFeat has T = 1 and a weight of 2 on the RoIs of Faster
+    R-CNN. DICOD has T = 2 and a weight of 0.4 on the positive candidates of SSD. Preset
+    ``soft_labels_ld`` is LD's form.
+
+    Unknown: temperature, candidates and weight of the RM/PFI paper's Table 2. The defaults are our
+    choice: positive candidates (``boxes``), T = 1 (``temperature``), a weight of 1 (``weight``) and
+    the mean over candidates.
     """
 
     title = "Soft labels"

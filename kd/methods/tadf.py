@@ -26,14 +26,22 @@ else:
 
 
 class TaskAdaptive(Method):
-    """Neck maps under Gaussian masks, and the class and box outputs of shared RoIs, with a decay.
+    """Neck maps under Gaussians, class outputs, and boxes where the teacher's are better.
 
-    There is no official code, and only the abstract's numbers (Faster R-CNN with a pyramid) are
-    known. Helpers in ggjy/DeFeat.pytorch (c46a793d) give the Gaussian, the entropy and its factor
-    of 10, the choices of RoIs and the decay. The weights of neck and boxes, the adaptation, the
-    paper's choice of RoIs and its loss of boxes are not known; they are settings whose defaults are
-    our choice. The RoIs are those that the student's second stage is trained on. A detector without
-    a second stage learns from the neck alone; a cascade is refused, except with ``tadf_neck``.
+    Loss: the squared difference of neck maps under a Gaussian mask on each object; the binary
+    cross-entropy of class probabilities of shared RoIs; and the difference of encoded boxes of the
+    RoIs whose boxes the teacher improves. All weights decay over the training (``decay``).
+
+    Code: helpers in DeFeat's repository (ggjy/DeFeat.pytorch c46a793d). No code is published as a
+    whole. The helpers have the Gaussian, the binary cross-entropy and its factor of 10, the choices
+    of RoIs and the decay.
+
+    Here: RoIs are those that the student's second stage is trained on. A detector without a second
+    stage learns from the neck alone. A cascade is refused, except with ``tadf_neck``.
+
+    Unknown: only the abstract's numbers (Faster R-CNN with a pyramid) are known. The weights of
+    neck and boxes, the adaptation, the paper's choice of RoIs and its loss of boxes are not. Each
+    is a setting, and its default is our choice.
     """
 
     title = "TADF"

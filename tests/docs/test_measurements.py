@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from docs.build.measurements import MEASUREMENTS, STUDIES, insert, with_lower_headings
-from kd import methods
 from kd.common.errors import UserError
 from tests.support.paths import REPOSITORY
 
@@ -52,10 +51,3 @@ def test_links_to_figures_and_documents_are_valid(document: str) -> None:
     page = REPOSITORY / document
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / link).is_file(), link
-
-
-def test_every_method_has_a_row_and_a_picture_in_the_list_of_methods() -> None:
-    text = (REPOSITORY / "docs" / "reference" / "methods.md").read_text()
-    for name in methods.names():
-        assert f"| `{name}`" in text
-        assert f"](../figures/methods/{name}.png)" in text
