@@ -7,8 +7,8 @@ The parts have the same functions in every folder:
 - ``plot.py``: ``plot_figures(...)``, from these tables to pictures;
 - ``alt_text.py``: ``alt_texts(...)``, from these tables to the alternative texts of the pictures.
 
-``focus`` (``kd draw``) and ``profile`` (``kd profile``) are no analyses of several runs: they have
-no settings and write no tables.
+``profile`` (``kd profile``) is not an analysis of several runs: it has no settings and writes no
+tables.
 """
 
 from functools import cache

@@ -81,7 +81,7 @@ def annotated_images(
     augmented, and ``data_samples`` with the ground truth. ``name`` labels the progress. UserError
     if no image has an object.
     """
-    dataset = _annotated_dataset(ComposedConfig.read(directory), split, directory)
+    dataset = annotated_dataset(ComposedConfig.read(directory), split, directory)
     order = list(range(len(dataset)))
     random.Random(seed).shuffle(order)
     samples = (sample for index in order if _has_objects(sample := dataset[index]))
@@ -99,7 +99,7 @@ def _first_samples(
         raise UserError(f"{directory}: no image of the {split} split has an object")
 
 
-def _annotated_dataset(config: ComposedConfig, split: SplitName, directory: Path) -> Any:
+def annotated_dataset(config: ComposedConfig, split: SplitName, directory: Path) -> Any:
     """Return the data set of a split with the test pipeline, extended to load boxes."""
     if not config.has_split(split):
         raise UserError(f"{directory}: its weights are published ones, without a training set")

@@ -30,7 +30,16 @@ def analyze_runs(options: Namespace) -> None:
 
 
 def draw_methods(options: Namespace) -> None:
-    """Draw on an image the regions that the methods of trained runs distill."""
-    from analysis.figures.focus.plot import plot_study
+    """Draw the regions that the methods of a study's finished runs distill."""
+    from analysis.figures.regions.analysis import Regions
+    from kd.config.compose import WEIGHTS
 
-    plot_study(plan_of(options), options.to, options.image)
+    runs = [run for run in plan_of(options).runs.values() if run.method]
+    finished = [run.directory for run in runs if (run.directory / WEIGHTS).exists()]
+    if not finished:
+        raise UserError("no distilled run of the study has been trained yet")
+    load_networks(None)
+    from analysis.figures.analyze import analyze
+
+    for path in analyze(Regions(image=options.image), finished, options.to, Library()):
+        print(path)

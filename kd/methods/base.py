@@ -44,6 +44,8 @@ class Focus:
     """(n, 4), xyxy in pixels."""
     crops: dict[str, Tensor] = field(default_factory=dict)
     """(n, 3, s, s), normalized like the images."""
+    quantity: str = ""
+    """Name of the values of ``maps``, for their color scale."""
 
 
 def by_stride(strides: Iterable[int], maps: Iterable[Tensor]) -> dict[str, Tensor]:

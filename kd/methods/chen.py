@@ -168,7 +168,7 @@ class Chen(Method):
         boxes = self._boxes_by_head(student)[""].positive
         boxes = boxes[boxes.image == 0]
         active = self._errors(boxes, student, teacher) > 0
-        return Focus(boxes={"bounded": student.candidate_boxes(boxes[active])})
+        return Focus(boxes={"boxes beyond the bound": student.candidate_boxes(boxes[active])})
 
 
 def hint_distance(student_map: Tensor, teacher_map: Tensor, distance: str) -> Tensor:

@@ -226,7 +226,8 @@ class DeFeat(Method):
         if self._head:
             positive = self._shared_rois(student, teacher).positive
             boxes["positive RoIs"] = roi_boxes(positive[positive.image == 0])
-        return Focus({name: mask[0] for name, mask in masks.items()}, boxes)
+        maps = {name: mask[0] for name, mask in masks.items()}
+        return Focus(maps, boxes, quantity="object mask")
 
 
 def imitation(

@@ -215,8 +215,8 @@ class Dicod(Method):
         positive = positive[positive.image == 0]
         positive = positive[positive.instance.argsort(stable=True)[:FOCUS_CROPS]]
         boxes_by_name = {
-            "predicted": student.candidate_boxes(positive).detach(),
-            "object": positive.truth(batch),
+            "predicted boxes": student.candidate_boxes(positive).detach(),
+            "objects": positive.truth(batch),
         }
         side = self._side(teacher)
         return Focus(

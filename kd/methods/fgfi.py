@@ -147,7 +147,7 @@ class FineGrainedImitation(Method):
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the imitation mask by level."""
         masks = (mask[0] for mask in self._masks(student, batch))
-        return Focus(by_stride(student.strides, masks))
+        return Focus(by_stride(student.strides, masks), quantity="imitation mask")
 
 
 def near_anchors(anchors: Tensor, boxes: Tensor, psi: float) -> Tensor:

@@ -127,7 +127,8 @@ class FitNets(Method):
             full_precision(teacher.neck[level][0]).norm(dim=0) if region is None else region[0]
             for level, region in enumerate(self._regions(student, batch))
         ]
-        return Focus(by_stride(student.strides, maps))
+        quantity = "norm of teacher features" if self.region == "whole" else "region mask"
+        return Focus(by_stride(student.strides, maps), quantity=quantity)
 
 
 def positive_cells(

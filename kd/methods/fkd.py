@@ -236,7 +236,8 @@ class FeatureDistillation(Method):
         for level in levels:
             maps = (full_precision(model.neck[level][:1]) for model in (student, teacher))
             masks.append(self._attention_mask(spatial_attention, *maps)[0])
-        return Focus(by_stride((student.strides[level] for level in levels), masks))
+        strides = (student.strides[level] for level in levels)
+        return Focus(by_stride(strides, masks), quantity="spatial attention mask")
 
 
 def spatial_attention(maps: Tensor) -> Tensor:

@@ -94,7 +94,8 @@ class PredictionGuidedImitation(Method):
         """Return P_dif of each level, at the size of the image."""
         size = batch.inputs.shape[-2:]
         gaps = (self._gap(student, teacher, level)[:1, None] for level in range(len(student.neck)))
-        return Focus(by_stride(student.strides, (F.interpolate(gap, size)[0, 0] for gap in gaps)))
+        maps = by_stride(student.strides, (F.interpolate(gap, size)[0, 0] for gap in gaps))
+        return Focus(maps, quantity="prediction difference P_dif")
 
     def _gap(self, student: DenseObservation, teacher: DenseObservation, level: int) -> Tensor:
         """Return P_dif (B, H, W) of one level."""

@@ -98,7 +98,7 @@ class RankMimicking(Method):
         """Return the student's boxes at the ranked priors."""
         assert student.assignment is not None
         (prior,) = (student.assignment[0] >= 0).nonzero(as_tuple=True)
-        return Focus(boxes={"ranked": student.boxes(prior.new_zeros(len(prior)), prior)})
+        return Focus(boxes={"ranked boxes": student.boxes(prior.new_zeros(len(prior)), prior)})
 
     def _class_scores(
         self, model: DenseObservation, image: Tensor, prior: Tensor, label: Tensor

@@ -97,7 +97,9 @@ class SoftLabels(Method):
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the student's boxes of the compared candidates that have an object."""
         positive = self._compared_candidates(student, teacher, batch).positive
-        return Focus(boxes={"chosen": student.candidate_boxes(positive[positive.image == 0])})
+        return Focus(
+            boxes={"positive boxes": student.candidate_boxes(positive[positive.image == 0])}
+        )
 
     def _compared_candidates(self, student: Any, teacher: Any, batch: Batch) -> Candidates:
         candidates = student.candidates

@@ -153,8 +153,8 @@ class TaskAdaptive(Method):
             maps = by_stride(student.strides, (mask[0] for mask in self._masks(student, batch)))
         if self.regression_weight:
             rois = improved_rois(student.candidates, teacher, batch)
-            boxes = {"taught": roi_boxes(rois[rois.image == 0])}
-        return Focus(maps, boxes)
+            boxes = {"improved RoIs": roi_boxes(rois[rois.image == 0])}
+        return Focus(maps, boxes, quantity="Gaussian mask")
 
 
 def decay(epoch: int, epochs: int) -> float:

@@ -358,7 +358,7 @@ def test_it_draws_boxes_of_the_first_image_where_the_bound_is_active(scene):
     result = scene("retinanet", (2, 2))
     positives = int((result.student.assignment[0] >= 0).sum())
     arguments = result.student, result.teacher, result.batch
-    assert len(Chen(margin=1e9).focus(*arguments).boxes["bounded"]) == positives > 0
+    assert len(Chen(margin=1e9).focus(*arguments).boxes["boxes beyond the bound"]) == positives > 0
     assert Chen(nu=0).focus(*arguments).boxes == {}
 
 

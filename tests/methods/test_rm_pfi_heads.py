@@ -154,7 +154,9 @@ def test_without_objects_or_with_one_it_is_finite(pair, family, boxes):
 @pytest.mark.parametrize("family", RANKED)
 def test_it_draws_the_ranked_boxes_of_the_first_image(pair, family):
     models = pair(family)
-    boxes = RankMimicking().focus(models.student, models.teacher, models.batch).boxes["ranked"]
+    boxes = (
+        RankMimicking().focus(models.student, models.teacher, models.batch).boxes["ranked boxes"]
+    )
     assert boxes.shape == (int((models.student.assignment[0] >= 0).sum()), 4)
 
 

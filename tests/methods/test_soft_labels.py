@@ -227,7 +227,7 @@ def test_without_a_chosen_candidate_the_loss_is_zero_and_finite(models, boxes):
 
 
 def test_only_boxes_of_the_first_image_are_drawn(models):
-    assert SoftLabels().focus(*models, BATCH).boxes["chosen"].tolist() == [0, 2]
+    assert SoftLabels().focus(*models, BATCH).boxes["positive boxes"].tolist() == [0, 2]
 
 
 # --- Variants ------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ def test_the_teachers_box_teaches_only_where_it_improves_on_the_region():
     loss.backward()
     assert student.codes.grad.ne(0).any(1).tolist() == [True, False, False, False]
     assert teacher.codes.grad is None
-    taught = TaskAdaptive(**REG).focus(student, teacher, LABELED).boxes["taught"]
+    taught = TaskAdaptive(**REG).focus(student, teacher, LABELED).boxes["improved RoIs"]
     assert taught.tolist() == [ROIS[0, 1:].tolist()]
 
 
@@ -289,4 +289,4 @@ def test_a_detector_of_two_stages(build, batch, boxes):
     assert all(p.grad.isfinite().all() for p in layers.parameters())
     assert all(p.grad is None for p in teacher.detector.parameters())
     focus = method.focus(student, teacher, data)
-    assert len(focus.maps) == 5 and focus.boxes["taught"].shape[1] == 4
+    assert len(focus.maps) == 5 and focus.boxes["improved RoIs"].shape[1] == 4

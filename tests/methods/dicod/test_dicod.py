@@ -165,8 +165,8 @@ def test_settings_that_do_not_fit_are_refused(settings):
 
 def test_focus_has_boxes_and_crops_of_predictions_and_objects(data, student):
     focus = Dicod(**SMALL).focus(student, Classifier(), data)
-    assert focus.boxes["predicted"].shape == (3, 4)
-    assert torch.equal(focus.boxes["object"], data.gt_boxes[0][[0, 1, 1]])
+    assert focus.boxes["predicted boxes"].shape == (3, 4)
+    assert torch.equal(focus.boxes["objects"], data.gt_boxes[0][[0, 1, 1]])
     assert {name: tensor.shape for name, tensor in focus.crops.items()} == {
-        "predicted": (3, 3, SIDE, SIDE), "object": (3, 3, SIDE, SIDE)
+        "predicted boxes": (3, 3, SIDE, SIDE), "objects": (3, 3, SIDE, SIDE)
     }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Regions: the parts of a training image that the methods of trained runs distill."""
