@@ -11,7 +11,7 @@ from analysis.tables.usage import total_usage
 
 LEFT = {
     *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
-    *("Term", "Holds", "Settings", "Processor"),
+    *("Order", "Term", "Holds", "Settings", "Processor"),
 }
 """Left-aligned columns."""
 MEGABYTES = 1000

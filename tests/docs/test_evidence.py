@@ -13,7 +13,7 @@ import pytest
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import mean_std, t_interval
 from docs.build.evidence import __main__ as evidence
-from docs.build.evidence import causes, claims, orderings, page, records, sweeps
+from docs.build.evidence import answers, causes, claims, orderings, page, records, sweeps
 from docs.build.evidence.orderings import Ordering, compare_orderings, read_orderings
 from kd.common.errors import UserError
 from kd.common.files import write_json
@@ -51,7 +51,7 @@ def test_an_ordering_is_a_paired_difference_over_seeds() -> None:
     ).itertuples()
     assert (line.seeds, line.difference, line.std) == (3, 2, 1)
     assert line.high - 2 == pytest.approx(4.302653 / 3**0.5)
-    assert line.holds == "open", "p is 0.07"
+    assert line.holds == "undecided", "p is 0.07"
 
 
 def test_an_ordering_holds_or_is_reversed_where_its_corrected_p_is_small() -> None:
@@ -101,7 +101,12 @@ def test_a_number_that_was_not_published_is_an_error(
 
 @pytest.mark.parametrize(
     ("gain", "corrected", "word"),
-    [(2.0, 0.049, "helps"), (-2.0, 0.049, "hurts"), (2.0, 0.05, "open"), (2.0, None, "open")],
+    [
+        (2.0, 0.049, "helps"),
+        (-2.0, 0.049, "hurts"),
+        (2.0, 0.05, "undecided"),
+        (2.0, None, "undecided"),
+    ],
 )
 def test_the_verdict_depends_on_the_corrected_p(
     gain: float, corrected: float | None, word: str
@@ -213,9 +218,7 @@ def test_the_page_depends_only_on_the_stored_data(
     evidence.main()
     assert evidence.PAGE.read_text() == first
     assert "| +2.0 ± 0.0 (+2.0 to +2.0)* |" in first and " rm\\_cls " in first
-    assert (
-        "Together 7 trainings of 0.19 hours, each on one thread. Processors: a processor" in first
-    )
+    assert "All 7 trainings took 0.19 hours, each on one thread. Processors: a processor" in first
     verdicts = [line.split("|") for line in first.splitlines() if "| helps" in line]
     assert [[cell.strip() for cell in line[1:4]] for line in verdicts] == [
         ["RM", "+2.0", "+2.0 to +2.0"],
@@ -311,7 +314,7 @@ def test_costs_are_relative_to_baselines_on_the_same_processor() -> None:
         ["B", "Student", "1.00"],
         ["B", "RM", "3.00"],
     ]
-    assert "Together 4 trainings of 0.31 hours" in text
+    assert "All 4 trainings took 0.31 hours" in text
     assert text.endswith("Processors: A (1) with AVX2, B (2) with AVX2.")
 
 
@@ -374,7 +377,7 @@ def test_committed_gains_are_those_of_the_committed_runs(
     assert checked == (rows["kind"] == "distilled").sum()
 
 
-def test_the_committed_page_is_that_of_the_committed_data(
+def test_the_committed_pages_are_those_of_the_committed_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
@@ -382,7 +385,8 @@ def test_the_committed_page_is_that_of_the_committed_data(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["evidence"])
     evidence.main()
-    assert evidence.PAGE.read_text() == (REPOSITORY / evidence.PAGE).read_text()
+    for path in (evidence.PAGE, answers.PAGE):
+        assert path.read_text() == (REPOSITORY / path).read_text()
     assert json.dumps(sorted(p.name for p in page.PICTURES.glob("*"))) == json.dumps(
         sorted(p.name for p in (REPOSITORY / page.PICTURES).glob("*"))
     )

@@ -1,8 +1,8 @@
-"""Page of evidence, ``docs/explanation/evidence-data.md``: ``python -m docs.build.evidence``.
+"""Pages of evidence in ``docs/explanation``: ``python -m docs.build.evidence``.
 
-The page is written from the data in ``docs/evidence``.
-
-With ``--collect``, the data are first updated from the finished runs in ``results/``.
+The blocks of ``evidence-data.md`` and the table of ``evidence.md`` are written from the data in
+``docs/evidence``. With ``--collect``, the data are first updated from the finished runs in
+``results/``.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from docs.build.evidence import page, records
+from docs.build.evidence import answers, page, records
 from docs.build.measurements import insert
 from kd.common.errors import UserError
 from kd.common.files import write_text
@@ -34,7 +34,7 @@ STUDIES = {"ours": StudyRequest("mini"), "bccd": StudyRequest("laptop", seeds=6)
 
 
 def main() -> None:
-    """Write every block of the page whose study has data."""
+    """Write every block of the pages whose study has data."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m docs.build.evidence")
     parser.add_argument("--collect", action="store_true", help="first update data from results/")
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []], help="studies; default: all")
@@ -55,6 +55,10 @@ def main() -> None:
             if f"<!-- {name}: begin -->" in text:
                 text = insert(text, name, make(), PAGE)
         write_text(PAGE, text)
+    if answers.available():
+        text = answers.PAGE.read_text(encoding="utf-8")
+        content = answers.table(library)
+        write_text(answers.PAGE, insert(text, answers.BLOCK, content, answers.PAGE))
 
 
 if __name__ == "__main__":

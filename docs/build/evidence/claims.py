@@ -7,6 +7,9 @@ from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import ABSENT, is_number, number
 from analysis.tables.rows import ResultRow
 
+UNDECIDED = "undecided"
+"""Outcome of a test whose corrected p is 0.05 or more."""
+
 
 def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
     """Yield a line for each row of a table that has a gain."""
@@ -15,8 +18,8 @@ def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
             yield {
                 "Row": row.label,
                 "Gain": number(gain.mean, signed=True),
-                "95 % over seeds": _ends(gain.over_seeds),
-                "95 % over images": _ends(gain.over_images),
+                "Seed interval": _ends(gain.over_seeds),
+                "Image interval": _ends(gain.over_images),
                 "p": probability(gain.p),
                 "p, corrected": probability(gain.p_holm),
                 "p, exact": probability(gain.p_exact),
@@ -25,9 +28,9 @@ def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
 
 
 def verdict(gain: Gain) -> str:
-    """Return the outcome of the corrected paired t test: helps, hurts, or open."""
+    """Return the outcome of the corrected paired t test: helps, hurts, or undecided."""
     if not gain.significant:
-        return "open"
+        return UNDECIDED
     return "helps" if gain.mean > 0 else "hurts"
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.statistics.gains import paired_gains
 from analysis.statistics.seeds import SIGNIFICANT, holm, mean_std, t_interval, t_test
+from docs.build.evidence.claims import UNDECIDED
 from docs.build.evidence.records import FOLDER
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -66,7 +67,7 @@ def compare_orderings(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataF
 
     ``runs`` is the table of ``docs.build.evidence.records``. All orderings of a detector are one
     family of tests (Holm). ``holds`` is yes or reversed if the corrected p is below 0.05,
-    otherwise open.
+    otherwise undecided.
     """
     lines = [_compared(runs, ordering) for ordering in orderings]
     frame = pd.DataFrame(lines)
@@ -101,5 +102,5 @@ def _verdict(line: dict[Any, Any]) -> str:
     if not line["seeds"]:
         return "not run"
     if not line["p_holm"] < SIGNIFICANT:
-        return "open"
+        return UNDECIDED
     return "yes" if line["difference"] > 0 else "reversed"

@@ -34,6 +34,8 @@ METHODS = 12
 """Methods in the largest table, the factor of its smallest p by Holm's correction."""
 NOT_RUN = "Not run yet."
 HOURS = 3600
+TIMES = "Time, baseline = 1"
+"""Title of the column of training times relative to the baseline."""
 
 
 class StudyData(NamedTuple):
@@ -86,7 +88,7 @@ def _table(rows: list[ResultRow], study: str, key: str) -> str:
 def _picture(figure: Figure, title: str, name: str) -> str:
     """Write a picture for the page, and return the line that shows it."""
     style.save(figure, PICTURES / name, ("png",))
-    return f"![{title}](../figures/evidence/{name}.png)"
+    return f"![Gains of each method, with every seed: {title}](../figures/evidence/{name}.png)"
 
 
 def _grid(lines: list[dict[str, str]]) -> str:
@@ -101,7 +103,7 @@ def _title(detector: object) -> str:
 
 
 def _power(data: StudyData) -> str:
-    """Return the gains that a number of seeds detects, from baselines of the pilot's seeds."""
+    """Return the gains that numbers of seeds detect, from the baselines of the pilot's seeds."""
     baselines = data.runs[data.runs["method"] == "baseline"]
     pilot = baselines[baselines["table"].isin(PILOTS)]
     lines = []
@@ -119,8 +121,8 @@ def _power(data: StudyData) -> str:
                     "Baselines": str(count),
                     "AP": number(mean or 0.0, std),
                     "Seeds": str(seeds),
-                    "Gain that is found in 4 of 5 studies": number(gains[0] or 0.0),
-                    f"as the first of {METHODS}": number(gains[1] or 0.0),
+                    "Detectable gain": number(gains[0] or 0.0),
+                    f"Detectable gain, first of {METHODS}": number(gains[1] or 0.0),
                 }
             )
     return _grid(lines)
@@ -136,10 +138,10 @@ def _orderings(data: StudyData) -> str:
         lines.append(
             {
                 "Detector": _title(line["detector"]),
-                "Row": f"{better} over {worse}",
+                "Order": f"{better} over {worse}",
                 "Published": number(line["published"], signed=True),
                 "Seeds": str(line["seeds"]),
-                "Here": number(line["difference"], line["std"], signed=True)
+                "Difference here": number(line["difference"], line["std"], signed=True)
                 + (ends if line["seeds"] > 1 else ""),
                 "p, corrected": claims.probability(line["p_holm"]),
                 "Holds": line["holds"],
@@ -167,8 +169,8 @@ def _terms(data: StudyData) -> str:
                     title: claims.ratio(runs[column].mean())
                     for title, column in (
                         ("Gradient, first steps", "gradient_first"),
-                        ("on average", "gradient"),
-                        ("last step", "gradient_last"),
+                        ("Gradient, average", "gradient"),
+                        ("Gradient, last step", "gradient_last"),
                     )
                 },
             }
@@ -188,17 +190,30 @@ def _weights(data: StudyData) -> str:
 
 
 def _price(data: StudyData) -> str:
-    """Return the cost of trainings relative to their baselines, and the total of the study.
+    """Return the cost of trainings relative to their baselines, and the total of the study."""
+    trainings = data.runs.drop_duplicates(["run", "started"])
+    compared = compared_trainings(data.runs)
+    hours = trainings["seconds"].sum() / HOURS
+    total = f"All {len(trainings)} trainings took {amount(hours)} hours, each on one thread. "
+    processors = sorted({*(compared["cpu"] + " with " + compared["instructions"])})
+    return "\n\n".join([_grid(costs(compared)), f"{total}Processors: {', '.join(processors)}."])
+
+
+def compared_trainings(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the trainings whose cost can be compared.
 
     Runs with cached teacher outputs are left out, because they are cheaper than their method.
-    Processors are not mixed.
     """
-    library, lines = Library(), []
-    trainings = data.runs.drop_duplicates(["run", "started"])
+    trainings = runs.drop_duplicates(["run", "started"])
     cached = trainings["teacher_cache_mb"].fillna(0) > 0
     default = trainings["setting"] == ""
-    compared = trainings[~trainings["table"].isin(NO_RESULTS) & default & ~cached]
-    for (detector, processor), runs in compared.groupby(["detector", "cpu"], sort=False):
+    return trainings[~trainings["table"].isin(NO_RESULTS) & default & ~cached]
+
+
+def costs(trainings: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the cost of each row relative to the baseline on the same processor."""
+    library, lines = Library(), []
+    for (detector, processor), runs in trainings.groupby(["detector", "cpu"], sort=False):
         baseline = runs[runs["method"] == "baseline"]
         for method, group in runs.groupby("method", sort=False):
             role = {"teacher": "Teacher", "baseline": "Student"}.get(str(method))
@@ -208,15 +223,10 @@ def _price(data: StudyData) -> str:
                     "Processor": str(processor).partition(" (")[0],
                     "Row": role or method_name(str(method), library),
                     "Runs": str(len(group)),
-                    "Seconds a run": f"{group['seconds'].mean():.0f}",
-                    "over the student's": amount(
-                        group["seconds"].mean() / baseline["seconds"].mean()
-                    ),
+                    "Seconds per run": f"{group['seconds'].mean():.0f}",
+                    TIMES: amount(group["seconds"].mean() / baseline["seconds"].mean()),
                     "Images/s": amount(group["images_per_second"].mean()),
                     "Peak memory, MB": f"{group['peak_memory_mb'].mean():.0f}",
                 }
             )
-    hours = trainings["seconds"].sum() / HOURS
-    total = f"Together {len(trainings)} trainings of {amount(hours)} hours, each on one thread. "
-    processors = sorted({*(compared["cpu"] + " with " + compared["instructions"])})
-    return "\n\n".join([_grid(lines), f"{total}Processors: {', '.join(processors)}."])
+    return lines

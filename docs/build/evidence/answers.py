@@ -1,0 +1,78 @@
+"""Table of answers in ``evidence.md``: gain, outcome and training time of every method."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from analysis.statistics.gains import Gain
+from analysis.tables.formatting import ABSENT, number
+from analysis.tables.rows import ResultRow
+from docs.build.evidence import claims, page, records
+from docs.build.markdown import grid
+from kd.config.library import Library
+
+PAGE = Path("docs/explanation/evidence.md")
+BLOCK = "answers"
+
+
+class Column(NamedTuple):
+    """A table of a study, whose gains are a column of the answers."""
+
+    study: str
+    table: str
+    title: str
+
+
+COLUMNS = (
+    Column("ours", "one_stage", "RetinaNet, shapes"),
+    Column("ours", "two_stage", "Faster R-CNN, shapes"),
+    Column("bccd", "pairs", "RetinaNet, blood cells"),
+)
+
+
+def available() -> bool:
+    """Return True if the data of every column are stored."""
+    return all((records.FOLDER / f"{column.study}.csv").exists() for column in COLUMNS)
+
+
+def table(library: Library) -> str:
+    """Return a line for each method, those with the largest gain first."""
+    rows = [_rows(column, library) for column in COLUMNS]
+    times = [_times(column) for column in COLUMNS]
+    gains: dict[str, list[float]] = {}
+    for of_column in rows:
+        for name, row in of_column.items():
+            gains.setdefault(name, []).append(row.gain.mean if row.gain else 0.0)
+    header = ["method"]
+    for column, of_column in zip(COLUMNS, rows, strict=True):
+        seeds = max(row.seeds_measured for row in of_column.values())
+        header += [f"{column.title}, {seeds} seeds: gain (seed interval)", "time"]
+    lines = []
+    for name in sorted(gains, key=lambda name: -max(gains[name])):
+        lines.append([name])
+        for of_column, by_name in zip(rows, times, strict=True):
+            gain = of_column[name].gain if name in of_column else None
+            lines[-1] += [_outcome(gain), by_name.get(name, ABSENT) if gain else ABSENT]
+    return grid(header, lines)
+
+
+def _outcome(gain: Gain | None) -> str:
+    if gain is None or gain.over_seeds is None:
+        return ABSENT
+    low, high = (number(end, signed=True) for end in gain.over_seeds)
+    outcome = claims.verdict(gain)
+    shown = outcome if outcome == claims.UNDECIDED else f"**{outcome}**"
+    return f"{number(gain.mean, signed=True)} ({low} to {high}) {shown}"
+
+
+def _rows(column: Column, library: Library) -> dict[str, ResultRow]:
+    """Return the distilled rows of a column by name."""
+    title = library.study(column.study, str(PAGE)).tables[column.table].title
+    rows = records.read_rows(column.study)
+    return {row.label: row for row in rows if row.table == title and row.gain}
+
+
+def _times(column: Column) -> dict[str, str]:
+    """Return the training time of each row relative to the baseline on the same processor."""
+    runs = records.read(f"{column.study}-runs")
+    trainings = page.compared_trainings(runs[runs["table"] == column.table])
+    return {line["Row"]: line[page.TIMES] for line in page.costs(trainings)}
