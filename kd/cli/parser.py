@@ -1,17 +1,31 @@
 """Parser of the command line: all commands with their arguments. It imports no torch."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kd.cli import analyze, data, evaluate, methods, monitor, plan, profile, results, train
+from kd.cli import analyze, data, evaluate, methods, monitor, options, plan, profile, results, train
 from kd.common.errors import UserError
 
 Command = Callable[[argparse.Namespace], int | None]
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; a required argument may follow the words of a list."""
+        try:
+            return super().parse_known_args(args, namespace)
+        except UserError:
+            lists = [action for action in self._actions if isinstance(action, options.ListAction)]
+            flags = [flag for action in lists for flag in action.option_strings]
+            reordered = options.last_word_first(args, flags) if flags else None
+            if reordered is None:
+                raise
+        return super().parse_known_args(reordered, namespace)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see `{self.prog} --help`")
 
@@ -37,15 +51,18 @@ def _add(commands: Any, name: str, run_command: Command, text: str) -> argparse.
 
 def _add_studies(commands: Any) -> None:
     parser = _add(commands, "plan", plan.print_plan, "list the runs of a study, or their budget")
-    _add_study(parser)
+    options.add_study(parser)
     parser.add_argument(
         "--budget", action="store_true", help="print hours, GPUs and energy per table instead"
     )
     parser.add_argument(
-        "--gpus", type=_positive, metavar="N", help="with --budget: compute the time on N GPUs"
+        "--gpus",
+        type=options.positive,
+        metavar="N",
+        help="with --budget: compute the time on N GPUs",
     )
     parser = _add(commands, "compose", plan.compose_runs, "print the configurations of runs")
-    _add_study(parser)
+    options.add_study(parser)
     parser.add_argument("--run", default="", help="select runs whose name contains this text")
     parser.add_argument(
         "--write", action="store_true", help="write run.json and config.json instead of printing"
@@ -53,12 +70,12 @@ def _add_studies(commands: Any) -> None:
     parser = _add(
         commands, "table", results.write_tables, "write a study's tables from finished runs"
     )
-    _add_study(parser)
+    options.add_study(parser)
     parser = _add(
         commands, "report", results.write_report, "write a study's HTML page from finished runs"
     )
-    _add_study(parser)
-    _add_watch(parser, 30, "write the page again", "until all runs are finished or Ctrl-C")
+    options.add_study(parser)
+    options.add_watch(parser, 30, "write the page again", "until all runs are finished or Ctrl-C")
 
 
 def _add_figures(commands: Any) -> None:
@@ -69,9 +86,9 @@ def _add_figures(commands: Any) -> None:
     parser = _add(
         commands, "draw", analyze.draw_methods, "draw the image regions that methods distill"
     )
-    _add_study(parser)
+    options.add_study(parser)
     parser.add_argument(
-        "--image", type=_count, default=0, help="index of the training image (default: 0)"
+        "--image", type=options.count, default=0, help="index of the training image (default: 0)"
     )
     parser.add_argument("--to", type=Path, required=True, help="folder for one PNG per method")
 
@@ -86,16 +103,16 @@ def _add_figures(commands: Any) -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the analysis"
     )
-    _add_threads(parser)
+    options.add_threads(parser)
 
 
 def _add_data(commands: Any) -> None:
     parser = _add(commands, "data", data.generate_data, "generate a built-in data set")
-    _add_dataset(parser)
+    options.add_dataset(parser)
     parser = _add(
         commands, "check", data.check_data, "check all annotations and images of a data set"
     )
-    _add_dataset(parser)
+    options.add_dataset(parser)
     parser.add_argument("--report", type=Path, help="write the full report to this JSON file")
 
     parser = _add(
@@ -105,15 +122,20 @@ def _add_data(commands: Any) -> None:
         "compose a classifier's run, and print its directory",
     )
     parser.add_argument("classifier", help="name of a file in configs/classifiers")
-    _add_dataset(parser)
-    _add_scale(parser)
-    parser.add_argument("--seed", type=_count, default=0, help="seed of the training (default: 0)")
+    options.add_dataset(parser)
+    options.add_scale(parser)
+    parser.add_argument(
+        "--seed", type=options.count, default=0, help="seed of the training (default: 0)"
+    )
     parser = _add(
         commands, "crops", data.cut_crops, "cut out the objects that a classifier is trained on"
     )
     parser.add_argument("crops", type=Path, help="folder of crops, or directory of a classifier")
     parser.add_argument(
-        "--threads", type=_positive, default=1, help="number of threads that cut (default: 1)"
+        "--threads",
+        type=options.positive,
+        default=1,
+        help="number of threads that cut (default: 1)",
     )
 
 
@@ -125,55 +147,57 @@ def _add_runs(commands: Any) -> None:
         evaluate.predict_run,
         "write a run's detections or predictions on the test split",
     )
-    _add_run(parser)
-    _add_workers(parser)
-    _add_threads(parser)
+    options.add_run(parser)
+    options.add_workers(parser)
+    options.add_threads(parser)
     parser = _add(
         commands,
         "evaluate",
         evaluate.evaluate_run,
         "compute a run's metrics from its detections or predictions",
     )
-    _add_run(parser)
+    options.add_run(parser)
     parser = _add(
         commands,
         "resample",
         evaluate.resample_run,
         "compute a run's AP on 1,000 resamples of the test images",
     )
-    _add_run(parser)
+    options.add_run(parser)
     parser = _add(
         commands,
         "profile",
         profile.profile_run,
         "measure a run's training step by part, beside its lower bound",
     )
-    _add_run(parser)
+    options.add_run(parser)
     parser.add_argument(
-        "--steps", type=_positive, default=10, help="steps to take medians of (default: 10)"
+        "--steps", type=options.positive, default=10, help="steps to take medians of (default: 10)"
     )
-    parser.add_argument("--batch", type=_positive, help="images per step (default: the run's)")
-    _add_workers(parser)
-    _add_threads(parser)
+    parser.add_argument(
+        "--batch", type=options.positive, help="images per step (default: the run's)"
+    )
+    options.add_workers(parser)
+    options.add_threads(parser)
     parser.add_argument("--to", type=Path, help="folder for the results (default: RUN/profile)")
 
 
 def _add_train(commands: Any) -> None:
     parser = _add(commands, "train", train.train_run, "train a run, or resume its training")
-    _add_run(parser)
-    _add_workers(parser)
-    _add_threads(parser)
+    options.add_run(parser)
+    options.add_workers(parser)
+    options.add_threads(parser)
     parser.add_argument("--report", type=Path, help="check report of the data set")
     parser.add_argument(
         "--val-interval",
-        type=_count,
+        type=options.count,
         default=0,
         metavar="N",
         help="measure AP every N epochs, except after the last (default: 0, never)",
     )
     parser.add_argument(
         "--teacher-cache",
-        type=_count,
+        type=options.count,
         default=0,
         metavar="MB",
         help="cache teacher outputs of images that later epochs repeat: up to MB in memory, and "
@@ -181,7 +205,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument(
         "--processes",
-        type=_positive,
+        type=options.positive,
         default=1,
         metavar="N",
         help="share the batch among N processes with a GPU each: the tasks of a Slurm job, "
@@ -197,74 +221,20 @@ def _add_monitoring(commands: Any) -> None:
     parser.add_argument(
         "--scale", help="name of a file in configs/scales (default: the workflow's)"
     )
-    _add_selection(parser)
+    options.add_selection(parser)
     parser.add_argument("--all", action="store_true", help="add all other runs under results")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    _add_watch(parser, 10, "print the state again", "until Ctrl-C")
+    options.add_watch(parser, 10, "print the state again", "until Ctrl-C")
     parser = _add(
         commands, "logs", monitor.print_log, "print a run's log, and follow it while it grows"
     )
     parser.add_argument("run", nargs="+", help="directory of a run, or parts of its name")
     parser.add_argument(
-        "--lines", type=_count, default=20, help="number of last lines to print (default: 20)"
+        "--lines",
+        type=options.count,
+        default=20,
+        help="number of last lines to print (default: 20)",
     )
     parser.add_argument(
         "--no-follow", action="store_true", help="exit after the last lines are printed"
     )
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", help="name of a file in configs/studies")
-    _add_scale(parser)
-    _add_selection(parser)
-
-
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seeds", type=_positive, help="number of seeds (default: the study's)")
-    parser.add_argument("--tables", nargs="+", help="select these tables of the study")
-
-
-def _add_scale(parser: argparse.ArgumentParser) -> None:
-    text = "name of a file in configs/scales (default: smoke)"
-    parser.add_argument("--scale", default="smoke", help=text)
-
-
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", help="name of a file in configs/datasets")
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="directory of the run, which has its config.json")
-
-
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    text = "number of processes that load data (default: 0, load in the main process)"
-    parser.add_argument("--workers", type=_count, default=0, help=text)
-
-
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    text = "number of CPU threads of torch (default: torch's)"
-    parser.add_argument("--threads", type=_positive, help=text)
-
-
-def _add_watch(parser: argparse.ArgumentParser, seconds: int, action: str, until: str) -> None:
-    parser.add_argument(
-        "--watch",
-        type=_positive,
-        nargs="?",
-        const=seconds,
-        metavar="SECONDS",
-        help=f"{action} every SECONDS seconds (default: {seconds}), {until}",
-    )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not _count(text):
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return int(text)

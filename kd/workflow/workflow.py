@@ -9,6 +9,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.results import RESULTS
+from kd.common.schema import split_list
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
@@ -96,7 +97,7 @@ class Workflow:
         """Plan the studies of Snakemake's ``config``; UserError on anything that could not run."""
         values = dict(config)
         if isinstance(values.get("tables"), str):
-            values["tables"] = values["tables"].split(",")
+            values["tables"] = split_list(values["tables"])
         options = WorkflowOptions.parse(values, "configs/default.yaml and --config")
         return cls(options, Library())
 

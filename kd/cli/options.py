@@ -1,0 +1,111 @@
+"""Options that several commands share, and the types of their values."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd.common.schema import split_list
+
+
+class ListAction(argparse.Action):
+    """Option with one or more words or comma-separated names; repeated options are joined."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        names = [*(getattr(namespace, self.dest) or []), *split_list(values)]
+        if not names:
+            raise argparse.ArgumentError(self, "expected at least one name")
+        setattr(namespace, self.dest, list(dict.fromkeys(names)))
+
+
+def add_list(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str) -> None:
+    """Add an option whose value is a list of names, separated by commas or spaces."""
+    parser.add_argument(flag, nargs="+", action=ListAction, metavar=metavar, help=text)
+
+
+def last_word_first(arguments: Sequence[str], flags: Sequence[str]) -> list[str] | None:
+    """Return the arguments with the last word of a list moved to the front, None without one.
+
+    ``--tables table1 rm_pfi`` becomes ``rm_pfi --tables table1``: argparse reads all words after
+    the option as its list, although the last one is the required argument.
+    """
+    words = list(arguments)
+    for flag in (word for word in reversed(words) if word in flags):
+        start = words.index(flag) + 1
+        end = next((i for i in range(start, len(words)) if words[i].startswith("-")), len(words))
+        if end - start > 1:
+            return [words[end - 1], *words[: end - 1], *words[end:]]
+    return None
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Add the argument STUDY, the scale, and the options that select its runs."""
+    parser.add_argument("study", help="name of a file in configs/studies")
+    add_scale(parser)
+    add_selection(parser)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select runs of a study."""
+    parser.add_argument("--seeds", type=positive, help="number of seeds (default: the study's)")
+    add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Add ``--scale``."""
+    text = "name of a file in configs/scales (default: smoke)"
+    parser.add_argument("--scale", default="smoke", help=text)
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the argument DATASET."""
+    parser.add_argument("dataset", help="name of a file in configs/datasets")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the argument RUN."""
+    parser.add_argument("run", type=Path, help="directory of the run, which has its config.json")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workers``."""
+    text = "number of processes that load data (default: 0, load in the main process)"
+    parser.add_argument("--workers", type=count, default=0, help=text)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
+    text = "number of CPU threads of torch (default: torch's)"
+    parser.add_argument("--threads", type=positive, help=text)
+
+
+def add_watch(parser: argparse.ArgumentParser, seconds: int, action: str, until: str) -> None:
+    """Add ``--watch``, with the default ``seconds`` if it has no value."""
+    parser.add_argument(
+        "--watch",
+        type=positive,
+        nargs="?",
+        const=seconds,
+        metavar="SECONDS",
+        help=f"{action} every SECONDS seconds (default: {seconds}), {until}",
+    )
+
+
+def count(text: str) -> int:
+    """Return a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1."""
+    if not count(text):
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(text)
