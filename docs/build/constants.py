@@ -23,28 +23,28 @@ IMAGES = {"coco2017": 117_266, "voc0712": 16_551, "bccd": 292}
 """Training images with an object, of the data sets that are not built-in."""
 INTRODUCTION = """# Constants in pixels and steps
 
-Every constant with a unit of pixels, cells or training steps, with its value at each scale. The
-page is written by `python -m docs.build.constants` from the composed configurations; a test
-keeps it current. Scale `smoke` and `mini` have the built-in images, `laptop` has BCCD, `paper` has
-COCO and Pascal VOC.
+This page lists every constant whose unit is pixels, cells or training steps, with its value at each
+scale. Scales `smoke` and `mini` have the built-in images, `laptop` has BCCD, and `paper` has COCO
+and Pascal VOC. `python -m docs.build.constants` writes the page from the composed configurations,
+and a test compares them.
 
 ## Rule
 
-A constant that was published for images of 800 px follows the images, in whole octaves of their
-shorter side, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`).
-Images of 800 px (COCO) and of 600 px (VOC) have the published values, since both were published
-with them. At 256 x 192 px the constant is a quarter of it, at 128 px an eighth. A preset that is
-named after published code keeps the published value. `tests/methods/ops/test_pyramid.py` checks
-that each level has objects at every scale, detector and data set."""
+A constant that was published for images of 800 px is scaled to the shorter side of the images, in
+whole octaves, because the levels of a pyramid are octaves (`kd/methods/ops/pyramid.py`). Images of
+800 px (COCO) and of 600 px (VOC) have the published values, because both were published with them.
+At 256 x 192 px a constant is a quarter of the published value, at 128 px an eighth. A preset that
+is named after published code keeps the published value. `tests/methods/ops/test_pyramid.py` checks
+that each level has objects, with the exceptions below."""
 EXCEPTIONS = """## Levels without objects
 
-- VOC at scale `paper`, pyramids of five levels: the coarsest begins at 896 px and images have at
-  most 1000 x 600. The published code has the same constant there.
-- GID at scale `paper` with strides 8 to 128: pooled regions reach the coarsest level from 1792 px
-  on, by FPN's rule, which the author's code has.
-- RoIAlign of the second stage has its own rule, `finest_scale`, the choice of a detector and no
-  mask. At the small scales its coarsest level gets proposals that are larger than any object, and
-  no object: lowered by one more octave it would pool 7 x 7 samples from less than 4 cells."""
+- VOC at scale `paper`, pyramids of five levels: the coarsest level begins at 896 px, and images
+  have at most 1000 x 600 px. The published code has the same constant for VOC.
+- GID at scale `paper`, strides 8 to 128: the coarsest level pools regions of at least 1792 px. This
+  is FPN's rule, which the author's code has.
+- RoIAlign of the second stage has a separate rule, `finest_scale`, which belongs to the detector.
+  At the small scales its coarsest level gets only proposals that are larger than any object. One
+  octave lower it would pool 7 x 7 samples from less than 4 cells."""
 
 
 class Place(NamedTuple):
@@ -251,8 +251,8 @@ def _fixed_rows() -> Iterator[list[str]]:
     yield ["`pixel_pool` and `stage_pools` of DICOD, cells",
            f"{dicod.pixel_pool}, {_numbers(dicod.stage_pools)}", "relative to a box"]  # fmt: skip
     yield ["least margin of an object's crop, px", str(LEAST_MARGIN), "room for shifts when a "
-           "classifier is trained; more than a tenth only of objects below 40 px"]  # fmt: skip
-    yield ["least side of a training box, px", "1", "mmdet's"]
+           "classifier is trained; above a tenth of the object only below 40 px"]  # fmt: skip
+    yield ["least side of a training box, px", "1", "the value of mmdet"]
     yield ["samples along a side of a pooled region of GID, cells", "10", "relative to a region"]
     yield ["output of RoIAlign, cells", "7", "relative to a region"]
     yield ["largest stride of an FPN in bfloat16 on CPUs, px", "128", "a limit of the library"]

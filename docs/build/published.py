@@ -16,16 +16,24 @@ NOT_REPRODUCED = "not_reproduced.csv"
 REFERENCE = ("source", "table_id", "detector", "teacher", "student", "method")
 INTRODUCTION = """# Published numbers
 
-`configs/published` has {all} rows of published tables. {answered} of them are answered by a cell
-of a study, which prints the number beside its own; {absent} are not reproduced here, for the
-reasons below. `python -m docs.build.published` writes this page from the configuration, and
-`tests/config/test_published_rows.py` counts.
+`configs/published` has {all} rows of published tables. The studies cover {answered} of them: a
+table prints the published number next to the number measured here. {absent} rows are not covered;
+the last section gives the reason for each. `python -m docs.build.published` writes this page from
+the configuration, and `tests/config/test_published_rows.py` checks that each row is covered or has
+a reason.
 
-A study runs at the papers' scale with `snakemake --config study=<study> scale=paper`."""
-DIFFERS = """## Other conditions than ours
+`snakemake --config study=STUDY scale=paper` runs a study at the scale of the papers.
+[Reproduce a paper's table](../how-to/paper-table.md) has the details."""
+REPRODUCED = """## Covered rows
 
-Even at the papers' scale the rows counted here were published under other conditions, or with
-settings that are not published. Tables mark them, and no verdict is given on them."""
+Column "published as" names the paper and its table. Column "other conditions" counts rows whose
+published conditions differ; the next section explains them. Study `demo` repeats rows of
+`rm_pfi`."""
+DIFFERS = """## Rows with other conditions
+
+The rows counted here were published under conditions that differ from those of scale `paper`, or
+with settings that are not published. Tables mark these rows and give no verdict on them. "Here" is
+the value that this project uses instead."""
 
 
 def main() -> None:
@@ -34,7 +42,7 @@ def main() -> None:
 
 
 def page(library: Library) -> str:
-    """Return the page: reproduced tables, other conditions, and rows that are not reproduced."""
+    """Return the page: covered tables, other conditions, and rows that are not covered."""
     folder = library.root / "published"
     files = sorted(set(folder.glob("*.csv")) - {folder / NOT_REPRODUCED})
     reproduced = sum(len(read_lines(file, COLUMNS)) for file in files)
@@ -43,13 +51,13 @@ def page(library: Library) -> str:
     counts = {"all": reproduced + len(missing), "answered": reproduced, "absent": len(missing)}
     parts = [
         INTRODUCTION.format(**counts),
-        "## Reproduced",
+        REPRODUCED,
         grid(["study", "table", "published as", "rows", "other conditions"], _tables(plans)),
         DIFFERS,
         grid(["study", "rows", "what differs"], _differences(plans)),
-        "## Not reproduced here",
+        "## Rows that are not covered",
         grid(
-            ["source", "table", "detector", "teacher", "student", "row", "figures", "reason"],
+            ["source", "table", "detector", "teacher", "student", "row", "numbers", "reason"],
             map(_absent, missing),
         ),
     ]
@@ -86,10 +94,10 @@ def _differences(plans: dict[str, Plan]) -> Iterator[list[str]]:
 
 
 def _absent(line: dict[str, str]) -> list[str]:
-    figures = [f"{name} {line[name]}" for name in METRICS if line.get(name)]
+    numbers = [f"{name} {line[name]}" for name in METRICS if line.get(name)]
     return [
         escaped(text)
-        for text in (*(line[key] for key in REFERENCE), ", ".join(figures), line["reason"])
+        for text in (*(line[key] for key in REFERENCE), ", ".join(numbers), line["reason"])
     ]
 
 

@@ -100,8 +100,8 @@ class GeneralInstanceDistillation(Method):
     overlap: PositiveFloat = 0.3
     """IoU of two regions above which the one with the lower score is suppressed."""
     least_side: NonNegativeFloat | Literal["scaled"] = "scaled"
-    """Length in pixels that both sides of a region must exceed. ``scaled``: the rewrite's 10, by
-    the image size in whole octaves, which is 10 at the papers' scale
+    """Length in pixels that both sides of a region must exceed. ``scaled``: the rewrite's 10,
+    scaled to the image size in whole octaves; it is 10 at scale ``paper``
     (``kd.methods.ops.pyramid``)."""
     score: Literal["difference", "maxima"] = "difference"
     """Score of a prior: the largest difference of a class, or the difference of the largest class
@@ -117,8 +117,8 @@ class GeneralInstanceDistillation(Method):
     level_sides: LevelSides = "scaled"
     """Sides of a square region, in pixels, at which the second level begins, the third, and so on.
     ``published``: 28 strides of the finest level and its doubles, so that a square of 224 pixels
-    belongs to stride 16 (FPN's rule, and that of the author's code). ``scaled``: these by the image
-    size, in whole octaves, which is ``published`` at the papers' scale
+    belongs to stride 16 (FPN's rule, and that of the author's code). ``scaled``: the published
+    sides, scaled to the image size in whole octaves; at scale ``paper`` they equal ``published``
     (``kd.methods.ops.pyramid``)."""
     anchor_iou: PositiveFloat = 0.5
     """IoU of an anchor with a region from which the anchor responds. RetinaNet's assigner has the

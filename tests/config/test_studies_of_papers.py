@@ -295,7 +295,7 @@ def test_fkds_rows_except_mmrazors_train_on_the_2x_schedule() -> None:
     }
     (mmrazor,) = table("fkd", "mmrazor")
     assert (mmrazor.published["AP"], mmrazor.published_baseline["AP"]) == (39.3, 37.4)
-    assert "starts from its checkpoint trained on COCO" in mmrazor.differs
+    assert "starts from a checkpoint trained on COCO" in mmrazor.differs
 
 
 def test_fkds_abstract_is_taught_by_a_cascade() -> None:
@@ -304,4 +304,4 @@ def test_fkds_abstract_is_taught_by_a_cascade() -> None:
     assert teacher is not None
     assert (teacher.detector, teacher.student) == ("cascade_rcnn", "r152")
     assert (row.published["AP"], row.published_baseline["AP"]) == (43.9, 39.8)
-    assert "ours is Cascade R-CNN on ResNet-152" in row.differs
+    assert "here Cascade R-CNN on ResNet-152" in row.differs

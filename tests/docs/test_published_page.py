@@ -1,4 +1,4 @@
-"""Page of published numbers that are reproduced, and of those that are not."""
+"""Page of published numbers that studies cover, and of those that they do not."""
 
 import re
 
@@ -16,10 +16,13 @@ def test_the_page_is_current() -> None:
 def test_its_counts_add_up() -> None:
     everything, reproduced, missing = map(
         int,
-        re.findall(r"has (\d+) rows.* (\d+) of them.*; (\d+) are not", TEXT.replace("\n", " "))[0],
+        re.findall(
+            r"has (\d+) rows.* cover (\d+) of them.* (\d+) rows are not covered",
+            TEXT.replace("\n", " "),
+        )[0],
     )
     assert everything == reproduced + missing == 294
-    rows = TEXT.split("## Not reproduced here")[1].count("\n| ")
+    rows = TEXT.split("## Rows that are not covered")[1].count("\n| ")
     assert rows == missing + 2  # the header and its rule
 
 

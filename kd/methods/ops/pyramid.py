@@ -25,10 +25,11 @@ LevelSides = Literal["scaled", "published"] | tuple[PositiveFloat, ...]
 """Setting of a method that assigns boxes to levels: a rule, or the sides themselves."""
 
 _OBJECT_SIDES = """\
-Sides of a square object, in pixels, at which the second level begins, the third, and so on; read
-only if objects are assigned to levels. ``published``: 112 and its doubles, DeFeat's 56 for images
-of 800 px. ``scaled``: these by the image size, in whole octaves, which is ``published`` at the
-papers' scale; SSD's are those that its anchors state (``kd.methods.ops.pyramid``)."""
+Sides of a square object, in pixels, at which the second level begins, the third, and so on. They
+are read only if objects are assigned to levels. ``published``: 112, 224, 448 and so on, which is
+DeFeat's rule for images of 800 px. ``scaled``: the published sides, scaled to the image size in
+whole octaves; at scale ``paper`` they equal ``published``. SSD has the sides that its anchors state
+(``kd.methods.ops.pyramid``)."""
 ObjectSides = Annotated[LevelSides, Field(description=_OBJECT_SIDES)]
 """The setting ``level_sides`` of methods that draw objects into masks."""
 
