@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from kd.common.errors import UserError
-from kd.common.files import read_json, write_json
+from kd.common.files import read_json, write_json, write_text
 from kd.common.results import RESULTS
 from kd.config.canonical import canonical_form
 from kd.config.composed import ComposedConfig, read_config
+from kd.config.mmdet_config import MMDET_CONFIG, mmdet_config_text
 
 FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
 """Folders of ``results`` that are not folders of studies."""
@@ -174,6 +175,13 @@ class Run(BaseRun):
         training = (self.method or "alone") + (f"_from_{teachers}" if teachers else "")
         parts = (self.scale, self.dataset, self.schedule, self.model, training)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
+
+    def write(self) -> None:
+        """Write the run's files and ``mmdet_config.py``, unless they exist."""
+        super().write()
+        path = self.directory / MMDET_CONFIG
+        if not path.exists():
+            write_text(path, mmdet_config_text(self.config))
 
 
 AnyRun = Run | ClassifierRun

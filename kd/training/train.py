@@ -263,7 +263,7 @@ def _train(
     model = bare(runner.model)
     adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
     state = {"state_dict": weights.detector_state(model), **adapters, "inputs": runner.inputs}
-    weights.save(directory / WEIGHTS, state)
+    weights.save(directory / WEIGHTS, {**state, **_meta(config)})
     record = {
         "run": directory.name,
         **started,
@@ -274,6 +274,14 @@ def _train(
         "weights_sha256": sha256(directory / WEIGHTS),
     }
     write_json(directory / "provenance.json", record)
+
+
+def _meta(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a detector's class names, and colors to draw them, for mmdet; {} for a classifier."""
+    composed = ComposedConfig(config)
+    if composed.kind == "classifier":
+        return {}
+    return {"meta": {"dataset_meta": {"classes": composed.class_names, "palette": "random"}}}
 
 
 def _unregistered(error: KeyError, directory: Path) -> Exception:
@@ -311,7 +319,8 @@ def _import(config: dict[str, Any], directory: Path) -> None:
     depends = inputs.of_training(config, directory, Library())
     detector = weights.load_frozen(composed.model, path)
     inputs.record(directory, "training", depends)
-    weights.save(directory / WEIGHTS, {"state_dict": detector.state_dict(), "inputs": depends})
+    state = {"state_dict": detector.state_dict(), "inputs": depends, **_meta(config)}
+    weights.save(directory / WEIGHTS, state)
     record = {
         "run": directory.name,
         "finished": provenance.now(),
