@@ -42,12 +42,13 @@ def heavy_modules(program: str, *arguments: str) -> set[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
+        [],
         ["--help"],
         ["plan", *STUDY],
         ["plan", *STUDY, "--budget"],
         ["compose", *STUDY],
         ["check", "shapes-tiny"],
-        ["data", "shapes-tiny"],
+        ["generate", "shapes-tiny"],
         ["train", "--help"],
     ],
     ids=" ".join,

@@ -38,7 +38,7 @@ class PlannedFigure:
 
     @property
     def arguments(self) -> list[str]:
-        """Return the arguments of ``kd analyze`` that make the figure."""
+        """Return the arguments of ``kd figures`` that make the figure."""
         settings = self.settings.model_dump(mode="json", exclude_unset=True)
         assignments = [f"{key}={value}" for key, value in settings.items()]
         directories = [str(run.directory) for run in self.runs]

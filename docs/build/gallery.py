@@ -85,7 +85,7 @@ def _command(figure: PlannedFigure) -> str:
     """Return the command that computes a figure without the workflow, with one run in a line."""
     name, *rest = figure.arguments
     lines = re.sub(r" (?=results/runs/|--)", " \\\n    ", shlex.join(rest))
-    return f"kd analyze {name} \\\n    {lines}"
+    return f"kd figures {name} \\\n    {lines}"
 
 
 def _write_small(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
-"""Commands that prepare data: ``data``, ``check`` and ``crops``."""
+"""Commands that prepare data: ``generate``, ``check`` and ``crops``."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ def generate_data(options: Namespace) -> None:
     """Generate a built-in data set unless it is complete."""
     from kd.data.builtin.shapes import generate
 
-    dataset = Library().dataset(options.dataset, "kd data")
+    dataset = Library().dataset(options.dataset, "kd generate")
     if dataset.generate is None:
         raise UserError(f"configs/datasets/{options.dataset}.yaml: not a generated data set")
     generate(dataset.generate, Path(dataset.root))
@@ -23,17 +24,21 @@ def check_data(options: Namespace) -> int:
     from kd.data.check import check
 
     report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
-    print(report.describe())
+    print(json.dumps(report.to_json(), indent=2) if options.json else report.describe())
     if report.errors:
         return 1
-    if options.report:
-        write_json(options.report, report.to_json())
+    if options.check_report:
+        write_json(options.check_report, report.to_json())
     return 0
 
 
 def cut_crops(options: Namespace) -> None:
     """Cut out the objects that a classifier is trained on."""
     from kd.classifiers.cutting import build, describe
-    from kd.config.run import Crops
+    from kd.config.run import CROPS, Crops
+    from kd.monitoring.run_names import find_run
 
-    print(describe(build(Crops.read(options.crops), Library(), options.threads)))
+    folder = Path(options.crops[0])
+    if len(options.crops) > 1 or not (folder / CROPS).exists():
+        folder = find_run(*options.crops)
+    print(describe(build(Crops.read(folder), Library(), options.threads)))

@@ -5,8 +5,10 @@ import os
 import select
 import signal
 import sys
+from pathlib import Path
 
 from kd.cli.parser import build_parser
+from kd.cli.project import enter_project, find_project
 from kd.cli.terminal import log_to_terminal
 from kd.common.errors import UserError
 from kd.training import launch
@@ -16,11 +18,7 @@ CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status.
-
-    The statuses are 0 for success, 1 for bad data, 2 for a mistake in the input, 75 for a training
-    that stopped on request, 130 for Ctrl-C, and 141 if the reader of the output has closed it.
-    """
+    """Run one command and return its exit status, one of ``kd.cli.command.EXIT_STATUSES``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # the locale may lack a character
@@ -40,9 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     """Run one command and return its exit status; let a BrokenPipeError pass."""
     try:
-        options = build_parser().parse_args(arguments)
-        options.arguments = sys.argv[1:] if arguments is None else arguments
-        return options.run_command(options) or 0
+        words = sys.argv[1:] if arguments is None else arguments
+        options = build_parser().parse_args(words or ["--help"])
+        options.arguments, options.folder = words, Path.cwd()
+        if options.command.needs_project or find_project():
+            enter_project()
+        return options.command.run(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

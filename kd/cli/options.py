@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from kd.cli.project import project_path, run_word
 from kd.common.schema import split_list
 
 
@@ -53,14 +53,15 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that select runs of a study."""
-    parser.add_argument("--seeds", type=positive, help="number of seeds (default: the study's)")
+    text = "number of seeds (default: the study's)"
+    parser.add_argument("--seeds", type=positive, metavar="N", help=text)
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:
     """Add ``--scale``."""
-    text = "name of a file in configs/scales (default: smoke)"
-    parser.add_argument("--scale", default="smoke", help=text)
+    text = "name of a file in configs/scales (default: that of configs/default.yaml)"
+    parser.add_argument("--scale", help=text)
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -69,20 +70,31 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the argument RUN."""
-    parser.add_argument("run", type=Path, help="directory of the run, which has its config.json")
+    """Add the argument RUN, which ``find_run`` reads."""
+    text = "the run: its directory, or one or more parts of its name"
+    parser.add_argument("run", metavar="RUN", nargs="+", type=run_word, help=text)
+
+
+def add_folder(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--to``, a folder for results."""
+    parser.add_argument("--to", type=project_path, metavar="DIR", help=text)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add ``--workers``."""
     text = "number of processes that load data (default: 0, load in the main process)"
-    parser.add_argument("--workers", type=count, default=0, help=text)
+    parser.add_argument("--workers", type=count, default=0, metavar="N", help=text)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add ``--threads``."""
     text = "number of CPU threads of torch (default: torch's)"
-    parser.add_argument("--threads", type=positive, help=text)
+    parser.add_argument("--threads", type=positive, metavar="N", help=text)
 
 
 def add_watch(parser: argparse.ArgumentParser, seconds: int, action: str, until: str) -> None:

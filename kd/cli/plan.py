@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from kd.cli.project import MARKER
 from kd.common.errors import UserError
 from kd.config.library import Library
 
@@ -11,11 +12,18 @@ if TYPE_CHECKING:
     from kd.config.plan import Plan
 
 
+def scale_of(options: Namespace) -> str:
+    """Return the scale of the command line, by default that of ``configs/default.yaml``."""
+    from kd.workflow.options import WorkflowOptions
+
+    return options.scale or WorkflowOptions.read(MARKER).scale
+
+
 def plan_of(options: Namespace) -> "Plan":
     """Return the plan of the study that a command line names."""
     from kd.config.plan import plan
 
-    return plan(options.study, options.scale, Library(), options.seeds, options.tables)
+    return plan(options.study, scale_of(options), Library(), options.seeds, options.tables)
 
 
 def print_plan(options: Namespace) -> None:
@@ -42,12 +50,12 @@ def compose_runs(options: Namespace) -> None:
         raise UserError(
             f"no run of the study contains '{options.run}'; see `kd plan {options.study}`"
         )
+    if not options.write:
+        print(json.dumps([{"run": run.name, **run.config} for run in runs], indent=2))
+        return
     for run in runs:
-        if options.write:
-            run.write()
-            print(run.directory)
-        else:
-            print(json.dumps({"run": run.name, **run.config}, indent=2))
+        run.write()
+        print(run.directory)
 
 
 def compose_classifier(options: Namespace) -> None:
@@ -55,12 +63,12 @@ def compose_classifier(options: Namespace) -> None:
     from kd.config.classifiers import classifier_run
     from kd.config.stand_ins import stand_in
 
-    library, where = Library(), "kd classifier"
-    scale = library.scale(options.scale, "--scale")
+    library, where, scale_name = Library(), "kd classifier", scale_of(options)
+    scale = library.scale(scale_name, "--scale")
     library.classifier(options.classifier, where)
     library.dataset(options.dataset, where)
-    name = stand_in("classifiers", options.classifier, scale, options.scale, where)
-    dataset = stand_in("datasets", options.dataset, scale, options.scale, where)
-    run = classifier_run(name, options.scale, dataset, options.seed, library, where)
+    name = stand_in("classifiers", options.classifier, scale, scale_name, where)
+    dataset = stand_in("datasets", options.dataset, scale, scale_name, where)
+    run = classifier_run(name, scale_name, dataset, options.seed, library, where)
     run.write()
     print(run.directory)

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from kd.cli.plan import plan_of
+from kd.cli.plan import plan_of, scale_of
 from kd.config.library import Library
 
 
@@ -10,14 +10,14 @@ def write_tables(options: Namespace) -> None:
     """Write and print a study's tables from the results that exist."""
     from analysis.tables.write import publish
 
-    print(publish(plan_of(options), options.study, options.scale))
+    print(publish(plan_of(options), options.study, scale_of(options)))
 
 
 def write_report(options: Namespace) -> None:
     """Write a study's page from the results that exist, once or every few seconds."""
     from analysis.report.page import ReportRequest, watch, write
 
-    request = ReportRequest(options.study, options.scale, options.seeds, options.tables)
+    request = ReportRequest(options.study, scale_of(options), options.seeds, options.tables)
     plan = plan_of(options)
     if options.watch:
         watch(request, plan, Library(), options.watch)

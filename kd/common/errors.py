@@ -9,8 +9,11 @@ class UserError(Exception):
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` or the list of valid names."""
-    names = sorted(valid)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    valid_names = ", ".join(names) or "none"
-    return f"did you mean '{close[0]}'? Valid: {valid_names}" if close else f"valid: {valid_names}"
+    """Return ``did you mean 'x'?`` in any case of letters, and the list of valid names."""
+    valid = sorted(valid)
+    names = {valid_name.lower(): valid_name for valid_name in valid}
+    close = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    valid_names = ", ".join(valid) or "none"
+    if close:
+        return f"did you mean '{names[close[0]]}'? Valid: {valid_names}"
+    return f"valid: {valid_names}"

@@ -14,8 +14,10 @@ from kd.config.canonical import canonical_form
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.mmdet_config import MMDET_CONFIG, mmdet_config_text
 
-FOLDERS = ("runs", "classifiers", "crops", "checks", "benchmarks", "teacher_outputs")
+FOLDERS = ("analyses", "benchmarks", "checks", "classifiers", "crops", "runs", "teacher_outputs")
 """Folders of ``results`` that are not folders of studies."""
+CROPS = "crops.json"
+"""File with the settings of a folder of crops."""
 
 
 class BaseRun:
@@ -93,7 +95,7 @@ class Crops:
     @classmethod
     def read(cls, directory: Path) -> "Crops":
         """Return the crops of a folder of crops or of a classifier's run."""
-        path = directory / "crops.json"
+        path = directory / CROPS
         settings = read_json(path) if path.exists() else ComposedConfig.read(directory).crops
         keys = {"dataset", "margin", "min_side"}
         if not isinstance(settings, dict) or not keys <= settings.keys():
@@ -110,7 +112,7 @@ class Crops:
 
     def write(self) -> None:
         """Write ``crops.json``, from which ``kd crops`` cuts the crops, unless it exists."""
-        path = self.directory / "crops.json"
+        path = self.directory / CROPS
         if not path.exists():
             write_json(path, self.settings)
 

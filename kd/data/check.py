@@ -164,7 +164,7 @@ def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
             yield Problem(
                 dataset.root,
                 "the built-in data set is incomplete, or of other settings or another version; "
-                f"run `kd data {name}` to generate it again",
+                f"run `kd generate {name}` to generate it again",
             )
 
 

@@ -39,7 +39,7 @@ def read_report(path: Path) -> CheckReport:
             raise
         raise UserError(
             f"{path}: not a report of `kd check`; delete it, and write it again with "
-            f"`kd check {path.stem} --report {path}`"
+            f"`kd check {path.stem} --check-report {path}`"
         ) from None
 
 

@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from kd.common.errors import UserError
 from kd.monitoring.queue import queue_snapshot
-from kd.monitoring.runs import monitored_run, runs_on_disk
+from kd.monitoring.run_names import find_run
+from kd.monitoring.runs import monitored_run
 from kd.monitoring.status import EVALUATING, LIVE, Status, run_status
 
 POLL_SECONDS = 0.5
@@ -15,7 +14,6 @@ STATUS_SECONDS = 15
 """Seconds between two status queries while the run's files do not change."""
 END_FILES = ("provenance.json", "metrics.json", "failure.json")
 """Files whose change may mean that a run has ended."""
-MOST_SUGGESTIONS = 5
 TAIL_BYTES = 1 << 20
 """Bytes at the end of a log that are searched for its last lines."""
 
@@ -24,7 +22,7 @@ class RunLog:
     """Log of the step that a run is at, found by the run's directory or parts of its name."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.run = monitored_run(find_run(words, runs_on_disk()))
+        self.run = monitored_run(_relative(find_run(*words)))
         self.status = run_status(self.run, queue_snapshot())
         self.path = _current_log(self.status)
 
@@ -74,39 +72,6 @@ class RunLog:
         """Return the modification times of the files that may mean the end."""
         files = (self.run.directory / name for name in END_FILES)
         return [path.stat().st_mtime if path.exists() else 0.0 for path in files]
-
-
-def find_run(words: Sequence[str], runs: Sequence[Path]) -> Path:
-    """Return the run that is the given directory, or the only one whose name has all words."""
-    directory = Path(words[0])
-    if len(words) == 1 and (directory / "config.json").exists():
-        return _relative(directory)
-    if not runs:
-        raise UserError("There are no runs under results yet. Run `snakemake` to start them.")
-    names = {"/".join(run.parts[1:]): run for run in runs}
-    matches = [name for name in names if all(word in name for word in words)]
-    if len(matches) == 1:
-        return names[matches[0]]
-    query = " ".join(words)
-    if matches:
-        raise UserError(
-            f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}. "
-            "Give the last part of one name."
-        )
-    raise UserError(f"No run under results matches '{query}'. {_suggestion(query, [*names])}")
-
-
-def _suggestion(query: str, names: Sequence[str]) -> str:
-    """Return the runs with a part like the query, or the command that lists all."""
-    parts = {part for name in names for path in name.split("/") for part in path.split("_from_")}
-    close = get_close_matches(query, parts, MOST_SUGGESTIONS)
-    similar = dict.fromkeys(name for part in close for name in names if part in name)
-    return f"Did you mean {_enumerate([*similar])}?" if similar else "`kd status` lists all runs."
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    rest = len(names) - MOST_SUGGESTIONS
-    return ", ".join(names[:MOST_SUGGESTIONS]) + (f", and {rest} more" if rest > 0 else "")
 
 
 def _relative(directory: Path) -> Path:

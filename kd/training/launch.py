@@ -102,9 +102,12 @@ def set_rank() -> None:
         os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
 
 
-def launch(directory: Path, processes: int, arguments: list[str]) -> int:
+def launch(
+    directory: Path, processes: int, arguments: list[str], folder: Path | None = None
+) -> int:
     """Run ``kd`` with these arguments in each process of a group; return the exit status.
 
+    ``folder``: working directory of the processes, to which paths in the arguments are relative.
     The status is that of the first process that failed. A line reports a process that was killed.
     A process that stops on request exits with 0, because srun ends the others at any other status.
     """
@@ -121,20 +124,22 @@ def launch(directory: Path, processes: int, arguments: list[str]) -> int:
     trained = _stamp(directory / "provenance.json")
     command = [sys.executable, "-m", "kd", *arguments]
     with _ended_by_sigterm():
-        status = (_by_srun if _has_srun() else _here)(command, processes, directory)
+        status = (_by_srun if _has_srun() else _here)(command, processes, directory, folder)
     if status or (directory / FAILURE).exists():
         return status or 1
     return STOPPED if _stamp(directory / "provenance.json") == trained else 0
 
 
-def _here(command: list[str], processes: int, directory: Path) -> int:
+def _here(command: list[str], processes: int, directory: Path, folder: Path | None) -> int:
     """Start the processes on this machine; end all if one fails."""
     shared = os.environ | _meeting("127.0.0.1", processes) | {GROUP_VARIABLE: "here"}
     children: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(processes):
             environment = shared | {"RANK": str(number), "LOCAL_RANK": str(number)}
-            child = subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent)
+            child = subprocess.Popen(
+                command, cwd=folder, env=environment, preexec_fn=_end_with_parent
+            )
             children.append(child)
         number, status = _first_failure(children)
     finally:
@@ -161,13 +166,14 @@ def _first_failure(children: list[subprocess.Popen[bytes]]) -> tuple[int, int]:
         time.sleep(POLL_SECONDS)
 
 
-def _by_srun(command: list[str], processes: int, directory: Path) -> int:
+def _by_srun(command: list[str], processes: int, directory: Path, folder: Path | None) -> int:
     """Start the processes as tasks of a job step, on all nodes of the allocation."""
     shared = os.environ | _meeting(socket.gethostname(), processes) | {GROUP_VARIABLE: "srun"}
     srun = ["srun", "--ntasks", str(processes), "--kill-on-bad-exit=1", "--export=ALL"]
     threads = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not inherit it
     step = subprocess.Popen(
         [*srun, *(["--cpus-per-task", threads] if threads else []), *command],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=shared,

@@ -78,8 +78,14 @@ def published(column: str, value: str | None) -> Callable[[], None]:
 
 
 ON_THE_COMMAND_LINE = {
-    "no command": Case(nothing, "", ("COMMAND", "kd --help")),
-    "an unknown command": Case(nothing, "plam tiny", ("'plam'", "plan")),
+    "a folder of results for a run": Case(
+        lambda: Path("results/tiny").mkdir(parents=True),
+        "train results/tiny",
+        ("results/tiny/config.json", "directory or part of its name", "`kd status` lists them"),
+    ),
+    "an unknown command": Case(
+        nothing, "plam tiny", ("'plam'", "did you mean 'plan'?", "kd --help")
+    ),
     "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
     "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
     **{
@@ -134,13 +140,13 @@ ON_THE_COMMAND_LINE = {
         nothing, "check shapes-tinny", ("configs/datasets", "'shapes-tiny'?")
     ),
     "data that cannot be generated": Case(
-        nothing, "data coco2017", ("configs/datasets/coco2017.yaml", "not a generated")
+        nothing, "generate coco2017", ("configs/datasets/coco2017.yaml", "not a generated")
     ),
     "no run of that name": Case(
         nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd plan tiny")
     ),
     "a folder without the project": Case(
-        lambda: os.rename("configs", "elsewhere"), PLAN, ("configs", "root of the project")
+        lambda: os.rename("configs", "elsewhere"), PLAN, ("configs/default.yaml", "project")
     ),
 }
 

@@ -118,7 +118,9 @@ CONFIG = "run/config.json"
 DETECTIONS = "detections.json.gz"
 
 IN_A_RUN = {
-    "a run that does not exist": Case(nothing, "train results/nowhere", ("nowhere/config.json",)),
+    "a run that does not exist": Case(
+        nothing, "train results/nowhere", ("'results/nowhere'", "kd compose STUDY --write")
+    ),
     "a run that is not composed": Case(
         both(student, content(CONFIG, "{}")), "train run", (CONFIG, "kd compose")
     ),
@@ -145,11 +147,11 @@ IN_A_RUN = {
         data=True,
     ),
     "a report that is missing": Case(
-        student, "train run --report check.json", ("check.json", "no such file")
+        student, "train run --check-report check.json", ("check.json", "no such file")
     ),
     "a report of something else": Case(
         both(student, content("check.json", "[]")),
-        "train run --report check.json",
+        "train run --check-report check.json",
         ("check.json", "kd check"),
     ),
     "a batch that cannot be shared": Case(student, "train run", ("batch of 4", "3 processes")),
@@ -250,10 +252,10 @@ def test_data_that_fails_its_check_gives_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(make_project(tmp_path))
-    assert main(["check", "shapes-tiny", "--report", "check.json"]) == 0
+    assert main(["check", "shapes-tiny", "--check-report", "check.json"]) == 0
     assert Path("check.json").exists()
     remove("data/shapes-tiny/train/000007.png")
-    assert main(["check", "shapes-tiny", "--report", "bad.json"]) == 1
+    assert main(["check", "shapes-tiny", "--check-report", "bad.json"]) == 1
     assert "train/000007.png" in capsys.readouterr().out
     assert not Path("bad.json").exists()
 

@@ -15,7 +15,17 @@ from tests.support.tiny import make_project
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     "command",
-    ["methods", "methods fkd", "plan demo", "status demo", "compose demo", "analyze", "--help"],
+    [
+        "methods",
+        "methods fkd",
+        "plan demo",
+        "status demo",
+        "status demo --json",
+        "compose demo",
+        "figures",
+        "--help",
+        "",
+    ],
 )
 def test_an_unread_output_is_no_error(tmp_path: Path, command: str, unbuffered: str) -> None:
     project = make_project(tmp_path, data=False)

@@ -235,7 +235,7 @@ def test_a_stale_generated_set_is_an_error(tmp_path: Path) -> None:
     assert report.usable and not report.dirt
     assert report.splits["test"].images_without_boxes == 1
     other = Dataset.parse({**values, "generate": {**settings, "seed": 1}}, "shapes")
-    assert "other settings or another version; run `kd data shapes`" in errors(
+    assert "other settings or another version; run `kd generate shapes`" in errors(
         check("shapes", other)
     )
 

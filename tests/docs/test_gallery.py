@@ -68,4 +68,4 @@ def test_a_command_of_many_runs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> 
     gallery.main()
     page = Path("docs/reference/gallery.md").read_text()
     assert "snakemake figure_weights" in page
-    assert "kd analyze" not in page
+    assert "kd figures" not in page

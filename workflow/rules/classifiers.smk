@@ -55,7 +55,7 @@ rule train_classifier:
         directory="results/classifiers/{scale}/{dataset}/{training}",
         version=VERSIONS["training"],
     shell:
-        "{KD} train {params.directory:q} --report {input.report:q}"
+        "{KD} train {params.directory:q} --check-report {input.report:q}"
         " --processes {resources.tasks} {LOADING} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"
 

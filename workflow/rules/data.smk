@@ -11,7 +11,7 @@ rule generate_data:
     params:
         settings=lambda wildcards: WORKFLOW.generator_settings(wildcards.dataset),
     shell:
-        "{KD} data {wildcards.dataset:q}"
+        "{KD} generate {wildcards.dataset:q}"
 
 
 # Changed data are checked again, and every step that depends on them runs again. Each step compares
@@ -25,4 +25,4 @@ rule check_data:
         entry=lambda wildcards: WORKFLOW.dataset_entry(wildcards.dataset),
         content=data_content,
     shell:
-        "{KD} check {wildcards.dataset:q} --report {output:q}"
+        "{KD} check {wildcards.dataset:q} --check-report {output:q}"

@@ -31,4 +31,4 @@ for name, figure in FIGURES.items():
             arguments=figure.arguments,
             definition=figure.settings.definition(),
         shell:
-            "{KD} analyze {params.arguments:q} --threads {WORKFLOW.cpu_threads}"
+            "{KD} figures {params.arguments:q} --threads {WORKFLOW.cpu_threads}"

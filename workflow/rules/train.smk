@@ -19,7 +19,7 @@ rule train:
         directory="results/runs/{run}",
         version=VERSIONS["training"],
     shell:
-        "{KD} train {params.directory:q} --report {input.report:q}"
+        "{KD} train {params.directory:q} --check-report {input.report:q}"
         " --processes {resources.tasks} --val-interval {WORKFLOW.options.val_interval} {LOADING}"
         " --teacher-cache {resources.teacher_cache_mb} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"

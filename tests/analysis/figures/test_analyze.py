@@ -1,4 +1,4 @@
-"""`kd analyze`: the files that it writes, the caption, and messages on mistakes."""
+"""`kd figures`: the files that it writes, the caption, and messages on mistakes."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def analyze(*arguments: str) -> int:
-    return main(["analyze", *arguments, "--to", str(TO)])
+    return main(["figures", *arguments, "--to", str(TO)])
 
 
 def test_it_writes_the_files_that_it_declares(
@@ -104,19 +104,21 @@ def test_an_unfinished_run_is_named(runs: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_without_runs_analyses_are_described(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["analyze"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    assert main(["figures"]) == 0
+    lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines] == figures.names()
-    assert main(["analyze", "ablation"]) == 0
+    assert lines[0].endswith(figures.get("ablation").question)
+    assert main(["figures", "ablation"]) == 0
     description = capsys.readouterr().out
     assert figures.get("ablation").definition() in description
     assert "  confidence: 0.95\n      Confidence of the intervals." in description
     assert "ablation.pdf" in description
 
 
-def test_the_folder_is_required(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["analyze", "ablation", *runs]) == 2
-    assert "--to is missing" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["figures", "analyze", "analyse"])
+def test_the_default_folder_is_named_after_the_analysis(runs: list[str], command: str) -> None:
+    assert main([command, "ablation", *runs]) == 0
+    assert Path("results/analyses/ablation/ablation.csv").exists()
 
 
 @pytest.mark.parametrize("name", figures.names())

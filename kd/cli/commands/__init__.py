@@ -1,0 +1,1 @@
+"""Commands of ``kd`` by group, with their arguments and help."""

@@ -1,0 +1,99 @@
+"""Commands of data: ``generate``, ``check``, ``crops`` and ``classifier``."""
+
+from argparse import ArgumentParser
+
+from kd.cli import data, options, plan
+from kd.cli.command import Command, Example, Group
+from kd.cli.project import project_path
+
+
+def _check(parser: ArgumentParser) -> None:
+    options.add_dataset(parser)
+    parser.add_argument(
+        "--check-report",
+        type=project_path,
+        metavar="PATH",
+        help="write the full report to this JSON file if the data set has no errors "
+        "(default: no file)",
+    )
+    options.add_json(parser)
+
+
+def _crops(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "crops",
+        metavar="CROPS",
+        nargs="+",
+        type=options.run_word,
+        help="folder of crops, or a classifier's run: its directory or parts of its name",
+    )
+    text = "number of threads that cut (default: 1)"
+    parser.add_argument("--threads", type=options.positive, default=1, metavar="N", help=text)
+
+
+def _classifier(parser: ArgumentParser) -> None:
+    parser.add_argument("classifier", help="name of a file in configs/classifiers")
+    options.add_dataset(parser)
+    options.add_scale(parser)
+    parser.add_argument(
+        "--seed",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="seed of the training (default: 0)",
+    )
+
+
+GROUP = Group(
+    "Data",
+    "data sets, and crops for classifier teachers",
+    (
+        Command(
+            "generate",
+            data.generate_data,
+            "generate a built-in data set",
+            "Generate a built-in data set of drawn shapes, unless a complete one exists.",
+            "annotations and images to the folder that the data set's file names as `root`",
+            (Example("generate shapes-smoke", "data of scale smoke"),),
+            options.add_dataset,
+        ),
+        Command(
+            "check",
+            data.check_data,
+            "check all annotations and images of a data set",
+            "Read every annotation and decode every image of a data set. Print what training "
+            "learns from, what AP counts, what is left out, and every error with its file. The "
+            "exit status is 1 if there are errors.",
+            "nothing, or a JSON file with --check-report",
+            (
+                Example("check shapes-smoke", "data of scale smoke"),
+                Example("check coco2017 --json", "the same as JSON, for scripts"),
+            ),
+            _check,
+        ),
+        Command(
+            "crops",
+            data.cut_crops,
+            "cut out the objects that a classifier is trained on",
+            "Cut the objects of a data set out of its images, as the training of a classifier "
+            "teacher (method dicod) reads them. Complete crops are not cut again.",
+            "crops and their records to results/crops/DATASET-DIGEST",
+            (
+                Example("classifier smoke shapes-smoke", "compose the classifier first"),
+                Example("crops classifiers/smoke/shapes-smoke", "cut its crops"),
+            ),
+            _crops,
+        ),
+        Command(
+            "classifier",
+            plan.compose_classifier,
+            "compose a classifier's run, and print its directory",
+            "Compose the run of a classifier teacher (method dicod) and print its directory, for "
+            "`kd crops`, `kd train`, `kd predict` and `kd evaluate`. `snakemake` does the same for "
+            "studies with that method.",
+            "run.json, config.json and the settings of its crops to results/classifiers/...",
+            (Example("classifier smoke shapes-smoke", "the classifier of scale smoke"),),
+            _classifier,
+        ),
+    ),
+)

@@ -1,0 +1,157 @@
+"""Commands of runs, from ``compose`` to ``profile``."""
+
+from argparse import ArgumentParser
+
+from kd.cli import options, plan, runs
+from kd.cli.command import Command, Example, Group
+from kd.cli.project import project_path
+
+TEACHER = "gfl-r18-w0.5/alone"
+"""Part of the name of a run of study demo at scale smoke."""
+
+
+def _compose(parser: ArgumentParser) -> None:
+    options.add_study(parser)
+    parser.add_argument(
+        "--run", default="", metavar="TEXT", help="runs whose name contains TEXT (default: all)"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write run.json and config.json instead of printing"
+    )
+
+
+def _train(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    options.add_workers(parser)
+    options.add_threads(parser)
+    parser.add_argument(
+        "--check-report",
+        type=project_path,
+        metavar="PATH",
+        help="report of `kd check`, whose number of left-out boxes is recorded in the provenance "
+        "(default: not recorded)",
+    )
+    parser.add_argument(
+        "--val-interval",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="measure AP every N epochs, except after the last (default: 0, never)",
+    )
+    parser.add_argument(
+        "--teacher-cache",
+        type=options.count,
+        default=0,
+        metavar="MB",
+        help="cache teacher outputs of images that later epochs repeat: up to MB in memory, and "
+        "up to MB on disk per teacher (default: 0, no cache)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="share the batch among N processes with a GPU each: the tasks of a Slurm job, "
+        "or processes on this machine (default: 1)",
+    )
+
+
+def _predict(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    options.add_workers(parser)
+    options.add_threads(parser)
+
+
+def _profile(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    parser.add_argument(
+        "--steps",
+        type=options.positive,
+        default=10,
+        metavar="N",
+        help="number of steps to time; medians are reported (default: 10)",
+    )
+    parser.add_argument(
+        "--batch", type=options.positive, metavar="N", help="images per step (default: the run's)"
+    )
+    options.add_workers(parser)
+    options.add_threads(parser)
+    options.add_folder(parser, "folder for the results (default: profile in the run's directory)")
+
+
+GROUP = Group(
+    "Run",
+    "each step of the pipeline alone, as `snakemake` runs it",
+    (
+        Command(
+            "compose",
+            plan.compose_runs,
+            "print or write the configurations of runs",
+            "Print the configurations of a study's runs as a JSON array, or write them with "
+            "--write. `kd train` needs a written configuration; `snakemake` writes it, too.",
+            "nothing; with --write, run.json and config.json to the directory of each run, "
+            "results/runs/...",
+            (
+                Example("compose demo --write", "directories of all runs of the study demo"),
+                Example("compose demo --run rm+pfi", "print the runs with rm+pfi in the name"),
+            ),
+            _compose,
+        ),
+        Command(
+            "train",
+            runs.train_run,
+            "train a run, or resume its training",
+            "Train the model of a run. An interrupted training resumes from its last checkpoint; "
+            "a finished one is left alone. Distilled runs need the trained weights of their "
+            "teacher.",
+            "weights.pth, provenance.json, log.jsonl and checkpoints to the run's directory",
+            (
+                Example("compose demo --write", "write the runs' configurations first"),
+                Example(f"train {TEACHER}", "train the teacher GFL"),
+            ),
+            _train,
+        ),
+        Command(
+            "predict",
+            runs.predict_run,
+            "compute a trained run's detections on the test split",
+            "Run a trained detector on the test split and store its detections; of a classifier, "
+            "its predictions.",
+            "detections.json.gz to the run's directory; of a classifier, predictions.json.gz",
+            (Example(f"predict {TEACHER}", "detections of the teacher GFL"),),
+            _predict,
+        ),
+        Command(
+            "evaluate",
+            runs.evaluate_run,
+            "compute a run's metrics from its detections",
+            "Compute the COCO and VOC metrics of a run from its detections; of a classifier, its "
+            "accuracy.",
+            "metrics.json to the run's directory",
+            (Example(f"evaluate {TEACHER}", "AP of the teacher GFL"),),
+            options.add_run,
+        ),
+        Command(
+            "resample",
+            runs.resample_run,
+            "compute a run's AP on 1,000 resamples of the test images",
+            "Compute the AP of a run on 1,000 bootstrap resamples of the test images, from which "
+            "tables compute image intervals.",
+            "resampled.npz and the cache matches.npz to the run's directory",
+            (Example(f"resample {TEACHER}", "resampled AP of the teacher GFL"),),
+            options.add_run,
+        ),
+        Command(
+            "profile",
+            runs.profile_run,
+            "measure a run's training step by part, beside its lower bound",
+            "Measure the time and memory of a training step by part, and print them beside a lower "
+            "bound: the student's step without distillation, and the teacher's forward pass up to "
+            "the deepest layer that the method uses.",
+            "profile.json, .md, .pdf and .png to the folder `profile` in the run's directory, "
+            "or to --to",
+            (Example("profile gfl rm+pfi --steps 20", "step of the run with both methods"),),
+            _profile,
+        ),
+    ),
+)

@@ -1,0 +1,124 @@
+"""Commands of a study: ``plan``, ``status``, ``logs``, ``table`` and ``report``."""
+
+from argparse import ArgumentParser
+
+from kd.cli import monitor, options, plan, results
+from kd.cli.command import Command, Example, Group
+
+
+def _plan(parser: ArgumentParser) -> None:
+    options.add_study(parser)
+    parser.add_argument(
+        "--budget", action="store_true", help="print hours, GPUs and energy per table instead"
+    )
+    parser.add_argument(
+        "--gpus",
+        type=options.positive,
+        metavar="N",
+        help="with --budget: compute the time on N GPUs (default: several numbers)",
+    )
+
+
+def _status(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "study", nargs="?", help="name of a file in configs/studies (default: the last workflow's)"
+    )
+    parser.add_argument(
+        "--scale", help="name of a file in configs/scales (default: the last workflow's)"
+    )
+    options.add_selection(parser)
+    parser.add_argument("--all", action="store_true", help="add all other runs under results")
+    options.add_json(parser)
+    options.add_watch(parser, 10, "print the state again", "until Ctrl-C")
+
+
+def _logs(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    parser.add_argument(
+        "--lines",
+        type=options.count,
+        default=20,
+        metavar="N",
+        help="number of last lines to print (default: 20)",
+    )
+    parser.add_argument(
+        "--no-follow", action="store_true", help="exit after the last lines are printed"
+    )
+
+
+def _report(parser: ArgumentParser) -> None:
+    options.add_study(parser)
+    options.add_watch(parser, 30, "write the page again", "until all runs are finished or Ctrl-C")
+
+
+GROUP = Group(
+    "Study",
+    "what runs, how far it is, and its results",
+    (
+        Command(
+            "plan",
+            plan.print_plan,
+            "list the runs of a study, or their budget",
+            "List the runs of a study with the images and hours of each training, or the hours, "
+            "GPUs and energy of each table with --budget. Hours are measured where runs of the "
+            "scale have finished, and estimated otherwise.",
+            "nothing",
+            (
+                Example("plan demo", "all runs of the study demo"),
+                Example("plan rm_pfi --scale paper --budget --gpus 8", "time on 8 GPUs"),
+            ),
+            _plan,
+        ),
+        Command(
+            "status",
+            monitor.print_status,
+            "print the state of every run",
+            "Print the state, progress and AP of every run of a study, and the jobs in Slurm's "
+            "queue. Without a study, the runs are those of the last `snakemake`, or of "
+            "configs/default.yaml before the first one.",
+            "nothing",
+            (
+                Example("status", "runs of the last workflow"),
+                Example("status demo --json", "the same as JSON, for scripts"),
+            ),
+            _status,
+        ),
+        Command(
+            "logs",
+            monitor.print_log,
+            "print a run's log, and follow it while it grows",
+            "Print the last lines of the log of the step that a run is at, and follow the log "
+            "until the run ends. Paths and state are printed to stderr.",
+            "nothing",
+            (
+                Example("logs gfl-r18-w0.5/alone", "by a part of the run's name"),
+                Example("logs gfl rm+pfi --lines 100 --no-follow", "by several parts"),
+            ),
+            _logs,
+        ),
+        Command(
+            "table",
+            results.write_tables,
+            "write a study's tables from finished runs",
+            "Write the tables of a study from its finished runs, and print them as Markdown. "
+            "Unfinished rows have their state in place of numbers.",
+            "table.md, table.csv, table.tex and gains/TABLE.pdf and .png to results/STUDY/SCALE, "
+            "or to its folder `partial` while runs are missing",
+            (Example("table demo", "tables of the study demo"),),
+            options.add_study,
+        ),
+        Command(
+            "report",
+            results.write_report,
+            "write a study's HTML page from finished runs",
+            "Write one HTML page with the tables, figures, runs and provenance of a study, and "
+            "print its path. The page needs no network.",
+            "report.html to results/STUDY/SCALE",
+            (
+                Example("report demo", "page of the study demo"),
+                Example("report demo --watch 60", "write it again every minute"),
+            ),
+            _report,
+        ),
+    ),
+)

@@ -1,0 +1,42 @@
+"""Commands that describe methods and draw figures: ``methods`` and ``figures``."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from kd.cli.networks import load_networks
+from kd.common.results import RESULTS
+from kd.config.library import Library
+from kd.monitoring.run_names import find_run
+
+ANALYSES = RESULTS / "analyses"
+"""Folder of the figures that ``kd figures`` draws, in a folder for each analysis."""
+
+
+def print_methods(options: Namespace) -> None:
+    """Print the methods, with their presets on request, or one method in detail."""
+    from kd.config.applicability import describe, explain
+
+    print(explain(options.name, Library()) if options.name else describe(Library()))
+
+
+def draw_figures(options: Namespace) -> None:
+    """Draw the figures of an analysis; without runs, print the analyses or describe one."""
+    from analysis import figures
+    from analysis.figures import explain
+    from kd.common.schema import parse_assignments
+
+    if not options.analysis:
+        print(explain.describe_all())
+        return
+    if not options.runs:
+        print(explain.describe(options.analysis))
+        return
+    kind = figures.get(options.analysis)
+    settings = kind.parse(parse_assignments(options.set), f"settings of '{options.analysis}'")
+    runs: list[Path] = [find_run(word) for word in options.runs]
+    if settings.runs_networks:
+        load_networks(options.threads)
+    from analysis.figures.analyze import analyze
+
+    for path in analyze(settings, runs, options.to or ANALYSES / options.analysis, Library()):
+        print(path)

@@ -1,0 +1,66 @@
+"""Commands of one run: ``train``, ``predict``, ``evaluate``, ``resample`` and ``profile``."""
+
+import os
+from argparse import Namespace
+
+from kd.cli.networks import load_networks
+from kd.config.library import Library
+from kd.monitoring.run_names import find_run
+from kd.training import launch
+
+
+def train_run(options: Namespace) -> int:
+    """Train a run, or resume its training, in one or several processes."""
+    run = find_run(*options.run)
+    launch.set_rank()
+    if options.processes > 1 and "RANK" not in os.environ:
+        return launch.launch(run, options.processes, options.arguments, options.folder)
+    load_networks(options.threads)
+    from kd.training.train import train
+
+    try:
+        train(
+            run, options.workers, options.check_report, options.val_interval, options.teacher_cache
+        )
+    except launch.StopRequested as stop:
+        if launch.rank() == 0:
+            print(stop, flush=True)
+        return 0 if launch.launched() else launch.STOPPED
+    return 0
+
+
+def predict_run(options: Namespace) -> None:
+    """Write the detections or predictions of a run on the test split."""
+    run = find_run(*options.run)
+    load_networks(options.threads)
+    from kd.evaluation.predict import predict
+
+    predict(run, options.workers)
+
+
+def evaluate_run(options: Namespace) -> None:
+    """Write the metrics of a run."""
+    from kd.evaluation.evaluate import measure
+
+    measure(find_run(*options.run), Library())
+
+
+def resample_run(options: Namespace) -> None:
+    """Write the AP of a run on resamples of the test images."""
+    from analysis.statistics.resampled import write
+
+    write(find_run(*options.run), Library())
+
+
+def profile_run(options: Namespace) -> None:
+    """Print and draw the time and memory of a training step by part."""
+    run = find_run(*options.run)
+    load_networks(options.threads)
+    from analysis.figures.profile.plot import write_profile
+    from kd.profiling.profile import Extent, profile
+    from kd.profiling.table import describe
+
+    measurements = profile(run, Extent(options.steps, options.batch, options.workers))
+    print(describe(measurements))
+    for path in write_profile(measurements, options.to or run / "profile"):
+        print(path)

@@ -1,0 +1,56 @@
+"""Runs on disk by directory or by part of their name."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from kd.common.errors import UserError
+from kd.common.results import RESULTS
+from kd.monitoring.runs import runs_on_disk
+
+MOST_SUGGESTIONS = 5
+RUN_HINT = "give a run's directory or part of its name; `kd status` lists them"
+
+
+def find_run(*words: str) -> Path:
+    """Return the run that is the given directory, or the only one whose name has all words.
+
+    UserError if no run or several runs match.
+    """
+    directory = Path(words[0])
+    if len(words) == 1 and (directory / "config.json").exists():
+        return directory
+    query = " ".join(words)
+    names = {str(run): run for run in runs_on_disk()}
+    matches = [name for name in names if all(word in name for word in words)]
+    if len(words) == 1 and not matches and directory.exists():
+        raise UserError(f"{directory}/config.json: no such file; {RUN_HINT}")
+    if not names:
+        raise UserError(
+            f"'{query}': there are no runs under results yet. Start them with `snakemake`, or "
+            "write their configurations with `kd compose STUDY --write`."
+        )
+    if len(matches) == 1:
+        return names[matches[0]]
+    if matches:
+        raise UserError(
+            f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}. "
+            "Give the last part of one name."
+        )
+    raise UserError(f"No run under results matches '{query}'. {_suggestion(query, [*names])}")
+
+
+def _suggestion(query: str, names: Sequence[str]) -> str:
+    """Return the runs with a part like the query, or the command that lists all."""
+    parts = {part for name in names for path in name.split("/") for part in path.split("_from_")}
+    close = get_close_matches(query, parts, MOST_SUGGESTIONS)
+    similar = dict.fromkeys(name for part in close for name in names if part in name)
+    if similar:
+        return f"Did you mean {_enumerate([*similar])}?"
+    return f"{RUN_HINT[0].upper()}{RUN_HINT[1:]}."
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    shown = [name.removeprefix(f"{RESULTS}/") for name in names[:MOST_SUGGESTIONS]]
+    rest = len(names) - MOST_SUGGESTIONS
+    return ", ".join(shown) + (f", and {rest} more" if rest > 0 else "")
