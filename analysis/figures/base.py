@@ -33,8 +33,11 @@ class Results:
 
 
 def looks_of(groups: Sequence[RunGroup]) -> dict[str, Look]:
-    """Return the look of each group of runs by its label."""
-    return {group.label: group.look for group in groups}
+    """Return the look of each group of runs of a figure by its label."""
+    from analysis.plotting.style import row_looks
+
+    rows = [(group.role, group.method) for group in groups]
+    return {group.label: look for group, look in zip(groups, row_looks(rows), strict=True)}
 
 
 class Analysis(Part):

@@ -1,91 +1,83 @@
-"""Color and marker of each method in figures, by the name of the method alone.
-
-Shipped names have an entry, so that rows of one shipped table differ in both. The hash of any other
-name selects its color and marker, whatever else is registered. Entries are added and never changed,
-so that a method looks the same in figures of all versions.
-"""
+"""Colors of methods: each has a preferred one, and the rows of one figure get different ones."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
 
-PLACES: dict[str, tuple[int, int]] = {
-    "chen": (1, 1),
-    "defeat": (5, 5),
-    "defeat_all": (1, 0),
-    "defeat_backbone": (2, 1),
-    "defeat_background": (4, 1),
-    "defeat_cls": (0, 2),
-    "defeat_cls_all": (2, 3),
-    "defeat_full": (8, 9),
-    "defeat_head": (5, 1),
-    "defeat_head_all": (6, 2),
-    "defeat_head_negative": (7, 3),
-    "defeat_head_positive": (8, 0),
-    "defeat_object": (9, 4),
-    "defeat_up": (5, 2),
-    "defeat_voc": (8, 1),
-    "dicod": (11, 11),
-    "dicod+fkd": (4, 0),
-    "dicod_cls": (10, 2),
-    "dicod_l0": (11, 2),
-    "dicod_l0_l1": (0, 4),
-    "dicod_loc": (3, 0),
-    "dicod_loc_kd": (6, 1),
-    "fgfi": (3, 3),
-    "fgfi_defeat": (10, 4),
-    "fgfi_ld": (7, 0),
-    "fitnets": (2, 2),
-    "fitnets_defeat": (2, 5),
-    "fitnets_ld": (9, 2),
-    "fitnets_negative": (1, 3),
-    "fitnets_object": (3, 1),
-    "fitnets_object_ld": (10, 3),
-    "fitnets_positive": (4, 5),
-    "fitnets_positive_ld": (11, 4),
-    "fitnets_up": (4, 3),
-    "fkd": (6, 6),
-    "fkd_am": (5, 0),
-    "fkd_at": (7, 1),
-    "fkd_attention": (8, 2),
-    "fkd_mmrazor": (6, 3),
-    "fkd_nonlocal": (9, 3),
-    "fkd_paper": (11, 0),
-    "gid": (7, 7),
-    "gid_feature": (0, 1),
-    "gid_feature_response": (6, 0),
-    "gid_negative": (10, 0),
-    "gid_positive": (11, 1),
-    "gid_relation": (1, 2),
-    "gid_response": (2, 4),
-    "gid_rewrite": (7, 4),
-    "gid_semi_positive": (0, 3),
-    "gid_truth": (3, 2),
-    "mimic": (10, 10),
-    "mimic_up": (6, 4),
-    "pfi": (9, 9),
-    "pfi_linear": (1, 4),
-    "pfi_literal": (9, 8),
-    "pfi_mmrazor": (2, 0),
-    "pfi_mmrazor_norm": (3, 5),
-    "rm": (8, 8),
-    "rm+pfi": (10, 12),
-    "rm_class": (7, 2),
-    "rm_loc": (9, 0),
-    "rm_logit": (5, 8),
-    "rm_score": (7, 8),
-    "soft_labels": (0, 0),
-    "soft_labels_ld": (0, 5),
-    "tadf": (4, 4),
-    "tadf_neck": (4, 2),
+import numpy as np
+from matplotlib.colors import to_rgb
+
+COLORS = (
+    "#0072B2", "#661144", "#D55E00", "#229966", "#664400", "#AA77FF",
+    "#BB0033", "#003377", "#CC00AA", "#5500FF", "#226633", "#DD6666",
+)  # fmt: skip
+"""Colors of methods, with a contrast of 3:1 or more to white. The ``difference`` of any two, and of
+each to the black of teachers and the gray of baselines, is 12 or more."""
+PREFERRED = {
+    "chen": 8, "defeat": 5, "dicod": 1, "fgfi": 7, "fitnets": 11, "fkd": 6, "gid": 4,
+    "mimic": 9, "pfi": 2, "rm": 0, "rm+pfi": 9, "soft_labels": 3, "tadf": 10,
+}  # fmt: skip
+"""Index in ``COLORS`` of the color that a method has in all figures where no other row has it."""
+VISIONS: Mapping[str, Sequence[Sequence[float]]] = {
+    "deuteranope": ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969)),
+    "protanope": ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052)),
 }
-"""Number of the color in ``style.COLORS``, and of the marker in ``style.MARKERS``."""
+"""Linear RGB as color-blind people see it, of linear RGB (Machado et al. 2009, severity 1)."""
+XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+"""CIE XYZ of linear sRGB."""
 
 
-def place(method: str, colors: int, marks: int) -> tuple[int, int]:
-    """Return the numbers of a method's color and marker, each below the given count.
+def preferred(method: str) -> int:
+    """Return the index of a method's preferred color; without an entry, the name's hash selects it.
 
     ``method`` is its name in studies, such as ``rm+pfi``.
     """
-    if method in PLACES:
-        return PLACES[method]
+    if method in PREFERRED:
+        return PREFERRED[method]
     number = int.from_bytes(hashlib.sha256(method.encode()).digest()[:8], "big")
-    return number % colors, number // colors % marks
+    return number % len(COLORS)
+
+
+def assign(methods: Sequence[str]) -> list[int]:
+    """Return the index of a color for each row of a figure; all differ while there are enough.
+
+    The first row that prefers a color gets it, and methods of ``PREFERRED`` are before others. The
+    remaining rows get, one by one, the free color that differs most from those in use.
+    """
+    colors: dict[int, int] = {}
+    for row in sorted(range(len(methods)), key=lambda row: methods[row] not in PREFERRED):
+        if preferred(methods[row]) not in colors.values():
+            colors[row] = preferred(methods[row])
+    uses = Counter(colors.values())
+    for row in range(len(methods)):
+        if row not in colors:
+            fewest = min(uses[color] for color in range(len(COLORS)))
+            free = [color for color in range(len(COLORS)) if uses[color] == fewest]
+            colors[row] = max(free, key=lambda color: _nearest(color, uses))
+            uses[colors[row]] += 1
+    return [colors[row] for row in range(len(methods))]
+
+
+def _nearest(color: int, used: Counter[int]) -> float:
+    """Return the difference of a color to the most similar of those in use."""
+    return min(difference(COLORS[color], COLORS[other]) for other in used if used[other])
+
+
+@cache
+def difference(first: str, second: str) -> float:
+    """Return the CIE76 difference of two colors; that of white and black is 100.
+
+    It is the smallest of those that people with normal and with color-blind vision see.
+    """
+    visions = [np.eye(3), *map(np.array, VISIONS.values())]
+    return min(float(np.linalg.norm(_lab(first, v) - _lab(second, v))) for v in visions)
+
+
+def _lab(color: str, vision: np.ndarray) -> np.ndarray:
+    """Return a color in CIE Lab, as a kind of vision sees it."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    ratio = XYZ @ (vision @ linear).clip(0, 1) / XYZ.sum(axis=1)
+    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])

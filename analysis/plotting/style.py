@@ -1,5 +1,6 @@
 """Style of all figures, the look of each method, and the files that figures are written to."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.plotting.alt_text import PDF_KEY, PNG_KEY
 from analysis.plotting.lettering import families, legible
-from analysis.plotting.method_styles import place
+from analysis.plotting.method_styles import COLORS, assign
 from kd.common.files import replacing
 
 QUIET = "0.45"
@@ -31,13 +32,6 @@ STYLE: Any = {
 WIDTH = 7.0
 """Inches: the text width of a two-column page."""
 
-COLORS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#805900", "#0080FF",
-    "#882255", "#117733", "#332288", "#999933", "#AA4499", "#661100",
-)  # fmt: skip
-"""Colors of Okabe and Ito and of Tol's muted scheme, without their orange and sky blue, whose
-contrast to white is under 3:1. Any two differ by a CIE76 distance of 13 or more, to deuteranopes
-too."""
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (5, 1.5)),
@@ -45,18 +39,19 @@ DASHES: tuple[Any, ...] = (
     (0, (5, 1, 1, 1)),
     (0, (3, 1, 1, 1, 1, 1)),
 )
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "d", "8")
-HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "++", "ooo", "|||", "***", "//..", "--||")
+MARKERS = ("s", "D", "^", "v", "P", "X", "<", ">", "p", "h", "d", "8")
+"""Markers of methods, one for each color."""
+MARKER_STEP = 5
+"""Markers between those of two rows of one color."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """Color, dash, marker and hatch of a row; each of them alone identifies it in a figure."""
+    """Color, dash and marker of a row."""
 
     color: str
     dash: Any
     marker: str
-    hatch: str
 
     @property
     def line(self) -> dict[str, Any]:
@@ -68,34 +63,40 @@ class Look:
         """Arguments of markers without a line."""
         return {"color": self.color, "marker": self.marker, "linestyle": "none"}
 
-    @property
-    def bar(self) -> dict[str, Any]:
-        """Arguments of bars and patches, with white hatching that is visible in gray print."""
-        return {"facecolor": self.color, "hatch": self.hatch, "edgecolor": "white"}
+
+TEACHER = Look("#000000", (0, (1, 1)), "*")
+BASELINE = Look("0.5", "-", "o")
 
 
-TEACHER = Look("#000000", (0, (1, 1)), "*", "")
-BASELINE = Look("0.5", "-", "o", "")
+def row_looks(rows: Sequence[tuple[str, str]]) -> list[Look]:
+    """Return the look of each row of a figure, of its role and the name of its method.
 
-
-def look(role: str, method: str, variant: int = 0) -> Look:
-    """Return the look of a row, which depends only on its role and the name of its method.
-
-    ``variant`` is its number among rows of one method with different settings. Two looks of one
-    color differ in marker and hatch.
+    Rows of methods differ in color and marker; if there are more rows than colors, rows of one
+    color differ in marker and dash.
     """
-    if role == "teacher":
-        return TEACHER
-    if not method:
-        return BASELINE
-    color, mark = place(method, len(COLORS), len(MARKERS))
-    plain = not set("_+") & set(method)
-    return Look(
-        COLORS[(color + variant) % len(COLORS)],
-        DASHES[variant % len(DASHES) if plain else 1 + (mark + variant) % (len(DASHES) - 1)],
-        MARKERS[(mark + 5 * variant) % len(MARKERS)],
-        HATCHES[(mark + 5 * variant) % len(HATCHES)],
-    )
+    methods = [method for role, method in rows if method and role != "teacher"]
+    uses = Counter[int]()
+    result: list[Look] = []
+    colors = iter(assign(methods))
+    for role, method in rows:
+        if role == "teacher" or not method:
+            result.append(TEACHER if role == "teacher" else BASELINE)
+            continue
+        color = next(colors)
+        result.append(_method_look(color, uses[color]))
+        uses[color] += 1
+    return result
+
+
+def look(role: str, method: str) -> Look:
+    """Return the look of a row that is alone in a figure, or beside rows without a method."""
+    return row_looks([(role, method)])[0]
+
+
+def _method_look(color: int, use: int) -> Look:
+    """Return the look of the row that is number ``use``, from 0, of those of one color."""
+    marker = MARKERS[(color + MARKER_STEP * use) % len(MARKERS)]
+    return Look(COLORS[color], DASHES[use % len(DASHES)], marker)
 
 
 LEGEND_LENGTH = 110

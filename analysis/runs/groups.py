@@ -1,4 +1,4 @@
-"""Run groups, which figures compare: their labels, plot styles, and runs by seed."""
+"""Run groups, which figures compare: their labels, and runs by seed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from analysis.plotting.style import Look, look
 from analysis.runs.titles import ROLES, backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
@@ -33,18 +32,11 @@ class RunGroup:
     identity: Mapping[str, Any]
     """Content of ``run.json`` of the first run: the parts by name."""
     runs: Mapping[int, Path]
-    variant: int = 0
-    """Index among the groups of the same method with other settings."""
 
     @property
     def directory(self) -> Path:
         """Directory of the lowest seed, which represents the group."""
         return self.runs[min(self.runs)]
-
-    @property
-    def look(self) -> Look:
-        """Color, marker and line style in figures."""
-        return look(self.role, self.method, self.variant)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -133,8 +125,7 @@ def _with_distinct_labels(groups: list[RunGroup], library: Library) -> list[RunG
     for group in groups:
         alike = [other for other in groups if other.label == group.label]
         added = f" ({_difference(group, alike, library)})" if len(alike) > 1 else ""
-        label, variant = group.label + added, alike.index(group)
-        renamed.append(replace(group, label=label, variant=variant))
+        renamed.append(replace(group, label=group.label + added))
     return renamed
 
 

@@ -1,12 +1,12 @@
 """Table of ablation plots: a metric over the values of a swept setting, with intervals."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from analysis.figures.base import looks_of
 from analysis.plotting.style import Look
 from analysis.runs.groups import RunGroup, varying
 from analysis.runs.titles import method_name
@@ -39,26 +39,23 @@ def compute_tables(
     each group whose method has none of them. UserError if ``metric`` is undefined in all runs.
     """
     lines: list[tuple[Any, ...]] = []
-    looks: dict[str, Look] = {}
-    row_counts = Counter[str]()
+    rows: dict[str, RunGroup] = {}
     for name in swept_settings(groups, setting, library):
         for row, series in swept_rows(groups, name, library).items():
-            first = series[0][1]
-            if row not in looks:
-                looks[row] = replace(first, variant=row_counts[first.method]).look
-                row_counts[first.method] += 1
+            rows.setdefault(row, replace(series[0][1], label=row))
             lines += [
                 (name, row, value, *seed_statistics(group, metric, confidence))
                 for value, group in series
             ]
+    swept_methods = {group.method for group in rows.values()}
     for group in groups:
-        if not row_counts[group.method]:
-            looks[group.label] = group.look
+        if group.method not in swept_methods:
+            rows[group.label] = group
             lines.append(("", group.label, "", *seed_statistics(group, metric, confidence)))
     frame = pd.DataFrame(lines, columns=COLUMNS).astype({"value": object, **NUMBERS})
     if not frame["n"].any():
         raise UserError(f"{metric} is not defined for any of the runs")
-    return {"ablation": frame}, looks
+    return {"ablation": frame}, looks_of(list(rows.values()))
 
 
 def swept_settings(groups: Sequence[RunGroup], setting: str | None, library: Library) -> list[str]:

@@ -150,7 +150,7 @@ def _draw_bars(axes: Axes, values: pd.Series, std: pd.Series, looks: Looks) -> N
         value = values[run]
         if math.isnan(value):
             continue
-        axes.barh(place, value, 0.78, linewidth=0, **look.bar)
+        axes.barh(place, value, 0.78, color=look.color)
         whisker = 0.0 if math.isnan(std[run]) else std[run]
         if whisker:
             axes.errorbar(value, place, xerr=whisker, color="black", elinewidth=0.7, capsize=1.5)

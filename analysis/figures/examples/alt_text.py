@@ -16,10 +16,10 @@ SELECTIONS = {
 def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     frame = tables["examples"]
-    drawn = frame[frame["chosen"] != ""].sort_values("rank", kind="stable")
-    if drawn.empty:
+    selected = frame[frame["chosen"] != ""].sort_values("rank", kind="stable")
+    if selected.empty:
         return {"examples": "No image could be selected."}
-    images = [_image(lines) for _, lines in drawn.groupby("rank")]
+    images = [_image(lines) for _, lines in selected.groupby("rank")]
     return {
         "examples": (
             f"Test images with boxes: one column for the objects, then one for the detections of "

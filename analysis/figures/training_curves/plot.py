@@ -141,7 +141,7 @@ def _draw_learning_rates(axes: Axes, lines: pd.DataFrame, looks: Looks) -> None:
     ):
         name = "all runs" if several else ""
         axes.text(0.98, 0.95, name, ha="right", transform=axes.transAxes, color=QUIET)
-        _draw_curves(axes, lines.assign(run=name), {name: Look("0.2", "-", "", "")}, 0)
+        _draw_curves(axes, lines.assign(run=name), {name: Look("0.2", "-", "")}, 0)
     else:
         _draw_curves(axes, lines, looks, 0)
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from analysis.figures.base import looks_of
 from analysis.figures.training_curves.analysis import TrainingCurves
 from analysis.figures.training_curves.compute import (
     average,
@@ -195,7 +196,7 @@ def test_drawing_from_the_csv_gives_the_same_lines(distilled, baseline, tmp_path
     rows = groups(distilled, *baseline)
     frame = table(distilled, *baseline)
     frame.to_csv(tmp_path / "curves.csv", index=False)
-    looks = {row.label: row.look for row in rows}
+    looks = looks_of(rows)
     figures = [
         plot(lines.fillna({"term": ""}), looks, "AP", 20)
         for lines in (frame, pd.read_csv(tmp_path / "curves.csv"))

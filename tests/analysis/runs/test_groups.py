@@ -1,19 +1,16 @@
 """Run groups: their labels, their teachers, and their looks in figures."""
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from analysis.plotting.style import BASELINE, COLORS, MARKERS, TEACHER, look
+from analysis.figures.base import looks_of
 from analysis.runs.groups import RunGroup, read, students_of, teacher_of, truth_of, varying
-from kd import methods
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
-from tests.support.paths import CONFIGS
 from tests.support.tiny import edit, make_project
 
 TABLE = "configs/studies/tiny.yaml"
@@ -82,7 +79,8 @@ def test_labels_of_a_sweep_contain_the_setting() -> None:
     assert [s.label for s in run_groups[2:]] == ["RM (weight 2.0)", "RM (weight 4.0)"]
     assert varying(run_groups[2:]) == ["rm.weight"]
     assert [s.settings["rm.weight"] for s in run_groups[2:]] == [2, 4]
-    assert run_groups[2].look != run_groups[3].look
+    looks = looks_of(run_groups)
+    assert len({look.color for look in looks.values()}) == len(looks)
 
 
 def test_labels_of_several_students_contain_the_student() -> None:
@@ -109,43 +107,3 @@ def test_runs_of_two_data_sets_are_refused() -> None:
     (paths[0] / "run.json").write_text(json.dumps(identity | {"dataset": "bccd"}))
     with pytest.raises(UserError, match="different data sets: 'bccd'"):
         truth_of(read(paths, Library()), Library())
-
-
-def test_every_method_and_preset_has_a_distinct_look() -> None:
-    names = [*methods.names(), *Library().presets, "rm+pfi", "rm+dicod"]
-    looks = {name: look("distilled", name) for name in names}
-    assert len(set(looks.values()) | {TEACHER, BASELINE}) == len(names) + 2
-    alone = [looks[name] for name in methods.names()]
-    for part in ("color", "marker", "hatch"):
-        assert len({getattr(method_look, part) for method_look in alone}) == len(alone)
-    for one, other in itertools.combinations([*methods.names(), "rm+pfi"], 2):
-        assert (looks[one].color, looks[one].marker) != (looks[other].color, looks[other].marker)
-
-
-def test_a_look_depends_on_the_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new method and a new preset leave the looks of the others."""
-    names = [*methods.names(), *Library().presets, "rm+pfi", "rm+dicod", "mine"]
-    before = {name: look("distilled", name) for name in names}
-    monkeypatch.setattr(methods, "names", lambda: ["aaa", *names])
-    preset = "aaa_new: {title: new}\n"
-    (Path("configs/presets") / "chen.yaml").write_text(preset, encoding="utf-8")
-    assert {name: look("distilled", name) for name in names} == before
-    assert (before["rm"].color, before["rm"].marker) == (COLORS[8], MARKERS[8])
-
-
-def test_rows_of_a_shipped_table_have_distinct_colors() -> None:
-    library = Library(CONFIGS)
-    for name in library.names("studies"):
-        for table in library.study(name, "test").tables.values():
-            table_methods = dict.fromkeys(table.methods)
-            colors = {look("distilled", method).color for method in table_methods}
-            assert len(colors) == len(table_methods), (name, table.title)
-
-
-@pytest.mark.parametrize("color", COLORS)
-def test_a_color_is_visible_on_white(color: str) -> None:
-    """Contrast of 3:1 at least, as WCAG 2.1 (1.4.11) asks of graphics."""
-    values = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
-    luminance = sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    assert 1.05 / (luminance + 0.05) >= 3
