@@ -30,7 +30,7 @@ FIGURES = Path("docs/figures")
 
 
 def main() -> None:
-    """Replace the text between the markers of everything that was measured here."""
+    """Insert every measurement under ``results/`` between its markers."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     for document, studies in STUDIES.items():
         for study, scale in studies.items():

@@ -179,7 +179,7 @@ def test_a_table_is_replaced_as_a_whole_or_not_changed(tiny_plan: Plan) -> None:
     (run.directory / "metrics.json").unlink()
     (message,) = records.collect(tiny_plan, "tiny", "tiny")
     (table,) = tiny_plan.study.tables
-    assert message.startswith(f"tiny, {table}: not changed, 1 of its runs are not here")
+    assert message.startswith(f"tiny, {table}: not changed, because results/ lacks 1 of its runs")
     assert str(run.directory) in message
     assert Path("docs/evidence/tiny-runs.csv").read_text() == before
     write(run.directory, 0.35, "rm")

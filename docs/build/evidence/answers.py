@@ -14,7 +14,7 @@ PAGE = Path("docs/explanation/evidence.md")
 BLOCK = "answers"
 
 
-class Column(NamedTuple):
+class AnswerColumn(NamedTuple):
     """A table of a study, whose gains are a column of the answers."""
 
     study: str
@@ -23,9 +23,9 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("ours", "one_stage", "RetinaNet, shapes"),
-    Column("ours", "two_stage", "Faster R-CNN, shapes"),
-    Column("bccd", "pairs", "RetinaNet, blood cells"),
+    AnswerColumn("ours", "one_stage", "RetinaNet, shapes"),
+    AnswerColumn("ours", "two_stage", "Faster R-CNN, shapes"),
+    AnswerColumn("bccd", "pairs", "RetinaNet, blood cells"),
 )
 
 
@@ -60,18 +60,19 @@ def _outcome(gain: Gain | None) -> str:
         return ABSENT
     low, high = (number(end, signed=True) for end in gain.over_seeds)
     outcome = claims.verdict(gain)
-    shown = outcome if outcome == claims.UNDECIDED else f"**{outcome}**"
-    return f"{number(gain.mean, signed=True)} ({low} to {high}) {shown}"
+    if outcome != claims.UNDECIDED:
+        outcome = f"**{outcome}**"
+    return f"{number(gain.mean, signed=True)} ({low} to {high}) {outcome}"
 
 
-def _rows(column: Column, library: Library) -> dict[str, ResultRow]:
+def _rows(column: AnswerColumn, library: Library) -> dict[str, ResultRow]:
     """Return the distilled rows of a column by name."""
     title = library.study(column.study, str(PAGE)).tables[column.table].title
     rows = records.read_rows(column.study)
     return {row.label: row for row in rows if row.table == title and row.gain}
 
 
-def _times(column: Column) -> dict[str, str]:
+def _times(column: AnswerColumn) -> dict[str, str]:
     """Return the training time of each row relative to the baseline on the same processor."""
     runs = records.read(f"{column.study}-runs")
     trainings = page.compared_trainings(runs[runs["table"] == column.table])

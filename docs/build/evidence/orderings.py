@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 class Ordering(NamedTuple):
-    """Pair of methods of which one was published with a higher AP."""
+    """Pair of methods, one of which has a higher published AP."""
 
     study: str
     detector: str
@@ -59,7 +59,9 @@ def _published(line: dict[Any, Any], method: str, library: Library) -> float:
         same_teacher = line["published_teacher"] in ("", teacher)
         if place == reference and same_teacher and "AP" in row.metrics:
             return row.metrics["AP"]
-    raise UserError(f"{FILE}: {line['published_study']} has no AP of '{method}' as it says: {line}")
+    raise UserError(
+        f"{FILE}: {line['published_study']} has no AP of '{method}'; correct the line {line}"
+    )
 
 
 def compare_orderings(runs: pd.DataFrame, orderings: list[Ordering]) -> pd.DataFrame:

@@ -47,8 +47,8 @@ FIRST_PROBES = 3
 def collect(plan: Plan, study: str, scale: str) -> list[str]:
     """Write rows, runs and distillation terms of a plan to CSV, from the finished runs.
 
-    A table is replaced as a whole. If stored runs of a table are not here, it is not changed, and a
-    message about it is returned. The data of figures that exist are copied as well.
+    A table is replaced as a whole. If ``results/`` lacks a stored run of a table, the table is not
+    changed, and a message that names the run is returned. The data of figures are copied as well.
     """
     missing = _missing_runs(plan, study)
     rows = [row for row in plan.rows if row.table not in missing and _has_results(row)]
@@ -59,7 +59,8 @@ def collect(plan: Plan, study: str, scale: str) -> list[str]:
         if source.exists():
             shutil.copyfile(source, FOLDER / f"{study}-{name}.csv")
     return [
-        f"{study}, {key}: not changed, {len(runs)} of its runs are not here ({runs[0]}, ...)"
+        f"{study}, {key}: not changed, because results/ lacks {len(runs)} of its runs "
+        f"({runs[0]}, ...)"
         for key, runs in missing.items()
     ]
 
@@ -77,7 +78,7 @@ def _update(plan: Plan, study: str) -> None:
 
 
 def _missing_runs(plan: Plan, study: str) -> dict[str, list[str]]:
-    """Return, by table, the stored runs that the plan still has and that are not here."""
+    """Return, by table, the stored and planned runs that ``results/`` lacks."""
     missing: dict[str, list[str]] = {}
     if not (FOLDER / f"{study}-runs.csv").exists():
         return missing
