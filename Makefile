@@ -1,32 +1,33 @@
-# Two commands: `make demo` and `make test`. Both set up what they need, once.
-# `make test-nightly` tries 500 odd data sets, drawn anew each time, where `make test` tries 40.
-# `make test-slurm` is the whole matrix of failures on a small real Slurm, which it installs (root).
+# `make` alone lists the targets. Each sets up what it needs, once, in .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-nightly test-slurm setup check
+.PHONY: help demo test test-nightly test-slurm setup check
 
-demo: setup
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
+
+demo: setup ## run the study of configs/default.yaml from data to report, on the CPU
 	$(BIN)/snakemake
 
-test: setup check
+test: setup check ## check and run all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
 
-test-nightly: setup
+test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/odd/test_odd_data_sets.py
 
-test-slurm: setup
+test-slurm: setup ## run the failure tests on a small real Slurm, which it installs (root)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm
 
-check: setup
+check: setup ## lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-setup: $(READY)
+setup: $(READY) ## install the locked packages into .venv
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,5 @@
 """Commands that prepare data: ``generate``, ``check`` and ``crops``."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -20,11 +19,12 @@ def generate_data(options: Namespace) -> None:
 
 def check_data(options: Namespace) -> int:
     """Check a data set, print the report, and return 1 if the data set has errors."""
+    from kd.common.documents import json_document
     from kd.common.files import write_json
     from kd.data.check import check
 
     report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
-    print(json.dumps(report.to_json(), indent=2) if options.json else report.describe())
+    print(json_document(report.to_json()) if options.json else report.describe())
     if report.errors:
         return 1
     if options.check_report:

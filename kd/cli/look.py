@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from kd.cli.networks import load_networks
+from kd.common.errors import UserError
 from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.monitoring.run_names import find_run
@@ -14,9 +15,16 @@ ANALYSES = RESULTS / "analyses"
 
 def print_methods(options: Namespace) -> None:
     """Print the methods, with their presets on request, or one method in detail."""
-    from kd.config.applicability import describe, explain
+    from kd.config.applicability import describe, explain, methods_json
 
-    print(explain(options.name, Library()) if options.name else describe(Library()))
+    if options.name and (options.all or options.json):
+        raise UserError(f"'{options.name}' with --all or --json: give one of them")
+    if options.json:
+        print(methods_json(Library()))
+    elif options.name:
+        print(explain(options.name, Library()))
+    else:
+        print(describe(Library(), options.all))
 
 
 def draw_figures(options: Namespace) -> None:

@@ -29,11 +29,19 @@ def plan_of(options: Namespace) -> "Plan":
 def print_plan(options: Namespace) -> None:
     """Print the runs of a study or their budget, and the gains that its seeds can detect."""
     from analysis.statistics import power
+    from kd.workflow.budget_json import budget_json, trainings_json
     from kd.workflow.budget_text import describe_budget, describe_trainings
 
     if options.gpus and not options.budget:
         raise UserError("--gpus applies to a budget only; add --budget")
     plan, library = plan_of(options), Library()
+    if options.json:
+        print(
+            budget_json(plan, library, options.gpus)
+            if options.budget
+            else trainings_json(plan, library)
+        )
+        return
     if options.budget:
         print(describe_budget(plan, library, options.gpus))
     else:

@@ -1,12 +1,12 @@
 """Applicability of methods to detectors, and the description of a method."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from kd import methods
-from kd.config.library import Library
+from kd.common.documents import json_document
+from kd.config.library import Library, Preset
 from kd.config.terms import method_names, method_of, refusals, resolve, settings_of
 from kd.methods.base import Method
 
@@ -21,23 +21,57 @@ def matrix(library: Library) -> dict[str, dict[str, str]]:
     return {name: _row(name, library) for name in method_names(library)}
 
 
-def describe(library: Library) -> str:
-    """Return the matrix as text, and below it the outputs that refused detectors do not offer."""
-    cells, detectors = matrix(library), library.names("detectors")
-    marks = [[name, *("-" if row[d] else "x" for d in detectors)] for name, row in cells.items()]
-    align = ["left"] + ["center"] * len(detectors)
-    lines = [tabulate(marks, ["", *detectors], tablefmt="plain", colalign=align)]
-    lines.append("\nMethods that read outputs which a detector does not offer:\n")
-    refused = 0
-    for name, row in cells.items():
-        reasons: dict[str, list[str]] = {}
-        for detector, reason in row.items():
-            if reason:
-                reasons.setdefault(reason.split(",")[0], []).append(detector)
-        lines += [f"{name} {reason}: not {', '.join(names)}" for reason, names in reasons.items()]
-        refused += sum(map(len, reasons.values()))
-    accepted = len(cells) * len(detectors) - refused
-    return "\n".join([*lines, "", f"{accepted} pairs, {refused} refused"])
+def describe(library: Library, with_presets: bool = False) -> str:
+    """Return a line for each method, and for each preset on request: what it is, and detectors."""
+    detectors, cells = library.names("detectors"), matrix(library)
+    rows = []
+    for name in methods.names():
+        rows.append((name, summary(methods.get(name)), _accepting(cells[name], detectors)))
+        presets = presets_of(name, library) if with_presets else {}
+        rows += [
+            (f"  {key}", preset.title, _accepting(cells[key], detectors))
+            for key, preset in presets.items()
+        ]
+    lines = _aligned([("method", "distills", "detectors"), *rows])
+    lines += ["", f"{len(detectors)} detectors: {', '.join(detectors)}"]
+    lines.append(
+        "`kd methods NAME` prints one method in detail"
+        + ("." if with_presets else "; `kd methods --all` adds all presets.")
+    )
+    return "\n".join(lines)
+
+
+def methods_json(library: Library) -> str:
+    """Return the methods with their detectors and presets as JSON."""
+    cells = matrix(library)
+    return json_document(
+        {
+            "detectors": library.names("detectors"),
+            "methods": [
+                {
+                    "name": name,
+                    "title": methods.get(name).title,
+                    "distills": summary(methods.get(name)),
+                    **_applicability(cells[name]),
+                    "presets": [
+                        {"name": key, "title": preset.title, **_applicability(cells[key])}
+                        for key, preset in presets_of(name, library).items()
+                    ],
+                }
+                for name in methods.names()
+            ],
+        }
+    )
+
+
+def summary(method: type[Method]) -> str:
+    """Return what a method distills: the first line of its docstring."""
+    return (inspect.getdoc(method) or "").split("\n")[0].removesuffix(".")
+
+
+def presets_of(method: str, library: Library) -> dict[str, Preset]:
+    """Return the presets of a method by name."""
+    return {key: preset for key, preset in library.presets.items() if preset.method == method}
 
 
 def explain(name: str, library: Library) -> str:
@@ -52,14 +86,50 @@ def explain(name: str, library: Library) -> str:
     paragraphs += [
         _setting(key, one_stage[key], two_stage[key], method) for key in method.model_fields
     ]
-    reasons = _row(name, library)
-    accepted = [detector for detector, reason in reasons.items() if not reason]
-    paragraphs.append("detectors: " + ", ".join(accepted))
-    presets = {key: value for key, value in library.presets.items() if value.method == name}
+    paragraphs.append("\n".join(_detectors(_row(name, library))))
+    presets = presets_of(name, library)
     if presets:
         paragraphs.append("presets:")
         paragraphs[-1] += "".join(f"\n  {key}: {value.title}" for key, value in presets.items())
     return "\n\n".join(paragraphs)
+
+
+def _detectors(row: dict[str, str]) -> list[str]:
+    """Return a line with the detectors of a method, and one for each reason of a refusal."""
+    accepted = [detector for detector, reason in row.items() if not reason]
+    refused: dict[str, list[str]] = {}
+    for detector, reason in row.items():
+        if reason:
+            refused.setdefault(reason.split(",")[0], []).append(detector)
+    lines = [f"detectors: {', '.join(accepted)}"]
+    lines += [f"refused ({reason}): {', '.join(names)}" for reason, names in refused.items()]
+    return lines
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return a line for each row, with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = ([f"{text:{width}}" for text, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(row).rstrip() for row in cells]
+
+
+def _accepting(row: dict[str, str], detectors: list[str]) -> str:
+    """Return the accepted detectors, or the refused ones if they are fewer."""
+    accepted = [name for name in detectors if not row[name]]
+    refused = [name for name in detectors if row[name]]
+    if not refused:
+        return "all"
+    if len(refused) < len(accepted):
+        return f"all but {', '.join(refused)}"
+    return ", ".join(accepted)
+
+
+def _applicability(row: dict[str, str]) -> dict[str, Any]:
+    """Return the accepted detectors, and the refused ones with the reason."""
+    return {
+        "detectors": [name for name, reason in row.items() if not reason],
+        "refused": {name: reason for name, reason in row.items() if reason},
+    }
 
 
 def _setting(key: str, one_stage: Any, two_stage: Any, method: type[Method]) -> str:

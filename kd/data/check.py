@@ -62,7 +62,8 @@ class Report:
     dirt: list[Problem]
     notes: list[Problem]
     splits: dict[str, SplitCounts]
-    fingerprint: str
+    fingerprint: str | None
+    """SHA-256 of both splits, None for an absent data set."""
 
     @property
     def usable(self) -> bool:
@@ -93,7 +94,9 @@ class Report:
         lines += _shortened("Errors", self.errors)
         lines += _shortened("Left out", self.dirt)
         lines += _shortened("Notes", self.notes)
-        return "\n".join([*lines, f"Fingerprint: {self.fingerprint}"])
+        if self.fingerprint:
+            lines.append(f"Fingerprint: {self.fingerprint}")
+        return "\n".join(lines)
 
 
 def check(name: str, dataset: Dataset) -> Report:
@@ -101,7 +104,7 @@ def check(name: str, dataset: Dataset) -> Report:
     root = Path(dataset.root)
     if not root.is_dir():
         missing = Problem(dataset.root, describe_absence(dataset, root, "folder"))
-        return Report(name, dataset.root, [missing], [], [], {}, _fingerprint({}))
+        return Report(name, dataset.root, [missing], [], [], {}, None)
     train = scan_split(dataset, "train", dataset.classes)
     names = dataset.classes or [category["name"] for category in train.categories]
     scans = {"train": train, "test": scan_split(dataset, "test", names or None)}

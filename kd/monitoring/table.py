@@ -1,6 +1,5 @@
 """Status table of runs: text as wide as the terminal, or JSON."""
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from statistics import median
 
 from tabulate import tabulate
 
+from kd.common.documents import json_document
 from kd.common.durations import duration
 from kd.monitoring.queue import QueueSnapshot, queue_snapshot
 from kd.monitoring.runs import StatusOptions, select_runs
@@ -90,7 +90,7 @@ def to_json(runs: Sequence[Status], snapshot: QueueSnapshot) -> str:
         "states": _counts(runs),
         "seconds_left": _remaining(runs)[0],
     }
-    return json.dumps(content, indent=1)
+    return json_document(content)
 
 
 def status_table(

@@ -43,8 +43,15 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "devices": devices,
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
     }
+
+
+def command() -> str:
+    """Return the command line of this process, with ``kd`` for ``python -m kd``."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def now() -> str:

@@ -67,14 +67,15 @@ def describe_budget(plan: Plan, library: Library, gpus: int | None = None) -> st
     UserError if a training takes more GPUs than ``gpus``, or no GPU.
     """
     budget = budget_of(plan, library)
-    _check(budget, gpus)
+    check_gpus(budget, gpus)
     lines = _tables(plan, budget)
     lines += ["", *_times(budget, gpus), *_energy(budget), *_bases(budget, library), ""]
     lines.append("These numbers cover training only; prediction and evaluation take extra time.")
     return "\n".join(lines)
 
 
-def _check(budget: Budget, gpus: int | None) -> None:
+def check_gpus(budget: Budget, gpus: int | None) -> None:
+    """Raise UserError if a training takes more GPUs than ``gpus``, or no GPU."""
     if gpus is None or (budget.gpus and gpus >= budget.gpus):
         return
     if not budget.gpus:
@@ -91,7 +92,7 @@ def _check(budget: Budget, gpus: int | None) -> None:
 def _tables(plan: Plan, budget: Budget) -> list[str]:
     unit = "GPU h" if budget.gpus else "h"
     tables = dict.fromkeys(row.table for row in plan.rows)
-    names = {key: _trainings_of(row for row in plan.rows if row.table == key) for key in tables}
+    names = {key: trainings_of(row for row in plan.rows if row.table == key) for key in tables}
     lines = [_line(table, trainings, budget) for table, trainings in names.items()]
     cells = [*lines, _line("in all", budget.trainings, budget)]
     align = ["left"] + ["right"] * (len(COLUMNS) - 1)
@@ -100,7 +101,7 @@ def _tables(plan: Plan, budget: Budget) -> list[str]:
     return [text, f"(used and remaining in {unit}{shared if len(lines) > 1 else ''})"]
 
 
-def _trainings_of(rows: Iterable[Row]) -> list[str]:
+def trainings_of(rows: Iterable[Row]) -> list[str]:
     """Return the names of the trainings of rows, including their teachers."""
     runs = [run for row in rows for run in row.runs.values()]
     teachers = [teacher for run in runs for teacher in (run.teacher, run.classifier) if teacher]
@@ -119,11 +120,20 @@ def _times(budget: Budget, gpus: int | None) -> list[str]:
     """Return the remaining time on ``gpus`` GPUs or, if None, on several numbers of GPUs."""
     if all(training.usage for training in budget.trainings.values()):
         return ["Every training has ended."]
+    noun = "GPU" if budget.gpus else "CPU thread"
+    return [
+        _time(budget, at_once, _count(number, noun))
+        for number, at_once in device_numbers(budget, gpus)
+    ]
+
+
+def device_numbers(budget: Budget, gpus: int | None) -> list[tuple[int, int]]:
+    """Return numbers of GPUs, or that of CPU threads, each with the trainings that fit at once."""
     if not budget.gpus:
         cores = len(os.sched_getaffinity(0))
-        return [_time(budget, max(cores // budget.threads, 1), f"{cores} CPU threads")]
+        return [(cores, max(cores // budget.threads, 1))]
     numbers = [gpus] if gpus else [budget.gpus * at_once for at_once in TRAININGS_AT_ONCE]
-    return [_time(budget, number // budget.gpus, _count(number, "GPU")) for number in numbers]
+    return [(number, number // budget.gpus) for number in numbers]
 
 
 def _time(budget: Budget, at_once: int, devices: str) -> str:

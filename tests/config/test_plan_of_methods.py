@@ -1,11 +1,13 @@
 """Teachers of a method, and pairs of detectors to which it does not apply."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.tables.write import specification
+from kd import methods
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.config.compose import WEIGHTS
@@ -169,20 +171,38 @@ def test_defaults_depend_on_the_number_of_stages_and_settings_of_the_study_overr
 # --- kd methods ----------------------------------------------------------------------------
 
 
-def test_methods_prints_the_matrix_and_missing_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_prints_a_line_for_each_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods"]) == 0
-    printed = capsys.readouterr().out
-    names, *rows = printed.splitlines()
-    row = next(line for line in rows if line.startswith("mimic "))
-    offered = dict(zip(names.split(), row.split()[1:], strict=True))
-    assert [name for name, mark in offered.items() if mark == "x"] == ["faster_rcnn"]
-    assert "rm reads rankings: not cascade_rcnn, faster_rcnn, yolov3" in printed
+    _, *lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    rows = {line.split()[0]: line.split("  ") for line in lines}
+    assert [*rows] == methods.names()
+    assert rows["mimic"][-1].strip() == "faster_rcnn"
+    assert rows["fkd"][-1].strip() == "all"
+    assert rows["rm"][-1].strip() == "all but cascade_rcnn, faster_rcnn, yolov3"
+
+
+def test_methods_all_adds_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    fkd = next(index for index, line in enumerate(lines) if line.startswith("fkd "))
+    assert lines[fkd + 1].startswith("  fkd_am") and "masked features alone" in lines[fkd + 1]
+
+
+def test_methods_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    by_name = {method["name"]: method for method in content["methods"]}
+    assert content["schema"] == 1 and [*by_name] == methods.names()
+    assert by_name["mimic"]["detectors"] == ["faster_rcnn"]
+    assert by_name["rm"]["refused"]["yolov3"].startswith("reads rankings")
+    assert "rm_loc" in {preset["name"] for preset in by_name["rm"]["presets"]}
 
 
 def test_methods_explains_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "fkd"]) == 0
     printed = capsys.readouterr().out
     assert "transfer_weight: 0.024; with two stages 0.004" in printed
+    assert "detectors: atss, cascade_rcnn" in printed
     assert "presets:\n  fkd_am: masked features alone\n  fkd_at: attention" in printed
 
 

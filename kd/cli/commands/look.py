@@ -10,6 +10,8 @@ def _methods(parser: ArgumentParser) -> None:
     parser.add_argument(
         "name", nargs="?", help="method or preset to describe in detail (default: list all)"
     )
+    parser.add_argument("--all", action="store_true", help="list the presets of methods as well")
+    options.add_json(parser)
 
 
 def _figures(parser: ArgumentParser) -> None:
@@ -42,7 +44,7 @@ GROUP = Group(
         Command(
             "methods",
             look.print_methods,
-            "print which method applies to which detector",
+            "list the methods, or describe one",
             "Print the distillation methods with what each distills and the detectors it applies "
             "to; with a name, its loss, sources, settings and presets.",
             "nothing",

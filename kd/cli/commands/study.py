@@ -17,6 +17,7 @@ def _plan(parser: ArgumentParser) -> None:
         metavar="N",
         help="with --budget: compute the time on N GPUs (default: several numbers)",
     )
+    options.add_json(parser)
 
 
 def _status(parser: ArgumentParser) -> None:
