@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,31 @@ def test_one_command_makes_the_table_from_nothing(finished: Path) -> None:
             assert (directory / file).is_file()
     for file in ("table.md", "table.tex", "gains/pair.pdf", "gains/pair.png"):
         assert (finished / TABLES / file).stat().st_size > 0
+
+
+def documented(section: str) -> list[str]:
+    """Return the files in the tables of a section of docs/reference/outputs.md, as patterns."""
+    page = (REPOSITORY / "docs/reference/outputs.md").read_text(encoding="utf-8")
+    text = page.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    return [re.sub("<[^>]+>", "*", name) + "*" * name.endswith("/") for name in names]
+
+
+def test_the_reference_lists_every_file_of_the_results(finished: Path) -> None:
+    """Every file is in docs/reference/outputs.md, and a run has each file that it always has."""
+    run, study = documented("A run"), documented("A study")
+    shared = [*documented("Folders that studies share"), *(f"{TABLES}/{name}" for name in study)]
+    shared += [f"results/runs/{'*/' * 5}seed*/{name}" for name in run]
+    paths = [path for path in (finished / "results").rglob("*") if path.is_file()]
+    names = [str(path.relative_to(finished)) for path in paths]
+    unlisted = [name for name in names if not any(fnmatch(name, one) for one in shared)]
+    assert unlisted == []
+    always = run[: run.index("validation.jsonl")]
+    for metrics in (finished / "results/runs").rglob("metrics.json"):
+        files = [str(path.relative_to(metrics.parent)) for path in metrics.parent.rglob("*")]
+        missing = [one for one in always if not any(fnmatch(name, one) for name in files)]
+        assert missing == [], metrics.parent
 
 
 def test_a_second_call_runs_nothing(finished: Path) -> None:
