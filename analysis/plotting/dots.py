@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.plotting.panels import horizontal_grid
 from analysis.plotting.style import QUIET, WIDTH, Look
@@ -60,6 +61,11 @@ def draw_points(
             [middle], [row + offset], xerr=arms, markersize=4, elinewidth=0.9, capsize=1.5,
             **{**looks[str(line.run)].point, **hollow},
         )  # fmt: skip
+
+
+def reference_handle(name: str) -> Line2D:
+    """Return the legend entry of the lines of ``draw_reference``."""
+    return Line2D([], [], color=QUIET, linewidth=0.8, linestyle=":", label=name)
 
 
 def draw_reference(axes: Axes, value: float, dash: str = ":") -> None:

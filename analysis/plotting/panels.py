@@ -1,6 +1,6 @@
 """Figures of several panels, and the elements that their panels share."""
 
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -35,6 +35,14 @@ def horizontal_grid(axes: Axes) -> None:
     """Draw light horizontal lines behind the data of a panel."""
     axes.grid(axis="y", color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def widen(axes: Axes, axis: Literal["x", "y"], span: float) -> None:
+    """Widen the limits of an axis about their middle, so that they are ``span`` apart at least."""
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    if (missing := span - (high - low)) > 0:
+        limits = (low - missing / 2, high + missing / 2)
+        axes.set(**{f"{axis}lim": limits})
 
 
 def message_figure(text: str) -> Figure:

@@ -22,6 +22,44 @@ def _term(term: str, library: Library) -> str:
     return f"{methods.get(preset.method).title} ({added})"
 
 
+LOSS_PARTS = {
+    "cls": "classification",
+    "bbox": "boxes",
+    "reg": "boxes",
+    "loc": "localization",
+    "kd_loc": "localization of the teacher",
+    "dfl": "box distributions",
+    "centerness": "centerness",
+    "obj": "objectness",
+    "conf": "objectness",
+    "xy": "box centers",
+    "wh": "box sizes",
+    "neck": "neck maps",
+    "rois": "RoIs",
+    "nonlocal": "non-local relations",
+}
+"""Printed names of the parts of loss terms; ``rpn`` before them is printed as RPN."""
+
+
+def loss_name(term: str) -> str:
+    """Return the printed name of a loss term: ``rpn_cls`` of detection, ``rm_cls`` of a method."""
+    owners = [name for name in methods.names() if f"{term}_".startswith(f"{name}_")]
+    if not owners:
+        name = _part_name(term)
+        return name[:1].upper() + name[1:]
+    method = max(owners, key=len)
+    part = term.removeprefix(method).removeprefix("_")
+    title = methods.get(method).title
+    return f"{title}: {_part_name(part)}" if part else title
+
+
+def _part_name(part: str) -> str:
+    first, _, rest = part.partition("_")
+    if first == "rpn" and rest:
+        return f"RPN {_part_name(rest)}"
+    return LOSS_PARTS.get(part, part.replace("_", " "))
+
+
 def backbone_name(name: str, library: Library) -> str:
     """Return the printed name of a backbone, with its width unless that is 1."""
     if not name:

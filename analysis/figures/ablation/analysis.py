@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 class Ablation(Analysis):
     """AP, or another metric of the test split, over the values of a method's setting.
 
-    Points are means over seeds, and bars are Student's t intervals of these means. All seeds have
-    the same teacher. Within a row, only the setting differs. Horizontal lines are runs whose
-    method was not swept, and the bands around them are intervals of the same kind.
+    Points are means over seeds, and bars are Student's t intervals of these means. All seeds use
+    the same teacher. The runs of a row differ only in the setting. Horizontal lines are runs whose
+    method has no swept setting, and the bands around them are intervals of the same kind.
+
+    A row with one seed has no interval and no line, because its variation between seeds is
+    unknown. The axis then covers at least 5 points.
     """
 
     title: ClassVar[str] = "Ablation"
@@ -34,7 +37,7 @@ class Ablation(Analysis):
     metric: Metric = "AP"
     """A metric of ``metrics.json``."""
     setting: str | None = None
-    """The swept setting, such as ``weight``, or ``rm.weight`` of a sum; without it, all of them."""
+    """The swept setting, such as ``weight``, or ``rm.weight`` of a sum. The default draws all."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Confidence of the intervals."""
 

@@ -15,7 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis.figures.ablation.compute import is_numeric
 from analysis.plotting.lettering import legible
-from analysis.plotting.panels import horizontal_grid, panel_grid
+from analysis.plotting.panels import horizontal_grid, panel_grid, widen
 from analysis.plotting.style import STYLE, Look, legend, legend_height
 
 COLUMNS = 3
@@ -30,6 +30,9 @@ SMALLEST_GAP = 0.06
 """Smallest distance of ticks at the values, as a share of the axis; below it ticks are round."""
 NAME_LENGTH, LINE_LENGTH = 24, 30
 """Characters of a value's name, and of all names of an axis before they are turned."""
+LEAST_SPAN = 5
+"""Smallest range of the metric's axis in points where rows have one seed, whose variation between
+seeds is unknown."""
 MARGIN = 0.06
 """Share of the axis left of the first value and right of the last."""
 
@@ -52,9 +55,17 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look], metric: str) -> Figure:
         for axes, name in zip(panels, settings, strict=True):
             _draw_panel(axes, frame[frame["setting"] == name], fixed, looks)
             axes.set_xlabel(name)
-        figure.supylabel(f"{metric} (points)", fontsize=8)
+        if (frame["n"] < 2).any():
+            widen(panels[0], "y", LEAST_SPAN)
+        figure.supylabel(f"{metric} (points), {_seeds(frame['n'])}", fontsize=8)
         legend(figure, looks)
     return figure
+
+
+def _seeds(counts: "pd.Series[int]") -> str:
+    fewest, most = counts.min(), counts.max()
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{number} seed" if most == 1 else f"{number} seeds"
 
 
 def _draw_panel(
@@ -64,12 +75,14 @@ def _draw_panel(
     values = list(dict.fromkeys(lines["value"]))
     places = _scale_axis(axes, values)
     rows = list(lines.groupby("row", sort=False))
-    step = min(ROW_DISTANCE, ROWS_WIDTH / len(rows))
+    # Without bars, points stay at their ticks.
+    step = min(ROW_DISTANCE, ROWS_WIDTH / len(rows)) if lines["low"].notna().any() else 0
     for number, (row, points) in enumerate(rows):
         look, shift = looks[str(row)], step * (number - (len(rows) - 1) / 2)
         aside = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
-        # Names have no order that a line could follow.
-        line = look.line if is_numeric(values) else {**look.line, "linestyle": "none"}
+        # Names have no order, and values of one seed no known variation, that a line could show.
+        follows = is_numeric(values) and (points["n"] > 1).all()
+        line = look.line if follows else {**look.line, "linestyle": "none"}
         axes.errorbar(
             [places[value] for value in points["value"]], points["mean"],
             yerr=(points["mean"] - points["low"], points["high"] - points["mean"]),

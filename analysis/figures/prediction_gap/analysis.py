@@ -75,7 +75,7 @@ def caption(tables: dict[str, DataFrame], level: int) -> str:
 
     omitted = tables["prediction_gap"]["run"].nunique() - MOST_STUDENTS
     return (
-        f"{describe(tables['prediction_gap'])} The maps are of level {level}, each from its "
-        "smallest value to its largest"
+        f"{describe(tables['prediction_gap'])} The maps are those of level {level}; all maps of "
+        "a quantity share one color scale"
         + (f"; students whose maps are not drawn: {omitted}." if omitted > 0 else ".")
     )

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from analysis.figures.prediction_gap.gaps import Gap, GapImage, similarity
-from analysis.plotting.dots import draw_points, draw_reference, run_panels
+from analysis.plotting.dots import draw_points, draw_reference, reference_handle, run_panels
 from analysis.plotting.overlay import TRUTH_COLOR, draw_boxes, draw_map, show_image
 from analysis.plotting.panels import message_figure
 from analysis.plotting.style import STYLE, WIDTH, Look
@@ -18,7 +19,7 @@ from analysis.plotting.style import STYLE, WIDTH, Look
 TITLES = {
     "pearson": "Pearson's r",
     "spearman": "Spearman's rho",
-    "share": "share of $F_{dif}$",
+    "share": "share of $F_{dif}$ in the tenth of cells with the highest $P_{dif}$",
 }
 """Axis label of each measure."""
 MOST_STUDENTS = 4
@@ -45,7 +46,8 @@ def plot_figures(
 def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return a panel for each measure and each level on which it is defined, a row for each run.
 
-    ``frame`` is the table of ``summary``. The dotted line is the first run's value.
+    ``frame`` is the table of ``summary``. All panels of a measure have one scale, from zero. The
+    dotted line is the first run's value.
     """
     levels = frame[frame["pearson"].notna()][["level", "stride"]].drop_duplicates().to_numpy()
     if not len(levels):
@@ -54,23 +56,37 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         run_names = list(frame["run"].unique())
         figure, grid = run_panels(run_names, len(TITLES), len(levels), LINE_HEIGHT)
         for row, (measure, title) in zip(grid, TITLES.items(), strict=True):
+            limits = _limits(frame, measure)
             for axes, (level, _) in zip(row, levels, strict=True):
                 lines = frame[frame["level"] == level]
                 draw_points(axes, lines, measure, looks)
                 draw_reference(axes, lines[measure].iloc[0])
-                axes.set_xlabel(title, parse_math=True)
+                axes.set_xlim(limits)
+            row[len(row) // 2].set_xlabel(title, parse_math=True)
+        handles = [reference_handle(run_names[0])]
+        figure.legend(handles=handles, loc="outside upper right", frameon=False)
         for axes, (level, stride) in zip(grid[0], levels, strict=True):
             axes.set_title(f"level {level}\n(stride {stride})", fontsize=8)
     return figure
 
 
+def _limits(frame: pd.DataFrame, measure: str) -> tuple[float, float]:
+    """Return the ends of a measure's axis, with zero and all intervals."""
+    values = frame[[measure, f"{measure}_low", f"{measure}_high"]].to_numpy()
+    low, high = min(np.nanmin(values), 0), max(np.nanmax(values), 0)
+    return (1.08 * low, 1.08 * high) if high > low else (-1, 1)
+
+
 def plot_maps(images: Sequence[GapImage], run_names: Sequence[str], level: int) -> Figure:
     """Return two rows for each image: P_dif of the first runs at a level, and below it F_dif.
 
-    Each map is scaled from its smallest value to its largest, and their similarity is below.
+    All maps of a quantity have one color scale, from zero. Their similarity is below them.
     """
     run_names = run_names[:MOST_STUDENTS]
     across = len(run_names) + 1
+    gaps = [student[level] for image in images for student in image.students[:MOST_STUDENTS]]
+    prediction_limit = max(gap.prediction.max() for gap in gaps)
+    feature_limit = max(gap.feature.max() for gap in gaps)
     with rc_context(STYLE):
         width = WIDTH * min(across, 4) / 4
         aspects = [image.pixels.shape[0] / image.pixels.shape[1] for image in images]
@@ -83,24 +99,41 @@ def plot_maps(images: Sequence[GapImage], run_names: Sequence[str], level: int) 
             show_image(upper[0], image.pixels)
             draw_boxes(upper[0], image.boxes, TRUTH_COLOR)
             students = zip(run_names, image.students, strict=False)
-            for column, (run, gaps) in enumerate(students, start=1):
-                _draw_gap(upper[column], image, gaps[level], gaps[level].prediction)
-                _draw_gap(lower[column], image, gaps[level], gaps[level].feature)
+            for column, (run, levels) in enumerate(students, start=1):
+                gap = levels[level]
+                prediction = _draw_gap(upper[column], image, gap, gap.prediction, prediction_limit)
+                feature = _draw_gap(lower[column], image, gap, gap.feature, feature_limit)
                 upper[column].set_title(textwrap.fill(run, LABEL_LENGTH), fontsize=8)
-                _draw_similarity(lower[column], gaps[level])
-            for axes, symbol in ((upper[1], "$P_{dif}$"), (lower[1], "$F_{dif}$")):
-                axes.annotate(
-                    symbol, (-0.04, 0.5), xycoords="axes fraction",
-                    rotation=90, ha="right", va="center", annotation_clip=False, parse_math=True,
-                )  # fmt: skip
+                _draw_similarity(lower[column], gap)
+            _draw_symbols(upper[1], lower[1])
+        _draw_scales(grid[1, 0], {"$P_{dif}$": prediction, "$F_{dif}$": feature})
     return figure
 
 
-def _draw_gap(axes: Axes, image: GapImage, gap: Gap, values: np.ndarray) -> None:
-    low, high = values.min(), values.max()
+def _draw_scales(axes: Axes, drawn_maps: Mapping[str, AxesImage]) -> None:
+    """Draw the color scale of each quantity in the place below the first image."""
+    for place, (symbol, drawn_map) in enumerate(drawn_maps.items()):
+        bar = axes.inset_axes((0.02, 0.72 - 0.45 * place, 0.9, 0.07))
+        scale = axes.figure.colorbar(drawn_map, cax=bar, orientation="horizontal")
+        bar.set_title(symbol, fontsize=8, parse_math=True)
+        bar.tick_params(labelsize=6)
+        bar.locator_params(axis="x", nbins=3)
+        scale.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _draw_symbols(upper: Axes, lower: Axes) -> None:
+    for axes, symbol in ((upper, "$P_{dif}$"), (lower, "$F_{dif}$")):
+        axes.annotate(
+            symbol, (-0.04, 0.5), xycoords="axes fraction",
+            rotation=90, ha="right", va="center", annotation_clip=False, parse_math=True,
+        )  # fmt: skip
+
+
+def _draw_gap(axes: Axes, image: GapImage, gap: Gap, values: np.ndarray, limit: float) -> AxesImage:
     show_image(axes, image.pixels, gray=True)
-    draw_map(axes, values, low, high if high > low else low + 1, gap.stride)
+    drawn_map = draw_map(axes, values, 0, limit if limit > 0 else 1, gap.stride)
     draw_boxes(axes, image.boxes, TRUTH_COLOR)
+    return drawn_map
 
 
 def _draw_similarity(axes: Axes, gap: Gap) -> None:

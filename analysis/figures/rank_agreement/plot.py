@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.rank_agreement import plot_objects
 from analysis.figures.rank_agreement.compute import TEACHER, ExampleObject
 from analysis.plotting import style
-from analysis.plotting.dots import draw_points, draw_reference, run_panels
+from analysis.plotting.dots import draw_points, draw_reference, reference_handle, run_panels
 from analysis.plotting.style import QUIET, STYLE, Look
 
 PANELS = {
@@ -59,14 +60,26 @@ def plot(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
                 lines = frame[frame["group"] == group]
                 draw_points(axes, lines, measure, looks, offset, marker)
             draw_reference(axes, frame[measure].iloc[0])
+            _scale(axes, measure, frame)
             if frame[measure].isna().all():
                 axes.set_xticks([])
                 axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color=QUIET)
-        # The values of the last panel, KL, are small.
-        grid[0, -1].ticklabel_format(axis="x", scilimits=(-2, 3), useMathText=True)
-        grid[0, -1].xaxis.get_offset_text().set_parse_math(True)
-        figure.legend(handles=_handles(), loc="outside upper right", ncols=3, frameon=False)
+        handles = [*_handles(), reference_handle(f"{run_names[0]}, all objects")]
+        figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False)
     return figure
+
+
+def _scale(axes: Axes, measure: str, frame: pd.DataFrame) -> None:
+    """Scale an axis over all values that a measure can have, or from zero if it has no largest.
+
+    Spearman's rho is drawn from zero, unless a value or the end of an interval is negative.
+    """
+    lowest = frame[[measure, f"{measure}_low"]].min().min()
+    if measure == "kl":
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.set_xlim(-1 if measure == "rho" and lowest < 0 else 0, 1)
 
 
 def _handles() -> list[Line2D]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from analysis.figures.rank_agreement.compute import CORNERS, ExampleObject
@@ -19,8 +21,14 @@ from kd.data import decoding
 
 MOST_STUDENTS = 3
 """Students in the picture, the first ones."""
-MARKS: tuple[tuple[str, list[int]], ...] = (("-", [0, 1]), ("--", [2, 1]), (":", [0, 3]))
+MARKS: tuple[tuple[Any, list[int]], ...] = (("-", [0, 1]), ("--", [2, 1]), (":", [0, 3]))
 """Dash of each of the best priors, and the corner of its number."""
+ORDER = ("best prior of the run", "second", "third")
+"""Legend entry of each dash."""
+KEY = (
+    "Number: rank of the prior by the teacher's score. "
+    "Below: score in this run; * prior of the final box."
+)
 MARGIN = 4
 """Pixels around the boxes of a panel."""
 
@@ -41,7 +49,7 @@ def plot(
         return message_figure("no object has two positive priors")
     run_names = [str(run) for run in priors["run"].unique()][: 1 + MOST_STUDENTS]
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.7 * len(examples) + 0.5), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.7 * len(examples) + 0.9), layout="constrained")
         ratios = [*[1.0] * len(run_names), 1.35]
         grid = figure.subplots(len(examples), len(ratios), squeeze=False, width_ratios=ratios)
         for panels, example in zip(grid, examples, strict=True):
@@ -60,7 +68,20 @@ def plot(
             label = int(example.image.labels[example.index])
             panels[-1].set_title(legible(classes[label]), fontsize=8)
         legend(figure, {run: looks[run] for run in run_names})
+        _draw_key(figure)
     return figure
+
+
+def _draw_key(figure: Figure) -> None:
+    """Draw the key of the boxes, their numbers and the scores below the panels."""
+    handles = [Line2D([], [], color=TRUTH_COLOR, label="object")] + [
+        Line2D([], [], color=DETECTION_COLOR, linestyle=dash, label=label)
+        for (dash, _), label in zip(MARKS, ORDER, strict=True)
+    ]
+    figure.legend(
+        handles=handles, title=KEY, loc="outside lower center", ncols=len(handles),
+        frameon=False, fontsize=7, title_fontsize=7,
+    )  # fmt: skip
 
 
 def _region(example: ExampleObject, best: Mapping[str, pd.DataFrame]) -> np.ndarray:

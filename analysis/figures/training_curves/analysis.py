@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class TrainingCurves(Analysis):
-    """The loss and its terms as the optimizer's step saw them, over the steps of the training.
+    """The training loss, its terms, the learning rate and AP over the steps of the training.
 
-    A term is weighted as in the sum. The share of a distillation term is its part of the sum, in
-    per cent. AP is that of the test split after an epoch, in points.
+    Losses are those of the batch that the optimizer used in a step. Each term is multiplied by its
+    weight, as in the sum. The share of a distillation term is its part of the sum, in per cent.
+
+    AP is measured on the test split, in points: runs have no separate validation split. The curve
+    shows how a training went. Do not use it to choose an epoch or a setting, because the same split
+    measures the result.
     """
 
     title: ClassVar[str] = "Training curves"
@@ -38,8 +42,8 @@ class TrainingCurves(Analysis):
     metric: Metric = "AP"
     """A metric of ``metrics.json``."""
     smooth: NonNegativeInt | None = None
-    """Steps over which losses and shares are averaged; 0 draws every record; without it, a
-    fiftieth of the longest training."""
+    """Number of steps over which losses and shares are averaged; 0 draws every record. The default
+    is a fiftieth of the longest training."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the curves; UserError if no run has a log."""
@@ -65,11 +69,11 @@ def _sentences(frame: DataFrame, metric: str, smooth: int, damaged_lines: int) -
     rows = runs["run"].nunique()
     yield f"Rows: {rows}; runs: {len(runs)}."
     if len(runs) > rows:
-        yield "Lines are means over seeds, bands reach from the lowest to the highest seed."
+        yield "Lines are means over seeds; bands reach from the lowest to the highest seed."
     if smooth > 1:
         yield f"Losses and shares are means over every {smooth} steps; the CSV has every record."
     else:
-        yield "Losses and shares are as recorded, not smoothed."
+        yield "Losses and shares are not averaged over steps."
     yield from _final_metrics(frame, metric)
     yield from _final_shares(frame)
     if damaged_lines:
@@ -83,7 +87,7 @@ def _final_metrics(frame: DataFrame, metric: str) -> Iterator[str]:
         yield f"No run has a value of {metric} yet."
         return
     if not (values["term"] == "validation").any():
-        yield f"No run was validated in training: {metric} is that of the finished runs."
+        yield f"No run was evaluated during training: {metric} is that of the finished runs."
     last = values.sort_values("step").groupby(["run", "seed"], sort=False)["value"].last()
     means = last.groupby("run").mean()
     yield f"The highest {metric} at the end is {means.max():.1f} ({means.idxmax()})."

@@ -219,3 +219,13 @@ def test_every_point_and_bar_lies_within_the_axis(make, lowest):
     low, high = axes.get_ylim()
     frame = table(*rows)
     assert low < frame["low"].min() and frame["high"].max() < high
+
+
+def test_values_of_one_seed_are_points_on_an_axis_of_five_points(make):
+    (axes,) = axes_of(results := results_of(make(0.30, weight=1.0), make(0.307, weight=4.0)))
+    low, high = axes.get_ylim()
+    assert high - low >= 5
+    line = axes.containers[0].lines[0]
+    assert line.get_linestyle() == "None"
+    assert line.get_xdata().tolist() == [1, 4]
+    assert results.pictures["ablation"].get_supylabel() == "AP (points), 1 seed"

@@ -149,6 +149,18 @@ def test_levels_without_a_value_have_no_panel():
     assert values == frame[frame["level"] == 0]["spearman"].tolist()
 
 
+def test_all_panels_of_a_measure_have_one_scale_from_zero():
+    frame = summary(lines().query("level == 0"), 0)
+    coarse = frame.assign(level=1, pearson_low=-1, share=0.9, share_low=0.8, share_high=0.9)
+    figure = plot(pd.concat([frame, coarse]), looks("Student", "PFI"))
+    pearson, spearman, share = np.reshape(
+        [axes.get_xlim() for axes in figure.axes], (3, 2, 2)
+    ).tolist()
+    assert pearson[0] == pearson[1] and spearman[0] == spearman[1] and share[0] == share[1]
+    assert share[0] == pytest.approx([0, 1.08 * 0.9])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Student"]
+
+
 def test_a_figure_without_values_states_the_reason():
     frame = summary(lines().query("level == 1"), 0)
     (text,) = plot(frame, looks("Student", "PFI")).texts
@@ -163,7 +175,8 @@ def test_maps_cover_their_cells_and_are_scaled():
     drawn_map = upper[1].images[1]
     assert drawn_map.get_extent() == [-0.5, 15.5, 15.5, -0.5]
     np.testing.assert_array_equal(drawn_map.get_array(), RISING)
-    assert drawn_map.get_clim() == (0.1, 0.4)
+    assert drawn_map.get_clim() == (0, 0.4)
+    assert lower[1].images[1].get_clim() == lower[2].images[1].get_clim() == (0, 5)
     assert [axes.texts[0].get_text() for axes in lower[1:]] == ["r 1.00, rho 1.00", "undefined"]
     assert all(len(axes.patches) == 1 for axes in [*upper, *lower[1:]])
 

@@ -304,6 +304,19 @@ def test_the_figure_shows_each_runs_numbers():
     expected = [frame[frame["group"] == group]["agreement"] for group in ("all", "easy", "hard")]
     np.testing.assert_array_equal(values, np.concatenate(expected))
     assert len({axes.get_title(loc="left") for axes in figure.axes}) == 4
+    assert [axes.get_xlim() for axes in figure.axes[:2]] == [(0, 1)] * 2
+    assert figure.axes[3].get_xlim()[0] == 0
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[-1] == "Student, all objects"
+
+
+def test_small_values_of_kl_have_readable_ticks():
+    images = [image([(0, 0.9), (1, 0.6)], [(0, 0.8), NONE]) for _ in range(3)]
+    frame = summary(gathered(*images)[0], 0).assign(kl=5e-4, kl_low=4e-4, kl_high=6e-4)
+    figure = plot(frame, looks("Student"))
+    figure.draw_without_rendering()
+    labels = [text.get_text() for text in figure.axes[3].get_xticklabels()]
+    assert "0" in labels and not any("$" in label for label in labels)
 
 
 def test_a_panel_without_values_states_this():
@@ -330,6 +343,12 @@ def test_panels_of_objects_name_their_best_priors(tmp_path):
     ]
     assert student.texts[-1].get_text() == "2: 0.90*\n3: 0.20\n1: 0.10"
     assert len(student.patches) == 4
+    runs, key = figure.legends
+    assert [text.get_text() for text in runs.get_texts()] == ["Teacher", "Student"]
+    assert [text.get_text() for text in key.get_texts()] == [
+        "object", "best prior of the run", "second", "third"
+    ]  # fmt: skip
+    assert "* prior of the final box" in key.get_title().get_text()
     assert [line.get_ydata().tolist() for line in scores.lines] == [
         pytest.approx([0.6, 0.2, 0.1]), pytest.approx([0.1, 0.9, 0.2])
     ]  # fmt: skip

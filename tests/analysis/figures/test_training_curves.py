@@ -15,6 +15,7 @@ from analysis.figures.training_curves.compute import (
     total_share,
 )
 from analysis.figures.training_curves.plot import plot
+from analysis.runs.titles import loss_name
 from kd.common.errors import UserError
 from kd.config.library import Library
 from tests.analysis.fakes import groups, write_lines, write_metrics, write_run
@@ -140,14 +141,14 @@ def test_figures_show_every_term_with_its_values(distilled, baseline):
     assert losses["RM"].get_ydata().tolist() == [4, 2]
     assert losses["Student"].get_ydata().tolist() == [20, 40, 60]
     assert len(panel(curves, "Training loss").collections) == 1  # the band of the two seeds
-    (points,) = (
-        line
-        for line in panel(curves, "AP on the test split").lines
-        if line.get_label() == "Student"
-    )
-    assert (points.get_xdata()[0], points.get_ydata()[0]) == (30, pytest.approx(15))
-    assert [axes.get_title(loc="left") for axes in terms.axes] == ["cls", "rm_cls"]
-    (line,) = panel(shares, "rm_cls").lines
+    final = panel(curves, "AP after training")
+    assert final.get_xlabel() == "AP, test split (points)"
+    assert final.lines[-1].get_xdata()[0] == pytest.approx(15)
+    assert [axes.get_title(loc="left") for axes in terms.axes] == [
+        "Classification",
+        "RM: classification",
+    ]
+    (line,) = panel(shares, "RM: classification").lines
     assert line.get_ydata().tolist() == [25, 25]
     assert [text.get_text() for text in shares.legends[0].get_texts()] == ["RM"]
     assert len(results.tables["training_curves"]) == 2 * 5 + 2 * 3 * 3 + 2
@@ -155,12 +156,44 @@ def test_figures_show_every_term_with_its_values(distilled, baseline):
     assert "25 % (RM) of the loss" in results.caption
 
 
-def test_equal_learning_rates_are_one_line(distilled, baseline):
-    def lines(*runs):
-        return panel(results_of(*runs).pictures["training_curves"], "Learning rate").lines
+def test_equal_learning_rates_are_one_line(distilled, baseline, tmp_path):
+    def rates(*runs):
+        return panel(results_of(*runs).pictures["training_curves"], "Learning rate")
 
-    assert len(lines(*baseline)) == 1
-    assert len(lines(distilled, *baseline)) == 2  # one training is longer
+    # One training is longer; up to the end of the other both have the same rates.
+    for runs in (baseline, [distilled, *baseline]):
+        (line,) = rates(*runs).lines
+        assert line.get_xdata().tolist() == [10, 20, 30]
+    assert rates(distilled, *baseline).get_ylabel().startswith("All rows")
+    other = write_run(tmp_path / "other", {"rm": {"weight": 5}})
+    write_lines(other / "log.jsonl", [record(10, 1.0) | {"lr": 0.5}])
+    assert len(rates(other, *baseline).lines) == 2
+
+
+def test_runs_that_were_not_evaluated_in_training_have_a_point_on_an_axis_of_five_points(tmp_path):
+    for number, ap in enumerate((0.60, 0.61)):
+        run = write_run(tmp_path / str(number), {"rm": {"weight": number}})
+        write_lines(run / "log.jsonl", [record(10, 1.0)])
+        write_metrics(run, ap)
+    results = results_of(tmp_path / "0", tmp_path / "1")
+    axes = panel(results.pictures["training_curves"], "AP after training")
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[60, 0]], [[61, 1]]]
+    low, high = axes.get_xlim()
+    assert high - low == pytest.approx(5)
+    assert "No run was evaluated during training" in results.caption
+
+
+def test_a_panel_title_names_the_method_of_a_term_and_its_part():
+    names = {
+        "cls": "Classification",
+        "rpn_bbox": "RPN boxes",
+        "pfi": "PFI",
+        "soft_labels": "Soft labels",
+        "rm_loc": "RM: localization",
+        "chen_rpn_cls": "Chen 2017: RPN classification",
+        "unheard_of": "Unheard of",
+    }
+    assert {term: loss_name(term) for term in names} == names
 
 
 def test_an_unfinished_run_without_a_method_has_curves(tmp_path):
@@ -189,7 +222,20 @@ def test_values_that_span_decades_have_a_logarithmic_axis(tmp_path):
     write_lines(run / "log.jsonl", log)
     curves, terms, _ = results_of(run, smooth=0).pictures.values()
     assert panel(curves, "Training loss").get_yscale() == "log"
+    assert panel(curves, "Training loss").get_ylabel().endswith("log scale")
     assert {axes.get_yscale() for axes in terms.axes} == {"linear"}
+
+
+def test_all_terms_have_the_same_kind_of_axis_and_few_places_are_empty(tmp_path):
+    run = write_run(tmp_path / "alone")
+    names = [f"loss_{number}" for number in range(5)]
+    log = [record(s, 1.0, **dict.fromkeys(names, 1.0) | {"loss_0": 10.0**-s}) for s in (1, 2, 3)]
+    write_lines(run / "log.jsonl", log)
+    terms = results_of(run, smooth=0).pictures["training_curves-terms"]
+    assert {axes.get_yscale() for axes in terms.axes} == {"log"}
+    assert len({axes.get_ylim() for axes in terms.axes}) == 1
+    assert terms.axes[0].get_gridspec().get_geometry() == (2, 3)
+    assert terms.get_supylabel().endswith("log scale")
 
 
 def test_drawing_from_the_csv_gives_the_same_lines(distilled, baseline, tmp_path):
