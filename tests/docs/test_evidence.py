@@ -1,6 +1,5 @@
 """Evidence page: stored results of runs, the blocks of the page, and their agreement."""
 
-import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.statistics.gains import Gain
-from analysis.statistics.seeds import mean_std, t_interval
 from docs.build.evidence import __main__ as evidence
-from docs.build.evidence import answers, causes, claims, orderings, page, records, sweeps
+from docs.build.evidence import causes, claims, orderings, page, records, sweeps
 from docs.build.evidence.orderings import Ordering, compare_orderings, read_orderings
 from kd.common.errors import UserError
 from kd.common.files import write_json
@@ -335,58 +333,3 @@ def test_a_cause_without_values_has_no_column(tiny_plan: Plan) -> None:
     lines = causes.table("tiny", "", "retinanet", records.read("tiny-terms"))
     assert [[*line] for line in lines] == [["Row", "Share of the loss, %", "Gradient"]] * 2
     assert [line["Share of the loss, %"] for line in lines] == ["25.0", "50.0"]
-
-
-# --- The committed page --------------------------------------------------------------------
-
-
-STUDIES = [
-    study for study in evidence.STUDIES if (REPOSITORY / f"docs/evidence/{study}.csv").exists()
-]
-
-
-@pytest.mark.parametrize("study", STUDIES)
-def test_committed_gains_are_those_of_the_committed_runs(
-    study: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    request = evidence.STUDIES[study]
-    planned = plan(study, request.scale, Library(), request.seeds)
-    rows, runs = records.read(study), records.read(f"{study}-runs")
-    checked = 0
-    for row in planned.rows:
-        title = planned.study.tables[row.table].title
-        table_runs = runs[(runs["table"] == row.table) & (runs["detector"] == row.detector)]
-        student, baseline = (
-            table_runs[
-                (table_runs["method"] == method) & (table_runs["setting"] == setting)
-            ].set_index("seed")["AP"]
-            for method, setting in ((row.method, row.setting), ("baseline", ""))
-        )
-        name = Library().detector(row.detector, "test").title
-        label = causes.method_name(row.method, Library())
-        label += f" ({row.setting})" if row.setting else ""
-        places = (rows["table"] == title) & (rows["group"] == name) & (rows["row"] == label)
-        if row.kind == "distilled" and len(rows[places]):
-            gains = list((student - baseline).dropna())
-            (line,) = rows[places].itertuples()
-            assert line.gain == pytest.approx(mean_std(gains).mean, abs=1e-3)
-            if len(gains) > 1:
-                assert (line.gain_low, line.gain_high) == pytest.approx(t_interval(gains), abs=1e-3)
-            checked += 1
-    assert checked == (rows["kind"] == "distilled").sum()
-
-
-def test_the_committed_pages_are_those_of_the_committed_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
-    shutil.copytree(REPOSITORY / "configs", tmp_path / "configs")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["evidence"])
-    evidence.main()
-    for path in (evidence.PAGE, answers.PAGE):
-        assert path.read_text() == (REPOSITORY / path).read_text()
-    assert json.dumps(sorted(p.name for p in page.PICTURES.glob("*"))) == json.dumps(
-        sorted(p.name for p in (REPOSITORY / page.PICTURES).glob("*"))
-    )
