@@ -99,6 +99,15 @@ class TopParser(Parser):
         super().__init__(prog="kd")
         self.groups = groups
 
+    @property
+    def command_parsers(self) -> dict[str, argparse.ArgumentParser]:
+        """The parsers of the commands by name, also by the other names of a command."""
+        return next(
+            dict(action.choices)
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+        )
+
     def format_help(self) -> str:
         """Return the groups with a line for each command, examples and exit statuses."""
         width = max(len(command.name) for group in self.groups for command in group.commands)

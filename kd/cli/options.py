@@ -46,7 +46,7 @@ def last_word_first(arguments: Sequence[str], flags: Sequence[str]) -> list[str]
 
 def add_study(parser: argparse.ArgumentParser) -> None:
     """Add the argument STUDY, the scale, and the options that select its runs."""
-    parser.add_argument("study", help="name of a file in configs/studies")
+    parser.add_argument("study", metavar="STUDY", help="name of a file in configs/studies")
     add_scale(parser)
     add_selection(parser)
 
@@ -66,7 +66,7 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """Add the argument DATASET."""
-    parser.add_argument("dataset", help="name of a file in configs/datasets")
+    parser.add_argument("dataset", metavar="DATASET", help="name of a file in configs/datasets")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tabulate import tabulate
 
@@ -84,13 +85,19 @@ def status_reports(
 def to_json(runs: Sequence[Status], snapshot: QueueSnapshot) -> str:
     """Return all statuses, their counts and the remaining time as JSON."""
     content = {
-        "runs": [asdict(status) for status in runs],
-        "other_jobs": [asdict(status) for status in other_jobs(snapshot)],
+        "runs": [_as_object(status) for status in runs],
+        "other_jobs": [_as_object(status) for status in other_jobs(snapshot)],
         "trouble": snapshot.problem or None,
         "states": _counts(runs),
         "seconds_left": _remaining(runs)[0],
     }
     return json_document(content)
+
+
+def _as_object(status: Status) -> dict[str, Any]:
+    """Return a status with its metric in percent, as the table prints it."""
+    figure = None if status.figure is None else round(100 * status.figure, 4)
+    return asdict(status) | {"figure": figure}
 
 
 def status_table(

@@ -33,14 +33,14 @@ def test_a_run_goes_through_its_states(status_of: Callable[..., dict[str, Any]])
     assert status["figure"] is None
     write(run / "validation.jsonl", '{"epoch": 1, "step": 6, "AP": 0.21}\n')
     write_log(run, RECORD, age=300)
-    assert (status_of(run)["state"], status_of(run)["figure"]) == ("interrupted", 0.21)
+    assert (status_of(run)["state"], status_of(run)["figure"]) == ("interrupted", 21)
     write(run / "weights.pth")
     assert status_of(run)["state"] == "trained"
     write(run / "predict.log")
     assert status_of(run)["state"] == "evaluating"
     write(run / "metrics.json", {"AP": 0.3612})
     status = status_of(run)
-    assert (status["state"], status["figure"]) == ("done", 0.3612)
+    assert (status["state"], status["figure"]) == ("done", 36.12)
 
 
 def test_an_interrupted_run_is_resumed_by_snakemake(

@@ -12,7 +12,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.monitoring.queue import QueueSnapshot
 from kd.monitoring.status import Status
-from kd.monitoring.table import status_table
+from kd.monitoring.table import status_table, to_json
 from tests.monitoring.projects import (
     RECORD,
     TINY,
@@ -134,3 +134,9 @@ def test_json_has_the_content_of_the_table(print_status: Callable[..., str]) -> 
     assert content["states"] == {"running": 1, "waiting": 2, "not started": 1}
     assert content["seconds_left"] == 225 and content["trouble"] is None
     assert len(content["runs"]) == 4
+
+
+def test_json_has_the_metric_in_percent() -> None:
+    snapshot = QueueSnapshot()
+    content = json.loads(to_json([Status("runs/x", "done", figure=0.18612345)], snapshot))
+    assert content["runs"][0]["figure"] == 18.6123

@@ -32,7 +32,9 @@ def _crops(parser: ArgumentParser) -> None:
 
 
 def _classifier(parser: ArgumentParser) -> None:
-    parser.add_argument("classifier", help="name of a file in configs/classifiers")
+    parser.add_argument(
+        "classifier", metavar="CLASSIFIER", help="name of a file in configs/classifiers"
+    )
     options.add_dataset(parser)
     options.add_scale(parser)
     parser.add_argument(

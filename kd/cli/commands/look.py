@@ -8,14 +8,22 @@ from kd.cli.command import Command, Example, Group
 
 def _methods(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "name", nargs="?", help="method or preset to describe in detail (default: list all)"
+        "name",
+        metavar="METHOD",
+        nargs="?",
+        help="method or preset to describe in detail (default: list all)",
     )
     parser.add_argument("--all", action="store_true", help="list the presets of methods as well")
     options.add_json(parser)
 
 
 def _figures(parser: ArgumentParser) -> None:
-    parser.add_argument("analysis", nargs="?", help="name of the analysis (default: list all)")
+    parser.add_argument(
+        "analysis",
+        metavar="ANALYSIS",
+        nargs="?",
+        help="name of the analysis (default: list all)",
+    )
     parser.add_argument(
         "runs",
         metavar="RUN",

@@ -22,7 +22,10 @@ def _plan(parser: ArgumentParser) -> None:
 
 def _status(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "study", nargs="?", help="name of a file in configs/studies (default: the last workflow's)"
+        "study",
+        metavar="STUDY",
+        nargs="?",
+        help="name of a file in configs/studies (default: the last workflow's)",
     )
     parser.add_argument(
         "--scale", help="name of a file in configs/scales (default: the last workflow's)"
