@@ -12,7 +12,7 @@ from kd.config.run import study_folder
 
 logger = logging.getLogger(__name__)
 
-STUDIES = {"README.md": {"demo": "smoke"}}
+STUDIES = {"docs/tutorials/first-table.md": {"demo": "smoke"}}
 """Studies in each document, with the scale of their runs."""
 MEASUREMENTS = {
     "docs/reference/methods.md": ["step_time-retinanet", "step_time-faster_rcnn"],

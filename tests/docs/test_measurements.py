@@ -1,6 +1,5 @@
 """Tables in documents are inserted from files."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -33,10 +32,6 @@ PLACES = [
     for document, names in content.items()
     for name in names
 ]
-PAGES = [
-    "README.md",
-    *sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("docs/**/*.md")),
-]
 
 
 @pytest.mark.parametrize(("document", "name"), PLACES)
@@ -44,10 +39,3 @@ def test_a_document_has_a_table_between_its_markers(document: str, name: str) ->
     text = (REPOSITORY / document).read_text()
     content = text.split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0]
     assert "|" in content
-
-
-@pytest.mark.parametrize("document", PAGES)
-def test_links_to_figures_and_documents_are_valid(document: str) -> None:
-    page = REPOSITORY / document
-    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-        assert (page.parent / link).is_file(), link

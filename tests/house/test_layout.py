@@ -1,4 +1,4 @@
-"""Sizes of folders, files and functions, and the tree that the README shows."""
+"""Sizes of folders, files and functions, and the tree in docs/explanation/architecture.md."""
 
 import re
 from collections import Counter
@@ -47,10 +47,10 @@ def test_tests_mirror_the_rooms() -> None:
     assert {folder.split("/")[0] for folder in tested} <= rooms | others
 
 
-def test_the_tree_in_the_readme_names_every_folder_of_the_product() -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"<!-- tree: begin -->\n```\n(.*?)```\n<!-- tree: end -->", readme, re.DOTALL)
-    assert block, "README.md has no tree between its markers"
+def test_the_documented_tree_names_every_folder_of_the_product() -> None:
+    page = (REPOSITORY / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- tree: begin -->\n```\n(.*?)```\n<!-- tree: end -->", page, re.DOTALL)
+    assert block, "architecture.md has no tree between its markers"
     tree_paths = {*_paths(block[1])}
     folders = {str(path.parent.relative_to(REPOSITORY)) for path in sources.files("kd", "analysis")}
     rooms = {name for name in folders if not name.startswith("analysis/figures/")}

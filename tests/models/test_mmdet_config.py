@@ -37,12 +37,12 @@ def test_mmdet_predicts_the_boxes_of_the_run(study, family):
     path = str(run.directory / MMDET_CONFIG)
     detector = mmdet.apis.init_detector(path, str(run.directory / WEIGHTS), device="cpu")
     image = batch["data_samples"][0].img_path
-    found = mmdet.apis.inference_detector(detector, image).pred_instances
-    assert len(found) == len(expected) > 0
-    assert found.scores.tolist() == [one["score"] for one in expected]
-    assert found.labels.tolist() == [one["label"] for one in expected]
+    predicted = mmdet.apis.inference_detector(detector, image).pred_instances
+    assert len(predicted) == len(expected) > 0
+    assert predicted.scores.tolist() == [one["score"] for one in expected]
+    assert predicted.labels.tolist() == [one["label"] for one in expected]
     corners = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in expected)]
-    np.testing.assert_allclose(found.bboxes.numpy(), corners, atol=0.01)
+    np.testing.assert_allclose(predicted.bboxes.numpy(), corners, atol=0.01)
 
 
 def test_weights_hold_the_names_of_the_classes(study):
