@@ -33,6 +33,7 @@ from kd.common.timing import Quartiles, quartiles, results_in_turn, timed
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
+from kd.config.selection import StudyOptions
 from kd.evaluation.metrics import COCO_METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +81,7 @@ def main() -> None:
         runs = run_in_turn(cases, options.rounds)
         growth_runs = run_in_turn({str(n): dry_run(GROWING, n) for n in GROWTH}, options.rounds)
         largest = max(studies, key=lambda name: runs[name][0].jobs)
-        finish(list(plan(largest, SCALE, Library(), SEEDS).runs.values()))
+        finish(list(plan(largest, SCALE, Library(), StudyOptions(seeds=SEEDS)).runs.values()))
         reader_runs = run_in_turn(readers(largest), options.rounds)
     lines = [
         *dry_run_lines(runs, studies),

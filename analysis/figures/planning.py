@@ -1,6 +1,6 @@
 """Figures of a study: the analysis and the runs of each, without importing torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from analysis.figures import get
 from analysis.figures.base import Analysis
 from kd.common.errors import UserError, suggest
 from kd.config.parts import Figure
-from kd.config.plan import Plan, Row
+from kd.config.plan import Plan
 from kd.config.run import Run, study_folder
 
 
@@ -46,40 +46,71 @@ class PlannedFigure:
         return [self.analysis, *directories, "--to", str(self.folder), *options]
 
 
+class NotSelectedError(Exception):
+    """A figure needs rows of its study that are not selected; the text says which."""
+
+
 def plan_figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure]:
-    """Return the figures of a study by name, without those of tables that are not in the plan.
+    """Return the figures of a study by name, without those whose rows are not selected.
 
     UserError if a figure names an unknown analysis, setting, table or row.
     """
+    figures = _figures(plan, study, scale)
+    return {name: each for name, each in figures.items() if isinstance(each, PlannedFigure)}
+
+
+def left_out(plan: Plan, study: str, scale: str) -> list[str]:
+    """Return a line for each figure of a study whose rows are not selected."""
+    return [
+        f"Figure '{name}' of study '{study}' is left out: {reason}."
+        for name, reason in _figures(plan, study, scale).items()
+        if isinstance(reason, NotSelectedError)
+    ]
+
+
+def _figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure | NotSelectedError]:
     where = f"configs/studies/{study}.yaml: figure"
     folder = study_folder(study, scale) / "figures"
-    planned_tables = {row.table for row in plan.rows}
-    planned_figures = {}
+    figures: dict[str, PlannedFigure | NotSelectedError] = {}
     for name, figure in plan.study.figures.items():
-        table = _valid(figure.table, list(plan.study.tables), f"{where} '{name}': table")
-        if table not in planned_tables:
-            continue
-        kind = get(figure.analysis, f"{where} '{name}'")
-        settings = kind.parse(figure.settings, f"{where} '{name}': settings")
-        rows = [row for row in plan.rows if row.table == table]
-        runs = _runs(figure, rows, f"{where} '{name}'")
-        planned_figures[name] = PlannedFigure(name, figure.analysis, settings, runs, folder / name)
-    return planned_figures
+        place = f"{where} '{name}'"
+        table = _valid(figure.table, list(plan.study.tables), f"{place}: table")
+        kind = get(figure.analysis, place)
+        settings = kind.parse(figure.settings, f"{place}: settings")
+        try:
+            runs = _runs(figure, table, plan, place)
+            figures[name] = PlannedFigure(name, figure.analysis, settings, runs, folder / name)
+        except NotSelectedError as reason:
+            figures[name] = reason
+    return figures
 
 
-def _runs(figure: Figure, rows: Sequence[Row], where: str) -> list[Run]:
+def _runs(figure: Figure, table: str, plan: Plan, where: str) -> list[Run]:
     """Return the runs of the figure's rows, all of one detector and one pair."""
-    detectors = _unique(row.detector for row in rows)
-    detector = _valid(figure.detector, detectors, f"{where}: detector")
+    rows = [row for row in plan.rows if row.table == table]
+    if not rows:
+        raise NotSelectedError(f"table '{table}' is not selected")
+    part = plan.study.tables[table]
+
+    def valid(key: str, name: str | None, names: Iterable[str], of_table: Iterable[str]) -> str:
+        selected = _unique(names)
+        if plan.options.selection and (not selected or name in {*of_table} - {*selected}):
+            needed = f"{key} '{name}'" if name else f"a {key}"
+            raise NotSelectedError(f"{needed} is not selected")
+        return _valid(name, selected, f"{where}: {'rows' if key == 'row' else key}")
+
+    detectors = [row.detector for row in rows]
+    detector = valid("detector", figure.detector, detectors, part.detectors)
     rows = [row for row in rows if row.detector == detector]
-    students = _unique(row.student for row in rows if row.student)
-    student = _valid(figure.student, students, f"{where}: student")
+    students = [row.student for row in rows if row.student]
+    student = valid("student", figure.student, students, (pair.student for pair in part.pairs))
     student_rows = [row for row in rows if row.student == student]
     teacher = next((row.teacher_backbone for row in student_rows if row.teacher_backbone), "")
     teacher_rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher]
     rows = teacher_rows + [row for row in student_rows if row.teacher_backbone in ("", teacher)]
     methods = _unique(row.method for row in rows)
-    names = [_valid(name, methods, f"{where}: rows") for name in figure.rows or methods]
+    of_table = ("teacher", "baseline", *part.methods)
+    names = [valid("row", name, methods, of_table) for name in figure.rows or methods]
     figure_rows = [row for name in names for row in rows if row.method == name]
     return list({run.name: run for row in figure_rows for run in row.runs.values()}.values())
 

@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +25,10 @@ from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
+from kd.config.selection import UNCHANGED, StudyOptions
 from kd.monitoring.table import summary_line
 from kd.records.provenance import commit, now
-from kd.workflow.options import study_arguments
+from kd.workflow.options import study_arguments, study_config
 
 SCROLL_ROWS = 30
 """Rows from which a table that is wider than the window gets a scroll box."""
@@ -39,25 +39,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """The study, scale, seeds and tables of a report."""
+    """The study of a report, its scale, and its options."""
 
     study: str
     scale: str
-    seeds: int | None = None
-    tables: Sequence[str] | None = None
+    options: StudyOptions = UNCHANGED
 
     @property
     def arguments(self) -> str:
         """The request as arguments of ``kd``."""
-        return shlex.join(study_arguments(self.study, self.scale, self.seeds, self.tables))
+        return shlex.join(study_arguments(self.study, self.scale, self.options))
 
     @property
     def config(self) -> str:
         """The request as arguments of ``snakemake``."""
-        words = [f"study={self.study}", f"scale={self.scale}"]
-        words += [f"seeds={self.seeds}"] if self.seeds else []
-        words += [f"tables={','.join(self.tables)}"] if self.tables else []
-        return shlex.join(["--config", *words])
+        return shlex.join(study_config(self.study, self.scale, self.options))
 
     @property
     def folder(self) -> Path:

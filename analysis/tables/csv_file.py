@@ -28,7 +28,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
     columns = [
         *(*DESCRIPTION, "seeds", "status", *metrics, "std", *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
-        *(*Usage._fields, *LISTS, "source", *PATHS),
+        *(*Usage._fields, *LISTS, "source", *PATHS, "selection"),
     ]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
@@ -52,7 +52,10 @@ def _cells(row: ResultRow) -> dict[str, str]:
     paths = (row.runs, row.baseline_runs, row.teacher_runs)
     return {
         **{name: getattr(row, "label" if name == "row" else name) for name in DESCRIPTION},
-        **{name: getattr(row, name) for name in ("seeds", "status", "verdict", "source")},
+        **{
+            name: getattr(row, name)
+            for name in ("seeds", "status", "verdict", "source", "selection")
+        },
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
         **{name: BETWEEN.join(clauses) for name, clauses in zip(LISTS, lists, strict=True)},
         **{name: " ".join(map(str, runs)) for name, runs in zip(PATHS, paths, strict=True)},
@@ -103,7 +106,8 @@ def _row(line: Mapping[str, str]) -> ResultRow:
 
 def _texts(line: Mapping[str, str]) -> dict[str, Any]:
     texts = {name: line[name] for name in (*DESCRIPTION, "verdict", "source")}
-    return {"label": texts.pop("row"), **texts}
+    # Tables of earlier versions have no column "selection".
+    return {"label": texts.pop("row"), **texts, "selection": line.get("selection", "")}
 
 
 def _gain(line: Mapping[str, str]) -> Gain | None:

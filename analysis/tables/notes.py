@@ -49,7 +49,16 @@ def notes(rows: Sequence[ResultRow]) -> list[str]:
     """Return the lines under a table."""
     table_remarks = remarks(rows)
     sources = _sources(rows, table_remarks)
-    return [*_signs(rows), *stand_ins(rows), *sources, *map(str, table_remarks)]
+    return [*_selection(rows), *_signs(rows), *stand_ins(rows), *sources, *map(str, table_remarks)]
+
+
+def _selection(rows: Sequence[ResultRow]) -> list[str]:
+    """Return a line that marks a part of a table; none for a whole table."""
+    if not rows[0].selection:
+        return []
+    text = f"A part of the table: selected rows ({rows[0].selection}) with teachers and baselines."
+    tested = any(row.gain and row.gain.p_holm is not None for row in rows)
+    return [text + " The correction covers these rows only." * tested]
 
 
 def stand_ins(rows: Sequence[ResultRow]) -> list[str]:

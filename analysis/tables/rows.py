@@ -48,6 +48,8 @@ class TableRow:
     """Reasons why the published number has other conditions than ours, even without stand-ins."""
     notes: tuple[str, ...] = ()
     source: str = ""
+    selection: str = ""
+    """Selection of the table's rows, such as ``methods pfi``; empty for a whole table."""
 
 
 @dataclass(frozen=True)

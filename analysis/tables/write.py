@@ -32,6 +32,8 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     else:
         folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
+    if plan.options.selected_rows:
+        title = f"Selected rows ({plan.options.selected_rows}): {title}"
     markdown = to_markdown(rows, title)
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))
@@ -75,6 +77,7 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
         differs=split_clauses(row.differs),
         notes=split_clauses(row.remark),
         source=row.source,
+        selection=plan.options.selected_rows,
     )
 
 

@@ -4,15 +4,15 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 
+from kd.cli.plan import study_options
+
 
 def print_status(options: Namespace) -> None:
     """Print the state of every run, once or every few seconds."""
     from kd.monitoring.runs import StatusOptions
     from kd.monitoring.table import status_reports
 
-    selection = StatusOptions(
-        options.study, options.scale, options.seeds, options.tables, options.all
-    )
+    selection = StatusOptions(options.study, options.scale, study_options(options), options.all)
     try:
         for report in status_reports(selection, options.json, options.watch):
             print(report, flush=True)

@@ -24,6 +24,20 @@ class ListAction(argparse.Action):
         setattr(namespace, self.dest, list(dict.fromkeys(names)))
 
 
+class ChangesAction(ListAction):
+    """Option with ``KEY=VALUE`` changes, which are joined with commas; a value may have commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, ",".join([*([earlier] if earlier else []), *values]))
+
+
 def add_list(parser: argparse.ArgumentParser, flag: str, metavar: str, text: str) -> None:
     """Add an option whose value is a list of names, separated by commas or spaces."""
     parser.add_argument(flag, nargs="+", action=ListAction, metavar=metavar, help=text)
@@ -52,10 +66,24 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Add the options that select runs of a study."""
+    """Add the options that select rows of a study, and those that change its runs."""
     text = "number of seeds (default: the study's)"
     parser.add_argument("--seeds", type=positive, metavar="N", help=text)
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
+    add_list(parser, "--detectors", "NAME", "select the rows of these detectors (default: all)")
+    add_list(
+        parser, "--methods", "NAME", "select the rows of these methods, as the study names them"
+    )
+    add_list(
+        parser, "--rows", "KEY", "select rows by parts of their keys, which `kd plan STUDY` prints"
+    )
+    parser.add_argument(
+        "--schedule",
+        nargs="+",
+        action=ChangesAction,
+        metavar="KEY=VALUE",
+        help="change the schedules of all detector trainings, such as lr=0.005,epochs=6",
+    )
 
 
 def add_scale(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from kd.config.library import Library
 
 if TYPE_CHECKING:
     from kd.config.plan import Plan
+    from kd.config.selection import StudyOptions
 
 
 def scale_of(options: Namespace) -> str:
@@ -23,7 +24,14 @@ def plan_of(options: Namespace) -> "Plan":
     """Return the plan of the study that a command line names."""
     from kd.config.plan import plan
 
-    return plan(options.study, scale_of(options), Library(), options.seeds, options.tables)
+    return plan(options.study, scale_of(options), Library(), study_options(options))
+
+
+def study_options(options: Namespace) -> "StudyOptions":
+    """Return the selection and the changes of a study that a command line gives."""
+    from kd.config.selection import StudyOptions
+
+    return StudyOptions(**{key: getattr(options, key) for key in StudyOptions.model_fields})
 
 
 def print_plan(options: Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from kd.cli.plan import plan_of, scale_of
+from kd.cli.plan import plan_of, scale_of, study_options
 from kd.config.library import Library
 
 
@@ -17,7 +17,7 @@ def write_report(options: Namespace) -> None:
     """Write a study's page from the results that exist, once or every few seconds."""
     from analysis.report.page import ReportRequest, watch, write
 
-    request = ReportRequest(options.study, scale_of(options), options.seeds, options.tables)
+    request = ReportRequest(options.study, scale_of(options), study_options(options))
     plan = plan_of(options)
     if options.watch:
         watch(request, plan, Library(), options.watch)

@@ -11,6 +11,7 @@ from kd.common.errors import UserError, suggest
 from kd.common.schema import Part, read_yaml
 from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule, Study
 from kd.config.run import FOLDERS
+from kd.config.schedules import changed, split_name
 from kd.data.entry import Dataset
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -59,7 +60,10 @@ class Library:
         return self._read(Classifier, "classifiers", name, where)
 
     def schedule(self, name: str, where: str) -> Schedule:
-        return self._read(Schedule, "schedules", name, where)
+        """Return a schedule; ``1x-epochs6`` is ``1x`` with 6 epochs unless it is a file."""
+        base, changes = split_name(name, self.names("schedules"))
+        schedule = self._read(Schedule, "schedules", base, where)
+        return changed(schedule, changes, f"{where}: schedule '{name}'") if changes else schedule
 
     def scale(self, name: str, where: str) -> Scale:
         """Return a scale; UserError where it gives an input size to a detector without one."""

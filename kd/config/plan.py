@@ -13,6 +13,8 @@ from kd.config.library import Library
 from kd.config.parts import Pair, Scale, Study, Table
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
+from kd.config.schedules import changed, changed_name, describe_changes, parse_changes
+from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
 
@@ -23,6 +25,8 @@ Kind = Literal["teacher", "baseline", "distilled"]
 class Row:
     """One row of a table: its runs by seed, and its published numbers."""
 
+    key: str
+    """Its place in the study, such as ``table1/1x/retinanet/r50-r18/pfi``."""
     table: str
     schedule: str
     """Name in the study, like detector, student and teachers; runs may have stand-ins."""
@@ -74,6 +78,8 @@ class Plan:
     study: Study
     scale: Scale
     rows: list[Row]
+    options: StudyOptions = UNCHANGED
+    """The selection of the rows, and the changes of seeds and schedules."""
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -93,29 +99,13 @@ class Plan:
         return {classifier.name: classifier for classifier in classifiers}
 
 
-def plan(
-    name: str,
-    scale: str,
-    library: Library,
-    seeds: int | None = None,
-    tables: list[str] | None = None,
-) -> Plan:
-    """Return the plan of a study; UserError on anything that could not run.
-
-    ``seeds``: number of seeds in place of the study's and its tables'; ``tables``: tables to plan,
-    all without it.
-    """
+def plan(name: str, scale: str, library: Library, options: StudyOptions = UNCHANGED) -> Plan:
+    """Return the plan of a study's selected rows; UserError on anything that could not run."""
     study = library.study(name, "study")
-    for table in tables or []:
-        if table not in study.tables:
-            raise UserError(
-                f"study '{name}' has no table '{table}'; {suggest(table, study.tables)}"
-            )
-    if seeds is not None and seeds < 1:
-        raise UserError(f"seeds: {seeds}; must be 1 or more")
-    planner = _Planner(name, study, scale, library, seeds)
-    rows = [row for key in tables or study.tables for row in planner.table(key)]
-    return Plan(study, planner.scale, rows)
+    check_names(options, name, study)
+    planner = _Planner(name, study, scale, library, options)
+    rows = [row for key in options.tables or study.tables for row in planner.table(key)]
+    return Plan(study, planner.scale, selected(rows, options, name), options)
 
 
 _READERS: dict[str, Callable[[Library, str, str], Any]] = {
@@ -128,13 +118,15 @@ _READERS: dict[str, Callable[[Library, str, str], Any]] = {
 
 class _Planner:
     def __init__(
-        self, name: str, study: Study, scale: str, library: Library, seeds: int | None
+        self, name: str, study: Study, scale: str, library: Library, options: StudyOptions
     ) -> None:
         self.where = f"configs/studies/{name}.yaml"
         self.library, self.study = library, study
         self.scale_name, self.scale = scale, library.scale(scale, "scale")
         _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
-        self.seeds = seeds
+        self.seeds = options.seeds
+        self.changes = parse_changes(options.schedule) if options.schedule else {}
+        self.changes_place = f"schedule '{options.schedule}'"
         self.published = read_published(library, study, self.where)
 
     def table(self, key: str) -> list[Row]:
@@ -183,11 +175,12 @@ class _Planner:
         else:
             classifier = self._classifier_name(cell) if run.classifier else ""
             teacher = (cell.pair.teacher or "") if run.teacher else classifier
-        row = (cell.schedule, cell.detector, teacher, student, method, setting)
-        line = find(self.published, cell.table.dataset, cell.table.published or "", row)
+        names = (cell.schedule, cell.detector, teacher, student, method, setting)
+        line = find(self.published, cell.table.dataset, cell.table.published or "", names)
         voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
         several = len(cell.table.schedules) > 1
         return Row(
+            key=_key(cell, teacher, classifier, student, method, setting),
             table=cell.key,
             schedule=cell.schedule,
             detector=cell.detector,
@@ -202,7 +195,7 @@ class _Planner:
             published_baseline={},
             setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
             classifier=classifier,
-            differs=line.differs,
+            differs="; ".join(filter(None, (line.differs, self._changed(cell, run)))),
             remark=line.note,
             source=line.source,
         )
@@ -211,9 +204,11 @@ class _Planner:
         pair = cell.pair
         if pair.teacher is None:
             return None
-        run = self._alone(cell, pair.teacher_detector or cell.detector, pair.teacher, 0)
+        detector = pair.teacher_detector or cell.detector
         if pair.checkpoint is None:
-            return run
+            return self._alone(cell, detector, pair.teacher, 0)
+        schedule = self._stand_in("schedules", cell.schedule, cell.where)
+        run = replace(self._uncomposed(cell, detector, pair.teacher, 0), schedule=schedule)
         config = imported(run, pair.checkpoint, self.scale, self.library, cell.where)
         return replace(run, config=config)
 
@@ -276,11 +271,37 @@ class _Planner:
         return Run(
             scale=self.scale_name,
             dataset=self._stand_in("datasets", cell.table.dataset, where),
-            schedule=self._stand_in("schedules", cell.schedule, where),
+            schedule=self._schedule(cell),
             detector=detector,
             student=self._stand_in("backbones", backbone, where),
             seed=seed,
         )
+
+    def _schedule(self, cell: _Cell) -> str:
+        """Return the name of the schedule of a cell's trainings, with the changes of the options.
+
+        UserError if a file of that name holds another schedule.
+        """
+        name = self._stand_in("schedules", cell.schedule, cell.where)
+        if not self.changes:
+            return name
+        schedule, place = self.library.schedule(name, cell.where), self.changes_place
+        new = changed_name(name, schedule, self.changes, place)
+        settings = changed(schedule, self.changes, place)
+        if new != name and describe_changes(self.library.schedule(new, place), settings):
+            raise UserError(
+                f"{place}: '{name}' with these changes has the name of configs/schedules/{new}.yaml"
+                ", which holds other settings; rename that file"
+            )
+        return new
+
+    def _changed(self, cell: _Cell, run: Run) -> str:
+        """Return how the schedule of a cell's run was changed, empty if it was not."""
+        name = self._stand_in("schedules", cell.schedule, cell.where)
+        if run.schedule == name:
+            return ""
+        schedules = (self.library.schedule(each, cell.where) for each in (name, run.schedule))
+        return f"schedule changed: {describe_changes(*schedules)}"
 
     def _stand_in(self, kind: stand_ins.Kind, name: str, where: str) -> str:
         """Return the stand-in of a part; UserError if the part does not exist."""
@@ -289,6 +310,20 @@ class _Planner:
 
     def _composed(self, run: Run, terms: dict[str, Any], where: str) -> Run:
         return replace(run, config=compose(run, terms, self.scale, self.library, where))
+
+
+def _key(
+    cell: _Cell, teacher: str, classifier: str, student: str, method: str, setting: str
+) -> str:
+    """Return the key of a row: table, schedule, detector, pair, method, and swept settings."""
+    detector = cell.pair.teacher_detector
+    if teacher and detector not in (None, cell.detector):
+        teacher = f"{detector}-{teacher}"
+    teachers = "+".join(dict.fromkeys(filter(None, (teacher, classifier))))
+    pair = "-".join(filter(None, (teachers, student)))
+    swept = setting.replace(", ", "+").replace(" ", "-")
+    parts = (cell.key, cell.schedule, cell.detector, pair, method, swept)
+    return "/".join(filter(None, parts))
 
 
 def _identity(row: Row) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from kd.common.results import RESULTS
 from kd.common.schema import read_yaml
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import UNCHANGED, StudyOptions
 from kd.monitoring.queue import QueueSnapshot
 from kd.workflow.options import LAST_OPTIONS, WorkflowOptions
 
@@ -23,8 +24,7 @@ class StatusOptions:
 
     study: str | None = None
     scale: str | None = None
-    seeds: int | None = None
-    tables: list[str] | None = None
+    options: StudyOptions = UNCHANGED
     everything: bool = False
     """Report on every run on disk as well."""
 
@@ -48,18 +48,12 @@ def select_runs(options: StatusOptions, snapshot: QueueSnapshot) -> list[Monitor
     """Return the runs of a plan, classifiers first; without a study, all runs with jobs as well."""
     last, library = last_options(), Library()
     studies = [options.study] if options.study else last.study_names(library)
-    # Seeds and tables of the last workflow do not apply to another study.
-    same_study = options.study in (None, last.study)
-    plans = [
-        plan(
-            study,
-            options.scale or last.scale,
-            library,
-            options.seeds or (last.seeds if same_study else None),
-            options.tables or (last.tables if same_study else None),
+    chosen = options.options
+    if options.study in (None, last.study):  # the last selection does not apply to another study
+        chosen = StudyOptions(
+            **{key: getattr(chosen, key) or getattr(last, key) for key in StudyOptions.model_fields}
         )
-        for study in studies
-    ]
+    plans = [plan(study, options.scale or last.scale, library, chosen) for study in studies]
     planned = [run for p in plans for run in (*p.classifiers.values(), *p.runs.values())]
     runs = {run.directory: _with_teachers(run.directory, run.identity) for run in planned}
     others: list[Path] = [] if options.study else [*snapshot.jobs]

@@ -9,11 +9,11 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.results import RESULTS
-from kd.common.schema import split_list
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import ClassifierRun, Run, RunKind, read_classifier_run, read_run, study_folder
+from kd.config.selection import StudyOptions
 from kd.data.builtin.shapes import MARKER
 from kd.data.entry import Dataset
 from kd.data.fingerprint import content_of
@@ -45,8 +45,7 @@ class Publication:
     @property
     def arguments(self) -> list[str]:
         """The study as arguments of ``kd table`` and ``kd report``."""
-        options = self.options
-        return study_arguments(self.study, options.scale, options.seeds, options.tables)
+        return study_arguments(self.study, self.options.scale, self.options)
 
     @property
     def titles(self) -> dict[str, str]:
@@ -72,7 +71,7 @@ class Workflow:
         self.publications = [
             Publication(
                 name,
-                plan(name, options.scale, library, options.seeds, options.tables),
+                plan(name, options.scale, library, options),
                 options,
                 library,
             )
@@ -95,15 +94,12 @@ class Workflow:
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Workflow":
         """Plan the studies of Snakemake's ``config``; UserError on anything that could not run."""
-        values = dict(config)
-        if isinstance(values.get("tables"), str):
-            values["tables"] = split_list(values["tables"])
-        options = WorkflowOptions.parse(values, "configs/default.yaml and --config")
+        options = WorkflowOptions.parse(config, "configs/default.yaml and --config")
         return cls(options, Library())
 
     def write_options(self) -> None:
-        """Write studies, scale, seeds and tables for ``kd status``."""
-        keys = {"study", "scale", "seeds", "tables"}
+        """Write the studies, their scale and their selection for ``kd status``."""
+        keys = {"study", "scale", *StudyOptions.model_fields}
         write_json(LAST_OPTIONS, self.options.model_dump(include=keys))
 
     def rule(self, kind: str, publication: Publication, name: str = "") -> str:

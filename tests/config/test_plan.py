@@ -16,6 +16,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from kd.config.published import METRICS
 from kd.config.run import Run
+from kd.config.selection import StudyOptions
 from tests.support.tiny import CHANNELS, CLASSES, edit, make_project, write_run
 
 STUDY = "configs/studies/tiny.yaml"
@@ -29,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(study: str = "tiny", scale: str = "tiny", **options: Any) -> Plan:
-    return plan(study, scale, Library(), **options)
+    return plan(study, scale, Library(), StudyOptions(**options))
 
 
 def row_of(planned_study: Plan, detector: str, method: str) -> Row:

@@ -8,6 +8,7 @@ import pytest
 from analysis.runs.titles import teacher_name
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
+from kd.config.selection import StudyOptions
 from tests.support.tiny import edit, make_project
 
 STUDY = "configs/studies/tiny.yaml"
@@ -25,7 +26,7 @@ def table(**changes: Any) -> None:
 
 
 def planned(scale: str = "tiny", **options: Any) -> Plan:
-    return plan("tiny", scale, Library(), **options)
+    return plan("tiny", scale, Library(), StudyOptions(**options))
 
 
 def row_of(planned_study: Plan, method: str, **names: str) -> Row:

@@ -72,6 +72,7 @@ def absent(row: Row, dataset: str, scale: Scale) -> list[str]:
 def test_planning_all_studies_imports_no_heavy_module() -> None:
     code = (
         "from kd.config.library import Library; from kd.config.plan import plan; "
-        f"[plan(study, scale, Library(), 3) for study, scale in {CASES!r}]"
+        "from kd.config.selection import StudyOptions; "
+        f"[plan(study, scale, Library(), StudyOptions(seeds=3)) for study, scale in {CASES!r}]"
     )
     assert not heavy_modules(code)

@@ -10,6 +10,7 @@ import pytest
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from kd.data.entry import Dataset
 from kd.data.readers import class_names
 from tests.support.tiny import edit, make_project
@@ -39,8 +40,8 @@ def test_a_plan_reads_the_training_annotations_once(
     monkeypatch.chdir(make_project(tmp_path))
     edit("configs/datasets/shapes-tiny.yaml", classes=None)
     reads.clear()
-    runs = plan("tiny", "tiny", Library(), seeds=4).runs
-    again = plan("tiny", "tiny", Library(), seeds=4).runs
+    runs = plan("tiny", "tiny", Library(), StudyOptions(seeds=4)).runs
+    again = plan("tiny", "tiny", Library(), StudyOptions(seeds=4)).runs
     assert len(runs) > 10 and runs.keys() == again.keys()
     assert reads["train.json"] == 1 and reads["test.json"] == 0
     classes = {

@@ -10,6 +10,7 @@ import pytest
 from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from kd.monitoring.queue import QueueSnapshot
 from kd.monitoring.status import Status
 from kd.monitoring.table import status_table, to_json
@@ -42,7 +43,7 @@ def test_idle_seeds_share_a_line(print_status: Callable[..., str]) -> None:
         "4 runs rm 0\u20133 waiting for teacher retinanet-r18-w0.1875",
         "4 runs rm+pfi 0\u20133 waiting for teacher retinanet-r18-w0.1875",
     ]
-    runs = plan("tiny", "tiny", Library(), 4).runs.values()
+    runs = plan("tiny", "tiny", Library(), StudyOptions(seeds=4)).runs.values()
     (run,) = (run for run in runs if f"/{STUDENT}/seed1" in run.directory.as_posix())
     write(run.directory / "metrics.json", {"AP": 0.25})
     lines = [" ".join(line.split()) for line in print_status(*TINY, "--seeds", "4").splitlines()]

@@ -103,8 +103,9 @@ def write_run(contains: str, study: str = "tiny", scale: str = "tiny", **options
     """Write the one run whose name contains a text, logging every step; return its directory."""
     from kd.config.library import Library
     from kd.config.plan import plan
+    from kd.config.selection import StudyOptions
 
-    runs = plan(study, scale, Library(), **options).runs
+    runs = plan(study, scale, Library(), StudyOptions(**options)).runs
     (run,) = (run for name, run in runs.items() if contains in name)
     run.write()
     path = run.directory / "config.json"

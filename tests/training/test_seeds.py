@@ -19,6 +19,7 @@ from kd.classifiers.dataset import BalancedSampler
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
+from kd.config.selection import StudyOptions
 from kd.data.sampling import EpochSampler
 from kd.models import weights
 from kd.training.loop import SeedEachStep
@@ -43,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def runs() -> list[Run]:
-    return list(plan("tiny", "tiny", Library(), seeds=2).runs.values())
+    return list(plan("tiny", "tiny", Library(), StudyOptions(seeds=2)).runs.values())
 
 
 def run_of(method: str | None, seed: int) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from analysis.figures.planning import plan_figures
+from analysis.figures.planning import left_out, plan_figures
 from kd.common.errors import UserError
 from kd.common.files import printable
 from kd.records.inputs import VERSIONS
@@ -23,8 +23,18 @@ try:
             publication.plan, publication.study, WORKFLOW.options.scale
         ).values()
     }
+    LEFT_OUT = [
+        line
+        for publication in WORKFLOW.publications
+        for line in left_out(
+            publication.plan, publication.study, publication.options.scale
+        )
+    ]
 except UserError as error:
     raise WorkflowError(str(error))
+
+if workflow.is_main_process:
+    print(*LEFT_OUT, sep="\n", end="\n" * bool(LEFT_OUT), file=sys.stderr)
 
 # `cores: all` is meant for jobs on this machine. On a cluster it would limit the threads of jobs.
 if workflow.nodes is not None:
@@ -35,6 +45,20 @@ LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.requests.worker
 PUBLISHED = [
     path for publication in WORKFLOW.publications for path in publication.files
 ]
+
+
+def figure_files(wildcards):
+    """Return the files of all figures; end Snakemake with a message if there are none.
+
+    Snakemake would print another exception of an input function with a traceback.
+    """
+    if not FIGURES:
+        studies = ", ".join(publication.study for publication in WORKFLOW.publications)
+        sys.exit(
+            f"error: no figure to draw: study {studies} names none; add them under 'figures' of its "
+            "file in configs/studies"
+        )
+    return [path for figure in FIGURES.values() for path in figure.outputs]
 
 
 def require_data():

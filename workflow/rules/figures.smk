@@ -5,7 +5,7 @@ localrules:
 
 rule figures:
     input:
-        [figure.outputs for figure in FIGURES.values()],
+        figure_files,
 
 
 for name, figure in FIGURES.items():

@@ -17,6 +17,7 @@ from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def main() -> None:
     library = Library()
     for study in options.studies or STUDIES:
         scale, seeds = STUDIES[study]
-        planned = plan(study, scale, library, seeds)
+        planned = plan(study, scale, library, StudyOptions(seeds=seeds))
         if options.collect:
             for message in records.collect(planned, study, scale):
                 logger.warning("%s", message)

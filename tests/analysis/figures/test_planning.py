@@ -10,6 +10,7 @@ from analysis.figures.planning import PlannedFigure, plan_figures
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from tests.support.tiny import edit, make_project
 from tests.test_imports import heavy_modules
 
@@ -25,7 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(figure: dict[str, Any], **options: Any) -> PlannedFigure:
     """Return the one figure of the tiny study, with these keys."""
     edit(STUDY, figures={"curves": {"analysis": "training_curves"} | figure})
-    figures = plan_figures(plan("tiny", "tiny", Library(), **options), "tiny", "tiny")
+    figures = plan_figures(plan("tiny", "tiny", Library(), StudyOptions(**options)), "tiny", "tiny")
     return figures["curves"]
 
 
@@ -82,7 +83,7 @@ def test_a_figure_of_a_table_outside_the_plan_is_left_out() -> None:
     other = {"title": "Other", "dataset": "coco2017", "schedule": "1x", "methods": []}
     other |= {"detectors": ["retinanet"], "pairs": [{"student": "r18"}]}
     edit(STUDY, tables__other=other, figures={"curves": {"analysis": "training_curves"}})
-    other_plan = plan("tiny", "tiny", Library(), tables=["other"])
+    other_plan = plan("tiny", "tiny", Library(), StudyOptions(tables=["other"]))
     assert plan_figures(other_plan, "tiny", "tiny") == {}
 
 

@@ -14,11 +14,12 @@ from analysis.report.page import Page, ReportRequest, write
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.published import COLUMNS
+from kd.config.selection import StudyOptions
 from tests.analysis.tables.conftest import metrics
 from tests.support import machine
 from tests.support.tiny import edit, make_project
 
-TINY = ReportRequest("tiny", "tiny", 2)
+TINY = ReportRequest("tiny", "tiny", StudyOptions(seeds=2))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 STUDY = "configs/studies/tiny.yaml"
 PUBLISHED = [
@@ -52,7 +53,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def runs_of(contains: str, request: ReportRequest = TINY) -> list[Path]:
     """Return the directories of the runs of the study whose name contains a text."""
-    planned = plan(request.study, request.scale, Library(), request.seeds, None)
+    planned = plan(request.study, request.scale, Library(), request.options)
     runs = [run for name, run in planned.runs.items() if contains in name]
     for run in runs:
         run.write()
@@ -99,7 +100,7 @@ def draw(name: str = "curves") -> None:
 
 def write_page(request: ReportRequest = TINY) -> Page:
     """Write the page of a request and return it."""
-    planned = plan(request.study, request.scale, Library(), request.seeds, request.tables)
+    planned = plan(request.study, request.scale, Library(), request.options)
     return write(request, planned, Library())
 
 

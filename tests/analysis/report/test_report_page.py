@@ -19,6 +19,7 @@ from analysis.tables.rows import ResultRow
 from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from tests.analysis.report.conftest import (
     HOSTILE,
     STUDY,
@@ -96,7 +97,7 @@ def test_a_number_links_to_its_runs() -> None:
 
 def test_facts_of_a_run_have_units() -> None:
     complete()
-    records, _ = gather(plan("tiny", "tiny", Library(), 2, None))
+    records, _ = gather(plan("tiny", "tiny", Library(), StudyOptions(seeds=2)))
     run_facts = dict(facts(next(iter(records.values()))))
     assert run_facts["Hardware"] == "2 \u00d7 GPU T" and run_facts["Energy"] == "1.000 kWh"
     assert run_facts["Training time"] == "1 h 00 m" and run_facts["GPU-seconds"] == "7,200"
@@ -134,7 +135,7 @@ def test_a_study_without_results() -> None:
 
 
 def test_a_study_of_many_methods_and_classifiers() -> None:
-    page = write_page(ReportRequest("ours", "smoke", 2))
+    page = write_page(ReportRequest("ours", "smoke", StudyOptions(seeds=2)))
     tables = Library().study("ours", "test").tables
     assert [table.name for table in page.tables] == [table.title for table in tables.values()]
     assert page.counts == {"todo": len(page.runs)}

@@ -11,6 +11,7 @@ from analysis.runs.groups import RunGroup, read, students_of, teacher_of, truth_
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from tests.support.tiny import edit, make_project
 
 TABLE = "configs/studies/tiny.yaml"
@@ -26,7 +27,7 @@ def project(tmp_path: Path) -> Iterator[None]:
 
 def runs(seeds: int = 1) -> dict[str, Path]:
     """Write all runs of the tiny study; return their directories by name."""
-    planned = plan("tiny", "tiny", Library(), seeds).runs
+    planned = plan("tiny", "tiny", Library(), StudyOptions(seeds=seeds)).runs
     for run in planned.values():
         run.write()
     return {name: run.directory for name, run in planned.items()}

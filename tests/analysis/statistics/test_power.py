@@ -10,6 +10,7 @@ from analysis.statistics.seeds import seeds_needed
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
+from kd.config.selection import StudyOptions
 from kd.evaluation.metrics import Metrics
 from tests.support.tiny import edit, make_project
 
@@ -20,7 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(seeds: int = 3) -> Plan:
-    return plan("tiny", "tiny", Library(), seeds)
+    return plan("tiny", "tiny", Library(), StudyOptions(seeds=seeds))
 
 
 def measure(plan: Plan, row: str, *points: float | None) -> None:

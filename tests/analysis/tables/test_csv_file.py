@@ -16,6 +16,7 @@ CONTRACT = """
     p p_exact p_holm verdict published_AP published_AP50 published_AP75 published_APS 
     published_APM published_APL published_gain hours gpu_hours images_per_second memory_mb 
     energy_kwh stand_ins unlike differs note source runs baseline_runs teacher_runs
+    selection
 """
 
 
