@@ -31,6 +31,7 @@ from kd.config.library import Library
 from kd.config.parts import Study
 from kd.config.plan import _Planner
 from kd.config.run import Run
+from kd.config.selection import StudyOptions
 from kd.methods.base import DETECTION_TERM
 from kd.training.loop import bare
 from kd.training.train import build_runner
@@ -158,7 +159,7 @@ def composed(name: str, settings: dict[str, Any], options: argparse.Namespace) -
     study = Study.parse(
         {"title": "terms", "source": "none", "tables": {"terms": table}}, "benchmark"
     )
-    planner = _Planner("term_scale", study, options.scale, Library(), 1)
+    planner = _Planner("term_scale", study, options.scale, Library(), StudyOptions(seeds=1))
     (run,) = next(row for row in planner.table("terms") if row.kind == "distilled").runs.values()
     return run
 
