@@ -13,6 +13,7 @@ from docs.build.evidence import __main__ as evidence
 from docs.build.evidence import answers, causes, page, records
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from tests.support.paths import REPOSITORY
 
 STUDIES = [
@@ -26,7 +27,7 @@ def test_committed_gains_are_those_of_the_committed_runs(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     request = evidence.STUDIES[study]
-    planned = plan(study, request.scale, Library(), request.seeds)
+    planned = plan(study, request.scale, Library(), StudyOptions(seeds=request.seeds))
     rows, runs = records.read(study), records.read(f"{study}-runs")
     checked = 0
     for row in planned.rows:
