@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.figures.base import Analysis, Results
+from analysis.figures.columns import COLUMNS
 from analysis.plotting import style
 from analysis.runs.groups import RunGroup, read
 from analysis.tables.comparability import mismatches
@@ -65,10 +66,16 @@ def _plain(value: Any) -> str:
 
 
 def _check_names(analysis: Analysis, results: Results) -> None:
-    """Check that an analysis returned the files it declares, for which the workflow waits."""
+    """Check that an analysis returned the files and the columns that it declares.
+
+    The workflow waits for these files, and the documentation describes these columns.
+    """
     for declared, returned in (
         (analysis.pictures, results.pictures),
         (analysis.pictures, results.alt_texts),
         (analysis.tables, results.tables),
     ):
         assert set(declared) == set(returned), f"{analysis.title}: {set(declared) ^ set(returned)}"
+    for name, frame in results.tables.items():
+        declared_columns = list(COLUMNS[name])
+        assert list(frame) == declared_columns, f"{name}: {set(declared_columns) ^ set(frame)}"

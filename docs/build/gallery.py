@@ -10,13 +10,15 @@ from PIL import Image
 
 from analysis import figures
 from analysis.figures.planning import PlannedFigure, plan_figures
+from analysis.plotting import alt_text
+from docs.build.markdown import anchor
 from kd.common.files import replacing, write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
 
 logger = logging.getLogger(__name__)
 
-STUDIES = {"demo": "smoke", "sensitivity": "smoke", "ours": "mini", "bccd": "laptop"}
+STUDIES = {"demo": "smoke", "sensitivity": "smoke", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies with images of others, whose pictures of images are left out."""
@@ -24,13 +26,13 @@ PAGE, PICTURES = Path("docs/reference/gallery.md"), Path("docs/figures/gallery")
 WIDTH, COLORS = 1400, 256
 """Width in pixels, and colors, of a picture on the page."""
 MOST_RUNS = 12
-"""Most runs of a figure with a command on the page; its caption names all runs."""
+"""Most runs of a figure whose command names its runs on the page; its caption names all runs."""
 INTRODUCTION = """# Gallery
 
-Every figure of an analysis, computed from the runs of the studies by one command and written here
-by `python -m docs.build.gallery`. The text under each figure describes its runs: they are small, so
-that a laptop can repeat them, and demonstrate the analyses rather than the methods.
-"""
+This page shows a picture of each analysis. The runs are small, so that a laptop can repeat them:
+the pictures demonstrate the analyses and say nothing about the methods.
+[The catalog](figures.md) defines every analysis, and [the guide](../how-to/figures.md) explains
+how to draw one. `python -m docs.build.gallery` writes this page from finished figures."""
 
 
 def main() -> None:
@@ -39,46 +41,67 @@ def main() -> None:
     plans = {study: plan(study, scale, library) for study, scale in STUDIES.items()}
     planned = {study: plan_figures(plans[study], study, STUDIES[study]) for study in STUDIES}
     names = {figure.analysis for by_name in planned.values() for figure in by_name.values()}
-    sections = [
-        text
-        for name in sorted(names, key=lambda name: figures.get(name).title)
-        for text in _section(name, planned, plans)
-    ]
-    write_text(PAGE, "\n\n".join([INTRODUCTION, *sections]) + "\n")
+    sections: list[str] = []
+    index: list[str] = []
+    for name in sorted(names, key=lambda name: figures.get(name).title):
+        kind = figures.get(name)
+        shown = [text for study in STUDIES for text in _study(name, study, planned, plans)]
+        if shown:
+            index.append(f"| [{kind.question}](#{anchor(kind.title)}) | {kind.title} |")
+            sections += [
+                f"## {kind.title}",
+                f"**{kind.question}** [Definition](figures.md#{anchor(name)}).",
+                *shown,
+            ]
+    table = "\n".join(["| question | analysis |", "|---|---|", *index])
+    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(), *sections]) + "\n")
 
 
-def _section(
-    name: str, planned: dict[str, dict[str, PlannedFigure]], plans: dict[str, Plan]
+def _requests() -> str:
+    """Return the commands that make all figures of the page, one for each study."""
+    commands = [f"snakemake figures {_configuration(study)}" for study in STUDIES]
+    return "\n".join(["All figures of a study:", "", "```bash", *commands, "```"])
+
+
+def _configuration(study: str) -> str:
+    return f"--config study={study} scale={STUDIES[study]}"
+
+
+def _study(
+    name: str, study: str, planned: dict[str, dict[str, PlannedFigure]], plans: dict[str, Plan]
 ) -> Iterator[str]:
-    """Yield the heading and definition of an analysis, and its figure of each study."""
-    kind = figures.get(name)
-    yield f"## {kind.title}"
-    yield kind.definition()
-    for study, by_name in planned.items():
-        for figure in by_name.values():
-            if figure.analysis != name:
-                continue
-            if not (figure.folder / "caption.md").exists():
-                logger.warning("%s: no such figure; left out of the page", figure.folder)
-                continue
-            yield from _figure(study, figure, plans[study])
+    """Yield the figures of a study by one analysis."""
+    for figure in planned[study].values():
+        if figure.analysis != name:
+            continue
+        if not (figure.folder / "caption.md").exists():
+            logger.warning("%s: no such figure; left out of the page", figure.folder)
+            continue
+        yield from _figure(study, figure, plans[study])
 
 
 def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str]:
-    """Yield the pictures of a figure, its findings, and the commands that compute it."""
-    yield f"### {study_plan.study.title}: {study_plan.scale.title}"
+    """Yield the pictures of a figure, its findings, and, folded, the commands that compute it."""
+    yield f"### {study_plan.study.title} ({study_plan.scale.title})"
     for stem in figure.settings.pictures:
         if study in PHOTOGRAPHS and stem in figure.settings.photographs:
             continue
-        path = PICTURES / f"{study}-{figure.name}-{stem}.png"
-        _write_small(figure.folder / f"{stem}.png", path)
-        yield f"![{figure.settings.title}](../{path.relative_to('docs')})"
+        source, path = figure.folder / f"{stem}.png", PICTURES / f"{study}-{figure.name}-{stem}.png"
+        _write_small(source, path)
+        text = alt_text.read(source) or figure.settings.title
+        yield f"![{_escaped(text)}](../{path.relative_to('docs')})"
     caption = (figure.folder / "caption.md").read_text(encoding="utf-8")
     yield caption.split("\n\n")[1]  # the findings follow the title
-    request = f"--config study={study} scale={STUDIES[study]}"
-    yield f"```\nsnakemake figure_{figure.name} {request}\n```"
+    commands = [f"snakemake figure_{figure.name} {_configuration(study)}"]
     if len(figure.runs) <= MOST_RUNS:
-        yield f"or, of any runs:\n\n```\n{_command(figure)}\n```"
+        commands += ["# or, of any runs:", _command(figure)]
+    block = "\n".join(["```bash", *commands, "```"])
+    yield f"<details><summary>Command</summary>\n\n{block}\n\n</details>"
+
+
+def _escaped(text: str) -> str:
+    """Return a text that Markdown accepts as the alternative text of a picture."""
+    return re.sub(r"([\[\]\\])", r"\\\1", text)
 
 
 def _command(figure: PlannedFigure) -> str:

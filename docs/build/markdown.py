@@ -1,6 +1,12 @@
 """Tables in Markdown for the generated pages."""
 
+import re
 from collections.abc import Iterable
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor of a heading, as GitHub derives it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def grid(header: list[str], rows: Iterable[list[str]]) -> str:

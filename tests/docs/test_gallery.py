@@ -1,4 +1,4 @@
-"""Gallery: figures that exist, with the command under each."""
+"""Gallery: figures that exist, an index by question, and the command under each."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run.write()
         write_metrics(run.directory, 0.25)
     assert (
-        main(["analyze", *planning.plan_figures(tiny_plan, "tiny", "tiny")["weights"].arguments])
+        main(["figures", *planning.plan_figures(tiny_plan, "tiny", "tiny")["weights"].arguments])
         == 0
     )
 
@@ -41,19 +41,21 @@ def test_the_page_has_the_picture_the_findings_and_the_commands(
     gallery.main()
     page = Path("docs/reference/gallery.md").read_text()
     assert "## Ablation\n" in page
-    (link,) = re.findall(r"!\[Ablation\]\((.+)\)", page)
+    ((text, link),) = re.findall(r"!\[(.+)\]\((.+)\)", page)
+    assert text.startswith("AP over the values of a setting: over weight, AP of RM is")
     with Image.open(Path("docs/reference", link)) as picture:
         assert picture.width == gallery.WIDTH
     assert "AP is highest at" in page
     assert "snakemake figure_weights --config study=tiny scale=tiny" in page
     assert "results/tiny/tiny/figures/errors: no such figure; left out" in caplog.text
-    assert f"## {figures.get('tide').title}\n" in page
+    assert f"| [{figures.get('ablation').question}](#ablation) |" in page
+    assert figures.get("tide").title not in page
 
 
 def test_the_command_of_a_figure_runs() -> None:
     gallery.main()
     (block,) = re.findall(
-        r"```\nkd (analyze ablation.+?)\n```", Path("docs/reference/gallery.md").read_text(), re.S
+        r"\nkd (figures ablation.+?)\n```", Path("docs/reference/gallery.md").read_text(), re.S
     )
     arguments = block.replace("\\\n", " ").split()
     Path("results/tiny/tiny/figures/weights/ablation.csv").unlink()
