@@ -55,7 +55,7 @@ def build(crops: Crops, library: Library, threads: int = 1) -> dict[str, dict[st
             if not objects:
                 raise UserError(
                     f"{folder}: no object of the split '{split}' remains; left out: "
-                    f"{_counts(left_out)}; min_side is {min_side}"
+                    f"{_counts(left_out)}; lower 'min_side' of the classifier, which is {min_side}"
                 )
             paths = {one["id"]: image_path(dataset, split, one) for one in truth.coco["images"]}
             jobs = _by_image(objects, paths)

@@ -82,7 +82,7 @@ def build(architecture: str, classes: int) -> nn.Module:
     architectures = {*torchvision.models.list_models(module=torchvision.models)} - AUXILIARY
     if architecture not in architectures:
         hint = suggest(architecture, architectures)
-        raise UserError(f"architecture '{architecture}' is no classifier of torchvision; {hint}")
+        raise UserError(f"torchvision has no classifier '{architecture}'; {hint}")
     return torchvision.models.get_model(architecture, weights=None, num_classes=classes)
 
 

@@ -66,7 +66,9 @@ class ClassifierTeacher(nn.Module):
         """
         if last >= len(self._stages):
             stages = f"0 to {len(self._stages) - 1}" if self._stages else "none"
-            raise UserError(f"classifier {self.name}: no stage {last}; it has {stages}")
+            raise UserError(
+                f"classifier {self.name}: no stage {last} ('stages' of the method); valid: {stages}"
+            )
         maps = [crops.contiguous(memory_format=LAYOUT)]
         for stage in self._stages[: last + 1]:
             maps.append(stage(maps[-1]))

@@ -35,7 +35,7 @@ def fetch(source: str, digest: str) -> Path:
     else:
         path = Path(source)
         if not path.is_file():
-            raise UserError(f"{source}: no such checkpoint")
+            raise UserError(f"{source}: no such file; correct 'source' of the checkpoint")
     actual = sha256(path)
     if actual != digest.lower():
         raise UserError(f"{path}: SHA-256 is {actual}, expected {digest}; replace the file")
@@ -61,7 +61,7 @@ def download(source: str, path: Path, digest: str) -> None:
     except RuntimeError as error:  # torch's error for another SHA-256
         raise UserError(
             f"{source}: the download does not have the SHA-256 {digest} ({error}); "
-            "the connection ended early, or the server has another file"
+            "the connection ended early, or the server has another file; try again"
         ) from None
 
 

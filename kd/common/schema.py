@@ -59,11 +59,11 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"'{text}': must be KEY=VALUE")
+            raise UserError(f"'{text}': write it as KEY=VALUE")
         try:
             values[key] = _load(value)
         except yaml.YAMLError:
-            raise UserError(f"'{text}': the value is not YAML") from None
+            raise UserError(f"'{text}': the value is not valid YAML") from None
     return values
 
 

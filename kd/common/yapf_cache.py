@@ -23,6 +23,6 @@ def load() -> None:
             reason = str(error)
             time.sleep(PAUSE_SECONDS)
     raise UserError(
-        f"the grammar of yapf in your cache is damaged ({reason}); "
-        "remove the folder YAPF in the cache, by default ~/.cache/YAPF"
+        f"the cache of yapf's grammar is damaged ({reason}); "
+        "delete the folder YAPF in your cache, by default ~/.cache/YAPF"
     )

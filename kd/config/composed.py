@@ -169,5 +169,7 @@ def read_config(directory: Path) -> Settings:
     path = directory / "config.json"
     settings = read_json(path)
     if not isinstance(settings, dict) or "model" not in settings:
-        raise UserError(f"{path}: not a composed configuration, as `kd compose --write` writes it")
+        raise UserError(
+            f"{path}: not a composed configuration; `kd compose STUDY --write` writes one"
+        )
     return canonical.composed_form(settings)

@@ -38,9 +38,9 @@ class Library:
             raise UserError(f"{root}: no such folder; run from the root of the project")
         if any((root / "methods").glob("*.yaml")):
             raise UserError(
-                f"{root}/methods: presets are now read from {root}/presets/<method>.yaml, with "
-                "the presets of a method by name, each with a title and settings; move them (see "
-                "docs/how-to/add-method.md) and delete the folder"
+                f"{root}/methods: presets are now in {root}/presets/<method>.yaml, each with a "
+                "title and settings; move them (see docs/how-to/add-method.md) and delete the "
+                "folder"
             )
         self.root = root
         self._read = cache(self._read_part)
@@ -71,15 +71,17 @@ class Library:
         key = f"{self.root}/scales/{name}.yaml: key 'input_sizes'"
         for detector in scale.input_sizes:
             if self.detector(detector, key).input_size is None:
-                raise UserError(f"{key}: detector '{detector}' has no 'input_size' to replace")
+                raise UserError(
+                    f"{key}: detector '{detector}' has no 'input_size'; delete its line"
+                )
         return scale
 
     def study(self, name: str, where: str) -> Study:
         study = self._read(Study, "studies", name, where)
         if name in FOLDERS:
             raise UserError(
-                f"{self.root}/studies/{name}.yaml: results/{name} is the folder of all {name}; "
-                "give the study another name"
+                f"{self.root}/studies/{name}.yaml: results/{name} is a reserved folder; "
+                "rename the study"
             )
         return study
 
@@ -102,7 +104,7 @@ class Library:
             raise UserError(f"{file}: no method '{method}'; {suggest(method, methods.names())}")
         entries = read_yaml(file)
         if not isinstance(entries, dict):
-            raise UserError(f"{file}: must be a block of presets by name")
+            raise UserError(f"{file}: must list presets by name, each with 'title' and 'settings'")
         presets = {}
         for name, settings in entries.items():
             if not re.fullmatch(r"\w+", str(name)):
@@ -152,7 +154,7 @@ class Library:
         key = f"{path}: key 'base'"
         if base in (name, *heirs):
             raise UserError(
-                f"{key}: '{base}' inherits from '{name}' in turn; name another or delete the key"
+                f"{key}: '{base}' already inherits from '{name}'; name another or delete the key"
             )
         inherited = self._with_base(kind, folder, base, key, (*heirs, name))
         kind.parse(inherited, str(self._path(folder, base, key)))
@@ -167,7 +169,7 @@ class Library:
             raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
         if not NAME.fullmatch(name):
             raise UserError(
-                f"{path}: '{name}' cannot be a name: use letters a to z, digits, '.', '_' and '-' "
-                "alone, '.' and '-' not at the beginning; rename the file"
+                f"{path}: '{name}' is not a valid name: use only letters a to z, digits, '.', "
+                "'_' and '-', and begin with a letter, a digit or '_'; rename the file"
             )
         return path

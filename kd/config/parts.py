@@ -58,7 +58,7 @@ class Detector(Part):
         if self.augmentation == "ssd" and self.input_size is None:
             raise ValueError("augmentation 'ssd' stretches images, so 'input_size' must be given")
         if self.maps and len(set(self.maps)) < len(self.maps):
-            raise ValueError(f"maps {self.maps} names a map twice")
+            raise ValueError(f"'maps' must list each map once, not {self.maps}")
         return self
 
 
@@ -205,7 +205,7 @@ class Checkpoint(Part):
     @model_validator(mode="after")
     def _digest_is_hex(self) -> "Checkpoint":
         if len(self.sha256) != 64 or set(self.sha256.lower()) - set("0123456789abcdef"):
-            raise ValueError("sha256 must be 64 hexadecimal digits")
+            raise ValueError("sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them")
         return self
 
 

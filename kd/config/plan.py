@@ -227,7 +227,7 @@ class _Planner:
         if classifier.family != family:
             raise UserError(
                 f"{cell.where}: key '{key}': '{name}' has family '{classifier.family}', but "
-                f"detector '{cell.detector}' has '{family}'"
+                f"detector '{cell.detector}' needs '{family}'; name another classifier"
             )
         return name
 
@@ -255,7 +255,7 @@ class _Planner:
         if "detector" in kinds and teacher is None:
             raise UserError(
                 f"{where}: method '{method}' learns from a detector, but the pair with student "
-                f"'{pair.student}' has no key 'teacher'"
+                f"'{pair.student}' has no key 'teacher'; add it"
             )
         run = replace(
             self._uncomposed(cell, detector, pair.student, seed),

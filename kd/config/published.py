@@ -90,7 +90,7 @@ def _read(library: Library, name: str, where: str) -> Published:
         metrics = {key: number(line[key], key, place) for key in METRICS if line[key]}
         published = Line(metrics, line["source"], line["differs"], line["note"], line["dataset"])
         if numbers.setdefault(row, published).metrics != metrics:
-            raise UserError(f"{place}: an earlier line has other metrics for the same row, {row}")
+            raise UserError(f"{place}: an earlier line has other metrics for row {row}; delete one")
     return numbers
 
 

@@ -99,7 +99,7 @@ class Crops:
         settings = read_json(path) if path.exists() else ComposedConfig.read(directory).crops
         keys = {"dataset", "margin", "min_side"}
         if not isinstance(settings, dict) or not keys <= settings.keys():
-            raise UserError(f"{directory}: neither crops nor a classifier's run")
+            raise UserError(f"{directory}: contains neither crops nor a run of a classifier")
         return cls(settings)
 
     @property
@@ -215,7 +215,10 @@ def read_classifier_run(directory: Path) -> ClassifierRun:
 def _identity(directory: Path) -> dict[str, Any]:
     identity = read_json(directory / "run.json")
     if not isinstance(identity, dict):
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run")
+        raise UserError(
+            f"{directory / 'run.json'}: does not describe a run; compose it again: `kd compose "
+            "STUDY --write`"
+        )
     return identity
 
 
@@ -223,7 +226,9 @@ def _built(kind: type[RunKind], directory: Path, identity: dict[str, Any]) -> Ru
     try:
         return kind(**identity, config=read_config(directory))
     except TypeError as error:
-        raise UserError(f"{directory / 'run.json'}: not the parts of a run: {error}") from None
+        raise UserError(
+            f"{directory / 'run.json'}: does not describe a run ({error}); compose it again"
+        ) from None
 
 
 def digest_of(settings: Any) -> str:

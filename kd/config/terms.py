@@ -29,7 +29,7 @@ def resolve(
     """
     terms = name.split("+")
     if len(set(terms)) != len(terms):
-        raise UserError(f"{where}: method '{name}' names a term twice")
+        raise UserError(f"{where}: method '{name}' names a term twice; name each once")
     two_stage = "roi_head" in library.detector(detector, where).model
     settings = {
         term: settings_of(term, overrides.get(term, {}), two_stage, library, where)
@@ -38,7 +38,7 @@ def resolve(
     used = [term_settings["method"] for term_settings in settings.values()]
     if len(set(used)) != len(used):
         repeated = max(used, key=used.count)
-        raise UserError(f"{where}: method '{name}' uses '{repeated}' twice, under two names")
+        raise UserError(f"{where}: method '{name}' has two variants of '{repeated}'; name one")
     return settings
 
 
@@ -166,8 +166,8 @@ def _layout(name: str, part: Detector) -> _Layout:
     strides = priors.get("strides") or head.get("strides")
     if not strides:
         raise UserError(
-            f"configs/detectors/{name}.yaml: the head has no strides, by which methods compare "
-            "maps; set its 'strides' or those of its 'anchor_generator'"
+            f"configs/detectors/{name}.yaml: the head has no strides, which methods need to "
+            "compare maps; set its 'strides' or those of its 'anchor_generator'"
         )
     return _Layout(observer_of_model(part.model), strides, priors)
 

@@ -149,8 +149,8 @@ def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]
         yield Problem(
             dataset.root,
             f"images resized into 'image_size' of the entry have {smallest[0]} x {smallest[1]} "
-            f"pixels, a single cell of a backbone's last map (stride {STRIDE}), of which "
-            f"BatchNorm has no variance; make 'image_size' larger than {STRIDE} pixels",
+            f"pixels, which is one cell of a backbone's last map (stride {STRIDE}); BatchNorm "
+            f"needs more than one; make 'image_size' larger than {STRIDE} pixels",
         )
 
 
@@ -166,7 +166,7 @@ def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
         if not is_generated(dataset.generate, Path(dataset.root)):
             yield Problem(
                 dataset.root,
-                "the built-in data set is incomplete, or of other settings or another version; "
+                "the built-in data set is incomplete, or has other settings or another version; "
                 f"run `kd generate {name}` to generate it again",
             )
 
@@ -180,9 +180,9 @@ def _disagreeing_order(
         numbering = "'classes' of the entry" if dataset.classes else "the training file"
         yield Problem(
             dataset.root,
-            f"the annotation files disagree on the order of categories: train has "
-            f"{_join_names(orders['train'])}, test has {_join_names(orders['test'])}; "
-            f"labels are numbered as {numbering} lists them, in both: {_join_names(names)}",
+            f"the annotation files list the categories in different orders: train has "
+            f"{_join_names(orders['train'])}, test has {_join_names(orders['test'])}; both splits "
+            f"use the order of {numbering}: {_join_names(names)}",
         )
 
 
@@ -206,7 +206,7 @@ def _unused_classes(
         without = [split for split in scans if not counts[split].get(name)]
         if len(without) == 2 and dataset.format == "voc":
             hint = f"; {suggest(name, unlisted)}" if unlisted else ""
-            yield Problem(dataset.root, f"class '{name}' has no box in either split{hint}"), True
+            yield Problem(dataset.root, f"class '{name}' has no box in any split{hint}"), True
         elif without:
             missing = " and ".join(f"'{split}'" for split in without)
             yield Problem(dataset.root, f"class '{name}' has no box in split {missing}"), False

@@ -119,7 +119,7 @@ def _categories(scan: Scan, path: Path, content: Record, classes: list[str] | No
             Problem(
                 str(path),
                 f"category {root['id']}, {root['name']!r}, is the supercategory of others and has "
-                "no box; it is left out of the classes",
+                "no box; it is not a class",
             )
         )
     return [category for category in categories if category not in unused]
@@ -135,7 +135,7 @@ def _load(scan: Scan, path: Path, dataset: Dataset) -> Record | None:
         scan.error(path, f"not valid JSON: {error}")
         return None
     if not isinstance(content, dict):
-        scan.error(path, "must hold an object with 'images', 'annotations' and 'categories'")
+        scan.error(path, "must be an object with 'images', 'annotations' and 'categories'")
         return None
     return content
 
@@ -193,7 +193,7 @@ def _select(
     for name in classes:
         if name not in by_name:
             hint = suggest(name, by_name)
-            scan.error(path, f"class '{name}' of the entry is no category here; {hint}")
+            scan.error(path, f"no category '{name}', which 'classes' of the entry lists; {hint}")
     return [by_name[name] for name in classes if name in by_name]
 
 
@@ -215,9 +215,9 @@ def _take_annotations(scan: Scan, path: Path, content: Record, categories: list[
         if record["image_id"] in broken_images or record["category_id"] in broken_categories:
             continue
         if image is None:
-            scan.error(path, f"{label}: image_id {record['image_id']} is no image")
+            scan.error(path, f"{label}: no image has id {record['image_id']}")
         elif name is None:
-            scan.error(path, f"{label}: category_id {record['category_id']} is no category")
+            scan.error(path, f"{label}: no category has id {record['category_id']}")
         elif not FLAG[0](record.get("iscrowd", 0)):
             scan.error(path, f"{label}: 'iscrowd' must be 0 or 1, not {_repr(record['iscrowd'])}")
         elif not IGNORE[0](record.get("ignore")):
@@ -260,8 +260,8 @@ def _note_ignored(scan: Scan, path: Path) -> None:
     count = sum(bool(box.get("ignore")) for box in scan.annotations)
     if count:
         reason = (
-            f"{count} of {len(scan.annotations)} boxes have 'ignore': 1; training leaves them out, "
+            f"{count} of {len(scan.annotations)} boxes have 'ignore': 1; training skips them, "
             "AP counts them as pycocotools does, and the VOC metrics do not count them; "
-            "set 'iscrowd': 1 to leave them out of AP too, or remove the key to learn from them"
+            "set 'iscrowd': 1 to skip them in AP too, or remove the key to train on them"
         )
         scan.notes.append(Problem(str(path), reason))

@@ -120,19 +120,19 @@ def explain_failure(data: bytes) -> str:
     if header is not None and header.width * header.height > MOST_PIXELS:
         return (
             f"the image has {header.width} x {header.height} pixels, more than the "
-            f"{MOST_PIXELS} that OpenCV decodes; make it smaller"
+            f"{MOST_PIXELS} that OpenCV decodes; resize it"
         )
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind, mode = image.format, image.mode
             image.load()
     except UnidentifiedImageError:
-        return "the image cannot be read: its bytes are in no supported image format"
+        return "the image cannot be read: it is not in a supported image format"
     except Exception as error:  # Pillow's decoders raise many types
         return f"the image cannot be read: {str(error) or type(error).__name__}"
     return (
         f"OpenCV, which loads images for training, cannot decode this {kind} file (mode {mode}): "
-        "it is damaged, or in a format that OpenCV does not support; save it again as JPEG or as "
+        "it is damaged, or OpenCV does not support the format; save it again as JPEG or as "
         "8-bit PNG"
     )
 

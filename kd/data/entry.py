@@ -77,14 +77,14 @@ class Dataset(Part):
                 )
                 raise ValueError(f"split '{name}' of a {self.format} data set must be {expected}")
             if isinstance(split, list) and not split:
-                raise ValueError(f"split '{name}' lists no image set")
+                raise ValueError(f"split '{name}' lists no image set; list at least one")
         return self
 
     @model_validator(mode="after")
     def _class_names_differ(self) -> "Dataset":
         names = self.classes or []
         if self.classes == [] or "" in names or len(set(names)) < len(names):
-            raise ValueError("'classes' must list at least one name, none empty and none twice")
+            raise ValueError("'classes' must list at least one name, none empty, none twice")
         return self
 
     @model_validator(mode="after")

@@ -50,8 +50,8 @@ def _note_turned(paths: list[Path]) -> Iterator[Problem]:
     if paths:
         yield Problem(
             str(paths[0]),
-            f"{len(paths)} images, of which this is the first, are turned or mirrored by their "
-            "EXIF orientation when they are loaded; their boxes are not, so remove the tag if "
+            f"{len(paths)} images (this is the first) are turned or mirrored by their EXIF "
+            "orientation when they are loaded, but their boxes are not; remove the tag if the "
             "boxes were annotated on the stored images",
         )
 
@@ -84,7 +84,7 @@ def _fault_of_size(loaded: tuple[int, int], record: Record, header: Header) -> s
     if loaded == annotated:
         return None
     by = " (turned by its EXIF orientation)" if header.orientation in SWAPPED else ""
-    return f"the image has {_sides(loaded)} pixels{by}, its annotation has {_sides(annotated)}"
+    return f"the image has {_sides(loaded)} pixels{by}, but its annotation has {_sides(annotated)}"
 
 
 def _fault_of_resizing(loaded: tuple[int, int], image_size: tuple[int, int]) -> str | None:
@@ -92,8 +92,8 @@ def _fault_of_resizing(loaded: tuple[int, int], image_size: tuple[int, int]) -> 
     if min(fitted_size(loaded, image_size)) >= 1:
         return None
     return (
-        f"the image of {_sides(loaded)} pixels has no pixel left on its short side when it is "
-        f"resized into {_sides(image_size)}; leave it out, or make 'image_size' larger"
+        f"the short side of the image, {_sides(loaded)} pixels, has no pixel left after resizing "
+        f"into {_sides(image_size)}; remove the image, or make 'image_size' larger"
     )
 
 
@@ -117,7 +117,10 @@ def shared_images(train: Scan, test: Scan) -> Iterator[Problem]:
         twin = paths_by_digest.get(_digest(path))
         if twin is not None:
             where = "also" if twin == path else f"as {twin}"
-            yield Problem(str(path), f"this test image is in the training split {where}")
+            yield Problem(
+                str(path),
+                f"this test image is in the training split {where}; remove one of the two",
+            )
 
 
 def _of_sizes(scan: Scan, sizes: set[int]) -> Iterator[Path]:

@@ -36,7 +36,10 @@ class _Annotations(COCO):
         ids = {category["name"]: category["id"] for category in categories}
         missing = [name for name in cat_names if name not in ids]
         if missing:
-            raise UserError(f"{self.file}: class '{missing[0]}' is no category here")
+            raise UserError(
+                f"{self.file}: no category '{missing[0]}'; remove it from 'classes' of the data "
+                "set's entry, or correct the file"
+            )
         return [ids[name] for name in cat_names]
 
 

@@ -101,16 +101,16 @@ def scan_split(dataset: Dataset, split: SplitName, classes: list[str] | None) ->
     readers = {"coco": scan_coco, "voc": scan_voc}
     scan = readers[dataset.format](dataset, split, classes)
     if not scan.errors and not scan.images:
-        scan.error(dataset.root, f"the split '{split}' has no images")
+        scan.error(dataset.root, f"split '{split}' has no images; correct '{split}' of the entry")
     elif not scan.errors and not scan.annotations:
-        scan.error(dataset.root, f"the split '{split}' has no boxes")
+        scan.error(dataset.root, f"split '{split}' has no boxes; annotate its images")
     elif not scan.errors:
         _require_use(scan, dataset, split)
     return scan
 
 
 def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:
-    """Add an error if training would learn from no box, or if the headline metric counts none."""
+    """Add an error if training would learn from no box, or if the main metric counts none."""
     flags = Counter(
         flag
         for annotation in scan.annotations
@@ -120,16 +120,16 @@ def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:
     if split == "train":
         has_use = any(map(scan.is_trainable, scan.annotations))
         flags["thinner than a pixel"] = len(scan.thin)
-        purpose = "training would learn from none"
+        purpose = "training learns from none"
     else:
         keys = ["iscrowd"] if dataset.metric == "coco" else ["iscrowd", "difficult", "ignore"]
         has_use = any(not any(box.get(key) for key in keys) for box in scan.annotations)
-        purpose = f"the headline metric, 'metric: {dataset.metric}', would count none"
+        purpose = f"the main metric, 'metric: {dataset.metric}', counts none"
     if not has_use:
         marks = ", ".join(f"{count} {flag}" for flag, count in flags.items() if count)
         scan.error(
             dataset.root,
-            f"{purpose} of the {len(scan.annotations)} boxes of the split '{split}' ({marks}); "
+            f"{purpose} of the {len(scan.annotations)} boxes of split '{split}' ({marks}); "
             "correct these marks in the annotations",
         )
 
@@ -138,5 +138,5 @@ def _refuse(scan: Scan) -> None:
     if scan.errors:
         more = len(scan.errors) - MOST_ERRORS
         problems = [str(problem) for problem in scan.errors[:MOST_ERRORS]]
-        rest = [f"and {more} more, which the check of the data set lists"] if more > 0 else []
+        rest = [f"and {more} more; `kd check` lists all"] if more > 0 else []
         raise UserError("\n".join([*problems, *rest]))

@@ -70,7 +70,7 @@ def read(
     """
     for key in ("images", "categories", "annotations"):
         if key not in ground_truth:
-            raise UserError(f"ground truth: no '{key}'")
+            raise UserError(f"ground truth: key '{key}' is missing")
     images = _positions(_field("image", ground_truth["images"], "id"))
     labels = _labels(ground_truth["categories"], classes)
     annotations = _annotations_of(ground_truth, labels)
@@ -118,7 +118,7 @@ def _positions(ids: Sequence[Any]) -> dict[Any, int]:
 def _labels(categories: Sequence[Any], classes: Sequence[str]) -> dict[Any, int]:
     """Return the label of each category id: the position of its name in ``classes``."""
     if not classes:
-        raise UserError("no class to evaluate")
+        raise UserError("no class to evaluate; list at least one")
     names = _field("category", categories, "name")
     ids = dict(zip(names, _field("category", categories, "id"), strict=True))
     for what, values in (("category", names), ("class", classes)):

@@ -58,10 +58,13 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
             return coco_results(read_predictions(path), truth)
     except KeyError as error:
         raise UserError(
-            f"{path}: image or class {error} is not in the test split; predict again"
+            f"{path}: image or class {error} is not in the test split; predict again: "
+            f"kd predict {path.parent}"
         ) from None
     except TypeError:
-        raise UserError(f"{path}: not a list of detections; predict again") from None
+        raise UserError(
+            f"{path}: not a list of detections; predict again: kd predict {path.parent}"
+        ) from None
 
 
 def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:

@@ -93,7 +93,8 @@ def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
     """Return the leading block of ``shape`` of a tensor; UserError if the tensor is smaller."""
     if tensor.ndim != len(shape) or any(n > m for n, m in zip(shape, tensor.shape, strict=True)):
         raise UserError(
-            f"no block of shape {tuple(shape)} in weights of shape {tuple(tensor.shape)}"
+            f"ImageNet weights of shape {tuple(tensor.shape)} are smaller than a layer of shape "
+            f"{tuple(shape)}; name the weights of the same architecture, or use 'init: scratch'"
         )
     return tensor[tuple(slice(size) for size in shape)].clone()
 
@@ -107,7 +108,7 @@ def find(name: str) -> Path:
         if path and path.is_file() and sha256(path).startswith(_digest(file)):
             return path
     if cached.is_file():
-        raise UserError(f"{cached}: its content does not have the digest of its name; delete it")
+        raise UserError(f"{cached}: damaged, its SHA-256 is not the one in its name; delete it")
     try:
         download(url, cached, _digest(file))
     except OSError as error:

@@ -36,16 +36,18 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: not a checkpoint of plain tensors: it is damaged or holds Python objects, "
-            "which are never loaded; save its state dict alone"
+            f"{path}: not a checkpoint of plain tensors: it is damaged or contains Python objects, "
+            "which are never loaded; save only its state dict"
         ) from None
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{path}: not a readable checkpoint ({reason}); it may be truncated"
+            f"{path}: not a readable checkpoint ({reason}); it may be truncated; copy it again"
         ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a checkpoint: it holds a {type(content).__name__}")
+        raise UserError(
+            f"{path}: not a checkpoint but a {type(content).__name__}; save a state dict"
+        )
     return content
 
 
@@ -54,7 +56,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     content = read(path)
     state = content.get("state_dict", content)
     if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
-        raise UserError(f"{path}: holds no state dict of tensors")
+        raise UserError(f"{path}: contains no state dict of tensors; save one")
     return state
 
 
@@ -100,7 +102,8 @@ def check_classes(path: Path, classes: list[str]) -> None:
     raise UserError(
         f"{path}: was trained on {len(names)} classes, and the data set has {len(classes)}, "
         f"{differ}: label {index} is {theirs!r} in the checkpoint and {ours!r} in the data; "
-        "list 'classes' of the data set's entry as the checkpoint does, or use another checkpoint"
+        "set 'classes' of the data set's entry to those of the checkpoint, or use another "
+        "checkpoint"
     )
 
 

@@ -59,7 +59,9 @@ def profile(directory: Path, extent: Extent) -> Profile:
 def _check(config: ComposedConfig, directory: Path) -> None:
     """Raise UserError if a run trains nothing or a teacher's weights are absent."""
     if not config.has_split("train"):
-        raise UserError(f"{directory}: its weights are published ones; it has no step to profile")
+        raise UserError(
+            f"{directory}: has published weights and no training to profile; name a trained run"
+        )
     for path in config.teacher_checkpoints.values():
         if not path.exists():
             raise UserError(

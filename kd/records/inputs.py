@@ -162,7 +162,8 @@ def entry_of(
         same = crop_settings(name, dataset, crops["margin"], crops["min_side"]) == crops
     elif not composed.has_split(split):
         raise UserError(
-            f"{directory / 'config.json'}: has no '{split}_dataloader'; compose the run again"
+            f"{directory / 'config.json'}: has no '{split}_dataloader'; compose the run again "
+            "(`snakemake` does, or `kd compose STUDY --write`)"
         )
     else:
         current = split_config(dataset, split, classes_of(name, dataset), [])

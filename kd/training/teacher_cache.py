@@ -131,8 +131,8 @@ class TeacherCache:
             self._fits[name] = store.reserve(size)
             if not self._fits[name] and is_main_process():
                 logger.info(
-                    "teacher's %s of %d images would take %s %s, and %s are left of "
-                    "--teacher-cache: computed in every step",
+                    "teacher's %s: %d images need %s %s, but --teacher-cache has %s left; "
+                    "computing it in every step (raise --teacher-cache to cache it)",
                     name,
                     self.inputs.images,
                     amount(size),
@@ -297,8 +297,8 @@ class TeacherCaching(Hook):
 def _obstacle(config: ComposedConfig) -> str:
     """Return the reason why a run's teacher sees new images in every epoch; empty if none."""
     if config.teacher is None:
-        return "no detector teaches this run"
+        return "this run has no detector as a teacher"
     changing = repeatable.random_transforms(config)
     if changing:
-        return f"{', '.join(changing)} of its pipeline produce other images in every epoch"
+        return f"{', '.join(changing)} of its pipeline change the images in every epoch"
     return ""

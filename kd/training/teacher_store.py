@@ -110,7 +110,7 @@ class DiskStore(Store):
         except OSError as error:
             self._writable = False
             logger.warning(
-                "warning: %s: %s; training continues and caches no more of these",
+                "warning: %s: %s; training continues without caching more of them",
                 path,
                 error.strerror,
             )

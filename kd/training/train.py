@@ -92,7 +92,7 @@ def _recorded(directory: Path, error: Exception) -> BaseException:
     if launch.world() > 1:
         if isinstance(error, distributed.DistError) or "/gloo/" in str(error):
             failure = launch.LostProcessError(
-                f"process {launch.rank()} of {launch.world()} lost the others: "
+                f"process {launch.rank()} of {launch.world()} lost its connection to the others: "
                 f"{provenance.reason(error)}"
             )
         try:
@@ -152,7 +152,7 @@ def build_runner(
     if val_interval and composed.kind == "classifier":
         raise UserError(
             f"{directory / 'config.json'}: a classifier has no AP to measure between epochs; leave "
-            "out --val-interval (`kd evaluate` gives its accuracy after the last)"
+            "out --val-interval (`kd evaluate` computes its accuracy after training)"
         )
     settings = Config(copy.deepcopy(config))
     settings.work_dir = str(directory / "mmengine")
@@ -185,7 +185,7 @@ def _check_normalization(config: ComposedConfig, directory: Path) -> None:
     if config.norm == "SyncBN" and not torch.cuda.is_available():
         raise UserError(
             f"{directory / 'config.json'}: SyncBN in a group of processes needs GPUs; "
-            "without them train in one process, which has the whole batch"
+            "without GPUs train in one process, which has the whole batch"
         )
 
 
@@ -289,7 +289,10 @@ def _unregistered(error: KeyError, directory: Path) -> Exception:
     match = re.search(r"(\w+) is not in the (\w+)::([\w ]+) registry", str(error))
     if match is None:
         return error
-    return UserError(f"{directory / 'config.json'}: no {match[3]} type '{match[1]}' in {match[2]}")
+    return UserError(
+        f"{directory / 'config.json'}: no {match[3]} type '{match[1]}' in {match[2]}; correct it "
+        "in the detector's file"
+    )
 
 
 def _cost(runner: Runner) -> dict[str, Any]:

@@ -263,7 +263,7 @@ def test_a_folder_that_is_neither_crops_nor_a_run_is_refused(project: Path) -> N
     with pytest.raises(UserError, match=r"empty/config.json: no such file"):
         Crops.read(Path("empty"))
     Path("empty/config.json").write_text('{"model": {}}')
-    with pytest.raises(UserError, match="empty: neither crops nor a classifier's run"):
+    with pytest.raises(UserError, match="empty: contains neither crops nor a run of a classifier"):
         Crops.read(Path("empty"))
 
 

@@ -92,7 +92,7 @@ def test_inputs_are_normalized() -> None:
 
 
 def test_an_unknown_architecture_is_one_clear_error() -> None:
-    with pytest.raises(UserError, match=r"'resnet81' is no classifier .* mean 'resnet18'"):
+    with pytest.raises(UserError, match=r"classifier 'resnet81'; did you mean 'resnet18'"):
         classifier(architecture="resnet81")
 
 

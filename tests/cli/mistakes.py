@@ -106,22 +106,22 @@ ON_THE_COMMAND_LINE = {
     "a study named as a folder of results": Case(
         lambda: Path(STUDY).rename("configs/studies/runs.yaml"),
         "plan runs --scale tiny",
-        ("configs/studies/runs.yaml", "another name", "results/runs"),
+        ("configs/studies/runs.yaml", "rename the study", "results/runs"),
     ),
     "a scale with a space in its name": Case(
         lambda: Path(SCALE).rename("configs/scales/my scale.yaml"),
         "plan tiny --scale 'my scale'",
-        ("configs/scales/my scale.yaml", "cannot be a name", "rename the file"),
+        ("configs/scales/my scale.yaml", "is not a valid name", "rename the file"),
     ),
     "a data set with a space in its name": Case(
         lambda: Path(DATASET).rename("configs/datasets/my data.yaml"),
         "check 'my data'",
-        ("configs/datasets/my data.yaml", "cannot be a name"),
+        ("configs/datasets/my data.yaml", "is not a valid name"),
     ),
     "a study with a plus in its name": Case(
         lambda: Path(STUDY).rename("configs/studies/a+b.yaml"),
         "plan a+b --scale tiny",
-        ("configs/studies/a+b.yaml", "cannot be a name"),
+        ("configs/studies/a+b.yaml", "is not a valid name"),
     ),
     "a detector with a letter beyond ASCII": Case(
         both(
@@ -130,7 +130,7 @@ ON_THE_COMMAND_LINE = {
             change(SCALE, detectors={}),
         ),
         PLAN,
-        ("configs/detectors/rétina.yaml", "cannot be a name"),
+        ("configs/detectors/rétina.yaml", "is not a valid name"),
     ),
     "an unknown scale": Case(
         nothing, "plan tiny --scale smok", ("configs/scales", "'smok'", "'smoke'?")
@@ -180,7 +180,7 @@ IN_A_STUDY = {
     "an empty term": Case(table(methods=["rm+"]), PLAN, (STUDY, "''", "rm")),
     "a term named twice": Case(table(methods=["rm+rm"]), PLAN, (STUDY, "'rm+rm'", "twice")),
     "a method under two names": Case(
-        table(methods=["rm+rm_class"]), PLAN, (STUDY, "'rm+rm_class'", "'rm'", "twice")
+        table(methods=["rm+rm_class"]), PLAN, (STUDY, "'rm+rm_class'", "'rm'", "two variants")
     ),
     "a misspelled key": Case(change(STUDY, titel="x"), PLAN, (STUDY, "'titel'", "'title'?")),
     "a misspelled key of a table": Case(

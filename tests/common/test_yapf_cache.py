@@ -36,7 +36,10 @@ def test_a_damaged_grammar_is_one_line(tmp_path: Path) -> None:
     step = [sys.executable, "-m", "kd", "predict", "run", "--threads", "1"]
     process = subprocess.run(step, env=environment, capture_output=True, text=True)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: the grammar of yapf") and "remove" in process.stderr
+    assert (
+        process.stderr.startswith("error: the cache of yapf's grammar")
+        and "delete" in process.stderr
+    )
     assert process.stderr.count("\n") == 1
 
 

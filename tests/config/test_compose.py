@@ -172,7 +172,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "a map twice": (
         lambda: edit(YOLO, maps=[2, 1, 2]),
         "yolov3",
-        rf"^{YOLO}: maps \[2, 1, 2\] names a map twice$",
+        rf"^{YOLO}: 'maps' must list each map once, not \[2, 1, 2\]$",
     ),
     "no map": (lambda: edit(YOLO, maps=[]), "yolov3", rf"^{YOLO}: key 'maps': .*at least 1"),
     "an unknown augmentation": (
@@ -198,7 +198,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "a scale's size for a detector without": (
         lambda: edit(TINY, input_sizes={"gfl": 64}),
         "gfl",
-        rf"^{TINY}: key 'input_sizes': detector 'gfl' has no 'input_size' to replace$",
+        rf"^{TINY}: key 'input_sizes': detector 'gfl' has no 'input_size'; delete its line$",
     ),
     "a scale's size of nothing": (
         lambda: edit(TINY, input_sizes={"ssd300": 0}),

@@ -57,7 +57,7 @@ def test_a_scale_that_inherits_from_itself_is_refused(base: str):
     write("round", base=base)
     write("other", base="round")
     with pytest.raises(
-        UserError, match=r"scales/\w+.yaml: key 'base': 'round' inherits from '\w+' in turn"
+        UserError, match=r"scales/\w+.yaml: key 'base': 'round' already inherits from '\w+'"
     ):
         Library().scale("round", "test")
 

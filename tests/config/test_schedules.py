@@ -83,7 +83,7 @@ def test_an_inherited_schedule_composes_the_same_runs(project: None) -> None:
 def test_schedules_that_inherit_in_a_circle_are_refused(project: None, base: str) -> None:
     write("round", f"base: {base}\n")
     write("other", "base: round\n")
-    problem = r"^configs/schedules/\w+\.yaml: key 'base': 'round' inherits from '\w+' in turn"
+    problem = r"^configs/schedules/\w+\.yaml: key 'base': 'round' already inherits from '\w+'"
     with pytest.raises(UserError, match=problem):
         Library().schedule("round", "tests")
 
@@ -210,6 +210,6 @@ def test_processes_without_gpus_cannot_share_it(trained: dict[str, dict[str, Pat
     assert process.returncode == 2
     assert error == (
         f"error: {run / 'config.json'}: SyncBN in a group of processes needs GPUs; "
-        "without them train in one process, which has the whole batch"
+        "without GPUs train in one process, which has the whole batch"
     )
     assert json.loads((run / "failure.json").read_text())["kind"] == "UserError"

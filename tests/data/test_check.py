@@ -60,9 +60,9 @@ BAD_IMAGES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: cut(path, 0.01), "2.png: the image cannot be read"),
     (
         lambda path: Image.new("RGB", (30, 40)).save(path),
-        "has 30 x 40 pixels, its annotation has 40 x 30",
+        "has 30 x 40 pixels, but its annotation has 40 x 30",
     ),
-    (turn, "has 30 x 40 pixels (turned by its EXIF orientation), its annotation has 40 x 30"),
+    (turn, "has 30 x 40 pixels (turned by its EXIF orientation), but its annotation has 40 x 30"),
     (lambda path: (path.unlink(), path.mkdir()), "2.png: no such image"),
     (
         lambda path: Image.new("L", (40, 30)).save(path, "PCX"),
@@ -109,7 +109,7 @@ def test_all_problems_are_reported_at_once(coco: Dataset, edit: Edit, tmp_path: 
     for part in (
         "images[0]: 'width' must be a whole number above 0, not -1",
         "annotations[2]: 'bbox' must be four numbers",
-        "annotation 5: category_id 99 is no category",
+        "annotation 5: no category has id 99",
         "train/3.png: no such image",
         "test/1.png: the image cannot be read",
         "test/2.png: this test image is in the training split as",
@@ -171,7 +171,7 @@ def test_a_class_without_boxes_is_noted(coco: Dataset, edit: Edit) -> None:
 def test_a_misspelled_voc_class_is_an_error(voc: Dataset) -> None:
     wrong = voc.model_copy(update={"classes": ["cat", "dgo"]})
     report = check("voc", wrong)
-    message = "class 'dgo' has no box in either split; did you mean 'dog'?"
+    message = "class 'dgo' has no box in any split; did you mean 'dog'?"
     assert message in errors(report)
     assert "3 boxes of 'dog' in the split" in report.dirt[0].reason
 
@@ -180,9 +180,9 @@ def test_an_empty_split_is_an_error(coco: Dataset, voc: Dataset, tmp_path: Path)
     empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     (tmp_path / "annotations/test.json").write_text(json.dumps(empty))
     only_cat = coco.model_copy(update={"classes": ["cat"]})
-    assert "the split 'test' has no images" in errors(check("coco", only_cat))
+    assert "split 'test' has no images" in errors(check("coco", only_cat))
     (tmp_path / "A/ImageSets/Main/test.txt").write_text("")
-    assert "the split 'test' has no images" in errors(check("voc", voc))
+    assert "split 'test' has no images" in errors(check("voc", voc))
 
 
 def test_an_absent_root_is_one_error(coco: Dataset, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_turned_images_whose_size_does_not_show_it_are_noted(
     )
     report = check("coco", coco.model_copy(update={"image_size": (64, 64)}))
     assert report.usable
-    assert "1.png: 2 images, of which this is the first, are turned or mirrored" in notes(report)
+    assert "1.png: 2 images (this is the first) are turned or mirrored" in notes(report)
 
 
 def test_a_quarter_turn_that_the_annotated_size_shows_is_not_noted(
@@ -179,7 +179,7 @@ def test_an_orientation_after_the_pixels_of_a_png_is_read() -> None:
 
 def test_an_image_that_becomes_a_single_cell_is_an_error(coco: Dataset) -> None:
     small = coco.model_copy(update={"image_size": (32, 32)})
-    assert "have 32 x 24 pixels, a single cell of a backbone's last map" in errors(
+    assert "have 32 x 24 pixels, which is one cell of a backbone's last map" in errors(
         check("coco", small)
     )
 
@@ -189,7 +189,7 @@ def test_an_image_that_vanishes_when_it_is_resized_is_an_error(
 ) -> None:
     save_image(tmp_path / "train/1.png", seed=1, size=(400, 2))
     edit(lambda content: content["images"][0].update(width=400, height=2))
-    assert "1.png: the image of 400 x 2 pixels has no pixel left on its short side" in errors(
+    assert "1.png: the short side of the image, 400 x 2 pixels, has no pixel left" in errors(
         check("coco", coco)
     )
 

@@ -144,9 +144,9 @@ def without(key: str, index: int, name: str) -> Callable[[dict[str, Any]], Any]:
 BAD_COCO: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c.pop("images"), "key 'images' is missing"),
     (lambda c: c.update(images={}), "'images' must be a list"),
-    (lambda c: c.update(images=[]), "image_id 1 is no image"),
-    (lambda c: c.update(images=[], annotations=[]), "the split 'train' has no images"),
-    (lambda c: c.update(annotations=[]), "the split 'train' has no boxes"),
+    (lambda c: c.update(images=[]), "no image has id 1"),
+    (lambda c: c.update(images=[], annotations=[]), "split 'train' has no images"),
+    (lambda c: c.update(annotations=[]), "split 'train' has no boxes"),
     (lambda c: c.pop("categories"), "key 'categories' is missing"),
     (lambda c: c["images"].append(3), r"images\[3\]: must be an object"),
     (without("images", 1, "width"), r"images\[1\]: key 'width' is missing"),
@@ -160,7 +160,10 @@ BAD_COCO: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (at("images", 1, file_name="1.png"), "images: file_name '1.png' is used 2 times"),
     (at("categories", 1, id=7), r"categories\[1\]: id 7 is used twice"),
     (at("categories", 1, name="cat"), "categories: name 'cat' is used 2 times"),
-    (at("categories", 1, name="dgo"), "class 'dog' of the entry is no category here; did you mean"),
+    (
+        at("categories", 1, name="dgo"),
+        "no category 'dog', which 'classes' of the entry lists; did you mean",
+    ),
     (without("annotations", 0, "bbox"), r"annotations\[0\]: key 'bbox' is missing"),
     (without("annotations", 0, "area"), r"annotations\[0\]: key 'area' is missing"),
     (at("annotations", 0, bbox=[1, 2, 3]), "'bbox' must be four numbers"),
@@ -168,8 +171,8 @@ BAD_COCO: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (at("annotations", 0, bbox=[1, 2, 3, 10**400]), "'bbox' must be four numbers"),
     (at("annotations", 0, bbox={}), "'bbox' must be four numbers"),
     (at("annotations", 0, area="50"), "'area' must be a number, not '50'"),
-    (at("annotations", 0, image_id=99), "annotation 2: image_id 99 is no image"),
-    (at("annotations", 0, category_id=1), "annotation 2: category_id 1 is no category"),
+    (at("annotations", 0, image_id=99), "annotation 2: no image has id 99"),
+    (at("annotations", 0, category_id=1), "annotation 2: no category has id 1"),
     (at("annotations", 0, id=3), r"annotations\[1\]: id 3 is used twice"),
     (at("annotations", 0, iscrowd="no"), "'iscrowd' must be 0 or 1, not 'no'"),
 ]
@@ -189,7 +192,7 @@ def test_bad_coco_is_refused(
     [
         ("", "not valid JSON"),
         ('{"images": [', "not valid JSON"),
-        ("[]", "must hold an object with 'images'"),
+        ("[]", "must be an object with 'images'"),
         ("[" * 100_000, "not valid JSON"),
         ("\udcff", "not valid JSON"),
         ("\ufeff{}", "not valid JSON: Unexpected UTF-8 BOM"),
@@ -317,7 +320,7 @@ def test_many_errors_are_shortened(coco: Dataset, edit: Edit) -> None:
     with pytest.raises(UserError) as caught:
         read_split(coco, "train")
     lines = str(caught.value).splitlines()
-    assert len(lines) == 6 and lines[-1] == "and 1 more, which the check of the data set lists"
+    assert len(lines) == 6 and lines[-1] == "and 1 more; `kd check` lists all"
 
 
 def test_bccd_has_its_published_counts(bccd: Dataset) -> None:

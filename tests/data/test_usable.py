@@ -44,9 +44,7 @@ def test_boxes_to_ignore_are_counted_and_explained(coco: Dataset, edit: Edit) ->
     assert report.usable
     assert (train.boxes, train.ignored, train.trainable) == (6, 2, 4)
     assert (train.counted_coco, train.counted_voc) == (6, 4)
-    assert "2 of 6 boxes have 'ignore': 1; training leaves them out, AP counts them" in notes(
-        report
-    )
+    assert "2 of 6 boxes have 'ignore': 1; training skips them, AP counts them" in notes(report)
     assert "training learns from 4 boxes in 3 images (2 ignored)" in report.describe()
 
 
@@ -68,7 +66,7 @@ def test_a_training_split_with_nothing_to_learn_is_an_error(
     coco: Dataset, edit: Edit, marks: dict[str, Any]
 ) -> None:
     edit(mark(6, **marks))
-    assert "training would learn from none of the 6 boxes of the split 'train'" in errors(
+    assert "training learns from none of the 6 boxes of split 'train'" in errors(
         check("coco", coco)
     )
 
@@ -76,10 +74,10 @@ def test_a_training_split_with_nothing_to_learn_is_an_error(
 def test_a_voc_split_of_difficult_boxes_is_an_error(voc: Dataset, tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.xml"):
         path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
-    message = "training would learn from none of the 6 boxes of the split 'train' (6 difficult"
+    message = "training learns from none of the 6 boxes of split 'train' (6 difficult"
     assert message in errors(check("voc", voc))
     scored = voc.model_copy(update={"metric": "voc"})
-    assert "'metric: voc', would count none of the 2 boxes of the split 'test'" in errors(
+    assert "'metric: voc', counts none of the 2 boxes of split 'test'" in errors(
         check("voc", scored)
     )
 
@@ -179,10 +177,10 @@ def test_categories_are_matched_by_name_if_files_disagree_on_the_order(
     edit(lambda content: content["categories"].reverse())
     report = check("coco", coco)
     assert report.usable
-    message = "disagree on the order of categories: train has dog, cat, test has cat, dog; labels"
-    assert f"{message} are numbered as 'classes' of the entry lists them" in notes(report)
+    message = "list the categories in different orders: train has dog, cat, test has cat, dog; both"
+    assert f"{message} splits use the order of 'classes' of the entry" in notes(report)
     free = check("coco", without(coco, "classes"))
-    assert "as the training file lists them, in both: dog, cat" in notes(free)
+    assert "use the order of the training file: dog, cat" in notes(free)
     names = [category["name"] for category in read_split(coco, "train").coco["categories"]]
     assert names == ["cat", "dog"]
 

@@ -208,7 +208,7 @@ BAD_TRUTHS = {
     "unknown image": (coco([(5, 3, SQUARE)]), ["cat"], "annotations whose image id .* 5"),
     "unknown category": (coco([(1, 5, SQUARE)]), ["cat"], "annotations whose category id .* 5"),
     "NaN area": (coco([(1, 3, SQUARE, {"area": float("nan")})]), ["cat"], "area nan"),
-    "no list of images": ({"annotations": [], "categories": []}, ["cat"], "no 'images'"),
+    "no list of images": ({"annotations": [], "categories": []}, ["cat"], "'images' is missing"),
 }
 
 

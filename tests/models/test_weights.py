@@ -108,8 +108,8 @@ def test_a_checkpoint_with_python_objects_is_refused_and_not_run(checkpoint, tmp
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (torch.zeros(3), "it holds a Tensor"),
-        ([torch.zeros(3)], "it holds a list"),
+        (torch.zeros(3), "not a checkpoint but a Tensor"),
+        ([torch.zeros(3)], "not a checkpoint but a list"),
         ({}, "no state dict"),
         ({"state_dict": {}}, "no state dict"),
         ({"state_dict": torch.zeros(3)}, "no state dict"),

@@ -354,7 +354,7 @@ def test_training_continues_if_nothing_can_be_written(tmp_path, teacher, pair, c
         assert all(map(torch.equal, cache.observe(teacher, pair(names)).outputs[0], expected))
     warnings = capsys.readouterr().err
     assert warnings.count("\n") == 1
-    assert "training continues and caches no more of these" in warnings
+    assert "training continues without caching more of them" in warnings
 
 
 def test_maps_larger_than_the_limit_are_computed_in_every_step(tmp_path, teacher, pair, capsys):
@@ -365,8 +365,8 @@ def test_maps_larger_than_the_limit_are_computed_in_every_step(tmp_path, teacher
     assert len(printed) == 3
     neck = observe(teacher, pair(), frozen=True).neck
     size = amount(118287 * 2 * sum(level[0].numel() * 4 for level in neck))
-    assert printed[1].startswith(f"teacher's neck of 118287 images would take {size} of memory")
-    assert "100 MB are left of --teacher-cache: computed in every step" in printed[1]
+    assert printed[1].startswith(f"teacher's neck: 118287 images need {size} of memory")
+    assert "--teacher-cache has 100 MB left; computing it in every step" in printed[1]
     assert files(tmp_path / "cache") == []
     assert cache.memory.used == 0
 
@@ -389,7 +389,7 @@ def test_the_stores_keep_to_their_limits(tmp_path, teacher, pair):
     ("detector", "method", "problem"),
     [
         ("ssd300", "soft_labels", "Expand, MinIoURandomCrop, .*PhotoMetricDistortion of its"),
-        ("retinanet", None, "no detector teaches this run"),
+        ("retinanet", None, "this run has no detector as a teacher"),
     ],
 )
 def test_a_run_that_sees_new_images_in_every_epoch_is_refused(distilled, detector, method, problem):

@@ -57,12 +57,12 @@ def is_generated(settings: Shapes, root: Path) -> bool:
 def generate(settings: Shapes, root: Path) -> None:
     """Write the set to ``root`` unless it exists; raise UserError if the folder has other data."""
     if root.is_file():
-        raise UserError(f"{root}: is a file; the generated data set needs a folder")
+        raise UserError(f"{root}: is a file, not a folder; delete it, or set another 'root'")
     if is_generated(settings, root):
         return
     if root.exists() and any(root.iterdir()) and not (root / OWNED).is_file():
         raise UserError(
-            f"{root}: has files that were not generated; "
+            f"{root}: contains files that were not generated; "
             "set 'root' of the generated data set to another folder"
         )
     try:

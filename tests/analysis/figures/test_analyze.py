@@ -81,8 +81,8 @@ def test_equal_runs_give_equal_files(runs: list[str]) -> None:
     [
         (["ablations"], "no analysis 'ablations'; did you mean 'ablation'"),
         (["ablation", "--set", "metrik=AP"], "unknown key 'metrik'; did you mean 'metric'"),
-        (["ablation", "--set", "metric"], "'metric': must be KEY=VALUE"),
-        (["ablation", "--set", "metric=[AP"], "'metric=[AP': the value is not YAML"),
+        (["ablation", "--set", "metric"], "'metric': write it as KEY=VALUE"),
+        (["ablation", "--set", "metric=[AP"], "'metric=[AP': the value is not valid YAML"),
         (["ablation", "--set", "confidence=2"], "key 'confidence'"),
     ],
 )

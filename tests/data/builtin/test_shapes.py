@@ -148,14 +148,14 @@ def test_an_interrupted_set_is_never_complete(
 
 def test_other_data_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"mine")
-    with pytest.raises(UserError, match="has files that were not generated; set 'root'"):
+    with pytest.raises(UserError, match="contains files that were not generated; set 'root'"):
         generate(SMALL, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
 def test_a_root_that_is_a_file_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "set").write_text("")
-    with pytest.raises(UserError, match="set: is a file; the generated data set needs a folder"):
+    with pytest.raises(UserError, match="set: is a file, not a folder"):
         generate(SMALL, tmp_path / "set")
 
 

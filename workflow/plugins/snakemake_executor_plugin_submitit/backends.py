@@ -151,7 +151,8 @@ class LocalBackend:
         """Return free GPUs; raise NoFreeGpuError if too few are free at the moment."""
         if count > len(self.gpus):
             raise RequestError(
-                f"resource 'gpu' is {count}, but this machine has {len(self.gpus)} GPUs"
+                f"resource 'gpu' is {count}, but this machine has {len(self.gpus)} GPUs; request "
+                "fewer"
             )
         lent = {gpu for gpus in self.lent.values() for gpu in gpus}
         free = [gpu for gpu in self.gpus if gpu not in lent]
