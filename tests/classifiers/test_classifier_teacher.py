@@ -134,11 +134,11 @@ def test_stages_of_a_network_with_features(teach: Callable[..., ClassifierTeache
 
 
 def test_a_stage_that_does_not_exist_is_refused(teach: Callable[..., ClassifierTeacher]) -> None:
-    with pytest.raises(UserError, match="resnet18: no stage 5 .*; valid: 0 to 4"):
+    with pytest.raises(UserError, match=r"resnet18: no stage 5 .*; valid: 0 to 4"):
         teach().stages(crops(), 5)
     other = teach(architecture="regnet_y_400mf")
     assert other.logits(crops()).shape == (2, 8)
-    with pytest.raises(UserError, match="regnet_y_400mf: no stage 0 .*; valid: none"):
+    with pytest.raises(UserError, match=r"regnet_y_400mf: no stage 0 .*; valid: none"):
         other.stages(crops(), 0)
 
 

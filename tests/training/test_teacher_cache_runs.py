@@ -56,7 +56,8 @@ def test_a_run_without_a_teacher_is_refused_in_one_line(project: None) -> None:
     run = write_run(STUDENT)
     process = kd("train", run, "--teacher-cache", "50")
     assert process.communicate()[1] == (
-        f"error: {run / 'config.json'}: this run has no detector as a teacher; leave out --teacher-cache\n"
+        f"error: {run / 'config.json'}: this run has no detector as a teacher; "
+        "leave out --teacher-cache\n"
     )
     assert process.returncode == 2
     assert "leave out --teacher-cache" in json.loads((run / "failure.json").read_text())["reason"]
