@@ -28,7 +28,7 @@ class RunLog:
 
     @property
     def is_live(self) -> bool:
-        return self.status.state in LIVE
+        return self.status.detail in LIVE
 
     def paths(self) -> str:
         """Return the paths of all logs of the run, one per line."""
@@ -48,7 +48,7 @@ class RunLog:
     def state(self) -> str:
         """Return the state of the run in one line."""
         job = f", job {self.status.job}" if self.status.job else ""
-        note = f": {self.status.note}" if self.status.note else ""
+        note = f": {self.status.explanation}" if self.status.explanation else ""
         return f"{'state:':<16}{self.status.state}{job}{note}"
 
     def text(self, lines: int, follow: bool) -> Iterator[str]:
@@ -84,7 +84,7 @@ def _relative(directory: Path) -> Path:
 def _current_log(status: Status) -> Path:
     """Return the log of the step at work, or of the last step that wrote one."""
     training, prediction = Path(status.log), Path(status.run) / "predict.log"
-    if status.state == EVALUATING or (prediction.exists() and not training.exists()):
+    if status.detail == EVALUATING or (prediction.exists() and not training.exists()):
         return prediction
     if not training.exists() and status.slurm_log and Path(status.slurm_log).exists():
         return Path(status.slurm_log)

@@ -26,9 +26,28 @@ from kd.training import run_lock
 FRESH_SECONDS = 120
 """Seconds without new output after which a training outside Slurm counts as interrupted."""
 
-DONE, FAILED, TRAINED, EVALUATING = "done", "failed", "trained", "evaluating"
-INTERRUPTED, WAITING, UNSTARTED = "interrupted", "waiting", "not started"
-SUBMITTED = "submitted"
+DONE, QUEUED, FAILED = "done", "queued", "failed"
+WAITING, UNSTARTED = "waiting for teacher", "not started"
+STATES = (DONE, RUNNING, QUEUED, WAITING, FAILED, UNSTARTED)
+"""States of runs, in ``kd status`` and in reports; see docs/reference/report.md."""
+TRAINED, EVALUATING = "trained", "evaluating"
+INTERRUPTED, SUBMITTED = "interrupted", "submitted"
+STATE_OF = {
+    **dict.fromkeys([EVALUATING, slurm_reasons.STARTING], RUNNING),
+    **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, slurm_reasons.SUSPENDED], QUEUED),
+    **dict.fromkeys([INTERRUPTED, ENDED], FAILED),
+    TRAINED: UNSTARTED,
+}
+"""State of each detail that is not itself a state."""
+EXPLANATIONS = {
+    EVALUATING: "evaluating",
+    INTERRUPTED: "interrupted",
+    REQUEUED: "requeued",
+    TRAINED: "trained, evaluation not started",
+    slurm_reasons.STARTING: "its node is starting",
+    slurm_reasons.SUSPENDED: "suspended by Slurm",
+}
+"""Words on details that their state leaves out."""
 LIVE = frozenset(
     [
         RUNNING,
@@ -40,7 +59,7 @@ LIVE = frozenset(
         slurm_reasons.SUSPENDED,
     ]
 )
-"""States in which a job runs, or will run without a further command."""
+"""Details of runs whose job runs, or will run without a further command."""
 
 NOT_RECORDED = "Snakemake has not recorded it yet"
 """Note on jobs that ended in the queue but not yet in the ledger."""
@@ -51,7 +70,8 @@ class Status:
     """State and progress of a run; unknown values are None."""
 
     run: str
-    state: str = UNSTARTED
+    detail: str = UNSTARTED
+    """The state, or a finer word for it such as ``evaluating`` or ``pending``."""
     note: str = ""
     job: str | None = None
     node: str | None = None
@@ -69,6 +89,16 @@ class Status:
     log: str = ""
     slurm_log: str | None = None
 
+    @property
+    def state(self) -> str:
+        """One of ``STATES``."""
+        return STATE_OF.get(self.detail, self.detail)
+
+    @property
+    def explanation(self) -> str:
+        """The note, after words on what the state leaves out."""
+        return ": ".join(filter(None, [EXPLANATIONS.get(self.detail), self.note]))
+
 
 def statuses(runs: Iterable[MonitoredRun], snapshot: QueueSnapshot) -> list[Status]:
     """Return the status of each run."""
@@ -82,7 +112,7 @@ def run_status(run: MonitoredRun, snapshot: QueueSnapshot) -> Status:
     if job:
         status.job, status.slurm_log = job.id, job.job_log
     live = _live_state(status, job, snapshot, run) if job and not job.end else None
-    status.state, status.note = (
+    status.detail, status.note = (
         live or _final_state(run, job) or _unfinished_state(run, status, job, snapshot)
     )
     return status
@@ -104,16 +134,16 @@ def _other_job(job: SubmittedJob, snapshot: QueueSnapshot) -> Status:
     status.log = (*job.rule_logs, job.job_log or "")[0]
     queued = snapshot.queued(job)
     if job.end:
-        status.state, status.note = FAILED, _cause(job.end)
+        status.detail, status.note = FAILED, _cause(job.end)
     elif queued and queued.live:
         status.node = queued.node or None
-        status.state = slurm_reasons.STATES.get(queued.state, RUNNING)
-        if status.state == PENDING:
+        status.detail = slurm_reasons.STATES.get(queued.state, RUNNING)
+        if status.detail == PENDING:
             status.note = slurm_reasons.explain_reason(queued.reason)
     elif job.cluster != SLURM and _is_process(job):
-        status.state = RUNNING
+        status.detail = RUNNING
     elif queued or snapshot.queue is not None:
-        status.state, status.note = ENDED, NOT_RECORDED
+        status.detail, status.note = ENDED, NOT_RECORDED
     return status
 
 
@@ -143,7 +173,7 @@ def _progress(run: MonitoredRun) -> Status:
 def _live_state(
     status: Status, job: SubmittedJob, snapshot: QueueSnapshot, run: MonitoredRun
 ) -> tuple[str, str] | None:
-    """Return state and note of a run with an unfinished job; None if its files decide."""
+    """Return detail and note of a run with an unfinished job; None if its files decide."""
     if job.cluster != SLURM:
         return (_working_state(job), "") if _is_fresh(run) or _is_process(job) else None
     queued = snapshot.queued(job)
@@ -158,7 +188,7 @@ def _live_state(
 
 
 def _queued_state(status: Status, job: SubmittedJob, queued: QueuedJob) -> tuple[str, str] | None:
-    """Return state and note of a job in the queue; None if it has succeeded."""
+    """Return detail and note of a job in the queue; None if it has succeeded."""
     if queued.state == "COMPLETED":
         return None
     if not queued.live:
@@ -191,7 +221,7 @@ def _working_state(job: SubmittedJob) -> str:
 
 
 def _final_state(run: MonitoredRun, job: SubmittedJob | None) -> tuple[str, str] | None:
-    """Return state and note of a run that is done, trained or failed; otherwise None."""
+    """Return detail and note of a run that is done, trained or failed; otherwise None."""
     directory = run.directory
     if (directory / "metrics.json").exists():
         return DONE, ""
@@ -222,7 +252,7 @@ def _cause(end: JobEnd) -> str:
 def _unfinished_state(
     run: MonitoredRun, status: Status, job: SubmittedJob | None, snapshot: QueueSnapshot
 ) -> tuple[str, str]:
-    """Return state and note of a run without a live job and without a result."""
+    """Return detail and note of a run without a live job and without a result."""
     if _is_fresh(run) and not job:
         return RUNNING, ""
     if status.step or job:
@@ -233,9 +263,7 @@ def _unfinished_state(
         if not (teacher / WEIGHTS).exists():
             teacher_job = snapshot.job_of(teacher)
             failed = (teacher_job and teacher_job.end) or (teacher / "failure.json").exists()
-            return WAITING, f"for teacher {_teacher_name(teacher)}" + (
-                ", which failed" if failed else ""
-            )
+            return WAITING, _teacher_name(teacher) + (", which failed" if failed else "")
     return UNSTARTED, ""
 
 

@@ -20,13 +20,14 @@ from kd.common.documents import json_document
 from kd.common.durations import duration
 from kd.monitoring.queue import QueueSnapshot, queue_snapshot
 from kd.monitoring.runs import StatusOptions, select_runs
-from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING, STARTING, SUSPENDED
+from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, RUNNING
 from kd.monitoring.status import (
     DONE,
     EVALUATING,
     FAILED,
     INTERRUPTED,
-    SUBMITTED,
+    QUEUED,
+    STATES,
     TRAINED,
     UNSTARTED,
     WAITING,
@@ -35,16 +36,8 @@ from kd.monitoring.status import (
     statuses,
 )
 
-STATES = (DONE, TRAINED, EVALUATING, RUNNING, STARTING, REQUEUED, PENDING, SUBMITTED, SUSPENDED,
-          ENDED, INTERRUPTED, FAILED, WAITING, UNSTARTED)  # fmt: skip
-"""States in the order of the summary line."""
 DIM, BOLD, RED, GREEN, YELLOW, CYAN = 2, 1, 31, 32, 33, 36
-COLORS = {
-    **dict.fromkeys([DONE, TRAINED], GREEN),
-    **dict.fromkeys([EVALUATING, RUNNING, STARTING], CYAN),
-    **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, SUSPENDED], YELLOW),
-    **dict.fromkeys([ENDED, INTERRUPTED, FAILED], RED),
-}
+COLORS = {DONE: GREEN, RUNNING: CYAN, QUEUED: YELLOW, FAILED: RED}
 COLUMNS = ("id", "training", "seed", "state", "job", "node", "epoch", "step", "img/s", "left", "AP")
 RIGHT_ALIGNED = frozenset(["epoch", "step", "img/s", "left", "AP"])
 DROPPED_FIRST = ("node", "img/s", "epoch", "job", "left")
@@ -95,9 +88,10 @@ def to_json(runs: Sequence[Status], snapshot: QueueSnapshot) -> str:
 
 
 def _as_object(status: Status) -> dict[str, Any]:
-    """Return a status with its metric in percent, as the table prints it."""
+    """Return a status with its state, and its metric in percent as the table prints it."""
     figure = None if status.figure is None else round(100 * status.figure, 4)
-    return asdict(status) | {"figure": figure}
+    run, *rest = (asdict(status) | {"figure": figure}).items()
+    return dict([run, ("state", status.state), *rest])
 
 
 def status_table(
@@ -114,7 +108,7 @@ def status_table(
     paint = _paint if color and "NO_COLOR" not in os.environ else _plain
     lines = _run_lines(runs, width, paint, logs=not height)
     if height and len(lines) + 6 > height:
-        active = [status for status in runs if status.state not in QUIET]
+        active = [status for status in runs if status.detail not in QUIET]
         lines = _run_lines(active, width, paint, logs=False)[: height - 7]
         lines.append(paint("… shortened to this window; `kd status` prints all runs", DIM))
     lines += _other_job_lines(other_jobs(snapshot), paint)
@@ -133,7 +127,7 @@ def _other_job_lines(jobs: Sequence[Status], paint: Paint) -> list[str]:
     lines = [paint("other jobs", BOLD)] if jobs else []
     for status in jobs:
         state = paint(status.state, COLORS[status.state])
-        cells = [status.run, state, f"job {status.job}" if status.job else "", status.note]
+        cells = [status.run, state, f"job {status.job}" if status.job else "", status.explanation]
         lines.append("  " + "  ".join(cell for cell in cells if cell))
     return lines
 
@@ -161,10 +155,10 @@ def _remaining(runs: Sequence[Status]) -> tuple[float | None, int]:
     for status in runs:
         if status.seconds:
             durations.setdefault(_kind(status), []).append(status.seconds)
-    parallel = max(sum(status.state == RUNNING for status in runs), 1)
+    parallel = max(sum(status.detail == RUNNING for status in runs), 1)
     total = 0.0
     for status in runs:
-        if status.state in (DONE, TRAINED, EVALUATING, FAILED):
+        if status.detail in (DONE, TRAINED, EVALUATING, FAILED):
             continue
         left = status.seconds_left
         if left is None and _kind(status) not in durations:
@@ -198,7 +192,7 @@ def _run_lines(runs: Sequence[Status], width: int, paint: Paint, logs: bool) -> 
             previous = heading
         status = folded[0]
         lines += _with_note(line, status, width, paint)
-        if logs and status.state in WITH_LOG:
+        if logs and status.detail in WITH_LOG:
             lines.append(paint(" " * INDENT + status.log, DIM))
     return lines
 
@@ -214,8 +208,8 @@ def _fold(group: Sequence[Status]) -> Iterator[list[Status]]:
     """Yield the runs of each line; seeds of a training that all wait or idle share one line."""
 
     def line_key(status: Status) -> tuple[str, ...]:
-        if status.state in IDLE:
-            return str(Path(status.run).parent), status.state, status.note
+        if status.detail in IDLE:
+            return str(Path(status.run).parent), status.detail, status.note
         return (status.run,)
 
     for _, folded in groupby(group, line_key):
@@ -230,14 +224,14 @@ def _cells(folded: Sequence[Status], teacher: str) -> dict[str, str]:
         digest = f"{len(folded)} runs"
         last_seed = Path(folded[-1].run).name.partition("-")[0]
         seed += "" if last_seed == seed else f"\u2013{last_seed.removeprefix('seed')}"
-    in_progress = status.state in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
+    in_progress = status.detail in (RUNNING, REQUEUED, PENDING, INTERRUPTED)
     left = status.seconds_left if in_progress else None
     rate = status.images_per_second if in_progress else None
     return {
         "id": digest,
         "training": training.removesuffix(f"_from_{teacher}"),
         "seed": seed.removeprefix("seed"),
-        "state": status.state,
+        "state": WAITING.partition(" ")[0] if status.state == WAITING else status.state,
         "job": status.job or "",
         "node": status.node or "",
         "epoch": _fraction(status.epoch, status.epochs) if in_progress else "",
@@ -250,7 +244,7 @@ def _cells(folded: Sequence[Status], teacher: str) -> dict[str, str]:
 
 def _metric(status: Status) -> str:
     if status.figure is None:
-        return "" if status.note else ABSENT  # leaves room for the note
+        return "" if status.explanation else ABSENT  # leaves room for the note
     return f"{100 * status.figure:.1f}" + ("%" if status.metric == "top-1" else "")
 
 
@@ -300,13 +294,15 @@ def _aligned(
 
 def _with_note(line: str, status: Status, width: int, paint: Paint) -> list[str]:
     """Return a run's line with its note, behind it if there is room, else below."""
-    if not status.note:
+    note, space = status.explanation, "  "
+    if status.state == WAITING:  # the line ends with the first word of the state
+        note, space = f"{WAITING.partition(' ')[2]} {note}", " "
+    if not note:
         return [line]
-    space = " " if status.state == WAITING else "  "  # "waiting for teacher ..."
-    if len(COLOR_CODE.sub("", line)) + 2 + len(status.note) <= width:
-        return [line + space + status.note]
+    if len(COLOR_CODE.sub("", line)) + 2 + len(note) <= width:
+        return [line + space + note]
     indent = " " * INDENT
-    below = textwrap.wrap(status.note, width, initial_indent=indent, subsequent_indent=indent)
+    below = textwrap.wrap(note, width, initial_indent=indent, subsequent_indent=indent)
     return [line, *(paint(text, DIM) for text in below)]
 
 

@@ -22,28 +22,45 @@ from tests.support.tiny import DISTILLED, STUDENT, TEACHER
 
 
 @pytest.mark.parametrize(
-    ("line", "state", "note"),
+    ("line", "state", "detail", "note"),
     [
-        ("57|PENDING||0:00|1:00:00|Resources|", "pending", "waits for free nodes (Resources)"),
-        ("57|PENDING||0:00|1:00|BeginTime|", "requeued", "starts again shortly (BeginTime)"),
-        ("57|RUNNING|lab1|1:00|1-00:00:00|None|", "running", ""),
-        ("57|RUNNING|lab1|59:30|1:00:00|None|", "running", "time limit in 30 s"),
-        ("57|CONFIGURING|lab1|0:01|1:00:00|None|", "starting", ""),
-        ("57|SUSPENDED|lab1|0:01|1:00:00|None|", "suspended", ""),
+        (
+            "57|PENDING||0:00|1:00:00|Resources|",
+            "queued",
+            "pending",
+            "waits for free nodes (Resources)",
+        ),
+        (
+            "57|PENDING||0:00|1:00|BeginTime|",
+            "queued",
+            "requeued",
+            "starts again shortly (BeginTime)",
+        ),
+        ("57|RUNNING|lab1|1:00|1-00:00:00|None|", "running", "running", ""),
+        ("57|RUNNING|lab1|59:30|1:00:00|None|", "running", "running", "time limit in 30 s"),
+        ("57|CONFIGURING|lab1|0:01|1:00:00|None|", "running", "starting", ""),
+        ("57|SUSPENDED|lab1|0:01|1:00:00|None|", "queued", "suspended", ""),
         (
             "57|OUT_OF_MEMORY|lab1|0:01|1:00:00|None|",
+            "failed",
             "ended",
             "out of memory (Slurm state OUT_OF_MEMORY); Snakemake has not recorded it yet",
         ),
         (
             "58|RUNNING|lab1|0:01|1:00:00|None|",
+            "failed",
             "interrupted",
             "Job 57 is no longer queued. Run `snakemake` again to resume.",
         ),
     ],
 )
 def test_the_state_of_a_queued_job_comes_from_slurm(
-    status_of: Callable[..., dict[str, Any]], project: Path, line: str, state: str, note: str
+    status_of: Callable[..., dict[str, Any]],
+    project: Path,
+    line: str,
+    state: str,
+    detail: str,
+    note: str,
 ) -> None:
     run = write_planned_run(TEACHER)
     submit(run, "57")
@@ -51,7 +68,7 @@ def test_the_state_of_a_queued_job_comes_from_slurm(
         write_log(run, RECORD, age=300)
     calls = install_squeue(project, line)
     status = status_of(run)
-    assert status["state"] == state
+    assert (status["state"], status["detail"]) == (state, detail)
     assert status["note"].startswith(note) and bool(note) == bool(status["note"])
     assert status["job"] == "57" and status["slurm_log"] == "logs/slurm/train/job_log.out"
     assert calls.read_text() == "call\n"
@@ -65,7 +82,7 @@ def test_a_pending_job_that_has_trained_was_requeued(
     write_log(run, RECORD, age=300)
     install_squeue(project, "57_3|PENDING||0:00|1:00:00|Priority|")
     status = status_of(run)
-    assert (status["state"], status["step"]) == ("requeued", 30)
+    assert (status["detail"], status["step"]) == ("requeued", 30)
 
 
 def test_a_prediction_job_is_an_evaluation(
@@ -75,7 +92,7 @@ def test_a_prediction_job_is_an_evaluation(
     write(run / "weights.pth")
     submit(run, "57", "predict")
     install_squeue(project, "57|RUNNING|lab1|0:01|1:00:00|None|")
-    assert status_of(run)["state"] == "evaluating"
+    assert status_of(run)["detail"] == "evaluating"
 
 
 def test_jobs_of_other_studies_are_shown_unless_a_study_is_named(
@@ -113,7 +130,7 @@ def test_without_an_answer_from_slurm_the_state_comes_from_files(
     assert "Cannot reach Slurm; showing the state from files." in text
     assert "Unable to contact slurm controller" in text
     assert status_of(run)["state"] == "running"
-    assert status_of(other)["state"] == "submitted"
+    assert status_of(other)["detail"] == "submitted"
 
 
 def test_squeue_is_called_only_for_jobs_that_may_be_queued(

@@ -82,7 +82,7 @@ def test_appended_lines_are_printed_until_the_run_ends(
     finish(run)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (output, process.returncode) == ("the end\n", 0)
-    assert errors.endswith("state:          trained\n")
+    assert errors.endswith("state:          not started: trained, evaluation not started\n")
 
 
 def test_a_replaced_or_truncated_log_is_printed_from_its_start(

@@ -33,11 +33,11 @@ def test_a_run_goes_through_its_states(status_of: Callable[..., dict[str, Any]])
     assert status["figure"] is None
     write(run / "validation.jsonl", '{"epoch": 1, "step": 6, "AP": 0.21}\n')
     write_log(run, RECORD, age=300)
-    assert (status_of(run)["state"], status_of(run)["figure"]) == ("interrupted", 21)
+    assert (status_of(run)["detail"], status_of(run)["figure"]) == ("interrupted", 21)
     write(run / "weights.pth")
-    assert status_of(run)["state"] == "trained"
+    assert status_of(run)["detail"] == "trained"
     write(run / "predict.log")
-    assert status_of(run)["state"] == "evaluating"
+    assert status_of(run)["detail"] == "evaluating"
     write(run / "metrics.json", {"AP": 0.3612})
     status = status_of(run)
     assert (status["state"], status["figure"]) == ("done", 36.12)
@@ -56,13 +56,13 @@ def test_a_training_without_new_output_is_running_while_its_process_lives(
 ) -> None:
     run = write_planned_run(TEACHER)
     write_log(run, RECORD, age=1000)
-    assert status_of(run)["state"] == "interrupted"
+    assert status_of(run)["detail"] == "interrupted"
     with held(run):
         assert status_of(run)["state"] == "running"
-    assert status_of(run)["state"] == "interrupted"
+    assert status_of(run)["detail"] == "interrupted"
     with held(run):
         os.utime(run / FILE, (time.time() - 1000,) * 2)  # it was killed long ago
-        assert status_of(run)["state"] == "interrupted"
+        assert status_of(run)["detail"] == "interrupted"
 
 
 def test_a_half_written_record_is_skipped(status_of: Callable[..., dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ def test_a_student_waits_for_its_teacher(status_of: Callable[..., dict[str, Any]
     teacher, student = write_planned_run(TEACHER), write_planned_run(DISTILLED)
     write(teacher / "failure.json", {"kind": "OSError", "reason": "disk full"})
     assert status_of(teacher)["note"] == "OSError: disk full"
-    assert status_of(student)["note"] == "for teacher retinanet-r18-w0.1875, which failed"
+    assert status_of(student)["note"] == "retinanet-r18-w0.1875, which failed"
     write(teacher / "weights.pth")
     assert status_of(student)["state"] == "not started"
 

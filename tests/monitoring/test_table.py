@@ -33,7 +33,7 @@ def test_runs_without_files_are_listed_as_not_started_or_waiting(
     assert "results/runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125  from retinanet-r18" in text
     assert text.count("not started") == 3  # two lines and the summary
     assert text.count("waiting for teacher retinanet-r18-w0.1875\n") == 2
-    assert "4 runs: 2 waiting, 2 not started" in text
+    assert "4 runs: 2 waiting for teacher, 2 not started" in text
 
 
 def test_idle_seeds_share_a_line(print_status: Callable[..., str]) -> None:
@@ -55,7 +55,7 @@ def test_idle_seeds_share_a_line(print_status: Callable[..., str]) -> None:
     ]
     first = next(place for place, line in enumerate(lines) if alone[0] in line and place > 2)
     assert all(text in line for text, line in zip(alone, lines[first : first + 3], strict=True))
-    sums = ("13 runs: 1 done, 8 waiting, 4 not started", "time left: unknown until")
+    sums = ("13 runs: 1 done, 8 waiting for teacher, 4 not started", "time left: unknown until")
     assert all(text in " ".join(lines) for text in sums)
 
 
@@ -125,14 +125,14 @@ def test_remaining_time_is_estimated_from_started_runs(print_status: Callable[..
     write_log(run, RECORD)
     # A training takes 60 s, of which this one has 45 left; three more have not started.
     text = print_status(*TINY)
-    assert "4 runs: 1 running, 2 waiting, 1 not started; about 3 m 45 s left" in text
+    assert "4 runs: 1 running, 2 waiting for teacher, 1 not started; about 3 m 45 s left" in text
 
 
 def test_json_has_the_content_of_the_table(print_status: Callable[..., str]) -> None:
     run = write_planned_run(TEACHER)
     write_log(run, RECORD)
     content = json.loads(print_status(*TINY, "--json"))
-    assert content["states"] == {"running": 1, "waiting": 2, "not started": 1}
+    assert content["states"] == {"running": 1, "waiting for teacher": 2, "not started": 1}
     assert content["seconds_left"] == 225 and content["trouble"] is None
     assert len(content["runs"]) == 4
 

@@ -32,7 +32,7 @@ def test_the_status_of_a_training_follows_the_queue(case: Case, monkeypatch: Any
 
         def is_reached() -> bool:
             current.update(status())
-            return current.get("state") == state and note in current["note"]
+            return current.get("detail") == state and note in current["note"]
 
         wait_for(is_reached, SECONDS, f"{state} {note}, it is {current}")
         return current
