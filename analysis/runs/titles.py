@@ -1,8 +1,12 @@
-"""Printed names of methods, backbones and teachers."""
+"""Printed names of methods, backbones, teachers, tables and scales."""
+
+import re
 
 from kd import methods
 from kd.config.library import Library
-from kd.config.plan import Row
+from kd.config.parts import Scale, Table
+from kd.config.plan import Plan, Row
+from kd.config.run import AnyRun
 
 ROLES = {"teacher": "Teacher", "baseline": "Student"}
 """Printed names of rows without a method."""
@@ -68,9 +72,30 @@ def backbone_name(name: str, library: Library) -> str:
     return part.title if width == 1 else f"{part.title} x{width:g}"
 
 
-def teacher_name(row: Row, library: Library) -> str:
-    """Return the printed names of a row's teachers: a detector's backbone, a classifier."""
-    names = [backbone_name(row.teacher_backbone, library)] if row.teacher_backbone else []
+def teacher_name(row: Row, library: Library, scale: Scale | None = None) -> str:
+    """Return the printed names of a row's teachers: a detector's backbone, a classifier.
+
+    They are the names in the study; with a scale, those of the networks that it trains instead.
+    """
+    backbones = scale.backbones if scale else {}
+    classifiers = scale.classifiers if scale else {}
+    names = []
+    if backbone := row.teacher_backbone:
+        names.append(backbone_name(backbones.get(backbone, backbone), library))
     if row.classifier:
-        names.append(f"classifier {library.classifier(row.classifier, 'table').title}")
+        classifier = classifiers.get(row.classifier, row.classifier)
+        names.append(f"classifier {library.classifier(classifier, 'table').title}")
     return " + ".join(names)
+
+
+def table_title(table: Table) -> str:
+    """Return the title of a table, after its number in the paper if it has one."""
+    number = re.fullmatch(r"T(\d+[a-z]?)(?:\(.*\))?", table.published or "")
+    return f"Table {number[1]} \u00b7 {table.title}" if number else table.title
+
+
+def scale_title(plan: Plan, scale: str) -> str:
+    """Return a scale by name and title, and the data sets that its runs use."""
+    runs: list[AnyRun] = [*plan.classifiers.values(), *plan.runs.values()]
+    data = ", ".join(dict.fromkeys(run.dataset for run in runs))
+    return f"scale {scale} ({plan.scale.title}), data {data}"

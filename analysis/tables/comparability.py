@@ -10,13 +10,13 @@ from kd.data.fingerprint import last_fingerprints
 from kd.records import inputs
 
 OTHER_DATA = "trained on other data than its baseline or its other seeds"
-OLD_DATA = "trained on other data than the data set holds now"
-OTHER_TEACHER = "taught by other weights than its teacher has now, which was trained again since"
+OLD_DATA = "trained on an older version of the data set"
+OTHER_TEACHER = "distilled from older weights: its teacher was trained again since"
 OTHER_TEST = "evaluated on another test split than its baseline or its other seeds"
-OLD_TEST = "evaluated on another test split than the data set holds now"
-OLD_WEIGHTS = "evaluated with other weights than the run has now, which was trained again since"
-OLD_CONFIGURATION = "trained with another configuration than the run has now"
-NO_RECORD = "trained by a version that did not record what its weights depend on"
+OLD_TEST = "evaluated on an older version of the test split"
+OLD_WEIGHTS = "evaluated with older weights: the run was trained again since"
+OLD_CONFIGURATION = "trained with an older configuration of the run"
+NO_RECORD = "trained by a version that did not record data, teacher and configuration"
 
 
 def mismatches(runs: Iterable[Path], baselines: Iterable[Path]) -> list[str]:

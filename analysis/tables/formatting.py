@@ -10,6 +10,8 @@ STAR, IMAGES = "*", "ⁱ"
 """Marks of a significant gain, and of an interval over images."""
 ABSENT = "\u2013"
 MINUS = "\u2212"
+GAIN_TITLE = "Gain, 95 % CI"
+"""Heading of gains with their confidence intervals."""
 TITLES = {"VOC07": "mAP"}
 """Metrics that are printed by another name."""
 
@@ -48,8 +50,14 @@ def gain_text(gain: Gain | None) -> str:
     """
     if gain is None:
         return ABSENT
-    text = number(gain.mean, gain.std, signed=True)
-    if interval := gain.over_seeds or gain.over_images:
-        low, high = (number(end, signed=True) for end in interval)
-        text += f" ({low} to {high}){'' if gain.over_seeds else IMAGES}"
-    return text + (STAR if gain.significant else "")
+    parts = [number(gain.mean, gain.std, signed=True), interval_text(gain)]
+    return " ".join(filter(None, parts)) + (STAR if gain.significant else "")
+
+
+def interval_text(gain: Gain) -> str:
+    """Return the 95 % interval of a gain in parentheses, marked if it is over images."""
+    interval = gain.over_seeds or gain.over_images
+    if interval is None:
+        return ""
+    low, high = (number(end, signed=True) for end in interval)
+    return f"({low} to {high}){'' if gain.over_seeds else IMAGES}"

@@ -14,9 +14,10 @@ from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import metric_title
+from analysis.tables.miniature import printable
 from analysis.tables.notes import stand_ins
 from analysis.tables.printed import distinct_label
-from analysis.tables.rows import ResultRow, by_group
+from analysis.tables.rows import DONE, ResultRow, by_group
 
 # Two of Okabe and Ito's colors; filled and hollow marks differ in gray, too.
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 5}
@@ -46,7 +47,7 @@ def plot_gains(rows: Sequence[ResultRow]) -> Figure:
 
     Bars are intervals over seeds, else over images. A row without a gain shows its status.
     """
-    distilled = [row for row in rows if row.kind == "distilled"]
+    distilled = [row for row in printable(rows) if row.kind == "distilled"]
     panels = by_group(distilled)
     across = min(len(panels), PANELS_A_ROW) or 1
     members = list(panels.values())
@@ -139,7 +140,7 @@ def _label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
     label = distinct_label(row, rows) + (MARK if row.differs else "")
     if row.gain:
         return _wrapped(label, 2)
-    reason = "no baseline" if row.status == "ok" else row.status
+    reason = "no baseline" if row.status == DONE else row.status
     return f"{_wrapped(label, 1)}\n{_wrapped(reason, 1)}"
 
 

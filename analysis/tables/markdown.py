@@ -3,13 +3,19 @@
 import re
 from collections.abc import Sequence
 
+from analysis.tables.miniature import warning
 from analysis.tables.printed import LEFT, Grid, PrintedTable, printed_tables
 from analysis.tables.rows import ResultRow
 
 
 def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
-    """Return each table under a heading: a grid for each group of its rows, notes, and usage."""
+    """Return each table under a heading: a grid for each group of its rows, notes, and usage.
+
+    A warning precedes results below the scale of the paper.
+    """
     parts = [f"# {escaped(title)}"]
+    if text := warning(rows):
+        parts.append(f"**{text}**")
     for table in printed_tables(rows):
         parts += _table(table)
     return "\n\n".join(parts) + "\n"

@@ -64,7 +64,7 @@ def _selection(rows: Sequence[ResultRow]) -> list[str]:
 def stand_ins(rows: Sequence[ResultRow]) -> list[str]:
     """Return a line that lists each stand-in of the rows once; none without stand-ins."""
     swaps = ", ".join(dict.fromkeys(swap for row in rows for swap in row.stand_ins))
-    return [f"At scale {rows[0].scale}: {swaps}."] if swaps else []
+    return [f"Stand-ins at scale {rows[0].scale}: {swaps}."] if swaps else []
 
 
 def _clauses(row: ResultRow, usual_source: str = "") -> list[str]:
@@ -86,8 +86,8 @@ def _sources(rows: Sequence[ResultRow], remarks: Sequence[Remark]) -> list[str]:
         return []
     differing = {clause for row in rows for clause in row.differs}
     marks = [remark.mark for remark in remarks if differing & {*remark.clauses}]
-    other = f"; those marked {', '.join(marks)} under other conditions than ours" if marks else ""
-    return [f"Published numbers: {source}{other}."]
+    other = f" Those marked {', '.join(marks)} have other conditions than ours." if marks else ""
+    return [f"Published numbers: {source}.{other}"]
 
 
 def _signs(rows: Sequence[ResultRow]) -> list[str]:
@@ -98,10 +98,10 @@ def _signs(rows: Sequence[ResultRow]) -> list[str]:
     lines = {
         "± standard deviation over seeds.": any(row.std is not None for row in rows),
         "(low to high) 95 % t interval over seeds.": any(gain.over_seeds for gain in gains),
-        f"(low to high){IMAGES} 95 % interval over resampled test images; it leaves out how "
-        "runs differ from seed to seed.": any(
+        f"(low to high){IMAGES} 95 % interval over resampled test images; it excludes "
+        "the variation between seeds.": any(
             gain.over_images and not gain.over_seeds for gain in gains
         ),
-        f"{STAR} p < {SIGNIFICANT:g}: paired t test over seeds{family}.": tested > 0,
+        f"{STAR} p < {SIGNIFICANT:g} in a paired t test over seeds{family}.": tested > 0,
     }
     return [line for line, is_used in lines.items() if is_used]

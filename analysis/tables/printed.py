@@ -3,10 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from analysis.statistics.gains import Gain
-from analysis.tables.formatting import ABSENT, MINUS, amount, gain_text, metric_title, number
+from analysis.tables.formatting import (
+    ABSENT,
+    GAIN_TITLE,
+    amount,
+    gain_text,
+    metric_title,
+    number,
+)
+from analysis.tables.miniature import LEFT_OUT, printable
 from analysis.tables.notes import Remark, marks_of, notes, remarks
-from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
+from analysis.tables.rows import DONE, METRICS, ResultRow, by_group, by_table
 from analysis.tables.usage import total_usage
 
 LEFT = {
@@ -54,7 +61,10 @@ def distinct_label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
     return f"{row.label} ({model})" if len(alike) > 1 and model else row.label
 
 
-def _printed_table(title: str, rows: Sequence[ResultRow]) -> PrintedTable:
+def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
+    rows = printable(measured)
+    had_published = any(row.published for row in measured)
+    left_out = [LEFT_OUT] if had_published and not any(row.published for row in rows) else []
     table_remarks = remarks(rows)
     results = {
         group: [_result_cells(row, table_remarks) for row in members]
@@ -62,7 +72,8 @@ def _printed_table(title: str, rows: Sequence[ResultRow]) -> PrintedTable:
     }
     usage_rows = [_usage_cells(row, rows) for row in rows if row.usage]
     usage_notes = [_total_usage(rows)] if usage_rows else []
-    return PrintedTable(title, _grid(results), notes(rows), _grid({"": usage_rows}), usage_notes)
+    lines = [*notes(rows), *left_out]
+    return PrintedTable(title, _grid(results), lines, _grid({"": usage_rows}), usage_notes)
 
 
 def _grid(sections: Mapping[str, Sequence[Mapping[str, str]]]) -> Grid:
@@ -92,11 +103,11 @@ def _result_cells(row: ResultRow, remarks: Sequence[Remark]) -> dict[str, str]:
         "Seeds": row.seeds,
         title: number(row.headline, row.std),
         **{name: number(row.metrics.get(name)) for name in METRICS if name != row.metric},
-        "Gain": gain_text(row.gain),
+        GAIN_TITLE: gain_text(row.gain),
         f"Published {title}": published if bare else published + marks,
         "Published gain": number(row.published_gain, signed=True),
         "Verdict": ABSENT if row.verdict in ("", "not run") else row.verdict,
-        "Status": ABSENT if row.status == "ok" else row.status,
+        "Status": ABSENT if row.status == DONE else row.status,
     }
 
 
@@ -105,7 +116,6 @@ def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
     usage = row.usage
     assert usage is not None
     memory = None if usage.memory_mb is None else usage.memory_mb / MEGABYTES
-    unit, hours = ("GPU-hour", usage.gpu_hours) if usage.gpu_hours else ("hour", usage.hours)
     return {
         "Detector": row.group if len({other.group for other in rows}) > 1 else ABSENT,
         "Row": distinct_label(row, rows),
@@ -114,16 +124,7 @@ def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
         "Images/s": amount(usage.images_per_second),
         "Memory, GB": amount(memory),
         "Energy, kWh": amount(usage.energy_kwh),
-        f"Gain per {unit}": _rate(row.gain, hours / row.seeds_measured),
     }
-
-
-def _rate(gain: Gain | None, hours: float) -> str:
-    """Return the gain per hour, signed."""
-    if gain is None:
-        return ABSENT
-    size = amount(abs(gain.mean / hours))
-    return size if size == ABSENT else (MINUS if gain.mean < 0 else "+") + size
 
 
 def _total_usage(rows: Sequence[ResultRow]) -> str:
@@ -134,8 +135,4 @@ def _total_usage(rows: Sequence[ResultRow]) -> str:
     hours, unit = (
         (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.hours, "hours on CPUs")
     )
-    gained = sum(row.gain.mean for row in rows if row.gain)
-    text = f"The whole table, runs that rows share counted once: {amount(hours)} {unit}"
-    if gained > 0:
-        text += f", {amount(hours / gained)} for each point gained ({number(gained)} in all)"
-    return text + "."
+    return f"All trainings of the table, shared ones counted once: {amount(hours)} {unit}."

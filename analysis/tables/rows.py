@@ -20,6 +20,8 @@ from kd.common.files import read_json
 from kd.evaluation.metrics import Metrics
 from kd.resources.usage import Usage
 
+DONE = "done"
+"""Status of a row whose runs all have results."""
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Metrics of every table; the headline metric of a row, such as ``VOC07``, is added to them."""
 
@@ -102,12 +104,12 @@ class ResultRow(TableRow):
 
     @property
     def status(self) -> str:
-        """``ok``, ``partial``, ``not run``, or ``failed`` with the reasons."""
+        """``done``, ``partial``, ``not started``, or ``failed`` with the reasons."""
         if self.seeds_planned and self.seeds_measured == self.seeds_planned:
-            return "ok"
+            return DONE
         words = ["partial"] if self.seeds_measured else []
         words += [f"failed: {'; '.join(self.failures)}"] if self.failures else []
-        return ", ".join(words) or "not run"
+        return ", ".join(words) or "not started"
 
     @property
     def headline(self) -> float | None:

@@ -5,12 +5,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from analysis.plotting import style
-from analysis.runs.titles import ROLES, backbone_name, method_name, teacher_name
+from analysis.runs.titles import (
+    ROLES,
+    backbone_name,
+    method_name,
+    scale_title,
+    table_title,
+    teacher_name,
+)
 from analysis.tables.csv_file import split_clauses, to_csv
 from analysis.tables.gain_figure import plot_gains
 from analysis.tables.latex import to_latex
 from analysis.tables.markdown import to_markdown
-from analysis.tables.rows import ResultRow, RowSpec, build
+from analysis.tables.rows import DONE, ResultRow, RowSpec, build
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
@@ -27,11 +34,11 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     """
     rows = results(plan)
     folder = study_folder(study, scale)
-    if all(row.status == "ok" for row in rows):
+    if all(row.status == DONE for row in rows):
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:
         folder /= PARTIAL
-    title = f"{plan.study.title} ({plan.study.source}); scale {scale}: {plan.scale.title}"
+    title = f"{plan.study.title} ({plan.study.source}); {scale_title(plan, scale)}"
     if plan.options.selected_rows:
         title = f"Selected rows ({plan.options.selected_rows}): {title}"
     markdown = to_markdown(rows, title)
@@ -59,12 +66,12 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
     run = next(iter(row.runs.values()))
     teachers = [teacher for teacher in (run.teacher, run.classifier) if teacher]
     return RowSpec(
-        table=plan.study.tables[row.table].title,
+        table=table_title(plan.study.tables[row.table]),
         group=library.detector(row.detector, "table").title,
         label=_label(row, library),
         kind=row.kind,
-        teacher=teacher_name(row, library),
-        student=backbone_name(row.student, library),
+        teacher=teacher_name(row, library, plan.scale),
+        student=backbone_name(plan.scale.backbones.get(row.student, row.student), library),
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
         teacher_runs=[teacher.directory for teacher in teachers],

@@ -80,7 +80,7 @@ def test_one_command_makes_the_table_from_nothing(finished: Path) -> None:
     with open(finished / TABLES / "table.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["row"] for row in rows] == ["Teacher", "Student", "RM", "RM + PFI"]
-    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["status"] for row in rows} == {"done"}
     for row in rows:
         directory = finished / row["runs"]
         for file in ("config.json", "run.json", "log.jsonl", "weights.pth", "provenance.json"):

@@ -31,7 +31,7 @@ def test_columns(results):
 
 def test_a_row_is_text_with_six_digits_and_joined_lists(results, tmp_path):
     line = next(line for line in lines(results) if line["row"] == "RM + PFI")
-    assert (line["seeds"], line["status"], line["gain"]) == ("3/3", "ok", "2")
+    assert (line["seeds"], line["status"], line["gain"]) == ("3/3", "done", "2")
     assert (line["gain_low"], line["p"]) == ("-0.484138", "0.0741799")
     assert line["runs"] == " ".join(str(tmp_path / f"s{seed}") for seed in range(3))
     half_way = next(line for line in lines(results) if line["row"] == "half_way")

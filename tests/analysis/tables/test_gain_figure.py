@@ -69,7 +69,7 @@ def test_figure_names_gaps_and_remarks(results):
     figure = plot_gains(results)
     names = [text.get_text() for text in figure.axes[1].get_yticklabels()]
     assert names[0].startswith("KD_cls | loc\nfailed: out of memory")
-    assert names[1] == "absent\nnot run"
+    assert names[1] == "absent\nnot started"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()][2] == "half_way†"
     caption = figure.get_supxlabel().splitlines()
     assert caption[0] == "Gain over the student's own baseline (AP points)"

@@ -55,7 +55,7 @@ def test_latex_has_all_parts_of_a_table(results):
         r"KD\_cls \textbar{} loc",
         r"\textsuperscript{\textdagger} 2x schedule \& a trained",
         r"(50\% of its layers)",
-        r"{*} p \textless{} 0.05: paired t test",
+        r"{*} p \textless{} 0.05 in a paired t test",
     ):
         assert part in text
     full = [line for line in body(text).splitlines() if " & " in line]

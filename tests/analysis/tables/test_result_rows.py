@@ -22,7 +22,7 @@ def one_seed(run, label, ap, base, **more):
 def test_means_in_points_and_gain_paired_by_seed(row_of):
     """Gains 1, 2, 3 points: mean 2, std 1; student figures 31, 33, 35: mean 33, std 2."""
     row = row_of["RM + PFI"]
-    assert (row.seeds, row.status, row.metric) == ("3/3", "ok", "AP")
+    assert (row.seeds, row.status, row.metric) == ("3/3", "done", "AP")
     assert (row.metrics["AP"], row.std) == pytest.approx((33, 2))
     assert (row.gain.mean, row.gain.std) == pytest.approx((2, 1))
     assert row.metrics["AP50"] == pytest.approx(33)
@@ -122,7 +122,7 @@ def test_failed_and_missing_runs_have_different_statuses(row_of):
     failed, absent = row_of["KD_cls | loc"], row_of["absent"]
     assert (failed.seeds, failed.status) == ("0/2", f"failed: {REASON}")
     assert failed.failures == (REASON,)
-    assert (absent.seeds, absent.status) == ("0/2", "not run")
+    assert (absent.seeds, absent.status) == ("0/2", "not started")
     for row in (failed, absent):
         assert row.headline is None and row.gain is None and row.usage is None
 
@@ -139,7 +139,7 @@ def test_rows_name_their_runs_and_sources(row_of, tmp_path):
 def test_a_finished_seed_hides_its_old_failure(run):
     path = run("again", 0.3, failure="preempted")
     (row,) = build([RowSpec("T", "G", "x", "baseline", "", "R18", {0: path})])
-    assert row.status == "ok"
+    assert row.status == "done"
 
 
 def test_the_headline_of_a_voc_table_is_its_map(run):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from analysis.runs.titles import table_title
 from analysis.tables.rows import RowSpec
 from analysis.tables.write import publish, specification
 from kd.common.results import RESULTS
@@ -60,6 +61,37 @@ def test_a_row_lists_its_stand_ins() -> None:
 
 def test_the_scale_of_the_paper_has_no_stand_ins() -> None:
     assert [list(row.stand_ins) for row in specified(planned("paper"))] == [[]] * 4
+
+
+def test_a_row_names_the_networks_that_ran() -> None:
+    edit("configs/scales/tiny.yaml", classifiers={"r50": "smoke"})
+    table = {"methods": ["rm+dicod"], "classifiers": {"general": "r50"}}
+    small, paper = (specified(planned(scale, **table))[-1] for scale in ("tiny", "paper"))
+    assert small.teacher == "ResNet-18 x0.1875 + classifier ResNet-18 of 64 pixels"
+    assert small.student == "ResNet-18 x0.125"
+    assert (paper.teacher, paper.student) == ("ResNet-50 + classifier ResNet-50", "ResNet-18")
+
+
+@pytest.mark.parametrize(
+    ("published", "title"),
+    [
+        ("T3a", "Table 3a \u00b7 One pair"),
+        ("T2(camera-ready)", "Table 2 \u00b7 One pair"),
+        ("README", "One pair"),
+        (None, "One pair"),
+    ],
+)
+def test_a_table_has_its_number_in_the_paper(published: str | None, title: str) -> None:
+    assert (
+        table_title(planned().study.tables["pair"].model_copy(update={"published": published}))
+        == title
+    )
+
+
+def test_the_title_names_the_data_that_ran() -> None:
+    title = publish(planned(), "tiny", "tiny").partition("\n")[0]
+    assert title.endswith("; scale tiny (seconds on one CPU core), data shapes-tiny")
+    assert "), data coco2017\n" in publish(planned("paper"), "tiny", "paper")
 
 
 def test_rows_of_several_schedules_and_settings_have_distinct_labels() -> None:

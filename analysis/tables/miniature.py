@@ -1,0 +1,51 @@
+"""Results at scales below the paper's: what they can show, and what is printed of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.statistics.verdicts import PAPER
+from analysis.tables.rows import ResultRow
+
+LEFT_OUT = (
+    "Published numbers are left out: results of one seed below scale paper are not comparable "
+    "with them. table.csv has them."
+)
+"""Note under a table whose published numbers are not printed."""
+ONE_SEED = "Miniature: tests the pipeline, not the method."
+SEVERAL_SEEDS = "Miniature: results hold for this data and these networks, not for those published."
+OWN_DATA = "Reduced scale: results hold for these networks, not for those of full size."
+
+
+def warning(rows: Sequence[ResultRow]) -> str:
+    """Return what results below the scale of the paper can show; empty at that scale."""
+    if not _is_reduced(rows):
+        return ""
+    if not _has_several_seeds(rows):
+        return ONE_SEED
+    replaces_parts = any(row.stand_ins or row.published for row in rows)
+    return SEVERAL_SEEDS if replaces_parts else OWN_DATA
+
+
+def printable(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Return rows, without published numbers if they have one seed below the scale of the paper.
+
+    A reader would take a published number beside such a result for a reproduction.
+    """
+    return [_without_published(row) for row in rows] if is_single_miniature(rows) else list(rows)
+
+
+def is_single_miniature(rows: Sequence[ResultRow]) -> bool:
+    """Return True for rows of at most one measured seed below the scale of the paper."""
+    return _is_reduced(rows) and not _has_several_seeds(rows)
+
+
+def _is_reduced(rows: Sequence[ResultRow]) -> bool:
+    return any(row.scale not in ("", PAPER) for row in rows)
+
+
+def _has_several_seeds(rows: Sequence[ResultRow]) -> bool:
+    return any(row.seeds_measured > 1 for row in rows)
+
+
+def _without_published(row: ResultRow) -> ResultRow:
+    return replace(row, published={}, published_gain=None, differs=(), notes=(), source="")
