@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.report.grids import RowView, TableView
+from analysis.report.grids import TableView
 from analysis.report.records import RunRecord, ValuePool, embedded
 from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import metric_title, number
@@ -12,24 +12,29 @@ from kd.config.plan import Plan, Row
 
 
 def data(
-    planned: Plan, views: Sequence[TableView], records: Mapping[str, RunRecord]
+    planned: Plan,
+    results: Sequence[ResultRow],
+    views: Sequence[TableView],
+    records: Mapping[str, RunRecord],
 ) -> dict[str, Any]:
     """Return rows, runs and the values that runs share, as plain data."""
     indices = {directory: index for index, directory in enumerate(records)}
     pool = ValuePool()
     runs = [embedded(record, indices, pool) for record in records.values()]
     rows = {
-        row.number: _row(planned.rows[row.number], row, view, indices)
+        row.number: _row(planned.rows[row.number], results[row.number], view, indices)
         for view in views
         for row in view.rows
     }
     return {"rows": [rows[number] for number in sorted(rows)], "runs": runs, "pool": pool.values}
 
 
-def _row(row: Row, view: RowView, table: TableView, indices: Mapping[str, int]) -> dict[str, Any]:
-    result = view.result
+def _row(
+    row: Row, result: ResultRow, table: TableView, indices: Mapping[str, int]
+) -> dict[str, Any]:
     models = " \u2192 ".join(filter(None, (result.teacher, result.student)))
     return {
+        "key": row.key,
         "title": result.label,
         "where": " \u00b7 ".join(filter(None, (table.name, result.group, models))),
         "metric": result.metric,

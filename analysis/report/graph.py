@@ -1,14 +1,17 @@
 """The graph of a study: data sets, teachers, students and tables, one node per training."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from analysis.report.records import ORDER, RunRecord, Training, teachers
-from analysis.runs.titles import backbone_name, method_name
+from analysis.report.overview import split_sizes
+from analysis.report.records import RunRecord, Training, teachers
+from analysis.runs.titles import backbone_name, method_name, table_title
 from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import ClassifierRun
+from kd.monitoring.slurm_reasons import RUNNING
+from kd.monitoring.status import DONE, FAILED, QUEUED, STATES, UNSTARTED, WAITING
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)
@@ -16,10 +19,15 @@ NODE_WIDTH, NODE_HEIGHT, GAP = 244, 24, 62
 """Size of a node and distance between levels, in pixels."""
 ROW, TOP, HEADING = 29, 34, 26
 """Distance from node to node, space above the first, and height of a heading, in pixels."""
+URGENCY = (FAILED, RUNNING, QUEUED, WAITING, UNSTARTED, DONE)
+"""States by the attention that they need."""
 LABEL_LENGTH = 29
 """Characters of a label that fit into a node next to its count."""
-WORDS = {"todo": "to do"}
-"""Printed kinds of runs that differ from their keys."""
+
+
+def most_urgent(states: Iterable[str]) -> str:
+    """Return the first state of ``URGENCY`` that occurs."""
+    return min(states, key=URGENCY.index)
 
 
 @dataclass
@@ -35,8 +43,8 @@ class Node:
     """Detector, backbone, data set and schedule of a student."""
     before: dict[str, None] = field(default_factory=dict)
     """Keys of the nodes that this one depends on."""
-    kinds: dict[str, str] = field(default_factory=dict)
-    """Kind of each run, by directory."""
+    states: dict[str, str] = field(default_factory=dict)
+    """State of each run by directory; of a data set, that of its check."""
     y: float = 0
 
     @property
@@ -52,25 +60,28 @@ class Node:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of runs of each kind."""
-        totals = Counter(self.kinds.values())
-        return {kind: totals[kind] for kind in ORDER if totals[kind]}
+        """Number of runs in each state that occurs."""
+        totals = Counter(self.states.values())
+        return {state: totals[state] for state in STATES if totals[state]}
 
     @property
     def count(self) -> str:
-        """Finished of all runs, such as ``2/3``."""
-        return f"{self.counts.get('done', 0)}/{len(self.kinds)}" if self.kinds else ""
+        """Finished of all runs, such as ``2/3``; the state of a data set."""
+        if self.level == DATA:
+            return self.state
+        return f"{self.counts.get(DONE, 0)}/{len(self.states)}"
 
     @property
-    def kind(self) -> str:
-        """Kind that decides the color: the first of failed, running, queued, todo and done."""
-        order = ("failed", "running", "queued", "todo", "done")
-        return next((kind for kind in order if kind in self.counts), "")
+    def state(self) -> str:
+        """The state of the run that needs most attention."""
+        return most_urgent(self.states.values())
 
     @property
     def description(self) -> str:
-        """Number of runs of each kind, in words."""
-        return ", ".join(f"{n} {WORDS.get(kind, kind)}" for kind, n in self.counts.items())
+        """Number of runs in each state, in words."""
+        if self.level == DATA:
+            return f"data check {self.state}"
+        return ", ".join(f"{count} {state}" for state, count in self.counts.items())
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,10 @@ def study_graph(planned: Plan, records: Mapping[str, RunRecord], library: Librar
     for run in runs:
         _add(nodes, run, records, library)
     for row in planned.rows:
-        title = planned.study.tables[row.table].title
+        title = table_title(planned.study.tables[row.table])
         table = nodes.setdefault(f"table {row.table}", Node(title, title, TABLES))
         for run in row.runs.values():
-            table.kinds[str(run.directory)] = records[str(run.directory)].kind
+            table.states[str(run.directory)] = records[str(run.directory)].state
             if nodes[_key(run)].level == STUDENTS:
                 table.before[_key(run)] = None
     _add_teachers(nodes)
@@ -113,11 +124,15 @@ def _add(
     nodes: dict[str, Node], run: Training, records: Mapping[str, RunRecord], library: Library
 ) -> None:
     data = f"data {run.dataset}"
-    nodes.setdefault(data, Node(run.dataset, run.dataset, DATA))
+    if data not in nodes:
+        state = DONE if split_sizes(run.dataset) else UNSTARTED
+        nodes[data] = Node(run.dataset, run.dataset, DATA, states={run.dataset: state})
+    if records[str(run.directory)].provenance:
+        nodes[data].states = {run.dataset: DONE}  # trained on, so it was checked
     run_teachers = teachers(run)
     node = nodes.setdefault(_key(run), _node(run, library))
     node.before |= dict.fromkeys(map(_key, run_teachers)) if run_teachers else {data: None}
-    node.kinds[str(run.directory)] = records[str(run.directory)].kind
+    node.states[str(run.directory)] = records[str(run.directory)].state
     for teacher in run_teachers:
         above = nodes[_key(teacher)]
         above.level, above.label = TEACHERS, above.name

@@ -5,14 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.report.graph import most_urgent
 from analysis.report.intervals import Axis, GainBar
-from analysis.tables.formatting import ABSENT, STAR, amount, metric_title, number
+from analysis.tables.formatting import (
+    ABSENT,
+    GAIN_TITLE,
+    STAR,
+    amount,
+    interval_text,
+    metric_title,
+    number,
+)
+from analysis.tables.miniature import printable
 from analysis.tables.notes import MARKS, marks_of, remarks
 from analysis.tables.printed import PrintedTable, printed_tables
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
-
-DONE, PARTIAL, FAILED, UNRUN = "done", "partial", "failed", "not run"
-MEASURED = (DONE, PARTIAL)
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,11 @@ class Column:
     """Return the text of a number; None of a column of words."""
     spread: Callable[[ResultRow], float | None] = lambda row: None
     """Return the standard deviation behind the number of a row."""
+    below: Callable[[ResultRow], str] = lambda row: ""
+    """Return the second line of a row's cell."""
     only_distilled: bool = False
+    is_cost: bool = False
+    """True for columns of costs, which are shown on request."""
 
     @property
     def numeric(self) -> bool:
@@ -39,18 +50,20 @@ class Column:
 
     def fills(self, rows: Sequence[ResultRow]) -> bool:
         """Return True if the column has a value in one of the rows."""
-        return any(self.value(row) not in (None, "") for row in rows)
+        empty = (None, "", 0) if self.is_cost else (None, "")
+        return any(self.value(row) not in empty for row in rows)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, sort key, spread, marks, and gain bar."""
+    """A cell: its text, sort key, spread, marks, second line, and gain bar."""
 
     column: Column
     text: str
     sort: str = ""
     spread: str = ""
     mark: str = ""
+    below: str = ""
     bar: GainBar | None = None
 
 
@@ -62,9 +75,17 @@ class RowView:
     """Its index in the plan and in the data of the page's script."""
     result: ResultRow
     cells: list[Cell]
-    status: str
+    models: str
+    """Teacher and student, unless the heading of its group names them."""
+    state: str
+    """State of its runs, by the one that needs most attention."""
     reason: str
     """Reasons of failed runs."""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the published gain; empty without one."""
+        return shown_verdict(self.result)
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,8 @@ class TableView:
     anchor: str
     columns: list[Column]
     groups: dict[str, list[RowView]]
+    models: dict[str, str]
+    """Teacher and student that all rows of a group share, by group."""
     axis: Axis
     notes: list[tuple[str, str]]
     """Mark, which may be empty, and text."""
@@ -93,12 +116,17 @@ class TableView:
     @property
     def measured(self) -> int:
         """Number of rows with a result."""
-        return sum(row.status in MEASURED for row in self.rows)
+        return sum(row.result.seeds_measured > 0 for row in self.rows)
 
 
 def count_verdicts(rows: Sequence[ResultRow]) -> dict[str, int]:
     """Return the number of rows by verdict, in order of appearance."""
-    return dict(Counter(row.verdict for row in rows if row.verdict))
+    return dict(Counter(filter(None, map(shown_verdict, rows))))
+
+
+def shown_verdict(row: ResultRow) -> str:
+    """Return the verdict of a row; empty without a gain of ours."""
+    return row.verdict if row.gain else ""
 
 
 def _signed(value: float) -> str:
@@ -115,53 +143,49 @@ def _of_gain(name: str) -> Callable[[ResultRow], float | None]:
 
 
 def _usage_column(key: str, label: str, title: str) -> Column:
-    return Column(key, label, lambda row: getattr(row.usage, key, None), title, amount)
+    return Column(
+        key, label, lambda row: getattr(row.usage, key, None), title, amount, is_cost=True
+    )
 
 
-TEXT = [
-    Column("row", "Row", lambda row: row.label, text=None),
-    Column("teacher", "Teacher", lambda row: row.teacher, text=None),
-    Column("student", "Student", lambda row: row.student, text=None),
-    Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None),
-]
+ROW = Column("row", "Row", lambda row: row.label, text=None)
+SEEDS = Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None)
 GAIN = Column(
-    "gain", "Gain", _of_gain("mean"), "Over the baseline, paired by seed",
-    text=_signed, spread=_of_gain("std"), only_distilled=True,
+    "gain", GAIN_TITLE, _of_gain("mean"),
+    "Difference to the baseline of the same seed, with its confidence interval", text=_signed,
+    spread=_of_gain("std"), below=lambda row: interval_text(row.gain) if row.gain else "",
+    only_distilled=True,
 )  # fmt: skip
 BAR = Column(
-    "bar", "Gain, drawn", lambda row: None, "Ours and published on one axis",
+    "bar", "Gain, drawn", lambda row: None, "Gain, interval and published gain on one axis",
     text=None, only_distilled=True,
 )  # fmt: skip
 P = Column(
     "p_holm", "p", _of_gain("p_holm"), "p of no gain, corrected for the gains of the table (Holm)",
     text=_p_text, only_distilled=True,
 )  # fmt: skip
-PUBLISHED_GAIN = Column(
-    "published_gain", "Published gain", lambda row: row.published_gain,
-    text=_signed, only_distilled=True,
-)  # fmt: skip
 VERDICT = Column(
-    "verdict", "Verdict", lambda row: row.verdict, "Rule under Statistics",
-    text=None, only_distilled=True,
+    "verdict", "Verdict", shown_verdict,
+    "Verdict on the published gain; Statistics has the rule", text=None, only_distilled=True,
 )  # fmt: skip
 USAGE = [
     _usage_column("hours", "Hours", "Wall time of training, all seeds"),
     _usage_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
-    _usage_column("images_per_second", "Images/s", "In training"),
-    _usage_column("memory_mb", "MB", "Peak memory"),
-    _usage_column("energy_kwh", "kWh", "Of the GPUs, where their driver measures it"),
+    _usage_column("images_per_second", "Images/s", "Images per second in training"),
+    _usage_column("memory_mb", "MB", "Peak memory in MB"),
+    _usage_column("energy_kwh", "kWh", "Energy of the GPUs, where their driver measures it"),
 ]
 
 
-def table_views(rows: Sequence[ResultRow], kinds: Mapping[str, str]) -> list[TableView]:
+def table_views(rows: Sequence[ResultRow], states: Mapping[str, str]) -> list[TableView]:
     """Return the tables of result rows, in their order.
 
-    ``kinds``: of ``analysis.report.records``, by run directory.
+    ``states``: of the runs, by directory.
     """
     numbered = [(index, row) for index, row in enumerate(rows)]
     tables = zip(printed_tables(rows), by_table(rows), strict=True)
     return [
-        _table(place, printed, [pair for pair in numbered if pair[1].table == title], kinds)
+        _table(place, printed, [pair for pair in numbered if pair[1].table == title], states)
         for place, (printed, title) in enumerate(tables, 1)
     ]
 
@@ -170,21 +194,39 @@ def _table(
     place: int,
     printed: PrintedTable,
     numbered: Sequence[tuple[int, ResultRow]],
-    kinds: Mapping[str, str],
+    states: Mapping[str, str],
 ) -> TableView:
-    rows = [row for _, row in numbered]
+    rows = printable([row for _, row in numbered])
     columns, axis, table_remarks = _columns(rows), Axis.of(rows), remarks(rows)
-    groups: dict[str, list[RowView]] = {group: [] for group in by_group(rows)}
-    for index, row in numbered:
+    models = {group: _shared_models(members) for group, members in by_group(rows).items()}
+    groups: dict[str, list[RowView]] = {group: [] for group in models}
+    for (index, _), row in zip(numbered, rows, strict=True):
         marks = marks_of(row, table_remarks)
         cells = [_cell(row, column, axis, marks) for column in columns]
-        status, reason = status_of(row, [kinds[str(run)] for run in row.runs])
-        groups[row.group].append(RowView(index, row, cells, status, reason))
-    # Signs in parentheses explain intervals, which the page draws as bars.
-    notes = [_split(note) for note in printed.notes if not note.startswith("(")]
+        own_models = "" if models[row.group] else _models(row)
+        state = most_urgent(states[str(run)] for run in row.runs)
+        view = RowView(index, row, cells, own_models, state, "; ".join(row.failures))
+        groups[row.group].append(view)
+    notes = [_split(note) for note in printed.notes]
+    anchor = f"table-{place}"
     return TableView(
-        printed.title, f"table-{place}", columns, groups, axis, notes, printed.usage_notes
+        printed.title, anchor, columns, groups, models, axis, notes, printed.usage_notes
     )
+
+
+def _models(row: ResultRow) -> str:
+    """Return the teacher and the student of a row, such as ``ResNet-50 \u2192 ResNet-18``."""
+    return " \u2192 ".join(filter(None, (row.teacher, row.student)))
+
+
+def _shared_models(rows: Sequence[ResultRow]) -> str:
+    """Return teacher and student of rows; empty if they have several of either."""
+    names = {name for row in rows for name in (row.teacher, row.student) if name}
+    distilled = {_models(row) for row in rows if row.kind == "distilled"}
+    if len(distilled) != 1 or len(names) > 2:
+        return ""
+    (models,) = distilled
+    return models
 
 
 def _split(note: str) -> tuple[str, str]:
@@ -194,22 +236,25 @@ def _split(note: str) -> tuple[str, str]:
 
 
 def _columns(rows: Sequence[ResultRow]) -> list[Column]:
-    """Return the columns with a value in these rows, the headline metrics first."""
+    """Return the columns with a value in these rows, the gain and its verdict first."""
     headlines = dict.fromkeys(row.metric for row in rows)
-    published = [_published_column(name) for name in headlines]
-    metrics = [
-        _metric_column(name)
-        for name in dict.fromkeys([*headlines, *METRICS])
-        if any(name in row.metrics or name in row.published for row in rows)
+    metrics = [name for name in METRICS if name not in headlines]
+    distilled = any(row.kind == "distilled" for row in rows)
+    has_gains = GAIN.fills(rows) or any(row.published_gain is not None for row in rows)
+    optional = [
+        *(_metric_column(name) for name in metrics),
+        P,
+        *map(_published_column, headlines),
+        *USAGE,
     ]
-    optional = [*published, PUBLISHED_GAIN, VERDICT]
     return [
-        *(column for column in TEXT if column.fills(rows)),
-        *metrics,
-        *([GAIN] if any(row.kind == "distilled" for row in rows) else []),
-        *([BAR] if GAIN.fills(rows) or PUBLISHED_GAIN.fills(rows) else []),
-        *(column for column in (P, *optional) if column.fills(rows)),
-        *(column for column in USAGE if any(column.value(row) for row in rows)),
+        ROW,
+        *([GAIN] if distilled else []),
+        *([BAR] if has_gains else []),
+        *([VERDICT] if VERDICT.fills(rows) else []),
+        *map(_metric_column, headlines),
+        SEEDS,
+        *(column for column in optional if column.fills(rows)),
     ]
 
 
@@ -223,8 +268,16 @@ def _metric_column(name: str) -> Column:
 
 
 def _published_column(name: str) -> Column:
-    title = f"Published {metric_title(name)}"
-    return Column(f"published_{name}", title, lambda row: row.published.get(name))
+    def below(row: ResultRow) -> str:
+        has_gain = row.metric == name and row.published_gain is not None
+        return _signed(row.published_gain or 0.0) if has_gain else ""
+
+    return Column(
+        f"published_{name}",
+        f"Published {metric_title(name)}, gain",
+        lambda row: row.published.get(name),
+        below=below,
+    )
 
 
 def _cell(row: ResultRow, column: Column, axis: Axis, marks: str) -> Cell:
@@ -237,10 +290,10 @@ def _cell(row: ResultRow, column: Column, axis: Axis, marks: str) -> Cell:
     if column.text is None or isinstance(value, str):
         text = str(value or "")
         return Cell(column, text or ABSENT, _sort_key(row, column, text), mark=mark)
-    if value is None:
+    if value is None or (column.is_cost and not value):
         return Cell(column, ABSENT)
     spread_text = "" if spread is None else number(spread)
-    return Cell(column, column.text(value), f"{value:.6g}", spread_text, mark)
+    return Cell(column, column.text(value), f"{value:.6g}", spread_text, mark, column.below(row))
 
 
 def _sort_key(row: ResultRow, column: Column, text: str) -> str:
@@ -256,19 +309,3 @@ def _mark(row: ResultRow, column: Column, marks: str) -> str:
         return STAR if row.gain and row.gain.significant else ""
     key = f"published_{row.metric}" if row.metric in row.published else "row"
     return marks if column.key == key else ""
-
-
-def status_of(row: ResultRow, kinds: Sequence[str]) -> tuple[str, str]:
-    """Return the status of a row, and the reasons of failed runs.
-
-    The status is done, partial or failed; or running, queued or not run if no run has a result or
-    has failed. ``kinds``: of the runs.
-    """
-    reason = "; ".join(row.failures)
-    if row.status == "ok":
-        return DONE, reason
-    if row.seeds_measured:
-        return PARTIAL, reason
-    if row.failures:
-        return FAILED, reason
-    return next((kind for kind in ("running", "queued") if kind in kinds), UNRUN), reason

@@ -11,6 +11,8 @@ from analysis.tables.rows import ResultRow
 
 WIDTH, HEIGHT, MARGIN = 112, 18, 6
 """Pixels of a bar, and of its margins, which only marks reach into."""
+TICK_DISTANCE = 20
+"""Pixels between two labels of an axis that do not overlap."""
 
 
 class GainBar(NamedTuple):
@@ -36,10 +38,16 @@ class Axis:
         values = [value for row in rows for value in _values(row)]
         return cls(floor(min([*values, -0.5])), ceil(max([*values, 0.5])))
 
-    def __str__(self) -> str:
-        """Return both ends in points."""
-        ends = (number(end, signed=True) for end in (self.low, self.high))
-        return " to ".join(end.removesuffix(".0") for end in ends)
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Positions and labels of both ends and, if it is far enough from them, of 0."""
+        ends = {self.at(value): value for value in (self.low, self.high)}
+        is_apart = all(abs(self.at(0) - place) > TICK_DISTANCE for place in ends)
+        places = ends | ({self.at(0): 0} if is_apart else {})
+        return [
+            (place, number(value, signed=True).removesuffix(".0"))
+            for place, value in sorted(places.items())
+        ]
 
     def at(self, value: float) -> float:
         """Return the position of a gain, in pixels from the left."""

@@ -15,9 +15,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.figures.planning import PlannedFigure, plan_figures
-from analysis.report import detail, graph, intervals, overview, records, summary
+from analysis.report import (
+    detail,
+    downloads,
+    graph,
+    intervals,
+    methods_text,
+    overview,
+    records,
+    summary,
+)
 from analysis.report.grids import TableView, table_views
 from analysis.report.pictures import Caption, PagePicture, caption, inline, picture
+from analysis.runs.titles import scale_title, table_title
+from analysis.tables.miniature import warning
 from analysis.tables.rows import ResultRow
 from analysis.tables.write import PARTIAL, results
 from kd.common.durations import duration
@@ -26,6 +37,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan
 from kd.config.run import study_folder
 from kd.config.selection import UNCHANGED, StudyOptions
+from kd.monitoring.status import STATES
 from kd.monitoring.table import summary_line
 from kd.records.provenance import commit, now
 from kd.workflow.options import study_arguments, study_config
@@ -66,9 +78,17 @@ class PageFigure:
     """A figure of the study on the page; one that was not drawn yet has no caption."""
 
     name: str
+    question: str
     title: str
     caption: Caption | None
     pictures: list[PagePicture]
+    files: list[str]
+    """Addresses of its files, relative to the page."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """True if it has a caption and pictures."""
+        return bool(self.caption and self.pictures)
 
 
 class Page:
@@ -97,8 +117,8 @@ class Page:
     @cached_property
     def tables(self) -> list[TableView]:
         """The tables of the study."""
-        kinds = {record.directory: record.kind for record in self.runs}
-        return table_views(self.results, kinds)
+        states = {record.directory: record.state for record in self.runs}
+        return table_views(self.results, states)
 
     @cached_property
     def runs(self) -> list[records.RunRecord]:
@@ -107,7 +127,7 @@ class Page:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of runs of each kind."""
+        """Number of runs in each state that occurs."""
         return records.counts(self.records)
 
     @property
@@ -129,15 +149,58 @@ class Page:
     def figures(self) -> list[PageFigure]:
         """The figures that the study plans."""
         planned = plan_figures(self.plan, self.request.study, self.request.scale)
-        return [_figure(figure) for figure in planned.values()]
+        return [_figure(figure, self.request.folder) for figure in planned.values()]
+
+    @property
+    def tables_folder(self) -> Path:
+        """The folder of the tables, finished or partial."""
+        return self.request.folder / (PARTIAL if self.partial else "")
 
     @cached_property
-    def gains(self) -> dict[str, PagePicture | None]:
-        """The gain figure of each table, finished or partial; None if it was not drawn."""
-        folder = self.request.folder / (PARTIAL if self.partial else "") / "gains"
-        titles = self.plan.study.tables
+    def gains(self) -> list[PageFigure]:
+        """The gain figures of the tables that have one."""
         keys = dict.fromkeys(row.table for row in self.plan.rows)
-        return {titles[key].title: picture(folder / f"{key}.png") for key in keys}
+        figures = [self._gain_figure(key) for key in keys]
+        return [figure for figure in figures if figure.pictures]
+
+    def _gain_figure(self, key: str) -> PageFigure:
+        paths = [self.tables_folder / "gains" / f"{key}.{kind}" for kind in ("png", "pdf")]
+        title = f"Gains: {table_title(self.plan.study.tables[key])}"
+        png = picture(paths[0])
+        files = downloads.existing(paths, self.request.folder)
+        question = "How large is the gain of each method?"
+        return PageFigure(f"gains-{key}", question, title, None, [png] if png else [], files)
+
+    @property
+    def downloads(self) -> list[downloads.Download]:
+        """The tables of the page as files."""
+        name = f"{self.request.study}-{self.request.scale}"
+        return downloads.tables(self.results, self.tables_folder, self.request.folder, name)
+
+    @property
+    def warning(self) -> str:
+        """The warning on results below the scale of the paper; empty at that scale."""
+        return warning(self.results)
+
+    @property
+    def differences(self) -> list[str]:
+        """Sentences on the parts that the scale replaces or changes."""
+        swaps = dict.fromkeys(swap for row in self.results for swap in row.stand_ins)
+        changed = {row.detector for row in self.plan.rows} & {*self.plan.scale.detectors}
+        return [
+            *([f"Stand-ins: {', '.join(swaps)}."] if swaps else []),
+            *(["Necks and heads are narrower and fit small images."] if changed else []),
+        ]
+
+    @cached_property
+    def methods(self) -> str:
+        """The paragraph on how the results were computed."""
+        return methods_text.paragraph(self.plan, self.runs, self.results, self.library)
+
+    @cached_property
+    def references(self) -> str:
+        """BibTeX of the study, its methods and this project."""
+        return methods_text.bibtex(self.plan, self.library)
 
     @cached_property
     def graph(self) -> graph.StudyGraph:
@@ -147,7 +210,7 @@ class Page:
     @property
     def data(self) -> dict[str, Any]:
         """The data of the page's script."""
-        return detail.data(self.plan, self.tables, self.records)
+        return detail.data(self.plan, self.results, self.tables, self.records)
 
     def render(self) -> str:
         """Return the page as HTML."""
@@ -186,12 +249,16 @@ def watch(request: ReportRequest, planned: Plan, library: Library, every: int) -
         return
 
 
-def _figure(planned: PlannedFigure) -> PageFigure:
+def _figure(planned: PlannedFigure, page_folder: Path) -> PageFigure:
+    name, question = planned.name, planned.settings.question
     text = caption(planned.folder / "caption.md")
     if text is None:
-        return PageFigure(planned.name, planned.settings.title, None, [])
+        return PageFigure(name, question, planned.settings.title, None, [], [])
     pictures = [picture(Path(path)) for path in planned.pictures]
-    return PageFigure(planned.name, text.title, text, [image for image in pictures if image])
+    paths = [Path(path) for path in planned.outputs if not path.endswith(".md")]
+    files = downloads.existing(paths, page_folder)
+    images = [image for image in pictures if image]
+    return PageFigure(name, question, text.title, text, images, files)
 
 
 def _source(name: str) -> Markup:
@@ -211,12 +278,20 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+ENVIRONMENT.filters.update(
+    slug=lambda state: state.replace(" ", "-"),
+    capitalize_first=lambda text: text[:1].upper() + text[1:],
+)
 ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 ENVIRONMENT.globals.update(
     axis=intervals,
     headlines=summary.headlines,
     others=summary.others,
+    image_mark=Markup("<sup>i</sup>"),
     overview=overview,
+    states=STATES,
+    scale_title=scale_title,
+    file_kinds=downloads.by_kind,
     duration=duration,
     inline=inline,
     SCROLL_ROWS=SCROLL_ROWS,

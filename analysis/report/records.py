@@ -13,30 +13,12 @@ from kd.config.plan import Plan
 from kd.config.run import ClassifierRun, Run
 from kd.monitoring.queue import queue_snapshot
 from kd.monitoring.runs import MonitoredRun, read_object
-from kd.monitoring.slurm_reasons import ENDED, PENDING, REQUEUED, SUSPENDED
-from kd.monitoring.status import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    SUBMITTED,
-    UNSTARTED,
-    WAITING,
-    Status,
-    statuses,
-)
+from kd.monitoring.status import STATES, Status, statuses
 from kd.resources.usage import JOULES_PER_KWH
 
 LOG_LINES = 8
 LINE_LENGTH = 400
 """Characters after which a line of a log is cut; a progress bar can be longer than a page."""
-KINDS = {
-    DONE: "done",
-    **dict.fromkeys([PENDING, REQUEUED, SUBMITTED, SUSPENDED], "queued"),
-    **dict.fromkeys([FAILED, INTERRUPTED, ENDED], "failed"),
-    **dict.fromkeys([WAITING, UNSTARTED], "todo"),
-}
-"""Kind of each state of ``kd status``, which decides its color; all other states are running."""
-ORDER = ("done", "running", "queued", "failed", "todo")
 ACCURACIES = ("top1", "mean_per_class")
 Training = Run | ClassifierRun
 
@@ -57,9 +39,9 @@ class RunRecord:
         return str(self.run.directory)
 
     @property
-    def kind(self) -> str:
-        """One of ``ORDER``."""
-        return KINDS.get(self.status.state, "running")
+    def state(self) -> str:
+        """One of the states of ``kd status``."""
+        return self.status.state
 
     @property
     def points(self) -> dict[str, float]:
@@ -94,9 +76,9 @@ def _record(run: Training, status: Status) -> RunRecord:
 
 
 def counts(records: Mapping[str, RunRecord]) -> dict[str, int]:
-    """Return the number of runs of each kind, in the order of ``ORDER``, without zeros."""
-    kinds = [record.kind for record in records.values()]
-    return {kind: kinds.count(kind) for kind in ORDER if kind in kinds}
+    """Return the number of runs in each state that occurs."""
+    states = [record.state for record in records.values()]
+    return {state: states.count(state) for state in STATES if state in states}
 
 
 class ValuePool:
@@ -129,8 +111,7 @@ def embedded(record: RunRecord, indices: Mapping[str, int], pool: ValuePool) -> 
         "name": record.run.model,
         "seed": record.run.seed,
         "state": status.state,
-        "kind": record.kind,
-        "note": status.note,
+        "note": status.explanation,
         "points": {name: round(value, 4) for name, value in record.points.items()},
         "facts": facts(record),
         "packages": pool.index(packages) if packages else None,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from analysis.report.grids import TableView, count_verdicts
 from analysis.tables.csv_file import read_csv
 from analysis.tables.formatting import ABSENT, gain_text, metric_title, number
+from analysis.tables.miniature import is_single_miniature, printable
 from analysis.tables.rows import ResultRow, by_group
 from analysis.tables.write import PARTIAL
 from kd.common.results import RESULTS
@@ -27,9 +28,13 @@ class Headline(NamedTuple):
 
     group: str
     baseline: str
-    best: str
-    """The distilled row with the largest gain; empty without a gain."""
+    largest: str
+    """The distilled row with the largest gain; empty if there is none to compare."""
     gain: str
+    gains: int
+    """Number of gains that the largest was chosen from."""
+    range: str
+    """The smallest and the largest gain; empty without a gain."""
     published: str
 
 
@@ -39,17 +44,29 @@ def headlines(table: TableView) -> list[Headline]:
 
 
 def _headline(group: str, rows: Sequence[ResultRow]) -> Headline:
+    rows = printable(rows)
     gains = [(row.gain.mean, row) for row in rows if row.gain]
-    best = max(gains, key=lambda pair: pair[0])[1] if gains else None
+    largest = (
+        max(gains, key=lambda pair: pair[0])[1] if gains and not is_single_miniature(rows) else None
+    )
     baseline = next((row for row in rows if row.kind == "baseline"), rows[0])
     ap = number(baseline.headline, baseline.std)
     return Headline(
         group,
         ABSENT if ap == ABSENT else f"{metric_title(baseline.metric)} {ap}",
-        best.label if best else "",
-        gain_text(best.gain) if best else "",
-        number(best.published_gain, signed=True) if best else "",
+        largest.label if largest else "",
+        gain_text(largest.gain) if largest else "",
+        len(gains),
+        _range([mean for mean, _ in gains]),
+        number(largest.published_gain, signed=True) if largest else "",
     )
+
+
+def _range(gains: Sequence[float]) -> str:
+    if not gains:
+        return ""
+    low, high = (number(end, signed=True) for end in (min(gains), max(gains)))
+    return low if low == high else f"{low} to {high}"
 
 
 @dataclass(frozen=True)

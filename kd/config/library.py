@@ -86,6 +86,14 @@ class Library:
         return study
 
     @cached_property
+    def references(self) -> dict[str, str]:
+        """BibTeX entries of papers by their keys."""
+        path = self.root / "published" / "references.bib"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        entries = [entry.strip() for entry in re.split(r"(?m)^(?=@)", text) if entry.strip()]
+        return {entry.partition("{")[2].partition(",")[0]: entry for entry in entries}
+
+    @cached_property
     def presets(self) -> dict[str, Preset]:
         """The presets of all methods by name, sorted; UserError if two have one name."""
         presets: dict[str, Preset] = {}

@@ -296,6 +296,8 @@ class Study(Part):
     title: str
     source: str
     """Reference of the paper."""
+    cite: list[str] = []
+    """Keys of the paper and of the data in ``configs/published/references.bib``."""
     published: str | None = None
     """File of ``configs/published`` with the paper's numbers."""
     seeds: PositiveInt = 1

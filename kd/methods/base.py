@@ -64,6 +64,8 @@ class Method(Part):
 
     title: ClassVar[str]
     """Name of the method in tables."""
+    cite: ClassVar[str] = ""
+    """Key of the method's paper in ``configs/published/references.bib``; empty without a paper."""
     version: ClassVar[int] = 1
     """Version of the losses. Raise it when the same settings compute other losses, so that the
     method's runs get new digests."""

@@ -49,6 +49,7 @@ class Chen(Method):
     """
 
     title = "Chen 2017"
+    cite = "chen2017learning"
     weights: ClassVar = {
         "loss_chen_hint": "gamma",
         "loss_chen_cls": "mu",

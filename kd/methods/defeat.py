@@ -59,6 +59,7 @@ class DeFeat(Method):
     """
 
     title = "DeFeat"
+    cite = "guo2021distilling"
     weights: ClassVar = {
         "loss_defeat_object": "object_weight",
         "loss_defeat_background": "background_weight",

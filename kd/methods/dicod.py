@@ -58,6 +58,7 @@ class Dicod(Method):
     """
 
     title = "DICOD"
+    cite = "guo2021classifiers"
     weights: ClassVar = {
         "loss_dicod_cls": "lambda_kc",
         "loss_dicod_loc": "lambda_l",

@@ -49,6 +49,7 @@ class FineGrainedImitation(Method):
     """
 
     title = "FGFI"
+    cite = "wang2019distilling"
     weights: ClassVar = {
         "loss_fgfi": "weight",
     }

@@ -46,6 +46,7 @@ class FitNets(Method):
     """
 
     title = "FitNets"
+    cite = "romero2015fitnets"
     weights: ClassVar = {
         "loss_fitnets": "weight",
     }

@@ -72,6 +72,7 @@ class FeatureDistillation(Method):
     """
 
     title = "FKD"
+    cite = "zhang2021improve"
     weights: ClassVar = {
         "loss_fkd_channel": "transfer_weight",
         "loss_fkd_spatial": "transfer_weight",

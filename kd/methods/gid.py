@@ -71,6 +71,7 @@ class GeneralInstanceDistillation(Method):
     """
 
     title = "GID"
+    cite = "dai2021general"
     version = 2
     weights: ClassVar = {
         "loss_gid_feature": "feature",

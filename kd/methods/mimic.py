@@ -38,6 +38,7 @@ class Mimic(Method):
     """
 
     title = "Mimic"
+    cite = "li2017mimicking"
     weights: ClassVar = {
         "loss_mimic": "weight",
     }

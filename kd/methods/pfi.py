@@ -48,6 +48,7 @@ class PredictionGuidedImitation(Method):
     """
 
     title = "PFI"
+    cite = "li2022knowledge"
     version = 2
     weights: ClassVar = {
         "loss_pfi": "weight",

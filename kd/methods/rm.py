@@ -44,6 +44,7 @@ class RankMimicking(Method):
     """
 
     title = "RM"
+    cite = "li2022knowledge"
     weights: ClassVar = {
         "loss_rm_cls": "weight",
         "loss_rm_loc": "weight",

@@ -38,6 +38,7 @@ class SoftLabels(Method):
     """
 
     title = "Soft labels"
+    cite = "hinton2015distilling"
     weights: ClassVar = {
         "loss_soft_labels": "weight",
     }

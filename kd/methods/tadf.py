@@ -45,6 +45,7 @@ class TaskAdaptive(Method):
     """
 
     title = "TADF"
+    cite = "sun2020distilling"
     weights: ClassVar = {
         "loss_tadf_neck": "feature_weight",
         "loss_tadf_cls": "classification_weight",

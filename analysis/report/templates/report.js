@@ -2,6 +2,7 @@
 
 // Set the theme before anything is drawn; the default is the theme of the system.
 const root = document.documentElement;
+root.classList.add("scripted-page");
 const THEMES = { "": "Theme: system", light: "Theme: light", dark: "Theme: dark" };
 const read = (store, key) => {
   try {
@@ -55,7 +56,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const fit = () => {
     for (const box of every(".scroll")) {
       box.classList.remove("fits");
-      box.classList.toggle("fits", box.scrollWidth <= box.clientWidth + 1);
+      const fits = box.scrollWidth <= box.clientWidth + 1;
+      box.classList.toggle("fits", fits);
+      if (fits) box.removeAttribute("tabindex");
+      else box.tabIndex = 0;
     }
   };
   fit();
@@ -95,7 +99,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   for (const heading of every(".results thead th")) {
     // Browsers print buttons only on the first page of a table, so paper gets a second copy of the text.
-    const printed = element("span", { class: "printed", "aria-hidden": "true" }, heading.textContent);
+    const printed = heading.dataset.key === "bar" ? "" : element("span", { class: "printed", "aria-hidden": "true" }, heading.textContent);
     const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => next(heading));
     heading.append(button, printed);
@@ -103,12 +107,11 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // Filter: a row must contain all words, and match a pressed chip of each kind
 
-  const FACETS = { detector: "Detector", kind: "Kind", status: "Status", verdict: "Verdict" };
-  const WORDS = { teacher: "teacher", baseline: "baseline", distilled: "distilled" };
+  const FACETS = { detector: "Detector", kind: "Kind", state: "State", verdict: "Verdict" };
   const find = document.getElementById("find");
   const chips = document.getElementById("chips");
   const words = new Map(rows.map((row) => [
-    row, [row.dataset.detector, ...every("th, td:not(.num)", row).map((cell) => cell.textContent)].join(" ").toLowerCase(),
+    row, [row.dataset.detector, row.dataset.models, ...every("th, td:not(.num)", row).map((cell) => cell.textContent)].join(" ").toLowerCase(),
   ]));
 
   for (const [facet, title] of Object.entries(FACETS)) {
@@ -116,7 +119,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (values.length < 2) continue;
     const buttons = values.map((value) => {
       const attributes = { type: "button", class: "chip", "aria-pressed": "false" };
-      const chip = element("button", attributes, WORDS[value] || value);
+      const chip = element("button", attributes, value);
       Object.assign(chip.dataset, { facet, value });
       chip.addEventListener("click", () => {
         chip.setAttribute("aria-pressed", String(chip.getAttribute("aria-pressed") !== "true"));
@@ -127,10 +130,41 @@ document.addEventListener("DOMContentLoaded", () => {
     chips.append(element("fieldset", {}, element("legend", {}, title), ...buttons));
   }
 
+  /** Show an address without an entry in the history; an empty one leaves the address without a hash. */
+  function address(parts) {
+    const hash = parts.toString().replaceAll("%2F", "/");
+    if (hash || location.hash.includes("=")) history.replaceState(null, "", hash ? `#${hash}` : location.href.split("#")[0]);
+  }
+
+  function filterAddress() {
+    const parts = new URLSearchParams();
+    if (find.value) parts.set("q", find.value);
+    for (const chip of every('.chip[data-facet][aria-pressed="true"]')) parts.append(chip.dataset.facet, chip.dataset.value);
+    return parts;
+  }
+
+  /** Set the filter, or open the row, that the address names. */
+  function visit() {
+    if (!location.hash.includes("=")) return filter();
+    const parts = new URLSearchParams(location.hash.slice(1));
+    find.value = parts.get("q") || "";
+    for (const chip of every(".chip[data-facet]")) {
+      chip.setAttribute("aria-pressed", String(parts.getAll(chip.dataset.facet).includes(chip.dataset.value)));
+    }
+    const key = parts.get("row");
+    const cell = parts.get("cell");
+    filter();
+    const row = key && rows.find((one) => data.rows[one.dataset.row].key === key);
+    const button = row?.querySelector(`td[data-key="${CSS.escape(cell || "gain")}"] button`) || row?.querySelector("td button");
+    if (!button) return;
+    button.scrollIntoView({ block: "center" });
+    open(button);
+  }
+
   function filter() {
     const query = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const pressed = {};
-    for (const chip of every('.chip[aria-pressed="true"]')) {
+    for (const chip of every('.chip[data-facet][aria-pressed="true"]')) {
       (pressed[chip.dataset.facet] ??= []).push(chip.dataset.value);
     }
     for (const row of rows) {
@@ -143,9 +177,18 @@ document.addEventListener("DOMContentLoaded", () => {
     document.getElementById("nothing").hidden = visible > 0;
     document.getElementById("matches").textContent =
       visible === rows.length ? `${rows.length} rows` : `${visible} of ${rows.length} rows`;
+    address(filterAddress());
   }
   find.addEventListener("input", filter);
-  filter();
+
+  // Columns of costs are shown on request
+
+  const cost = document.getElementById("cost");
+  cost.hidden = !document.querySelector(".cost");
+  cost.addEventListener("click", () => {
+    cost.setAttribute("aria-pressed", String(root.toggleAttribute("data-cost")));
+    fit();
+  });
 
   // Provenance: a click on a number opens its runs
 
@@ -175,9 +218,9 @@ document.addEventListener("DOMContentLoaded", () => {
     if (run.note) head.push(["Reason", run.note]);
     return folded(title, () => element("div", {},
       definitions([...head, ...run.facts, ...log]),
-      run.lines.length ? element("pre", {}, run.lines.join("\n")) : "",
+      run.lines.length ? element("pre", { tabindex: 0 }, run.lines.join("\n")) : "",
       run.packages === null ? "" : folded("Packages", () => definitions(Object.entries(data.pool[run.packages]))),
-      folded("Composed configuration", () => element("pre", {}, JSON.stringify(resolved(run.config), null, 1)))));
+      folded("Composed configuration", () => element("pre", { tabindex: 0 }, JSON.stringify(resolved(run.config), null, 1)))));
   }
 
   function seeds(row, key) {
@@ -213,7 +256,7 @@ document.addEventListener("DOMContentLoaded", () => {
     close.addEventListener("click", () => dialog.close());
     const title = element("h2", { id: "provenance-title" }, row.title);
     const where = element("p", { class: "quiet" }, row.where);
-    const number = element("p", { class: "number" }, element("small", {}, row.labels[cell.dataset.key]), button.textContent);
+    const number = element("p", { class: "number" }, element("small", {}, row.labels[cell.dataset.key]), button.textContent.replace(/\s+/g, " "));
     dialog.replaceChildren(
       element("header", {}, element("div", {}, title, where), close), number,
       element("h3", {}, "Seed by seed"), seeds(row, cell.dataset.key.replace("published_", "")),
@@ -225,8 +268,12 @@ document.addEventListener("DOMContentLoaded", () => {
     if (first && runs.length === 1) first.open = true;
     dialog.showModal();
     dialog.scrollTop = 0;
+    address(new URLSearchParams({ row: row.key, cell: cell.dataset.key }));
     // Some browsers do not focus a clicked button, and so do not return the focus to it.
-    dialog.addEventListener("close", () => button.focus(), { once: true });
+    dialog.addEventListener("close", () => {
+      button.focus();
+      address(filterAddress());
+    }, { once: true });
   }
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
@@ -236,6 +283,34 @@ document.addEventListener("DOMContentLoaded", () => {
       cell.append(button);
       button.addEventListener("click", () => open(button));
     });
+  }
+
+  visit();
+  window.addEventListener("hashchange", () => dialog.open || visit());
+
+  // Commands and texts to paste get a button that copies them
+
+  /** Copy a text; pages from files may have no clipboard, but can copy a selection. */
+  async function copy(part, button) {
+    const text = [...part.childNodes].filter((node) => node !== button).map((node) => node.textContent).join("").trim();
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const field = element("textarea", { class: "unseen" });
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+    button.textContent = "Copied";
+  }
+
+  for (const part of every("pre.command, .copied, code.command")) {
+    const button = element("button", { type: "button", class: "copy" }, "Copy");
+    button.addEventListener("click", () => copy(part, button));
+    if (part.matches("code")) part.after(button);
+    else part.prepend(button);
   }
 
   // Arrow keys move from number to number; the tab key passes a row in one step
@@ -261,14 +336,14 @@ document.addEventListener("DOMContentLoaded", () => {
   const remember = () => save("sessionStorage", STATE, JSON.stringify({
     scroll: window.scrollY,
     find: find.value,
-    chips: every('.chip[aria-pressed="true"]').map((chip) => [chip.dataset.facet, chip.dataset.value]),
+    chips: every('.chip[data-facet][aria-pressed="true"]').map((chip) => [chip.dataset.facet, chip.dataset.value]),
     sorted: every("th[aria-sort]").map((heading) => [heading.closest("section").id, heading.dataset.key, heading.getAttribute("aria-sort")]),
     open: every("main details[open]").map((one) => every("main details").indexOf(one)),
   }));
 
   function restore(state) {
     find.value = state.find;
-    for (const chip of every(".chip")) {
+    for (const chip of every(".chip[data-facet]")) {
       const pressed = state.chips.some(([facet, value]) => facet === chip.dataset.facet && value === chip.dataset.value);
       chip.setAttribute("aria-pressed", String(pressed));
     }

@@ -1,5 +1,6 @@
 """The page of a study: numbers counted by hand, states, and escaped markup."""
 
+import base64
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from analysis.figures import get
 from analysis.report.intervals import WIDTH, Axis
 from analysis.report.page import ReportRequest
 from analysis.report.pictures import markdown, picture
@@ -16,6 +18,7 @@ from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import Interval
 from analysis.tables.csv_file import to_csv
 from analysis.tables.rows import ResultRow
+from kd import methods
 from kd.cli.main import main
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -58,7 +61,10 @@ def test_cells_of_a_finished_study() -> None:
     page = write_page()
     rm_cells = cells(page, "RM")
     assert rm_cells["AP"] == "33.0|2.8|" and rm_cells["gain"] == "+2.0|1.4|"
-    assert rm_cells["published_AP"].startswith("33.3||") and rm_cells["published_gain"] == "+1.4||"
+    assert rm_cells["published_AP"].startswith("33.3||")
+    (rm,) = (row for row in page.tables[0].rows if row.result.label == "RM")
+    below = {cell.column.key: cell.below for cell in rm.cells if cell.below}
+    assert below == {"gain": "(\u221210.7 to +14.7)", "published_AP": "+1.4"}
     assert rm_cells["seeds"] == "2/2||" and rm_cells["verdict"] == "ran at tiny||"
     assert (rm_cells["hours"], rm_cells["gpu_hours"]) == (
         "2.00||",
@@ -69,11 +75,86 @@ def test_cells_of_a_finished_study() -> None:
     assert "Partial" not in text(page) and "data-reload" not in page.path.read_text()
 
 
-def test_front_names_the_best_row_and_the_verdicts() -> None:
+def test_front_names_the_largest_gain_and_the_verdicts() -> None:
     complete()
     front = text(write_page())
-    assert "One pair RetinaNet AP 31.0 ± 1.4 RM" in front
+    assert "Table 9 \u00b7 One pair RetinaNet AP 31.0 ± 1.4 RM of 2 gains" in front
     assert "ran at tiny: 2" in front
+    assert "Miniature: results hold for this data and these networks" in front
+    assert "Stand-ins: shapes-tiny for coco2017, schedule tiny for 1x, ResNet-18" in front
+
+
+def test_one_seed_below_the_scale_of_the_paper_is_not_beside_published_numbers() -> None:
+    complete()
+    page = write_page(ReportRequest("tiny", "tiny", StudyOptions(seeds=1)))
+    front = text(page)
+    assert "Miniature: tests the pipeline, not the method." in front
+    assert "\u22121.0 to +1.0 (2 methods)" in front and "Largest gain" not in front
+    keys = [column.key for column in page.tables[0].columns]
+    assert keys == [
+        "row",
+        "gain",
+        "bar",
+        "verdict",
+        "AP",
+        "seeds",
+        "AP50",
+        "AP75",
+        "APS",
+        "APM",
+        "APL",
+        "hours",
+        "gpu_hours",
+        "images_per_second",
+        "memory_mb",
+        "energy_kwh",
+    ]
+    assert "33.3" not in front and "33.3" in str(embedded(page)["rows"])  # in the provenance
+    assert ",33.3," in embedded_csv(page)
+
+
+def embedded_csv(page: Any) -> str:
+    """Return the CSV that the page offers."""
+    (data,) = re.findall(r'href="data:text/csv;base64,([^"]*)"', page.path.read_text())
+    return base64.b64decode(data).decode()
+
+
+def test_files_are_linked_next_to_the_page() -> None:
+    complete()
+    draw()
+    assert main(["table", "tiny", "--scale", "tiny", "--seeds", "2"]) == 0
+    page = write_page()
+    assert embedded_csv(page) == (TINY.folder / "table.csv").read_text()
+    links = re.findall(r'href="([^#"]*)" download', page.path.read_text())
+    relative = [link for link in links if not link.startswith("data:")]
+    assert relative[:4] == ["table.tex", "table.md", "gains/pair.png", "gains/pair.pdf"]
+    assert all((TINY.folder / link).is_file() for link in relative)
+    assert "figures/curves/training_curves-terms.png" in relative
+
+
+def test_the_methods_text_and_its_references() -> None:
+    complete()
+    page = write_page()
+    for part in (
+        "We distilled RetinaNet with RM and RM + PFI.",
+        "Teachers had the backbone ResNet-18 x0.1875, students ResNet-18 x0.125.",
+        "Schedule tiny trained from random weights for 2 epochs with SGD, batch size 4, learning",
+        "was trained with 2 seeds.",
+        "95 % Student's t intervals over seeds",
+        "torch 2.11.0",
+        "Hardware: 2 \u00d7 GPU T.",
+    ):
+        assert part in page.methods, part
+    keys = re.findall(r"(?m)^@\w+\{(\w+),", page.references)
+    assert keys == ["li2022knowledge", "chen2019mmdetection", "lin2014microsoft", "kd_detection"]
+
+
+def test_every_study_and_method_cites_an_entry() -> None:
+    library = Library()
+    cited = [key for name in library.names("studies") for key in library.study(name, "test").cite]
+    cited += [methods.get(name).cite for name in methods.names()]
+    assert {*cited} <= {*library.references}
+    assert all(entry.count("{") == entry.count("}") for entry in library.references.values())
 
 
 def test_a_number_links_to_its_runs() -> None:
@@ -116,29 +197,32 @@ def test_partial_and_failed_rows() -> None:
     step = {"step": 3, "steps": 12, "images_per_second": 8.0}
     (runs_of("/rm+pfi_from")[0] / "log.jsonl").write_text(json.dumps(step) + "\n")
     page = write_page()
-    states = {row.result.label: (row.status, row.reason) for row in page.tables[0].rows}
-    assert states["RM"] == ("partial", "out of memory: 17 GB of 16")
-    assert states["Student"][0] == "partial" and states["RM + PFI"][0] == "running"
+    states = {row.result.label: (row.state, row.reason) for row in page.tables[0].rows}
+    assert states["RM"] == ("failed", "out of memory: 17 GB of 16")
+    assert states["Student"][0] == "not started" and states["RM + PFI"][0] == "running"
     page_text = text(page)
-    assert "Partial 2 of 7 runs are done" in page_text
+    assert "Partial. 2 of 7 runs are done" in page_text
     assert "OutOfMemoryError: out of memory: 17 GB of 16" in page_text
     assert "step 3 of 12, 4 s left" in page_text
     assert 'data-reload="30"' in page.path.read_text()
-    assert page.counts == {"done": 2, "running": 1, "failed": 1, "todo": 3}
+    assert page.counts == {
+        **{"done": 2, "running": 1, "waiting for teacher": 1},
+        **{"failed": 1, "not started": 2},
+    }
 
 
 def test_a_study_without_results() -> None:
     page = write_page()
     assert "0 of 7 runs are done" in text(page)
-    assert {row.status for row in page.tables[0].rows} == {"not run"}
-    assert cells(page, "RM")["AP"] == "\u2013||" and cells(page, "RM")["verdict"] == "not run||"
+    assert {row.state for row in page.tables[0].rows} == {"not started", "waiting for teacher"}
+    assert cells(page, "RM")["AP"] == "\u2013||" and "verdict" not in cells(page, "RM")
 
 
 def test_a_study_of_many_methods_and_classifiers() -> None:
     page = write_page(ReportRequest("ours", "smoke", StudyOptions(seeds=2)))
     tables = Library().study("ours", "test").tables
     assert [table.name for table in page.tables] == [table.title for table in tables.values()]
-    assert page.counts == {"todo": len(page.runs)}
+    assert {*page.counts} == {"waiting for teacher", "not started"}
     levels = {node.name: node.level for node in page.graph.nodes.values()}
     assert [name for name in levels if name.startswith("Classifier")]
     assert {level for name, level in levels.items() if name.startswith("Classifier")} == {1}
@@ -161,7 +245,9 @@ def test_the_page_allows_only_its_own_content() -> None:
     policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', source)[0]
     assert policy.startswith("default-src &#39;none&#39;; img-src data:;")
     assert "unsafe" not in policy and "http:" not in policy and "https:" not in policy
-    assert not re.findall(r'(?:src|href)="(?!#|data:|\.\./)', source)
+    assert not re.findall(
+        r'(?:src|href)="(?!#|data:|\.\./|(?:figures|gains|partial)/|table\.)', source
+    )
 
 
 def test_graph_counts_the_seeds_of_each_training() -> None:
@@ -169,14 +255,14 @@ def test_graph_counts_the_seeds_of_each_training() -> None:
     shutil.rmtree(runs_of("/rm_from")[0])
     fail(runs_of("/rm_from")[0], "no")
     graph = write_page().graph
-    nodes = {node.name: (node.count, node.kind) for node in graph.nodes.values()}
+    nodes = {node.name: (node.count, node.state) for node in graph.nodes.values()}
     assert nodes == {
-        "shapes-tiny": ("", ""),
+        "shapes-tiny": ("done", "done"),
         "RetinaNet ResNet-18 x0.1875": ("1/1", "done"),
         "RetinaNet ResNet-18 x0.125": ("2/2", "done"),
         "RM: RetinaNet ResNet-18 x0.125": ("1/2", "failed"),
         "RM + PFI: RetinaNet ResNet-18 x0.125": ("2/2", "done"),
-        "One pair": ("6/7", "failed"),
+        "Table 9 \u00b7 One pair": ("6/7", "failed"),
     }
     edges = {(before.name, after.label) for before, after in graph.edges}
     assert ("RetinaNet ResNet-18 x0.1875", "RM") in edges and ("shapes-tiny", "baseline") in edges
@@ -193,9 +279,10 @@ def test_figures_with_captions_and_those_that_are_missing() -> None:
     assert page.path.read_text().count("data:image/webp;base64,") == 3
     assert "The highest AP is 35.0 &lt;img" in page_text and "A definition." in page_text
     assert (
-        "Run snakemake figure_tide --config study=tiny scale=tiny seeds=2 to draw it" in page_text
+        "1 figure is not drawn yet: Errors and their cost in AP. To draw it, run "
+        "snakemake figures --config study=tiny scale=tiny seeds=2" in page_text
     )
-    assert "Gains of 1 table: not drawn yet. Run kd table tiny --scale tiny --seeds 2" in page_text
+    assert get("training_curves").question in page_text
 
 
 def test_pictures_are_shrunk_only_once(tmp_path: Path) -> None:
@@ -221,7 +308,7 @@ def row_with(gain: Gain | None) -> ResultRow:
 
 def test_axis_spans_whole_points_and_zero() -> None:
     axis = Axis.of([row_with(Gain(1.2, over_seeds=Interval(-0.3, 0.3)))])
-    assert (axis.low, axis.high, str(axis)) == (-1, 2, "\u22121 to +2")
+    assert axis.ticks == [(6, "\u22121"), (39.3, "0"), (106, "+2")]
     assert (axis.at(-1), axis.at(0.5), axis.at(2)) == (6, WIDTH / 2, WIDTH - 6)
     bar = axis.bar(row_with(Gain(0.5, over_seeds=Interval(-1.0, 2.0))))
     assert bar == (39.3, 56, (6, 106), None, None)
@@ -235,7 +322,7 @@ def test_other_studies_are_linked_with_their_state() -> None:
     edit("configs/studies/another.yaml", title="Another & one")
     Path("results/another/smoke").mkdir(parents=True)
     page = write_page()
-    assert "run kd report another --scale smoke" in text(page)
+    assert "Run kd report another --scale smoke" in text(page)
     Path("results/another/smoke/report.html").write_text(page.path.read_text())
     source = write_page().path.read_text()
     assert '<a href="../../another/smoke/report.html">Another &amp; one</a>' in source
@@ -243,7 +330,9 @@ def test_other_studies_are_linked_with_their_state() -> None:
     Path("results/another/smoke/table.csv").write_text(to_csv(page.results))
     front = text(write_page())
     assert "done; written" in front and "UTC; ran at tiny: 2" in front
-    assert front.count("RetinaNet AP 31.0 ± 1.4 RM") == 2  # this study's, and the other's
+    assert (
+        front.count("RetinaNet AP 31.0 ± 1.4 RM of 2 gains") == 2
+    )  # this study's, and the other's
 
 
 def test_the_page_has_commands_to_reproduce_it() -> None:
@@ -262,7 +351,9 @@ def test_the_page_has_commands_to_reproduce_it() -> None:
 def test_the_command_writes_and_watches_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2"]) == 0
     output = capsys.readouterr().out
-    assert output.startswith("results/tiny/tiny/report.html: 7 runs: 4 waiting, 3 not started")
+    assert output.startswith(
+        "results/tiny/tiny/report.html: 7 runs: 4 waiting for teacher, 3 not started"
+    )
     complete()
     assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "1"]) == 0
     assert capsys.readouterr().out.strip() == "results/tiny/tiny/report.html: 7 runs: 7 done"
@@ -282,5 +373,5 @@ def test_watching_ends_when_all_runs_are_done(
     monkeypatch.setattr("analysis.report.page.time.sleep", sleep)
     assert main(["report", "tiny", "--scale", "tiny", "--seeds", "2", "--watch", "9"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert "4 waiting, 3 not started" in first and second.endswith("7 runs: 7 done")
+    assert "4 waiting for teacher, 3 not started" in first and second.endswith("7 runs: 7 done")
     assert slept == [9]

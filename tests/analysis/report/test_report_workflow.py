@@ -31,7 +31,7 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
 def test_the_page_is_written_before_anything_is_trained(folder: Path) -> None:
     result = snakemake(folder, CHECK)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count(f"{PAGE}: 4 runs: 2 waiting, 2 not started") == 2
+    assert result.stdout.count(f"{PAGE}: 4 runs: 2 waiting for teacher, 2 not started") == 2
     assert "0 of 4\nruns are done" in (folder / PAGE).read_text()
 
 

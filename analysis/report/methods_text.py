@@ -1,0 +1,141 @@
+"""Text of a paper's section on methods, and references in BibTeX, for a study."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+
+from analysis.report.overview import environment, split_sizes
+from analysis.report.records import RunRecord
+from analysis.runs.titles import backbone_name, method_name
+from analysis.tables.rows import ResultRow
+from kd import methods
+from kd.config.library import Library
+from kd.config.parts import Schedule
+from kd.config.plan import Plan
+from kd.config.run import Run
+
+PACKAGE = "kd-detection"
+METRICS = {
+    "AP": "AP is the mean over IoU thresholds from 0.50 to 0.95, computed by hotcoco as "
+    "pycocotools defines it.",
+    "VOC07": "mAP is at IoU 0.50 in the 11-point form of VOC 2007.",
+}
+"""Definition of each headline metric."""
+SOFTWARE = """@software{kd_detection,
+  title = {kd-detection: reproducible experiments on knowledge distillation for object detection},
+  author = {{The kd-detection contributors}},
+  version = {%s}
+}"""
+TOOLBOX = "chen2019mmdetection"
+EVALUATION = {"AP": "lin2014microsoft", "VOC07": "everingham2010pascal"}
+"""References of the toolbox, and of the definition of each headline metric."""
+
+
+def paragraph(
+    plan: Plan, records: Sequence[RunRecord], rows: Sequence[ResultRow], library: Library
+) -> str:
+    """Return how the results of a study were computed, for a paper's section on methods."""
+    runs = [record.run for record in records if isinstance(record.run, Run)]
+    sentences = [
+        *_networks(runs, library),
+        *(_data(name) for name in dict.fromkeys(run.dataset for run in runs)),
+        *(
+            _schedule(name, library.schedule(name, "report"))
+            for name in dict.fromkeys(run.schedule for run in runs)
+        ),
+        *_statistics(rows),
+        *_environment(records),
+    ]
+    return " ".join(sentences)
+
+
+def _networks(runs: Sequence[Run], library: Library) -> Iterator[str]:
+    names = list(dict.fromkeys(run.method for run in runs if run.method))
+    detectors = dict.fromkeys(library.detector(run.detector, "report").title for run in runs)
+    students = dict.fromkeys(backbone_name(run.student, library) for run in runs if run.teacher)
+    teachers = [run.teacher for run in runs if run.teacher]
+    teacher_names = dict.fromkeys(backbone_name(run.student, library) for run in teachers)
+    if names:
+        titles = _enumerated(method_name(name, library) for name in names)
+        yield f"We distilled {_enumerated(detectors)} with {titles}."
+    if teacher_names:
+        yield f"Teachers had the backbone {_or(teacher_names)}, students {_or(students)}."
+
+
+def _data(name: str) -> str:
+    sizes = [
+        f"{images:,} {split} images with {boxes:,} boxes"
+        for split, images, boxes in split_sizes(name)
+    ]
+    return f"Data set {name} has {_enumerated(sizes)}." if sizes else f"The data set was {name}."
+
+
+def _schedule(name: str, schedule: Schedule) -> str:
+    steps = [str(epoch) for epoch in schedule.milestones]
+    drops = f", divided by 10 after {_enumerated(steps)} epochs" if steps else ""
+    start = "ImageNet weights" if schedule.init == "imagenet" else "random weights"
+    clipped = f", gradients clipped at norm {schedule.clip_grad:g}" if schedule.clip_grad else ""
+    return (
+        f"Schedule {name} trained from {start} for {schedule.epochs} epochs with "
+        f"{schedule.optimizer}, batch size {schedule.batch_size}, learning rate {schedule.lr:g}"
+        f"{drops}, a linear warm-up of {schedule.warmup_iters} steps, weight decay "
+        f"{schedule.weight_decay:g}{clipped} and {schedule.precision} precision."
+    )
+
+
+def _statistics(rows: Sequence[ResultRow]) -> Iterator[str]:
+    seeds = sorted({row.seeds_planned for row in rows if row.kind == "distilled"})
+    if seeds:
+        counts = _enumerated(map(str, seeds))
+        plural = "s" * (seeds != [1])
+        yield f"Each distilled student was trained with {counts} seed{plural}."
+        yield "A gain is the difference to the baseline of the same seed."
+    gains = [row.gain for row in rows if row.gain]
+    if any(gain.over_seeds for gain in gains):
+        yield "Intervals are 95 % Student's t intervals over seeds."
+        yield "p values are of paired t tests, corrected for the gains of a table by Holm's method."
+    if any(gain.over_images and not gain.over_seeds for gain in gains):
+        yield (
+            "Intervals are 95 % percentile intervals over 1,000 resamples of the test images; "
+            "they exclude the variation between seeds."
+        )
+    yield from (METRICS[name] for name in dict.fromkeys(row.metric for row in rows))
+
+
+def _environment(records: Sequence[RunRecord]) -> Iterator[str]:
+    parts = dict(environment(records))
+    commits, hardware = parts.pop("Commit", {}), parts.pop("Hardware", {})
+    software = [f"{name} {_enumerated(values)}" for name, values in parts.items()]
+    if commits:
+        software.append(f"the code of commit {_enumerated(text[:10] for text in commits)}")
+    if software:
+        yield f"We used {_enumerated(software)}."
+    if hardware:
+        yield f"Hardware: {_enumerated(hardware)}."
+
+
+def _enumerated(words: Iterable[str]) -> str:
+    """Return words as an enumeration."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _or(words: Iterable[str]) -> str:
+    """Return words as alternatives."""
+    return " or ".join(words)
+
+
+def bibtex(plan: Plan, library: Library) -> str:
+    """Return the BibTeX of a study's papers, its methods, the toolbox and this project."""
+    rows = plan.rows
+    presets = library.presets
+    terms = [term for row in rows if row.kind == "distilled" for term in row.method.split("+")]
+    names = [presets[term].method if term in presets else term for term in terms]
+    metrics = dict.fromkeys(row.metric for row in rows)
+    keys = [
+        *plan.study.cite,
+        *(methods.get(name).cite for name in names),
+        TOOLBOX,
+        *(EVALUATION[metric] for metric in metrics),
+    ]
+    entries = [library.references[key] for key in dict.fromkeys(keys) if key in library.references]
+    return "\n\n".join([*entries, SOFTWARE % metadata.version(PACKAGE)])
