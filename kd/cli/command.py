@@ -83,6 +83,14 @@ class Parser(argparse.ArgumentParser):
         """Raise UserError with the command that prints the help."""
         raise UserError(f"{message}; see `{self.prog} --help`")
 
+    def refuse(self, word: str) -> NoReturn:
+        """Raise UserError for a word that the command does not know, with the nearest option."""
+        if not word.startswith("-"):
+            self.error(f"unexpected argument '{word}'")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        option = word.partition("=")[0]
+        self.error(f"no option '{option}'; {suggest(option, [*flags[2:], '--help'])}")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raise UserError with the nearest command instead of a list of all with aliases."""
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
@@ -99,8 +107,17 @@ class TopParser(Parser):
         super().__init__(prog="kd")
         self.groups = groups
 
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse arguments; UserError for a word that the command does not know."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.command_parsers[parsed.command.name].refuse(unknown[0])
+        return parsed
+
     @property
-    def command_parsers(self) -> dict[str, argparse.ArgumentParser]:
+    def command_parsers(self) -> dict[str, Parser]:
         """The parsers of the commands by name, also by the other names of a command."""
         return next(
             dict(action.choices)

@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     """Run one command and return its exit status; let a BrokenPipeError pass."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        words = sys.argv[1:] if arguments is None else arguments
         options = build_parser().parse_args(words or ["--help"])
         options.arguments, options.folder = words, Path.cwd()
         if options.command.needs_project or find_project():
@@ -56,7 +56,8 @@ def _run(arguments: list[str] | None) -> int:
         return 2
     except KeyboardInterrupt:
         if not launch.launched():
-            print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
+            resumes = "; the same command resumes at the last checkpoint"
+            print(f"interrupted{resumes if words[:1] == ['train'] else ''}", file=sys.stderr)
         return 130
 
 

@@ -53,7 +53,7 @@ def last_word_first(arguments: Sequence[str], flags: Sequence[str]) -> list[str]
     for flag in (word for word in reversed(words) if word in flags):
         start = words.index(flag) + 1
         end = next((i for i in range(start, len(words)) if words[i].startswith("-")), len(words))
-        if end - start > 1:
+        if end - start > 1 and "=" not in words[end - 1]:
             return [words[end - 1], *words[: end - 1], *words[end:]]
     return None
 
@@ -72,17 +72,24 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
     add_list(parser, "--detectors", "NAME", "select the rows of these detectors (default: all)")
     add_list(
-        parser, "--methods", "NAME", "select the rows of these methods, as the study names them"
+        parser,
+        "--methods",
+        "NAME",
+        "select the rows of these methods, as the study names them (default: all)",
     )
     add_list(
-        parser, "--rows", "KEY", "select rows by parts of their keys, which `kd plan STUDY` prints"
+        parser,
+        "--rows",
+        "KEY",
+        "select rows by parts of their keys, which `kd plan STUDY` prints (default: all)",
     )
     parser.add_argument(
         "--schedule",
         nargs="+",
         action=ChangesAction,
         metavar="KEY=VALUE",
-        help="change the schedules of all detector trainings, such as lr=0.005,epochs=6",
+        help="change the schedules of all detector trainings, such as lr=0.005,epochs=6 "
+        "(default: no change)",
     )
 
 

@@ -1,5 +1,6 @@
 """Commands that write the results of a study: ``table`` and ``report``."""
 
+import sys
 from argparse import Namespace
 
 from kd.cli.plan import plan_of, scale_of, study_options
@@ -8,9 +9,14 @@ from kd.config.library import Library
 
 def write_tables(options: Namespace) -> None:
     """Write and print a study's tables from the results that exist."""
-    from analysis.tables.write import publish
+    from analysis.tables.write import PARTIAL, publish
+    from kd.config.run import study_folder
 
-    print(publish(plan_of(options), options.study, scale_of(options)))
+    scale = scale_of(options)
+    print(publish(plan_of(options), options.study, scale))
+    folder = study_folder(options.study, scale)
+    partial = folder / PARTIAL
+    print(f"written to {partial if partial.is_dir() else folder}", file=sys.stderr)
 
 
 def write_report(options: Namespace) -> None:

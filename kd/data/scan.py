@@ -177,6 +177,8 @@ def describe_absence(
     if path != root and not root.is_dir():
         missing = f"no {role}, because there is no folder '{root}'"
     if dataset.generate:
-        return f"{missing}; the built-in data set is not generated yet (`kd generate NAME`)"
+        return (
+            f"{missing}; the built-in data set is not generated yet; run `kd generate {root.name}`"
+        )
     remedy = dataset.fetch or f"put the data set at '{root}' or correct 'root' in its entry"
     return f"{missing}; {remedy.strip()}"

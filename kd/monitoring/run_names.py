@@ -35,7 +35,7 @@ def find_run(*words: str) -> Path:
     if matches:
         raise UserError(
             f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}. "
-            "Give the last part of one name."
+            "Add another part of the name, or give the digits at its end."
         )
     raise UserError(f"No run under results matches '{query}'. {_suggestion(query, [*names])}")
 

@@ -86,7 +86,10 @@ ON_THE_COMMAND_LINE = {
     "an unknown command": Case(
         nothing, "plam tiny", ("'plam'", "did you mean 'plan'?", "kd --help")
     ),
-    "an unknown option": Case(nothing, f"{PLAN} --sead 3", ("--sead", "--help")),
+    "an unknown option": Case(
+        nothing, f"{PLAN} --sead 3", ("'--sead'", "'--seeds'?", "kd plan --help")
+    ),
+    "an argument too many": Case(nothing, f"{PLAN} tiny", ("'tiny'", "kd plan --help")),
     "a word for a number": Case(nothing, f"{PLAN} --seeds two", ("--seeds", "'two'")),
     **{
         f"no seeds of {step}": Case(nothing, f"{step} --seeds 0", ("--seeds", "1 or more"))

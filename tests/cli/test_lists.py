@@ -16,6 +16,7 @@ from kd.common.errors import UserError
         "plan --seeds 2 --tables=table1,table5 rm_pfi",
         "plan --tables table1 table5 rm_pfi --seeds 2",
         "plan --seeds 2 --tables table1,table5 rm_pfi",
+        "plan --seeds 2 --tables table1 table5 rm_pfi --schedule lr=0.1 epochs=6",
     ],
 )
 def test_a_list_has_commas_or_spaces_and_may_precede_the_study(command: str) -> None:

@@ -301,7 +301,7 @@ def test_an_absent_image_set_is_named(voc: Dataset) -> None:
 
 def test_a_built_in_set_that_is_not_generated_is_named(tmp_path: Path) -> None:
     entry = Dataset.read(REPOSITORY / "configs/datasets/shapes-smoke.yaml")
-    with pytest.raises(UserError, match="the built-in data set is not generated yet"):
+    with pytest.raises(UserError, match="not generated yet; run `kd generate shapes`"):
         read_split(changed(entry, root=str(tmp_path / "shapes")), "test")
 
 

@@ -51,7 +51,8 @@ def test_a_run_that_is_only_composed(written, ballast, capsys, method, detector)
     assert memory["step"] > ballast > memory["student"] > memory["teacher"] > 0
     both = memory["student"] + memory["teacher"]
     assert memory["extra"] == pytest.approx(memory["step"] / both - 1)
-    assert {path.name for path in run.directory.iterdir()} == {"run.json", "config.json", "profile"}
+    composed = {"run.json", "config.json", "mmdet_config.py"}
+    assert {path.name for path in run.directory.iterdir()} == {*composed, "profile"}
 
 
 def test_a_trained_baseline_has_parts_and_no_bound(written, capsys, tmp_path):
@@ -90,7 +91,7 @@ def test_published_weights_have_no_step(written, capsys):
 
 def test_a_folder_without_a_run(tmp_path, capsys):
     line = refused(capsys, tmp_path)
-    assert line == f"error: {tmp_path / 'config.json'}: no such file"
+    assert line.startswith(f"error: {tmp_path / 'config.json'}: no such file; give a run's ")
 
 
 def test_steps_are_at_least_one(tmp_path, capsys):
