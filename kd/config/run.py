@@ -11,8 +11,7 @@ from kd.common.errors import UserError
 from kd.common.files import read_json, write_json, write_text
 from kd.common.results import RESULTS
 from kd.config.canonical import canonical_form
-from kd.config.composed import ComposedConfig, read_config
-from kd.config.mmdet_config import MMDET_CONFIG, mmdet_config_text
+from kd.config.composed import MMDET_CONFIG, ComposedConfig, mmdet_config_text, read_config
 
 FOLDERS = ("analyses", "benchmarks", "checks", "classifiers", "crops", "runs", "teacher_outputs")
 """Folders of ``results`` that are not folders of studies."""

@@ -117,15 +117,15 @@ def test_links_of_a_page_resolve_and_its_pictures_are_described(page: Path) -> N
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
-    reached, new = {README}, [README]
+    reachable, new = {README}, [README]
     while new:
         page = new.pop()
         for target in clicks(page):
             path = REPOSITORY / target.partition("#")[0]
-            if path.suffix == ".md" and path.exists() and path not in reached:
-                reached.add(path)
+            if path.suffix == ".md" and path.exists() and path not in reachable:
+                reachable.add(path)
                 new.append(path)
-    assert [str(page.relative_to(REPOSITORY)) for page in pages() if page not in reached] == []
+    assert [str(page.relative_to(REPOSITORY)) for page in pages() if page not in reachable] == []
 
 
 @pytest.mark.parametrize(("question", "answer"), QUESTIONS.items(), ids=QUESTIONS)

@@ -6,8 +6,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from kd.config.compose import WEIGHTS
-from kd.config.composed import ComposedConfig
-from kd.config.mmdet_config import MMDET_CONFIG
+from kd.config.composed import MMDET_CONFIG, ComposedConfig
 from kd.evaluation.predict import detections, split_batches
 from kd.models import weights
 from kd.training.train import train

@@ -1,4 +1,4 @@
-"""Data set of the README's example, through mmdet's reader."""
+"""BCCD, the data set of the tutorial on own data, through mmdet's reader."""
 
 from pathlib import Path
 
