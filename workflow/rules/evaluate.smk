@@ -1,4 +1,5 @@
-# Their priority is above that of training, so a finished run is measured before the next one starts.
+# Prediction and evaluation have a higher priority than training, so a finished run is measured
+# before the next one starts.
 localrules:
     evaluate,
     resample,

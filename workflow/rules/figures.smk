@@ -1,4 +1,4 @@
-# One rule for each figure, because each figure has its own files. `snakemake figures` makes all.
+# One rule for each figure, because each figure has its own files. `snakemake figures` draws all.
 localrules:
     figures,
 
