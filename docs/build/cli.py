@@ -9,6 +9,7 @@ from kd.cli.command import EXIT_STATUSES, TOP_EXAMPLES, Command, Example
 from kd.cli.parser import GROUPS, build_parser
 from kd.common.documents import SCHEMA_VERSION
 from kd.common.files import write_text
+from kd.monitoring.status import STATES
 
 PAGE = Path("docs/reference/cli.md")
 INTRODUCTION = """\
@@ -39,6 +40,14 @@ under `run`, and no schema number."""
 DOCUMENTS: dict[str, dict[str, str]] = {
     "kd plan STUDY --json": {
         "scale": "scale of the runs",
+        "rows[].key": "key of a row, whose parts `--rows` selects",
+        "rows[].table": "key of its table in the study",
+        "rows[].kind": "`teacher`, `baseline` or `distilled`",
+        "rows[].detector": "detector, as the study names it",
+        "rows[].teacher": "backbone of the teacher, or an empty text",
+        "rows[].student": "backbone of the student, or an empty text in a teacher's row",
+        "rows[].method": "method or preset",
+        "rows[].runs": "names of the row's runs, one for each seed",
         "runs[].name": "name of the run; its directory is `results/runs/NAME`, or "
         "`results/classifiers/NAME` for a classifier",
         "runs[].teachers": "names of the runs that must be trained before",
@@ -69,7 +78,8 @@ DOCUMENTS: dict[str, dict[str, str]] = {
     },
     "kd status STUDY --json": {
         "runs[].run": "directory of the run",
-        "runs[].state": "state, one of those in [the report's reference](report.md)",
+        "runs[].state": "one of " + ", ".join(f"`{state}`" for state in STATES),
+        "runs[].detail": "the state, or a finer word such as `evaluating` or `pending`",
         "runs[].note": "explanation of the state, or an empty text",
         "runs[].job": "id of the Slurm job",
         "runs[].node": "node of the Slurm job",

@@ -5,17 +5,18 @@ from typing import Any
 
 from kd.common.documents import json_document
 from kd.config.library import Library
-from kd.config.plan import Plan
+from kd.config.plan import Plan, Row
 from kd.workflow.budget import Budget, TrainingBudget, budget_of, makespan
 from kd.workflow.budget_text import check_gpus, device_numbers, trainings_of
 
 
 def trainings_json(plan: Plan, library: Library) -> str:
-    """Return the trainings of a plan with their images and hours, as JSON."""
+    """Return the rows of a plan, and their trainings with images and hours, as JSON."""
     budget = budget_of(plan, library)
     return json_document(
         {
             "scale": budget.scale,
+            "rows": [_row(row) for row in plan.rows],
             "runs": [_run(training) for training in budget.trainings.values()],
             "total": _sums(budget.trainings, budget),
         }
@@ -44,6 +45,19 @@ def budget_json(plan: Plan, library: Library, gpus: int | None = None) -> str:
             ],
         }
     )
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "table": row.table,
+        "kind": row.kind,
+        "detector": row.detector,
+        "teacher": row.teacher,
+        "student": row.student,
+        "method": row.method,
+        "runs": [run.name for run in row.runs.values()],
+    }
 
 
 def _run(training: TrainingBudget) -> dict[str, Any]:

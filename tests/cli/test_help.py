@@ -12,6 +12,7 @@ from kd.cli.command import EXIT_STATUSES, TOP_EXAMPLES, Command
 from kd.cli.main import main
 from kd.cli.parser import GROUPS, build_parser, commands
 from kd.monitoring.run_names import find_run
+from kd.training import launch
 from tests.support.tiny import make_project
 
 COMMANDS = {command.name: command for command in commands()}
@@ -183,3 +184,15 @@ def test_paths_are_relative_to_the_folder_of_the_user(
     os.chdir(project / "notes")
     parsed = build_parser().parse_args(["train", f"../{written[0]}", "--check-report", "a.json"])
     assert parsed.run == [written[0]] and parsed.check_report == Path("notes/a.json")
+
+
+def test_processes_of_a_training_start_in_the_folder_of_the_user(
+    project: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = printed("compose tiny --scale tiny --write", capsys).split()
+    launched = []
+    monkeypatch.setattr(launch, "launch", lambda *arguments: launched.append(arguments) or 0)
+    monkeypatch.chdir("configs")
+    words = ["train", f"../{written[0]}", "--processes", "2"]
+    assert main(words) == 0
+    assert launched == [(Path(written[0]), 2, words, Path.cwd() / "configs")]

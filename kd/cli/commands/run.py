@@ -106,7 +106,8 @@ GROUP = Group(
             "teacher.",
             "weights.pth, provenance.json, log.jsonl and checkpoints to the run's directory",
             (
-                Example("compose demo --write", "write the runs' configurations first"),
+                Example("generate shapes-smoke", "the demo's data"),
+                Example("compose demo --write", "the configurations of its runs"),
                 Example(f"train {TEACHER}", "train the teacher GFL"),
             ),
             _train,

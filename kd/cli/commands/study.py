@@ -70,6 +70,7 @@ GROUP = Group(
             (
                 Example("plan demo", "all runs of the study demo"),
                 Example("plan rm_pfi --scale paper --budget --gpus 8", "time on 8 GPUs"),
+                Example("plan rm_pfi --tables table1,table5 --methods pfi", "some rows"),
             ),
             _plan,
         ),
