@@ -64,7 +64,7 @@ def _facts(row: ResultRow) -> list[tuple[str, str]]:
         ("Not comparable", "; ".join(row.mismatches)),
         ("Published in", row.source),
         ("Published under other conditions", "; ".join(row.differs)),
-        ("At this scale", ", ".join(row.stand_ins)),
+        ("Stand-ins", ", ".join(row.stand_ins)),
         ("Note", "; ".join(row.notes)),
     ]
     return [(label, text) for label, text in facts if text]
@@ -79,8 +79,8 @@ def _gain_facts(row: ResultRow) -> list[tuple[str, str]]:
         ("Interval over seeds", _interval_text(gain.over_seeds)),
         ("Interval over images", _interval_text(gain.over_images)),
         ("p, t test", _p_text(gain.p)),
-        ("p, all signs", _p_text(gain.p_exact)),
-        ("p, corrected (Holm)", _p_text(gain.p_holm)),
+        ("p, exact over all signs", _p_text(gain.p_exact)),
+        ("p, corrected by Holm", _p_text(gain.p_holm)),
     ]
 
 
