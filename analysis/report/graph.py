@@ -15,7 +15,7 @@ from kd.monitoring.status import DONE, FAILED, QUEUED, STATES, UNSTARTED, WAITIN
 
 LEVELS = ("Data", "Teachers", "Students", "Tables")
 DATA, TEACHERS, STUDENTS, TABLES = range(4)
-NODE_WIDTH, NODE_HEIGHT, GAP = 244, 24, 62
+NODE_WIDTH, NODE_HEIGHT, GAP = 244, 24, 44
 """Size of a node and distance between levels, in pixels."""
 ROW, TOP, HEADING = 29, 34, 26
 """Distance from node to node, space above the first, and height of a heading, in pixels."""

@@ -20,6 +20,8 @@ METRICS = {
     "VOC07": "mAP is at IoU 0.50 in the 11-point form of VOC 2007.",
 }
 """Definition of each headline metric."""
+SPLITS = {"train": "training"}
+"""Splits that a text calls by another name."""
 SOFTWARE = """@software{kd_detection,
   title = {kd-detection: reproducible experiments on knowledge distillation for object detection},
   author = {{The kd-detection contributors}},
@@ -63,7 +65,7 @@ def _networks(runs: Sequence[Run], library: Library) -> Iterator[str]:
 
 def _data(name: str) -> str:
     sizes = [
-        f"{images:,} {split} images with {boxes:,} boxes"
+        f"{images:,} {SPLITS.get(split, split)} images with {boxes:,} boxes"
         for split, images, boxes in split_sizes(name)
     ]
     return f"Data set {name} has {_enumerated(sizes)}." if sizes else f"The data set was {name}."

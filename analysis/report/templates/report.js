@@ -99,7 +99,8 @@ document.addEventListener("DOMContentLoaded", () => {
 
   for (const heading of every(".results thead th")) {
     // Browsers print buttons only on the first page of a table, so paper gets a second copy of the text.
-    const printed = heading.dataset.key === "bar" ? "" : element("span", { class: "printed", "aria-hidden": "true" }, heading.textContent);
+    const copies = [...heading.childNodes].map((node) => node.cloneNode(true));
+    const printed = element("span", { class: "printed", "aria-hidden": "true" }, ...copies);
     const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => next(heading));
     heading.append(button, printed);
