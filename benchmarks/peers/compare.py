@@ -183,8 +183,8 @@ def _about(side: int, batch: int, rounds: int, without: list[str]) -> str:
     clock = "seconds of the GPU" if torch.cuda.is_available() else "processor time"
     return (
         f"Faster R-CNN R18, taught by R50, random weights, {side} x {side} pixels, batches of "
-        f"{batch}, one thread each; a step over its parts in the same framework (the bare "
-        f"student's step and, where it is distilled, the bare teacher's forward to the neck), "
+        f"{batch}, one thread each; step over its parts in the same framework (the bare student's "
+        f"step and, for distilled students, the bare teacher's forward pass up to the neck), "
         f"{rounds} rounds, {clock}. {', '.join([*pinned, *shared])}."
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.plotting import alt_text
 from docs.build.markdown import grid
 from docs.build.measurements import insert
 from kd import methods
@@ -16,7 +17,7 @@ from kd.config.library import Library
 from kd.config.terms import method_names, settings_of
 from kd.methods.base import Method
 
-PAGE = Path("docs/reference/methods.md")
+PAGE, PICTURES = Path("docs/reference/methods.md"), Path("docs/figures/methods")
 WHERE = "docs.build.methods"
 RULE = "[rule](#defaults-where-sources-are-silent)"
 FACTS = {
@@ -139,7 +140,8 @@ def _pictures(name: str, library: Library) -> Iterator[str]:
     """Yield the pictures of a method and of its presets."""
     for key, content in CAPTIONS.items():
         if _method(key, library) == name:
-            yield f"![{key}: {content}](../figures/methods/{key}.png)"
+            text = alt_text.read(library.root.parent / PICTURES / f"{key}.png") or content
+            yield f"![{text}](../figures/methods/{key}.png)"
             yield f"`{key}` in one training image: {content}."
 
 
