@@ -12,6 +12,8 @@ TRUTH_COLOR, DETECTION_COLOR = "#009E73", "#D55E00"
 """Colors of ground-truth boxes and of detections, both Okabe and Ito's."""
 LONGEST_SIDE = 320
 """Pixels of an embedded image's longer side; larger images are reduced to it."""
+LIGHTEST_BLACK = 0.5
+"""Gray of black where an image is drawn below a map, so that the map's colors are visible."""
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """Weights of R, G and B in an image's luminance (ITU-R BT.601)."""
 
@@ -19,10 +21,13 @@ LUMINANCE = np.array([0.299, 0.587, 0.114])
 def show_image(axes: Axes, image: np.ndarray, gray: bool = False) -> None:
     """Draw an image (H, W, 3), 0 to 1; the axes have its pixels as their units.
 
-    ``gray`` draws its luminance, so that an overlay is the only color.
+    ``gray`` draws its luminance, lightened, so that an overlay is the only color.
     """
     height, width = image.shape[:2]
-    pixels = np.repeat((image @ LUMINANCE)[..., None], 3, axis=2) if gray else image
+    pixels = image
+    if gray:
+        luminance = LIGHTEST_BLACK + (1 - LIGHTEST_BLACK) * (image @ LUMINANCE)
+        pixels = np.repeat(luminance[..., None], 3, axis=2)
     axes.axis("off")
     axes.imshow(_reduced(pixels), extent=_extent(height, width), interpolation="none")
     axes.autoscale(False)
@@ -70,7 +75,7 @@ def draw_scale(drawn_map: AxesImage, panels: Axes | list[Axes], below: bool = Fa
     (first, *_) = panels if isinstance(panels, list) else [panels]
     place = "bottom" if below else "right"
     scale = first.figure.colorbar(drawn_map, ax=panels, fraction=0.04, pad=0.02, location=place)
-    scale.ax.tick_params(labelsize=6)
+    scale.ax.tick_params(labelsize=6.5)
     scale.outline.set_visible(False)  # type: ignore[operator]
     return scale
 

@@ -31,6 +31,13 @@ def panel_grid(
     return figure, list(grid.flat[:count])
 
 
+def columns_of(count: int, fewest: int = 3, most: int = 6) -> int:
+    """Return the number of columns that leave the fewest places of a grid empty, or the largest."""
+    if count <= most:
+        return max(count, 1)
+    return min(range(most, fewest - 1, -1), key=lambda columns: -count % columns)
+
+
 def horizontal_grid(axes: Axes) -> None:
     """Draw light horizontal lines behind the data of a panel."""
     axes.grid(axis="y", color="0.92", linewidth=0.8)

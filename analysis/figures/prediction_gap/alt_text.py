@@ -20,7 +20,7 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], examples: int, level: int) -> 
             f"{extremes(finest.set_index('run')['spearman'], '.2f')}."
         ),
         "prediction_gap-maps": (
-            f"Maps of the prediction gap and, below, of the feature gap over {examples} image(s) "
-            f"at level {level} of the neck, one column for each run."
+            f"Maps of the prediction gap and, below, of the feature gap at level {level} of the "
+            f"neck, one column for each run. Number of images: {examples}."
         ),
     }

@@ -25,13 +25,13 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
             f"for each of {rows}. In AP points: {costs}.{_differences(tables['tide-differences'])}"
         ),
         "tide-share": (
-            f"Bars of the share of each main error in their sum, for {rows}. The share of "
+            f"Stacked bars of the share of each main error in their sum, for {rows}. The share of "
             f"localization errors, in per cent, is {extremes(shares, '.0f')}."
         ),
         "tide-thresholds": (
             "Lines of the AP that classification and localization errors cost over the IoU "
-            f"threshold, for {rows}. At IoU {last:.2f} localization costs, in AP points, "
-            f"{extremes(curves['Loc'][last])}."
+            f"threshold, for {rows}. At IoU {last:.2f} the cost of localization errors, in AP "
+            f"points, is {extremes(curves['Loc'][last])}."
         ),
     }
 

@@ -17,18 +17,26 @@ if TYPE_CHECKING:
 
 
 class Tide(Analysis):
-    """dAP of an error is the AP gained if an oracle fixes that error alone (TIDE, ECCV 2020).
+    """The dAP of an error is the AP gained if that error alone is fixed (TIDE, ECCV 2020).
 
-    So dAP does not add up. A detection that is not correct has the first of these errors that
-    applies. Loc: its IoU with an object of its class is between `background` and the threshold.
-    Cls: it would be correct for an object of another class. Dupe: a better detection has its
-    object. Bkg: its IoU with every object is at most `background`. Both: all others. Miss is an
-    object without a correct detection that no fix of a Loc or Cls error would detect. FP ranks all
-    wrong detections last; FN removes all objects without a correct detection.
+    The dAP of several errors does not add up. A wrong detection has the first of these errors that
+    applies:
 
-    The 100 best detections of an image count, of all classes together, and a class that has only
-    detections counts with AP 0, so that AP may differ a little from COCO's. Crowds are ignored.
-    dAP over the IoU threshold is DICOD, Fig. 3.
+    - Loc (localization): its IoU with an object of its class is between `background` and the
+      threshold.
+    - Cls (classification): it would be correct for an object of another class.
+    - Dupe (duplicate): a detection with a higher score has its object.
+    - Bkg (background): its IoU with every object is at most `background`.
+    - Both: all other wrong detections.
+
+    Miss is an object without a correct detection that no fix of a Loc or Cls error would detect.
+    FP (false positives) ranks all wrong detections last. FN (false negatives) removes all objects
+    without a correct detection.
+
+    The 100 best detections of an image count, of all classes together. A class with detections but
+    without objects counts with AP 0. Because of both, AP may differ a little from COCO's. Crowds
+    are ignored. The teacher does not set the scale of differences; its value is printed where it is
+    outside the scale. dAP over the IoU threshold is DICOD, Fig. 3.
     """
 
     title: ClassVar[str] = "Errors and their cost in AP"
@@ -77,8 +85,8 @@ def caption(tables: dict[str, DataFrame], confidence: float, resamples: int, ima
     from analysis.figures.tide.compute import costliest_errors, nonzero_differences
 
     sentences = [
-        "dAP of each error, means over the seeds; a ring shows the shares of the main errors "
-        "at IoU 0.50.",
+        "dAP and shares are means over the seeds. A share is that of an error in the sum of the "
+        "six main errors.",
         costliest_errors(tables["tide"]),
     ]
     differences = tables["tide-differences"]
@@ -86,7 +94,7 @@ def caption(tables: dict[str, DataFrame], confidence: float, resamples: int, ima
         sentences += [
             f"Intervals of differences are the middle {100 * confidence:g} % of {resamples} "
             f"resamples of the {images} test images, the same images for both rows (paired "
-            "bootstrap); they hold for these images, not for other trainings.",
+            "bootstrap). They cover the choice of the images, not the variation between trainings.",
             nonzero_differences(differences),
         ]
     return " ".join(sentences)

@@ -181,7 +181,7 @@ def costliest_errors(frame: pd.DataFrame) -> str:
         f"{run} {costs.idxmax()} ({costs.max():.1f})" if costs.max() > 0 else f"{run} none"
         for run, costs in points.iterrows()
     ]
-    return f"The costliest error of each at IoU 0.50 (AP points): {', '.join(errors)}."
+    return f"The main error with the largest dAP at IoU 0.50: {', '.join(errors)}."
 
 
 def nonzero_differences(frame: pd.DataFrame) -> str:

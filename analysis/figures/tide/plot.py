@@ -5,41 +5,43 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.tide.compute import AVERAGED, IOU50, mean_points
-from analysis.figures.tide.errors import ERRORS, MAIN, SPECIAL
-from analysis.plotting import dots
+from analysis.figures.tide.errors import ERRORS, MAIN
+from analysis.plotting import dots, line_labels
 from analysis.plotting.panels import horizontal_grid, panel_grid
-from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
+from analysis.plotting.style import QUIET, STYLE, TEACHER, WIDTH, Look
+from analysis.tables.formatting import MINUS
 
-LINE_HEIGHT = 0.2
-"""Height of a run's row, in inches."""
+LINE_HEIGHT, DIFFERENCES_HEIGHT = 0.2, 0.25
+"""Height of a run's row of costs, and of differences, in inches."""
 OFFSET = 0.2
 """Distance of differences at IoU 0.5 above the middle of their row, and of averages below it."""
 AVERAGE_MARK: dict[str, Any] = {
     "marker": "D", "markersize": 3.2, "mfc": "white", "mec": "black", "mew": 0.7,
 }  # fmt: skip
-LEAST_REACH = 0.5
+LEAST_REACH = 0.1
 """Smallest half range of an axis of differences, in AP points."""
-COST_ROOM = 1.75
-"""End of an axis of costs, as a multiple of the longest bar: room for the numbers."""
-RINGS_PER_ROW = 5
-RING_WIDTH = WIDTH / RINGS_PER_ROW
-"""Width of a ring, in inches."""
-LEAST_NAMED_SHARE = 0.07
-"""Smallest share of an error with its name in the ring."""
-SHADES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#CC6677", "#DDDDDD")
+COST_ROOM, NUMBER_WIDTH = 1.5, 0.55
+"""End of an axis of costs, as a multiple of its largest cost: room for the numbers, and the width
+of a number in the same unit."""
+SMALL = 6.5
+"""Points of the numbers in panels."""
+SHARE_HEIGHT = 0.24
+"""Height of a bar of shares, in inches."""
+LEAST_PRINTED_SHARE = 3.5
+"""Smallest share with its number in the bar, in per cent."""
+SHADES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#AA4455", "#DDDDDD")
 """Colors of ``MAIN``, from Tol's muted scheme; neighbors also differ in gray print."""
-DARK = ("#332288", "#117733", "#CC6677")
-SPECIAL_SHADES = ("0.35", "0.7")
+DARK = ("#332288", "#117733", "#AA4455")
 CURVES = ("Cls", "Loc")
 STEPS = (1, 2, 5, 10)
 """First digits of round numbers, for ticks."""
@@ -59,24 +61,35 @@ def plot_figures(
 def plot(frame: pd.DataFrame, differences: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return a column for each error with a row for each run: costs above, differences below.
 
-    ``frame`` and ``differences`` are the tables of these names; differences may be empty.
+    ``frame`` and ``differences`` are the tables of these names; differences may be empty. Each
+    panel has its scale.
     """
-    runs = list(looks)
+    compared = {run: look for run, look in looks.items() if run in set(differences["run"])}
+    heights = [LINE_HEIGHT * len(looks) + 0.6]
+    heights += [DIFFERENCES_HEIGHT * len(compared) + 0.6] if compared else []
     with rc_context(STYLE):
-        figure, grid = dots.run_panels(runs, 1 + bool(len(differences)), len(ERRORS), LINE_HEIGHT)
+        figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
+        grid = figure.subplots(
+            len(heights), len(ERRORS), squeeze=False, sharey="row", height_ratios=heights
+        )
+        _set_rows(grid[0], list(looks))
         _draw_costs(grid[0], frame, looks)
-        if len(differences):
-            _draw_differences(grid[1], differences, looks)
-        for axes in grid.flat:
-            axes.tick_params(axis="x", labelsize=7)
-            axes.xaxis.set_major_formatter("{x:g}")
+        if compared:
+            _set_rows(grid[1], list(compared))
+            _draw_differences(grid[1], differences, compared)
         figure.legend(handles=_legend_handles(), loc="outside upper right", ncols=2, frameon=False)
     return figure
 
 
-def _errors_on_axis(error: str) -> list[str]:
-    """Return the errors that have the same axis limits as ``error``."""
-    return list(MAIN if error in MAIN else SPECIAL)
+def _set_rows(strip: Sequence[Axes], runs: Sequence[str]) -> None:
+    labels = [textwrap.fill(name, dots.LABEL_LENGTH) for name in runs]
+    for axes in strip:
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.xaxis.set_major_formatter("{x:g}")
+        horizontal_grid(axes)
 
 
 def _draw_costs(strip: Sequence[Axes], frame: pd.DataFrame, looks: Mapping[str, Look]) -> None:
@@ -88,16 +101,19 @@ def _draw_costs(strip: Sequence[Axes], frame: pd.DataFrame, looks: Mapping[str, 
             averaged.loc[list(looks), error], range(len(looks)),
             linestyle="none", clip_on=False, **AVERAGE_MARK,
         )  # fmt: skip
-        highest = pd.concat([at, averaged])[_errors_on_axis(error)].max().max()
-        axes.set_xlim(0, COST_ROOM * highest or 1)
+        highest = pd.concat([at, averaged])[error].max() or 1
+        axes.set_xlim(0, COST_ROOM * highest)
         for row, run in enumerate(looks):
-            axes.text(
-                1.0, row, f"{at[error][run]:.1f}", transform=axes.get_yaxis_transform(),
-                ha="right", va="center", fontsize=6,
+            cost, mean = at[error][run], averaged[error][run]
+            covers = cost - 0.1 * highest < mean < cost + NUMBER_WIDTH * highest
+            axes.annotate(
+                f"{cost:.1f}", (max(cost, mean) if covers else cost, row),
+                (4 if covers else 2, 0), textcoords="offset points",
+                ha="left", va="center", fontsize=SMALL,
             )  # fmt: skip
-        axes.xaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
+        axes.xaxis.set_major_locator(MaxNLocator(2, steps=STEPS))
         axes.set_title(error, loc="left")
-    _set_label(strip, "dAP (AP points)")
+    _set_label(strip, "dAP (AP points; each panel has its own scale)")
 
 
 def _draw_differences(
@@ -105,18 +121,34 @@ def _draw_differences(
 ) -> None:
     numbers = differences.rename(columns={"low": "difference_low", "high": "difference_high"})
     columns = ["difference", "difference_low", "difference_high"]
+    students = [run for run, look in looks.items() if look != TEACHER]
     for axes, error in zip(strip, ERRORS, strict=True):
         lines = numbers[numbers["quantity"] == error].set_index(["iou", "run"])[columns]
+        scaled = lines[lines.index.isin(students, level="run")] if students else lines
+        reach = 1.1 * max(scaled.abs().max().max(), LEAST_REACH)
         dots.draw_reference(axes, 0.0, "-")
         for iou, offset, marker in ((IOU50, -OFFSET, None), (AVERAGED, OFFSET, "D")):
             rows = lines.loc[iou].reindex(list(looks)).rename_axis("run").reset_index()
             dots.draw_points(axes, rows, "difference", looks, offset, marker)
-        group = numbers[numbers["quantity"].isin(_errors_on_axis(error))][columns]
-        reach = 1.08 * max(group.abs().max().max(), LEAST_REACH)
+            for row, value in enumerate(rows["difference"]):
+                _draw_value_outside(axes, value, row + offset, reach)
         axes.set_xlim(-reach, reach)
         axes.set_xticks([-_round_down(reach), 0, _round_down(reach)])
         axes.set_title(error, loc="left")
-    _set_label(strip, f"dAP less that of {differences['baseline'].iloc[0]} (AP points)")
+    baseline = differences["baseline"].iloc[0]
+    _set_label(strip, f"dAP less that of {baseline} (AP points; each panel has its own scale)")
+
+
+def _draw_value_outside(axes: Axes, value: float, row: float, reach: float) -> None:
+    """Print a value outside the scale at the end of the panel; only a teacher has one."""
+    if not abs(value) > reach:
+        return
+    text = f"{value:+.1f}".replace("-", MINUS)
+    axes.text(
+        0.98 if value > 0 else 0.02, row, f"{text} >" if value > 0 else f"< {text}",
+        transform=axes.get_yaxis_transform(), ha="right" if value > 0 else "left", va="center",
+        fontsize=SMALL, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
+    )  # fmt: skip
 
 
 def _round_down(number: float) -> float:
@@ -139,82 +171,62 @@ def _legend_handles() -> list[Line2D]:
     ]
 
 
-def plot_shares(frame: pd.DataFrame, labels: Sequence[str]) -> Figure:
-    """Return a ring of the main errors' costs at IoU 0.5 for each run, above bars of FP and FN."""
-    costs = mean_points(frame, IOU50).T
-    across = min(len(labels), RINGS_PER_ROW)
-    down = -(-len(labels) // across)
-    highest = max(costs.loc[list(SPECIAL)].max().max(), 1)
+def plot_shares(frame: pd.DataFrame, runs: Sequence[str]) -> Figure:
+    """Return a stacked bar for each run: the share of each main error in their sum at IoU 0.5."""
+    costs = mean_points(frame, IOU50).loc[list(runs), list(MAIN)]
+    totals = costs.sum(axis=1)
+    shares = 100 * costs.div(totals.where(totals > 0), axis=0)
     with rc_context(STYLE):
-        size = (max(across, 2) * RING_WIDTH, 2.1 * down + 0.5)
+        size = (WIDTH, SHARE_HEIGHT * len(runs) + 0.85)
         figure = Figure(figsize=size, layout="constrained")
-        grid = GridSpec(2 * down, across, figure, height_ratios=[3.2, 1] * down)
-        for place, label in enumerate(labels):
-            row, column = divmod(place, across)
-            ring = figure.add_subplot(grid[2 * row, column])
-            ring.set_title(textwrap.fill(label, 20), fontsize=8)
-            _draw_ring(ring, costs[label][list(MAIN)])
-            bars = figure.add_subplot(grid[2 * row + 1, column])
-            _draw_special(bars, costs[label][list(SPECIAL)], highest, with_names=column == 0)
-            if row == down - 1 or place + across >= len(labels):
-                bars.set_xlabel("dAP (AP points)")
+        axes = figure.subplots()
+        start = np.zeros(len(runs))
+        for error, color in zip(MAIN, SHADES, strict=True):
+            widths = shares[error].fillna(0).to_numpy()
+            axes.barh(
+                range(len(runs)), widths, 0.78, left=start,
+                color=color, edgecolor="white", linewidth=0.8,
+            )  # fmt: skip
+            for row, (left, width) in enumerate(zip(start, widths, strict=True)):
+                if width >= LEAST_PRINTED_SHARE:
+                    axes.text(
+                        left + width / 2, row, f"{width:.0f}", ha="center", va="center",
+                        fontsize=7, color="white" if color in DARK else "black",
+                    )  # fmt: skip
+            start = start + widths
+        for row in np.flatnonzero(~(totals > 0)).tolist():
+            axes.text(1, row, "no error", va="center", fontsize=7, color=QUIET)
+        axes.set_yticks(range(len(runs)), [textwrap.fill(r, dots.LABEL_LENGTH) for r in runs])
+        axes.set(xlim=(0, 100), ylim=(len(runs) - 0.5, -0.5))
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("Share in the sum of the main errors' dAP at IoU 0.50 (%)")
         patches = [Patch(facecolor=c, label=e) for c, e in zip(SHADES, MAIN, strict=True)]
-        columns = len(MAIN) if across > 2 else len(MAIN) // 2
-        figure.legend(handles=patches, loc="outside upper center", ncols=columns, frameon=False)
+        figure.legend(handles=patches, loc="outside upper center", ncols=len(MAIN), frameon=False)
     return figure
-
-
-def _draw_ring(axes: Axes, costs: pd.Series) -> None:
-    total = costs.sum()
-    axes.set_aspect("equal")
-    if not total > 0:
-        axes.pie([1], colors=["white"], wedgeprops={"width": 0.6, "edgecolor": QUIET})
-        axes.text(0, 0, "no error", ha="center", va="center", color=QUIET)
-        return
-    names = [error if costs[error] >= LEAST_NAMED_SHARE * total else "" for error in MAIN]
-    _, texts = axes.pie(
-        costs,
-        labels=names,
-        colors=SHADES,
-        startangle=90,
-        counterclock=False,
-        labeldistance=0.7,
-        radius=1.2,
-        textprops={"ha": "center", "va": "center", "fontsize": 7},
-        wedgeprops={"width": 0.85, "edgecolor": "white", "linewidth": 0.8},
-    )[:2]
-    for text, color in zip(texts, SHADES, strict=True):
-        text.set_color("white" if color in DARK else "black")
-
-
-def _draw_special(axes: Axes, costs: pd.Series, highest: float, with_names: bool) -> None:
-    axes.barh(range(len(SPECIAL)), costs, height=0.7, color=SPECIAL_SHADES)
-    axes.set_yticks(range(len(SPECIAL)), SPECIAL if with_names else [""] * len(SPECIAL))
-    axes.set_ylim(len(SPECIAL) - 0.5, -0.5)
-    axes.set_xlim(0, 1.05 * highest)
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
 
 
 def plot_thresholds(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return the costs of Cls and Loc over the IoU threshold, as in DICOD's Fig. 3.
 
-    Lines are means over the seeds.
+    Lines are means over the seeds, with their names where they are farther apart.
     """
     rows = frame.groupby(["quantity", "run", "iou"])["points"].mean()
+    height = max(2.0, line_labels.least_height(len(looks)))
     with rc_context(STYLE):
-        figure, panels = panel_grid(len(CURVES), len(CURVES), 2.3, legend_height(looks))
+        figure, panels = panel_grid(len(CURVES), len(CURVES), height, 0.6)
         for axes, error in zip(panels, CURVES, strict=True):
+            lines = {}
             for run, look in looks.items():
                 curve = rows[error][run]
-                axes.plot(
+                (lines[run],) = axes.plot(
                     curve.index, curve, marker=look.marker, markersize=3, linewidth=1, **look.line
                 )
             axes.set_title(error, loc="left")
             axes.set_xlabel("IoU threshold")
             axes.set_ylabel("dAP (AP points)")
             axes.set_xticks(curve.index[::2])
+            axes.set_xlim(curve.index.min() - 0.01, curve.index.max() + 0.01)
             axes.set_ylim(bottom=0)
             horizontal_grid(axes)
-        legend(figure, looks)
+            line_labels.label_lines(axes, lines, looks, WIDTH / 3, height)
     return figure

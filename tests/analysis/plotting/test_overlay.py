@@ -22,10 +22,10 @@ def test_a_large_image_is_reduced_without_a_change_of_units(axes):
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((99.5, 49.5), 200, 40)
 
 
-def test_grey_is_the_luminance(axes):
+def test_gray_is_the_lightened_luminance(axes):
     show_image(axes, np.array([[[1.0, 0, 0], [0, 1, 0]]]), gray=True)
     (image,) = axes.images
-    assert image.get_array()[0].tolist() == [[76] * 3, [150] * 3]
+    assert image.get_array()[0].tolist() == [[166] * 3, [202] * 3]
 
 
 def test_cells_cover_their_pixels_and_the_image_is_not_enlarged(axes):
