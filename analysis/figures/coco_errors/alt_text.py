@@ -19,16 +19,17 @@ def alt_texts(
     first = overall.index[0]
     by_category = here[(here["run"] == first) & here["category"].isin(categories)]
     ap50, ap75 = extremes(overall["C50"]), extremes(overall["C75"])
+    areas = "objects of all areas" if area == "all" else f"{area} objects"
     losses = "; ".join(f"{part} is {extremes(overall[part])}" for part in parts)
     return {
         "coco_errors": (
-            f"Stacked bars for {rows} that divide 100 AP points into what is found and what each "
-            f"error costs, one panel for each range of object areas. For the areas '{area}', "
-            f"AP50 is {ap50}."
+            f"Stacked bars for {rows} that divide 100 AP points into what is detected and what "
+            f"each error costs, one panel for each range of object areas. For {areas}, AP50 is "
+            f"{ap50}."
         ),
         "coco_errors-parts": (
             f"Bars of AP50 and of each loss for {rows}, one panel for each loss and range of "
-            f"object areas. For the areas '{area}', in AP points: {losses}."
+            f"object areas. For {areas}, in AP points: {losses}."
         ),
         "coco_errors-curves": (
             f"Precision over recall for {rows}, one panel each, with one curve for each rule from "

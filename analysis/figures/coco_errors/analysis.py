@@ -20,19 +20,25 @@ Area = Literal["all", "small", "medium", "large"]
 
 
 class CocoErrors(Analysis):
-    """Precision at 101 recalls under progressively tolerant rules; each step sizes one error.
+    """Precision-recall curves under seven rules, each more tolerant than the one before it.
 
-    C75 and C50: matched at IoU 0.75 and 0.50. Loc: at IoU 0.10, which tolerates bad localization
-    but no duplicates. Sim: detections on objects of the same supercategory also do not count. Oth:
-    nor do those on objects of any other class. BG: no false positive at all. FN: precision 1 at
-    every recall. The AP of each curve is the mean of its precisions, in points.
+    The AP of a curve is the mean of its precisions at 101 recalls, in points. The difference
+    between the AP of two curves is the cost of one error.
+
+    - C75: a detection is correct at an IoU of 0.75 or more. The AP of this curve is AP75.
+    - C50: at an IoU of 0.50 or more. The AP is AP50.
+    - Loc: at an IoU of 0.10 or more. Bad localization is tolerated, duplicates are not.
+    - Sim: detections on objects of another class of the same supercategory are ignored.
+    - Oth: detections on objects of any other class are ignored.
+    - BG: all false positives are ignored.
+    - FN: the precision is 1 at every recall, so its AP is 100.
 
     Localization is Loc - C50, similar class Sim - Loc, other class Oth - Sim, background BG - Oth,
-    missed FN - BG. At most 100 detections of an image and class count, and areas are COCO's.
-    Numbers over all categories are means over those with an object in the range of areas. Without
-    supercategories Sim is undefined, and other class is Oth - Loc. Curves of several seeds are
-    averaged. The rules are those of the COCO toolbox (Hoiem et al. 2012; DeFeat, supplement,
-    Figs. 4 to 9).
+    and missed FN - BG. At most 100 detections of an image and class count, and areas are COCO's.
+    Numbers over all categories are means over the categories with an object in the range of areas.
+    Without supercategories Sim is undefined, and other class is Oth - Loc. Numbers and curves of
+    several seeds are averaged. The rules are those of the COCO toolbox (Hoiem et al. 2012; DeFeat,
+    supplement, Figs. 4 to 9).
     """
 
     title: ClassVar[str] = "COCO error breakdown"
@@ -86,7 +92,7 @@ def _sentences(numbers: DataFrame, area: str) -> Iterator[str]:
         largest = max(parts, key=lambda part: line[part])
         yield (
             f"{line['run']}: AP50 {line['C50']:.1f}, AP75 {line['C75']:.1f}; "
-            f"the largest loss is {largest} ({line[largest]:.1f} points)."
+            f"the largest loss is {largest} ({line[largest]:.1f} AP)."
         )
     if "similar class" not in parts:
         yield "The categories have no supercategories, so Sim is undefined."

@@ -13,41 +13,53 @@ from matplotlib.patches import Patch
 
 from analysis.figures.coco_errors.compute import CURVES, OVERALL, PARTS, defined_parts, seed_means
 from analysis.plotting.lettering import legible
-from analysis.plotting.panels import horizontal_grid, panel_grid
+from analysis.plotting.panels import columns_of
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 
 Looks = Mapping[str, Look]
 
-MATCHED75, MATCHED50 = "matched at IoU 0.75", "matched at IoU 0.50"
-# Colors of Okabe and Ito, with hatching that distinguishes them in gray print.
-FILLS: dict[str, dict[str, Any]] = {
-    MATCHED75: {"facecolor": "1.0"},
-    MATCHED50: {"facecolor": "0.85"},
-    "localization": {"facecolor": "#F0E442", "hatch": "////"},
-    "similar class": {"facecolor": "#CC79A7", "hatch": "...."},
-    "other class": {"facecolor": "#56B4E9", "hatch": "\\\\\\\\"},
-    "background": {"facecolor": "#D55E00", "hatch": "xxxx"},
-    "missed": {"facecolor": "0.4"},
+MATCHED75, MATCHED50 = "AP75", "AP50 less AP75"
+FILLS = {
+    MATCHED75: "#225588",
+    MATCHED50: "#99CCEE",
+    "localization": "#CC8800",
+    "similar class": "#EEBBDD",
+    "other class": "#AA3377",
+    "background": "#F4A58A",
+    "missed": "#4D4D4D",
 }
-EDGE: dict[str, Any] = {"edgecolor": "black", "linewidth": 0.4}
+"""Color of each part; neighbors also differ in gray print."""
+DARK = ("#225588", "#AA3377", "#4D4D4D")
+"""Colors with white numbers on them."""
+RULES = {
+    "C75": "matched at IoU 0.75",
+    "C50": "matched at IoU 0.50",
+    "Loc": "localization",
+    "Sim": "similar class",
+    "Oth": "other class",
+    "BG": "background",
+    "FN": "missed",
+}
+"""Curves, and what lies between each and the one before it."""
 AREA_NAMES = {
     "all": "All areas",
     "small": "Small (to 32² px²)",
     "medium": "Medium (32² to 96² px²)",
     "large": "Large (from 96² px²)",
 }
-BAR_HEIGHT, THIN_BAR_HEIGHT = 0.2, 0.15
-"""Height of a run's bar, in inches."""
+BAR_HEIGHT, THIN_BAR_HEIGHT, CATEGORY_HEIGHT = 0.2, 0.15, 0.08
+"""Height of a run's bar, and of its mark in the line of a category, in inches."""
 LEAST_STRIP_HEIGHT = 0.95
 """Height that the name of a range of areas needs, in inches."""
-COLUMNS, COLUMNS_BY_CATEGORY = 4, 6
-"""Panels of curves in a row, for one category and for several."""
+PAGE_HEIGHT = 9.5
+SMALL = 6.5
+"""Points of the numbers in panels."""
+COLUMNS, COLUMNS_BY_CATEGORY = 5, 6
+"""Most panels of curves in a row, for one category and for several."""
 LABEL_LENGTH, TITLES_LENGTH = 24, 90
 """Characters of a run's name in a line, and of the titles of a row of panels."""
-NARROWEST = 6.0
-"""AP points of the narrowest part with a number in it."""
-MARKER_DISTANCE = 12
-"""Recalls from one marker of a curve to the next."""
+NUMBER_WIDTH = 0.22
+"""Width of a number in a bar, in inches."""
 
 
 def plot_figures(
@@ -76,44 +88,65 @@ def _defined_areas(overall: pd.DataFrame) -> list[str]:
 def plot(numbers: pd.DataFrame) -> Figure:
     """Return a panel for each range of areas with a bar for each run: matched parts, then losses.
 
-    The parts are means over all categories in AP points, with a sum of 100.
+    The parts are means over all categories in AP points, with a sum of 100. Of an odd number of
+    panels the first has the width of two.
     """
     overall = seed_means(numbers[numbers["category"] == OVERALL])
     areas, runs = _defined_areas(overall), list(overall["run"].unique())
-    across = min(len(areas), 2)
+    wide = [areas[0]] if len(areas) % 2 else []
+    rest = areas[len(wide) :]
+    mosaic: list[Any] = [[area, area] for area in wide]
+    mosaic += [list(pair) for pair in zip(rest[::2], rest[1::2], strict=True)]
     with rc_context(STYLE):
-        row_height = BAR_HEIGHT * _label_lines(runs) + 0.55
-        figure, panels = panel_grid(len(areas), 2, row_height, 0.75, sharex=True, sharey=True)
-        for axes, area in zip(panels, areas, strict=True):
+        height = (BAR_HEIGHT * _label_lines(runs) + 0.55) * len(mosaic) + 0.75
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        panels = figure.subplot_mosaic(mosaic, sharey=True)
+        for area in areas:
+            axes = panels[area]
             axes.set_title(AREA_NAMES[area], loc="left")
-            _draw_stack(axes, overall[overall["area"] == area], runs)
-        for axes in panels[len(areas) - across :]:
-            axes.tick_params(axis="x", labelbottom=True)
+            width = WIDTH - 1 if area in wide else (WIDTH - 1) / 2
+            lines = overall[overall["area"] == area]
+            _draw_stack(axes, lines, runs, 100 * NUMBER_WIDTH / width)
+            at_left = area in {row[0] for row in mosaic}
+            axes.tick_params(axis="y", length=0, labelleft=at_left)
         figure.supxlabel("AP points (mean over categories)", fontsize=8)
-        _draw_legend(figure, overall)
+        names = [MATCHED75, MATCHED50, *defined_parts(overall)]
+        _draw_legend(figure, {name: _title(name) for name in names})
     return figure
 
 
-def _draw_stack(axes: Axes, lines: pd.DataFrame, runs: Sequence[str]) -> None:
+def _draw_stack(axes: Axes, lines: pd.DataFrame, runs: Sequence[str], number_width: float) -> None:
+    """Draw a bar for each run; ``number_width`` is that of a number in AP points.
+
+    The last part, which is often narrow, has its number beside the bar.
+    """
     matched = {MATCHED75: lines["C75"], MATCHED50: lines["C50"] - lines["C75"]}
     parts = {**matched, **{part: lines[part].fillna(0) for part in PARTS}}
     start = pd.Series(0.0, lines.index)
     defined = lines["C50"].notna()
     for name, width in parts.items():
-        axes.barh(range(len(runs)), width, 0.78, left=start, **FILLS[name], **EDGE)
+        color = FILLS[name]
+        axes.barh(
+            range(len(runs)), width, 0.78, left=start, color=color, edgecolor="white", linewidth=0.6
+        )
         for place, (left, value) in enumerate(zip(start, width, strict=True)):
-            if value >= NARROWEST:
+            if name != PARTS[-1] and value >= number_width:
                 axes.text(
-                    left + value / 2, place, f"{value:.1f}", ha="center", va="center", fontsize=6,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+                    left + value / 2, place, f"{value:.1f}", ha="center", va="center",
+                    fontsize=SMALL, color="white" if color in DARK else "black",
                 )  # fmt: skip
         start = start + width
-    for place in (place for place, is_defined in enumerate(defined) if not is_defined):
-        axes.text(1, place, "no object", va="center", fontsize=7, color=QUIET)
+    for place, (is_defined, missed) in enumerate(zip(defined, lines[PARTS[-1]], strict=True)):
+        if is_defined:
+            axes.annotate(
+                f"{missed:.1f}", (100, place), (2, 0), textcoords="offset points",
+                va="center", fontsize=SMALL, color=FILLS[PARTS[-1]], annotation_clip=False,
+            )  # fmt: skip
+        else:
+            axes.text(1, place, "no object", va="center", fontsize=7, color=QUIET)
     axes.set_yticks(range(len(runs)), [_wrapped(run) for run in runs])
     axes.set_xlim(0, 100)
     axes.set_ylim(len(runs) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
 
 
 def plot_parts(numbers: pd.DataFrame, looks: Looks) -> Figure:
@@ -141,7 +174,10 @@ def plot_parts(numbers: pd.DataFrame, looks: Looks) -> Figure:
             axes.set_title(_title(column), fontsize=8, loc="left")
         for axes in grid[-1]:
             axes.set_xlim(0, max(axes.get_xlim()[1], 1.0) * 1.25)  # room for the numbers
-        figure.supxlabel("AP points (mean over categories)", fontsize=8)
+        for axes in grid.flat:
+            axes.tick_params(axis="x", labelsize=SMALL, labelbottom=True)
+        whiskers = "; whiskers: one std over the seeds" if std["C50"].notna().any() else ""
+        figure.supxlabel(f"AP points (mean over categories{whiskers})", fontsize=8)
     return figure
 
 
@@ -156,46 +192,55 @@ def _draw_bars(axes: Axes, values: pd.Series, std: pd.Series, looks: Looks) -> N
             axes.errorbar(value, place, xerr=whisker, color="black", elinewidth=0.7, capsize=1.5)
         axes.annotate(
             f"{value:.1f}", (max(value, 0) + whisker, place), (2, 0),
-            textcoords="offset points", va="center", fontsize=5.5,
+            textcoords="offset points", va="center", fontsize=SMALL,
         )  # fmt: skip
     axes.set_yticks(range(len(looks)), [_wrapped(run) for run in looks], fontsize=6.5)
     spare = max(0.0, LEAST_STRIP_HEIGHT / THIN_BAR_HEIGHT - _label_lines(looks)) / 4
     axes.set_ylim(len(looks) - 0.4 + spare, -0.6 - spare)
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=6.5)
 
 
 def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
-    """Return a panel for each run and category of ``curves`` with its stacked curves."""
+    """Return a panel for each run and category of ``curves``: stacked curves and their AP."""
     selected = curves[curves["area"] == area]
     categories, runs = list(selected["category"].unique()), list(selected["run"].unique())
     most = COLUMNS if len(categories) == 1 else COLUMNS_BY_CATEGORY
-    rows = math.ceil(len(runs) / most)
-    across = math.ceil(len(runs) / rows)
+    across = columns_of(len(runs), 3, most)
+    rows = math.ceil(len(runs) / across)
     down = rows * len(categories)
     with rc_context(STYLE):
-        width = WIDTH / max(across, COLUMNS)
+        width = WIDTH / max(across, 4)
         titles = 0.14 * (_most_lines(runs, TITLES_LENGTH // most) - 1)
-        size = (width * max(across, 2), (0.9 * width + 0.05 + titles) * down + 0.9)
+        size = (width * max(across, 3), (0.9 * width + 0.45 + titles) * down + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for number, category in enumerate(categories):
             strip = grid[number * rows : (number + 1) * rows].ravel()
             lines = selected[selected["category"] == category]
             for axes, run in zip(strip, runs, strict=False):
-                _fill_curves(axes, lines[lines["run"] == run])
+                run_lines = lines[lines["run"] == run]
+                _fill_curves(axes, run_lines)
                 axes.set_title(_wrapped(run, TITLES_LENGTH // most), fontsize=8, loc="left")
+                axes.tick_params(labelbottom=True, labelsize=7)
+                axes.set_xlabel(_describe_areas(run_lines), fontsize=SMALL)
             for axes in strip[:: len(grid[0])]:
                 axes.set_ylabel(
-                    _wrapped(f"{legible(category)}\nprecision" if categories[1:] else "precision")
+                    _wrapped(f"{legible(category)}\nPrecision" if categories[1:] else "Precision")
                 )
             for axes in strip[len(runs) :]:
                 axes.remove()
-        for axes in strip[: len(runs)][-across:]:
-            axes.tick_params(axis="x", labelbottom=True)
-        figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
-        _draw_legend(figure, selected)
+        figure.supxlabel(f"Recall ({AREA_NAMES[area].lower()})", fontsize=8)
+        defined = ["C75", "C50", *(c for c in CURVES[2:] if selected[c].notna().any())]
+        fill_of = dict(zip(CURVES, FILLS, strict=True))
+        _draw_legend(figure, {fill_of[c]: f"{c}: {RULES[c]}" for c in defined})
     return figure
+
+
+def _describe_areas(lines: pd.DataFrame) -> str:
+    """Return the AP of each curve, the area under it in points, two in a line."""
+    areas = 100 * lines[list(CURVES[:-1])].mean().dropna()
+    names = [f"{curve} {value:.1f}" for curve, value in areas.items()]
+    return "\n".join("   ".join(names[place : place + 2]) for place in range(0, len(names), 2))
 
 
 def _fill_curves(axes: Axes, lines: pd.DataFrame) -> None:
@@ -203,8 +248,7 @@ def _fill_curves(axes: Axes, lines: pd.DataFrame) -> None:
     for curve, name in zip(CURVES, FILLS, strict=True):
         if lines[curve].isna().all():
             continue
-        style = {**FILLS[name], "edgecolor": "0.3", "linewidth": 0}
-        axes.fill_between(lines["recall"], lower, lines[curve], **style)
+        axes.fill_between(lines["recall"], lower, lines[curve], color=FILLS[name], linewidth=0)
         axes.plot(lines["recall"], lines[curve], color="black", linewidth=0.5)
         lower = lines[curve]
     if lines["FN"].isna().all():
@@ -220,31 +264,47 @@ def _set_unit_limits(axes: Axes) -> None:
 
 
 def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
-    """Return panels at IoU 0.50 and 0.75 for each category, with a curve for each run."""
+    """Return panels at IoU 0.50 and 0.75 for each category, with a curve and its AP for each run.
+
+    The names beside a panel are in the order of AP.
+    """
     selected = curves[curves["area"] == area]
     categories = list(selected["category"].unique())
     with rc_context(STYLE):
-        size = (WIDTH, 2.2 * len(categories) + 0.3 + legend_height(looks))
+        size = (WIDTH, max(2.2, 0.15 * len(looks) + 0.4) * len(categories) + 0.3)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(categories), 2, squeeze=False, sharex=True, sharey=True)
         for strip, category in zip(grid, categories, strict=True):
             lines = selected[selected["category"] == category]
             for axes, curve, iou in zip(strip, ("C50", "C75"), ("0.50", "0.75"), strict=True):
-                for number, (run, look) in enumerate(looks.items()):
-                    values = lines[lines["run"] == run]
-                    length = int((values[curve] > 0).sum())
-                    places = range(3 * number % MARKER_DISTANCE, length, MARKER_DISTANCE)
-                    axes.plot(
-                        values["recall"], values[curve], label=run, linewidth=1,
-                        marker=look.marker, markersize=3.5, markevery=list(places),
-                        clip_on=False, **look.line,
-                    )  # fmt: skip
-                axes.set_title(_wrapped(f"{legible(category)}, IoU {iou}"), fontsize=8, loc="left")
+                _draw_curve_of_each_run(axes, lines, curve, looks)
+                title = "All categories" if category == OVERALL else legible(category)
+                axes.set_title(_wrapped(f"{title}, IoU {iou}"), fontsize=8, loc="left")
+                axes.tick_params(labelleft=True, labelbottom=True)
                 _set_unit_limits(axes)
-            strip[0].set_ylabel("precision")
-        figure.supxlabel(f"recall ({AREA_NAMES[area].lower()})", fontsize=8)
-        legend(figure, looks)
+            strip[0].set_ylabel("Precision")
+        figure.supxlabel(f"Recall ({AREA_NAMES[area].lower()})", fontsize=8)
     return figure
+
+
+def _draw_curve_of_each_run(axes: Axes, lines: pd.DataFrame, curve: str, looks: Looks) -> None:
+    """Draw a curve for each run, and beside the panel the names in the order of their AP."""
+    handles = {}
+    for run, look in looks.items():
+        values = lines[lines["run"] == run]
+        ap = 100 * values[curve].mean()
+        (handle,) = axes.plot(
+            values["recall"], values[curve], label=run, linewidth=1, clip_on=False, **look.line
+        )
+        handles[run] = (ap, handle)
+    ordered = sorted(handles, key=lambda run: -handles[run][0])
+    axes.legend(
+        [handles[run][1] for run in ordered],
+        ["undefined" if math.isnan(handles[run][0]) else f"{handles[run][0]:.1f} {legible(run)}"
+         for run in ordered],
+        loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7, handlelength=1.2,
+        title=f"AP{curve[1:]}", title_fontsize=7, alignment="left",
+    )  # fmt: skip
 
 
 def plot_categories(
@@ -252,42 +312,51 @@ def plot_categories(
 ) -> Figure:
     """Return a line for each category: AP50 and the parts, in AP points, with a mark for each run.
 
-    Categories are sorted by falling AP50 of the first run; those without objects are last.
+    Categories are sorted by falling AP50 of the first run; those without objects are last. The
+    marks of a category are below each other, in the order of the runs, with one std over several
+    seeds.
     """
-    mean = seed_means(numbers[(numbers["area"] == area) & numbers["category"].isin(categories)])
+    rows = numbers[(numbers["area"] == area) & numbers["category"].isin(categories)]
+    mean = seed_means(rows)
+    std = rows.groupby(["run", "category"], sort=False).std(numeric_only=True)
     first = mean[mean["run"] == next(iter(looks))].set_index("category")["C50"]
     order = [*first.sort_values(ascending=False, na_position="last", kind="stable").index]
     columns = ["C50", *defined_parts(mean)]
-    size = 7 if len(order) <= 40 else 5.5
+    line_height = max(0.17, CATEGORY_HEIGHT * len(looks) + 0.06)
+    line_height = min(line_height, max(PAGE_HEIGHT / max(len(order), 1), 0.13))
     with rc_context(STYLE):
-        height = len(order) * (0.024 * size) + 0.9 + legend_height(looks)
+        height = len(order) * line_height + 0.9 + legend_height(looks)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         grid = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
         for axes, column in zip(grid, columns, strict=True):
-            for run, look in looks.items():
+            for number, (run, look) in enumerate(looks.items()):
                 values = mean[mean["run"] == run].set_index("category")[column].reindex(order)
-                axes.plot(
-                    values, range(len(order)), label=run, markersize=3.5, alpha=0.85,
-                    markeredgewidth=0, **look.point,
+                offset = 0.8 * ((number + 0.5) / len(looks) - 0.5)
+                axes.errorbar(
+                    values, [place + offset for place in range(len(order))],
+                    xerr=std.loc[run][column].reindex(order).fillna(0), label=run, markersize=3,
+                    markeredgewidth=0, elinewidth=0.7, **look.point,
                 )  # fmt: skip
             axes.set_title(_title(column), fontsize=8, loc="left")
             highest = max(1.0, mean[column].max())  # in this order, NaN gives 1
             axes.set_xlim(-0.05 * highest, 1.08 * highest)
-            axes.tick_params(axis="x", labelsize=6.5)
+            axes.tick_params(axis="x", labelsize=SMALL)
             axes.tick_params(axis="y", length=0)
-            horizontal_grid(axes)
+            for place in range(0, len(order), 2):
+                axes.axhspan(place - 0.5, place + 0.5, color="0.95", linewidth=0, zorder=0)
+        size = 7 if line_height >= 0.15 else 6
         grid[0].set_yticks(range(len(order)), map(legible, order), fontsize=size)
         grid[0].set_ylim(len(order) - 0.5, -0.5)
-        figure.supxlabel(f"AP points ({AREA_NAMES[area].lower()})", fontsize=8)
+        bars = "; bars: one std over the seeds" if std["C50"].notna().any() else ""
+        figure.supxlabel(f"AP points ({AREA_NAMES[area].lower()}{bars})", fontsize=8)
         legend(figure, looks, lines=False)
     return figure
 
 
-def _draw_legend(figure: Figure, frame: pd.DataFrame) -> None:
+def _draw_legend(figure: Figure, labels: Mapping[str, str]) -> None:
     """Draw the legend of the fillings of bars and curves above the panels."""
-    names = [MATCHED75, MATCHED50, *defined_parts(frame)]
     figure.legend(
-        handles=[Patch(label=_title(name), **FILLS[name], **EDGE) for name in names],
+        handles=[Patch(label=label, color=FILLS[name]) for name, label in labels.items()],
         loc="outside upper center",
         ncols=4 if figure.get_figwidth() > WIDTH / 2 else 2,
         frameon=False,

@@ -33,11 +33,12 @@ from analysis.figures.coco_errors.compute import (
     with_mean,
 )
 from analysis.matching.matching import AREAS, pair
-from analysis.plotting.style import look
+from analysis.plotting.style import look, row_looks
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
 from tests.analysis.fakes import groups, write_detections, write_run
+from tests.analysis.figures.legibility import faults
 from tests.support.scenes import coco, detection, random_input, reference
 
 SQUARE = (0, 0, 40, 40)
@@ -279,6 +280,8 @@ def test_bars_fill_up_to_100_and_have_labels(runs):
     assert max(ends) == pytest.approx(100)
     assert [text.get_text() for text in panels["All areas"].get_yticklabels()] == ["Student", "RM"]
     assert "50.0" in {text.get_text() for text in panels["All areas"].texts}
+    (legend,) = results.pictures["coco_errors"].legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["AP75", "AP50 less AP75"]
     assert (
         "Categories without an object in the range of areas 'small': cat, dog, car."
         in results.caption
@@ -298,13 +301,48 @@ def test_curves_are_drawn_for_runs_and_categories(runs):
     results = CocoErrors(categories=["dog", "cat"]).run(runs, Library())
     filled = results.pictures["coco_errors-curves"].axes
     assert [axes.get_title(loc="left") for axes in filled] == ["Student", "RM"] * 3
-    assert filled[2].get_ylabel() == "dog\nprecision"
+    assert filled[2].get_ylabel() == "dog\nPrecision"
     lines = results.pictures["coco_errors-precision"].axes
-    assert lines[0].get_title(loc="left") == f"{OVERALL}, IoU 0.50"
+    assert lines[0].get_title(loc="left") == "All categories, IoU 0.50"
+    names = [text.get_text() for text in lines[0].get_legend().get_texts()]
+    assert names == ["66.7 RM", "50.0 Student"]
+    assert "C75 66.7   C50 66.7" in filled[1].get_xlabel()
     assert [line.get_label() for line in lines[0].lines] == ["Student", "RM"]
     assert lines[3].lines[1].get_ydata() == pytest.approx(np.ones(101))
     table = results.pictures["coco_errors-by-category"].axes[0]
     assert [text.get_text() for text in table.get_yticklabels()] == ["dog", "cat"]
+
+
+@pytest.mark.parametrize("count", [5, 14])
+def test_pictures_are_legible(runs, count):
+    tables = compute_tables(runs, scene(), list(AREAS), [])
+    copies = [f"Method {number}" for number in range(count)]
+    tables = {
+        name: pd.concat([frame[frame["run"] == "Student"].assign(run=run) for run in copies])
+        for name, frame in tables.items()
+    }
+    looks = dict(zip(copies, row_looks([("distilled", name) for name in copies]), strict=True))
+    pictures = plots.plot_figures(tables, looks, "all", ["cat", "dog"])
+    assert {name: faults(picture) for name, picture in pictures.items()} == {
+        name: [] for name in CocoErrors.pictures
+    }
+
+
+def test_an_odd_number_of_ranges_leaves_no_empty_place():
+    areas = ["all", "small", "medium"]
+    frame = pd.DataFrame(
+        [{"run": "RM", "seed": 0, "area": area, "category": OVERALL} for area in areas]
+    ).assign(**dict.fromkeys(("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN", *PARTS), 50.0))
+    figure = plots.plot(frame)
+    figure.draw_without_rendering()
+    wide, left, right = (axes.get_position() for axes in figure.axes)
+    assert wide.width > 1.9 * left.width and right.x1 == pytest.approx(wide.x1)
+
+
+def test_alternative_texts_name_the_best_run(runs):
+    texts = CocoErrors().run(runs, Library()).alt_texts
+    assert "AP50 is highest for RM (66.7) and lowest for Student (50.0)" in texts["coco_errors"]
+    assert set(texts) == set(CocoErrors.pictures)
 
 
 def test_unknown_categories_are_errors_with_the_nearest_name(runs):
