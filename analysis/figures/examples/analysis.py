@@ -22,14 +22,14 @@ MOST_STUDENTS = 4
 
 
 class Examples(Analysis):
-    """Images of the test split that gain or lose most by distillation, and random images.
+    """Images of the test split on which distillation gains or loses most, and random images.
 
     The score of an image is the F1 of its detections above a confidence threshold, matched to the
     objects at an IoU as COCO does. An image without an object has no F1, and is only selected at
-    random. The gain of an image is the distilled students' mean F1 less the baseline's. Of equal
+    random. The gain of an image is the distilled students' mean F1 minus the baseline's. Of equal
     gains, the one with more errors avoided comes first, then the lower image id. Random images are
-    drawn from the rest. Where names of boxes would overlap, some are left out of the picture; the
-    CSV has them all.
+    drawn from the rest. In each panel the three wrong detections with the highest scores are drawn,
+    and names of boxes that would overlap are left out. The CSV file has all boxes.
     """
 
     title: ClassVar[str] = "Detections before and after distillation"
@@ -45,7 +45,7 @@ class Examples(Analysis):
         "random",
     )
     """Selections of images."""
-    number: PositiveInt = 2
+    number: PositiveInt = 1
     """Images of each selection."""
     iou: float = Field(0.5, ge=0.1, le=1)
     """Smallest IoU of a correct detection with an object of its class."""
@@ -105,10 +105,10 @@ def _sentences(
     images = frame.drop_duplicates("image")
     gains, losses = (images["gain"] > 0).sum(), (images["gain"] < 0).sum()
     with_objects = images["gain"].notna().sum()
-    yield f"Of {with_objects} images with objects {gains} gain and {losses} lose."
+    yield f"Of {with_objects} images with objects, {gains} gain and {losses} lose."
     means = frame.groupby("run", sort=False)["f1"].mean()
     scores = [
-        f"{outcome.run} {means[outcome.run]:.2f} (scores from {outcome.score:.2f})"
+        f"{outcome.run} {means[outcome.run]:.2f} (detections from score {outcome.score:.2f})"
         for outcome in outcomes
     ]
     yield f"Mean F1 of an image: {', '.join(scores)}."

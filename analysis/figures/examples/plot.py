@@ -37,12 +37,16 @@ KINDS: dict[str, tuple[str, Any, str]] = {
 """Color, dash and legend entry of each kind of box."""
 Box = tuple[float, float, float, float]
 """Corners xyxy, in pixels."""
-IMAGE_HEIGHT = 1.5
+IMAGE_HEIGHT = 2.0
 """Largest height of an image, in inches."""
-TEXT_SIZE, NAME_LENGTH, TITLES_LENGTH = 4.5, 18, 90
+SMALL = 6.5
+"""Points of the titles of panels."""
+TEXT_SIZE, NAME_LENGTH, TITLES_LENGTH = 6.0, 18, 90
 """Points of the names of boxes; characters of a class's name, and of all titles of columns."""
-SMALL_HEIGHT = 1.4
-"""Height of an image in inches below which names are smaller."""
+MOST_LONG_TITLES = 5
+"""Columns in which the title of a panel fits on a line."""
+MOST_WRONG = 3
+"""Wrong detections that are drawn, those with the highest scores."""
 CASING: dict[str, Any] = {"linewidth": 1.9, "foreground": "white", "alpha": 0.75}
 """Light casing of the lines of boxes, which separates them from an image of similar color."""
 ROW_TITLE: dict[str, Any] = {
@@ -75,7 +79,8 @@ def plot(frame: pd.DataFrame, boxes: pd.DataFrame, images: Mapping[Any, np.ndarr
     heights = [_height(images[row["image"]], across) for row in rows]
     with rc_context(STYLE):
         engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-        size = (WIDTH, sum(heights) + 0.2 * len(heights) + 0.5)
+        title_height = 0.3 if across > MOST_LONG_TITLES else 0.2
+        size = (WIDTH, sum(heights) + title_height * len(heights) + 0.5)
         figure = Figure(figsize=size, layout=engine)
         grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=heights)
         for panels, row, height in zip(grid, rows, heights, strict=True):
@@ -84,13 +89,16 @@ def plot(frame: pd.DataFrame, boxes: pd.DataFrame, images: Mapping[Any, np.ndarr
             image_boxes = boxes[boxes["image"] == row["image"]]
             for axes, run in zip(panels, ["", *runs], strict=True):
                 overlay.show_image(axes, image)
-                _draw_boxes(axes, image_boxes[image_boxes["run"] == run], image.shape[:2], height)
-                title = _f1_title(scores[run]) if run else legible(Path(row["file"]).name)
-                axes.set_title(title, fontsize=6, fontweight="normal", pad=2)
+                run_boxes = image_boxes[image_boxes["run"] == run]
+                _draw_boxes(axes, selected_boxes(run_boxes), image.shape[:2], height)
+                title = legible(Path(row["file"]).name)
+                if run:
+                    title = _run_title(scores[run], run_boxes["kind"], across)
+                axes.set_title(title, fontsize=SMALL, fontweight="normal", pad=2)
             panels[0].annotate(_row_title(row), (0, 0.5), xytext=(-4, 0), **ROW_TITLE)
         for axes, name in zip(grid[0], ["Objects", *runs], strict=True):
             title = textwrap.fill(name, TITLES_LENGTH // across)
-            axes.annotate(title, (0.5, 1), xytext=(0, 11), **COLUMN_TITLE)
+            axes.annotate(title, (0.5, 1), xytext=(0, 72 * title_height - 2), **COLUMN_TITLE)
         _draw_legend(figure)
     return figure
 
@@ -106,8 +114,18 @@ def _height(image: np.ndarray, across: int) -> float:
     return min((WIDTH - 0.3) / across * image.shape[0] / image.shape[1], IMAGE_HEIGHT)
 
 
-def _f1_title(value: float) -> str:
-    return "no object" if np.isnan(value) else f"F1 {value:.2f}"
+def selected_boxes(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Return the boxes of a panel: all but the wrong detections with lower scores."""
+    wrong = boxes[boxes["kind"] == "wrong"].sort_values("score", ascending=False, kind="stable")
+    return boxes.drop(index=wrong.index[MOST_WRONG:])
+
+
+def _run_title(f1: float, kinds: pd.Series, across: int) -> str:
+    """Return the F1 of a run's detections in an image, and the numbers of its errors."""
+    counts = [f"{(kinds == kind).sum()} {kind}" for kind in ("wrong", "missed")]
+    score = "no object" if np.isnan(f1) else f"F1 {f1:.2f}"
+    separator = ":\n" if across > MOST_LONG_TITLES else ": "
+    return f"{score}{separator}{', '.join(counts)}"
 
 
 def _row_title(row: Mapping[Any, Any]) -> str:
@@ -118,8 +136,7 @@ def _row_title(row: Mapping[Any, Any]) -> str:
 def _draw_boxes(axes: Axes, boxes: pd.DataFrame, image: tuple[int, int], height: float) -> None:
     """Draw boxes with classes and scores over an image of (H, W) pixels and a height in inches."""
     name_boxes: list[Box] = []
-    text_size = TEXT_SIZE * min(1, height / SMALL_HEIGHT)
-    pixels = text_size * image[0] / height / 72
+    pixels = TEXT_SIZE * image[0] / height / 72
     for line in boxes.to_dict("records"):
         color, dash, _ = KINDS[line["kind"]]
         left, top, right, bottom = box = [line[corner] for corner in CORNERS]
@@ -134,7 +151,7 @@ def _draw_boxes(axes: Axes, boxes: pd.DataFrame, image: tuple[int, int], height:
             continue
         name_boxes.append(place)
         axes.text(
-            place[0], place[1], name, fontsize=text_size, color="white", va="top",
+            place[0], place[1], name, fontsize=TEXT_SIZE, color="white", va="top",
             bbox={"facecolor": color, "edgecolor": "none", "pad": 0.4, "alpha": 0.85},
         )  # fmt: skip
 

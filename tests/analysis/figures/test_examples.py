@@ -17,13 +17,14 @@ from analysis.figures.examples.compute import (
     match_run,
     select,
 )
-from analysis.figures.examples.plot import plot
+from analysis.figures.examples.plot import MOST_WRONG, plot, selected_boxes
 from analysis.matching.matching import pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.compose import split_config
 from kd.config.library import Library
 from tests.analysis.fakes import groups, write_detections, write_run
+from tests.analysis.figures.legibility import faults
 
 SIDE = 64
 BOX, OTHER, FAR = [4, 4, 20, 20], [36, 4, 20, 20], [30, 40, 20, 20]
@@ -224,12 +225,15 @@ def pairs(project):
 
 
 def test_the_figure_has_a_row_for_each_image_and_every_box(pairs):
-    results = results_of(*pairs, score=0.5)
+    results = results_of(*pairs, score=0.5, number=2)
     figure, frame = results.pictures["examples"], results.tables["examples"]
     assert len(figure.axes) == 3 * 3
-    assert [axes.get_title() for axes in figure.axes[:3]] == ["2.png", "F1 0.00", "F1 1.00"]
+    assert [axes.get_title() for axes in figure.axes[:3]] == [
+        "2.png", "F1 0.00: 1 wrong, 1 missed", "F1 1.00: 0 wrong, 0 missed",
+    ]  # fmt: skip
     titles = {axes.get_title() for axes in figure.axes[3:]}
-    assert titles == {"1.png", "F1 0.67", "3.png", "no object"}
+    one_error = "F1 0.67: 0 wrong, 1 missed"
+    assert titles == {"1.png", one_error, "3.png", "no object: 0 wrong, 0 missed"}
     (row_title,) = (text for text in figure.axes[0].texts if text.get_rotation() == 90)
     assert row_title.get_text() == "Largest gain\n(+1.00)"
     wrong, missed = sorted(figure.axes[1].patches, key=lambda patch: patch.get_linestyle())
@@ -240,7 +244,7 @@ def test_the_figure_has_a_row_for_each_image_and_every_box(pairs):
     assert figure.axes[2].texts[0].get_text() == "cat 0.90"
     assert len(results.tables["examples-boxes"]) == 3 + 2 + 2 + 3
     assert sorted(frame["chosen"]) == ["gain"] * 2 + ["random"] * 4
-    assert "Of 2 images with objects 1 gain and 0 lose" in results.caption
+    assert "Of 2 images with objects, 1 gain and 0 lose" in results.caption
     assert "No image to show for 'loss'" in results.caption
 
 
@@ -277,9 +281,27 @@ def test_names_do_not_overlap(project):
     figure.draw_without_rendering()
     axes = figure.axes[1]
     areas = [text.get_window_extent() for text in axes.texts if "cat" in text.get_text()]
-    assert 3 < len(areas) < 60
+    assert 1 < len(areas) <= MOST_WRONG + 2
     assert not any(a.overlaps(b) for n, a in enumerate(areas) for b in areas[:n])
-    assert len(axes.patches) >= len(detections)  # boxes whose names are left out are drawn
+    assert len(axes.patches) == MOST_WRONG + 2  # and the missed objects
+    assert axes.get_title() == "F1 0.00: 60 wrong, 2 missed"
+
+
+def test_the_wrong_detections_with_the_highest_scores_are_drawn():
+    kinds = ["wrong"] * (MOST_WRONG + 2) + ["right", "missed"]
+    boxes = pd.DataFrame({"kind": kinds, "score": [*range(MOST_WRONG + 2), 0.1, np.nan]})
+    assert selected_boxes(boxes)["score"].tolist()[:-1] == [*range(2, MOST_WRONG + 2), 0.1]
+
+
+def test_the_default_is_one_image_of_each_selection(pairs):
+    results = results_of(*pairs, score=0.5)
+    figure = results.pictures["examples"]
+    assert len(figure.axes) == 2 * 3  # no image loses
+    assert not faults(figure)
+    assert (
+        "an image with the largest gain (F1: Student 0.00, RM 1.00)"
+        in (results.alt_texts["examples"])
+    )
 
 
 def test_the_caption_states_how_many_students_are_omitted(project):
