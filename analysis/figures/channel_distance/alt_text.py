@@ -14,11 +14,13 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     by_region = {
         region: means[means["region"] == region].set_index("run")["mean"] for region in REGIONS
     }
-    values = "; ".join(f"on {region} {extremes(by_region[region], '.3g')}" for region in REGIONS)
+    values = "; ".join(
+        f"on {region} it is {extremes(by_region[region], '.3g')}" for region in REGIONS
+    )
     return {
         "channel_distance": (
             f"Curves of the distance to the teacher over the channels for "
             f"{listing(list(by_region['objects'].index))}, on objects and on background, above "
-            f"the means over the channels. The mean is {values}."
+            f"the means over the channels. For the mean, {values}."
         )
     }

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class ChannelDistance(Analysis):
     """Per-channel distance to the teacher (Guo et al., CVPR 2021, supplement, figure 1).
 
-    d_c is the mean of |teacher - student| in channel c of one neck level, over the cells on
-    objects, and over the others. It is computed on images with objects drawn by seed from the test
-    split, in units of activations.
+    The distance of a channel is the mean of |teacher - student| in that channel of one neck level:
+    over the cells on objects, and over all other cells. It is in units of activations, on images
+    with objects, drawn by seed from the test split.
 
-    A cell is on an object if a ground-truth box covers it, at the level's stride and on whichever
-    level the object is learned; the padding of an image is background. Raw maps are the inputs of
-    the heads: a method that learned a layer between the two networks requires only the layer's
-    output to be similar to the teacher. A region without cells has no distance.
+    A cell is on an object if a ground-truth box covers it, even if the object is learned on another
+    level. The padding of an image is background. A region without cells has no distance. Raw maps
+    are the inputs of the heads. A method with an adaptation layer makes only the output of that
+    layer similar to the teacher.
     """
 
     title: ClassVar[str] = "Distance to the teacher by channel"

@@ -180,8 +180,8 @@ def describe_changes(averages: pd.DataFrame, reference: str) -> str:
         for run in map(str, averages["run"].unique())
         if run != reference
     ]
-    changes = f"; relative to that, in the same order: {', '.join(others)}" if others else ""
-    return f"Mean over the channels: {reference} {values}{changes}."
+    changes = f" Relative to it, on {' and '.join(REGIONS)}: {', '.join(others)}." if others else ""
+    return f"Mean over the channels: {reference} {values}.{changes}"
 
 
 def _change(value: float, reference: float) -> str:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.channel_distance.compute import means
-from analysis.plotting.style import STYLE, WIDTH, Look
+from analysis.plotting.style import STYLE, WIDTH, Look, legend, legend_height
 
 TITLES = {"objects": "Object cells", "background": "Background cells"}
 """Panel title of each region."""
@@ -19,6 +19,8 @@ Order = Literal["network", "baseline", "own"]
 """Order of the channels: the network's, by the baseline's distance, or by each run's distance."""
 CURVES_HEIGHT, ROW_HEIGHT = 2.2, 0.17
 """Height of the panels of curves, and of a run's row below them, in inches."""
+MARKERS = 5
+"""Approximate number of markers on a curve."""
 
 
 def plot_figures(
@@ -38,7 +40,7 @@ def plot(
     averages = means(distances).pivot(index="run", columns="region", values="mean")
     means_height = ROW_HEIGHT * (len(looks) + 1)
     with rc_context(STYLE):
-        size = WIDTH, CURVES_HEIGHT + means_height + 0.9
+        size = WIDTH, CURVES_HEIGHT + means_height + 0.9 + legend_height(looks)
         figure = Figure(figsize=size, layout="constrained")
         curves, bars = figure.subplots(
             2, 2, sharex="row", sharey="row", height_ratios=[CURVES_HEIGHT, means_height]
@@ -49,12 +51,15 @@ def plot(
             _draw_curves(upper, _sorted(by_run, order, reference), looks)
             upper.set_title(TITLES[region], loc="left")
             upper.set_xlabel(_axis_label(order, reference))
-            _draw_means(lower, averages[region], looks)
+            _draw_means(lower, averages[region], looks, _digits(averages.max().max()))
         curves[0].set_ylabel("Mean |teacher - student|")
+        curves[1].tick_params(axis="y", length=0)
         curves[0].set_ylim(0, _axis_end(distances["distance"]))
         bars[0].set_xlim(0, _axis_end(averages.max()) * 1.15)
         bars[0].set_ylim(len(looks) - 0.4, -0.6)
         bars[0].set_yticks(range(len(looks)), list(looks))
+        bars[0].locator_params(axis="x", nbins=6)
+        legend(figure, looks)
     return figure
 
 
@@ -70,26 +75,32 @@ def _sorted(by_run: pd.DataFrame, order: Order, reference: str) -> pd.DataFrame:
 def _axis_label(order: Order, reference: str) -> str:
     if order == "network":
         return "Channel"
-    return "Channels by " + (
-        "the run's own distance" if order == "own" else f"the distance of {reference}"
-    )
+    if order == "own":
+        return "Channel rank (each run sorted separately)"
+    return f"Channel rank (sorted by the distance of {reference})"
 
 
 def _draw_curves(axes: Axes, by_run: pd.DataFrame, looks: Mapping[str, Look]) -> None:
-    for run, look in looks.items():
-        axes.plot(np.arange(len(by_run)), by_run[run], linewidth=0.9, label=run, **look.line)
+    distance = max(len(by_run) // MARKERS, 1)
+    for number, (run, look) in enumerate(looks.items()):
+        # Each run has its markers at other channels, so that none covers another.
+        every = (number * distance // len(looks), distance)
+        axes.plot(
+            np.arange(len(by_run)), by_run[run], linewidth=0.9, label=run,
+            marker=look.marker, markersize=3, markevery=every, **look.line,
+        )  # fmt: skip
     axes.set_xlim(0, max(len(by_run) - 1, 1))
     axes.grid(axis="y", color="0.92", linewidth=0.8)
 
 
-def _draw_means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look]) -> None:
-    """Draw each run's mean as a line from 0 in its look, so that the panel is also the legend."""
+def _draw_means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look], digits: int) -> None:
+    """Draw each run's mean as a bar from 0."""
     for place, (run, look) in enumerate(looks.items()):
         value, defined = averages[run], not math.isnan(averages[run])
         axes.plot([0, value], [place, place], linewidth=1.2, **look.line)
         axes.plot([value], [place], markersize=4, **look.point)
         axes.annotate(
-            f"{value:#.3g}" if defined else "no such cell",
+            f"{value:.{digits}f}" if defined else "no such cell",
             (value if defined else 0, place),
             (5, 0),
             textcoords="offset points",
@@ -98,6 +109,11 @@ def _draw_means(axes: Axes, averages: pd.Series, looks: Mapping[str, Look]) -> N
         )
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("Mean over the channels")
+
+
+def _digits(largest: float) -> int:
+    """Return the decimals of all means, three digits for the largest."""
+    return max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 2
 
 
 def _axis_end(values: pd.Series) -> float:

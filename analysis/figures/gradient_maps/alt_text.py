@@ -16,9 +16,9 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     strides = listing([str(stride) for stride in sorted(total["stride"].unique())])
     return {
         "gradient_maps": (
-            f"Maps of the norm of the loss's gradient over {maps['image'].nunique()} gray "
-            f"image(s) with their objects outlined: one row for each of {rows}, one column for "
-            f"each level of the neck (strides {strides})."
+            f"Maps of the norm of the loss's gradient over gray images with "
+            f"their objects outlined, for each of {rows} and each level of the neck (strides "
+            f"{strides}). Number of images: {maps['image'].nunique()}."
         ),
         "gradient_maps-means": (
             f"Marks of the ratio of the mean gradient on objects to that on background for {rows}, "

@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 class GradientMaps(Analysis):
     """Gradient maps of the losses on the neck (Guo et al., CVPR 2021, supplement, figs. 2 and 3).
 
-    At each cell of each neck level F of a student, the L2 norm over channels of dL/dF. L is the
-    loss that the run was trained with, and each of its terms: mmdet's detection losses together,
-    and those of distillation, weighted. The gradient that a level passes on from another level that
-    is computed from it counts for both.
+    A map shows, at each cell of a neck level F of a student, the L2 norm over channels of dL/dF. L
+    is the loss of the training, or one of its terms: mmdet's detection losses together, or a
+    weighted distillation term. If one level is computed from another, its gradient counts for both.
 
-    Each gradient is that of one image with objects, drawn by seed and not augmented, with the
-    trained networks in eval mode, after the warm-ups of methods and before their decays. The means
-    are over the cells of all images that lie on an object, of any size, and over the others,
-    padding included. A level without such cells has no mean; a ratio to 0 is undefined. A map of
-    more than 100 cells a side is drawn, and stored, as means of blocks of cells. The darkest color
-    is the largest gradient of a level in all runs; everything below a thousandth of it is the
-    lightest.
+    Each gradient is that of one image with objects, drawn by seed and not augmented. The trained
+    networks are in eval mode, after the warm-ups of methods and before their decays. Means are over
+    the cells of all images that lie on an object of any size, and over all other cells, padding
+    included. A level without such cells has no mean, and a ratio to 0 is undefined. A map of more
+    than 100 cells a side is drawn and stored as means of blocks of cells. All maps have one color
+    scale: the darkest color is the largest gradient of all runs and levels, the lightest is a
+    thousandth of it or less.
     """
 
     title: ClassVar[str] = "Gradients of the losses in the neck"

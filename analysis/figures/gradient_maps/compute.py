@@ -92,7 +92,11 @@ def describe_ratios(frame: pd.DataFrame) -> str:
         f"{run} " + ", ".join("undefined" if math.isnan(r) else f"{r:.2g}" for r in rows["ratio"])
         for run, rows in total.groupby("run", sort=False)
     ]
-    return "Total gradient on objects over that on background, by level: " + "; ".join(by_run) + "."
+    return (
+        "Mean total gradient on objects divided by that on background, by level: "
+        + "; ".join(by_run)
+        + "."
+    )
 
 
 def maps(run: str, image: Any, image_gradients: Gradients) -> pd.DataFrame:

@@ -16,18 +16,28 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from analysis.figures.gradient_maps.compute import AnnotatedImage
 from analysis.plotting.overlay import TRUTH_COLOR, draw_boxes, draw_map, draw_scale, show_image
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look
+from analysis.runs.titles import loss_name
 
 DECADES = 3
 """Powers of ten that the colors span below the largest gradient."""
-PAGE_HEIGHT, MARGIN, CHARACTER_WIDTH = 9.5, 0.3, 0.055
-"""Inches of a page, around the panels, and of a letter of a name."""
-SCALE_END = 0.2
-"""Smallest distance of a number from an end of the color scale, in decades."""
+PAGE_HEIGHT, MARGIN, CHARACTER_WIDTH = 7.5, 0.3, 0.055
+"""Inches of the panels of a page, around the panels, and of a letter of a name."""
+SCALE_HEIGHT = 0.55
+"""Inches of the color scale and its label."""
+MOST_COLUMNS = 5
+"""Most runs that are columns; more runs are rows."""
 LARGEST_RATIO = 30.0
 """Largest ratio on the axis, whose inverse is the smallest."""
+RATIOS = {8.0: (1, 1.5, 2, 3, 5), 100.0: (1, 2, 5, 10, 20), math.inf: (1, 10)}
+"""Ratios with a tick, and their inverses, up to a quotient of the axis's ends."""
 SUMS = ("total", "detection", "distillation")
 ROW_HEIGHT = 0.16
 """Height of a term's row, in inches."""
+SMALL = 6.5
+"""Points of the numbers beside panels."""
+SUPERSCRIPTS = str.maketrans(
+    "-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
 
 
 def plot_figures(
@@ -43,30 +53,38 @@ def plot_figures(
 
 
 def plot_maps(cells: pd.DataFrame, images: Mapping[Any, AnnotatedImage]) -> Figure:
-    """Return a row for each run and image of ``maps``, a column for each level.
+    """Return a panel for each level of each run and image of ``cells``, with one color scale.
 
-    A column has one logarithmic color scale; all values more than ``DECADES`` below its largest
-    value have one color.
+    The scale is logarithmic; values more than ``DECADES`` below the largest one have one color.
+    Few runs are columns, many are rows.
     """
     rows = list(cells.groupby(["run", "image"], sort=False))
     levels = _levels(cells)
+    across = len(levels) < len(rows) <= MOST_COLUMNS
+    shape = (len(levels), len(rows)) if across else (len(rows), len(levels))
     aspect = max(image.pixels.shape[0] / image.pixels.shape[1] for image in images.values())
-    side = min((WIDTH - MARGIN) / len(levels), (PAGE_HEIGHT - 2 * MARGIN) / (len(rows) * aspect))
-    size = side * len(levels) + MARGIN, side * aspect * len(rows) + 2 * MARGIN
+    side = min((WIDTH - MARGIN) / shape[1], PAGE_HEIGHT / (shape[0] * aspect))
+    size = max(side * shape[1] + MARGIN, 2.5), side * aspect * shape[0] + MARGIN + SCALE_HEIGHT
+    highest = cells["total"].max()
     with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
         figure = Figure(figsize=size, layout=layout)
-        grid = figure.subplots(len(rows), len(levels), squeeze=False)
-        for column, (level, stride) in zip(grid.T, levels, strict=True):
-            high = cells.loc[cells["level"] == level, "total"].max()
+        panels = figure.subplots(*shape, squeeze=False)
+        # One row of the grid for each run and image, one column for each level.
+        grid = panels.T if across else panels
+        for column, (level, _) in zip(grid.T, levels, strict=True):
             for axes, ((_, image), lines) in zip(column, rows, strict=True):
-                drawn_map = _draw_panel(axes, lines[lines["level"] == level], images[image], high)
-            column[0].set_title(_level_title(level, stride), fontweight="normal", fontsize=7)
-            _draw_log_scale(drawn_map, list(column), high)
-        for axes, ((run, image), _) in zip(grid[:, 0], rows, strict=True):
-            name = textwrap.fill(str(run), max(int(side * aspect / CHARACTER_WIDTH), 8))
-            _draw_row_title(axes, f"{name}\nimage {image}" if len(images) > 1 else name)
-        figure.supxlabel("Norm of the total gradient", fontsize=8)
+                drawn_map = _draw_panel(
+                    axes, lines[lines["level"] == level], images[image], highest
+                )
+        length = max(int(side * (1 if across else aspect) / CHARACTER_WIDTH), 8)
+        names = [_row_name(run, image, length, len(images) > 1) for (run, image), _ in rows]
+        titles = [_level_title(*level) for level in levels]
+        for axes, name in zip(panels[0], names if across else titles, strict=True):
+            axes.set_title(name, fontweight="normal", fontsize=7)
+        for axes, name in zip(panels[:, 0], titles if across else names, strict=True):
+            _draw_row_title(axes, name)
+        _draw_log_scale(drawn_map, list(panels.flat), highest)
     return figure
 
 
@@ -76,15 +94,23 @@ def _levels(frame: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _level_title(level: int, stride: int) -> str:
-    return f"level {level}\nstride {stride}"
+    return f"Level {level}\nstride {stride}"
+
+
+def _row_name(run: Any, image: Any, length: int, with_image: bool) -> str:
+    name = textwrap.fill(str(run), length)
+    return f"{name}\nimage {image}" if with_image else name
 
 
 def _draw_panel(axes: Axes, cells: pd.DataFrame, image: AnnotatedImage, high: float) -> AxesImage:
     show_image(axes, image.pixels, gray=True)
-    draw_boxes(axes, image.boxes, TRUTH_COLOR)
     values = cells.pivot(index="y", columns="x", values="total").to_numpy()
     top = high or 1.0
-    return draw_map(axes, values, top / 10**DECADES, top, stride=cells["cell"].iloc[0], log=True)
+    drawn_map = draw_map(
+        axes, values, top / 10**DECADES, top, stride=cells["cell"].iloc[0], log=True
+    )
+    draw_boxes(axes, image.boxes, TRUTH_COLOR)
+    return drawn_map
 
 
 def _draw_log_scale(drawn_map: AxesImage, panels: list[Axes], high: float) -> None:
@@ -93,11 +119,17 @@ def _draw_log_scale(drawn_map: AxesImage, panels: list[Axes], high: float) -> No
     scale.minorticks_off()
     if not high:
         scale.set_ticks([])
-        scale.set_label("no gradient", fontsize=6)
+        scale.set_label("no gradient", fontsize=8)
         return
     top = math.log10(high)
-    powers = range(math.ceil(top - DECADES + SCALE_END), math.floor(top - SCALE_END) + 1)
+    powers = range(math.ceil(top - DECADES), math.floor(top) + 1)
     scale.set_ticks([10.0**power for power in powers])
+    scale.set_ticklabels([_power_of_ten(power) for power in powers], fontsize=7)
+    scale.set_label("Norm of the total gradient (logarithmic scale)", fontsize=8)
+
+
+def _power_of_ten(power: int) -> str:
+    return "10" + str(power).translate(SUPERSCRIPTS)
 
 
 def _draw_row_title(axes: Axes, title: str) -> None:
@@ -111,34 +143,45 @@ def _draw_row_title(axes: Axes, title: str) -> None:
 def plot_means(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return a panel for each level of ``means``, with a row for each term of each run.
 
-    A marker is at the ratio, and the number beside it is the mean on objects. Undefined ratios and
-    means are left out, and a ratio beyond ``LARGEST_RATIO`` is at the edge. ``distillation`` is
+    A marker is at the ratio, and the number at the right is the mean on objects. Undefined ratios
+    and means are left out, and a ratio beyond ``LARGEST_RATIO`` is at the edge. ``distillation`` is
     left out if it has only one term.
     """
     levels = _levels(frame)
     places = _row_places(frame)
     end = max(places.values()) + 0.6
     with rc_context(STYLE):
-        size = WIDTH, ROW_HEIGHT * (end + 0.6) + 0.8
+        size = WIDTH, ROW_HEIGHT * (end + 0.6) + 0.95
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(levels), squeeze=False, sharex=True, sharey=True)[0]
-        positive = frame["ratio"][frame["ratio"] > 0]
-        reach = min(max([2.0, *positive, *(1 / positive)]) * 1.3, LARGEST_RATIO)
-        panels[0].set(xscale="log", xlim=(1 / reach, reach), ylim=(end, -0.6))
-        step = 10 if reach > 10 else 2
-        panels[0].set_xticks([1 / step, 1, step], [f"{1 / step:g}", "1", f"{step}"])
+        limits = _limits(frame["ratio"])
+        panels[0].set(xscale="log", xlim=limits, ylim=(end, -0.6))
+        ratios = next(r for end, r in RATIOS.items() if limits[1] < end * limits[0])
+        ticks = [r for ratio in ratios for r in {ratio, 1 / ratio} if limits[0] <= r <= limits[1]]
+        panels[0].set_xticks(ticks, [f"{tick:.2g}" for tick in ticks], fontsize=7)
         _set_row_labels(panels[0], places)
         for axes, (level, stride) in zip(panels, levels, strict=True):
-            axes.set_title(_level_title(level, stride), fontweight="normal", fontsize=7)
+            axes.set_title(_level_title(level, stride), fontweight="normal", fontsize=7, loc="left")
+            axes.annotate(
+                "mean on\nobjects", (1.02, 1), (0, 4), xycoords="axes fraction",
+                textcoords="offset points", fontsize=SMALL, color=QUIET, va="bottom",
+            )  # fmt: skip
             axes.axvline(1, color=QUIET, linewidth=0.8, zorder=1)
             axes.tick_params(axis="y", length=0)
             axes.minorticks_off()
             rows = frame[frame["level"] == level].set_index(["run", "term"])
             _draw_ratios(axes, rows, places, looks)
         figure.supxlabel(
-            "Mean gradient norm on objects / on background (number: on objects)", fontsize=8
+            "Mean gradient norm on objects / on background (logarithmic scale)", fontsize=8
         )
     return figure
+
+
+def _limits(ratios: pd.Series) -> tuple[float, float]:
+    """Return the limits of an axis that contains 1 and all ratios up to ``LARGEST_RATIO``."""
+    positive = ratios[ratios > 0]
+    low, high = min([1 / 1.4, *positive / 1.3]), max([1.4, *positive * 1.3])
+    return max(low, 1 / LARGEST_RATIO), min(high, LARGEST_RATIO)
 
 
 def _row_places(frame: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -155,11 +198,15 @@ def _row_places(frame: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def _set_row_labels(axes: Axes, places: Mapping[tuple[str, str], float]) -> None:
-    names = [term.removeprefix("loss_").replace("_", " ") or run for run, term in places]
+    names = [_term_name(term) if term else run for run, term in places]
     axes.set_yticks(list(places.values()), names)
     for text, (_, term) in zip(axes.get_yticklabels(), places, strict=True):
         text.set_fontweight("normal" if term else "bold")
         text.set_fontsize(7)
+
+
+def _term_name(term: str) -> str:
+    return term.capitalize() if term in SUMS else loss_name(term.removeprefix("loss_"))
 
 
 def _draw_ratios(
@@ -178,13 +225,13 @@ def _draw_ratios(
             "" if math.isnan(mean) else _short(mean),
             (1.02, place),
             xycoords=axes.get_yaxis_transform(),
-            fontsize=6,
+            fontsize=SMALL,
             color=QUIET,
             va="center",
         )
 
 
 def _short(value: float) -> str:
-    """Return a number with two digits and an exponent, without padding."""
+    """Return a number with two digits and a power of ten."""
     digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(power)}" if value else "0"
+    return f"{digits}\u00b7{_power_of_ten(int(power))}" if value else "0"

@@ -28,6 +28,7 @@ from analysis.plotting.style import BASELINE, look
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.observers import Batch, observe
+from tests.analysis.figures.legibility import faults
 from tests.analysis.random_runs import write_runs
 
 FAMILIES = ["retinanet", "gfl", "fcos", "atss", "ssd300", "yolov3", "faster_rcnn", "cascade_rcnn"]
@@ -163,7 +164,7 @@ def test_the_table_has_every_value_and_its_means():
     assert averages["mean"].tolist() == [2, 6, 1, 3]
     assert averages["cells"].tolist() == [30, 70] * 2
     sentence = describe_changes(averages, "Student")
-    assert sentence.startswith("Mean over the channels: Student 2 on objects and 6 on background; ")
+    assert sentence.startswith("Mean over the channels: Student 2 on objects and 6 on background. ")
     assert sentence.endswith("FitNets -50% and -50%.")
 
 
@@ -196,7 +197,7 @@ def test_panels_share_axes_that_contain_all_values():
     assert below.get_xlim()[1] > means(frame)["mean"].max()
     assert [text.get_text() for text in below.get_yticklabels()] == ["Student", "FitNets"]
     average = means(frame)["mean"].tolist()
-    assert [text.get_text() for text in below.texts] == [f"{average[i]:#.3g}" for i in (0, 2)]
+    assert [text.get_text() for text in below.texts] == [f"{average[i]:.2f}" for i in (0, 2)]
 
 
 @pytest.mark.parametrize("number", [1, 12])
@@ -204,6 +205,15 @@ def test_each_run_has_a_line(number):
     runs = [f"run {index}" for index in range(number)]
     curves = plot(random_distances(1, runs), looks(*runs)).axes[0]
     assert len(curves.lines) == number
+
+
+@pytest.mark.parametrize("number", [4, 13])
+def test_the_picture_is_legible(number):
+    runs = [f"run {index}" for index in range(number)]
+    figure = plot(random_distances(64, runs), looks(*runs), "own", runs[0])
+    assert figure.axes[0].get_xlabel() == "Channel rank (each run sorted separately)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == runs
+    assert not faults(figure)
 
 
 # --- Runs ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from analysis.plotting.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.observers import Batch
+from tests.analysis.figures.legibility import faults
 from tests.analysis.random_runs import add_adapters, write_runs
 
 # --- Gradients -----------------------------------------------------------------------------
@@ -192,6 +193,9 @@ def test_large_maps_are_stored_as_means_of_blocks():
     assert small["cell"].tolist() == [8, 8] and small["distillation"].tolist() == [3, 4]
 
 
+SIX = "6.0\u00b710\u2070"
+"""The number 6 as figures print it."""
+
 # --- Figures -------------------------------------------------------------------------------
 
 
@@ -199,16 +203,18 @@ def annotated_image(*boxes):
     return AnnotatedImage(np.full((8, 16, 3), 0.5), np.array(boxes, dtype=float).reshape(-1, 4))
 
 
-def test_maps_of_a_level_share_one_scale_and_show_the_boxes():
+def test_all_maps_share_one_scale_and_show_the_boxes():
     frame = pd.concat(
         [
             maps("Student", 7, image_gradients([[1, 0]], [[1, 0]])),
             maps("FitNets", 7, image_gradients([[100, 0.5]], [[1, 0]])),
         ]
     )
-    upper, lower, _ = plot_maps(frame, {7: annotated_image((0, 0, 8, 8))}).axes
-    assert upper.get_title() == "level 0\nstride 8"
-    assert [axes.texts[0].get_text() for axes in (upper, lower)] == ["Student", "FitNets"]
+    upper, lower, scale = plot_maps(frame, {7: annotated_image((0, 0, 8, 8))}).axes
+    assert upper.texts[0].get_text() == "Level 0\nstride 8"
+    assert [axes.get_title() for axes in (upper, lower)] == ["Student", "FitNets"]
+    ticks = [text.get_text() for text in scale.get_xticklabels()]
+    assert ticks == ["10\u207b\u00b9", "10\u2070", "10\u00b9", "10\u00b2"]
     for axes in (upper, lower):
         (box,) = axes.patches
         assert (box.get_width(), box.get_height()) == (8, 8)
@@ -230,7 +236,7 @@ def test_titles_of_rows_name_the_image_if_there_are_several():
         [maps("Student", name, image_gradients([[1, 2]], [[1, 0]])) for name in (3, 4)]
     )
     first, second, _ = plot_maps(frame, {3: annotated_image(), 4: annotated_image()}).axes
-    assert [axes.texts[0].get_text() for axes in (first, second)] == [
+    assert [axes.get_title() for axes in (first, second)] == [
         "Student\nimage 3", "Student\nimage 4",
     ]  # fmt: skip
 
@@ -246,13 +252,13 @@ def test_markers_show_ratios_and_numbers_show_means():
     )
     (axes,) = plot_means(frame, {"Student": BASELINE, "FitNets": BASELINE}).axes
     names = [text.get_text() for text in axes.get_yticklabels()]
-    assert names == ["Student", "total", "detection", "FitNets", "total", "detection", "fitnets"]
+    assert names == ["Student", "Total", "Detection", "FitNets", "Total", "Detection", "FitNets"]
     ratios = [line.get_xdata()[0] for line in axes.lines[1:]]
     expected = [math.nan, 3, 3, math.nan, 3, 3, 1 / 30]  # the last is at the edge
     np.testing.assert_allclose(ratios, expected)
-    assert axes.get_xlim() == (pytest.approx(1 / 30), pytest.approx(30))
+    assert axes.get_xlim() == (pytest.approx(1 / 30), pytest.approx(3.9))
     assert [text.get_text() for text in axes.texts] == [
-        "", "6.0e0", "6.0e0", "", "6.0e0", "6.0e0", "1.0e0",
+        "mean on\nobjects", "", SIX, SIX, "", SIX, SIX, "1.0\u00b710\u2070",
     ]  # fmt: skip
 
 
@@ -261,7 +267,18 @@ def test_the_sum_of_several_terms_has_a_row():
     two.norms["loss_rm_cls"] = two.norms["loss_fitnets"]
     (axes,) = plot_means(means(sums("RM", two)), {"RM": BASELINE}).axes
     names = [text.get_text() for text in axes.get_yticklabels()]
-    assert names == ["RM", "total", "detection", "distillation", "fitnets", "rm cls"]
+    assert names == [
+        "RM", "Total", "Detection", "Distillation", "FitNets", "RM: classification",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [2, 13])
+def test_pictures_are_legible(number):
+    runs = [f"Method {index}" for index in range(number)]
+    frame = pd.concat([maps(run, 7, image_gradients([[1, 0]], [[1, 0]])) for run in runs])
+    assert not faults(plot_maps(frame, {7: annotated_image((0, 0, 8, 8))}))
+    averages = means(pd.concat([sums(run, image_gradients([[6, 2]], [[1, 0]])) for run in runs]))
+    assert not faults(plot_means(averages, dict.fromkeys(runs, BASELINE)))
 
 
 # --- Runs ----------------------------------------------------------------------------------
