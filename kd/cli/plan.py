@@ -38,7 +38,8 @@ def print_plan(options: Namespace) -> None:
     """Print the runs of a study or their budget, and the gains that its seeds can detect."""
     from analysis.statistics import power
     from kd.workflow.budget_json import budget_json, trainings_json
-    from kd.workflow.budget_text import describe_budget, describe_trainings
+    from kd.workflow.budget_text import describe_budget
+    from kd.workflow.plan_text import describe_plan
 
     if options.gpus and not options.budget:
         raise UserError("--gpus applies to a budget only; add --budget")
@@ -53,7 +54,7 @@ def print_plan(options: Namespace) -> None:
     if options.budget:
         print(describe_budget(plan, library, options.gpus))
     else:
-        print(describe_trainings(plan, library))
+        print(describe_plan(plan, library))
     print(power.describe(plan))
 
 
@@ -64,7 +65,8 @@ def compose_runs(options: Namespace) -> None:
     runs = [run for name, run in runs_by_name.items() if options.run in name]
     if not runs:
         raise UserError(
-            f"no run of the study contains '{options.run}'; see `kd plan {options.study}`"
+            f"no run of the study contains '{options.run}'; "
+            f"`kd status {options.study}` lists the runs"
         )
     if not options.write:
         print(json.dumps([{"run": run.name, **run.config} for run in runs], indent=2))

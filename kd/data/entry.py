@@ -65,6 +65,11 @@ class Dataset(Part):
         names = (image_set.rpartition("/") for image_set in source)
         return [Path(self.root, at, "ImageSets", "Main", f"{name}.txt") for at, _, name in names]
 
+    def is_present(self) -> bool:
+        """Return True if the lists of both splits exist, or if the data set is generated."""
+        paths = [*self.listings("train"), *self.listings("test")]
+        return self.generate is not None or all(path.exists() for path in paths)
+
     @model_validator(mode="after")
     def _splits_match_format(self) -> "Dataset":
         for name in ("train", "test"):

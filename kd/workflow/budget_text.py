@@ -1,4 +1,4 @@
-"""Text of ``kd plan``: the trainings of a plan with their hours, and their budget on GPUs."""
+"""Text of ``kd plan --budget``: hours by table, time on GPUs, energy, sources of the estimates."""
 
 import os
 from collections import Counter
@@ -22,43 +22,6 @@ BASES: dict[Basis, str] = {
     "corrected": "multiply-adds, corrected by the finished runs of the scale",
     "modeled": "multiply-adds alone",
 }
-
-
-# --- Trainings ---------------------------------------------------------------------------------
-
-
-def describe_trainings(plan: Plan, library: Library) -> str:
-    """Return a line for each training, with images, hours and name, and a line of sums."""
-    budget = budget_of(plan, library)
-    trainings = [*budget.trainings.values()]
-    align = ("right", "right", "left", "left")
-    cells = map(_cells, trainings)
-    lines = tabulate(cells, tablefmt="plain", colalign=align, disable_numparse=True)
-    remaining = [training for training in trainings if not training.usage]
-    without_estimate = sum(training.hours is None for training in remaining)
-    measured_hours = sum(training.usage.hours for training in trainings if training.usage)
-    parts = [f"{len(trainings)} runs", f"{measured_hours:.2f} h measured"]
-    if remaining:
-        hours = budget.remaining_hours(budget.trainings)
-        count = len(remaining) - without_estimate
-        parts.append(f"about {hours:.2f} h estimated for {count} remaining runs")
-    if without_estimate:
-        parts.append(f"{without_estimate} runs without an estimate")
-    parts.append(f"{budget.gpu_hours(budget.trainings):.2f} GPU hours in all")
-    return f"{lines}\n{'; '.join(parts)}"
-
-
-def _cells(training: TrainingBudget) -> tuple[str, str, str, str]:
-    """Return the images of a training, its hours, their source, and its name."""
-    images = "images unknown" if training.images is None else f"{training.images:,} images"
-    if training.usage:
-        return images, f"{training.usage.hours:.2f} h", "measured", training.name
-    if training.hours is None:
-        return images, "", "unknown", training.name
-    return images, f"{training.hours:.2f} h", "estimate", training.name
-
-
-# --- Budget ------------------------------------------------------------------------------------
 
 
 def describe_budget(plan: Plan, library: Library, gpus: int | None = None) -> str:
@@ -94,11 +57,11 @@ def _tables(plan: Plan, budget: Budget) -> list[str]:
     tables = dict.fromkeys(row.table for row in plan.rows)
     names = {key: trainings_of(row for row in plan.rows if row.table == key) for key in tables}
     lines = [_line(table, trainings, budget) for table, trainings in names.items()]
-    cells = [*lines, _line("in all", budget.trainings, budget)]
+    cells = [*lines, _line("all tables", budget.trainings, budget)]
     align = ["left"] + ["right"] * (len(COLUMNS) - 1)
     text = tabulate(cells, COLUMNS, tablefmt="plain", colalign=align, disable_numparse=True)
-    shared = "; a run that several tables share counts in each, and once in all"
-    return [text, f"(used and remaining in {unit}{shared if len(lines) > 1 else ''})"]
+    shared = "; a run that several tables share counts in each, and once in 'all tables'"
+    return [text, f"(in {unit}; remaining is an estimate{shared if len(lines) > 1 else ''})"]
 
 
 def trainings_of(rows: Iterable[Row]) -> list[str]:
@@ -113,7 +76,12 @@ def _line(table: str, names: Iterable[str], budget: Budget) -> tuple[str, ...]:
     usages = [training.usage for training in trainings if training.usage]
     used = sum(usage.gpu_hours if budget.gpus else usage.hours for usage in usages)
     remaining = max(budget.gpus, 1) * sum(training.hours or 0.0 for training in trainings)
-    return table, str(len(trainings)), str(len(usages)), f"{used:.2f}", f"{remaining:.2f}"
+    return table, str(len(trainings)), str(len(usages)), _amount(used), _amount(remaining)
+
+
+def _amount(hours: float) -> str:
+    """Return hours with three digits, which is more than an estimate is good for."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 10 else f"{hours:.2f}"
 
 
 def _times(budget: Budget, gpus: int | None) -> list[str]:
@@ -167,14 +135,14 @@ def _bases(budget: Budget, library: Library) -> list[str]:
     remaining = [training for training in budget.trainings.values() if not training.usage]
     counts = Counter(training.basis for training in remaining if training.hours)
     lines = [
-        f"{duration(3600 * _hours(remaining, basis))} of remaining training ({counts[basis]} runs) "
-        f"estimated from {text}"
+        f"Estimate for {_count(counts[basis], 'training')}: "
+        f"{duration(3600 * _hours(remaining, basis))}, from {text}"
         for basis, text in BASES.items()
         if counts[basis]
     ]
     without_estimate = sum(training.hours is None for training in remaining)
     if without_estimate:
-        lines.append(f"{without_estimate} trainings without an estimate are not in these numbers")
+        lines.append(f"These numbers leave out {without_estimate} trainings without an estimate.")
     if counts["modeled"]:
         lines.append(_assumed_speed(budget, library))
     return lines
@@ -186,10 +154,10 @@ def _hours(trainings: Sequence[TrainingBudget], basis: Basis) -> float:
 
 def _assumed_speed(budget: Budget, library: Library) -> str:
     options = WorkflowOptions.read(library.root / "default.yaml")
-    speed, key = (10**12 * options.gpu_tflops, "gpu_tflops")
+    speed, key = f"{options.gpu_tflops:g} tera", "gpu_tflops"
     if not budget.gpus:
-        speed, key = (10**9 * options.cpu_gflops, "cpu_gflops")
+        speed, key = f"{options.cpu_gflops:g} giga", "cpu_gflops"
     return (
-        f"No training of scale '{budget.scale}' has been measured: the speed of {speed:.0e} "
-        f"multiply-adds a second is assumed, key '{key}' of configs/default.yaml"
+        f"No training of scale '{budget.scale}' has been measured, so the estimate assumes {speed} "
+        f"multiply-adds a second: key '{key}' of configs/default.yaml."
     )

@@ -177,8 +177,7 @@ class Workflow:
 
         for name in self.datasets:
             entry = self._dataset(name)
-            listings = [*entry.listings("train"), *entry.listings("test")]
-            if entry.generate is None and not all(path.exists() for path in listings):
+            if not entry.is_present():
                 read_split(entry, "train")
                 read_split(entry, "test")
 

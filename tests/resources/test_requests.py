@@ -11,7 +11,7 @@ from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
 from kd.resources.requests import ResourceRequest, ResourceRequests
-from kd.workflow.budget_text import describe_trainings
+from kd.workflow.plan_text import describe_plan
 from kd.workflow.workflow import Workflow
 from tests.support.tiny import edit, make_project
 
@@ -260,17 +260,25 @@ def test_a_plan_prints_which_hours_are_estimates_and_which_are_measured() -> Non
     teacher = run_named(workflow(), TEACHER)
     usage = {"seconds": 7200.0, "gpu_seconds": 14_400.0, "images_per_second": 197.0}
     write_json(teacher.directory / "provenance.json", usage | {"peak_memory_mb": 4000})
-    *lines, total = describe_trainings(planned, library).splitlines()
-    assert [line.split()[-1] for line in lines] == list(planned.runs)
-    (measured,) = (line for line in lines if teacher.name in line)
-    assert " 2.00 h  measured " in measured
-    (estimated,) = (line for line in lines if f"/{STUDENT}/" in line)
-    assert f" {IMAGES * 3 * R18 / 5000 / 3600:.2f} h  estimate " in estimated
-    assert total.startswith("10 runs; 2.00 h measured; about ")
+    lines = describe_plan(planned, library).splitlines()
+    of_row = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("table1/")}
+    assert [*of_row] == [row.key for row in planned.rows]
+    assert of_row["table1/1x/retinanet/r50/teacher"] == ["1", "1", "2.0", "h", "-"]
+    hours = IMAGES * 3 * R18 / 5000 / 3600
+    assert of_row["table1/1x/retinanet/r18/baseline"] == f"1 0 - about {hours:.0f} h".split()
     requests = ResourceRequests(workflow().options, planned.scale, library)
     expected = sum(requests.hours(run) or 0 for run in planned.runs.values() if run != teacher)
-    assert f"about {expected:.2f} h estimated for 9 remaining runs" in total
-    assert total.endswith(f"{4 + expected:.2f} GPU hours in all")
+    assert lines[:3] == [
+        "Scale paper: 10 trainings for 10 rows, 1 finished",
+        f"Time: 2.0 h used, about {expected:.0f} h remaining (an estimate for 9 trainings)",
+        f"GPU hours in all: about {4 + expected:.0f} h",
+    ]
+
+
+def test_a_plan_names_missing_data_and_how_to_fetch_them() -> None:
+    lines = describe_plan(plan("bccd", "laptop", Library()), Library()).splitlines()
+    assert lines[1] == "Time: 0 min used; 5 trainings have no estimate"
+    assert lines[2].startswith("Data set 'bccd' is missing: 8 MB; run git clone https://")
 
 
 def test_memory_for_the_teacher_cache_is_requested_if_images_are_repeated() -> None:

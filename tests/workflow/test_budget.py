@@ -82,14 +82,13 @@ def test_students_wait_for_their_teacher(
     measure()
     lines = budget("--gpus", str(gpus))
     assert lines[1].split() == ["pair", "4", "0", "0.00", "6.00"]
-    assert line_with("in all", lines).split()[2:] == ["4", "0", "0.00", "6.00"]
+    assert line_with("all tables", lines).split()[2:] == ["4", "0", "0.00", "6.00"]
     assert line_with(" remaining, ", lines).startswith(f"on {gpus} GPU")
     assert f"about {time} remaining, {gpus} at once on 1 GPU each" in line_with(
         " remaining, ", lines
     )
-    assert line_with("estimated from", lines) == (
-        "6 h 00 m of remaining training (4 runs) estimated from the throughput of the same runs "
-        "with other seeds"
+    assert line_with("Estimate for", lines) == (
+        "Estimate for 4 trainings: 6 h 00 m, from the throughput of the same runs with other seeds"
     )
 
 
@@ -112,7 +111,7 @@ def test_a_finished_teacher_is_used_time_and_lets_students_begin(
     measure()
     end(runs()[0], energy_joules=3.6e6)
     lines = budget("--gpus", "2")
-    assert line_with("in all", lines).split()[2:] == ["4", "1", "2.00", "4.00"]
+    assert line_with("all tables", lines).split()[2:] == ["4", "1", "2.00", "4.00"]
     # The baseline ends after one hour, which makes room for the second distilled student.
     assert "on 2 GPUs: about 2 h 30 m remaining" in line_with(" remaining, ", lines)
     # One kWh in two GPU hours.
@@ -140,32 +139,32 @@ def test_the_steps_after_the_last_checkpoint_of_a_training_remain(
     for step in (3, 5):
         (folder / f"step{step:08d}.pth").touch()
     left = 2 * (1 - 5 * BATCH / IMAGES)
-    assert line_with("in all", budget()).split()[-1] == f"{4 + left:.2f}"
+    assert line_with("all tables", budget()).split()[-1] == f"{4 + left:.2f}"
 
 
 def test_a_finished_study_has_no_remaining_time(budget: Callable[..., list[str]]) -> None:
     for run in runs():
         end(run)
     lines = budget("--gpus", "2")
-    assert line_with("in all", lines).split()[2:] == ["4", "4", "6.00", "0.00"]
+    assert line_with("all tables", lines).split()[2:] == ["4", "4", "6.00", "0.00"]
     assert "Every training has ended." in lines
-    assert not [line for line in lines if "estimated from" in line]
+    assert not [line for line in lines if "Estimate for" in line]
 
 
 def test_an_estimate_without_any_measurement_is_stated(budget: Callable[..., list[str]]) -> None:
     lines = budget()
-    assert "(4 runs) estimated from multiply-adds alone" in line_with("estimated from", lines)
+    assert "Estimate for 4 trainings: " in line_with("Estimate for", lines)
     assert line_with("No training", lines) == (
-        "No training of scale 'tiny' has been measured: the speed of 5e+12 multiply-adds a second "
-        "is assumed, key 'gpu_tflops' of configs/default.yaml"
+        "No training of scale 'tiny' has been measured, so the estimate assumes 5 tera "
+        "multiply-adds a second: key 'gpu_tflops' of configs/default.yaml."
     )
 
 
 def test_other_runs_of_the_scale_correct_the_estimate(budget: Callable[..., list[str]]) -> None:
     end(runs()[0], seed=1)
     lines = budget()
-    assert "2 h 00 m of remaining training (1 runs) estimated from the throughput" in "".join(lines)
-    assert "(3 runs) estimated from multiply-adds, corrected by" in "".join(lines)
+    assert "Estimate for 1 training: 2 h 00 m, from the throughput" in "".join(lines)
+    assert "from multiply-adds, corrected by" in "".join(lines)
     assert "No training" not in "".join(lines)
 
 
@@ -174,8 +173,8 @@ def test_trainings_without_an_estimate_are_counted_separately(
 ) -> None:
     edit("configs/detectors/retinanet.yaml", flops=None)
     lines = budget()
-    assert line_with("without an estimate", lines).startswith("4 trainings")
-    assert line_with("in all", lines).split()[-1] == "0.00"
+    assert "leave out 4 trainings" in line_with("without an estimate", lines)
+    assert line_with("all tables", lines).split()[-1] == "0.00"
 
 
 def test_a_run_of_two_tables_is_trained_once(budget: Callable[..., list[str]]) -> None:
@@ -186,7 +185,7 @@ def test_a_run_of_two_tables_is_trained_once(budget: Callable[..., list[str]]) -
     lines = budget()
     assert lines[2].split() == ["other", "3", "0", "0.00", "4.50"]
     assert lines[3].split()[2:] == ["4", "0", "0.00", "6.00"]
-    assert "once in all" in lines[4]
+    assert "once in 'all tables'" in lines[4]
 
 
 def test_trainings_on_a_cpu_share_its_threads(
@@ -200,7 +199,7 @@ def test_trainings_on_a_cpu_share_its_threads(
     assert line_with("on 7", lines) == (
         "on 7 CPU threads: about 3 h 30 m remaining, 2 at once on 3 threads each"
     )
-    assert "(used and remaining in h)" in lines
+    assert "(in h; remaining is an estimate)" in lines
 
 
 @pytest.mark.parametrize(

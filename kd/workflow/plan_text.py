@@ -1,0 +1,91 @@
+"""Text of ``kd plan``: sums, missing data, and the rows of a plan with their keys and hours."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from kd.config.library import Library
+from kd.config.plan import Plan, Row
+from kd.workflow.budget import Budget, TrainingBudget, budget_of
+
+COLUMNS = ("row", "seeds", "finished", "used", "remaining, estimated")
+CLASSIFIER = "classifier"
+UNKNOWN = "unknown"
+NONE = "-"
+
+
+def describe_plan(plan: Plan, library: Library) -> str:
+    """Return the sums of a plan, its missing data, and a line for each row."""
+    budget = budget_of(plan, library)
+    cells = [
+        *(_cells(f"{CLASSIFIER}/{name}", [budget.trainings[name]]) for name in plan.classifiers),
+        *(_cells(row.key, _trainings(row, budget)) for row in plan.rows),
+    ]
+    align = ("left", "right", "right", "right", "right")
+    table = tabulate(cells, COLUMNS, tablefmt="plain", colalign=align, disable_numparse=True)
+    notes = [
+        "A training that several rows share counts in each row, and once in the sums.",
+        "Add --budget for hours by table and days on GPUs, or --rows KEY to select rows.",
+    ]
+    return "\n".join([*_sums(plan, budget), *missing_data(plan, library), "", table, "", *notes])
+
+
+def missing_data(plan: Plan, library: Library) -> list[str]:
+    """Return a line for each data set of a plan that is not on this machine."""
+    lines = []
+    for name in sorted({run.dataset for run in plan.runs.values()}):
+        entry = library.dataset(name, "the plan")
+        if not entry.is_present():
+            remedy = entry.fetch or f"put it at '{entry.root}', or correct 'root' in its entry"
+            lines.append(f"Data set '{name}' is missing: {remedy}")
+    return lines
+
+
+def hours_text(hours: float) -> str:
+    """Return hours with about two digits, below an hour in minutes."""
+    if hours >= 1:
+        return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
+    minutes = 60 * hours
+    return f"{minutes:.0f} min" if minutes >= 1 or not hours else "under 1 min"
+
+
+def _about(hours: float) -> str:
+    """Return hours of an estimate."""
+    text = hours_text(hours)
+    return text if text.startswith("under") else f"about {text}"
+
+
+def _sums(plan: Plan, budget: Budget) -> list[str]:
+    trainings = [*budget.trainings.values()]
+    usages = [training.usage for training in trainings if training.usage]
+    remaining = [training for training in trainings if not training.usage]
+    lines = [
+        f"Scale {budget.scale}: {len(trainings)} trainings for {len(plan.rows)} rows, {len(usages)} finished"
+    ]
+    used = f"{hours_text(sum(usage.hours for usage in usages))} used"
+    hours = budget.remaining_hours(budget.trainings)
+    estimated = [training for training in remaining if training.hours is not None]
+    if estimated:
+        used += f", {_about(hours)} remaining (an estimate for {len(estimated)} trainings)"
+    lines.append(f"Time: {used}")
+    if len(remaining) > len(estimated):
+        lines[-1] += f"; {len(remaining) - len(estimated)} trainings have no estimate"
+    if budget.gpus:
+        lines.append(f"GPU hours in all: {_about(budget.gpu_hours(budget.trainings))}")
+    return lines
+
+
+def _trainings(row: Row, budget: Budget) -> list[TrainingBudget]:
+    return [budget.trainings[run.name] for run in row.runs.values()]
+
+
+def _cells(name: str, trainings: Sequence[TrainingBudget]) -> tuple[str, ...]:
+    """Return a row's key, its seeds, its finished runs, and their used and remaining hours."""
+    usages = [training.usage for training in trainings if training.usage]
+    used = hours_text(sum(usage.hours for usage in usages)) if usages else NONE
+    hours = [training.hours for training in trainings if not training.usage]
+    known = [value for value in hours if value is not None]
+    remaining = _about(sum(known)) if hours else NONE
+    if len(known) < len(hours):
+        remaining = UNKNOWN
+    return name, str(len(trainings)), str(len(usages)), used, remaining
