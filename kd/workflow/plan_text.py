@@ -60,7 +60,8 @@ def _sums(plan: Plan, budget: Budget) -> list[str]:
     usages = [training.usage for training in trainings if training.usage]
     remaining = [training for training in trainings if not training.usage]
     lines = [
-        f"Scale {budget.scale}: {len(trainings)} trainings for {len(plan.rows)} rows, {len(usages)} finished"
+        f"Scale {budget.scale}: {len(trainings)} trainings for {len(plan.rows)} rows, "
+        f"{len(usages)} finished"
     ]
     used = f"{hours_text(sum(usage.hours for usage in usages))} used"
     hours = budget.remaining_hours(budget.trainings)

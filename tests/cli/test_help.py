@@ -126,7 +126,7 @@ def test_a_budget_in_json_has_the_hours_of_the_text(capsys: pytest.CaptureFixtur
     content = json.loads(printed(f"{command} --json", capsys))
     text = printed(command, capsys)
     for table in content["tables"]:
-        hours = f"{table['remaining_gpu_hours']:.2f}"
+        hours = f"{table['remaining_gpu_hours']:.3g}"
         assert re.search(rf"^{table['table']} .* {hours}$", text, re.MULTILINE)
     assert [wall["gpus"] for wall in content["wall"]] == [8]
 
@@ -146,8 +146,8 @@ def test_the_default_scale_is_that_of_the_configuration(
 ) -> None:
     path = Path("configs/default.yaml")
     path.write_text(path.read_text().replace("scale: smoke", "scale: tiny"))
-    assert "tiny/shapes-tiny/" in printed("plan demo", capsys)
-    assert "smoke/shapes-smoke/" in printed("plan demo --scale smoke", capsys)
+    assert "Scale tiny: " in printed("plan demo", capsys)
+    assert "Scale smoke: " in printed("plan demo --scale smoke", capsys)
 
 
 @pytest.mark.usefixtures("project")
