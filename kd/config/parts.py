@@ -36,6 +36,7 @@ class Detector(Part):
     """A detector without its backbone: ``configs/detectors/*.yaml``."""
 
     title: str
+    """Name in tables and figures."""
     augmentation: Augmentation = "general"
     """Augmentation of training images: a flip, or that of SSD or YOLOv3
     (kd/config/pipelines.py)."""
@@ -66,6 +67,7 @@ class Backbone(Part):
     """A backbone: ``configs/backbones/*.yaml``; ``r18-w0.5`` is ``r18`` at half width."""
 
     title: str
+    """Name in tables and figures."""
     model: dict[str, Any]
     """The backbone as mmdet configures it."""
     scaled: dict[str, int | float]
@@ -88,6 +90,7 @@ class Schedule(Part):
     base: str | None = None
     """Schedule whose settings this one inherits unless it sets them."""
     epochs: PositiveInt
+    """Passes over the training images."""
     milestones: list[PositiveInt]
     """Epochs after which the learning rate is divided by 10."""
     warmup_iters: NonNegativeInt
@@ -101,6 +104,7 @@ class Schedule(Part):
     momentum: NonNegativeFloat = 0.9
     """Momentum of SGD; AdamW ignores it."""
     weight_decay: NonNegativeFloat = 0.0001
+    """Weight decay of the optimizer."""
     clip_grad: PositiveFloat | None = None
     """Largest norm of the gradient; without it gradients are not clipped."""
     init: Literal["imagenet", "scratch"] = "imagenet"
@@ -127,11 +131,13 @@ class Classifier(Part):
     """A classifier of objects that teaches detectors (DICOD): ``configs/classifiers/*.yaml``."""
 
     title: str
+    """Name in tables and figures."""
     architecture: str
     """Name of a classifier of torchvision, whose final layer is replaced."""
     family: Literal["general", "ssd"]
     """Augmentation and normalization of the detectors that it teaches."""
     loss: Literal["cross_entropy", "focal", "cross_entropy+focal"] = "cross_entropy"
+    """Loss of its training; ``cross_entropy+focal`` is the sum of both."""
     size: int = Field(112, ge=40, le=1024)
     """Side of its input in pixels. Below 40 a stride of 32 leaves one cell, and a batch of one crop
     cannot be normalized."""
@@ -167,6 +173,7 @@ class Scale(Part):
     """
 
     title: str
+    """Description in the heading of tables and reports."""
     base: str | None = None
     """Scale whose settings this one inherits unless it sets them; blocks are merged key by key."""
     datasets: dict[str, str] = {}
@@ -190,6 +197,7 @@ class PresetEntry(Part):
     """An entry of ``configs/presets/<method>.yaml``: a variant of the method, under its name."""
 
     title: str
+    """Name in tables and figures."""
     settings: dict[str, Any] = {}
     """Settings of the method, over its defaults."""
 
@@ -244,7 +252,9 @@ class Table(Part):
     """Rows of one published table: every combination of detectors, pairs and methods."""
 
     title: str
+    """Heading of the table; no two tables of a study have the same."""
     dataset: str
+    """Name of the data set."""
     schedule: str | Annotated[list[str], Field(min_length=1)]
     """Name of a schedule; with several, every row is trained with each."""
     seeds: PositiveInt | None = None
@@ -253,7 +263,9 @@ class Table(Part):
     """First of the consecutive seeds. A table with other seeds shows results on which no weight was
     tuned."""
     detectors: list[str] = Field(min_length=1)
+    """Names of the detectors of the students, and of the teachers unless a pair names another."""
     pairs: list[Pair] = Field(min_length=1)
+    """Teachers and students. Rows that pairs share, such as a teacher, are printed once."""
     methods: list[str]
     """Names of methods and presets, joined by ``+``."""
     classifiers: dict[Augmentation, str] = {}
@@ -294,6 +306,7 @@ class Study(Part):
     """The tables and figures of one paper: ``configs/studies/*.yaml``."""
 
     title: str
+    """Heading of the study's tables and report."""
     source: str
     """Reference of the paper."""
     cite: list[str] = []

@@ -12,7 +12,9 @@ class CocoSplit(Part):
     """A split in COCO format: an annotation file and an image folder, relative to the root."""
 
     annotations: str
+    """Annotation file in COCO's JSON format, relative to ``root``."""
     images: str
+    """Folder of the images, relative to ``root``."""
 
 
 def _form(split: Any) -> str:
@@ -31,9 +33,11 @@ class Shapes(Part):
     train: PositiveInt
     """Number of training images."""
     test: PositiveInt
+    """Number of test images."""
     size: int = Field(ge=32, le=1024)
     """Side of the square images, in pixels."""
     seed: NonNegativeInt = 0
+    """Seed of the images."""
 
 
 class Dataset(Part):
@@ -44,9 +48,13 @@ class Dataset(Part):
     """
 
     format: Literal["coco", "voc"]
+    """Format of the annotations."""
     root: str
+    """Folder of the data set."""
     train: Split
+    """Training split: a block in COCO format, or a list of image sets in VOC format."""
     test: Split
+    """Test split, on which all results are measured."""
     classes: list[str] | None = None
     """Names in label order, which may differ from the order of a COCO file's ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]
@@ -54,6 +62,7 @@ class Dataset(Part):
     metric: Literal["coco", "voc"] = "coco"
     """Headline metric: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
     generate: Shapes | None = None
+    """Settings of built-in images, which are drawn into ``root`` instead of downloaded."""
     fetch: str | None = None
     """Text for users without the data: the download, its size, and the command for it."""
 

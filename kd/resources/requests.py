@@ -25,13 +25,13 @@ class JobOptions(Part):
     """Resources that jobs may use: keys of ``configs/default.yaml``."""
 
     gpus: NonNegativeInt | None = None
-    """GPUs of a training, which share its batch; 0 for CPUs, None for the scale's number."""
+    """GPUs of a training, which share its batch; 0 for CPUs, null for the scale's number."""
     gpus_per_node: PositiveInt = 8
     """Largest number of GPUs on one machine; a training with more uses several machines."""
     threads: PositiveInt | None = None
-    """CPU threads of each process; None for the scale's number."""
+    """CPU threads of each process; null for the scale's number."""
     workers: NonNegativeInt | None = None
-    """Data loading processes of each process; None for the scale's number."""
+    """Data loading processes of each process; null for the scale's number."""
     gpu_tflops: PositiveFloat = 5
     """Tera multiply-adds a second that training reaches on a GPU, until one has been measured."""
     cpu_gflops: PositiveFloat = 30
