@@ -23,7 +23,7 @@ import kd.runtime  # noqa: F401
 from benchmarks import report
 from benchmarks.report import Line
 from kd.common.timing import quartiles, ratio, timed
-from kd.config import repeatable
+from kd.config import pipelines
 from kd.config.canonical import student_alone
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig
@@ -91,7 +91,7 @@ def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
     trainees |= {name: Trainee.build(config) for name in ("taught", "cached")}
-    inputs = TeacherInputs(images, repeatable.forms(ComposedConfig(config)), size)
+    inputs = TeacherInputs(images, pipelines.forms(ComposedConfig(config)), size)
     cache = TeacherCache({}, inputs, MEGABYTES, folder)
     title, lines, epochs = f"{study}, {run.method}", [], []
     for number, (times, hit_rate) in enumerate(_epochs(trainees, cache, steps), start=1):

@@ -47,7 +47,7 @@ class PlannedFigure:
 
 
 class NotSelectedError(Exception):
-    """A figure needs rows of its study that are not selected; the text says which."""
+    """A figure needs rows of its study that are not selected; the text names them."""
 
 
 def plan_figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure]:
@@ -56,7 +56,7 @@ def plan_figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure]
     UserError if a figure names an unknown analysis, setting, table or row.
     """
     figures = _figures(plan, study, scale)
-    return {name: each for name, each in figures.items() if isinstance(each, PlannedFigure)}
+    return {name: figure for name, figure in figures.items() if isinstance(figure, PlannedFigure)}
 
 
 def left_out(plan: Plan, study: str, scale: str) -> list[str]:

@@ -300,7 +300,9 @@ class _Planner:
         name = self._stand_in("schedules", cell.schedule, cell.where)
         if run.schedule == name:
             return ""
-        schedules = (self.library.schedule(each, cell.where) for each in (name, run.schedule))
+        schedules = (
+            self.library.schedule(schedule, cell.where) for schedule in (name, run.schedule)
+        )
         return f"schedule changed: {describe_changes(*schedules)}"
 
     def _stand_in(self, kind: stand_ins.Kind, name: str, where: str) -> str:

@@ -18,13 +18,13 @@ ROW_KEYS = ("detectors", "methods", "rows")
 SELECTION = ("tables", *ROW_KEYS)
 
 
-def _listed(value: Any) -> Any:
+def _split_names(value: Any) -> Any:
     return split_list(value) if isinstance(value, str) else value
 
 
 Names = Annotated[
     Annotated[list[str], Field(min_length=1)] | None,
-    BeforeValidator(_listed),
+    BeforeValidator(_split_names),
 ]
 """Names in a list, or in a text with commas or spaces."""
 
@@ -54,8 +54,8 @@ class StudyOptions(Part):
     @property
     def selected_rows(self) -> str:
         """The selection within a table as text, such as ``methods pfi``; empty if there is none."""
-        chosen = {key: names for key, names in self.selection.items() if key in ROW_KEYS}
-        return "; ".join(f"{key} {', '.join(names)}" for key, names in chosen.items())
+        of_rows = {key: names for key, names in self.selection.items() if key in ROW_KEYS}
+        return "; ".join(f"{key} {', '.join(names)}" for key, names in of_rows.items())
 
 
 UNCHANGED = StudyOptions()
@@ -90,16 +90,16 @@ def selected(rows: Sequence["Row"], options: StudyOptions, name: str) -> list["R
         return list(rows)
     for entry in options.rows or []:
         _check_entry(entry, [row.key for row in rows], name)
-    chosen = [row for row in rows if _is_chosen(row, options)]
-    if not chosen:
+    picked = [row for row in rows if _is_selected(row, options)]
+    if not picked:
         words = " ".join(f"{key}={','.join(names)}" for key, names in options.selection.items())
         raise UserError(
             f"study '{name}' has no row with all of {words}; `kd plan {name}` lists its rows"
         )
-    return [row for row in rows if any(row is other or _is_needed(row, other) for other in chosen)]
+    return [row for row in rows if any(row is other or _is_needed(row, other) for other in picked)]
 
 
-def _is_chosen(row: "Row", options: StudyOptions) -> bool:
+def _is_selected(row: "Row", options: StudyOptions) -> bool:
     return (
         (not options.detectors or row.detector in options.detectors)
         and (not options.methods or row.method in options.methods)

@@ -48,12 +48,15 @@ def select_runs(options: StatusOptions, snapshot: QueueSnapshot) -> list[Monitor
     """Return the runs of a plan, classifiers first; without a study, all runs with jobs as well."""
     last, library = last_options(), Library()
     studies = [options.study] if options.study else last.study_names(library)
-    chosen = options.options
+    study_options = options.options
     if options.study in (None, last.study):  # the last selection does not apply to another study
-        chosen = StudyOptions(
-            **{key: getattr(chosen, key) or getattr(last, key) for key in StudyOptions.model_fields}
+        study_options = StudyOptions(
+            **{
+                key: getattr(study_options, key) or getattr(last, key)
+                for key in StudyOptions.model_fields
+            }
         )
-    plans = [plan(study, options.scale or last.scale, library, chosen) for study in studies]
+    plans = [plan(study, options.scale or last.scale, library, study_options) for study in studies]
     planned = [run for p in plans for run in (*p.classifiers.values(), *p.runs.values())]
     runs = {run.directory: _with_teachers(run.directory, run.identity) for run in planned}
     others: list[Path] = [] if options.study else [*snapshot.jobs]

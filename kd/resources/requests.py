@@ -11,7 +11,7 @@ from kd.common.errors import UserError
 from kd.common.schema import Part
 from kd.config.library import Library
 from kd.config.parts import Scale
-from kd.config.repeatable import is_repeated
+from kd.config.pipelines import is_repeated
 from kd.config.run import AnyRun
 from kd.resources.throughput import Basis, DeviceSpeed, Throughput
 

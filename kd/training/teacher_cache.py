@@ -25,7 +25,7 @@ from torch import Tensor
 from kd.common.errors import UserError
 from kd.common.files import sha256
 from kd.common.results import RESULTS
-from kd.config import repeatable
+from kd.config import pipelines
 from kd.config.canonical import canonical_detector
 from kd.config.composed import ComposedConfig
 from kd.config.run import digest_of
@@ -282,9 +282,7 @@ class TeacherCaching(Hook):
             "pipelines": self.config.pipelines("train"),
             "preprocessor": self.config.student["data_preprocessor"],
         }
-        inputs = TeacherInputs(
-            len(loader.dataset), repeatable.forms(self.config), loader.batch_size
-        )
+        inputs = TeacherInputs(len(loader.dataset), pipelines.forms(self.config), loader.batch_size)
         self.cache = TeacherCache(settings, inputs, self.megabytes)
         bare(runner.model).teacher_cache = self.cache
 
@@ -298,7 +296,7 @@ def _obstacle(config: ComposedConfig) -> str:
     """Return the reason why a run's teacher sees new images in every epoch; empty if none."""
     if config.teacher is None:
         return "this run has no detector as a teacher"
-    changing = repeatable.random_transforms(config)
+    changing = pipelines.random_transforms(config)
     if changing:
         return f"{', '.join(changing)} of its pipeline change the images in every epoch"
     return ""

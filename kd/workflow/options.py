@@ -46,8 +46,8 @@ class WorkflowOptions(StudyOptions, JobOptions):
 
 def study_arguments(study: str, scale: str, options: StudyOptions) -> list[str]:
     """Return a study, its scale and its options as arguments of ``kd``."""
-    chosen = _texts(options).items()
-    return [study, "--scale", scale, *(word for key, text in chosen for word in (f"--{key}", text))]
+    texts = _texts(options).items()
+    return [study, "--scale", scale, *(word for key, text in texts for word in (f"--{key}", text))]
 
 
 def study_config(study: str, scale: str, options: StudyOptions) -> list[str]:

@@ -85,8 +85,8 @@ def _cells(name: str, trainings: Sequence[TrainingBudget]) -> tuple[str, ...]:
     usages = [training.usage for training in trainings if training.usage]
     used = hours_text(sum(usage.hours for usage in usages)) if usages else NONE
     hours = [training.hours for training in trainings if not training.usage]
-    known = [value for value in hours if value is not None]
-    remaining = _about(sum(known)) if hours else NONE
-    if len(known) < len(hours):
+    estimates = [value for value in hours if value is not None]
+    remaining = _about(sum(estimates)) if hours else NONE
+    if len(estimates) < len(hours):
         remaining = UNKNOWN
     return name, str(len(trainings)), str(len(usages)), used, remaining

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
-from kd.config import repeatable
+from kd.config import pipelines
 from kd.config.classifiers import compose_classifier
 from kd.config.composed import ComposedConfig, without_imagenet
 from kd.config.library import Library
@@ -137,7 +137,7 @@ def test_a_configuration_is_read_from_its_directory(tmp_path: Path) -> None:
 
 def test_transforms_of_an_outer_data_set_are_random_ones() -> None:
     config = ComposedConfig({"train_dataloader": {"dataset": wrapped()}})
-    assert repeatable.random_transforms(config) == ["Mosaic", "one", "two"]
+    assert pipelines.random_transforms(config) == ["Mosaic", "one", "two"]
 
 
 STRETCHED: dict[str, Any] = {"pipeline": [{"type": "Resize", "scale": [96, 96]}]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kd.config import repeatable
+from kd.config import pipelines
 from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -86,16 +86,16 @@ def test_runs_that_flip_images_have_two_forms_of_an_image(
     study: str, detector: str, method: str
 ) -> None:
     distilled, alone = config(study, detector, method), config(study, detector, None)
-    assert repeatable.random_transforms(distilled) == []
-    assert repeatable.forms(distilled) == 2
-    assert repeatable.is_repeated(distilled)
-    assert not repeatable.is_repeated(alone)
+    assert pipelines.random_transforms(distilled) == []
+    assert pipelines.forms(distilled) == 2
+    assert pipelines.is_repeated(distilled)
+    assert not pipelines.is_repeated(alone)
 
 
 def test_runs_with_random_crops_and_colors_do_not_repeat_images() -> None:
     distilled = config("dicod", "ssd300", "dicod")
-    assert {"Expand", "PhotoMetricDistortion"} <= set(repeatable.random_transforms(distilled))
-    assert not repeatable.is_repeated(distilled)
+    assert {"Expand", "PhotoMetricDistortion"} <= set(pipelines.random_transforms(distilled))
+    assert not pipelines.is_repeated(distilled)
 
 
 def test_the_transforms_of_every_concatenated_data_set_count() -> None:
@@ -104,7 +104,7 @@ def test_the_transforms_of_every_concatenated_data_set_count() -> None:
     cropped = {**inner, "pipeline": [inner["pipeline"][0], {"type": "RandomCrop"}]}
     concatenated = {"type": "ConcatDataset", "datasets": [inner, cropped]}
     loader = {"dataset": {"type": "SeededDataset", "dataset": concatenated, "seed": 0}}
-    assert repeatable.random_transforms(ComposedConfig({"train_dataloader": loader})) == [
+    assert pipelines.random_transforms(ComposedConfig({"train_dataloader": loader})) == [
         "RandomCrop"
     ]
 
@@ -125,4 +125,4 @@ def test_only_a_horizontal_flip_before_packing_is_repeatable(
     pipeline += [{"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
     pipeline.insert(position, transform)
     config = ComposedConfig({"train_dataloader": {"dataset": {"pipeline": pipeline}}})
-    assert repeatable.random_transforms(config) == random
+    assert pipelines.random_transforms(config) == random
