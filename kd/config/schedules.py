@@ -39,13 +39,16 @@ def parse_changes(text: str) -> dict[str, Any]:
             f"schedule '{text}': 'base' is a key of files alone; write a file in configs/schedules "
             "(see docs/how-to/change-schedule.md)"
         )
-    return {key: _as_list(value) if key == "milestones" else value
-            for key, value in changes.items()}  # fmt: skip
+    return {key: _value(key, value) for key, value in changes.items()}
 
 
-def _as_list(value: Any) -> Any:
-    """Return milestones without brackets, ``4,5`` or ``4``, as a list."""
-    return str(value).split(",") if isinstance(value, str | int) else value
+def _value(key: str, value: Any) -> Any:
+    """Return a value with ``none`` read as null, and milestones such as ``4,5`` read as a list."""
+    if value == NONE:
+        value = None
+    if key != "milestones" or isinstance(value, list):
+        return value
+    return [] if value is None else str(value).split(",")
 
 
 def changed(schedule: Schedule, changes: Mapping[str, Any], where: str) -> Schedule:

@@ -128,6 +128,7 @@ def changed(text: str, study: str = "rm_pfi", library: Library = LIBRARY) -> Pla
         ("milestones=4,5,epochs=6", "1x-epochs6-milestones4+5", 6, [4, 5]),
         ("milestones=[7]", "1x-milestones7", 12, [7]),
         ("milestones=[],clip_grad=35", "1x-milestonesnone-clip_grad35", 12, []),
+        ("clip_grad=none milestones=none", "1x-milestonesnone", 12, []),
         ("lr=1e-05", "1x-lr0.00001", 12, [8, 11]),
         ("batch_size=8,precision=bfloat16", "1x-batch_size8-precisionbfloat16", 12, [8, 11]),
         ("lr=0.02,epochs=12", "1x", 12, [8, 11]),
