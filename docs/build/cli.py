@@ -58,8 +58,6 @@ DOCUMENTS: dict[str, dict[str, str]] = {
         "runs[].energy_kwh": "measured energy of the GPUs of a finished training, in kWh",
         "runs[].estimate": "source of the estimate: `measured` (same run, other seed), `corrected` "
         "(multiply-adds, corrected by finished runs of the scale) or `modeled` (multiply-adds)",
-        "rows[].key": "key of a row of the tables, which `--rows` selects",
-        "rows[].runs": "names of its runs, one for each seed",
         "total.*": "sums over all runs, with the keys of `tables[]` below",
     },
     "kd plan STUDY --budget --json": {

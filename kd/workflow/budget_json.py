@@ -18,10 +18,6 @@ def trainings_json(plan: Plan, library: Library) -> str:
             "scale": budget.scale,
             "rows": [_row(row) for row in plan.rows],
             "runs": [_run(training) for training in budget.trainings.values()],
-            "rows": [
-                {"key": row.key, "runs": [run.name for run in row.runs.values()]}
-                for row in plan.rows
-            ],
             "total": _sums(budget.trainings, budget),
         }
     )
