@@ -10,7 +10,7 @@ from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/how-to/troubleshooting.md").read_text(encoding="utf-8")
 FIRST_CELLS = re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE)
-OF_OTHERS = ("(make)", "(torch)", "(Slurm)")
+OF_OTHERS = ("(make)", "(torch)", "(Slurm)", "(OpenCV)")
 """Programs whose messages are not in this repository."""
 SNAKEMAKE = ("Directory cannot be locked", "Nothing to be done", "MissingRuleException")
 PRINTED_BY_PYTHON = ("mmcv._ext", "is nan")
