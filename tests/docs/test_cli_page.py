@@ -1,6 +1,7 @@
 """Reference of the command line, generated from the help; its JSON keys are those of the output."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from docs.build.cli import DOCUMENTS, PAGE, page
 from kd.cli.main import main
+from kd.cli.parser import build_parser
+from kd.common.errors import UserError
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 
@@ -57,3 +60,28 @@ def test_every_key_is_documented_and_printed(
     assert [key for key in printed if not is_documented(key, documented)] == []
     conditional = ("*", "[]", ".gpus", ".where", ".what")
     assert [key for key in documented if not key.endswith(conditional) and key not in printed] == []
+
+
+def shell_lines() -> Iterator[tuple[str, str]]:
+    """Yield page and command of each line in a code block of the documents that runs ``kd``."""
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    for path in pages:
+        for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("kd "):
+                    yield str(path.relative_to(REPOSITORY)), line
+
+
+def test_commands_in_documents_parse() -> None:
+    refused = []
+    for place, line in shell_lines():
+        words = [word for word in shlex.split(line, comments=True)[1:] if word != "..."]
+        if "[" in line or "|" in words or words[:1] == ["COMMAND"]:
+            continue  # the usage of a command, a pipe
+        try:
+            build_parser().parse_args(words or ["--help"])
+        except SystemExit:
+            continue
+        except UserError as error:
+            refused.append(f"{place}: {line}: {error}")
+    assert refused == []
