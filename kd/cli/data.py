@@ -4,11 +4,11 @@ from argparse import Namespace
 from pathlib import Path
 
 from kd.common.errors import UserError
-from kd.config.library import Library
 
 
 def generate_data(options: Namespace) -> None:
     """Generate a built-in data set unless it is complete."""
+    from kd.config.library import Library
     from kd.data.builtin.shapes import generate
 
     dataset = Library().dataset(options.dataset, "kd generate")
@@ -21,6 +21,7 @@ def check_data(options: Namespace) -> int:
     """Check a data set, print the report, and return 1 if the data set has errors."""
     from kd.common.documents import json_document
     from kd.common.files import write_json
+    from kd.config.library import Library
     from kd.data.check import check
 
     report = check(options.dataset, Library().dataset(options.dataset, "kd check"))
@@ -35,6 +36,7 @@ def check_data(options: Namespace) -> int:
 def cut_crops(options: Namespace) -> None:
     """Cut out the objects that a classifier is trained on."""
     from kd.classifiers.cutting import build, describe
+    from kd.config.library import Library
     from kd.config.run import CROPS, Crops
     from kd.monitoring.run_names import find_run
 

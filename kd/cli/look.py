@@ -6,8 +6,6 @@ from pathlib import Path
 from kd.cli.networks import load_networks
 from kd.common.errors import UserError
 from kd.common.results import RESULTS
-from kd.config.library import Library
-from kd.monitoring.run_names import find_run
 
 ANALYSES = RESULTS / "analyses"
 """Folder of the figures that ``kd figures`` draws, in a folder for each analysis."""
@@ -16,6 +14,7 @@ ANALYSES = RESULTS / "analyses"
 def print_methods(options: Namespace) -> None:
     """Print the methods, with their presets on request, or one method in detail."""
     from kd.config.applicability import describe, explain, methods_json
+    from kd.config.library import Library
 
     if options.name and (options.all or options.json):
         raise UserError(f"'{options.name}' with --all or --json: give one of them")
@@ -32,6 +31,8 @@ def draw_figures(options: Namespace) -> None:
     from analysis import figures
     from analysis.figures import explain
     from kd.common.schema import parse_assignments
+    from kd.config.library import Library
+    from kd.monitoring.run_names import find_run
 
     if not options.analysis:
         print(explain.describe_all())

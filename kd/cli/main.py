@@ -11,7 +11,6 @@ from kd.cli.parser import build_parser
 from kd.cli.project import enter_project, find_project
 from kd.cli.terminal import log_to_terminal
 from kd.common.errors import UserError
-from kd.training import launch
 
 CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
 """Exit status if the reader of the output has closed it, equal to that of a death by SIGPIPE."""
@@ -55,6 +54,8 @@ def _run(arguments: list[str] | None) -> int:
         print(f"error: {reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        from kd.training import launch
+
         if not launch.launched():
             resumes = "; the same command resumes at the last checkpoint"
             print(f"interrupted{resumes if words[:1] == ['train'] else ''}", file=sys.stderr)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.cli.project import project_path, run_word
-from kd.common.schema import split_list
+from kd.common.lists import split_list
 
 
 class ListAction(argparse.Action):
@@ -140,7 +140,7 @@ def add_watch(parser: argparse.ArgumentParser, seconds: int, action: str, until:
         nargs="?",
         const=seconds,
         metavar="SECONDS",
-        help=f"{action} every SECONDS seconds (default: {seconds}), {until}",
+        help=f"{action} every SECONDS seconds, {seconds} without a number, {until} (default: once)",
     )
 
 

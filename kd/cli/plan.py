@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from kd.cli.project import MARKER
 from kd.common.errors import UserError
-from kd.config.library import Library
 
 if TYPE_CHECKING:
     from kd.config.plan import Plan
@@ -22,6 +21,7 @@ def scale_of(options: Namespace) -> str:
 
 def plan_of(options: Namespace) -> "Plan":
     """Return the plan of the study that a command line names."""
+    from kd.config.library import Library
     from kd.config.plan import plan
 
     return plan(options.study, scale_of(options), Library(), study_options(options))
@@ -37,6 +37,7 @@ def study_options(options: Namespace) -> "StudyOptions":
 def print_plan(options: Namespace) -> None:
     """Print the runs of a study or their budget, and the gains that its seeds can detect."""
     from analysis.statistics import power
+    from kd.config.library import Library
     from kd.workflow.budget_json import budget_json, trainings_json
     from kd.workflow.budget_text import describe_budget
     from kd.workflow.plan_text import describe_plan
@@ -79,6 +80,7 @@ def compose_runs(options: Namespace) -> None:
 def compose_classifier(options: Namespace) -> None:
     """Write the configuration of a classifier's run and print the directory."""
     from kd.config.classifiers import classifier_run
+    from kd.config.library import Library
     from kd.config.stand_ins import stand_in
 
     library, where, scale_name = Library(), "kd classifier", scale_of(options)

@@ -4,7 +4,6 @@ import sys
 from argparse import Namespace
 
 from kd.cli.plan import plan_of, scale_of, study_options
-from kd.config.library import Library
 
 
 def write_tables(options: Namespace) -> None:
@@ -22,6 +21,7 @@ def write_tables(options: Namespace) -> None:
 def write_report(options: Namespace) -> None:
     """Write a study's page from the results that exist, once or every few seconds."""
     from analysis.report.page import ReportRequest, watch, write
+    from kd.config.library import Library
 
     request = ReportRequest(options.study, scale_of(options), study_options(options))
     plan = plan_of(options)

@@ -4,13 +4,13 @@ import os
 from argparse import Namespace
 
 from kd.cli.networks import load_networks
-from kd.config.library import Library
-from kd.monitoring.run_names import find_run
-from kd.training import launch
 
 
 def train_run(options: Namespace) -> int:
     """Train a run, or resume its training, in one or several processes."""
+    from kd.monitoring.run_names import find_run
+    from kd.training import launch
+
     run = find_run(*options.run)
     launch.set_rank()
     if options.processes > 1 and "RANK" not in os.environ:
@@ -31,6 +31,8 @@ def train_run(options: Namespace) -> int:
 
 def predict_run(options: Namespace) -> None:
     """Write the detections or predictions of a run on the test split."""
+    from kd.monitoring.run_names import find_run
+
     run = find_run(*options.run)
     load_networks(options.threads)
     from kd.evaluation.predict import predict
@@ -40,7 +42,9 @@ def predict_run(options: Namespace) -> None:
 
 def evaluate_run(options: Namespace) -> None:
     """Write the metrics of a run."""
+    from kd.config.library import Library
     from kd.evaluation.evaluate import measure
+    from kd.monitoring.run_names import find_run
 
     measure(find_run(*options.run), Library())
 
@@ -48,12 +52,16 @@ def evaluate_run(options: Namespace) -> None:
 def resample_run(options: Namespace) -> None:
     """Write the AP of a run on resamples of the test images."""
     from analysis.statistics.resampled import write
+    from kd.config.library import Library
+    from kd.monitoring.run_names import find_run
 
     write(find_run(*options.run), Library())
 
 
 def profile_run(options: Namespace) -> None:
     """Print and draw the time and memory of a training step by part."""
+    from kd.monitoring.run_names import find_run
+
     run = find_run(*options.run)
     load_networks(options.threads)
     from analysis.figures.profile.plot import write_profile

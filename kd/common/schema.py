@@ -1,7 +1,6 @@
 """Strict model of configuration files, and reading of YAML."""
 
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -65,15 +64,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UserError(f"'{text}': the value is not valid YAML") from None
     return values
-
-
-def split_list(texts: str | Iterable[str]) -> list[str]:
-    """Return the names in one or more texts, separated by commas or spaces."""
-    return [
-        name
-        for text in ([texts] if isinstance(texts, str) else texts)
-        for name in text.replace(",", " ").split()
-    ]
 
 
 class _Unique(yaml.constructor.SafeConstructor):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from kd.common.errors import UserError, suggest
-from kd.common.schema import Part, split_list
+from kd.common.lists import split_list
+from kd.common.schema import Part
 from kd.config.parts import Study
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from pydantic import NonNegativeInt
 
 from kd.common.errors import UserError
+from kd.common.lists import split_list
 from kd.common.results import RESULTS
-from kd.common.schema import split_list
 from kd.config.library import Library
 from kd.config.selection import StudyOptions
 from kd.resources.requests import JobOptions

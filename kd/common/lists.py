@@ -1,0 +1,12 @@
+"""Lists of names in a text."""
+
+from collections.abc import Iterable
+
+
+def split_list(texts: str | Iterable[str]) -> list[str]:
+    """Return the names in one or more texts, separated by commas or spaces."""
+    return [
+        name
+        for text in ([texts] if isinstance(texts, str) else texts)
+        for name in text.replace(",", " ").split()
+    ]
