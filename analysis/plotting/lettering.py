@@ -28,6 +28,8 @@ ELLIPSIS = "\u2026"
 @cache
 def families() -> list[str]:
     """Return the installed fonts of figures, in the order in which they are searched."""
+    # Few of the fonts have a bold weight, and matplotlib warns of each one that has not.
+    logging.getLogger(font_manager.__name__).addFilter(_is_not_about_weight)
     installed = set(font_manager.get_font_names())
     return [BASE, *(name for name in FALLBACKS if name in installed)]
 
@@ -52,6 +54,10 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     end = (longest - 1) // 3
     return text[: longest - 1 - end] + ELLIPSIS + text[len(text) - end :]
+
+
+def _is_not_about_weight(record: logging.LogRecord) -> bool:
+    return "Failed to find font weight" not in record.getMessage()
 
 
 @cache
