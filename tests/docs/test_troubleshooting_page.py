@@ -31,13 +31,13 @@ def texts() -> list[str]:
         ast.parse(path.read_text(encoding="utf-8")) for path in sources.files("kd", "analysis")
     ]
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    joined = [
+    formatted = [
         "".join(str(getattr(part, "value", " ")) if isinstance(part, ast.Constant) else " "
                 for part in node.values)
         for node in nodes if isinstance(node, ast.JoinedStr)
     ]  # fmt: skip
     constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
-    return [*joined, *(value for value in constants if isinstance(value, str))]
+    return [*formatted, *(value for value in constants if isinstance(value, str))]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
