@@ -52,7 +52,7 @@ def test_the_keys_of_the_weights_are_those_of_the_table(trained):
     assert documented == content.keys()
 
 
-def test_the_files_of_the_tutorial_plan_the_runs_that_it_prints(
+def test_the_files_of_the_tutorial_plan_the_rows_that_it_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -60,9 +60,10 @@ def test_the_files_of_the_tutorial_plan_the_runs_that_it_prints(
     assert [Path(path).parent.name for path, _ in FILES] == ["datasets", "schedules", "studies"]
     for path, content in FILES:
         Path(path).write_text(content)
-    runs = plan("cells", "laptop", Library(Path("configs"))).runs
-    printed = re.findall(r"^\d+ images .* (laptop/\S+)$", TUTORIAL, re.MULTILINE)
-    assert [name for name in runs if "seed0" in name] == printed
+    planned = plan("cells", "laptop", Library(Path("configs")))
+    printed = re.findall(r"^(first/\S+) +1 +0 ", TUTORIAL, re.MULTILINE)
+    assert [row.key for row in planned.rows] == printed
+    assert set(re.findall(r'run = "results/runs/(.*)"', TUTORIAL)) <= {*planned.runs}
 
 
 def test_the_code_of_the_tutorial_is_that_of_the_page_on_weights() -> None:
