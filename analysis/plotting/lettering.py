@@ -7,6 +7,8 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 logger = logging.getLogger(__name__)
+# Fallback fonts often have no bold face; their regular one is good enough.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 BASE = "DejaVu Sans"
 """matplotlib's own font: Latin, Greek, Cyrillic, Arabic, Hebrew and symbols."""

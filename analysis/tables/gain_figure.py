@@ -1,4 +1,4 @@
-"""The gain figure: gains over the baselines, ours beside the published ones."""
+"""The gain figure: gains over the baselines, and the published gains where they can be compared."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ from matplotlib.lines import Line2D
 
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
-from analysis.statistics.seeds import Interval
-from analysis.tables.formatting import metric_title
+from analysis.statistics.seeds import SIGNIFICANT, Interval
+from analysis.tables.formatting import MINUS, STAR, metric_title
 from analysis.tables.miniature import printable
-from analysis.tables.notes import stand_ins
 from analysis.tables.printed import distinct_label
 from analysis.tables.rows import DONE, ResultRow, by_group
 
 # Two of Okabe and Ito's colors; filled and hollow marks differ in gray, too.
-OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 5}
-PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 4.5, "mfc": "white"}
+OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 4.5}
+PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 7, "mfc": "white"}
+"""Marks on one line; the published one is larger and hollow, so that it is visible behind ours."""
+SIGNIFICANT_MARK: dict[str, Any] = {"color": OURS["color"], "marker": (6, 2, 0), "markersize": 5}
 BARS: dict[str, dict[str, Any]] = {
     "gain": {"linewidth": 1.4},
     "image": {"linewidth": 1.0, "linestyle": (0, (1, 1))},
@@ -31,29 +32,29 @@ BAR_LABELS = {"gain": "95 % over seeds", "image": "95 % over images"}
 PANELS_A_ROW = 2
 LINE_HEIGHT = 0.32
 """Inches for one method."""
-LABEL_LENGTH, TITLE_LENGTH, CAPTION_LENGTH = 28, 36, 110
+LABEL_LENGTH, TITLE_LENGTH = 28, 36
 """Characters."""
 CAPTION_HEIGHT = 0.13
 """Inches for one line."""
 MARK = "†"
-"""Mark of published gains under other conditions than ours, which the table lists."""
-OFFSET = 0.18
-"""Shift in lines: ours lie so far above the middle of a line, published ones below, so that
-neither hides the other."""
+"""Mark of published gains under other conditions than ours, which the notes of the table list."""
 
 
 def plot_gains(rows: Sequence[ResultRow]) -> Figure:
     """Return a panel for each group of a table's distilled rows; gains in points of its headline.
 
     Bars are intervals over seeds, else over images. A row without a gain shows its status.
+    Published gains are drawn only if no part is replaced by a stand-in: gains of miniature runs
+    and gains on COCO do not belong on one axis.
     """
     distilled = [row for row in printable(rows) if row.kind == "distilled"]
+    comparable = not any(row.stand_ins for row in distilled)
     panels = by_group(distilled)
     across = min(len(panels), PANELS_A_ROW) or 1
     members = list(panels.values())
     strips = [members[start : start + across] for start in range(0, len(members), across)]
     heights = [max(map(len, strip)) + 1.6 for strip in strips] or [2.0]
-    caption = _caption(distilled)
+    caption = _axis_label(distilled, comparable)
     with rc_context(STYLE):
         height = LINE_HEIGHT * sum(heights) + CAPTION_HEIGHT * (caption.count("\n") + 3) + 0.4
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -61,7 +62,8 @@ def plot_gains(rows: Sequence[ResultRow]) -> Figure:
             len(heights), across, squeeze=False, sharex=True, height_ratios=heights
         )
         for axes, (group, of_group) in zip(grid.flat, panels.items(), strict=False):
-            _panel(axes, textwrap.fill(legible(group, 3 * TITLE_LENGTH), TITLE_LENGTH), of_group)
+            title = textwrap.fill(legible(group, 3 * TITLE_LENGTH), TITLE_LENGTH)
+            _panel(axes, title, of_group, comparable)
         for strip_axes in grid:
             _share_labels(strip_axes)
         for axes in grid.flat[len(panels) :]:
@@ -69,33 +71,50 @@ def plot_gains(rows: Sequence[ResultRow]) -> Figure:
         if not panels:
             figure.text(0.5, 0.5, "no distilled row", ha="center", color=QUIET)
         figure.supxlabel(caption, fontsize=7)
-        figure.legend(handles=_legend(distilled), loc="outside upper right", ncols=4, frameon=False)
+        handles = _legend(distilled, comparable)
+        figure.legend(handles=handles, loc="outside upper right", ncols=4, frameon=False)
     return figure
 
 
-def _caption(rows: Sequence[ResultRow]) -> str:
-    """Return the text under the axis: the quantity, the stand-ins, and the mark's meaning."""
+def gain_alt_text(rows: Sequence[ResultRow]) -> str:
+    """Return the alternative text of the figure: each row's gain and interval."""
+    distilled = [row for row in printable(rows) if row.kind == "distilled"]
+    if not distilled:
+        return "No row is distilled."
+    metric = metric_title(distilled[0].metric)
+    gains = "; ".join(f"{row.group}, {row.label}: {_in_words(row)}" for row in distilled)
+    return f"Points of each row's gain over its baseline, in {metric} points. {gains}."
+
+
+def _in_words(row: ResultRow) -> str:
+    if row.gain is None:
+        return row.status
+    _, interval = _interval(row)
+    ends = f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else ""
+    return f"{row.gain.mean:+.1f}{ends}{STAR if row.gain.significant else ''}".replace("-", MINUS)
+
+
+def _axis_label(rows: Sequence[ResultRow], comparable: bool) -> str:
+    """Return the text under the axis: the quantity, and the scale or the mark's meaning."""
     metric = metric_title(rows[0].metric) if rows else "AP"
-    quantity = f"Gain over the student's own baseline ({metric} points)"
-    differs = any(row.differs for row in rows)
-    notes = [
-        *stand_ins(rows),
-        *([f"{MARK} published under other conditions than ours"] if differs else []),
-    ]
-    return "\n".join([quantity, *(textwrap.fill(note, CAPTION_LENGTH) for note in notes)])
+    lines = [f"Gain over the student's own baseline ({metric} points)"]
+    if not comparable:
+        lines.append(f"Scale {rows[0].scale}: smaller data and networks; see the table's notes")
+    elif any(row.differs for row in rows):
+        lines.append(f"{MARK} published under other conditions than ours")
+    return "\n".join(lines)
 
 
-def _panel(axes: Axes, title: str, rows: Sequence[ResultRow]) -> None:
+def _panel(axes: Axes, title: str, rows: Sequence[ResultRow], comparable: bool) -> None:
     axes.set_title(title, loc="left")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
-    published = [row.published_gain for row in rows]
-    offset = 0.0 if published.count(None) == len(rows) else OFFSET
-    heights = [index - offset for index in range(len(rows))]
-    _draw_points(axes, "ours", [row.gain.mean if row.gain else None for row in rows], heights, OURS)
+    heights = [float(index) for index in range(len(rows))]
+    if comparable:
+        _draw_points(axes, "published", [row.published_gain for row in rows], heights, PUBLISHED)
     _draw_bars(axes, rows, heights)
-    heights = [index + offset for index in range(len(rows))]
-    _draw_points(axes, "published", published, heights, PUBLISHED)
-    axes.set_yticks(range(len(rows)), [_label(row, rows) for row in rows])
+    _draw_points(axes, "ours", [row.gain.mean if row.gain else None for row in rows], heights, OURS)
+    _draw_significance(axes, rows, heights)
+    axes.set_yticks(range(len(rows)), [_label(row, rows, comparable) for row in rows])
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.gain is None:
             text.set_color(QUIET)
@@ -126,6 +145,18 @@ def _draw_bars(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> N
             axes.hlines(height, *interval, color=OURS["color"], gid=kind, **BARS[kind])
 
 
+def _draw_significance(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> None:
+    """Draw the mark of a significant gain at the right end of the row's interval."""
+    for row, height in zip(rows, heights, strict=True):
+        if row.gain and row.gain.significant:
+            _, interval = _interval(row)
+            end = max(interval) if interval else row.gain.mean
+            axes.annotate(
+                STAR, (end, height), xytext=(4, -4), textcoords="offset points",
+                color=OURS["color"], fontsize=10, fontweight="bold",
+            )  # fmt: skip
+
+
 def _interval(row: ResultRow) -> tuple[str, Interval | None]:
     """Return kind and ends of a row's interval: over seeds, else over images."""
     if row.gain is None:
@@ -135,9 +166,9 @@ def _interval(row: ResultRow) -> tuple[str, Interval | None]:
     return "image", row.gain.over_images
 
 
-def _label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
+def _label(row: ResultRow, rows: Sequence[ResultRow], comparable: bool) -> str:
     """Return a row's label, with its student where labels repeat and the reason for a gap."""
-    label = distinct_label(row, rows) + (MARK if row.differs else "")
+    label = distinct_label(row, rows) + (MARK if row.differs and comparable else "")
     if row.gain:
         return _wrapped(label, 2)
     reason = "no baseline" if row.status == DONE else row.status
@@ -156,13 +187,16 @@ def _share_labels(strip: Sequence[Axes]) -> None:
             axes.tick_params(axis="y", labelleft=False)
 
 
-def _legend(rows: Sequence[ResultRow]) -> list[Line2D]:
+def _legend(rows: Sequence[ResultRow], comparable: bool) -> list[Line2D]:
     """Return the handles of the marks and bars in the figure."""
     kinds = {kind for kind, interval in map(_interval, rows) if interval}
     handles = [Line2D([], [], linestyle="none", label="ours", **OURS)]
     for kind, label in BAR_LABELS.items():
         if kind in kinds:
             handles.append(Line2D([], [], color=OURS["color"], label=label, **BARS[kind]))
-    if any(row.published_gain is not None for row in rows):
+    if any(row.gain and row.gain.significant for row in rows):
+        label = f"p < {SIGNIFICANT:g}, corrected"
+        handles.append(Line2D([], [], linestyle="none", label=label, **SIGNIFICANT_MARK))
+    if comparable and any(row.published_gain is not None for row in rows):
         handles.append(Line2D([], [], linestyle="none", label="published", **PUBLISHED))
     return handles

@@ -14,7 +14,7 @@ from analysis.runs.titles import (
     teacher_name,
 )
 from analysis.tables.csv_file import split_clauses, to_csv
-from analysis.tables.gain_figure import plot_gains
+from analysis.tables.gain_figure import gain_alt_text, plot_gains
 from analysis.tables.latex import to_latex
 from analysis.tables.markdown import to_markdown
 from analysis.tables.rows import DONE, ResultRow, RowSpec, build
@@ -51,7 +51,8 @@ def publish(plan: Plan, study: str, scale: str) -> str:
         ]
         # The workflow waits for the figures of a finished study, even without gains.
         if folder.name != PARTIAL or any(row.gain for row in of_table):
-            style.save(plot_gains(of_table), folder / "gains" / key)
+            figure, alt_text = plot_gains(of_table), gain_alt_text(of_table)
+            style.save(figure, folder / "gains" / key, alt_text=alt_text)
     return markdown
 
 

@@ -82,7 +82,8 @@ def _study(
 
 def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str]:
     """Yield the pictures of a figure, its findings, and, folded, the commands that compute it."""
-    yield f"### {study_plan.study.title} ({study_plan.scale.title})"
+    yield f"### Study {study}, scale {STUDIES[study]}"
+    yield f"{study_plan.study.title}; {study_plan.scale.title}."
     for stem in figure.settings.pictures:
         if study in PHOTOGRAPHS and stem in figure.settings.photographs:
             continue

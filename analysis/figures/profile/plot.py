@@ -46,6 +46,7 @@ MEMORY_TITLES = {
     "teacher": "teacher's maps that are read",
     "extra": "beyond these",
 }
+BOUND = "; bound: the student's step alone and the part of the teacher that is read"
 SMALLEST_LABELED = 0.06
 """Smallest share of the axis of a segment with its size in it."""
 
@@ -77,7 +78,7 @@ def plot(profile: Profile) -> Figure:
     )  # fmt: skip
     parts = in_order(dict.fromkeys(part for case in times.values() for part in case))
     _draw_bars(axes[0], times, {part: _part_color(part) for part in parts}, "ms")
-    axes[0].set_xlabel("milliseconds of a step, medians by part")
+    axes[0].set_xlabel(f"milliseconds of a step, medians by part{BOUND if len(times) > 1 else ''}")
     _draw_bars(axes[1], memory, MEMORY, "MB", MEMORY_TITLES)
     axes[1].set_xlabel("megabytes of tensors at the peak of a step")
     run, measured = about(profile)
@@ -143,7 +144,15 @@ def _draw_bars(
         for part in present
     ]
     axes.legend(
-        handles, [titles.get(part, part) for part in present], ncols=5, loc="lower left",
+        handles, [titles.get(part, _legend_text(part, bars, unit)) for part in present],
+        ncols=5, loc="lower left",
         bbox_to_anchor=(0, 1), frameon=False, fontsize=7, handlelength=1, columnspacing=1.2,
         borderaxespad=0.2,
     )  # fmt: skip
+
+
+def _legend_text(part: str, bars: BarSizes, unit: str) -> str:
+    """Return a part's name; a term's has its size, because its segment may be too thin for it."""
+    if not part.startswith(TERM):
+        return part
+    return f"{part} ({max(parts.get(part, 0.0) for parts in bars.values()):.2g} {unit})"

@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.figures.training_curves.compute import total_share
 from analysis.plotting.alt_text import extremes, listing
+from analysis.runs.titles import loss_name
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]:
@@ -26,7 +27,7 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]
         ),
         "training_curves-terms": (
             f"Lines of each weighted loss term over the steps of training for {rows}: "
-            f"{listing(list(terms)) if len(terms) else 'none'}."
+            f"{listing([loss_name(term) for term in terms]) if len(terms) else 'none'}."
         ),
         "training_curves-shares": share if len(shares) else "No run has a distillation term.",
     }

@@ -1,16 +1,18 @@
 """The figure of gains, from made-up runs."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from analysis.plotting.style import save
-from analysis.tables.gain_figure import OFFSET, plot_gains
+from analysis.tables.formatting import MINUS
+from analysis.tables.gain_figure import gain_alt_text, plot_gains
 from analysis.tables.rows import RowSpec, build
 
 POINTS = [
-    ("ours", lambda row: row.gain and row.gain.mean, -OFFSET),
-    ("published", lambda row: row.published_gain, OFFSET),
+    ("ours", lambda row: row.gain and row.gain.mean),
+    ("published", lambda row: row.published_gain),
 ]
 
 
@@ -26,19 +28,19 @@ def test_figure_has_the_gains_of_the_rows(results):
     for axes in figure.axes:
         title = axes.get_title(loc="left")
         group = [row for row in results if row.group == title and row.kind == "distilled"]
-        for name, gain_of, shift in POINTS:
+        for name, gain_of in POINTS:
             points = next(line for line in axes.lines if line.get_gid() == name)
             gains = [float("nan") if gain_of(row) is None else gain_of(row) for row in group]
             assert list(points.get_xdata()) == pytest.approx(gains, nan_ok=True)
-            assert list(points.get_ydata()) == pytest.approx([n + shift for n in range(len(group))])
+            assert list(points.get_ydata()) == list(range(len(group)))
 
 
 def test_bars_of_several_seeds_are_t_intervals(results):
     """Gains 1, 2, 3: 2 -+ 2.484; 1.9, 2, 2.1: a tenth of that; one seed without samples: none."""
     axes = plot_gains(results).axes[0]
     first, second = bars(axes, "gain")
-    assert first == pytest.approx((-0.48414, 4.48414, -OFFSET), abs=1e-5)
-    assert second == pytest.approx((1.751586, 2.248414, 1 - OFFSET), abs=1e-5)
+    assert first == pytest.approx((-0.48414, 4.48414, 0), abs=1e-5)
+    assert second == pytest.approx((1.751586, 2.248414, 1), abs=1e-5)
     assert bars(axes, "image") == []
 
 
@@ -62,7 +64,7 @@ def test_an_interval_over_seeds_replaces_that_over_images(run):
 
 def test_legend_names_the_marks_of_the_figure(results):
     names = [text.get_text() for text in plot_gains(results).legends[0].get_texts()]
-    assert names == ["ours", "95 % over seeds", "published"]
+    assert names == ["ours", "95 % over seeds", "p < 0.05, corrected", "published"]
 
 
 def test_figure_names_gaps_and_remarks(results):
@@ -81,7 +83,8 @@ def test_gains_of_a_voc_table_are_in_map(run):
     row = RowSpec("T", "G", "x", "distilled", "a", "b", runs, base, metric="VOC07")
     figure = plot_gains(build([row]))
     assert figure.get_supxlabel() == "Gain over the student's own baseline (mAP points)"
-    assert list(figure.axes[0].lines[1].get_xdata()) == pytest.approx([3.0])
+    (ours,) = (line for line in figure.axes[0].lines if line.get_gid() == "ours")
+    assert list(ours.get_xdata()) == pytest.approx([3.0])
 
 
 @pytest.mark.parametrize("panels", [1, 3, 4])
@@ -109,19 +112,33 @@ def test_figure_labels_do_not_overlap(run, panels):
             assert upper.get_window_extent().y0 >= lower.get_window_extent().y1 - 1
 
 
-def test_a_long_caption_stays_below_the_panels(run):
-    base = {0: run("base", 0.3)}
-    rows = [
-        RowSpec("T", "G", f"x{n}", "distilled", "a", "b", {0: run(f"r{n}", 0.31)}, base,
-                stand_ins=[f"part {n} " + "with many words " * 20 + "for another"])
-        for n in range(6)
-    ]  # fmt: skip
-    figure = plot_gains(build(rows))
-    figure.draw_without_rendering()
-    caption = figure._supxlabel.get_window_extent()
-    assert caption.y0 >= 0
-    assert figure.axes[0].get_tightbbox().y0 >= caption.y1
-    assert figure.axes[0].get_window_extent().height > 6 * 15  # pixels of a row, 100 an inch
+def test_published_gains_are_left_out_beside_gains_of_stand_ins(run):
+    """A gain on generated shapes and a gain on COCO have no common axis."""
+    spec = RowSpec(
+        "T", "G", "x", "distilled", "a", "b", {0: run("s", 0.31)}, {0: run("b", 0.3)},
+        published={"AP": 0.4}, published_baseline={"AP": 0.35}, scale="smoke", differs=("2x",),
+    )  # fmt: skip
+    for stand_ins in ((), ("shapes for COCO",)):
+        figure = plot_gains(build([replace(spec, stand_ins=stand_ins)]))
+        names = [text.get_text() for text in figure.legends[0].get_texts()]
+        label = figure.axes[0].get_yticklabels()[0].get_text()
+        assert ("published" in names) == ("†" in label) == (not stand_ins)
+    assert figure.get_supxlabel().splitlines()[1].startswith("Scale smoke: smaller data")
+
+
+def test_a_gain_that_is_significant_after_the_correction_has_its_mark(results):
+    figure = plot_gains(results)
+    significant = [row for row in results if row.gain and row.gain.significant]
+    marks = [text for axes in figure.axes for text in axes.texts if text.get_text() == "*"]
+    assert len(marks) == len(significant) > 0
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "p < 0.05, corrected" in names
+
+
+def test_the_alternative_text_has_every_gain_and_the_reason_for_a_gap(results):
+    text = gain_alt_text(results)
+    assert f"+2.0 ({MINUS}0.5 to +4.5)" in text
+    assert "not run" in text and "failed: out of memory" in text
 
 
 def test_figure_without_rows():
