@@ -14,7 +14,7 @@ from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.statistics.seeds import SIGNIFICANT, Interval
 from analysis.tables.formatting import MINUS, STAR, metric_title
-from analysis.tables.miniature import printable
+from analysis.tables.miniature import printable, warning
 from analysis.tables.printed import distinct_label
 from analysis.tables.rows import DONE, ResultRow, by_group
 
@@ -95,12 +95,12 @@ def _in_words(row: ResultRow) -> str:
 
 
 def _axis_label(rows: Sequence[ResultRow], comparable: bool) -> str:
-    """Return the text under the axis: the quantity, and the scale or the mark's meaning."""
+    """Return the text under the axis: the quantity, and a warning or the meaning of the mark."""
     metric = metric_title(rows[0].metric) if rows else "AP"
     lines = [f"Gain over the student's own baseline ({metric} points)"]
-    if not comparable:
-        lines.append(f"Scale {rows[0].scale}: smaller data and networks; see the table's notes")
-    elif any(row.differs for row in rows):
+    if note := warning(rows):
+        lines.append(note)
+    elif comparable and any(row.differs for row in rows):
         lines.append(f"{MARK} published under other conditions than ours")
     return "\n".join(lines)
 

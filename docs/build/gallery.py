@@ -15,11 +15,14 @@ from docs.build.markdown import anchor
 from kd.common.files import replacing, write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
+from kd.config.selection import StudyOptions
 
 logger = logging.getLogger(__name__)
 
 STUDIES = {"demo": "smoke", "sensitivity": "smoke", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
+SEEDS = {"bccd": 2}
+"""Number of seeds of the studies that are drawn with fewer than they plan."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies with images of others, whose pictures of images are left out."""
 PAGE, PICTURES = Path("docs/reference/gallery.md"), Path("docs/figures/gallery")
@@ -38,7 +41,10 @@ how to draw one. `python -m docs.build.gallery` writes this page from finished f
 def main() -> None:
     """Write the page and its pictures from the figures that exist; log those that do not."""
     library = Library()
-    plans = {study: plan(study, scale, library) for study, scale in STUDIES.items()}
+    plans = {
+        study: plan(study, scale, library, StudyOptions(seeds=SEEDS.get(study)))
+        for study, scale in STUDIES.items()
+    }
     planned = {study: plan_figures(plans[study], study, STUDIES[study]) for study in STUDIES}
     names = {figure.analysis for by_name in planned.values() for figure in by_name.values()}
     sections: list[str] = []
@@ -64,7 +70,8 @@ def _requests() -> str:
 
 
 def _configuration(study: str) -> str:
-    return f"--config study={study} scale={STUDIES[study]}"
+    seeds = f" seeds={SEEDS[study]}" if study in SEEDS else ""
+    return f"--config study={study} scale={STUDIES[study]}{seeds}"
 
 
 def _study(

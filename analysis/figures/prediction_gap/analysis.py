@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 class PredictionGap(Analysis):
     """Prediction gap against feature gap (Li et al., AAAI 2022, figure 3).
 
-    It is measured between students and their teacher, on images with objects drawn by seed from
-    the test split, with the run of the lowest seed of each row.
+    Both gaps are differences between a student and its teacher. The images have objects and are
+    drawn with `seed` from the test split. The run of the lowest seed represents a row.
 
-    At each cell of a neck level P_dif is the mean squared difference of the class probabilities,
-    over classes and anchors, and F_dif that of the neck maps, over channels (equations 7 and 8).
-    The maps are raw, before any adaptation layer, and those of padded images. The paper shows maps;
-    the numbers are ours: over an image's cells Pearson's and Spearman's correlation of the two, and
-    the share of the sum of F_dif in the tenth of the cells, rounded up, with the highest P_dif.
-    They are undefined if a map is constant, as on a level of one cell. Points are means over
-    images, bars 95 % percentile intervals of 1000 resamples of the images.
+    At each cell of a neck level, P_dif is the mean squared difference of the class probabilities
+    over classes and anchors. F_dif is the mean squared difference of the neck maps over channels
+    (equations 7 and 8). The neck maps are those of padded images, before any adaptation layer.
+
+    The paper shows maps. The numbers are defined here, over the cells of an image: Pearson's and
+    Spearman's correlation of both gaps, and the share of the sum of F_dif in the tenth of the cells
+    (rounded up) with the highest P_dif. This share is about 0.1 if the gaps are unrelated. All
+    three are undefined if a map is constant, for example on a level of one cell.
+
+    Points are means over images. Bars are 95 % percentile intervals of 1000 resamples of the
+    images.
     """
 
     title: ClassVar[str] = "Prediction gap against feature gap"

@@ -77,7 +77,7 @@ def describe(frame: pd.DataFrame) -> str:
         for run, lines in frame.groupby("run", sort=False)
     ]
     undefined = int(frame["undefined"].sum())
-    omission = f"; maps left out as one of them is constant: {undefined}" if undefined else ""
+    omission = f"; pairs left out because a map is constant: {undefined}" if undefined else ""
     strides = ", ".join(str(stride) for stride in frame["stride"].unique())
     return (
         f"Images: {frame['images'].max()}. Spearman's rho at the strides {strides}: "

@@ -20,23 +20,27 @@ SCORES = {"classification": "class score", "localization": "IoU"}
 
 
 class RankAgreement(Analysis):
-    """Rank agreement of students with their teacher (Li et al., AAAI 2022, figures 2 and 4).
+    """Agreement of students with their teacher on priors (Li et al., AAAI 2022, figures 2 and 4).
 
-    It is measured on images with objects drawn by seed from the test split, with the run of the
-    lowest seed of each row.
+    The images have objects and are drawn with `seed` from the test split. The run of the lowest
+    seed represents a row.
 
-    The final box of an object is the detection of its class, after NMS, with the highest IoU, of at
-    least 0.5. Agreement is the share of objects, among those with a final box in both, whose two
-    boxes were regressed from the same prior (level, row, column and anchor). The paper shows
-    examples; the definition in numbers is ours, as is that of difficulty: an object is easy if
-    the IoU of the teacher's final box is at least `easy`, else hard.
+    The final box of an object is the detection of its class with the highest IoU after NMS, if that
+    is at least 0.5. The first measure is the share of objects whose final boxes in teacher and
+    student were regressed from the same prior (level, row, column and anchor). It counts objects
+    with a final box in both. The paper shows examples; this measure and the groups of difficulty
+    are defined here. An object is easy if the IoU of the teacher's final box is at least `easy`,
+    otherwise hard.
 
-    Ranks are those of the priors that the detector's assigner makes positive for an object, by the
-    score of its class or by the IoU of their boxes with it, over objects with at least two: the
-    share of objects for which both rank the same prior first, Spearman's rho (undefined if all
-    scores are equal), and KL(teacher || student) of the softmax over the scores, in nats (the
-    paper's equations 5 and 6). Intervals are 95 % percentile intervals of 1000 resamples of the
-    images. Sizes are COCO's, of boxes in the image file.
+    The other measures compare rankings of the priors that the detector's assigner makes positive
+    for an object. `rank` selects the score: that of the object's class, or the IoU of the prior's
+    box with the object. Objects with fewer than two positive priors are left out. The measures are
+    the share of objects for which both rank the same prior first, Spearman's rho (undefined if all
+    scores are equal), and KL(teacher || student) of the softmax over the scores, in nats (equations
+    5 and 6 of the paper).
+
+    Intervals are 95 % percentile intervals of 1000 resamples of the images. Sizes are those of
+    COCO, of boxes in the image file.
     """
 
     title: ClassVar[str] = "Rank agreement with the teacher"

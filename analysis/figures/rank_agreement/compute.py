@@ -195,7 +195,7 @@ def describe(frame: pd.DataFrame, objects: pd.DataFrame) -> str:
     agreement = "; ".join(_agreement(line) for line in whole.to_dict("records"))
     return (
         f"Images: {objects['image'].nunique()}; objects: {first['objects']}; detected by the "
-        f"teacher: {first['teacher_found']}, of which easy: {easy_objects}; with two positive "
+        f"teacher: {first['teacher_found']}; easy: {easy_objects}; with two positive "
         f"priors or more: {first['ranked']}. Final boxes from the teacher's prior: {agreement}."
     )
 

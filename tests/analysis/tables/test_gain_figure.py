@@ -115,15 +115,20 @@ def test_figure_labels_do_not_overlap(run, panels):
 def test_published_gains_are_left_out_beside_gains_of_stand_ins(run):
     """A gain on generated shapes and a gain on COCO have no common axis."""
     spec = RowSpec(
-        "T", "G", "x", "distilled", "a", "b", {0: run("s", 0.31)}, {0: run("b", 0.3)},
-        published={"AP": 0.4}, published_baseline={"AP": 0.35}, scale="smoke", differs=("2x",),
+        "T", "G", "x", "distilled", "a", "b",
+        {seed: run(f"s{seed}", 0.31) for seed in (0, 1)},
+        {seed: run(f"b{seed}", 0.3) for seed in (0, 1)},
+        published={"AP": 0.4}, published_baseline={"AP": 0.35}, scale="paper", differs=("2x",),
     )  # fmt: skip
-    for stand_ins in ((), ("shapes for COCO",)):
-        figure = plot_gains(build([replace(spec, stand_ins=stand_ins)]))
+    miniature = replace(spec, stand_ins=("shapes for COCO",), scale="mini")
+    for row in (spec, miniature):
+        figure = plot_gains(build([row]))
         names = [text.get_text() for text in figure.legends[0].get_texts()]
         label = figure.axes[0].get_yticklabels()[0].get_text()
-        assert ("published" in names) == ("†" in label) == (not stand_ins)
-    assert figure.get_supxlabel().splitlines()[1].startswith("Scale smoke: smaller data")
+        assert ("published" in names) == ("†" in label) == (row is spec)
+    assert (
+        figure.get_supxlabel().splitlines()[1].startswith("Miniature: results hold for this data")
+    )
 
 
 def test_a_gain_that_is_significant_after_the_correction_has_its_mark(results):
@@ -138,7 +143,7 @@ def test_a_gain_that_is_significant_after_the_correction_has_its_mark(results):
 def test_the_alternative_text_has_every_gain_and_the_reason_for_a_gap(results):
     text = gain_alt_text(results)
     assert f"+2.0 ({MINUS}0.5 to +4.5)" in text
-    assert "not run" in text and "failed: out of memory" in text
+    assert "not started" in text and "failed: out of memory" in text
 
 
 def test_figure_without_rows():
