@@ -51,6 +51,6 @@ def _suggestion(query: str, names: Sequence[str]) -> str:
 
 
 def _enumerate(names: Sequence[str]) -> str:
-    shown = [name.removeprefix(f"{RESULTS}/") for name in names[:MOST_SUGGESTIONS]]
+    short_names = [name.removeprefix(f"{RESULTS}/") for name in names[:MOST_SUGGESTIONS]]
     rest = len(names) - MOST_SUGGESTIONS
-    return ", ".join(shown) + (f", and {rest} more" if rest > 0 else "")
+    return ", ".join(short_names) + (f", and {rest} more" if rest > 0 else "")
