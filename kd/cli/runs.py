@@ -5,6 +5,8 @@ from argparse import Namespace
 
 from kd.cli.networks import load_networks
 
+PRINTED_METRICS = ("AP", "AP50", "AP75")
+
 
 def train_run(options: Namespace) -> int:
     """Train a run, or resume its training, in one or several processes."""
@@ -41,12 +43,17 @@ def predict_run(options: Namespace) -> None:
 
 
 def evaluate_run(options: Namespace) -> None:
-    """Write the metrics of a run."""
+    """Write the metrics of a run, and print the AP of a detector."""
+    from kd.common.files import read_json
     from kd.config.library import Library
     from kd.evaluation.evaluate import measure
     from kd.monitoring.run_names import find_run
 
-    measure(find_run(*options.run), Library())
+    run = find_run(*options.run)
+    measure(run, Library())
+    metrics = read_json(run / "metrics.json")
+    values = [f"{key} {100 * metrics[key]:.1f}" for key in PRINTED_METRICS if key in metrics]
+    print(": ".join(filter(None, [str(run / "metrics.json"), ", ".join(values)])))
 
 
 def resample_run(options: Namespace) -> None:
@@ -55,7 +62,9 @@ def resample_run(options: Namespace) -> None:
     from kd.config.library import Library
     from kd.monitoring.run_names import find_run
 
-    write(find_run(*options.run), Library())
+    run = find_run(*options.run)
+    write(run, Library())
+    print(run / "resampled.npz")
 
 
 def profile_run(options: Namespace) -> None:

@@ -102,8 +102,8 @@ GROUP = Group(
             runs.train_run,
             "train a run, or resume its training",
             "Train the model of a run. An interrupted training resumes from its last checkpoint; "
-            "a finished one is left alone. Distilled runs need the trained weights of their "
-            "teacher.",
+            "a finished one trains no further step. Distilled runs need the trained weights of "
+            "their teacher.",
             "weights.pth, provenance.json, log.jsonl and checkpoints to the run's directory",
             (
                 Example("generate shapes-smoke", "the demo's data"),
@@ -126,8 +126,8 @@ GROUP = Group(
             "evaluate",
             runs.evaluate_run,
             "compute a run's metrics from its detections",
-            "Compute the COCO and VOC metrics of a run from its detections; of a classifier, its "
-            "accuracy.",
+            "Compute the COCO and VOC metrics of a run from its detections, and print its AP; of a "
+            "classifier, its accuracy.",
             "metrics.json to the run's directory",
             (Example(f"evaluate {TEACHER}", "AP of the teacher GFL"),),
             options.add_run,
