@@ -103,13 +103,14 @@ def _draw_costs(strip: Sequence[Axes], frame: pd.DataFrame, looks: Mapping[str, 
         )  # fmt: skip
         highest = pd.concat([at, averaged])[error].max() or 1
         axes.set_xlim(0, COST_ROOM * highest)
-        for row, run in enumerate(looks):
-            cost, mean = at[error][run], averaged[error][run]
-            covers = cost - 0.1 * highest < mean < cost + NUMBER_WIDTH * highest
+        costs, means = at.loc[list(looks), error], averaged.loc[list(looks), error]
+        # If a mark would cover one of the numbers, all numbers of the panel are right of the marks.
+        near = (means > costs - 0.1 * highest) & (means < costs + NUMBER_WIDTH * highest)
+        ends = np.maximum(costs, means) if near.any() else costs
+        for row, (cost, end) in enumerate(zip(costs, ends, strict=True)):
             axes.annotate(
-                f"{cost:.1f}", (max(cost, mean) if covers else cost, row),
-                (4 if covers else 2, 0), textcoords="offset points",
-                ha="left", va="center", fontsize=SMALL,
+                f"{cost:.1f}", (end, row), (4 if near.any() else 2, 0),
+                textcoords="offset points", ha="left", va="center", fontsize=SMALL,
             )  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(2, steps=STEPS))
         axes.set_title(error, loc="left")
