@@ -39,9 +39,7 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     else:
         folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); {scale_title(plan, scale)}"
-    if plan.options.selected_rows:
-        title = f"Selected rows ({plan.options.selected_rows}): {title}"
-    markdown = to_markdown(rows, title)
+    markdown = to_markdown(rows, _marked(title, plan))
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))
     write_text(folder / "table.tex", to_latex(rows, plan.study.title))
@@ -54,6 +52,15 @@ def publish(plan: Plan, study: str, scale: str) -> str:
             figure, alt_text = plot_gains(of_table), gain_alt_text(of_table)
             style.save(figure, folder / "gains" / key, alt_text=alt_text)
     return markdown
+
+
+def _marked(title: str, plan: Plan) -> str:
+    """Return a title that names the selection of rows and the changes of schedules, if any."""
+    if plan.options.schedule:
+        title = f"Schedule changed ({plan.options.schedule}): {title}"
+    if plan.options.selected_rows:
+        title = f"Selected rows ({plan.options.selected_rows}): {title}"
+    return title
 
 
 def results(plan: Plan) -> list[ResultRow]:

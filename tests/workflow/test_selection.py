@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from analysis.figures.planning import left_out, plan_figures
-from analysis.tables.write import results
+from analysis.tables.write import publish, results
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
@@ -156,3 +156,9 @@ def test_rows_of_a_part_of_a_table_are_marked(project: None) -> None:
     )
     assert {row.selection for row in results(part)} == {"methods rm"}
     assert {row.selection for row in [*results(whole), *results(table)]} == {""}
+
+
+def test_the_heading_names_the_selection_and_the_change(project: None) -> None:
+    part = plan("tiny", "tiny", Library(), StudyOptions(methods="rm", schedule="lr=0.5"))
+    heading = publish(part, "tiny", "tiny").splitlines()[0]
+    assert heading.startswith("# Selected rows (methods rm): Schedule changed (lr=0.5): A pair to")

@@ -118,6 +118,20 @@ def test_a_second_call_runs_nothing(finished: Path) -> None:
     assert jobs(finished) == {}
 
 
+def test_selected_rows_write_the_table_again_and_train_nothing(finished: Path) -> None:
+    assert jobs(finished, config="methods=rm") == {"publish": 1}
+
+
+def test_a_changed_schedule_trains_every_run_and_its_teacher(finished: Path) -> None:
+    assert jobs(finished, config="schedule=lr=0.5,epochs=1") == steps(4)
+
+
+def test_a_study_without_figures_says_so(finished: Path) -> None:
+    result = snakemake(finished, "figures", "--dry-run")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: no figure to draw: study tiny names")
+
+
 HARMLESS = {
     "a comment in a study": (STUDY, "title:", "# a thought\ntitle:"),
     "white space in a study": (STUDY, "title:", "\n\ntitle:   "),
