@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from kd.cli.command import EXIT_STATUSES, TOP_EXAMPLES, Command
 from kd.cli.main import main
 from kd.cli.parser import GROUPS, build_parser, commands
+from kd.common.files import write_json
 from kd.monitoring.run_names import find_run
 from kd.training import launch
 from tests.support.tiny import make_project
@@ -196,3 +198,24 @@ def test_processes_of_a_training_start_in_the_folder_of_the_user(
     words = ["train", f"../{written[0]}", "--processes", "2"]
     assert main(words) == 0
     assert launched == [(Path(written[0]), 2, words, Path.cwd() / "configs")]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        ({"AP": 0.2333, "AP50": 0.0, "AP75": None}, "run/metrics.json: AP 23.3, AP50 0.0"),
+        ({"top1": 0.9}, "run/metrics.json"),
+    ],
+)
+def test_evaluate_prints_the_known_ap(
+    metrics: dict[str, float | None],
+    text: str,
+    project: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written = printed("compose tiny --scale tiny --write", capsys).split()
+    Path("run").symlink_to(written[0])
+    write = partial(write_json, Path("run/metrics.json"), metrics)
+    monkeypatch.setattr("kd.evaluation.evaluate.measure", lambda *_: write())
+    assert printed("evaluate run", capsys) == f"{text}\n"
