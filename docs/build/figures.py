@@ -56,8 +56,8 @@ def _section(name: str, kind: type[Analysis]) -> Iterator[str]:
     )
     yield grid(["setting", "default", "meaning"], settings)
     photographs = [f"`{stem}`" for stem in kind.photographs]
-    shown = f" {' and '.join(photographs)}: with images of the data set." if photographs else ""
-    yield f"Pictures: {_code(kind.pictures)}.{shown}"
+    note = f" {' and '.join(photographs)}: with images of the data set." if photographs else ""
+    yield f"Pictures: {_code(kind.pictures)}.{note}"
     for table in kind.tables:
         columns = ([f"`{key}`", text] for key, text in COLUMNS[table].items())
         yield f"`{table}.csv`:\n\n{grid(['column', 'content'], columns)}"

@@ -51,13 +51,13 @@ def main() -> None:
     index: list[str] = []
     for name in sorted(names, key=lambda name: figures.get(name).title):
         kind = figures.get(name)
-        shown = [text for study in STUDIES for text in _study(name, study, planned, plans)]
-        if shown:
+        study_sections = [text for study in STUDIES for text in _study(name, study, planned, plans)]
+        if study_sections:
             index.append(f"| [{kind.question}](#{anchor(kind.title)}) | {kind.title} |")
             sections += [
                 f"## {kind.title}",
                 f"**{kind.question}** [Definition](figures.md#{anchor(name)}).",
-                *shown,
+                *study_sections,
             ]
     table = "\n".join(["| question | analysis |", "|---|---|", *index])
     write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(), *sections]) + "\n")

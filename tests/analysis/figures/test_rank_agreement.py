@@ -306,8 +306,7 @@ def test_the_figure_shows_each_runs_numbers():
     assert len({axes.get_title(loc="left") for axes in figure.axes}) == 4
     assert [axes.get_xlim() for axes in figure.axes[:2]] == [(0, 1)] * 2
     assert figure.axes[3].get_xlim()[0] == 0
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[-1] == "Student, all objects"
+    assert figure.legends[0].get_texts()[-1].get_text() == "Student, all objects"
 
 
 def test_small_values_of_kl_have_readable_ticks():

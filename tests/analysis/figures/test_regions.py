@@ -24,7 +24,7 @@ def region_image(**focus: Focus) -> RegionImage:
     return RegionImage(image, MEAN, STD, np.array([[8.0, 4.0, 24.0, 20.0]]), focus)
 
 
-def drawn(**images: RegionImage):
+def panels_and_scales(**images: RegionImage):
     """Return the panels of a picture by title, and the labels of its color scales."""
     panels = {axes.get_title(): axes for axes in plot(images).axes if axes.get_title()}
     return panels, [axes.get_ylabel() for axes in plot(images).axes if axes.get_ylabel()]
@@ -33,7 +33,7 @@ def drawn(**images: RegionImage):
 def test_each_region_has_a_panel_with_the_object():
     boxes = {"proposals": torch.tensor([[0, 0, 9, 9.0]])}
     focus = Focus(maps=MASK.maps, boxes=boxes, quantity="object mask")
-    panels, scales = drawn(PFI=region_image(PFI=focus))
+    panels, scales = panels_and_scales(PFI=region_image(PFI=focus))
     assert list(panels) == ["image", "stride 8", "proposals (1)"]
     assert [len(axes.patches) for axes in panels.values()] == [1, 1, 2]
     assert scales == ["object mask"]
@@ -42,7 +42,7 @@ def test_each_region_has_a_panel_with_the_object():
 
 
 def test_a_map_covers_the_padded_image_cell_by_cell():
-    axes = drawn(PFI=region_image(PFI=MASK))[0]["stride 8"]
+    axes = panels_and_scales(PFI=region_image(PFI=MASK))[0]["stride 8"]
     image, overlay = axes.images
     assert image.get_size() == (32, 48)
     assert overlay.get_extent() == [-0.5, 47.5, 31.5, -0.5]
@@ -51,7 +51,7 @@ def test_a_map_covers_the_padded_image_cell_by_cell():
 
 def test_all_maps_of_a_method_share_one_color_scale_and_an_empty_one_says_so():
     maps = {"stride 8": torch.tensor([[0, 3.0]]), "stride 16": torch.zeros(1, 1)}
-    panels, scales = drawn(FGFI=region_image(FGFI=Focus(maps=maps, quantity="mask")))
+    panels, scales = panels_and_scales(FGFI=region_image(FGFI=Focus(maps=maps, quantity="mask")))
     overlays = [panels[name].images[1] for name in maps]
     assert [overlay.get_clim() for overlay in overlays] == [(0, 3), (0, 3)]
     assert len(scales) == 1
@@ -63,14 +63,14 @@ def test_crops_are_denormalized():
     pixels = torch.tensor([255.0, 0.0, 100.0])
     crop = ((pixels - torch.tensor(MEAN)) / torch.tensor(STD))[None, :, None, None]
     focus = Focus(crops={"objects": crop.expand(3, 3, 4, 4)})
-    (sheet,) = drawn(DICOD=region_image(DICOD=focus))[0]["crops of objects (3)"].images
+    (sheet,) = panels_and_scales(DICOD=region_image(DICOD=focus))[0]["crops of objects (3)"].images
     assert sheet.get_size() == (12, 12)  # two by two, with a border
     assert np.allclose(sheet.get_array()[1, 1], [1, 0, 100 / 255])
     assert np.allclose(sheet.get_array()[7, 7], 1)  # the place of a fourth crop
 
 
 def test_titles_name_the_term_if_there_are_several():
-    panels, scales = drawn(sum=region_image(RM=MASK, PFI=MASK))
+    panels, scales = panels_and_scales(sum=region_image(RM=MASK, PFI=MASK))
     assert list(panels) == ["image", "RM: stride 8", "PFI: stride 8"]
     assert scales == ["RM: object mask", "PFI: object mask"]
 
