@@ -10,6 +10,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from PIL import Image
 
+from analysis.plotting.alt_text import PNG_KEY
+
 WIDTH, QUALITY = 1400, 85
 """Width in pixels and WebP quality of a picture; the PDF next to the original is a vector file."""
 
@@ -21,6 +23,8 @@ class PagePicture(NamedTuple):
     """A data URI."""
     width: int
     height: int
+    alt_text: str
+    """Alternative text of the file; empty if it has none."""
 
 
 def picture(path: Path) -> PagePicture | None:
@@ -35,6 +39,7 @@ def picture(path: Path) -> PagePicture | None:
 def _encoded(path: Path, _changed: int) -> PagePicture:
     """Return a file's picture, cached by modification time so that watching encodes it once."""
     with Image.open(path) as original:
+        alt_text = str(original.info.get(PNG_KEY, ""))
         width = min(WIDTH, original.width)
         height = round(original.height * width / original.width)
         flat = Image.new("RGB", original.size, "white")
@@ -43,7 +48,7 @@ def _encoded(path: Path, _changed: int) -> PagePicture:
     encoded = io.BytesIO()
     small.save(encoded, format="WEBP", quality=QUALITY, method=4)
     text = base64.b64encode(encoded.getvalue()).decode()
-    return PagePicture(f"data:image/webp;base64,{text}", width, height)
+    return PagePicture(f"data:image/webp;base64,{text}", width, height, alt_text)
 
 
 class Caption(NamedTuple):

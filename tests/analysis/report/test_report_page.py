@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from analysis.figures import get
+from analysis.plotting.style import save
 from analysis.report.intervals import WIDTH, Axis
 from analysis.report.page import ReportRequest
 from analysis.report.pictures import markdown, picture
@@ -292,6 +294,15 @@ def test_pictures_are_shrunk_only_once(tmp_path: Path) -> None:
     assert image and (image.width, image.height) == (1400, 200)
     assert picture(path) is image
     assert picture(tmp_path / "none.png") is None
+
+
+def test_a_picture_has_the_alternative_text_of_its_file() -> None:
+    draw()
+    path = TINY.folder / "figures" / "curves" / "training_curves.png"
+    save(Figure((2, 1)), path.with_suffix(""), ("png",), alt_text='AP is highest for "RM" (35.0).')
+    text = write_page().path.read_text()
+    assert 'alt="AP is highest for &#34;RM&#34; (35.0)."' in text
+    assert 'alt="Curves, picture 2 of 3"' in text
 
 
 def test_markdown_has_no_tags_and_no_pictures() -> None:
