@@ -98,10 +98,10 @@ def test_figures_are_named_after_their_study(project: Path) -> None:
     ("values", "message"),
     [
         ({"study": "tiny,othr"}, "no 'othr' in configs/studies; did you mean 'other'"),
-        ({"study": "tiny,"}, "no '' in configs/studies"),
+        ({"study": ","}, "no ',' in configs/studies"),
         (
             {"study": "tiny,other", "tables": ["pair"]},
-            "'tables' .* selects tables of one study, but 'study' names 2: tiny, other",
+            "'tables' .* selects from one study, but 'study' names 2: tiny, other",
         ),
     ],
 )
