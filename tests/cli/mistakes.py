@@ -146,7 +146,7 @@ ON_THE_COMMAND_LINE = {
         nothing, "generate coco2017", ("configs/datasets/coco2017.yaml", "not a generated")
     ),
     "no run of that name": Case(
-        nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd plan tiny")
+        nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd status tiny")
     ),
     "a folder without the project": Case(
         lambda: os.rename("configs", "elsewhere"), PLAN, ("configs/default.yaml", "project")
