@@ -39,7 +39,7 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     else:
         folder /= PARTIAL
     title = f"{plan.study.title} ({plan.study.source}); {scale_title(plan, scale)}"
-    markdown = to_markdown(rows, _marked(title, plan))
+    markdown = to_markdown(rows, _with_selection(title, plan))
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))
     write_text(folder / "table.tex", to_latex(rows, plan.study.title))
@@ -54,7 +54,7 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     return markdown
 
 
-def _marked(title: str, plan: Plan) -> str:
+def _with_selection(title: str, plan: Plan) -> str:
     """Return a title that names the selection of rows and the changes of schedules, if any."""
     if plan.options.schedule:
         title = f"Schedule changed ({plan.options.schedule}): {title}"

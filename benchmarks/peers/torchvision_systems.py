@@ -21,7 +21,7 @@ Target = dict[str, Tensor]
 
 
 def detector(depth: int, side: int) -> FasterRCNN:
-    """Return Faster R-CNN as torchvision makes it from a checkpoint, but for its weights.
+    """Return Faster R-CNN as torchvision makes it from a checkpoint, except for its weights.
 
     As in mmdet's configuration: 1,000 proposals in training, RoIAlign samples by a RoI's size.
     """

@@ -52,8 +52,8 @@ def evaluate_run(options: Namespace) -> None:
     run = find_run(*options.run)
     measure(run, Library())
     metrics = read_json(run / "metrics.json")
-    known = {key: metrics[key] for key in PRINTED_METRICS if metrics.get(key) is not None}
-    values = [f"{key} {100 * value:.1f}" for key, value in known.items()]
+    printed_metrics = {key: metrics[key] for key in PRINTED_METRICS if metrics.get(key) is not None}
+    values = [f"{key} {100 * value:.1f}" for key, value in printed_metrics.items()]
     print(": ".join(filter(None, [str(run / "metrics.json"), ", ".join(values)])))
 
 

@@ -19,7 +19,7 @@ NOUNS: dict[str, str] = {
 def stand_in(kind: Kind, name: str, scale: Scale, scale_name: str, where: str) -> str:
     """Return the stand-in of a part at a scale.
 
-    A scale without stand-ins of a kind runs all parts of the kind as they are, and a stand-in is
+    A scale without stand-ins of a kind runs all parts of the kind unchanged, and a stand-in is
     its own stand-in. UserError if a scale has stand-ins of the kind, but none for ``name``, which
     would run at full size.
     """

@@ -22,7 +22,7 @@ rarely stick out, and almost never do all of them have a width above x and a hei
 
 
 class Suspects:
-    """Boxes of a split as they are written, from which their unit and order are guessed.
+    """Boxes of a split as written, from which their unit and order are guessed.
 
     ``corners``: the format has two corners (VOC) instead of xywh (COCO).
     """

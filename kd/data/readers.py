@@ -20,7 +20,7 @@ class GroundTruth:
     """Images and annotated objects of a split.
 
     ``coco``: a COCO dict. Label i is ``categories[i]``; ``bbox`` is xywh in pixels. It has all
-    boxes with an area that overlap the image, as they are written; a box that sticks out is not
+    boxes with an area that overlap the image, as written; a box that sticks out is not
     clipped. Images of VOC have ids 1..n in listing order and ``img_id``, mmdet's id of them. Boxes
     of VOC have ``difficult`` and the equal ``ignore``. mmdet's id of COCO images is ``id``.
     ``dropped``: the content that was left out, with reasons.

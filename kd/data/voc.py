@@ -45,7 +45,7 @@ class VocObject(NamedTuple):
     box: list[float]
     difficult: int
     corners: list[float]
-    """xmin, ymin, xmax, ymax as they are written."""
+    """xmin, ymin, xmax, ymax as written."""
 
 
 class ImageFiles:

@@ -63,9 +63,9 @@ def test_a_command_says_what_it_does_writes_and_an_example(
     command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = printed(f"{command.name} --help", capsys)
-    joined = " ".join(text.split())
-    assert command.text in joined and command.text.endswith(".")
-    assert f"Writes {command.writes}." in joined
+    words = " ".join(text.split())
+    assert command.text in words and command.text.endswith(".")
+    assert f"Writes {command.writes}." in words
     assert command.examples
     assert all(f"  kd {example.command}" in text for example in command.examples)
     assert max(map(len, text.splitlines())) <= 88

@@ -1,16 +1,17 @@
-"""Names, docstrings and messages keep to the word list of ``tests/house/words.py``."""
+"""Names, docstrings, messages and documents keep to the word list of ``tests/house/words.py``."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.house import sources
+from tests.house import documents, sources
 from tests.house.words import (
     BRITISH,
     BRITISH_EXCEPTIONS,
     BRITISH_SETTINGS,
+    DOCUMENT_PHRASES,
     FIRST_WORDS,
     PHRASES,
     VAGUE_NAMES,
@@ -46,14 +47,22 @@ def first_words(path: Path) -> Iterator[str]:
 
 
 def phrases(path: Path) -> Iterator[str]:
-    for line, text in sources.texts(path):
-        for pattern, plain in PHRASES.items():
+    return _phrases(sources.texts(path), PHRASES)
+
+
+def _phrases(places: Iterable[sources.Place], plain_forms: dict[str, str]) -> Iterator[str]:
+    for line, text in places:
+        for pattern, plain in plain_forms.items():
             for match in re.finditer(pattern, text, re.IGNORECASE):
                 yield f"{line}: '{match[0]}': write {plain}"
 
 
 def british_spellings(path: Path) -> Iterator[str]:
-    for line, text in [*sources.texts(path), *sources.names(path)]:
+    return _british_spellings([*sources.texts(path), *sources.names(path)])
+
+
+def _british_spellings(places: Iterable[sources.Place]) -> Iterator[str]:
+    for line, text in places:
         for match in BRITISH.finditer(BRITISH_SETTINGS.sub("", text.replace("_", " "))):
             if match[0].lower() not in BRITISH_EXCEPTIONS:
                 yield f"{line}: '{match[0]}': American spelling"
@@ -63,6 +72,28 @@ def british_spellings(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("check", [vague_names, first_words, phrases, british_spellings])
 def test_a_folder_keeps_to_the_word_list(folder: str, check: Check) -> None:
     assert not (faults := problems(folder, check)), "\n".join(faults)
+
+
+def test_documents_keep_to_the_word_list() -> None:
+    """Documents, configurations, captions, templates and scripts have plain phrases."""
+    faults = [
+        f"{path.relative_to(REPOSITORY)}:{fault}"
+        for path in documents.files()
+        for fault in [
+            *_phrases(documents.lines(path), DOCUMENT_PHRASES),
+            *_british_spellings(documents.lines(path)),
+        ]
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_glossary_defines_each_term_once() -> None:
+    text = (REPOSITORY / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8")
+    terms = [term.lower() for term in re.findall(r"^### (.*)$", text, re.MULTILINE)]
+    others = re.findall(r"^Also ([\w ,]+?)\.", text, re.MULTILINE)
+    terms += [term for names in others for term in re.split(r", | or | and ", names.lower())]
+    assert len(terms) > 20
+    assert sorted(terms) == sorted(set(terms))
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -1,4 +1,4 @@
-"""Word list of the code: names that say nothing, spellings, and phrases with a plainer form."""
+"""Word list of code and documents: vague names, spellings, and phrases with a plainer form."""
 
 import re
 
@@ -40,12 +40,34 @@ PHRASES = {
     r"\bmakes? do\b": "work without",
     r"\btakes? over\b": "inherit, replace",
     r"\bhas to do\b|\bhave to do\b": "compute",
-    r"\bleaves? (it |them )?alone\b": "not change",
+    r"\b(leaves? (it |them )?|left )alone\b": "not change",
     r"\bsays? (that|what|so|how|where|which)\b": "name the thing and use is, prints, states",
     r"\bis kept\b|\bare kept\b": "is cached, is saved, is stored",
     r"\bnobody\b": "no process, no user",
+    r"\bso (many|much)\b(?! (that|as|more|less)\b)": "this number, this amount, N",
+    r"\bas (it is|they are)\b": "unchanged, raw",
+    r"\brepeats? nothing\b": "do nothing",
+    r"\b(is|are|was|were) said\b": "is stated",
+    r"\bbut for\b": "except",
+    r"\ball else\b": "all others",
+    r"\bbrings? up\b": "start",
+    r"\btakes? apart\b|\btaken apart\b": "divide into parts",
+    r"\bin (the|its|their) (place|stead) of\b": "instead of, replaces",
+    r"\b(is|are) (at hand|to be had)\b": "is available",
+    r"\bis worth\b": "state the number",
+    r"\bamong (it|them) (is|are)\b": "includes",
+    r"\b(whence|thence|lest|wherein|whereby|thereof|hereby|heretofore)\b": "a word of today",
+    r"\b(as|so) soon\b(?! as)": "faster, N times as fast",
 }
-"""Patterns in docstrings, comments and messages, each with what to write in its place."""
+"""Patterns in docstrings, comments, messages and documents, each with the plain form."""
+
+DOCUMENT_PHRASES = PHRASES | {
+    r"(?<!one )(?<!each )(?<!all )(?<!some )(?<!none )\bof which\b": "of these; begin a sentence",
+    r"\bnot among ours\b": "is not implemented",
+    r"\bby a reading note\b": "from a reading note",
+    r"\bgives? (it|them) up\b": "stop",
+}
+"""Patterns in documents, configurations, captions and templates, each with the plain form."""
 
 BRITISH = re.compile(
     r"\b\w*(colour|behaviour|neighbour|favour|centre[ds]?\b|artefact|judgement|licence|catalogue"
@@ -59,5 +81,9 @@ BRITISH = re.compile(
 BRITISH_EXCEPTIONS = frozenset({"analyses", "exercise", "likewise", "otherwise"})
 """Words of American English that the pattern would find: the plural of analysis."""
 
-BRITISH_SETTINGS = re.compile(r"\bsize[_ ]normalised\b|(?<=[\"'`])normalised(?=[\"'`])")
-"""A setting of Mimic and a value of FitNets' ``form``, both part of the digests of runs."""
+BRITISH_SETTINGS = re.compile(
+    r"\bsize[_ ]normalised\b|(?<=[\"'`])normalised(?=[\"'`])|(?<=form: )normalised\b"
+    r"|(?<=[\"'`])analyse(?=[\"'`])"
+)
+"""A setting of Mimic and a value of FitNets' ``form``, both part of the digests of runs, and the
+earlier name of ``kd figures``."""

@@ -35,7 +35,7 @@ fetch() {
         return
     fi
     echo "${url##*/}: fetching"
-    # A download fails if connecting takes over 30 seconds or a minute brings less than 1 kB/s.
+    # A download fails if connecting takes more than 30 seconds or a minute brings less than 1 kB/s.
     if ! curl --fail --location --connect-timeout 30 --speed-time 60 --speed-limit 1000 \
         --retry 5 --continue-at - --output "$file" "$url"; then
         echo "error: the download of $file stopped; run this again to resume it, or delete the file first" >&2

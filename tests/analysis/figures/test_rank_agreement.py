@@ -320,8 +320,8 @@ def test_small_values_of_kl_have_readable_ticks():
 
 def test_a_panel_without_values_states_this():
     frame = summary(gathered(image([NONE], [NONE], scores=[[0.6], [0.9]]))[0], 0)
-    texts = [axes.texts[0].get_text() for axes in plot(frame, looks("Student")).axes]
-    assert texts == ["undefined"] * 4
+    panels = plot(frame, looks("Student")).axes
+    assert [axes.texts[0].get_text() for axes in panels] == ["undefined"] * 4
     assert "Student none of 0" in describe(frame, gathered(image([NONE], [NONE]))[0])
 
 

@@ -233,7 +233,7 @@ class Executor(RemoteExecutor):
         if self.silent_since is None:
             self.silent_since = time.monotonic()
             self.logger.warning(
-                f"Slurm does not answer ({error}). Jobs stay as they are; trying again."
+                f"Slurm does not answer ({error}). Jobs are unchanged; trying again."
             )
 
     def _set_pace(self, changed: bool) -> None:
