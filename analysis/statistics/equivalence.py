@@ -1,0 +1,59 @@
+"""Equivalence of a gain with no gain, and the word for a gain.
+
+Two one-sided t tests (Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15, 1987): a
+gain is shown to be worth less than half a point if it is significantly below 0.5 AP and above
+-0.5 AP.
+"""
+
+from typing import Literal, NamedTuple
+
+from scipy import special
+
+from analysis.statistics.seeds import SIGNIFICANT, WORTH_FINDING, Interval
+
+Word = Literal["helps", "hurts", "no gain worth half a point", "undetermined"]
+HELPS: Word = "helps"
+HURTS: Word = "hurts"
+NO_GAIN: Word = "no gain worth half a point"
+UNDETERMINED: Word = "undetermined"
+
+
+class Equivalence(NamedTuple):
+    """Two one-sided tests of a gain against limits on both sides of 0."""
+
+    p: float
+    """The larger p of both tests."""
+    interval: Interval
+    """90 % interval of the gain: p is below 0.05 if it lies between the limits."""
+
+
+def two_one_sided(
+    mean: float, standard_error: float, df: float, limit: float = WORTH_FINDING
+) -> Equivalence:
+    """Return the tests that a gain in AP points lies between -``limit`` and ``limit``.
+
+    ``df``: degrees of freedom of the standard error. Without variation p has its limits, 0 or 1.
+    """
+    reach = standard_error * float(special.stdtrit(df, 1 - SIGNIFICANT))
+    interval = Interval(mean - reach, mean + reach)
+    distance = limit - abs(mean)
+    if not standard_error:
+        return Equivalence(0.0 if distance > 0 else 1.0, interval)
+    return Equivalence(float(special.stdtr(df, -distance / standard_error)), interval)
+
+
+def word(over_seeds: Interval | None, p_equivalence: float | None) -> Word:
+    """Return the word for a gain; the first that applies.
+
+    "helps" or "hurts": the simultaneous interval ``over_seeds`` lies above or below 0. "no gain
+    worth half a point": ``p_equivalence`` is below 0.05. Else "undetermined". A gain that is both
+    above 0 and below half a point "helps", because its sign holds for the whole family of rows.
+    Both ends belong to the interval: an interval from 0 does not show a gain.
+    """
+    if over_seeds is not None and over_seeds.low > 0:
+        return HELPS
+    if over_seeds is not None and over_seeds.high < 0:
+        return HURTS
+    if p_equivalence is not None and p_equivalence < SIGNIFICANT:
+        return NO_GAIN
+    return UNDETERMINED
