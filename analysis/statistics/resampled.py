@@ -101,13 +101,24 @@ def gain_interval(
     seed, and if a run has no samples or samples of other detections than its metrics. UserError for
     runs of different test splits.
     """
+    samples = gain_samples(students, baselines, metric)
+    if samples is None:
+        return None
+    low, high = percentile_interval(samples.mean(axis=0)[None, 1:], CONFIDENCE)
+    return None if np.isnan(low[0]) else Interval(float(low[0]), float(high[0]))
+
+
+def gain_samples(
+    students: Mapping[int, Path], baselines: Mapping[int, Path], metric: str
+) -> Floats | None:
+    """Return (S, 1 + R): the gain of each shared seed on the test split and on each resample.
+
+    The arguments, None and UserError are those of ``gain_interval``.
+    """
     shared = sorted(students.keys() & baselines.keys())
     gains = [_gain_samples(students[seed], baselines[seed], metric) for seed in shared]
     samples = [gain for gain in gains if gain is not None]
-    if not samples or len(samples) < len(gains):
-        return None
-    low, high = percentile_interval(np.mean(samples, axis=0)[None, 1:], CONFIDENCE)
-    return None if np.isnan(low[0]) else Interval(float(low[0]), float(high[0]))
+    return np.array(samples) if samples and len(samples) == len(gains) else None
 
 
 def _gain_samples(student: Path, baseline: Path, metric: str) -> Floats | None:
