@@ -165,8 +165,8 @@ def confirmed_gains(
     """Return gains whose interval spans both intervals, and whose p are the larger ones.
 
     The pooled interval assumes one variance of all runs; the moderated one does not. A gain whose
-    joined interval excludes 0 is significant by both. Standard error and df are those of the
-    moderated gain.
+    joined interval excludes 0 is significant by both. Their standard error is the larger one, with
+    the smaller degrees of freedom.
     """
     return {
         name: gain._replace(
@@ -174,6 +174,8 @@ def confirmed_gains(
                 min(gain.over_seeds.low, pooled[name].over_seeds.low),
                 max(gain.over_seeds.high, pooled[name].over_seeds.high),
             ),
+            standard_error=max(gain.standard_error, pooled[name].standard_error),
+            df=min(gain.df, pooled[name].df),
             p=max(gain.p, pooled[name].p),
             p_adjusted=max(gain.p_adjusted, pooled[name].p_adjusted),
         )

@@ -7,7 +7,8 @@ import pytest
 
 from analysis.matching import outcomes
 from analysis.matching.outcomes import read_arrays
-from analysis.statistics.resampled import METRICS, gain_interval
+from analysis.statistics.joint import joint_interval
+from analysis.statistics.resampled import METRICS, gain_interval, gain_samples
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
@@ -192,3 +193,15 @@ def test_a_folder_that_is_no_detectors_run_is_refused(project, capsys):
     (run / "run.json").write_text("{}")
     assert main(["resample", str(run)]) == 2
     assert "not the run of a detector" in capsys.readouterr().err
+
+
+def test_the_joint_interval_is_of_all_shared_seeds(project):
+    students = {seed: make_run(project / f"good{seed}", 2, seed) for seed in (0, 1)}
+    baselines = {seed: make_run(project / f"bad{seed}", 5, seed) for seed in (0, 1)}
+    gains = gain_samples(students, baselines, "AP")
+    assert gains.shape == (2, 1001)
+    assert gains[1] == pytest.approx(samples(students[1], "AP") - samples(baselines[1], "AP"))
+    low, high = joint_interval(gains)
+    by_images = gain_interval(students, baselines, "AP")
+    assert low < by_images.low < by_images.high < high
+    assert gain_samples({0: students[0]}, {1: baselines[1]}, "AP") is None

@@ -1,0 +1,98 @@
+"""All statistics of a cell at once, on the committed runs, and the power of a planned cell."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.statistics.comparison import compare_cell
+from analysis.statistics.moderated import gain_deviations
+from analysis.statistics.pooled import CellDesign, Family
+from analysis.statistics.pooled_power import (
+    confirmed_df,
+    detectable_gain,
+    pooled_df,
+    pooled_seeds_needed,
+    power,
+)
+from benchmarks.inference.studies import EFFECT, critical_values, make_design, rates
+from tests.support.paths import REPOSITORY
+
+
+def comparison_of(table, **planned):
+    runs = pd.read_csv(REPOSITORY / "docs" / "evidence" / "ours-runs.csv")
+    runs = runs[(runs["table"] == table) & (runs["method"] != "teacher")]
+    points = {
+        method: dict(zip(group["seed"], group["AP"], strict=True))
+        for method, group in runs.groupby("method")
+    }
+    baseline = points.pop("baseline")
+    methods = {name: [*row] for name, row in points.items()}
+    return compare_cell(baseline, points, Family([*baseline], {**methods, **planned}))
+
+
+def words_of(comparison):
+    return {name: judgment.word for name, judgment in comparison.judgments.items()}
+
+
+def test_two_stage_gains_that_vary_little_by_chance_are_not_shown():
+    """Differences of Chen 2017 and FGFI agree by chance; those of Mimic are five times as large."""
+    comparison = comparison_of("two_stage")
+    assert (comparison.std, comparison.df) == (pytest.approx(0.714, abs=1e-3), 20)
+    words = words_of(comparison)
+    helping = {name for name, word in words.items() if word == "helps"}
+    assert helping == {"fitnets", "mimic", "defeat_full", "gid"}
+    assert words["dicod"] == "hurts" and words["chen"] == words["fgfi"] == "undetermined"
+    assert comparison.equal_gains_p < 0.05 < comparison.equal_runs_p
+
+
+def test_planned_rows_and_cells_make_words_harder_to_reach():
+    guidance = comparison_of("guidance")
+    assert words_of(guidance)["pfi"] == "no gain worth half a point"
+    later = {f"later {number}": range(5) for number in range(20)}
+    more = comparison_of("guidance", **later)
+    assert words_of(more)["pfi"] == "undetermined"
+    assert more.judgments["pfi"].p_equivalence == guidance.judgments["pfi"].p_equivalence
+    assert more.judgments["pfi"].p_corrected > guidance.judgments["pfi"].p_corrected
+    assert more.confirmed["pfi"].over_seeds.low < guidance.confirmed["pfi"].over_seeds.low
+    assert more.judgments.keys() == guidance.judgments.keys()
+
+
+def test_a_cell_without_a_degree_of_freedom_has_no_comparison():
+    assert compare_cell({0: 30.0}, {"a": {0: 31.0}}, Family([0], {"a": [0]})) is None
+
+
+def test_one_seed_of_a_method_is_judged_with_the_variance_of_the_others():
+    baseline = {0: 30.0, 1: 30.4, 2: 30.1}
+    methods = {"a": {0: 31.0, 1: 31.5, 2: 31.2}, "b": {0: 45.0}}
+    family = Family([*baseline], {name: [*row] for name, row in methods.items()})
+    comparison = compare_cell(baseline, methods, family)
+    assert words_of(comparison)["b"] == "helps"
+    assert comparison.confirmed["b"].standard_error > comparison.confirmed["a"].standard_error
+
+
+def test_degrees_of_freedom_are_those_of_the_designs():
+    for seeds, methods in ((2, 1), (3, 10), (5, 12)):
+        design = CellDesign.of(range(seeds), {str(k): range(seeds) for k in range(methods)})
+        assert pooled_df(seeds, methods) == design.df
+        deviations = gain_deviations(design)
+        assert confirmed_df(seeds, methods) == pytest.approx(deviations.common_df)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_power_is_the_share_of_simulated_studies(seeds):
+    design = make_design(seeds, missing=False)
+    simulated = rates(3000, design, "equal", critical_values(design))
+    planned = power(EFFECT, 1.0, seeds, 10, confirmed=False)
+    assert planned == pytest.approx(simulated["pooled, Dunnett"].power, abs=0.02)
+    assert power(EFFECT, 1.0, seeds, 10) == pytest.approx(simulated["both"].power, abs=0.05)
+
+
+def test_detectable_gain_and_seeds_are_inverse():
+    gain = detectable_gain(0.35, 5, 12)
+    assert power(gain, 0.35, 5, 12) == pytest.approx(0.8, abs=1e-4)
+    assert pooled_seeds_needed(0.35, 12, gain * 1.001) == 5
+    assert pooled_seeds_needed(0.35, 12, gain * 0.999) == 6
+    assert detectable_gain(0.35, 5, 12, confirmed=False) < gain
+    assert detectable_gain(0.35, 1, 12) is None and detectable_gain(0.0, 3, 12) == 0
+    assert pooled_seeds_needed(0.0, 3) == 2 and pooled_seeds_needed(100.0, 3, 0.1) is None
+    assert np.isclose(power(0.0, 0.0, 3, 3), 0)
