@@ -10,7 +10,7 @@ errors of 8 to 12 % there.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.statistics.equivalence import Judgment, judge
+from analysis.statistics.equivalence import GainJudgment, judge
 from analysis.statistics.moderated import (
     confirmed_gains,
     equal_variances_p,
@@ -39,7 +39,7 @@ class CellComparison:
     """Gains with a moderated variance each."""
     confirmed: Mapping[str, PooledGain]
     """Gains with the interval that spans both."""
-    judgments: Mapping[str, Judgment]
+    judgments: Mapping[str, GainJudgment]
     """The word for each confirmed gain."""
 
 

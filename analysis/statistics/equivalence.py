@@ -61,7 +61,7 @@ def word(over_seeds: Interval | None, p_equivalence: float | None) -> Word:
     return UNDETERMINED
 
 
-class Judgment(NamedTuple):
+class GainJudgment(NamedTuple):
     """The word for a gain, and the test of equivalence behind it."""
 
     word: Word
@@ -73,7 +73,7 @@ class Judgment(NamedTuple):
     """90 % interval of this gain alone."""
 
 
-def judge(gains: Mapping[str, PooledGain], family: Family) -> dict[str, Judgment]:
+def judge(gains: Mapping[str, PooledGain], family: Family) -> dict[str, GainJudgment]:
     """Return the judgment on each gain.
 
     Equivalence is corrected, because a table of ten gains at the limit has a false "no gain worth
@@ -89,5 +89,5 @@ def judge(gains: Mapping[str, PooledGain], family: Family) -> dict[str, Judgment
     for (name, test), p in zip(tests.items(), corrected, strict=False):
         p_corrected = 1 - (1 - (p if p is not None else 1.0)) ** family.cells
         phrase = word(gains[name].over_seeds, p_corrected)
-        judgments[name] = Judgment(phrase, test.p, p_corrected, test.interval)
+        judgments[name] = GainJudgment(phrase, test.p, p_corrected, test.interval)
     return judgments
