@@ -108,11 +108,36 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
         return f"unknown key '{key}'; {suggest(location[-1], names)}"
     if detail["type"] == "missing":
         return f"key '{key}' is missing"
-    if detail["type"] == "model_type":
-        message = "must be a block of keys and values"
-    else:
-        message = detail["msg"].removeprefix("Value error, ")
+    message = _requirement(detail)
     return f"key '{key}': {message}" if key else message
+
+
+REQUIREMENTS = {
+    "model_type": "a block of keys and values",
+    "dict_type": "a block of keys and values",
+    "list_type": "a list in brackets, such as [a, b]",
+    "tuple_type": "a list in brackets, such as [1, 2]",
+    "string_type": "text; a number needs quotes",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+}
+"""What a value must be, by the type of pydantic's error."""
+
+
+def _requirement(detail: Any) -> str:
+    """Return what a value must be, and the value if it is short."""
+    text = REQUIREMENTS.get(detail["type"])
+    if text is None and not detail["msg"].startswith("Input should be "):
+        return str(detail["msg"]).removeprefix("Value error, ")
+    text = text or detail["msg"].removeprefix("Input should be ")
+    value = detail["input"]
+    shown = f", not {value!r}" if isinstance(value, str | int | float) else ""
+    return f"must be {text}{shown}"
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:

@@ -29,6 +29,12 @@ def stand_in(kind: Kind, name: str, scale: Scale, scale_name: str, where: str) -
     if not stand_ins or name in stand_ins.values():
         return name
     near, file = _nearest(name, stand_ins), f"configs/scales/{scale_name}.yaml"
+    if kind == "datasets":
+        raise UserError(
+            f"{where}: scale '{scale_name}' has no stand-in for data set '{name}'; choose a "
+            f"scale without stand-ins, such as 'laptop', or add '{name}: {name}' under "
+            f"'{kind}' of {file} to use the data set at this scale"
+        )
     raise UserError(
         f"{where}: scale '{scale_name}' has no stand-in for {NOUNS[kind]} '{name}', which would "
         f"run at full size; under '{kind}' of {file} add '{name}: {stand_ins[near]}' (the stand-in "

@@ -64,7 +64,9 @@ def check_readable(
     """Raise UserError if a pair of detectors lacks an output that a method reads."""
     for term, settings in terms.items():
         for reason in refusals(method_of(settings), student, teacher, library, where):
-            raise UserError(f"{where}: method '{term}' {reason}")
+            raise UserError(
+                f"{where}: method '{term}' {reason}; `kd methods {term}` lists its detectors"
+            )
 
 
 def refusals(

@@ -257,8 +257,7 @@ def _describe_split(name: str, counts: SplitCounts) -> str:
     return (
         f"  {name}: {counts.images} images ({counts.images_without_boxes} without boxes), "
         f"{counts.boxes} boxes ({counts.small} small, {counts.medium} medium, {counts.large} large)"
-        f"{_describe_use(name, counts)}"
-        f"\n    {classes}"
+        f"{_describe_use(name, counts)}" + (f"\n    {classes}" if classes else "")
     )
 
 

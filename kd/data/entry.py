@@ -84,12 +84,14 @@ class Dataset(Part):
         for name in ("train", "test"):
             split = getattr(self, name)
             if isinstance(split, CocoSplit) != (self.format == "coco"):
-                expected = (
-                    "{annotations: ..., images: ...}"
+                expected, other = (
+                    ("{annotations: ..., images: ...}", "'format: voc' for lists of image sets")
                     if self.format == "coco"
-                    else "a list of image sets"
+                    else ("a list of image sets", "'format: coco' for annotation files")
                 )
-                raise ValueError(f"split '{name}' of a {self.format} data set must be {expected}")
+                raise ValueError(
+                    f"split '{name}' of a {self.format} data set must be {expected}; or set {other}"
+                )
             if isinstance(split, list) and not split:
                 raise ValueError(f"split '{name}' lists no image set; list at least one")
         return self

@@ -13,6 +13,7 @@ from kd.data.scan import Problem, Record, Scan, SplitName
 from kd.data.voc import scan_voc
 
 MOST_ERRORS = 5
+MOST_NAMES = 10  # of classes in a message
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,22 @@ def scan_split(dataset: Dataset, split: SplitName, classes: list[str] | None) ->
     if not scan.errors and not scan.images:
         scan.error(dataset.root, f"split '{split}' has no images; correct '{split}' of the entry")
     elif not scan.errors and not scan.annotations:
-        scan.error(dataset.root, f"split '{split}' has no boxes; annotate its images")
+        scan.error(dataset.root, _describe_emptiness(scan, split))
     elif not scan.errors:
         _require_use(scan, dataset, split)
     return scan
+
+
+def _describe_emptiness(scan: Scan, split: SplitName) -> str:
+    """Return why a split has no boxes: no annotation, or no box of a listed class."""
+    if not scan.unlisted:
+        return f"split '{split}' has no boxes; annotate its images"
+    names = sorted(scan.unlisted)
+    rest = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (
+        f"split '{split}' has no boxes of the classes that 'classes' of the entry lists; "
+        f"the classes of its boxes are {', '.join(names[:MOST_NAMES])}{rest}"
+    )
 
 
 def _require_use(scan: Scan, dataset: Dataset, split: SplitName) -> None:

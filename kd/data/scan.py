@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from kd.common.errors import suggest
 from kd.data.entry import Dataset
 
 SplitName = Literal["train", "test"]
 Record = dict[str, Any]
 Verdict = Literal["usable", "thin", "useless"]
 
+LISTINGS = (".json", ".txt")  # suffixes of annotation files of COCO and of image sets of VOC
 HASHED_WHOLE = 64 * 2**20  # image bytes of a split; larger splits are fingerprinted by size
 
 
@@ -180,5 +182,20 @@ def describe_absence(
         return (
             f"{missing}; the built-in data set is not generated yet; run `kd generate {root.name}`"
         )
-    remedy = dataset.fetch or f"put the data set at '{root}' or correct 'root' in its entry"
-    return f"{missing}; {remedy.strip()}"
+    if dataset.fetch:
+        return f"{missing}; {dataset.fetch.strip()}"
+    return f"{missing}; {_remedy(root, path)}"
+
+
+def _remedy(root: Path, path: Path) -> str:
+    """Return how to repair an entry, or a data set, that lacks a file."""
+    if (root / "JPEGImages").is_dir() and path.suffix == ".json":
+        return f"'{root}' has the layout of VOC: set 'format: voc' in the entry"
+    listings = sorted(path.parent.glob(f"*{path.suffix}")) if path.suffix in LISTINGS else []
+    if listings:
+        part = "stem" if path.suffix == ".txt" else "name"  # the entry names a list by its stem
+        valid = suggest(getattr(path, part), (getattr(file, part) for file in listings))
+        return f"correct the splits in the entry; {valid}"
+    if path.suffix == ".xml" and path.parent.is_dir():
+        return f"add it, or remove '{path.stem}' from the image set"
+    return f"put the data set at '{root}' or correct 'root' in its entry"

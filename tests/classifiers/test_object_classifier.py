@@ -165,7 +165,7 @@ def test_a_wrong_setting_is_one_clear_error(
     path = Path("configs/classifiers/tiny.yaml")
     content = path.read_text()
     cases = {
-        "family": ("sdd", "key 'family': Input should be 'general' or 'ssd'"),
+        "family": ("sdd", "key 'family': must be 'general' or 'ssd', not 'sdd'"),
         "loss": ("focal+cross_entropy", "key 'loss'"),
         "schedule": ("classifer", "key 'schedule': no 'classifer'"),
         "archtecture": ("x", "did you mean 'architecture'?"),

@@ -194,7 +194,7 @@ IN_A_STUDY = {
     ),
     "a missing key": Case(table(schedule=None), PLAN, (STUDY, "'tables.pair.schedule'", "missing")),
     "a word for a list": Case(
-        table(methods="rm"), PLAN, (STUDY, "'tables.pair.methods'", "valid list")
+        table(methods="rm"), PLAN, (STUDY, "'tables.pair.methods'", "must be a list")
     ),
     "a table without pairs": Case(table(pairs=[]), PLAN, (STUDY, "'tables.pair.pairs'")),
     "two tables of one title": Case(

@@ -167,7 +167,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "a map before the first": (
         lambda: edit(YOLO, maps=[2, 1, -1]),
         "yolov3",
-        rf"^{YOLO}: key 'maps.2': .*greater than or equal to 0$",
+        rf"^{YOLO}: key 'maps.2': must be greater than or equal to 0, not -1$",
     ),
     "a map twice": (
         lambda: edit(YOLO, maps=[2, 1, 2]),
@@ -178,7 +178,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "an unknown augmentation": (
         lambda: edit(YOLO, augmentation="yolov3"),
         "yolov3",
-        rf"^{YOLO}: key 'augmentation': .*'general', 'ssd' or 'yolo'$",
+        rf"^{YOLO}: key 'augmentation': .*'general', 'ssd' or 'yolo', not 'yolov3'$",
     ),
     "no size to stretch images to": (
         lambda: edit(SSD, input_size=None),
@@ -203,7 +203,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "a scale's size of nothing": (
         lambda: edit(TINY, input_sizes={"ssd300": 0}),
         "ssd300",
-        rf"^{TINY}: key 'input_sizes.ssd300': .*greater than 0$",
+        rf"^{TINY}: key 'input_sizes.ssd300': must be greater than 0, not 0$",
     ),
 }
 

@@ -99,7 +99,11 @@ def study(**changes: Any) -> None:
             "smoke",
             ["no stand-in for schedule 'classifier'"],
         ),
-        ({"dataset": "mine"}, "smoke", ["no stand-in for data set 'mine'", "'mine: mine'"]),
+        (
+            {"dataset": "mine"},
+            "smoke",
+            ["no stand-in for data set 'mine'", "'laptop'", "'mine: mine'"],
+        ),
         (
             {"methods": ["dicod"], "classifiers": {"general": "r99"}},
             "smoke",

@@ -253,7 +253,7 @@ def test_bad_voc_is_refused(voc: Dataset, tmp_path: Path, page: str, message: st
         (b"a1\na1\n", "line 2: 'a1' is listed before, in .*trainval.txt"),
         (b"\xff\xfe", "not a text file in UTF-8"),
         (b"", "has no boxes|has no images"),
-        (b"a9\n", "a9.xml: no such annotation file"),
+        (b"a9\n", "a9.xml: no such annotation file; add it, or remove 'a9' from the image set"),
         (b"a\0b\n", "line 1: must be one image name"),
     ],
 )
@@ -295,8 +295,25 @@ def test_an_absent_image_folder_is_named(coco: Dataset, voc: Dataset, tmp_path: 
 
 
 def test_an_absent_image_set_is_named(voc: Dataset) -> None:
-    with pytest.raises(UserError, match=r"A/ImageSets/Main/val\.txt: no such image set"):
+    with pytest.raises(
+        UserError, match=r"A/ImageSets/Main/val\.txt: no such image set; .*'trainval'"
+    ):
         read_split(changed(voc, train=["A/val"]), "train")
+
+
+def test_a_voc_folder_described_as_coco_is_recognized(voc: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    split = {"annotations": "train.json", "images": "train"}
+    entry = Dataset.model_validate(
+        voc.model_dump() | {"format": "coco", "train": split, "test": split}
+    )
+    with pytest.raises(UserError, match=r"has the layout of VOC: set 'format: voc'"):
+        read_split(entry, "train")
+
+
+def test_boxes_of_other_classes_only_are_named(voc: Dataset) -> None:
+    with pytest.raises(UserError, match=r"of the classes that 'classes'.*its boxes are .*dog"):
+        read_split(changed(voc, classes=["dgo"]), "train")
 
 
 def test_a_built_in_set_that_is_not_generated_is_named(tmp_path: Path) -> None:
