@@ -9,8 +9,8 @@ from analysis.figures.columns import COLUMNS
 from analysis.plotting import style
 from analysis.runs.groups import RunGroup, read
 from analysis.tables.comparability import mismatches
-from kd.common.errors import UserError
 from kd.common.files import write_text
+from kd.common.results import require_result
 from kd.config.library import Library
 
 FLOAT_FORMAT = "%.7g"
@@ -26,8 +26,8 @@ def analyze(
     """
     for directory in directories:
         for name in analysis.reads:
-            if not analysis.unfinished and not (directory / name).exists():
-                raise UserError(f"{directory / name}: no such file; has the run been finished?")
+            if not analysis.unfinished:
+                require_result(directory / name)
     groups = read(directories, library)
     results = analysis.run(groups, library)
     _check_names(analysis, results)

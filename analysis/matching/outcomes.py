@@ -15,6 +15,7 @@ import numpy as np
 from analysis.matching.matching import Pairing, counted_objects, match, pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
+from kd.common.results import require_result
 from kd.config.library import Library
 from kd.evaluation.detections import by_class, read
 from kd.evaluation.evaluate import DETECTIONS, read_detections, truth_of
@@ -136,8 +137,7 @@ def read_matched_run(directory: Path, library: Library) -> tuple[MatchedRun, inp
     split = truth_of(directory, library)
     classes = [category["name"] for category in split.coco["categories"]]
     source = directory / DETECTIONS
-    if not source.exists():
-        raise UserError(f"{source}: no such file; `kd predict` writes it")
+    require_result(source)
     record = inputs.of_evaluation(directory, source, split.fingerprint, "resampling")
     key = "\n".join([VERSION, record["detections"], split.fingerprint, *classes])
     matched = MatchedRun.read(directory / FILE, key)

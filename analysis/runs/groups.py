@@ -69,7 +69,10 @@ def teacher_of(groups: Sequence[RunGroup]) -> Path:
     paths += [group.directory for group in groups if group.role == "teacher"]
     teachers = {path.resolve(): path for path in paths}
     if not teachers:
-        raise UserError("none of the runs was distilled from a detector, and none is a teacher's")
+        raise UserError(
+            "the teacher is unknown: none of the runs was distilled from a detector, and none is a "
+            "teacher's; add a distilled run"
+        )
     if len(teachers) > 1:
         text = ", ".join(str(path) for path in teachers.values())
         raise UserError(f"the runs have several teachers: {text}")

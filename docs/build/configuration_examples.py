@@ -9,8 +9,8 @@ name. `python -m docs.build.configuration` writes this page from the code, and a
 
 "Default" is the value of a key that a file leaves out. "By name" means that the keys of a block are
 names that you choose or the names of parts. With `base`, a schedule or a scale inherits every key
-that it leaves out. [docs/how-to/change-schedule.md](../how-to/change-schedule.md) and
-[docs/how-to/add-table.md](../how-to/add-table.md) show how files are added."""
+that it leaves out. [Change the schedule](../how-to/change-schedule.md) and
+[add a table](../how-to/add-table.md) show how files are added."""
 
 PUBLISHED = """## Published numbers: `configs/published/*.csv`
 

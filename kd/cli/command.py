@@ -146,7 +146,7 @@ class TopParser(Parser):
 
 
 TOP_EXAMPLES = (
-    Example("plan demo", "list the runs of the study demo"),
+    Example("plan demo", "list the rows of the study demo"),
     Example("plan rm_pfi --scale paper --budget --gpus 8", "GPU hours of a paper's tables"),
     Example("status", "state of every run of the workflow"),
 )

@@ -11,9 +11,15 @@ def generate_data(options: Namespace) -> None:
     from kd.config.library import Library
     from kd.data.builtin.shapes import generate
 
-    dataset = Library().dataset(options.dataset, "kd generate")
+    library = Library()
+    dataset = library.dataset(options.dataset, "kd generate")
     if dataset.generate is None:
-        raise UserError(f"configs/datasets/{options.dataset}.yaml: not a generated data set")
+        names = library.names("datasets")
+        built_in = [name for name in names if library.dataset(name, "kd generate").generate]
+        raise UserError(
+            f"configs/datasets/{options.dataset}.yaml: not a generated data set; valid: "
+            f"{', '.join(built_in) or 'none'}"
+        )
     generate(dataset.generate, Path(dataset.root))
 
 

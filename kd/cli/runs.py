@@ -10,10 +10,13 @@ PRINTED_METRICS = ("AP", "AP50", "AP75")
 
 def train_run(options: Namespace) -> int:
     """Train a run, or resume its training, in one or several processes."""
+    from kd.config.composed import ComposedConfig, read_config
     from kd.monitoring.run_names import find_run
     from kd.training import launch
 
     run = find_run(*options.run)
+    if "RANK" not in os.environ:  # before a failure of the run would be recorded
+        ComposedConfig(read_config(run)).require_teachers(run)
     launch.set_rank()
     if options.processes > 1 and "RANK" not in os.environ:
         return launch.launch(run, options.processes, options.arguments, options.folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
+from kd.common.results import require_result
 
 
 @contextmanager
@@ -78,10 +79,9 @@ def write_predictions(path: Path, records: list[Any]) -> None:
 
 def read_predictions(path: Path) -> Any:
     """Return the records of ``kd predict``; raise UserError if the file is absent or damaged."""
+    require_result(path)
     try:
         return json.loads(gzip.decompress(path.read_bytes()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `kd predict` writes it") from None
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); predict again") from None
 

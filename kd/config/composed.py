@@ -73,6 +73,15 @@ class ComposedConfig:
         paths = {teacher: self.model.get(key) for teacher, key in CHECKPOINTS.items()}
         return {teacher: Path(path) for teacher, path in paths.items() if path}
 
+    def require_teachers(self, directory: Path) -> None:
+        """Raise a UserError if a teacher of the run in ``directory`` has no weights."""
+        for path in self.teacher_checkpoints.values():
+            if not path.exists():
+                raise UserError(
+                    f"{path}: no such checkpoint; it teaches {directory}, so train it first: "
+                    f"`kd train {path.parent}`"
+                )
+
     @property
     def terms(self) -> dict[str, Settings]:
         """Settings of the method terms by name; empty without a method."""

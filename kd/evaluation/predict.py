@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
+from kd.common.results import require_result
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
@@ -36,6 +37,7 @@ def predict(directory: Path, workers: int = 0) -> None:
     """
     config = read_config(directory)
     register(config)
+    require_result(directory / WEIGHTS)
     trained = weights.read(directory / WEIGHTS).get("inputs", {})
     depends = inputs.of_prediction(config, trained, directory, Library())
     if ComposedConfig(config).kind == "classifier":

@@ -27,27 +27,28 @@ def find_run(*words: str) -> Path:
         raise UserError(f"{directory}/config.json: no such file; {RUN_HINT}")
     if not names:
         raise UserError(
-            f"'{query}': there are no runs under results yet. Start them with `snakemake`, or "
-            "write their configurations with `kd compose STUDY --write`."
+            f"'{query}': there are no runs under results yet; start them with `snakemake`, or "
+            "write their configurations with `kd compose STUDY --write`"
         )
     if len(matches) == 1:
         return names[matches[0]]
     if matches:
         raise UserError(
-            f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}. "
-            "Add another part of the name, or give the digits at its end."
+            f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}; "
+            "add another part of the name, or give the digits at its end"
         )
-    raise UserError(f"No run under results matches '{query}'. {_suggestion(query, [*names])}")
+    raise UserError(f"no run under results matches '{query}'; {_suggestion(query, [*names])}")
 
 
 def _suggestion(query: str, names: Sequence[str]) -> str:
     """Return the runs with a part like the query, or the command that lists all."""
-    parts = {part for name in names for path in name.split("/") for part in path.split("_from_")}
+    folders = {folder for name in names for folder in Path(name).relative_to(RESULTS).parts[1:]}
+    parts = {part for folder in folders for part in folder.split("_from_")}
     close = get_close_matches(query, parts, MOST_SUGGESTIONS)
     similar = dict.fromkeys(name for part in close for name in names if part in name)
     if similar:
-        return f"Did you mean {_enumerate([*similar])}?"
-    return f"{RUN_HINT[0].upper()}{RUN_HINT[1:]}."
+        return f"did you mean {_enumerate([*similar])}?"
+    return RUN_HINT
 
 
 def _enumerate(names: Sequence[str]) -> str:

@@ -62,12 +62,7 @@ def _check(config: ComposedConfig, directory: Path) -> None:
         raise UserError(
             f"{directory}: has published weights and no training to profile; name a trained run"
         )
-    for path in config.teacher_checkpoints.values():
-        if not path.exists():
-            raise UserError(
-                f"{path}: no such checkpoint; it teaches {directory}, so train it first: "
-                f"`kd train {path.parent}`"
-            )
+    config.require_teachers(directory)
 
 
 def _about(trainee: Trainee, data: Any, directory: Path, extent: Extent) -> Profile:

@@ -9,6 +9,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.results import RESULTS
+from kd.config import schedules
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
@@ -94,7 +95,14 @@ class Workflow:
     @classmethod
     def read(cls, config: dict[str, Any]) -> "Workflow":
         """Plan the studies of Snakemake's ``config``; UserError on anything that could not run."""
-        options = WorkflowOptions.parse(config, "configs/default.yaml and --config")
+        where = "configs/default.yaml and --config"
+        for key in config:
+            if key in schedules.KEYS:
+                raise UserError(
+                    f"{where}: '{key}' is a key of schedules; change it with schedule={key}=VALUE, "
+                    "with commas between several changes"
+                )
+        options = WorkflowOptions.parse(config, where)
         return cls(options, Library())
 
     def write_options(self) -> None:

@@ -143,7 +143,9 @@ ON_THE_COMMAND_LINE = {
         nothing, "check shapes-tinny", ("configs/datasets", "'shapes-tiny'?")
     ),
     "data that cannot be generated": Case(
-        nothing, "generate coco2017", ("configs/datasets/coco2017.yaml", "not a generated")
+        nothing,
+        "generate coco2017",
+        ("configs/datasets/coco2017.yaml", "not a generated", "shapes-tiny"),
     ),
     "no run of that name": Case(
         nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd status tiny")

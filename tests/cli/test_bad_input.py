@@ -156,7 +156,9 @@ IN_A_RUN = {
     ),
     "a batch that cannot be shared": Case(student, "train run", ("batch of 4", "3 processes")),
     "a teacher that is not trained": Case(
-        lambda: distilled(lambda model, path: None), "train run", ("weights.pth", "no such")
+        lambda: distilled(lambda model, path: None),
+        "train run",
+        ("weights.pth", "no such", "`kd train "),
     ),
     "a teacher's file that is no checkpoint": Case(
         lambda: distilled(lambda model, path: path.write_bytes(b"junk")),

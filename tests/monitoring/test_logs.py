@@ -143,8 +143,9 @@ def test_a_run_is_found_by_parts_of_its_name(run: Path, capsys: pytest.CaptureFi
     ("words", "message"),
     [
         (["alone"], "'alone' matches 2 runs"),
-        (["rm+pfy"], "Did you mean runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125/rm+pfi_from"),
-        (["zzz"], "`kd status` lists them."),
+        (["rm+pfy"], "did you mean runs/tiny/shapes-tiny/tiny/retinanet-r18-w0.125/rm+pfi_from"),
+        (["zzz"], "`kd status` lists them"),
+        (["results/tiny"], "`kd status` lists them"),
     ],
 )
 def test_a_name_that_matches_no_run_or_several_is_an_error(

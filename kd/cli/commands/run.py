@@ -16,7 +16,7 @@ def _compose(parser: ArgumentParser) -> None:
         "--run", default="", metavar="TEXT", help="runs whose name contains TEXT (default: all)"
     )
     parser.add_argument(
-        "--write", action="store_true", help="write run.json and config.json instead of printing"
+        "--write", action="store_true", help="write the configurations instead of printing"
     )
 
 
@@ -89,8 +89,8 @@ GROUP = Group(
             "print or write the configurations of runs",
             "Print the configurations of a study's runs as a JSON array, or write them with "
             "--write. `kd train` needs a written configuration; `snakemake` writes it, too.",
-            "nothing; with --write, run.json and config.json to the directory of each run, "
-            "results/runs/...",
+            "nothing; with --write, run.json, config.json and mmdet_config.py to the directory of "
+            "each run, results/runs/...",
             (
                 Example("compose demo --write", "directories of all runs of the study demo"),
                 Example("compose demo --run rm+pfi", "print the runs with rm+pfi in the name"),

@@ -62,13 +62,13 @@ GROUP = Group(
         Command(
             "plan",
             plan.print_plan,
-            "list the runs of a study, or their budget",
-            "List the runs of a study with the images and hours of each training, or the hours, "
-            "GPUs and energy of each table with --budget. Hours are measured where runs of the "
-            "scale have finished, and estimated otherwise.",
+            "list the rows of a study with their hours, or its budget",
+            "List the rows of a study with their seeds and hours, or the hours, GPUs and energy of "
+            "each table with --budget. Hours are measured where runs of the scale have finished, "
+            "and estimated otherwise.",
             "nothing",
             (
-                Example("plan demo", "all runs of the study demo"),
+                Example("plan demo", "all rows of the study demo"),
                 Example("plan rm_pfi --scale paper --budget --gpus 8", "time on 8 GPUs"),
                 Example("plan rm_pfi --tables table1,table5 --methods pfi", "some rows"),
             ),

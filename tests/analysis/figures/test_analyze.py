@@ -100,7 +100,8 @@ def test_a_mistake_is_reported_in_one_line(
 def test_an_unfinished_run_is_named(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path(runs[1], "metrics.json").unlink()
     assert analyze("ablation", *runs) == 2
-    assert f"{runs[1]}/metrics.json: no such file; has the run" in capsys.readouterr().err
+    line = f"{runs[1]}/metrics.json: no such file; write it with `kd evaluate {runs[1]}`"
+    assert line in capsys.readouterr().err
 
 
 def test_without_runs_analyses_are_described(capsys: pytest.CaptureFixture[str]) -> None:

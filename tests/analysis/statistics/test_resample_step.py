@@ -189,7 +189,7 @@ def test_a_folder_that_is_no_detectors_run_is_refused(project, capsys):
     run = make_run(project / "run", resample=False)
     (run / "detections.json.gz").unlink()
     assert main(["resample", str(run)]) == 2
-    assert "detections.json.gz: no such file; `kd predict` writes it" in capsys.readouterr().err
+    assert "detections.json.gz: no such file; write it with `kd predict " in capsys.readouterr().err
     (run / "run.json").write_text("{}")
     assert main(["resample", str(run)]) == 2
     assert "not the run of a detector" in capsys.readouterr().err
