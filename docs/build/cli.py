@@ -122,7 +122,7 @@ DOCUMENTS: dict[str, dict[str, str]] = {
         "notes[]": "harmless findings, with the keys of `errors[]`",
         "splits.*.*": "counts of a split: images, boxes, boxes per class, and what training and "
         "AP use (the fields of `SplitCounts` in kd/data/check.py)",
-        "fingerprint": "SHA-256 of annotations and image files; `null` for an absent data set",
+        "fingerprint": "SHA-256 of the fingerprints of both splits; `null` for an absent data set",
     },
 }
 """Keys of the JSON documents, with their meaning."""
