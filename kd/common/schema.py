@@ -126,18 +126,18 @@ REQUIREMENTS = {
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
 }
-"""What a value must be, by the type of pydantic's error."""
+"""Requirement on a value, by the type of pydantic's error."""
 
 
 def _requirement(detail: Any) -> str:
-    """Return what a value must be, and the value if it is short."""
+    """Return the requirement that a value does not meet, and the value if it is a scalar."""
     text = REQUIREMENTS.get(detail["type"])
     if text is None and not detail["msg"].startswith("Input should be "):
         return str(detail["msg"]).removeprefix("Value error, ")
     text = text or detail["msg"].removeprefix("Input should be ")
     value = detail["input"]
-    shown = f", not {value!r}" if isinstance(value, str | int | float) else ""
-    return f"must be {text}{shown}"
+    suffix = f", not {value!r}" if isinstance(value, str | int | float) else ""
+    return f"must be {text}{suffix}"
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
