@@ -9,6 +9,7 @@ from analysis.figures.columns import COLUMNS
 from analysis.plotting import style
 from analysis.runs.groups import RunGroup, read
 from analysis.tables.comparability import mismatches
+from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.common.results import require_result
 from kd.config.library import Library
@@ -66,16 +67,24 @@ def _plain(value: Any) -> str:
 
 
 def _check_names(analysis: Analysis, results: Results) -> None:
-    """Check that an analysis returned the files and the columns that it declares.
+    """Raise UserError unless an analysis returned the files and the columns that it declares.
 
     The workflow waits for these files, and the documentation describes these columns.
     """
-    for declared, returned in (
-        (analysis.pictures, results.pictures),
-        (analysis.pictures, results.alt_texts),
-        (analysis.tables, results.tables),
+    where = type(analysis).__module__.replace(".", "/") + ".py"
+    for key, declared, returned in (
+        ("pictures", analysis.pictures, results.pictures),
+        ("pictures", analysis.pictures, results.alt_texts),
+        ("tables", analysis.tables, results.tables),
     ):
-        assert set(declared) == set(returned), f"{analysis.title}: {set(declared) ^ set(returned)}"
+        if set(declared) != set(returned):
+            raise UserError(
+                f"{where}: '{key}' declares {sorted(declared)}, but run() returned "
+                f"{sorted(returned)}; make them equal"
+            )
     for name, frame in results.tables.items():
-        declared_columns = list(COLUMNS[name])
-        assert list(frame) == declared_columns, f"{name}: {set(declared_columns) ^ set(frame)}"
+        if list(frame) != list(COLUMNS.get(name, ())):
+            raise UserError(
+                f"analysis/figures/columns.py: the columns of '{name}' must be those of "
+                f"{name}.csv, in its order: {', '.join(map(str, frame))}"
+            )

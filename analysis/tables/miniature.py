@@ -12,6 +12,7 @@ LEFT_OUT = (
 )
 """Note under a table whose published numbers are not printed."""
 ONE_SEED = "Miniature: tests the pipeline, not the method."
+ONE_SEED_OWN_DATA = "Reduced scale and one seed: too little to compare methods."
 SEVERAL_SEEDS = "Miniature: results hold for this data and these networks, not for those published."
 OWN_DATA = "Reduced scale: results hold for these networks, not for those of full size."
 
@@ -20,9 +21,9 @@ def warning(rows: Sequence[ResultRow]) -> str:
     """Return what results below the scale of the paper can show; empty at that scale."""
     if not _is_reduced(rows):
         return ""
-    if not _has_several_seeds(rows):
-        return ONE_SEED
     replaces_parts = any(row.stand_ins or row.published for row in rows)
+    if not _has_several_seeds(rows):
+        return ONE_SEED if replaces_parts else ONE_SEED_OWN_DATA
     return SEVERAL_SEEDS if replaces_parts else OWN_DATA
 
 

@@ -71,7 +71,7 @@ def _sums(plan: Plan, budget: Budget) -> list[str]:
     lines.append(f"Time: {used}")
     if len(remaining) > len(estimated):
         lines[-1] += f"; {len(remaining) - len(estimated)} trainings have no estimate"
-    if budget.gpus:
+    if budget.gpus and (usages or estimated):
         lines.append(f"GPU hours in all: {_about(budget.gpu_hours(budget.trainings))}")
     return lines
 

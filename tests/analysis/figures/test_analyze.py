@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis import figures
+from analysis.figures.columns import COLUMNS
 from analysis.plotting import alt_text
 from analysis.plotting.style import STYLE
 from analysis.tables.comparability import OTHER_DATA
@@ -45,6 +46,18 @@ def test_it_writes_the_files_that_it_declares(
     with Image.open(TO / "ablation.png") as picture:
         assert picture.width > 600
     assert list(pd.read_csv(TO / "ablation.csv")["mean"].head(3)) == [20, 30, 25]
+
+
+def test_an_analysis_must_declare_and_describe_its_files(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(COLUMNS, "ablation")
+    assert analyze("ablation", *runs) == 2
+    error = capsys.readouterr().err
+    assert "analysis/figures/columns.py: the columns of 'ablation' must be" in error
+    monkeypatch.setattr(figures.get("ablation"), "pictures", ("ablations",))
+    assert analyze("ablation", *runs) == 2
+    assert "ablation/analysis.py: 'pictures' declares ['ablations']" in capsys.readouterr().err
 
 
 def test_the_caption_has_title_definition_settings_and_runs(runs: list[str]) -> None:
