@@ -22,8 +22,10 @@ from analysis.plotting.overlay import (
 from analysis.plotting.style import QUIET, STYLE, WIDTH
 from kd.methods.base import Focus
 
-COLUMNS = 4
-"""Panels in a row."""
+MOST_COLUMNS = 5
+"""Most panels in a row."""
+FULL_COLUMNS = 4
+"""Panels in a row from which the picture has its full width."""
 LONGEST_PANEL = 1.5
 """Largest height of a panel in inches."""
 HEADING, PANEL_TITLE, KEY = 0.3, 0.25, 0.3
@@ -43,13 +45,13 @@ def plot_figures(images: Mapping[str, RegionImage]) -> dict[str, Figure]:
 def plot(images: Mapping[str, RegionImage]) -> Figure:
     """Return a block of panels for each run: the image with its objects, then each region."""
     blocks = {run: _panels(image) for run, image in images.items()}
-    across = min(COLUMNS, max(len(panels) for panels in blocks.values()))
+    across = _across(max(len(panels) for panels in blocks.values()))
     heights = [
-        HEADING + _down(panels, across) * (_panel_height(images[run]) + PANEL_TITLE)
+        HEADING + _down(panels, across) * (_panel_height(images[run], across) + PANEL_TITLE)
         for run, panels in blocks.items()
     ]
     with rc_context(STYLE):
-        width = max(across / COLUMNS, 0.6) * WIDTH
+        width = min(max(across / FULL_COLUMNS, 0.6), 1) * WIDTH
         figure = Figure(figsize=(width, sum(heights) + KEY), layout="constrained")
         ratios = [KEY, *heights]
         key, *parts = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios).flat
@@ -60,13 +62,18 @@ def plot(images: Mapping[str, RegionImage]) -> Figure:
     return figure
 
 
+def _across(panels: int) -> int:
+    """Return the panels in a row with which the longest block fills its rows evenly."""
+    return math.ceil(panels / math.ceil(panels / MOST_COLUMNS))
+
+
 def _down(panels: list[Panel], across: int) -> int:
     return -(-len(panels) // across)
 
 
-def _panel_height(image: RegionImage) -> float:
+def _panel_height(image: RegionImage, across: int) -> float:
     height, width = image.pixels.shape[:2]
-    return min(WIDTH / COLUMNS * height / width, LONGEST_PANEL)
+    return min(WIDTH / max(across, FULL_COLUMNS) * height / width, LONGEST_PANEL)
 
 
 def _draw_block(part: SubFigure, image: RegionImage, panels: list[Panel], across: int) -> None:
