@@ -24,10 +24,10 @@ else:
 class PredictionGuidedImitation(Method):
     """Neck maps, weighted by the difference of class outputs.
 
-    Loss: at each cell, the squared difference of class outputs, averaged over classes, times the
-    squared difference of neck maps, averaged over channels (equations 7 to 9). A level's term is
-    the norm of these products in each image, divided by the number of cells. There is no mask and
-    no threshold.
+    Loss: at each cell, the squared difference of class outputs, averaged over classes and anchors,
+    times the squared difference of neck maps, averaged over channels (equations 7 to 9). A level's
+    term is the norm of these products in an image, divided by the number of cells and averaged over
+    images; terms are averaged over levels. There is no mask and no threshold.
 
     Code: unofficial drafts in mmrazor, and SparseML. There is no official code. The draft in
     mmrazor has raw logits with a linear form (commit 4a47267d) and later with a norm (d5c36191):

@@ -43,6 +43,9 @@ CHECKPOINT_KEYS = {"step", "seconds", "model", "optimizer", "schedulers"}
 """Keys that every checkpoint has, which a file must have to be resumed from."""
 
 
+MOST_CULPRITS = 3  # terms in the message on a loss that is not finite
+
+
 class NonFiniteLossError(UserError):
     """Error of a loss that is infinite or not a number."""
 
@@ -115,7 +118,10 @@ class FiniteLoss(Hook):
         def parse_finite(losses: dict[str, Any]) -> Any:
             total, log = parse(losses)
             if not total.isfinite():
-                raise NonFiniteLossError(f"step {runner.iter + 1}: {_culprits(losses)}")
+                raise NonFiniteLossError(
+                    f"step {runner.iter + 1}: {_culprits(losses)}; the training diverged: set a "
+                    "lower 'lr' or 'clip_grad: 35' in the schedule, and run `kd check` on the data"
+                )
             return total, log
 
         model.parse_losses = parse_finite
@@ -129,6 +135,8 @@ def _culprits(losses: dict[str, Any]) -> str:
             if not part.isfinite().all():
                 place = f" at level {level}" if len(parts) > 1 else ""
                 culprits.append(f"{name}{place} is {part.detach().float().sum().item()}")
+    if len(culprits) > MOST_CULPRITS:
+        culprits[MOST_CULPRITS:] = [f"and {len(culprits) - MOST_CULPRITS} more"]
     return ", ".join(culprits) or "the sum of finite losses overflows"
 
 
