@@ -68,7 +68,12 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--compare", type=int, default=3, help="resamples evaluated naively, too")
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=3,
+        help="number of resamples that are also evaluated without shortcuts",
+    )
     options = parser.parse_args()
     metrics(MatchedRun.of(*generate(2, count=2)), np.ones((2, 1)))  # excludes imports
     truth, detections = generate(options.images, count=DETECTIONS_PER_IMAGE)

@@ -28,7 +28,9 @@ def main() -> None:
     parser = report.arguments(__doc__)
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--side", type=int, default=128, help="of images, in pixels")
+    parser.add_argument(
+        "--side", type=int, default=128, help="side of the square images, in pixels"
+    )
     options = parser.parse_args()
     if not shutil.which("gcc") and not shutil.which("clang"):
         raise SystemExit("error: no C compiler, which torch.compile needs; nothing else here does")

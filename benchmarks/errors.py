@@ -104,7 +104,7 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--part", choices=PARTS, help="only this part, in this process")
+    parser.add_argument("--part", choices=PARTS, help="measure this part alone, in this process")
     options = parser.parse_args()
     if options.part:
         print(json.dumps(_measure(PARTS[options.part], options.images)))

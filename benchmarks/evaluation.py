@@ -253,7 +253,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(rounds=3)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--growth", action="store_true", help="time against size instead")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure the time for several sizes instead"
+    )
     options = parser.parse_args()
     if options.growth:
         print(grow(options.rounds, options.name or "evaluation-growth", options.before))

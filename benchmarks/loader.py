@@ -75,10 +75,12 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=7)
-    parser.add_argument("--images", type=int, default=64, help="different files")
+    parser.add_argument("--images", type=int, default=64, help="number of different image files")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each case in a round")
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="duration of each case in a round"
+    )
     return parser.parse_args()
 
 

@@ -74,7 +74,9 @@ def _options() -> argparse.Namespace:
     parser = report.arguments(__doc__)
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10, help="of each loop before the other's")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="steps of one loop before a turn of the other"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="float32")
     return parser.parse_args()

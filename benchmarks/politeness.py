@@ -55,11 +55,11 @@ class QueueSampler(Sampler):
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=1000, help="jobs of the workflow")
-    parser.add_argument("--jobs", type=int, default=200, help="jobs in the queue at a time")
-    parser.add_argument("--seconds", type=float, default=20, help="what a job lasts")
+    parser.add_argument("--size", type=int, default=1000, help="number of jobs of the workflow")
+    parser.add_argument("--jobs", type=int, default=200, help="largest number of queued jobs")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of a job")
     parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--cpus", type=int, default=8, help="of a node; each runs a job")
+    parser.add_argument("--cpus", type=int, default=8, help="CPUs of a node; each runs one job")
     options = parser.parse_args()
     shape = ["--nodes", str(options.nodes), "--cpus", str(options.cpus), "--memory", "64000"]
     FLAVORS["politeness"] = [*FLAVORS["accounting"], *shape]

@@ -48,9 +48,13 @@ class Line:
 def arguments(text: str) -> argparse.ArgumentParser:
     """Return a benchmark's parser with the options rounds, name and before."""
     parser = argparse.ArgumentParser(description=text.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="rounds; values are medians of them")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="number of rounds; values are medians over rounds"
+    )
     parser.add_argument("--name", help="name of the files in results/benchmarks")
-    parser.add_argument("--before", type=Path, help="JSON of an earlier run, for another column")
+    parser.add_argument(
+        "--before", type=Path, help="JSON file of an earlier run, shown in an additional column"
+    )
     return parser
 
 

@@ -54,10 +54,12 @@ def main() -> None:
     parser.set_defaults(rounds=5)
     parser.add_argument("--detector", default="retinanet")
     parser.add_argument("--scale", default="paper")
-    parser.add_argument("--size", default="224x224", help="of the images: width x height")
+    parser.add_argument("--size", default="224x224", help="image size in pixels, as WIDTHxHEIGHT")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--methods", nargs="+", help="default: every method, no preset")
+    parser.add_argument(
+        "--methods", nargs="+", help="methods to measure (default: all methods, no presets)"
+    )
     options = parser.parse_args()
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")

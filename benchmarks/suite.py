@@ -58,9 +58,13 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("machine", choices=("cpu", "gpu"))
-    parser.add_argument("--minutes", type=float, default=45, help="that all may take together")
     parser.add_argument(
-        "--collect", action="store_true", help="run none: the table of what is there"
+        "--minutes", type=float, default=45, help="limit of all benchmarks together, in minutes"
+    )
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="print the table of earlier results without a new run",
     )
     options = parser.parse_args()
     if options.machine == "gpu" and not torch.cuda.is_available():
@@ -79,9 +83,12 @@ def main() -> None:
 
 
 def _run(command: Command, seconds: float) -> str:
-    """Run one benchmark; return why there is no figure of it, if so."""
+    """Run one benchmark; return the reason if it has no result, otherwise an empty text."""
     if seconds < command.seconds:
-        return f"left out, for it may take {command.seconds} s and {max(seconds, 0):.0f} are left"
+        return (
+            f"not run: it may take {command.seconds} s, and {max(seconds, 0):.0f} s are left "
+            "(--minutes)"
+        )
     program, *arguments = shlex.split(command.arguments)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     print(f"--- python benchmarks/{command.arguments}", flush=True)
@@ -93,7 +100,7 @@ def _run(command: Command, seconds: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "stopped, for it took longer than all may"
+        return "stopped: the time of --minutes is over"
     return f"ended with status {done.returncode}" if done.returncode else ""
 
 

@@ -92,7 +92,7 @@ def _norm(levels: list[float]) -> float:
 def main() -> None:
     """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="+", help="names, with settings after commas")
+    parser.add_argument("methods", nargs="+", help="names of methods, with settings after commas")
     parser.add_argument("--detector", default="retinanet")
     parser.add_argument("--scale", default="mini")
     parser.add_argument("--teacher-schedule", default="1x")

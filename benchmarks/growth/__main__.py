@@ -74,7 +74,9 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = arguments(__doc__)
     parser.set_defaults(rounds=3)
-    parser.add_argument("--redraw", action="store_true", help="draw stored curves, measure nothing")
+    parser.add_argument(
+        "--redraw", action="store_true", help="draw the stored curves without measuring"
+    )
     options = parser.parse_args()
     init_default_scope("mmdet")
     torch.set_num_threads(1)

@@ -86,11 +86,17 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = arguments(__doc__)
     parser.set_defaults(rounds=5)
-    parser.add_argument("--prepare", action="store_true", help="create the environments first")
-    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="their folder")
+    parser.add_argument(
+        "--prepare", action="store_true", help="create the environments, then measure"
+    )
+    parser.add_argument(
+        "--environments", type=Path, default=ENVIRONMENTS, help="folder of the environments"
+    )
     parser.add_argument("--without", nargs="+", default=[], choices=PEERS, help="peers to omit")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--side", type=int, default=320, help="of the square images, in pixels")
+    parser.add_argument(
+        "--side", type=int, default=320, help="side of the square images, in pixels"
+    )
     options = parser.parse_args()
     try:
         if options.prepare:

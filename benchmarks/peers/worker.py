@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system", choices=PLACES)
     parser.add_argument("images", type=Path)
-    parser.add_argument("folder", type=Path, help="to write in")
+    parser.add_argument("folder", type=Path, help="folder for the results")
     parser.add_argument("--batch", type=int, required=True)
     options = parser.parse_args()
     gate = Gate()
