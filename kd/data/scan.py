@@ -198,4 +198,8 @@ def _remedy(root: Path, path: Path) -> str:
         return f"correct the splits in the entry; {valid}"
     if path.suffix == ".xml" and path.parent.is_dir():
         return f"add it, or remove '{path.stem}' from the image set"
+    if path.suffix == ".txt" and any(root.glob("*/*.json")):
+        return f"'{root}' has annotation files of COCO: set 'format: coco' in the entry"
+    if root.is_dir():
+        return "add it, or correct its path or 'root' in the entry"
     return f"put the data set at '{root}' or correct 'root' in its entry"

@@ -287,7 +287,7 @@ def test_an_absent_data_set_says_how_to_get_it(coco: Dataset, tmp_path: Path) ->
 
 def test_an_absent_image_folder_is_named(coco: Dataset, voc: Dataset, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "train")
-    with pytest.raises(UserError, match="train: no such image folder; put the data set at"):
+    with pytest.raises(UserError, match="train: no such image folder; add it, or correct its path"):
         read_split(coco, "train")
     shutil.rmtree(tmp_path / "A/JPEGImages")
     with pytest.raises(UserError, match="A/JPEGImages: no such image folder"):
@@ -308,6 +308,16 @@ def test_a_voc_folder_described_as_coco_is_recognized(voc: Dataset, tmp_path: Pa
         voc.model_dump() | {"format": "coco", "train": split, "test": split}
     )
     with pytest.raises(UserError, match=r"has the layout of VOC: set 'format: voc'"):
+        read_split(entry, "train")
+
+
+def test_a_coco_folder_described_as_voc_is_recognized(coco: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir(exist_ok=True)
+    (tmp_path / "annotations/train.json").write_text("{}")
+    entry = Dataset.model_validate(
+        coco.model_dump() | {"format": "voc", "train": ["train"], "test": ["test"]}
+    )
+    with pytest.raises(UserError, match="annotation files of COCO: set 'format: coco'"):
         read_split(entry, "train")
 
 
