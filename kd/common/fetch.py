@@ -38,7 +38,10 @@ def fetch(source: str, digest: str) -> Path:
             raise UserError(f"{source}: no such file; correct 'source' of the checkpoint")
     actual = sha256(path)
     if actual != digest.lower():
-        raise UserError(f"{path}: SHA-256 is {actual}, expected {digest}; replace the file")
+        raise UserError(
+            f"{path}: SHA-256 is {actual}, expected {digest}; replace the file, "
+            "or correct 'sha256' of the checkpoint"
+        )
     return path
 
 
