@@ -287,7 +287,7 @@ def _shortened(title: str, problems: list[Problem]) -> list[str]:
     lines = [f"  {problem}" for problem in problems[:MOST_LISTED]]
     more = len(problems) - MOST_LISTED
     rest = (
-        [f"  ... and {more} more, which `kd check NAME --check-report FILE` writes to a file"]
+        [f"  ... and {more} more, which `kd check NAME --json` prints"]
         if more > 0
         else []
     )

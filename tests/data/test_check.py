@@ -220,7 +220,7 @@ def test_long_lists_are_shortened_in_the_text_only(coco: Dataset, edit: Edit) ->
     report = check("coco", coco)
     assert len(report.to_json()["errors"]) == 50
     text = report.describe()
-    assert "... and 40 more, which `kd check NAME --check-report FILE` writes" in text
+    assert "... and 40 more, which `kd check NAME --json` prints" in text
     assert len(text.splitlines()) < 20
 
 
