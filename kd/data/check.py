@@ -286,9 +286,5 @@ def _shortened(title: str, problems: list[Problem]) -> list[str]:
         return []
     lines = [f"  {problem}" for problem in problems[:MOST_LISTED]]
     more = len(problems) - MOST_LISTED
-    rest = (
-        [f"  ... and {more} more, which `kd check NAME --json` prints"]
-        if more > 0
-        else []
-    )
+    rest = [f"  ... and {more} more, which `kd check NAME --json` prints"] if more > 0 else []
     return [f"{title} ({len(problems)}):", *lines, *rest]
