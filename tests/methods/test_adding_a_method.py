@@ -38,7 +38,7 @@ def added(tmp_path, monkeypatch):
 def test_the_file_is_found_and_applies_to_every_detector(added):
     row = matrix(Library(CONFIGS))["cwd"]
     assert row and not any(row.values())
-    assert re.search(r"^cwd( +x)+$", describe(Library(CONFIGS)), re.MULTILINE)
+    assert re.search(r"^cwd +Neck maps, .* all$", describe(Library(CONFIGS)), re.MULTILINE)
 
 
 def test_its_tests_pass(added):
