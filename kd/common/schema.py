@@ -112,6 +112,7 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
     return f"key '{key}': {message}" if key else message
 
 
+NAME_PATTERN = r"^\w+$"
 REQUIREMENTS = {
     "model_type": "a block of keys and values",
     "dict_type": "a block of keys and values",
@@ -131,6 +132,10 @@ REQUIREMENTS = {
 
 def _requirement(detail: Any) -> str:
     """Return the requirement that a value does not meet, and the value if it is a scalar."""
+    if detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == NAME_PATTERN:
+        return "must be a name of letters, digits and underscores"
+    if detail["type"] == "too_short":
+        return f"must list at least {detail['ctx']['min_length']} entry"
     text = REQUIREMENTS.get(detail["type"])
     if text is None and not detail["msg"].startswith("Input should be "):
         return str(detail["msg"]).removeprefix("Value error, ")

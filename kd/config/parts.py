@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from kd.common.schema import Part
+from kd.common.schema import NAME_PATTERN, Part
 
 Augmentation = Literal["general", "ssd", "yolo"]
 
@@ -299,7 +299,7 @@ class Figure(Part):
     """Settings of the analysis, over its defaults."""
 
 
-Word = Annotated[str, Field(pattern=r"^\w+$")]
+Word = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Study(Part):
