@@ -266,6 +266,7 @@ def test_data_that_fails_its_check_gives_status_1(
     ("values", "message"),
     [
         ({"sead": 3}, "unknown key 'sead'; did you mean 'seeds'?"),
+        ({"schedule": "lr=0.1", "epochs": 6}, "'epochs' is a key of schedules; change it with "),
         ({"seeds": 0}, "key 'seeds'"),
         ({"workers": -1}, "key 'workers'"),
         ({"threads": "all"}, "key 'threads'"),
