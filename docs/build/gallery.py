@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 STUDIES = {"demo": "smoke", "sensitivity": "smoke", "bccd": "laptop"}
 """Studies and their scales, in the order of the page."""
-SEEDS = {"bccd": 2}
+SEEDS = {"bccd": 1}
 """Number of seeds of the studies that are drawn with fewer than they plan."""
 PHOTOGRAPHS = frozenset({"bccd"})
 """Studies with images of others, whose pictures of images are left out."""
