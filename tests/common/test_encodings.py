@@ -121,6 +121,7 @@ def test_a_command_succeeds_in_a_locale_without_unicode(
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **poor},
         capture_output=True,
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    problems = [line for line in done.stderr.splitlines() if not line.startswith(b"written to ")]
+    assert (done.returncode, problems) == (0, [])
     for path in (project / "results").rglob("table.md"):
         assert "Ein Paar 木" in path.read_text(encoding="utf-8")

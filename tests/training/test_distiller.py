@@ -218,7 +218,7 @@ def test_losses_and_adapters_are_float32_under_autocast(distiller, images):
 
 
 def test_the_same_method_under_two_names_is_refused(study):
-    with pytest.raises(UserError, match=r"'rm\+rm_class' uses 'rm' twice"):
+    with pytest.raises(UserError, match=r"'rm\+rm_class' has two variants of 'rm'"):
         last_run(study, "rm+rm_class")
 
 

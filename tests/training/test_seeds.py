@@ -143,6 +143,7 @@ RANDOM = re.compile(
 )
 EXCEPTIONS = {
     "kd/data/builtin/drawing.py": "called by kd/data/builtin/shapes.py with its generator",
+    "analysis/statistics/moderated.py": "draws a fixed reference sample, not results of a run",
     "kd/profiling/trainee.py": "measures time and memory, not results",
 }
 
