@@ -285,7 +285,8 @@ ENVIRONMENT.filters.update(
 ENVIRONMENT.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 ENVIRONMENT.globals.update(
     axis=intervals,
-    headlines=summary.headlines,
+    has_largest=summary.has_largest,
+    summarize=summary.summarize,
     others=summary.others,
     image_mark=Markup("<sup>i</sup>"),
     overview=overview,

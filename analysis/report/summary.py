@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +38,17 @@ class Headline(NamedTuple):
     published: str
 
 
-def headlines(table: TableView) -> list[Headline]:
-    """Return the headline of each group of a table."""
+def summarize(tables: Iterable[TableView]) -> list[tuple[TableView, list[Headline]]]:
+    """Return each table with the headlines of its groups."""
+    return [(table, _headlines(table)) for table in tables]
+
+
+def has_largest(groups: Iterable[Sequence[Headline]]) -> bool:
+    """Return True if a headline names the largest gain of its group."""
+    return any(headline.largest for headlines in groups for headline in headlines)
+
+
+def _headlines(table: TableView) -> list[Headline]:
     return [_headline(group, [row.result for row in rows]) for group, rows in table.groups.items()]
 
 

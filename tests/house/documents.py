@@ -1,6 +1,7 @@
 """Text of the files that users read: documents, configurations, captions, templates, scripts."""
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,9 @@ CODE = re.compile(
 TAG_ATTRIBUTES = re.compile(r"aria-labelledby")
 """Names of HTML attributes, which have British spelling."""
 
+TEMPLATE_NAME = re.compile(r"{% *(?:set|macro) (\w+)|{% *for (\w+)(?:, (\w+))*")
+"""Names that a template defines: variables, macros and loop variables."""
+
 
 @cache
 def files() -> list[Path]:
@@ -49,3 +53,10 @@ def lines(path: Path) -> list[Place]:
     if path.suffix == ".html":
         text = TAG_ATTRIBUTES.sub("", text)
     return list(enumerate(text.splitlines(), start=1))
+
+
+def template_names(path: Path) -> Iterator[Place]:
+    """Yield the names that an HTML template defines."""
+    for line, text in lines(path):
+        for match in TEMPLATE_NAME.finditer(text):
+            yield from ((line, name) for name in match.groups() if name)

@@ -33,7 +33,8 @@ def problems(folder: str, check: Check) -> list[str]:
 
 
 def vague_names(path: Path) -> Iterator[str]:
-    for line, name in sources.names(path):
+    names = documents.template_names if path.suffix == ".html" else sources.names
+    for line, name in names(path):
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_").split("_")
         if VAGUE_PARTS & {*words} or "_".join(words) in VAGUE_NAMES:
             yield f"{line}: name '{name}': say what it holds"
@@ -82,6 +83,7 @@ def test_documents_keep_to_the_word_list() -> None:
         for fault in [
             *_phrases(documents.lines(path), DOCUMENT_PHRASES),
             *_british_spellings(documents.lines(path)),
+            *(vague_names(path) if path.suffix == ".html" else ()),
         ]
     ]
     assert not faults, "\n".join(faults)
