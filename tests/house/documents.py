@@ -28,7 +28,7 @@ CODE = re.compile(
 TAG_ATTRIBUTES = re.compile(r"aria-labelledby")
 """Names of HTML attributes, which have British spelling."""
 
-TEMPLATE_NAME = re.compile(r"{% *(?:set|macro) (\w+)|{% *for (\w+)(?:, (\w+))*")
+TEMPLATE_NAME = re.compile(r"{% *(?:set|macro) (\w+)|{% *for (\w+)(?:, (\w+))?(?:, (\w+))?")
 """Names that a template defines: variables, macros and loop variables."""
 
 
