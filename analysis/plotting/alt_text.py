@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,6 @@ def read(path: Path) -> str:
     """Return the alternative text of a PNG file; empty if it has none."""
     with Image.open(path) as picture:
         return str(picture.info.get(PNG_KEY, ""))
-
-
-def listing(names: Sequence[str]) -> str:
-    """Return names in a sentence, such as "A, B and C"."""
-    *others, last = map(str, names)
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def extremes(values: pd.Series, form: str = ".1f") -> str:

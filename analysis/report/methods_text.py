@@ -8,6 +8,7 @@ from analysis.report.records import RunRecord
 from analysis.runs.titles import backbone_name, method_name
 from analysis.tables.rows import ResultRow
 from kd import methods
+from kd.common.lists import enumerate_names
 from kd.config.library import Library
 from kd.config.parts import Schedule
 from kd.config.plan import Plan
@@ -57,8 +58,8 @@ def _networks(runs: Sequence[Run], library: Library) -> Iterator[str]:
     teachers = [run.teacher for run in runs if run.teacher]
     teacher_names = dict.fromkeys(backbone_name(run.student, library) for run in teachers)
     if names:
-        titles = _enumerated(method_name(name, library) for name in names)
-        yield f"We distilled {_enumerated(detectors)} with {titles}."
+        titles = enumerate_names(method_name(name, library) for name in names)
+        yield f"We distilled {enumerate_names(detectors)} with {titles}."
     if teacher_names:
         yield f"Teachers had the backbone {_or(teacher_names)}, students {_or(students)}."
 
@@ -68,12 +69,14 @@ def _data(name: str) -> str:
         f"{images:,} {SPLITS.get(split, split)} images with {boxes:,} boxes"
         for split, images, boxes in split_sizes(name)
     ]
-    return f"Data set {name} has {_enumerated(sizes)}." if sizes else f"The data set was {name}."
+    if not sizes:
+        return f"The data set was {name}."
+    return f"Data set {name} has {enumerate_names(sizes)}."
 
 
 def _schedule(name: str, schedule: Schedule) -> str:
     steps = [str(epoch) for epoch in schedule.milestones]
-    drops = f", divided by 10 after {_enumerated(steps)} epochs" if steps else ""
+    drops = f", divided by 10 after {enumerate_names(steps)} epochs" if steps else ""
     start = "ImageNet weights" if schedule.init == "imagenet" else "random weights"
     clipped = f", gradients clipped at norm {schedule.clip_grad:g}" if schedule.clip_grad else ""
     return (
@@ -87,7 +90,7 @@ def _schedule(name: str, schedule: Schedule) -> str:
 def _statistics(rows: Sequence[ResultRow]) -> Iterator[str]:
     seeds = sorted({row.seeds_planned for row in rows if row.kind == "distilled"})
     if seeds:
-        counts = _enumerated(map(str, seeds))
+        counts = enumerate_names(seeds)
         plural = "s" * (seeds != [1])
         yield f"Each distilled student was trained with {counts} seed{plural}."
         yield "A gain is the difference to the baseline of the same seed."
@@ -106,19 +109,13 @@ def _statistics(rows: Sequence[ResultRow]) -> Iterator[str]:
 def _environment(records: Sequence[RunRecord]) -> Iterator[str]:
     parts = dict(environment(records))
     commits, hardware = parts.pop("Commit", {}), parts.pop("Hardware", {})
-    software = [f"{name} {_enumerated(values)}" for name, values in parts.items()]
+    software = [f"{name} {enumerate_names(values)}" for name, values in parts.items()]
     if commits:
-        software.append(f"the code of commit {_enumerated(text[:10] for text in commits)}")
+        software.append(f"the code of commit {enumerate_names(text[:10] for text in commits)}")
     if software:
-        yield f"We used {_enumerated(software)}."
+        yield f"We used {enumerate_names(software)}."
     if hardware:
-        yield f"Hardware: {_enumerated(hardware)}."
-
-
-def _enumerated(words: Iterable[str]) -> str:
-    """Return words as an enumeration."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+        yield f"Hardware: {enumerate_names(hardware)}."
 
 
 def _or(words: Iterable[str]) -> str:
@@ -139,5 +136,5 @@ def bibtex(plan: Plan, library: Library) -> str:
         TOOLBOX,
         *(EVALUATION[metric] for metric in metrics),
     ]
-    entries = [library.references[key] for key in dict.fromkeys(keys) if key in library.references]
+    entries = [library.reference(key, "report") for key in dict.fromkeys(filter(None, keys))]
     return "\n\n".join([*entries, SOFTWARE % metadata.version(PACKAGE)])

@@ -10,3 +10,9 @@ def split_list(texts: str | Iterable[str]) -> list[str]:
         for text in ([texts] if isinstance(texts, str) else texts)
         for name in text.replace(",", " ").split()
     ]
+
+
+def enumerate_names(names: Iterable[object]) -> str:
+    """Return names as in a sentence, such as "A, B and C"; at least one name."""
+    *others, last = map(str, names)
+    return f"{', '.join(others)} and {last}" if others else last

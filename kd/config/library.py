@@ -83,7 +83,18 @@ class Library:
                 f"{self.root}/studies/{name}.yaml: results/{name} is a reserved folder; "
                 "rename the study"
             )
+        for key in study.cite:
+            self.reference(key, f"{self.root}/studies/{name}.yaml: key 'cite'")
         return study
+
+    def reference(self, key: str, where: str) -> str:
+        """Return the BibTeX entry of a paper; UserError if there is none."""
+        if key not in self.references:
+            raise UserError(
+                f"{where}: no entry '{key}' in {self.root}/published/references.bib; "
+                f"{suggest(key, self.references)}"
+            )
+        return self.references[key]
 
     @cached_property
     def references(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from kd.classifiers.pack import read_facts, remedy
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
+from kd.common.lists import enumerate_names
 from kd.common.nested import readers
 from kd.config.canonical import canonical_form
 from kd.config.classifiers import crop_settings
@@ -69,8 +70,7 @@ def changes(old: Inputs, new: Inputs) -> str:
     if not old:
         return "no inputs were recorded with it"
     differing = [f"the {NAMES[name]}" for name in NAMES if old.get(name) != new.get(name)]
-    names = " and ".join(filter(None, (", ".join(differing[:-1]), *differing[-1:])))
-    return f"{names} changed since" if differing else ""
+    return f"{enumerate_names(differing)} changed since" if differing else ""
 
 
 def of_training(config: dict[str, Any], directory: Path, library: Library) -> Inputs:

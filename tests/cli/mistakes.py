@@ -204,6 +204,11 @@ IN_A_STUDY = {
         PLAN,
         (STUDY, "'pair' and 'other'", "'One pair'"),
     ),
+    "a study that cites an unknown paper": Case(
+        change(STUDY, cite=["li2022knowlege"]),
+        PLAN,
+        (STUDY, "'cite'", "'li2022knowlege'", "'li2022knowledge'?", "references.bib"),
+    ),
     "a study without seeds": Case(change(STUDY, seeds=0), PLAN, (STUDY, "'seeds'", "greater")),
     "an unknown setting of a method": Case(
         table(settings={"rm": {"wieght": 1}}), PLAN, (STUDY, "'rm'", "'wieght'", "'weight'?")

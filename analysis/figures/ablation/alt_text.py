@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]:
@@ -17,5 +18,5 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]
     )
     fixed = frame[frame["setting"] == ""]
     others = [f"{row} ({mean:.1f})" for row, mean in zip(fixed["row"], fixed["mean"], strict=True)]
-    lines_text = f" Horizontal lines: {listing(others)}." if others else ""
+    lines_text = f" Horizontal lines: {enumerate_names(others)}." if others else ""
     return {"ablation": f"{metric} over the values of a setting: {rows}.{lines_text}"}

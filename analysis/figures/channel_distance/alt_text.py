@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.figures.channel_distance.compute import REGIONS
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -17,10 +18,10 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     values = "; ".join(
         f"on {region} it is {extremes(by_region[region], '.3g')}" for region in REGIONS
     )
+    runs = enumerate_names(by_region["objects"].index)
     return {
         "channel_distance": (
-            f"Curves of the distance to the teacher over the channels for "
-            f"{listing(list(by_region['objects'].index))}, on objects and on background, above "
-            f"the means over the channels. For the mean, {values}."
+            f"Curves of the distance to the teacher over the channels for {runs}, "
+            f"on objects and on background, above the means over the channels. For the mean, {values}."
         )
     }

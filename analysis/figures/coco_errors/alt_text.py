@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from analysis.figures.coco_errors.compute import OVERALL, defined_parts, seed_means
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(
@@ -15,7 +16,7 @@ def alt_texts(
     numbers = seed_means(tables["coco_errors"])
     here = numbers[numbers["area"] == area]
     overall = here[here["category"] == OVERALL].set_index("run")
-    rows, parts = listing(list(overall.index)), defined_parts(overall)
+    rows, parts = enumerate_names(list(overall.index)), defined_parts(overall)
     first = overall.index[0]
     by_category = here[(here["run"] == first) & here["category"].isin(categories)]
     ap50, ap75 = extremes(overall["C50"]), extremes(overall["C75"])

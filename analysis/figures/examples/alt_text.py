@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import listing
+from kd.common.lists import enumerate_names
 
 SELECTIONS = {
     "gain": "with the largest gain",
@@ -23,7 +23,7 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     return {
         "examples": (
             f"Test images with boxes: one column for the objects, then one for the detections of "
-            f"each of {listing(list(frame['run'].unique()))}. Rows: {'; '.join(images)}."
+            f"each of {enumerate_names(list(frame['run'].unique()))}. Rows: {'; '.join(images)}."
         )
     }
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -12,8 +13,8 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     maps, means = tables["gradient_maps"], tables["gradient_maps-means"]
     total = means[means["term"] == "total"]
     finest = total[total["level"] == total["level"].min()]
-    rows = listing(list(total["run"].unique()))
-    strides = listing([str(stride) for stride in sorted(total["stride"].unique())])
+    rows = enumerate_names(list(total["run"].unique()))
+    strides = enumerate_names([str(stride) for stride in sorted(total["stride"].unique())])
     return {
         "gradient_maps": (
             f"Maps of the norm of the loss's gradient over gray images with "

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame], examples: int, level: int) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     frame = tables["prediction_gap"]
     finest = frame[frame["level"] == frame["level"].min()]
-    rows = listing(list(frame["run"].unique()))
+    rows = enumerate_names(list(frame["run"].unique()))
     return {
         "prediction_gap": (
             f"Points with intervals of the similarity of prediction gap and feature gap for "

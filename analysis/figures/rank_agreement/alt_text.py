@@ -4,14 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame], examples: int) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     frame = tables["rank_agreement"]
     whole = frame[frame["group"] == "all"].set_index("run")
-    rows = listing(list(whole.index))
+    rows = enumerate_names(list(whole.index))
     return {
         "rank_agreement": (
             f"Points with intervals for {rows}, for all, easy and hard objects, in four panels. "

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.plotting.alt_text import listing
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     runs = [
-        f"{run}: {listing(_regions(lines))}"
+        f"{run}: {enumerate_names(_regions(lines))}"
         for run, lines in tables["regions"].groupby("run", sort=False)
     ]
     return {"regions": f"A training image with its objects and the regions of {'; '.join(runs)}."}

@@ -6,13 +6,14 @@ import pandas as pd
 
 from analysis.figures.tide.compute import IOU50, mean_points
 from analysis.figures.tide.errors import ERRORS, MAIN
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     points = mean_points(tables["tide"], IOU50)
-    rows = listing(list(points.index))
+    rows = enumerate_names(list(points.index))
     shares = 100 * points["Loc"] / points[list(MAIN)].sum(axis=1)
     curves = tables["tide-thresholds"].groupby(["quantity", "iou", "run"])["points"].mean()
     last = max(tables["tide-thresholds"]["iou"])

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 import pandas as pd
 
 from analysis.figures.training_curves.compute import total_share
-from analysis.plotting.alt_text import extremes, listing
+from analysis.plotting.alt_text import extremes
 from analysis.runs.titles import loss_name
+from kd.common.lists import enumerate_names
 
 
 def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]:
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     frame = tables["training_curves"]
-    rows = listing(list(frame["run"].unique()))
+    rows = enumerate_names(list(frame["run"].unique()))
     terms = frame[frame["quantity"].isin(["detection", "distillation"])]["term"].unique()
     shares = total_share(frame[frame["quantity"] == "share"])
     share = (
@@ -27,7 +28,7 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]
         ),
         "training_curves-terms": (
             f"Lines of each weighted loss term over the steps of training for {rows}: "
-            f"{listing([loss_name(term) for term in terms]) if len(terms) else 'none'}."
+            f"{enumerate_names([loss_name(term) for term in terms]) if len(terms) else 'none'}."
         ),
         "training_curves-shares": share if len(shares) else "No run has a distillation term.",
     }

@@ -23,11 +23,6 @@ def test_extremes_are_named(values: dict[str, float], sentence: str) -> None:
     assert alt_text.extremes(pd.Series(values)) == sentence
 
 
-def test_names_are_listed() -> None:
-    assert alt_text.listing(["A"]) == "A"
-    assert alt_text.listing(["A", "B", "C"]) == "A, B and C"
-
-
 def test_a_file_holds_its_text_in_any_letters(tmp_path: Path) -> None:
     for number, text in enumerate(("Bars", "Größe ≥ 3, 树", None)):
         path, *_ = save(Figure((1, 1)), tmp_path / str(number), ("png",), 50, text)
