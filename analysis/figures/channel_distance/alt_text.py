@@ -21,7 +21,7 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     runs = enumerate_names(by_region["objects"].index)
     return {
         "channel_distance": (
-            f"Curves of the distance to the teacher over the channels for {runs}, "
-            f"on objects and on background, above the means over the channels. For the mean, {values}."
+            f"Curves of the distance to the teacher over the channels for {runs}, on "
+            f"objects and background, above the means over the channels. For the mean, {values}."
         )
     }
