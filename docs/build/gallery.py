@@ -60,13 +60,21 @@ def main() -> None:
                 *study_sections,
             ]
     table = "\n".join(["| question | analysis |", "|---|---|", *index])
-    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(), *sections]) + "\n")
+    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(planned), *sections]) + "\n")
 
 
-def _requests() -> str:
-    """Return the commands that make all figures of the page, one for each study."""
-    commands = [f"snakemake figures {_configuration(study)}" for study in STUDIES]
+def _requests(planned: dict[str, dict[str, PlannedFigure]]) -> str:
+    """Return the commands that make all figures of the page, one for each study on it."""
+    commands = [
+        f"snakemake figures {_configuration(study)}"
+        for study, by_name in planned.items()
+        if any(_is_drawn(figure) for figure in by_name.values())
+    ]
     return "\n".join(["All figures of a study:", "", "```bash", *commands, "```"])
+
+
+def _is_drawn(figure: PlannedFigure) -> bool:
+    return (figure.folder / "caption.md").exists()
 
 
 def _configuration(study: str) -> str:
@@ -81,7 +89,7 @@ def _study(
     for figure in planned[study].values():
         if figure.analysis != name:
             continue
-        if not (figure.folder / "caption.md").exists():
+        if not _is_drawn(figure):
             logger.warning("%s: no such figure; left out of the page", figure.folder)
             continue
         yield from _figure(study, figure, plans[study])
