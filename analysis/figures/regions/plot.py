@@ -63,8 +63,10 @@ def plot(images: Mapping[str, RegionImage]) -> Figure:
 
 
 def _across(panels: int) -> int:
-    """Return the panels in a row with which the longest block fills its rows evenly."""
-    return math.ceil(panels / math.ceil(panels / MOST_COLUMNS))
+    """Return the panels in a row: all of the longest block, or, if it wraps, about equal rows."""
+    if panels <= MOST_COLUMNS:
+        return panels
+    return max(FULL_COLUMNS, math.ceil(panels / math.ceil(panels / MOST_COLUMNS)))
 
 
 def _down(panels: list[Panel], across: int) -> int:
