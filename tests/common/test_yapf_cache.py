@@ -33,7 +33,10 @@ def test_a_damaged_grammar_is_one_line(tmp_path: Path) -> None:
     assert written
     for path in written:
         path.write_bytes(b"")
-    step = [sys.executable, "-m", "kd", "predict", "run", "--threads", "1"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}", encoding="utf-8")
+    step = [sys.executable, "-m", "kd", "predict", str(run), "--threads", "1"]
     process = subprocess.run(step, env=environment, capture_output=True, text=True)
     assert process.returncode == 2
     assert (

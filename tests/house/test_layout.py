@@ -47,6 +47,12 @@ def test_tests_mirror_the_rooms() -> None:
     assert {folder.split("/")[0] for folder in tested} <= rooms | others
 
 
+def test_no_two_test_files_have_the_same_name() -> None:
+    """pytest imports test files by their bare names, so it refuses a second one of a name."""
+    counts = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
 def test_the_documented_tree_names_every_folder_of_the_product() -> None:
     page = (REPOSITORY / "docs/explanation/architecture.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- tree: begin -->\n```\n(.*?)```\n<!-- tree: end -->", page, re.DOTALL)
