@@ -49,7 +49,7 @@ def evaluation(truth: Truth, detections: list[Detection]) -> list[float]:
 def breakdown(truth: Truth, detections: list[Detection]) -> list[float]:
     """Compute seven curves of every category and range of areas; return AP50 and AP75."""
     from analysis.figures.coco_errors.compute import C50, C75, breakdown, similar, with_mean
-    from analysis.matching.matching import AREAS, pair
+    from kd.evaluation.matching import AREAS, pair
 
     curves = breakdown(pair(truth, detections), similar(truth["categories"]), list(AREAS))
     return with_mean(curves)[[C50, C75], 0, 0].mean(axis=-1).tolist()
@@ -59,8 +59,8 @@ def precision(truth: Truth, detections: list[Detection]) -> list[float]:
     """Compute the curves of every category at COCO's ten IoUs; return AP50 and AP75."""
     import numpy as np
 
-    from analysis.matching.matching import match, pair
     from analysis.matching.pr_curves import curves
+    from kd.evaluation.matching import match, pair
 
     pairing = pair(truth, detections)
     means = [
@@ -72,8 +72,8 @@ def precision(truth: Truth, detections: list[Detection]) -> list[float]:
 def tide(truth: Truth, detections: list[Detection]) -> list[float]:
     """Return AP and the costs of TIDE's errors."""
     from analysis.figures.tide.errors import measure_errors, overlaps_of
-    from analysis.matching.matching import pair
     from analysis.statistics.bootstrap import resample
+    from kd.evaluation.matching import pair
 
     weights = resample(len(truth["images"]), 0, seed=0)
     errors = measure_errors(overlaps_of(pair(truth, detections)), IOU, weights)

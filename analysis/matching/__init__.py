@@ -1,1 +1,1 @@
-"""Matches of detections with objects, and the precision-recall curves drawn from them."""
+"""Outcomes of matched detections, and the precision-recall curves drawn from them."""

@@ -12,13 +12,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from analysis.matching.matching import Pairing, counted_objects, match, pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
 from kd.common.results import require_result
 from kd.config.library import Library
 from kd.evaluation.detections import by_class, read
 from kd.evaluation.evaluate import DETECTIONS, read_detections, truth_of
+from kd.evaluation.matching import Pairing, counted_objects, match, pair
 from kd.evaluation.voc import Flags, Floats, Integers, judge
 from kd.records import inputs
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.matching.matching import Matches, Pairing
+from kd.evaluation.matching import Matches, Pairing
 from kd.evaluation.voc import Flags, Floats
 
 RECALLS = np.linspace(0, 1, 101)

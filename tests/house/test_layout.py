@@ -48,7 +48,7 @@ def test_tests_mirror_the_rooms() -> None:
 
 
 def test_no_two_test_files_have_the_same_name() -> None:
-    """pytest imports test files by their bare names, so it refuses a second one of a name."""
+    """Pytest imports test files by their bare names, so it refuses a second one of a name."""
     counts = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
     assert [name for name, count in counts.items() if count > 1] == []
 

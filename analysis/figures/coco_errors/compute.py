@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.matching.matching import (
+from analysis.matching.pairings import read_pairing
+from analysis.matching.pr_curves import RECALLS, curves
+from analysis.runs.groups import RunGroup
+from kd.evaluation.matching import (
     AREAS,
     Pairing,
     candidates,
     counted_objects,
     match,
-    read_pairing,
 )
-from analysis.matching.pr_curves import RECALLS, curves
-from analysis.runs.groups import RunGroup
 from kd.evaluation.voc import Flags, Floats
 
 CURVES = ("C75", "C50", "Loc", "Sim", "Oth", "BG", "FN")

@@ -8,18 +8,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from analysis.matching.matching import (
+from analysis.matching.pairings import read_pairing
+from analysis.runs.groups import RunGroup
+from kd.config.library import Library
+from kd.data import decoding
+from kd.data.readers import image_path
+from kd.evaluation.matching import (
     Matches,
     Pairing,
     RankedDetections,
     SortedObjects,
     match,
-    read_pairing,
 )
-from analysis.runs.groups import RunGroup
-from kd.config.library import Library
-from kd.data import decoding
-from kd.data.readers import image_path
 
 Selection = Literal["gain", "loss", "random"]
 SELECTIONS: tuple[Selection, ...] = ("gain", "loss", "random")

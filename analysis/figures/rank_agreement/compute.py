@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.rank_agreement.ranking import RankedImage, Ranking, compare
-from analysis.matching.matching import AREAS
 from analysis.statistics.bootstrap import resample
 from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
+from kd.evaluation.matching import AREAS
 from kd.evaluation.voc import Floats
 
 SMALL, MEDIUM = (AREAS[name][1] for name in ("small", "medium"))

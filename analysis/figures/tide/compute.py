@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.tide.errors import ERRORS, MAIN, THRESHOLDS, measure_errors, overlaps_of
-from analysis.matching.matching import read_pairing
+from analysis.matching.pairings import read_pairing
 from analysis.runs.groups import RunGroup
 from analysis.statistics.bootstrap import percentile_interval
 from kd.common.errors import UserError, suggest

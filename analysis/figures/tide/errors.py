@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.matching.matching import UNMATCHED, Pairing, assign
 from analysis.statistics.bootstrap import average_precision, rank, tally
+from kd.evaluation.matching import UNMATCHED, Pairing, assign
 from kd.evaluation.voc import Flags, Floats, Integers
 
 MAIN = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")

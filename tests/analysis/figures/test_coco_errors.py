@@ -32,11 +32,11 @@ from analysis.figures.coco_errors.compute import (
     summary,
     with_mean,
 )
-from analysis.matching.matching import AREAS, pair
 from analysis.plotting.style import look, row_looks
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
+from kd.evaluation.matching import AREAS, pair
 from tests.analysis.fakes import groups, write_detections, write_run
 from tests.analysis.figures.legibility import faults
 from tests.support.scenes import coco, detection, random_input, reference

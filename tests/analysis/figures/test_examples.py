@@ -18,11 +18,11 @@ from analysis.figures.examples.compute import (
     select,
 )
 from analysis.figures.examples.plot import MOST_WRONG, plot, selected_boxes
-from analysis.matching.matching import pair
 from kd.common.errors import UserError
 from kd.common.files import read_json, write_json
 from kd.config.compose import split_config
 from kd.config.library import Library
+from kd.evaluation.matching import pair
 from tests.analysis.fakes import groups, write_detections, write_run
 from tests.analysis.figures.legibility import faults
 

@@ -17,8 +17,8 @@ from analysis.figures.tide.errors import (
     measure_errors,
     overlaps_of,
 )
-from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
+from kd.evaluation.matching import pair
 from tests.support.scenes import coco, detection, random_input
 
 CAT, DOG = 3, 6

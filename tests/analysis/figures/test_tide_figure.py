@@ -16,12 +16,12 @@ from analysis.figures.tide.compute import (
 )
 from analysis.figures.tide.errors import ERRORS, MAIN, THRESHOLDS, measure_errors, overlaps_of
 from analysis.figures.tide.plot import SHADES, plot, plot_figures, plot_shares
-from analysis.matching.matching import pair
 from analysis.plotting.style import BASELINE, TEACHER, look, row_looks
 from analysis.statistics.bootstrap import resample
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.data.readers import GroundTruth
+from kd.evaluation.matching import pair
 from tests.analysis.fakes import groups, write_detections, write_run
 from tests.analysis.figures.legibility import faults
 from tests.support.scenes import coco

@@ -6,9 +6,9 @@ from matplotlib import rc_context
 from tidecv import TIDE, datasets
 
 from analysis.figures.tide.errors import MAIN, THRESHOLDS, measure_errors, overlaps_of
-from analysis.matching.matching import pair
 from analysis.statistics.bootstrap import resample
 from kd.common.files import write_json
+from kd.evaluation.matching import pair
 from tests.analysis.figures.tidecv_reference import ground_truth, reference, results
 from tests.support.scenes import coco, detection, random_input
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from analysis.matching.matching import match, pair
 from analysis.statistics import bootstrap
 from analysis.statistics.bootstrap import (
     average_precision,
@@ -12,6 +11,7 @@ from analysis.statistics.bootstrap import (
     resample,
     tally,
 )
+from kd.evaluation.matching import match, pair
 from kd.evaluation.metrics import evaluate
 from tests.support.scenes import coco, detection, random_input, repeated
 

@@ -1,4 +1,4 @@
-"""Matching of detections to objects, computed once for a run and shared by all error analyses.
+"""Matching of detections to objects, shared by the evaluator and all error analyses.
 
 ``pair`` computes the overlaps within each image, between all classes. ``match`` assigns detections
 to objects as pycocotools does (``COCOeval.evaluateImg``, version 2.0), for one IoU and one range of
@@ -10,13 +10,11 @@ Letters of shapes: D detections, G objects, P pairs, K classes.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kd.evaluation.detections import Detection, read
-from kd.evaluation.evaluate import read_detections
+from kd.evaluation.detections import Detection, Detections, Objects, read
 from kd.evaluation.voc import Flags, Floats, Integers
 
 LEAST_OVERLAP = 0.1
@@ -73,8 +71,8 @@ class RankedDetections:
 class Pairs:
     """Pairs (P,) of a detection and an overlapping object of the same image, by detection.
 
-    Their classes may differ. The IoU, or the share of the detection that the object covers, is 0.1
-    or more. Pairs of one detection are in the order of the objects.
+    Their classes may differ. The IoU, or the share of the detection that the object covers, is at
+    least ``Pairing.least_overlap``. Pairs of one detection are in the order of the objects.
     """
 
     detection: Integers
@@ -108,6 +106,8 @@ class Pairing:
     objects: SortedObjects
     detections: RankedDetections
     pairs: Pairs
+    least_overlap: float = LEAST_OVERLAP
+    """Smallest IoU, or cover, of the pairs."""
 
     @cached_property
     def candidates(self) -> CandidatePairs:
@@ -137,15 +137,6 @@ class Matches:
         return (self.object == UNMATCHED) & ~self.ignored
 
 
-def read_pairing(directory: Path, ground_truth: Mapping[str, Any]) -> Pairing:
-    """Return the pairing of a run with the COCO dict of its test split.
-
-    UserError if its detections are absent, damaged, or of another split.
-    """
-    truth = dict(ground_truth)
-    return pair(truth, read_detections(directory / "detections.json.gz", truth))
-
-
 def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pairing:
     """Return the columns and overlaps of COCO results, over all categories of the file.
 
@@ -154,6 +145,20 @@ def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pa
     """
     classes = [category["name"] for category in ground_truth["categories"]]
     images, truth, columns = read(ground_truth, detections, classes)
+    return pair_columns(images, classes, truth, columns)
+
+
+def pair_columns(
+    images: list[Any],
+    classes: list[str],
+    truth: Objects,
+    columns: Detections,
+    least_overlap: float = LEAST_OVERLAP,
+) -> Pairing:
+    """Return the pairing of columns that ``kd.evaluation.detections.read`` returned.
+
+    With a ``least_overlap`` of 0 all overlapping pairs are included.
+    """
     order = np.argsort(truth.image, kind="stable")
     objects = SortedObjects(
         truth.image[order],
@@ -174,8 +179,8 @@ def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pa
         rows,
     )
     object_area = truth.box[order, 2:].prod(axis=1)
-    pairs = _overlapping_pairs(ranked, objects, object_area, len(images))
-    return Pairing(images, classes, objects, ranked, pairs)
+    pairs = _overlapping_pairs(ranked, objects, object_area, len(images), least_overlap)
+    return Pairing(images, classes, objects, ranked, pairs, least_overlap)
 
 
 def _ranked_rows(image: Integers, label: Integers, score: Floats) -> Integers:
@@ -190,13 +195,17 @@ def _ranked_rows(image: Integers, label: Integers, score: Floats) -> Integers:
 
 
 def _overlapping_pairs(
-    detections: RankedDetections, objects: SortedObjects, object_area: Floats, images: int
+    detections: RankedDetections,
+    objects: SortedObjects,
+    object_area: Floats,
+    images: int,
+    least_overlap: float,
 ) -> Pairs:
     """Return all pairs; ``object_area`` (G,) are the areas of the objects' boxes."""
     counts = np.bincount(objects.image, minlength=images)
     first = np.cumsum(counts) - counts  # objects are sorted by image
     parts = [
-        _pairs_of(detections, objects, object_area, rows, first, counts)
+        _pairs_of(detections, objects, object_area, rows, first, counts, least_overlap)
         for rows in _row_ranges(counts[detections.image])
     ]
     if not parts:
@@ -222,6 +231,7 @@ def _pairs_of(
     rows: slice,
     first: Integers,
     counts: Integers,
+    least_overlap: float,
 ) -> tuple[Integers, Integers, Floats, Floats]:
     """Return the columns of ``Pairs`` for a range of detections.
 
@@ -241,7 +251,7 @@ def _pairs_of(
     intersection = (high - low)[overlaps].prod(axis=1)
     area = detections.area[detection]
     iou, cover = intersection / (area + object_area[other] - intersection), intersection / area
-    near = np.maximum(iou, cover) >= LEAST_OVERLAP  # by rounding, an IoU may exceed its cover
+    near = np.maximum(iou, cover) >= least_overlap  # by rounding, an IoU may exceed its cover
     return detection[near], other[near], iou[near], cover[near]
 
 
@@ -258,7 +268,7 @@ def candidates(pairing: Pairing, tolerated: Flags | None = None) -> CandidatePai
     detection, other = pairs.detection[rows], pairs.object[rows]
     shared = objects.crowd[other] | ~same[rows]
     overlap = np.where(shared, pairs.cover[rows], pairs.iou[rows])
-    near = overlap >= LEAST_OVERLAP
+    near = overlap >= pairing.least_overlap
     detection, other, overlap, shared = detection[near], other[near], overlap[near], shared[near]
     # Among equal overlaps pycocotools prefers the last object.
     order = np.lexsort((-other, -overlap, detection))
@@ -273,7 +283,8 @@ def match(
 ) -> Matches:
     """Match detections to objects as pycocotools does: greedily, by falling score.
 
-    A detection matches the free object with the highest overlap of at least ``iou`` (0.1 or more).
+    A detection matches the free object with the highest overlap of at least ``iou``, which is
+    ``pairing.least_overlap`` or more.
     It matches an ignored object, a crowd or one outside ``area``, only if no other is free. It is
     then ignored, as is an unmatched detection with an area outside. ``candidate_pairs`` replace
     ``pairing.candidates``.
