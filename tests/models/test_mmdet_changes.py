@@ -72,7 +72,7 @@ RELIED_ON = {
         "mmcv.ops.focal_loss:SigmoidFocalLossFunction.forward",
         "mmcv.ops.focal_loss:SigmoidFocalLossFunction.backward",
     ],
-    "analysis.figures.rank_agreement.ranking": [
+    "analysis.figures.final_boxes": [
         f"{HEADS}.base_dense_head:BaseDenseHead._bbox_post_process",
         "mmdet.models.utils.misc:filter_scores_and_topk",
     ],

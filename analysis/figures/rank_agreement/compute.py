@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.figures.final_boxes import prior_name
 from analysis.figures.rank_agreement.ranking import RankedImage, Ranking, compare
 from analysis.statistics.bootstrap import resample
 from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
@@ -105,7 +106,7 @@ def _object_columns(
         "x1": left, "y1": top, "x2": right, "y2": bottom,
         "size": "small" if area < SMALL else "medium" if area < MEDIUM else "large",
         "difficulty": "easy" if iou >= easy else "hard",
-        "teacher_prior": image.place(int(image.teacher.prior[index])),
+        "teacher_prior": prior_name(int(image.teacher.prior[index]), image.levels),
         "teacher_iou": iou,
     }  # fmt: skip
 
@@ -115,7 +116,7 @@ def _student_columns(image: RankedImage, student: Ranking, index: int) -> dict[s
     both = teacher_prior >= 0 and student_prior >= 0
     comparison = compare(image.teacher.scores[index], student.scores[index])
     return {
-        "prior": image.place(student_prior),
+        "prior": prior_name(student_prior, image.levels),
         "iou": float(student.iou[index]),
         "same": float(teacher_prior == student_prior) if both else np.nan,
         "positives": len(image.positives[index]),
@@ -179,7 +180,7 @@ def priors(examples: Sequence[ExampleObject], run_names: Sequence[str]) -> pd.Da
                 corners = image.anchors[index][place].tolist()
                 lines.append(
                     {"run": run, "image": example.image_number, "object": index}
-                    | {"prior": image.place(prior), "rank": rank}
+                    | {"prior": prior_name(prior, image.levels), "rank": rank}
                     | {"score": float(ranking.scores[index][place])}
                     | {"final": prior == int(ranking.prior[index])}
                     | dict(zip(CORNERS, corners, strict=True))

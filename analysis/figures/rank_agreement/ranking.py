@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,29 +10,20 @@ from typing import Any, Literal, NamedTuple
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
-from torchvision.ops import box_iou
 
+from analysis.figures.final_boxes import (
+    PriorLevel,
+    boxes_of_objects,
+    check_priors,
+    final_boxes_of,
+    prior_levels,
+)
 from analysis.figures.networks import RunNetworks, annotated_images
-from kd.common.errors import UserError
 from kd.methods.ops.boxes import aligned_iou
 from kd.methods.rm import rank_divergence
 from kd.observers import Batch, DenseObservation, observe
-from kd.observers.recording import wrapped
 
 Rank = Literal["classification", "localization"]
-LEAST_IOU = 0.5
-"""Smallest IoU of a final box with its object."""
-
-
-class FinalBoxes(NamedTuple):
-    """Final boxes (D,) of an image, as mmdet's ``predict`` returns them."""
-
-    boxes: Tensor
-    """(D, 4), xyxy in pixels of the network's input."""
-    scores: Tensor
-    labels: Tensor
-    prior: Tensor
-    """(D,): index of the prior that each box was regressed from, in the observation's priors."""
 
 
 class Comparison(NamedTuple):
@@ -73,19 +63,9 @@ class RankedImage:
     """G of (N,): indices of each object's positive priors."""
     anchors: list[Tensor]
     """G of (N, 4): boxes of these priors; a point has two equal corners."""
-    levels: list[tuple[int, int, int]]
-    """Rows, columns and anchors per cell of each level."""
+    levels: list[PriorLevel]
     teacher: Ranking
     students: list[Ranking]
-
-    def place(self, prior: int) -> str:
-        """Return a prior's ``level:row:column:anchor``; empty for none (-1)."""
-        for level, (rows, columns, anchors) in enumerate(self.levels):
-            if 0 <= prior < rows * columns * anchors:
-                cell, anchor = divmod(prior, anchors)
-                return f"{level}:{cell // columns}:{cell % columns}:{anchor}"
-            prior -= rows * columns * anchors
-        return ""
 
 
 def ranked_images(
@@ -113,10 +93,7 @@ def _rank_image(runs: list[RunNetworks], sample: dict[str, Any], rank: Rank) -> 
     for student in students:
         student_batch = student.batch(sample)
         student_output = observe(student.detector, student_batch, frozen=True)
-        if not torch.equal(student_output.priors, teacher_output.priors):
-            raise UserError(
-                f"{student.directory}: its priors are not those of its teacher {teacher.directory}"
-            )
+        check_priors(student_output, teacher_output, student.directory, teacher.directory)
         rankings.append(ranking(student_output, student_batch, positives, rank))
     meta = batch.samples[0].metainfo
     scale = batch.gt_boxes[0].new_tensor(meta["scale_factor"]).repeat(2)
@@ -126,7 +103,7 @@ def _rank_image(runs: list[RunNetworks], sample: dict[str, Any], rank: Rank) -> 
         labels=batch.gt_labels[0].cpu(),
         positives=[priors.cpu() for priors in positives],
         anchors=[(teacher_output.priors[priors] / scale).cpu() for priors in positives],
-        levels=_levels(teacher_output),
+        levels=prior_levels(teacher_output),
         teacher=rankings[0],
         students=rankings[1:],
     )
@@ -145,12 +122,12 @@ def ranking(
     """Return the final boxes and prior scores of the objects of a batch's first image."""
     boxes, labels = batch.gt_boxes[0], batch.gt_labels[0]
     final_boxes, *_ = final_boxes_of(observation)
-    prior, iou = boxes_of_objects(final_boxes, boxes, labels)
+    final = boxes_of_objects(final_boxes, boxes, labels)
     scores = [
         _scores(observation, priors, box, int(label), rank).cpu()
         for priors, box, label in zip(positives, boxes, labels, strict=True)
     ]
-    return Ranking(prior.cpu(), iou.cpu(), scores)
+    return Ranking(final.prior.cpu(), final.iou.cpu(), scores)
 
 
 def _scores(
@@ -174,78 +151,3 @@ def compare(teacher: Tensor, student: Tensor) -> Comparison:
         top1=float(teacher.argmax() == student.argmax()),
         rho=float("nan") if constant else float(spearmanr(teacher, student).statistic),
     )
-
-
-def boxes_of_objects(
-    final_boxes: FinalBoxes, boxes: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the prior (or -1) and the IoU (or NaN) of each object's final box, both (G,).
-
-    The final box is the detection of the object's class with the highest IoU, of at least 0.5.
-    """
-    if not len(final_boxes.boxes):
-        return labels.new_full((len(labels),), -1), boxes.new_full((len(labels),), torch.nan)
-    ious = box_iou(boxes, final_boxes.boxes).where(labels[:, None] == final_boxes.labels, 0)
-    highest, place = ious.max(1)
-    missed = highest < LEAST_IOU
-    return final_boxes.prior[place].masked_fill(missed, -1), highest.masked_fill(missed, torch.nan)
-
-
-def final_boxes_of(observation: DenseObservation) -> list[FinalBoxes]:
-    """Return each image's final boxes with their priors, in pixels of the network's input.
-
-    The boxes are those of the head's ``predict_by_feat``, which does not return the priors.
-    """
-    metas = [sample.metainfo for sample in observation.batch.samples]
-    with _prior_tracking(observation.head), torch.no_grad():
-        results = observation.head.predict_by_feat(
-            *observation.outputs, batch_img_metas=metas, rescale=False
-        )
-    return [
-        FinalBoxes(result.bboxes, result.scores, result.labels, result.prior) for result in results
-    ]
-
-
-@contextmanager
-def _prior_tracking(head: Any) -> Iterator[None]:
-    """Add ``prior`` to a head's results, which mmdet then filters with the boxes.
-
-    mmdet (3.3.0) selects candidates level by level with a function that also returns their
-    indices. ``_bbox_post_process`` then receives the candidates of all levels, once for each image.
-    """
-    names, name = type(head)._predict_by_feat_single.__globals__, "filter_scores_and_topk"
-    original = names[name]
-    level_priors: list[Tensor] = []
-    previous_priors = 0
-
-    def filtered(scores: Tensor, *args: Any) -> Any:
-        nonlocal previous_priors
-        result = original(scores, *args)
-        level_priors.append(result[2] + previous_priors)
-        previous_priors += len(scores)
-        return result
-
-    def joining(method: Any) -> Any:
-        def processed(results: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal previous_priors
-            results.prior = torch.cat(level_priors)
-            level_priors.clear()
-            previous_priors = 0
-            return method(results, *args, **kwargs)
-
-        return processed
-
-    names[name] = filtered
-    try:
-        with wrapped(head, "_bbox_post_process", joining):
-            yield
-    finally:
-        names[name] = original
-
-
-def _levels(observation: DenseObservation) -> list[tuple[int, int, int]]:
-    sizes = [maps.shape[-2:] for maps in observation.outputs[0]]
-    return [
-        (rows, columns, len(priors) // (rows * columns))
-        for (rows, columns), priors in zip(sizes, observation.level_priors, strict=True)
-    ]

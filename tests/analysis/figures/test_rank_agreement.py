@@ -9,17 +9,15 @@ import torch
 from PIL import Image
 
 from analysis.figures.analyze import analyze
+from analysis.figures.final_boxes import PriorLevel
 from analysis.figures.rank_agreement.analysis import RankAgreement
 from analysis.figures.rank_agreement.compute import describe, gather, priors, summary
 from analysis.figures.rank_agreement.plot import plot
 from analysis.figures.rank_agreement.plot_objects import plot as plot_objects
 from analysis.figures.rank_agreement.ranking import (
-    FinalBoxes,
     RankedImage,
     Ranking,
-    boxes_of_objects,
     compare,
-    final_boxes_of,
     positives_of,
     ranked_images,
     ranking,
@@ -38,107 +36,6 @@ from tests.support.paths import CONFIGS
 
 FAMILIES = ["retinanet", "gfl", "atss", "fcos", "ssd300"]
 CLASSES = ["circle", "square"]
-
-
-@pytest.fixture
-def detector(build):
-    """Return a function that builds a tiny detector with varied predictions above the threshold."""
-
-    def load(family, seed=0):
-        model = build(family, seed)
-        torch.manual_seed(seed + 1)
-        with torch.no_grad():
-            for name, parameter in model.bbox_head.named_parameters():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-                if "cls" in name and name.endswith("bias"):
-                    parameter.add_(2.5)  # focal losses start with a probability of 0.01
-        return model.eval()
-
-    return load
-
-
-# --- Final boxes and their priors ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_final_boxes_equal_mmdets_to_the_bit(detector, batch, family):
-    model, data = detector(family), batch()
-    with torch.no_grad():
-        expected = model.predict(data.inputs, data.samples, rescale=False)
-        final_boxes = final_boxes_of(observe(model, data, frozen=True))
-    for boxes, sample in zip(final_boxes, expected, strict=True):
-        instances = sample.pred_instances
-        assert len(instances) > 5
-        assert torch.equal(boxes.boxes, instances.bboxes)
-        assert torch.equal(boxes.scores, instances.scores)
-        assert torch.equal(boxes.labels, instances.labels)
-    assert "prior" not in expected[0].pred_instances
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_box_decodes_from_its_prior(detector, batch, family):
-    data = batch()
-    observation = observe(detector(family), data, frozen=True)
-    with torch.no_grad():
-        final_boxes = final_boxes_of(observation)
-        for image, (boxes, sample) in enumerate(zip(final_boxes, data.samples, strict=True)):
-            height, width = sample.metainfo["img_shape"]
-            decoded = observation.boxes(torch.full_like(boxes.prior, image), boxes.prior)
-            decoded = torch.minimum(decoded.clamp(min=0), torch.tensor([width, height] * 2))
-            torch.testing.assert_close(decoded, boxes.boxes, rtol=1e-5, atol=1e-4)
-            scores = observation.probabilities[image, boxes.prior, boxes.labels]
-            if len(observation.outputs) == 2:  # otherwise scores are multiplied by centerness
-                torch.testing.assert_close(scores, boxes.scores)
-
-
-def test_mmdet_is_restored_after_an_error(detector, batch):
-    model, data = detector("retinanet"), batch()
-    names = type(model.bbox_head)._predict_by_feat_single.__globals__
-    before = names["filter_scores_and_topk"]
-    broken = observe(model, data, frozen=True)
-    broken.outputs = ([], [None])
-    with pytest.raises(AssertionError):
-        final_boxes_of(broken)
-    assert names["filter_scores_and_topk"] is before
-    assert "_bbox_post_process" not in vars(model.bbox_head)
-
-
-def final_boxes(boxes, labels):
-    count = len(boxes)
-    return FinalBoxes(
-        torch.tensor(boxes).reshape(-1, 4),
-        torch.linspace(0.9, 0.1, count),
-        torch.tensor(labels, dtype=torch.long),
-        torch.arange(count) + 100,
-    )
-
-
-def test_the_final_box_of_an_object_has_its_class_and_the_highest_iou():
-    objects = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]])
-    corners = [[0.0, 0, 10, 8], [0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 24]]
-    prior, iou = boxes_of_objects(
-        final_boxes(corners, [0, 0, 1, 0]), objects, torch.tensor([0, 0, 1])
-    )
-    assert prior.tolist() == [101, -1, -1]  # an IoU of 0.4 is too small, and the third has none
-    assert iou[0].item() == pytest.approx(0.9) and iou[1:].isnan().all()
-
-
-def test_without_detections_or_objects_there_is_no_final_box():
-    objects = torch.tensor([[0.0, 0, 10, 10]])
-    prior, iou = boxes_of_objects(final_boxes([], []), objects, torch.tensor([0]))
-    assert prior.tolist() == [-1] and iou.isnan().all()
-    prior, iou = boxes_of_objects(
-        final_boxes([[0.0, 0, 1, 1]], [0]), objects[:0], torch.tensor([]).long()
-    )
-    assert prior.shape == iou.shape == (0,)
-
-
-def test_priors_are_named_by_level_row_column_and_anchor():
-    empty = Ranking(torch.tensor([]), torch.tensor([]), [])
-    nothing = torch.zeros(0, 4)
-    image = RankedImage("", nothing, nothing[:, 0], [], [], [(2, 3, 2), (1, 1, 2)], empty, [empty])
-    names = [image.place(prior) for prior in (-1, 0, 3, 11, 12, 13)]
-    assert names == ["", "0:0:0:0", "0:0:1:1", "0:1:2:1", "1:0:0:0", "1:0:0:1"]
 
 
 # --- Ranks ---------------------------------------------------------------------------------
@@ -207,7 +104,7 @@ def image(teacher, *students, scores=None, side=20.0, path="images/1.png"):
         labels=torch.arange(count) % 2,
         positives=[torch.tensor([0, 1, 4])[: len(scores[0])]] * count,
         anchors=[torch.tensor([[0.0, 0, 9, 9], [1, 1, 12, 12], [-3, 4, 30, 24]])] * count,
-        levels=[(1, 2, 2), (1, 1, 2)],
+        levels=[PriorLevel(1, 2, 2), PriorLevel(1, 1, 2)],
         teacher=ranking(teacher, scores[0]),
         students=[
             ranking(student, student_scores)
