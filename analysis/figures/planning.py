@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.figures import get
 from analysis.figures.base import Analysis
 from kd.common.errors import UserError, suggest
-from kd.config.parts import Figure
+from kd.config.parts import Figure, PaperFigure
 from kd.config.plan import Plan
 from kd.config.run import Run, study_folder
 
@@ -21,6 +21,7 @@ class PlannedFigure:
     settings: Analysis
     runs: list[Run]
     folder: Path
+    paper: PaperFigure | None = None
 
     @property
     def inputs(self) -> list[str]:
@@ -77,9 +78,13 @@ def _figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure | No
         table = _valid(figure.table, list(plan.study.tables), f"{place}: table")
         kind = get(figure.analysis, place)
         settings = kind.parse(figure.settings, f"{place}: settings")
+        if figure.paper and figure.paper.picture:
+            _valid(figure.paper.picture, list(kind.pictures), f"{place}: paper.picture")
         try:
             runs = _runs(figure, table, plan, place)
-            figures[name] = PlannedFigure(name, figure.analysis, settings, runs, folder / name)
+            figures[name] = PlannedFigure(
+                name, figure.analysis, settings, runs, folder / name, figure.paper
+            )
         except NotSelectedError as reason:
             figures[name] = reason
     return figures

@@ -42,7 +42,7 @@ KINDS = (
     Kind(
         "Studies: `configs/studies/*.yaml`",
         parts.Study,
-        (parts.Table, parts.Pair, parts.Checkpoint, parts.Figure),
+        (parts.Table, parts.Pair, parts.Checkpoint, parts.Figure, parts.PaperFigure),
     ),
     Kind("Scales: `configs/scales/*.yaml`", parts.Scale, (parts.Jobs,)),
     Kind("Schedules: `configs/schedules/*.yaml`", parts.Schedule),
@@ -57,6 +57,7 @@ BLOCKS: dict[type[BaseModel], str] = {
     parts.Pair: "Pairs of a table",
     parts.Checkpoint: "Published weights of a pair's teacher",
     parts.Figure: "Figures of a study",
+    parts.PaperFigure: "The paper's figure that a figure of a study makes again",
     parts.Jobs: "Jobs of a scale",
     entry.CocoSplit: "A split in COCO format",
     entry.Shapes: "Generated data",

@@ -113,6 +113,12 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
 
 
 NAME_PATTERN = r"^\w+$"
+FIGURE_PATTERN = r"^Figure [A-Z]?\d+[a-z]?$"
+PATTERNS = {
+    NAME_PATTERN: "must be a name of letters, digits and underscores",
+    FIGURE_PATTERN: "must be the name of a paper's figure, such as 'Figure 3' or 'Figure S1'",
+}
+"""Requirement on a text, by the pattern that it does not match."""
 REQUIREMENTS = {
     "model_type": "a block of keys and values",
     "dict_type": "a block of keys and values",
@@ -132,8 +138,8 @@ REQUIREMENTS = {
 
 def _requirement(detail: Any) -> str:
     """Return the requirement that a value does not meet, and the value if it is a scalar."""
-    if detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] == NAME_PATTERN:
-        return "must be a name of letters, digits and underscores"
+    if detail["type"] == "string_pattern_mismatch" and detail["ctx"]["pattern"] in PATTERNS:
+        return PATTERNS[detail["ctx"]["pattern"]]
     if detail["type"] == "too_short":
         return f"must list at least {detail['ctx']['min_length']} entry"
     text = REQUIREMENTS.get(detail["type"])

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from kd.common.schema import NAME_PATTERN, Part
+from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
 
 Augmentation = Literal["general", "ssd", "yolo"]
 
@@ -282,6 +282,17 @@ class Table(Part):
         return [self.schedule] if isinstance(self.schedule, str) else self.schedule
 
 
+class PaperFigure(Part):
+    """The figure of the paper that a figure of a study makes again."""
+
+    figure: Annotated[str, Field(pattern=FIGURE_PATTERN)]
+    """Name in the paper, such as ``Figure 3`` or ``Figure S1`` (of the supplement)."""
+    picture: str | None = None
+    """Picture of the analysis, if it draws several and this is not its first."""
+    differs: str = ""
+    """Differences from the paper's figure, in a sentence."""
+
+
 class Figure(Part):
     """An analysis of the rows of a table that have one detector and one pair."""
 
@@ -297,6 +308,8 @@ class Figure(Part):
     """``teacher``, ``baseline`` and methods in the order of the figure; without it, all rows."""
     settings: dict[str, Any] = {}
     """Settings of the analysis, over its defaults."""
+    paper: PaperFigure | None = None
+    """The paper's figure that it makes again; ``snakemake paper_figures`` draws these."""
 
 
 Word = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -319,6 +332,8 @@ class Study(Part):
     """Tables by key, which names their file of gains."""
     figures: dict[Word, Figure] = {}
     """Figures by key, which names their folder and rule."""
+    not_drawn: dict[Annotated[str, Field(pattern=FIGURE_PATTERN)], str] = {}
+    """Reasons why figures of the paper are not drawn, by their name in the paper."""
 
     @model_validator(mode="after")
     def _titles_differ(self) -> "Study":

@@ -33,6 +33,9 @@ def snakemake(
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
+TARGETS = ("all", "figures", "paper_figures", "total")
+
+
 def jobs(project: Path, *targets: str, config: str = "val_interval=1") -> dict[str, int]:
     """Return the number of jobs of each rule in a dry run."""
     result = snakemake(project, "--dry-run", *targets, config=config)
@@ -40,7 +43,7 @@ def jobs(project: Path, *targets: str, config: str = "val_interval=1") -> dict[s
     output = result.stdout + result.stderr
     table = output.split("Job stats:")[-1] if "Job stats:" in output else ""
     counts = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
-    return {rule: int(count) for rule, count in counts if rule not in ("all", "figures", "total")}
+    return {rule: int(count) for rule, count in counts if rule not in TARGETS}
 
 
 def steps(runs: int) -> dict[str, int]:
@@ -130,6 +133,9 @@ def test_a_study_without_figures_says_so(finished: Path) -> None:
     result = snakemake(finished, "figures", "--dry-run")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: no figure to draw: study tiny names")
+    result = snakemake(finished, "paper_figures", "--dry-run")
+    assert result.returncode == 1
+    assert "study tiny names none of its paper" in result.stderr.splitlines()[-1]
 
 
 HARMLESS = {
@@ -252,6 +258,26 @@ def test_figures_are_drawn_again_only_if_they_change(
     assert jobs(finished, "figures") == {"figure_errors": 1}
     edited(STUDY, figures={"curves": curves | {"settings": {"smooth": 2}}})
     assert jobs(finished, "figures") == {"figure_curves": 1}
+
+
+def test_the_figures_of_the_paper_are_files_with_its_names(
+    finished: Path, edited: Callable[..., None]
+) -> None:
+    curves = {"analysis": "training_curves", "paper": {"figure": "Figure S1", "differs": "Other."}}
+    edited(STUDY, figures={"curves": curves, "other": {"analysis": "tide"}})
+    result = snakemake(finished, "paper_figures")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = finished / TABLES
+    pictures = [folder / "paper" / f"figure-s1.{kind}" for kind in ("png", "pdf")]
+    for picture in pictures:
+        original = folder / "figures" / "curves" / f"training_curves{picture.suffix}"
+        assert picture.read_bytes() == original.read_bytes()
+    text = (folder / "paper" / "figure-s1.md").read_text()
+    assert text.startswith("# Figure S1\n") and "differs from the paper's: Other." in text
+    assert (folder / "figures" / "curves" / "caption.md").read_text() in text
+    assert not (folder / "figures" / "other").exists()
+    edited(STUDY, figures={"curves": curves | {"paper": {"figure": "Figure S1"}}})
+    assert jobs(finished, "paper_figures") == {"paper_figure_s1": 1}
 
 
 def test_an_unknown_analysis_is_one_clear_error(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from analysis.figures.paper_figures import paper_pictures
 from analysis.figures.planning import left_out, plan_figures
 from kd.common.errors import UserError
 from kd.common.files import printable
@@ -16,20 +17,25 @@ from kd.workflow.workflow import Workflow
 
 try:
     WORKFLOW = Workflow.read(config)
+    PLANS = {
+        publication.study: (
+            publication.plan,
+            publication.study,
+            publication.options.scale,
+        )
+        for publication in WORKFLOW.publications
+    }
     FIGURES = {
         WORKFLOW.rule("figure", publication, figure.name): figure
         for publication in WORKFLOW.publications
-        for figure in plan_figures(
-            publication.plan, publication.study, WORKFLOW.options.scale
-        ).values()
+        for figure in plan_figures(*PLANS[publication.study]).values()
     }
-    LEFT_OUT = [
-        line
+    PAPER_PICTURES = {
+        WORKFLOW.rule("paper", publication, name.replace("-", "_")): picture
         for publication in WORKFLOW.publications
-        for line in left_out(
-            publication.plan, publication.study, publication.options.scale
-        )
-    ]
+        for name, picture in paper_pictures(*PLANS[publication.study]).items()
+    }
+    LEFT_OUT = [line for planned in PLANS.values() for line in left_out(*planned)]
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -48,17 +54,26 @@ PUBLISHED = [
 
 
 def figure_files(wildcards):
-    """Return the files of all figures; end Snakemake with a message if there are none.
-
-    Snakemake would print another exception of an input function with a traceback.
-    """
+    """Return the files of all figures; end Snakemake with a message if there are none."""
     if not FIGURES:
-        studies = ", ".join(publication.study for publication in WORKFLOW.publications)
-        sys.exit(
-            f"error: no figure to draw: study {studies} names none; add them under 'figures' of its "
-            "file in configs/studies"
-        )
+        no_figure("names none; add them under 'figures' of its file in configs/studies")
     return [path for figure in FIGURES.values() for path in figure.outputs]
+
+
+def paper_figure_files(wildcards):
+    """Return the files of the papers' figures; end Snakemake with a message if there are none."""
+    if not PAPER_PICTURES:
+        no_figure(
+            "names none of its paper, or its rows are not selected; add 'paper: {figure: Figure 3}' "
+            "to a figure of its file in configs/studies"
+        )
+    return [path for picture in PAPER_PICTURES.values() for path in picture.outputs]
+
+
+def no_figure(reason):
+    """End Snakemake with a message; it would print another exception with a traceback."""
+    studies = ", ".join(publication.study for publication in WORKFLOW.publications)
+    sys.exit(f"error: no figure to draw: study {studies} {reason}")
 
 
 def require_data():

@@ -1,11 +1,18 @@
-# One rule for each figure, because each figure has its own files. `snakemake figures` draws all.
+# One rule for each figure, because each figure has its own files. `snakemake figures` draws all,
+# `snakemake paper_figures` those of the papers.
 localrules:
     figures,
+    paper_figures,
 
 
 rule figures:
     input:
         figure_files,
+
+
+rule paper_figures:
+    input:
+        paper_figure_files,
 
 
 for name, figure in FIGURES.items():
@@ -32,3 +39,21 @@ for name, figure in FIGURES.items():
             definition=figure.settings.definition(),
         shell:
             "{KD} figures {params.arguments:q} --threads {WORKFLOW.cpu_threads}"
+
+
+# The files of a paper's figures have the paper's names.
+for name, picture in PAPER_PICTURES.items():
+
+    rule:
+        name:
+            name
+        input:
+            picture.inputs,
+        output:
+            picture.outputs,
+        localrule: True
+        params:
+            heading=picture.heading,
+        shell:
+            "cp {input[0]:q} {output[0]:q} && cp {input[1]:q} {output[1]:q}"
+            " && (printf '%s\\n\\n' {params.heading:q} && cat {input[2]:q}) > {output[2]:q}"
