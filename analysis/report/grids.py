@@ -20,6 +20,7 @@ from analysis.tables.miniature import printable
 from analysis.tables.notes import MARKS, marks_of, remarks
 from analysis.tables.printed import PrintedTable, printed_tables
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
+from analysis.tables.sizes import SIZES
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,13 @@ def _usage_column(key: str, label: str, title: str) -> Column:
     )
 
 
+def _size_column(key: str, label: str, title: str) -> Column:
+    size_of = SIZES[label]
+    return Column(
+        key, label, lambda row: size_of(row.size) if row.size else None, title, amount, is_cost=True
+    )
+
+
 ROW = Column("row", "Row", lambda row: row.label, text=None)
 SEEDS = Column("seeds", "Seeds", lambda row: row.seeds, "Measured of planned seeds", text=None)
 GAIN = Column(
@@ -171,9 +179,15 @@ VERDICT = Column(
 USAGE = [
     _usage_column("hours", "Hours", "Wall time of training, all seeds"),
     _usage_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
-    _usage_column("images_per_second", "Images/s", "Images per second in training"),
-    _usage_column("memory_mb", "MB", "Peak memory in MB"),
+    _usage_column("images_per_second", "Training images/s", "Images per second in training"),
+    _usage_column("memory_mb", "Training MB", "Peak memory of training in MB"),
     _usage_column("energy_kwh", "kWh", "Energy of the GPUs, where their driver measures it"),
+]
+
+SIZE = [
+    _size_column("parameters", "Parameters, M", "Millions of parameters of the row's detector"),
+    _size_column("multiply_adds", "GFLOPs", "Billion multiply-adds for one test image"),
+    _size_column("weight_bytes", "Weights, MB", "Megabytes of weights of the row's detector"),
 ]
 
 
@@ -246,6 +260,7 @@ def _columns(rows: Sequence[ResultRow]) -> list[Column]:
         P,
         *map(_published_column, headlines),
         *USAGE,
+        *SIZE,
     ]
     return [
         ROW,

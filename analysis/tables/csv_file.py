@@ -9,6 +9,7 @@ from typing import Any
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import Interval
 from analysis.tables.rows import METRICS, ResultRow
+from kd.records.model_size import ModelSize
 from kd.resources.usage import Usage
 
 BETWEEN = "; "
@@ -19,6 +20,14 @@ GAIN = (
     *("p", "p_exact", "p_holm"),
 )
 LISTS = ("stand_ins", "unlike", "differs", "note")
+SIZE = {
+    "parameters": "parameters",
+    "multiply_adds": "multiply_adds",
+    "weight_bytes": "weight_bytes",
+    "width": "test_image_width",
+    "height": "test_image_height",
+}
+"""Columns of the size of a row's detector, by field."""
 PATHS = ("runs", "baseline_runs", "teacher_runs")
 
 
@@ -28,7 +37,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
     columns = [
         *(*DESCRIPTION, "seeds", "status", *metrics, "std", *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
-        *(*Usage._fields, *LISTS, "source", *PATHS, "selection"),
+        *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, "selection"),
     ]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
@@ -48,6 +57,7 @@ def _cells(row: ResultRow) -> dict[str, str]:
         "published_gain": row.published_gain,
         **(usage._asdict() if usage else {}),
     }
+    size = row.size._asdict() if row.size else {}
     lists = (row.stand_ins, row.mismatches, row.differs, row.notes)
     paths = (row.runs, row.baseline_runs, row.teacher_runs)
     return {
@@ -57,6 +67,7 @@ def _cells(row: ResultRow) -> dict[str, str]:
             for name in ("seeds", "status", "verdict", "source", "selection")
         },
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
+        **{SIZE[name]: str(count) for name, count in size.items()},
         **{name: BETWEEN.join(clauses) for name, clauses in zip(LISTS, lists, strict=True)},
         **{name: " ".join(map(str, runs)) for name, runs in zip(PATHS, paths, strict=True)},
     }
@@ -97,6 +108,7 @@ def _row(line: Mapping[str, str]) -> ResultRow:
         gain=_gain(line),
         published_gain=_number(line["published_gain"]),
         usage=_usage(line),
+        size=_size(line),
         mismatches=mismatches,
         runs=runs,
         baseline_runs=baseline_runs,
@@ -131,6 +143,13 @@ def _usage(line: Mapping[str, str]) -> Usage | None:
         return None
     memory = None if memory_mb is None else int(memory_mb)
     return Usage(hours, gpu_hours, images_per_second, memory, energy_kwh)
+
+
+def _size(line: Mapping[str, str]) -> ModelSize | None:
+    # Tables of earlier versions have no columns of sizes.
+    if not line.get("parameters"):
+        return None
+    return ModelSize(**{name: int(line[column]) for name, column in SIZE.items()})
 
 
 def _number(text: str) -> float | None:

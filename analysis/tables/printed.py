@@ -14,7 +14,9 @@ from analysis.tables.formatting import (
 from analysis.tables.miniature import LEFT_OUT, printable
 from analysis.tables.notes import Remark, marks_of, notes, remarks
 from analysis.tables.rows import DONE, METRICS, ResultRow, by_group, by_table
+from analysis.tables.sizes import size_cells, size_notes
 from analysis.tables.usage import total_usage
+from kd.resources.usage import Usage
 
 LEFT = {
     *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
@@ -70,8 +72,8 @@ def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
         group: [_result_cells(row, table_remarks) for row in members]
         for group, members in by_group(rows).items()
     }
-    usage_rows = [_usage_cells(row, rows) for row in rows if row.usage]
-    usage_notes = [_total_usage(rows)] if usage_rows else []
+    usage_rows = [_usage_cells(row, rows) for row in rows if row.usage or row.size]
+    usage_notes = [*_total_usage(rows), *size_notes(rows)]
     lines = [*notes(rows), *left_out]
     return PrintedTable(title, _grid(results), lines, _grid({"": usage_rows}), usage_notes)
 
@@ -112,27 +114,33 @@ def _result_cells(row: ResultRow, remarks: Sequence[Remark]) -> dict[str, str]:
 
 
 def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
-    """Return the usage of a row's measured runs as text by column."""
-    usage = row.usage
-    assert usage is not None
-    memory = None if usage.memory_mb is None else usage.memory_mb / MEGABYTES
-    return {
+    """Return the cost of a row as text by column: of its trainings, and of its detector."""
+    names = {
         "Detector": row.group if len({other.group for other in rows}) > 1 else ABSENT,
         "Row": distinct_label(row, rows),
+    }
+    return names | (_training_cells(row.usage) if row.usage else {}) | size_cells(row.size)
+
+
+def _training_cells(usage: Usage) -> dict[str, str]:
+    memory = None if usage.memory_mb is None else usage.memory_mb / MEGABYTES
+    return {
         "Hours": amount(usage.hours),
         "GPU-hours": amount(usage.gpu_hours),
-        "Images/s": amount(usage.images_per_second),
-        "Memory, GB": amount(memory),
+        "Training images/s": amount(usage.images_per_second),
+        "Training memory, GB": amount(memory),
         "Energy, kWh": amount(usage.energy_kwh),
     }
 
 
-def _total_usage(rows: Sequence[ResultRow]) -> str:
+def _total_usage(rows: Sequence[ResultRow]) -> list[str]:
     """Return a line with the usage of a table: its runs and those of its teachers, each once."""
+    if not any(row.usage for row in rows):
+        return []
     usage = total_usage(
         path for row in rows for path in (*row.runs, *row.baseline_runs, *row.teacher_runs)
     )
     hours, unit = (
         (usage.gpu_hours, "GPU-hours") if usage.gpu_hours else (usage.hours, "hours on CPUs")
     )
-    return f"All trainings of the table, shared ones counted once: {amount(hours)} {unit}."
+    return [f"All trainings of the table, shared ones counted once: {amount(hours)} {unit}."]

@@ -18,6 +18,7 @@ from analysis.tables.usage import total_usage
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.evaluation.metrics import Metrics
+from kd.records.model_size import ModelSize, read_size
 from kd.resources.usage import Usage
 
 DONE = "done"
@@ -91,6 +92,8 @@ class ResultRow(TableRow):
     verdict: str = ""
     usage: Usage | None = None
     """Resource usage of all measured runs together; None without any."""
+    size: ModelSize | None = None
+    """Size of the row's detector, without teacher and adaptation layers; None if not recorded."""
     mismatches: tuple[str, ...] = ()
     """Reasons from the runs' records why they cannot be compared."""
     runs: tuple[Path, ...] = ()
@@ -167,6 +170,7 @@ def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
         published_gain=spec.published_gain,
         verdict=_verdict(spec, gain),
         usage=usage if usage.hours else None,
+        size=next(filter(None, map(read_size, spec.runs.values())), None),
         mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values())),
         runs=tuple(spec.runs.values()),
         baseline_runs=tuple(spec.baseline_runs.values()),

@@ -1,4 +1,4 @@
-"""Commands of one run: ``train``, ``predict``, ``evaluate``, ``resample`` and ``profile``."""
+"""Commands of one run, from ``train`` to ``profile``."""
 
 import os
 from argparse import Namespace
@@ -58,6 +58,17 @@ def evaluate_run(options: Namespace) -> None:
     printed_metrics = {key: metrics[key] for key in PRINTED_METRICS if metrics.get(key) is not None}
     values = [f"{key} {100 * value:.1f}" for key, value in printed_metrics.items()]
     print(": ".join(filter(None, [str(run / "metrics.json"), ", ".join(values)])))
+
+
+def write_run_size(options: Namespace) -> None:
+    """Write and print the size of a run's detector."""
+    from kd.monitoring.run_names import find_run
+
+    run = find_run(*options.run)
+    load_networks(None)
+    from kd.records.model_size import FILE, describe, write_size
+
+    print(f"{run / FILE}: {describe(write_size(run))}")
 
 
 def resample_run(options: Namespace) -> None:

@@ -23,6 +23,7 @@ from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
 from kd.models.registration import register
 from kd.records import inputs
+from kd.records.model_size import write_size
 
 logger = logging.getLogger(__name__)
 PRINT_EVERY = 10.0
@@ -32,7 +33,8 @@ def predict(directory: Path, workers: int = 0) -> None:
     """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
 
     ``image`` is mmdet's image id: the id of a COCO image or the name of a VOC image. ``label`` is
-    the class's index. A classifier writes ``predictions.json.gz`` (kd/classifiers/evaluation.py).
+    the class's index. ``model.json`` holds the detector's size. A classifier writes
+    ``predictions.json.gz`` (kd/classifiers/evaluation.py) alone.
     UserError if the weights were computed from other inputs than the run has now.
     """
     config = read_config(directory)
@@ -49,7 +51,7 @@ def predict(directory: Path, workers: int = 0) -> None:
 
 
 def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
-    """Write the detections of a detector on the test split; return the file."""
+    """Write the detections of a detector on the test split, and its size; return the former."""
     init_default_scope("mmdet")
     model = ComposedConfig(config).student
     detector = weights.load_frozen(model, directory / WEIGHTS).to(get_device())
@@ -64,6 +66,7 @@ def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
             logger.info("predicting: image %d/%d, %.0f s left", step, len(batches), left)
     path = directory / DETECTIONS
     write_predictions(path, records)
+    write_size(directory)
     return path
 
 

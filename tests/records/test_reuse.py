@@ -23,6 +23,7 @@ from kd.evaluation.evaluate import measure
 from kd.evaluation.predict import predict
 from kd.models import weights
 from kd.records import inputs
+from kd.records.model_size import read_size
 from kd.training.train import train
 from tests.support.tiny import CLASSES, DISTILLED, TEACHER, edit, make_project, write_run
 from tests.support.training import interrupted_before
@@ -261,6 +262,7 @@ def test_weights_are_used_only_if_training_would_give_them_now(
     MATRIX[changed].change(run)
     if MATRIX[changed].prediction:
         predict(run)
+        assert read_size(run) is not None
         return
     with pytest.raises(UserError, match="changed since"):
         predict(run)

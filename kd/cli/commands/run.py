@@ -118,7 +118,8 @@ GROUP = Group(
             "compute a trained run's detections on the test split",
             "Run a trained detector on the test split and store its detections; of a classifier, "
             "its predictions.",
-            "detections.json.gz to the run's directory; of a classifier, predictions.json.gz",
+            "detections.json.gz and model.json to the run's directory; of a classifier, "
+            "predictions.json.gz",
             (Example(f"predict {TEACHER}", "detections of the teacher GFL"),),
             _predict,
         ),
@@ -130,6 +131,18 @@ GROUP = Group(
             "classifier, its accuracy.",
             "metrics.json to the run's directory",
             (Example(f"evaluate {TEACHER}", "AP of the teacher GFL"),),
+            options.add_run,
+        ),
+        Command(
+            "size",
+            runs.write_run_size,
+            "count the parameters and multiply-adds of a run's detector",
+            "Count the parameters, multiply-adds for one test image, and bytes of weights of the "
+            "detector that a run trains; of a distilled run, those of the student alone. "
+            "`kd predict` does the same. Use this command for runs predicted with an earlier "
+            "version. It needs no weights and no GPU.",
+            "model.json to the run's directory",
+            (Example(f"size {TEACHER}", "size of the teacher GFL"),),
             options.add_run,
         ),
         Command(

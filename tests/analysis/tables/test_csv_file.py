@@ -15,7 +15,8 @@ CONTRACT = """
     AP AP50 AP75 APS APM APL std gain gain_std gain_low gain_high image_low image_high 
     p p_exact p_holm verdict published_AP published_AP50 published_AP75 published_APS 
     published_APM published_APL published_gain hours gpu_hours images_per_second memory_mb 
-    energy_kwh stand_ins unlike differs note source runs baseline_runs teacher_runs
+    energy_kwh parameters multiply_adds weight_bytes test_image_width test_image_height
+    stand_ins unlike differs note source runs baseline_runs teacher_runs
     selection
 """
 

@@ -38,11 +38,11 @@ MARKDOWN = r"""
 
 ### Cost
 
-| Detector  | Row      | Hours | Images/s | Memory, GB |
-| --------- | -------- | ----: | -------: | ---------: |
-| RetinaNet | Teacher  |  4.00 |     20.0 |       1.50 |
-| RetinaNet | Student  |  3.00 |     20.0 |       1.50 |
-| RetinaNet | RM + PFI |  6.00 |     20.0 |       1.50 |
+| Detector  | Row      | Hours | Training images/s | Training memory, GB |
+| --------- | -------- | ----: | ----------------: | ------------------: |
+| RetinaNet | Teacher  |  4.00 |              20.0 |                1.50 |
+| RetinaNet | Student  |  3.00 |              20.0 |                1.50 |
+| RetinaNet | RM + PFI |  6.00 |              20.0 |                1.50 |
 
 - All trainings of the table, shared ones counted once: 13.0 hours on CPUs.
 """  # noqa: E501
@@ -188,7 +188,7 @@ def test_cost_of_gpus_counts_shared_runs_once(run):
         for label, ap in (("x", 0.32), ("y", 0.33))
     ]
     text = to_markdown(build(rows)).split("### Cost")[1]
-    assert row_of(text, "Row")[-1] == "Memory, GB"
+    assert row_of(text, "Row")[-1] == "Training memory, GB"
     assert row_of(text, "Student")[1:3] == ["1.00", "4.00"]
     assert row_of(text, "y") == ["y", "1.00", "8.00", "20.0", "1.50"]
     assert "counted once: 22.0 GPU-hours." in text
