@@ -18,6 +18,8 @@ from kd.data.readers import GroundTruth
 from kd.evaluation import evaluate
 
 Role = Literal["teacher", "baseline", "distilled"]
+Member = tuple[Path, dict[str, Any]]
+"""Directory of a run, and its parts by name."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class RunGroup:
     method: str
     """Method in the notation of studies, such as ``rm+pfi``; empty for a detector without one."""
     identity: Mapping[str, Any]
-    """Content of ``run.json`` of the first run: the parts by name."""
+    """Content of ``run.json`` of the lowest seed: the parts by name."""
     runs: Mapping[int, Path]
 
     @property
@@ -47,27 +49,51 @@ class RunGroup:
 def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:
     """Return the groups of run directories, in their order; runs that differ in seed are one group.
 
-    A run without a method is a teacher if one of the other runs was distilled from it. UserError if
-    a directory is not a run, or is that of a classifier.
+    The students of a group may have one teacher, or each the teacher of its seed. A run without
+    a method is a teacher if one of the other runs was distilled from it. UserError if a directory
+    is not a run, or is that of a classifier.
     """
-    members: dict[str, list[tuple[Path, dict[str, Any]]]] = {}
+    members: dict[str, list[Member]] = {}
     for directory in map(Path, directories):
         identity = _identity(directory)
-        # Runs of one group share their parts and settings except the seed.
+        # Runs of one group share their parts and settings except the seeds.
         settings = [seedless(identity), seedless(read_config(directory))]
         key = json.dumps(settings, sort_keys=True)
         members.setdefault(key, []).append((directory, identity))
     teachers = {identity["teacher"] for runs in members.values() for _, identity in runs}
-    groups = [_group(runs, teachers, library) for runs in members.values()]
-    return _with_distinct_labels(groups, library)
+    return _with_distinct_labels(
+        [
+            _group(group, teachers, library)
+            for runs in members.values()
+            for group in _with_distinct_seeds(runs)
+        ],
+        library,
+    )
+
+
+def _with_distinct_seeds(members: list[Member]) -> list[list[Member]]:
+    """Return runs as one group, or as one for each teacher if several have the same seed."""
+    if len({identity["seed"] for _, identity in members}) == len(members):
+        return [members]
+    groups: dict[tuple[Any, ...], list[Member]] = {}
+    for directory, identity in members:
+        teachers = identity["teacher"], identity["classifier"]
+        groups.setdefault(teachers, []).append((directory, identity))
+    return list(groups.values())
 
 
 def teacher_of(groups: Sequence[RunGroup]) -> Path:
-    """Return the directory of the only teacher of the groups; UserError without one."""
+    """Return the directory of the only teacher of the runs that represent the groups.
+
+    UserError without one, or if the lowest seeds of the groups have several.
+    """
     names = [group.identity["teacher"] for group in groups]
     paths = [RESULTS / "runs" / name for name in names if name]
-    paths += [group.directory for group in groups if group.role == "teacher"]
     teachers = {path.resolve(): path for path in paths}
+    for group in groups:
+        runs = {path.resolve() for path in group.runs.values()}
+        if group.role == "teacher" and not runs & teachers.keys():
+            teachers[group.directory.resolve()] = group.directory
     if not teachers:
         raise UserError(
             "the teacher is unknown: none of the runs was distilled from a detector, and none is a "
@@ -108,17 +134,15 @@ def _identity(directory: Path) -> dict[str, Any]:
     return identity
 
 
-def _group(
-    members: list[tuple[Path, dict[str, Any]]], teachers: set[str | None], library: Library
-) -> RunGroup:
+def _group(members: list[Member], teachers: set[str | None], library: Library) -> RunGroup:
     """Return the group of runs; ``teachers``: names of the teachers of all runs."""
-    _, identity = members[0]
+    runs = {identity["seed"]: path for path, identity in members}
+    identity = min((identity for _, identity in members), key=lambda parts: parts["seed"])
     method = identity["method"] or ""
     teacher_paths = {(RESULTS / "runs" / name).resolve() for name in teachers if name}
     is_teacher = any(path.resolve() in teacher_paths for path, _ in members)
     role: Role = "distilled" if method else "teacher" if is_teacher else "baseline"
     label = method_name(method, library) if method else ROLES[role]
-    runs = {identity["seed"]: path for path, identity in members}
     return RunGroup(label, role, method, identity, dict(sorted(runs.items())))
 
 

@@ -8,6 +8,14 @@ from analysis.tables.formatting import IMAGES, STAR
 from analysis.tables.rows import ResultRow
 
 MARKS = "†‡§¶"
+ONE_TEACHER = (
+    "All seeds of a row have the same teacher: intervals over seeds leave out the variation "
+    "between teachers."
+)
+PAIRED_TEACHERS = (
+    "Each seed of a row has its own teacher: intervals over seeds include the variation between "
+    "teachers."
+)
 
 
 class Remark(NamedTuple):
@@ -49,7 +57,8 @@ def notes(rows: Sequence[ResultRow]) -> list[str]:
     """Return the lines under a table."""
     table_remarks = remarks(rows)
     sources = _sources(rows, table_remarks)
-    return [*_selection(rows), *_signs(rows), *stand_ins(rows), *sources, *map(str, table_remarks)]
+    signs = [*_signs(rows), *_teachers(rows)]
+    return [*_selection(rows), *signs, *stand_ins(rows), *sources, *map(str, table_remarks)]
 
 
 def _selection(rows: Sequence[ResultRow]) -> list[str]:
@@ -59,6 +68,17 @@ def _selection(rows: Sequence[ResultRow]) -> list[str]:
     text = f"A part of the table: selected rows ({rows[0].selection}) with teachers and baselines."
     tested = any(row.gain and row.gain.p_holm is not None for row in rows)
     return [text + " The correction covers these rows only." * tested]
+
+
+def _teachers(rows: Sequence[ResultRow]) -> list[str]:
+    """Return a line on the seeds of teachers; none if no distilled row has several seeds."""
+    taught = [row for row in rows if row.teacher_runs and row.seeds_planned > 1]
+    if not taught:
+        return []
+    # The runs of a teacher that differ in seed share a folder.
+    if any(len(row.teacher_runs) > len({run.parent for run in row.teacher_runs}) for row in taught):
+        return [PAIRED_TEACHERS]
+    return [ONE_TEACHER]
 
 
 def stand_ins(rows: Sequence[ResultRow]) -> list[str]:

@@ -72,7 +72,12 @@ def results(plan: Plan) -> list[ResultRow]:
 def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
     """Return a row of a plan in printed names, with its run directories by seed."""
     run = next(iter(row.runs.values()))
-    teachers = [teacher for teacher in (run.teacher, run.classifier) if teacher]
+    teachers = [
+        teacher.directory
+        for student in row.runs.values()
+        for teacher in (student.teacher, student.classifier)
+        if teacher
+    ]
     return RowSpec(
         table=table_title(plan.study.tables[row.table]),
         group=library.detector(row.detector, "table").title,
@@ -82,7 +87,7 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
         student=backbone_name(plan.scale.backbones.get(row.student, row.student), library),
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
-        teacher_runs=[teacher.directory for teacher in teachers],
+        teacher_runs=list(dict.fromkeys(teachers)),
         published=row.published,
         published_baseline=row.published_baseline,
         metric=row.metric,

@@ -69,6 +69,12 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add the options that select rows of a study, and those that change its runs."""
     text = "number of seeds (default: the study's)"
     parser.add_argument("--seeds", type=positive, metavar="N", help=text)
+    parser.add_argument(
+        "--teacher-seeds",
+        choices=("first", "paired"),
+        help="first: all students learn from the teacher of seed 0; paired: each learns from the "
+        "teacher of its seed (default: the study's)",
+    )
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
     add_list(parser, "--detectors", "NAME", "select the rows of these detectors (default: all)")
     add_list(

@@ -19,6 +19,7 @@ from pydantic import (
 from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
 
 Augmentation = Literal["general", "ssd", "yolo"]
+TeacherSeeds = Literal["first", "paired"]
 
 
 class DetectorFlops(Part):
@@ -262,6 +263,8 @@ class Table(Part):
     first_seed: NonNegativeInt = 0
     """First of the consecutive seeds. A table with other seeds shows results on which no weight was
     tuned."""
+    teacher_seeds: TeacherSeeds | None = None
+    """Seeds of the teachers, in place of the study's."""
     detectors: list[str] = Field(min_length=1)
     """Names of the detectors of the students, and of the teachers unless a pair names another."""
     pairs: list[Pair] = Field(min_length=1)
@@ -328,6 +331,9 @@ class Study(Part):
     """File of ``configs/published`` with the paper's numbers."""
     seeds: PositiveInt = 1
     """Number of seeds of each row: 0, 1, ... or those from a table's ``first_seed`` on."""
+    teacher_seeds: TeacherSeeds = "first"
+    """``first``: all students learn from one teacher, of seed 0. ``paired``: the student of each
+    seed learns from the teacher of the same seed, and intervals include their variation."""
     tables: Annotated[dict[Word, Table], Field(min_length=1)]
     """Tables by key, which names their file of gains."""
     figures: dict[Word, Figure] = {}

@@ -10,7 +10,8 @@ from kd.config import stand_ins
 from kd.config.classifiers import classifier_run
 from kd.config.compose import compose, imported, merge
 from kd.config.library import Library
-from kd.config.parts import Pair, Scale, Study, Table
+from kd.config.parts import Scale, Study
+from kd.config.planning.cells import TableCell, row_key, swept_settings
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
 from kd.config.schedules import changed, changed_name, describe_changes, parse_changes
@@ -56,19 +57,6 @@ class Row:
         """The teacher detector's backbone, ``""`` without one."""
         has_teacher = self.kind == "teacher" or any(run.teacher for run in self.runs.values())
         return self.teacher if has_teacher else ""
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A detector, a schedule and a pair of a table, whose rows are all methods."""
-
-    key: str
-    table: Table
-    schedule: str
-    detector: str
-    pair: Pair
-    seeds: range
-    where: str
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ class _Planner:
         self.library, self.study = library, study
         self.scale_name, self.scale = scale, library.scale(scale, "scale")
         _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
-        self.seeds = options.seeds
+        self.options = options
         self.changes = parse_changes(options.schedule) if options.schedule else {}
         self.changes_place = f"schedule '{options.schedule}'"
         self.published = read_published(library, study, self.where)
@@ -134,37 +122,38 @@ class _Planner:
         table, where = self.study.tables[key], f"{self.where}: table '{key}'"
         for changes in (table.settings, table.sweep):
             check_overrides(changes, table.methods, where)
-        count = self.seeds or table.seeds or self.study.seeds
+        count = self.options.seeds or table.seeds or self.study.seeds
         seeds = range(table.first_seed, table.first_seed + count)
+        paired = self.options.teacher_seeds or table.teacher_seeds or self.study.teacher_seeds
         rows: dict[tuple[Any, ...], Row] = {}
         for detector in table.detectors:
             for schedule in table.schedules:
                 for pair in table.pairs:
-                    cell = _Cell(key, table, schedule, detector, pair, seeds, where)
+                    cell = TableCell(key, table, schedule, detector, pair, seeds, paired, where)
                     for row in self._rows(cell):
                         rows.setdefault(_identity(row), row)
         return list(rows.values())
 
-    def _rows(self, cell: _Cell) -> Iterator[Row]:
+    def _rows(self, cell: TableCell) -> Iterator[Row]:
         teaching = replace(cell, schedule=cell.pair.teacher_schedule or cell.schedule)
-        teacher = self._teacher(teaching)
+        teachers = self._teachers(teaching)
         baselines = {
             seed: self._alone(cell, cell.detector, cell.pair.student, seed) for seed in cell.seeds
         }
-        if teacher:
-            yield self._row(teaching, "teacher", {0: teacher})
+        if teachers:
+            yield self._row(teaching, "teacher", teachers)
         baseline = self._row(cell, "baseline", baselines)
         yield baseline
         for method in cell.table.methods:
-            for setting, settings in _swept(cell.table, method):
+            for setting, settings in swept_settings(cell.table, method):
                 runs = {
-                    seed: self._distilled(cell, method, settings, teacher, seed)
+                    seed: self._distilled(cell, method, settings, teachers, seed)
                     for seed in cell.seeds
                 }
                 row = self._row(cell, method, runs, setting)
                 yield replace(row, baselines=baselines, published_baseline=baseline.published)
 
-    def _row(self, cell: _Cell, method: str, runs: dict[int, Run], setting: str = "") -> Row:
+    def _row(self, cell: TableCell, method: str, runs: dict[int, Run], setting: str = "") -> Row:
         kind: Kind = "distilled"
         teacher, student, classifier = "", cell.pair.student, ""
         run = next(iter(runs.values()))
@@ -180,7 +169,7 @@ class _Planner:
         voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
         several = len(cell.table.schedules) > 1
         return Row(
-            key=_key(cell, teacher, classifier, student, method, setting),
+            key=row_key(cell, teacher, classifier, student, method, setting),
             table=cell.key,
             schedule=cell.schedule,
             detector=cell.detector,
@@ -200,19 +189,30 @@ class _Planner:
             source=line.source,
         )
 
-    def _teacher(self, cell: _Cell) -> Run | None:
+    def _teachers(self, cell: TableCell) -> dict[int, Run]:
+        """Return the teachers of a cell by seed; none without a teacher detector."""
+        if cell.pair.teacher is None:
+            return {}
+        seeds = dict.fromkeys(map(cell.teacher_seed, cell.seeds))
+        return {seed: self._teacher(cell, cell.pair.teacher, seed) for seed in seeds}
+
+    def _teacher(self, cell: TableCell, backbone: str, seed: int) -> Run:
         pair = cell.pair
-        if pair.teacher is None:
-            return None
         detector = pair.teacher_detector or cell.detector
         if pair.checkpoint is None:
-            return self._alone(cell, detector, pair.teacher, 0)
+            return self._alone(cell, detector, backbone, seed)
+        if cell.teacher_seeds == "paired":
+            raise UserError(
+                f"{cell.where}: 'teacher_seeds: paired' trains a teacher for each seed, but the "
+                f"pair of teacher '{backbone}' and student '{pair.student}' has one published "
+                "'checkpoint'; delete that key to train its teachers, or set 'teacher_seeds: first'"
+            )
         schedule = self._stand_in("schedules", cell.schedule, cell.where)
-        run = replace(self._uncomposed(cell, detector, pair.teacher, 0), schedule=schedule)
+        run = replace(self._uncomposed(cell, detector, backbone, seed), schedule=schedule)
         config = imported(run, pair.checkpoint, self.scale, self.library, cell.where)
         return replace(run, config=config)
 
-    def _classifier_name(self, cell: _Cell) -> str:
+    def _classifier_name(self, cell: TableCell) -> str:
         """Return the classifier of a pair or, without one, that of the detector's family."""
         family = self.library.detector(cell.detector, cell.where).augmentation
         name = cell.pair.classifier or cell.table.classifiers.get(family)
@@ -231,23 +231,25 @@ class _Planner:
             )
         return name
 
-    def _classifier(self, cell: _Cell) -> ClassifierRun:
+    def _classifier(self, cell: TableCell, seed: int) -> ClassifierRun:
         name = self._stand_in("classifiers", self._classifier_name(cell), cell.where)
         dataset = self._stand_in("datasets", cell.table.dataset, cell.where)
-        return classifier_run(name, self.scale_name, dataset, 0, self.library, cell.where)
+        return classifier_run(name, self.scale_name, dataset, seed, self.library, cell.where)
 
-    def _alone(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+    def _alone(self, cell: TableCell, detector: str, backbone: str, seed: int) -> Run:
         return self._composed(self._uncomposed(cell, detector, backbone, seed), {}, cell.where)
 
     def _distilled(
         self,
-        cell: _Cell,
+        cell: TableCell,
         method: str,
         settings: dict[str, dict[str, Any]],
-        teacher: Run | None,
+        by_seed: dict[int, Run],
         seed: int,
     ) -> Run:
         detector, pair, where = cell.detector, cell.pair, cell.where
+        teacher_seed = cell.teacher_seed(seed)
+        teacher = by_seed.get(teacher_seed)
         terms = resolve(method, settings, detector, self.library, where)
         other = (pair.teacher_detector or detector) if teacher else None
         check_readable(terms, detector, other, self.library, where)
@@ -261,11 +263,11 @@ class _Planner:
             self._uncomposed(cell, detector, pair.student, seed),
             method=method,
             teacher=teacher if "detector" in kinds else None,
-            classifier=self._classifier(cell) if "classifier" in kinds else None,
+            classifier=self._classifier(cell, teacher_seed) if "classifier" in kinds else None,
         )
         return self._composed(run, terms, where)
 
-    def _uncomposed(self, cell: _Cell, detector: str, backbone: str, seed: int) -> Run:
+    def _uncomposed(self, cell: TableCell, detector: str, backbone: str, seed: int) -> Run:
         where = cell.where
         check_detector(detector, self.scale, self.scale_name, self.library, where)
         return Run(
@@ -277,7 +279,7 @@ class _Planner:
             seed=seed,
         )
 
-    def _schedule(self, cell: _Cell) -> str:
+    def _schedule(self, cell: TableCell) -> str:
         """Return the name of the schedule of a cell's trainings, with the changes of the options.
 
         UserError if a file of that name holds another schedule.
@@ -295,7 +297,7 @@ class _Planner:
             )
         return new
 
-    def _changed(self, cell: _Cell, run: Run) -> str:
+    def _changed(self, cell: TableCell, run: Run) -> str:
         """Return how the schedule of a cell's run was changed, empty if it was not."""
         name = self._stand_in("schedules", cell.schedule, cell.where)
         if run.schedule == name:
@@ -314,42 +316,10 @@ class _Planner:
         return replace(run, config=compose(run, terms, self.scale, self.library, where))
 
 
-def _key(
-    cell: _Cell, teacher: str, classifier: str, student: str, method: str, setting: str
-) -> str:
-    """Return the key of a row: table, schedule, detector, pair, method, and swept settings."""
-    detector = cell.pair.teacher_detector
-    if teacher and detector not in (None, cell.detector):
-        teacher = f"{detector}-{teacher}"
-    teachers = "+".join(dict.fromkeys(filter(None, (teacher, classifier))))
-    pair = "-".join(filter(None, (teachers, student)))
-    swept = setting.replace(", ", "+").replace(" ", "-")
-    parts = (cell.key, cell.schedule, cell.detector, pair, method, swept)
-    return "/".join(filter(None, parts))
-
-
 def _identity(row: Row) -> tuple[Any, ...]:
     """Return the names and runs by which two rows differ."""
     names = (row.schedule, row.detector, row.teacher, row.student, row.method, row.setting)
     return (*names, row.classifier, *(run.name for run in row.runs.values()))
-
-
-def _swept(table: Table, method: str) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """Yield the swept settings of each row of a method, as text and by term."""
-    swept = {term: table.sweep[term] for term in method.split("+") if term in table.sweep}
-    if not swept:
-        yield "", table.settings
-    for term, values in swept.items():
-        for settings in _joint(values):
-            text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
-            yield text, {**table.settings, term: {**table.settings.get(term, {}), **settings}}
-
-
-def _joint(values: Any) -> list[dict[str, Any]]:
-    """Return a sweep's settings row by row."""
-    if isinstance(values, list):
-        return values
-    return [{key: value} for key, key_values in values.items() for value in key_values]
 
 
 def _check_scale(scale: Scale, library: Library, where: str) -> None:

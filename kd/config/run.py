@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ FOLDERS = ("analyses", "benchmarks", "checks", "classifiers", "crops", "runs", "
 """Folders of ``results`` that are not folders of studies."""
 CROPS = "crops.json"
 """File with the settings of a folder of crops."""
+SEED_AND_DIGEST = re.compile(r"\bseed\d+-[0-9a-f]{8}\b")
+"""Pattern of the last part of a run's name."""
 
 
 class BaseRun:
@@ -237,10 +240,15 @@ def digest_of(settings: Any) -> str:
 
 
 def seedless(settings: Any) -> Any:
-    """Return settings without the key ``seed``, however deep it lies."""
+    """Return settings without any key ``seed``, and without seeds and digests in names of runs.
+
+    The students of paired teachers are equal in this form, although each names another teacher.
+    """
     if isinstance(settings, dict):
         return {key: seedless(value) for key, value in settings.items() if key != "seed"}
-    return [seedless(value) for value in settings] if isinstance(settings, list) else settings
+    if isinstance(settings, list):
+        return [seedless(value) for value in settings]
+    return SEED_AND_DIGEST.sub("seed", settings) if isinstance(settings, str) else settings
 
 
 def _same_run(config: Any, other: dict[str, Any]) -> bool:

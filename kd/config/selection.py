@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from kd.common.errors import UserError, suggest
 from kd.common.lists import split_list
 from kd.common.schema import Part
-from kd.config.parts import Study
+from kd.config.parts import Study, TeacherSeeds
 
 if TYPE_CHECKING:
     from kd.config.plan import Row
@@ -35,6 +35,9 @@ class StudyOptions(Part):
 
     seeds: PositiveInt | None = None
     """Number of seeds; null for the number that the study or its table sets."""
+    teacher_seeds: TeacherSeeds | None = None
+    """``first``: all students learn from the teacher of seed 0. ``paired``: each learns from the
+    teacher of its seed. null for what the study or its table sets."""
     tables: Names = None
     """Tables of the study to run; null for all of them."""
     detectors: Names = None

@@ -46,8 +46,8 @@ class WorkflowOptions(StudyOptions, JobOptions):
 
 def study_arguments(study: str, scale: str, options: StudyOptions) -> list[str]:
     """Return a study, its scale and its options as arguments of ``kd``."""
-    texts = _texts(options).items()
-    return [study, "--scale", scale, *(word for key, text in texts for word in (f"--{key}", text))]
+    texts = {f"--{key.replace('_', '-')}": text for key, text in _texts(options).items()}
+    return [study, "--scale", scale, *(word for item in texts.items() for word in item)]
 
 
 def study_config(study: str, scale: str, options: StudyOptions) -> list[str]:

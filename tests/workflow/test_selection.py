@@ -96,10 +96,13 @@ def test_a_mistake_names_the_nearest_names(options: dict[str, Any], message: str
 
 
 def test_options_are_the_same_for_both_commands() -> None:
-    options = StudyOptions(seeds=2, methods="rm+pfi pfi", schedule="lr=0.005,epochs=6")
-    words = ["--seeds", "2", "--methods", "rm+pfi,pfi", "--schedule", "lr=0.005,epochs=6"]
+    options = StudyOptions(
+        seeds=2, teacher_seeds="paired", methods="rm+pfi pfi", schedule="lr=0.005,epochs=6"
+    )
+    words = ["--seeds", "2", "--teacher-seeds", "paired", "--methods", "rm+pfi,pfi"]
+    words += ["--schedule", "lr=0.005,epochs=6"]
     assert study_arguments("demo", "smoke", options) == ["demo", "--scale", "smoke", *words]
-    words = ["seeds=2", "methods=rm+pfi,pfi", "schedule=lr=0.005,epochs=6"]
+    words = ["seeds=2", "teacher_seeds=paired", "methods=rm+pfi,pfi", "schedule=lr=0.005,epochs=6"]
     assert study_config("demo", "smoke", options) == [
         *("--config", "study=demo", "scale=smoke"),
         *words,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,16 +26,16 @@ def project(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def runs(seeds: int = 1) -> dict[str, Path]:
+def runs(seeds: int = 1, **options: Any) -> dict[str, Path]:
     """Write all runs of the tiny study; return their directories by name."""
-    planned = plan("tiny", "tiny", Library(), StudyOptions(seeds=seeds)).runs
+    planned = plan("tiny", "tiny", Library(), StudyOptions(seeds=seeds, **options)).runs
     for run in planned.values():
         run.write()
     return {name: run.directory for name, run in planned.items()}
 
 
-def groups(seeds: int = 1) -> list[RunGroup]:
-    return read(list(runs(seeds).values()), Library())
+def groups(seeds: int = 1, **options: Any) -> list[RunGroup]:
+    return read(list(runs(seeds, **options).values()), Library())
 
 
 def test_runs_of_several_seeds_are_one_group() -> None:
@@ -43,6 +44,32 @@ def test_runs_of_several_seeds_are_one_group() -> None:
     assert [s.role for s in run_groups] == ["teacher", "baseline", "distilled", "distilled"]
     assert [list(s.runs) for s in run_groups] == [[0], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
     assert run_groups[1].directory == run_groups[1].runs[0]
+
+
+def test_students_of_paired_teachers_are_one_group() -> None:
+    run_groups = groups(seeds=3, teacher_seeds="paired")
+    assert [s.label for s in run_groups] == ["Teacher", "Student", "RM", "RM + PFI"]
+    assert [list(s.runs) for s in run_groups] == [[0, 1, 2]] * 4
+    teacher, *students = run_groups
+    assert teacher_of(run_groups) == teacher_of(students) == teacher.runs[0]
+
+
+def test_the_teacher_of_paired_students_is_that_of_the_seed_that_represents_them() -> None:
+    teacher, _, student, _ = groups(seeds=3, teacher_seeds="paired")
+    paths = [teacher.runs[0], teacher.runs[2], student.runs[2], student.runs[1], teacher.runs[1]]
+    run_groups = read(paths, Library())
+    assert [list(group.runs) for group in run_groups] == [[0, 1, 2], [1, 2]]
+    assert teacher_of(run_groups) == teacher.runs[1]
+
+
+def test_students_of_one_seed_and_several_teachers_are_separate_groups() -> None:
+    _, _, paired, _ = groups(seeds=2, teacher_seeds="paired")
+    _, _, first, _ = groups(seeds=2)
+    assert paired.runs[0] == first.runs[0]
+    run_groups = read([paired.runs[0], paired.runs[1], first.runs[1]], Library())
+    runs_of_groups = [[*group.runs.values()] for group in run_groups]
+    assert runs_of_groups == [[paired.runs[0], first.runs[1]], [paired.runs[1]]]
+    assert len({group.label for group in run_groups}) == 2
 
 
 def test_a_detector_is_a_teacher_only_among_its_students() -> None:

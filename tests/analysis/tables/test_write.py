@@ -13,6 +13,7 @@ from analysis.tables.write import publish, specification
 from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
+from kd.config.selection import UNCHANGED, StudyOptions
 from tests.analysis.tables.conftest import metrics
 from tests.support.tiny import edit, make_project
 
@@ -26,9 +27,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
 
 
-def planned(scale: str = "tiny", **table: Any) -> Plan:
+def planned(scale: str = "tiny", options: StudyOptions = UNCHANGED, **table: Any) -> Plan:
     edit(STUDY, **{f"tables__pair__{key}": value for key, value in table.items()})
-    return plan("tiny", scale, Library())
+    return plan("tiny", scale, Library(), options)
 
 
 def specified(study_plan: Plan) -> list[RowSpec]:
@@ -111,6 +112,28 @@ def test_a_row_names_the_runs_of_its_teachers() -> None:
     assert distilled.teacher_runs == [teacher.runs[0], classifier.directory]
     assert distilled.baseline_runs == student.runs
     assert list(teacher.teacher_runs) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "teacher_seeds", "note"),
+    [
+        (1, "first", ""),
+        (2, "first", "All seeds of a row have the same teacher: intervals over seeds leave out"),
+        (2, "paired", "Each seed of a row has its own teacher: intervals over seeds include"),
+    ],
+)
+def test_a_note_names_the_teachers_of_several_seeds(
+    seeds: int, teacher_seeds: Any, note: str
+) -> None:
+    study_plan = planned(options=StudyOptions(seeds=seeds, teacher_seeds=teacher_seeds))
+    teachers = {row.label: len(row.teacher_runs) for row in specified(study_plan)}
+    count = seeds if teacher_seeds == "paired" else 1
+    assert teachers == {"Teacher": 0, "Student": 0, "RM": count, "RM + PFI": count}
+    lines = publish(study_plan, "tiny", "tiny").splitlines()
+    assert [line for line in lines if "teacher: intervals" in line] == [
+        line for line in lines if note and note in line
+    ]
+    assert any(note in line for line in lines)
 
 
 def test_unfinished_tables_and_their_gains_are_in_a_separate_folder() -> None:
