@@ -1,12 +1,17 @@
 """Columns of the CSV files of all analyses, with their meanings."""
 
-BOX = dict.fromkeys(("x1", "y1", "x2", "y2"), "corners of the box, in pixels")
+CORNERS = ("x1", "y1", "x2", "y2")
+BOX = dict.fromkeys(CORNERS, "corners of the box, in pixels")
 RUN = {"run": "name of the row in the picture"}
 SEED = {"seed": "seed of the run"}
 LEVEL = {
     "level": "level of the neck, in the network's order",
     "stride": "pixels per cell of the level",
 }
+APART = (
+    "share of the tenth of the cells with the highest F_dif whose P_dif is below the median; about "
+    "0.5 if the maps are unrelated"
+)
 LOW, HIGH = "lower end of the interval", "upper end of the interval"
 ERRORS = dict.fromkeys(
     ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN"),
@@ -79,6 +84,22 @@ COLUMNS: dict[str, dict[str, str]] = {
         "score": "score of a detection",
         **dict.fromkeys(("left", "top", "right", "bottom"), "corners of the box, in pixels"),
     },
+    "final_anchors": {
+        "run": "name of the row, the teacher's first",
+        "image": "number of the image in the order of drawing",
+        "object": "number of the object in its image",
+        "file": "file of the image",
+        "class": "class of the object",
+        **dict.fromkeys(CORNERS, "corners of the object, in pixels"),
+        "prior": "prior of the run's final box: level, row, column, anchor; empty without a box",
+        "same": "1 if the teacher's box comes from the same prior, else 0; empty if one is missing",
+        "score": "score of the final box",
+        "iou": "IoU of the final box with the object",
+        **dict.fromkeys([f"box_{corner}" for corner in CORNERS], "corners of the final box"),
+        **dict.fromkeys([f"anchor_{corner}" for corner in CORNERS], "corners of its prior"),
+        "chosen": "selection of the object; empty if it is not drawn",
+        "rank": "place of the object in the picture, from 0",
+    },
     "gradient_maps": {
         **RUN,
         "image": "id of the image",
@@ -106,6 +127,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "undefined": "number of images with a constant map, which the means leave out",
         "p_dif": "mean of P_dif",
         "f_dif": "mean of F_dif",
+        "apart": APART,
         "pearson": "Pearson's correlation of both maps",
         "pearson_low": LOW,
         "pearson_high": HIGH,
@@ -127,6 +149,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "pearson": "Pearson's correlation of both maps",
         "spearman": "Spearman's correlation of both maps",
         "share": "share of F_dif in the tenth of the cells with the highest P_dif",
+        "apart": APART,
+    },
+    "prediction_gap-marks": {
+        **RUN,
+        "image": "number of the image in the order of drawing",
+        "mark": "rank of the group of cells by its sum of F_dif, from 1",
+        "cells": "number of cells of the group",
+        "p_dif": "mean of P_dif over the cells",
+        "f_dif": "sum of F_dif over the cells",
+        **dict.fromkeys(CORNERS, "corners of the group, in pixels of the network's input"),
     },
     "rank_agreement": {
         **RUN,

@@ -1,19 +1,28 @@
 """Images in figures with boxes and maps over them, small enough to be embedded."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
-TRUTH_COLOR, DETECTION_COLOR = "#009E73", "#D55E00"
-"""Colors of ground-truth boxes and of detections, both Okabe and Ito's."""
+TRUTH_COLOR, DETECTION_COLOR, PRIOR_COLOR = "#009E73", "#D55E00", "#0072B2"
+"""Colors of ground-truth boxes, of detections and of priors, all Okabe and Ito's."""
+PRIOR_DASH = "--"
+"""Dash of the boxes of priors."""
 LONGEST_SIDE = 320
 """Pixels of an embedded image's longer side; larger images are reduced to it."""
 LIGHTEST_BLACK = 0.5
 """Gray of black where an image is drawn below a map, so that the map's colors are visible."""
+CASING: dict[str, Any] = {"linewidth": 1.9, "foreground": "white", "alpha": 0.75}
+"""Light casing of the lines of boxes, which separates them from an image of similar color."""
+OUTSIDE = 0.93
+"""Gray of the part of a region outside of its image."""
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """Weights of R, G and B in an image's luminance (ITU-R BT.601)."""
 
@@ -23,23 +32,47 @@ def show_image(axes: Axes, image: np.ndarray, gray: bool = False) -> None:
 
     ``gray`` draws its luminance, lightened, so that an overlay is the only color.
     """
+    _show(axes, image, _extent(*image.shape[:2]), gray)
+
+
+def show_region(axes: Axes, image: np.ndarray, region: np.ndarray, gray: bool = False) -> None:
+    """Draw a region (4,), xyxy in pixels, of an image; the units are the pixels of the image.
+
+    The part of the region outside of the image is light gray.
+    """
+    left, top, right, bottom = (int(side) for side in (*np.floor(region[:2]), *np.ceil(region[2:])))
     height, width = image.shape[:2]
+    before = (max(-top, 0), max(-left, 0))
+    inside = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    after = (max(bottom - max(height, top), 0), max(right - max(width, left), 0))
+    margins = [*zip(before, after, strict=True), (0, 0)]
+    pixels = np.pad(inside, margins, constant_values=OUTSIDE)
+    _show(axes, pixels, (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5), gray)
+    axes.set(xlim=region[[0, 2]] - 0.5, ylim=region[[3, 1]] - 0.5)
+
+
+def _show(
+    axes: Axes, image: np.ndarray, extent: tuple[float, float, float, float], gray: bool
+) -> None:
     pixels = image
     if gray:
         luminance = LIGHTEST_BLACK + (1 - LIGHTEST_BLACK) * (image @ LUMINANCE)
         pixels = np.repeat(luminance[..., None], 3, axis=2)
     axes.axis("off")
-    axes.imshow(_reduced(pixels), extent=_extent(height, width), interpolation="none")
+    axes.imshow(_reduced(pixels), extent=extent, interpolation="none")
     axes.autoscale(False)
 
 
-def draw_boxes(axes: Axes, boxes: np.ndarray, color: str, dash: str = "-") -> None:
-    """Draw the outlines of boxes (n, 4), xyxy in pixels."""
+def draw_boxes(
+    axes: Axes, boxes: np.ndarray, color: str, dash: str = "-", cased: bool = False
+) -> None:
+    """Draw the outlines of boxes (n, 4), xyxy in pixels; ``cased``: with a light casing."""
     for left, top, right, bottom in boxes:
         axes.add_patch(
             Rectangle(
                 (left - 0.5, top - 0.5), right - left, bottom - top,
                 fill=False, edgecolor=color, linewidth=0.9, linestyle=dash,
+                path_effects=[withStroke(**CASING)] if cased else None,
             )
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from kd.common.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.figures.examples.compute import RunOutcome
+    from analysis.matching.confident import RunOutcome
     from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 

@@ -22,6 +22,14 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], examples: int, level: int) -> 
         ),
         "prediction_gap-maps": (
             f"Maps of the prediction gap and, below, of the feature gap at level {level} of the "
-            f"neck, one column for each run. Number of images: {examples}."
+            f"neck, one column for each run. Number of images: {examples}. Rings mark groups of "
+            f"cells whose features differ although predictions agree: {_ring_counts(tables)}."
         ),
     }
+
+
+def _ring_counts(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return the number of rings of each run."""
+    marks = tables["prediction_gap-marks"]
+    runs = tables["prediction_gap"]["run"].unique()
+    return enumerate_names([f"{(marks['run'] == run).sum()} of {run}" for run in runs])

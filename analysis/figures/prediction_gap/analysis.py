@@ -31,6 +31,12 @@ class PredictionGap(Analysis):
     (rounded up) with the highest P_dif. This share is about 0.1 if the gaps are unrelated. All
     three are undefined if a map is constant, for example on a level of one cell.
 
+    The maps mark cells whose features differ although predictions agree, as the paper does by hand:
+    their F_dif is in the highest tenth of the cells of the level in this image, and their P_dif is
+    below the median. A ring surrounds a group of neighboring cells, the three groups with the
+    largest sum of F_dif. All maps of a quantity share one color scale, which ends at the 99th
+    percentile of their cells; the paper scales each map by its own extremes.
+
     Points are means over images. Bars are 95 % percentile intervals of 1000 resamples of the
     images.
     """
@@ -40,7 +46,11 @@ class PredictionGap(Analysis):
     reads: ClassVar[tuple[str, ...]] = ("weights.pth",)
     pictures: ClassVar[tuple[str, ...]] = ("prediction_gap", "prediction_gap-maps")
     photographs: ClassVar[tuple[str, ...]] = ("prediction_gap-maps",)
-    tables: ClassVar[tuple[str, ...]] = ("prediction_gap", "prediction_gap-images")
+    tables: ClassVar[tuple[str, ...]] = (
+        "prediction_gap",
+        "prediction_gap-images",
+        "prediction_gap-marks",
+    )
 
     images: PositiveInt | None = 50
     """Number of images; null for all."""
@@ -74,12 +84,18 @@ class PredictionGap(Analysis):
 
 def caption(tables: dict[str, DataFrame], level: int) -> str:
     """Return Spearman's correlation of each run by level, and the content of the maps."""
-    from analysis.figures.prediction_gap.compute import describe
-    from analysis.figures.prediction_gap.plot import MOST_STUDENTS
+    from analysis.figures.prediction_gap.compute import describe, describe_marks
+    from analysis.figures.prediction_gap.plot_maps import MOST_STUDENTS
 
-    omitted = tables["prediction_gap"]["run"].nunique() - MOST_STUDENTS
-    return (
-        f"{describe(tables['prediction_gap'])} The maps are those of level {level}; all maps of "
-        "a quantity share one color scale"
-        + (f"; students whose maps are not drawn: {omitted}." if omitted > 0 else ".")
-    )
+    frame = tables["prediction_gap"]
+    omitted = frame["run"].nunique() - MOST_STUDENTS
+    sentences = [
+        describe(frame),
+        f"The maps are those of level {level}; all maps of a quantity share one color scale, cut "
+        "at the 99th percentile. Rings mark cells in the highest tenth of F_dif and below the "
+        "median of P_dif.",
+        describe_marks(frame, level),
+    ]
+    if omitted > 0:
+        sentences.append(f"Students whose maps are not drawn: {omitted}.")
+    return " ".join(sentences)

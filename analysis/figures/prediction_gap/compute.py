@@ -5,13 +5,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.figures.prediction_gap.gaps import GapImage, similarity
+from analysis.figures.prediction_gap.gaps import GapImage, apart_share, marks, similarity
 from analysis.statistics.bootstrap import resample
 from analysis.statistics.resampled import RESAMPLES, bootstrap_mean
 from kd.common.errors import UserError
 from kd.evaluation.voc import Floats
 
 MEASURES = ("pearson", "spearman", "share")
+MOST_MARKS = 3
+"""Marks of a map, those of the largest F_dif."""
+CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 def compute_tables(
@@ -31,7 +34,12 @@ def compute_tables(
             examples.append(image)
         frames.append(image_lines(image, number, run_names))
     lines = pd.concat(frames, ignore_index=True)
-    return {"prediction_gap": summary(lines, seed), "prediction_gap-images": lines}, examples
+    tables = {
+        "prediction_gap": summary(lines, seed),
+        "prediction_gap-images": lines,
+        "prediction_gap-marks": mark_lines(examples, run_names, level),
+    }
+    return tables, examples
 
 
 def image_lines(image: GapImage, number: int, run_names: Sequence[str]) -> pd.DataFrame:
@@ -41,9 +49,22 @@ def image_lines(image: GapImage, number: int, run_names: Sequence[str]) -> pd.Da
         | {"stride": gap.stride, "cells": gap.prediction.size}
         | {"p_dif": gap.prediction.mean(), "f_dif": gap.feature.mean()}
         | similarity(gap)._asdict()
+        | {"apart": apart_share(gap)}
         for run, gaps in zip(run_names, image.students, strict=True)
         for level, gap in enumerate(gaps)
     )
+
+
+def mark_lines(images: Sequence[GapImage], run_names: Sequence[str], level: int) -> pd.DataFrame:
+    """Return a line for each mark of the images' maps at a level, by image and run."""
+    keys = ["run", "image", "mark", "cells", "p_dif", "f_dif", *CORNERS]
+    lines = [
+        [run, number, rank, mark.cells, mark.prediction, mark.feature, *mark.box]
+        for number, image in enumerate(images)
+        for run, gaps in zip(run_names, image.students, strict=True)
+        for rank, mark in enumerate(marks(gaps[level], MOST_MARKS), start=1)
+    ]
+    return pd.DataFrame(lines, columns=keys)
 
 
 def summary(lines: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -64,6 +85,7 @@ def _level_columns(lines: pd.DataFrame, weights: Floats) -> dict[str, float]:
     undefined = int(lines["pearson"].isna().sum())
     columns: dict[str, float] = {"images": len(lines), "undefined": undefined}
     columns |= {"p_dif": lines["p_dif"].mean(), "f_dif": lines["f_dif"].mean()}
+    columns |= {"apart": lines["apart"].mean()}
     for measure in MEASURES:
         middle, low, high = bootstrap_mean(lines[measure], lines["image"], weights)
         columns |= {measure: middle, f"{measure}_low": low, f"{measure}_high": high}
@@ -83,6 +105,15 @@ def describe(frame: pd.DataFrame) -> str:
         f"Images: {frame['images'].max()}. Spearman's rho at the strides {strides}: "
         f"{'; '.join(runs)}{omission}."
     )
+
+
+def describe_marks(frame: pd.DataFrame, level: int) -> str:
+    """Return a sentence with the share of cells at a level that are apart, of ``summary``."""
+    lines = frame[frame["level"] == level]
+    shares = ", ".join(
+        f"{run} {_in_words(share)}" for run, share in zip(lines["run"], lines["apart"], strict=True)
+    )
+    return f"Share of these cells among those with the highest F_dif: {shares}."
 
 
 def _in_words(value: float) -> str:

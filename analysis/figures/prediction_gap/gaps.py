@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects, label
 from scipy.stats import pearsonr, spearmanr
 
 from analysis.figures.networks import RunNetworks, annotated_images, image_of
@@ -18,7 +19,7 @@ from kd.methods.pfi import prediction_gap
 from kd.observers import DenseObservation, observe
 
 TOP = 0.1
-"""Share of the cells with the highest P_dif."""
+"""Share of the cells with the highest values of a map."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Similarity(NamedTuple):
     spearman: float
     share: float
     """Share of the sum of F_dif in the tenth of the cells with the highest P_dif."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A group of neighboring cells whose features differ although their predictions agree."""
+
+    box: np.ndarray
+    """(4,): xyxy in pixels of the network's input."""
+    cells: int
+    prediction: float
+    """Mean of P_dif over the cells."""
+    feature: float
+    """Sum of F_dif over the cells."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,54 @@ def _share(prediction: np.ndarray, feature: np.ndarray) -> float:
     above, tied = prediction > last, prediction == last
     mass = feature[above].sum() + (places - above.sum()) * feature[tied].mean()
     return float(mass / feature.sum())
+
+
+def apart(gap: Gap) -> np.ndarray:
+    """Return the cells (H, W) whose features differ although their predictions agree.
+
+    F_dif of such a cell is in the highest tenth of the level, and P_dif is below the median. No
+    cell is if one of the maps is constant.
+    """
+    if np.ptp(gap.prediction) == 0 or np.ptp(gap.feature) == 0:
+        return np.zeros(gap.feature.shape, dtype=bool)
+    return _highest(gap.feature) & (gap.prediction < np.median(gap.prediction))
+
+
+def apart_share(gap: Gap) -> float:
+    """Return the share of the tenth of the cells with the highest F_dif that are ``apart``.
+
+    It is about 0.5 if the maps are unrelated, and NaN if one of them is constant.
+    """
+    if np.ptp(gap.prediction) == 0 or np.ptp(gap.feature) == 0:
+        return math.nan
+    return float(apart(gap).sum() / _highest(gap.feature).sum())
+
+
+def marks(gap: Gap, most: int) -> list[Mark]:
+    """Return the groups of neighboring cells that are ``apart``, those of the largest F_dif first.
+
+    Cells that share a side or a corner are neighbors. There are ``most`` groups at most.
+    """
+    groups, _ = label(apart(gap), structure=np.ones((3, 3)))
+    regions = []
+    for group, (rows, columns) in enumerate(find_objects(groups), start=1):
+        cells = groups == group
+        corners = [columns.start, rows.start, columns.stop, rows.stop]
+        regions.append(
+            Mark(
+                box=gap.stride * np.array(corners, float),
+                cells=int(cells.sum()),
+                prediction=float(gap.prediction[cells].mean()),
+                feature=float(gap.feature[cells].sum()),
+            )
+        )
+    return sorted(regions, key=lambda mark: -mark.feature)[:most]
+
+
+def _highest(values: np.ndarray) -> np.ndarray:
+    """Return the cells (H, W) of the highest tenth, at least one; ties for the last place count."""
+    places = math.ceil(TOP * values.size)
+    return values >= np.sort(values, axis=None)[-places]
 
 
 def _check_maps(

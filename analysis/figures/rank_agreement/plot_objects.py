@@ -10,11 +10,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image
 
 from analysis.figures.rank_agreement.compute import CORNERS, ExampleObject
 from analysis.plotting.lettering import legible
-from analysis.plotting.overlay import DETECTION_COLOR, TRUTH_COLOR, draw_boxes, show_image
+from analysis.plotting.overlay import DETECTION_COLOR, TRUTH_COLOR, draw_boxes, show_region
 from analysis.plotting.panels import message_figure
 from analysis.plotting.style import STYLE, WIDTH, Look, legend
 from kd.data import decoding
@@ -96,16 +95,10 @@ def _draw_priors(
     axes: Axes, example: ExampleObject, best: pd.DataFrame, region: np.ndarray
 ) -> None:
     """Draw the region of the image with the object, and a run's best priors with their numbers."""
-    picture = Image.fromarray(decoding.load(Path(example.image.path)))
-    left, top, right, bottom = region
-    low, high = np.maximum([left, top], 0), np.minimum([right, bottom], picture.size)
-    pixels = np.asarray(picture.crop((*low, *high))) / 255
-    show_image(axes, pixels, gray=True)
-    origin = np.tile(low, 2)
-    axes.set(xlim=(left - origin[0], right - origin[0]), ylim=(bottom - origin[1], top - origin[1]))
-    draw_boxes(axes, example.image.boxes[example.index].numpy()[None] - origin, TRUTH_COLOR)
+    show_region(axes, decoding.load(Path(example.image.path)) / 255, region, gray=True)
+    draw_boxes(axes, example.image.boxes[example.index].numpy()[None], TRUTH_COLOR)
     for (dash, corner), (_, line) in zip(MARKS, best.iterrows(), strict=False):
-        box = line[CORNERS].to_numpy(float) - origin
+        box = line[CORNERS].to_numpy(float)
         draw_boxes(axes, box[None], DETECTION_COLOR, dash)
         x, y = box[corner]
         axes.text(

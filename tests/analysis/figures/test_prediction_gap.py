@@ -9,13 +9,30 @@ import torch
 
 from analysis.figures.analyze import analyze
 from analysis.figures.prediction_gap.analysis import PredictionGap
-from analysis.figures.prediction_gap.compute import describe, image_lines, summary
-from analysis.figures.prediction_gap.gaps import Gap, GapImage, gap_images, gaps, similarity
-from analysis.figures.prediction_gap.plot import plot, plot_maps
+from analysis.figures.prediction_gap.compute import (
+    describe,
+    describe_marks,
+    image_lines,
+    mark_lines,
+    summary,
+)
+from analysis.figures.prediction_gap.gaps import (
+    Gap,
+    GapImage,
+    apart,
+    apart_share,
+    gap_images,
+    gaps,
+    marks,
+    similarity,
+)
+from analysis.figures.prediction_gap.plot import plot
+from analysis.figures.prediction_gap.plot_maps import color_scales, plot_maps
 from analysis.plotting.style import BASELINE
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.observers import observe
+from tests.analysis.figures.legibility import faults
 from tests.analysis.random_runs import write_runs
 
 RISING = [[0.1, 0.2], [0.3, 0.4]]
@@ -79,6 +96,55 @@ def test_constant_maps_are_undefined(prediction, feature):
     assert all(math.isnan(value) for value in similarity(gap(prediction, feature)))
 
 
+# --- Marks ---------------------------------------------------------------------------------
+
+
+def crossing(**feature):
+    """Return maps of 5 x 4 cells: P_dif rises from 0 to 19, F_dif is 1 except at some cells."""
+    values = np.ones(20)
+    for cell, value in feature.items():
+        values[int(cell[1:])] = value
+    return gap(np.arange(20.0).reshape(5, 4), values.reshape(5, 4))
+
+
+def test_cells_apart_have_the_highest_feature_gap_and_a_low_prediction_gap():
+    """A tenth of 20 cells is two; the median of P_dif is 9.5."""
+    both_low, one_high = crossing(c0=3, c9=2), crossing(c0=3, c19=9)
+    assert np.flatnonzero(apart(both_low)).tolist() == [0, 9] and apart_share(both_low) == 1
+    assert np.flatnonzero(apart(one_high)).tolist() == [0] and apart_share(one_high) == 0.5
+    assert not apart(crossing(c18=3, c19=9)).any() and apart_share(crossing(c18=3, c19=9)) == 0
+
+
+def test_marks_are_groups_of_neighbors_by_their_feature_gap():
+    values = np.zeros((10, 10))
+    values[0, 0] = values[1, 1] = 3  # neighbors by a corner
+    values[0, 9] = 7
+    values[4, 4:7] = 1
+    prediction = np.ones((10, 10))
+    prediction[values > 0] = 0
+    first, second, third = marks(gap(prediction, values + 1e-3 * prediction), 3)
+    assert (first.box.tolist(), first.cells) == ([72, 0, 80, 8], 1)
+    assert (second.box.tolist(), second.cells) == ([0, 0, 16, 16], 2)
+    assert (third.box.tolist(), third.cells) == ([32, 32, 56, 40], 3)
+    assert (second.feature, second.prediction) == (6, 0)
+    assert len(marks(gap(prediction, values + 1e-3 * prediction), 1)) == 1
+
+
+def test_constant_maps_have_no_marks():
+    constant = gap([[1, 1]], [[1, 2]])
+    assert marks(constant, 3) == [] and math.isnan(apart_share(constant))
+
+
+def test_lines_of_marks_name_run_and_image():
+    one, none = crossing(c0=3, c9=2), crossing(c18=3, c19=9)
+    frame = mark_lines([image([one], [none]), image([one], [one])], ["FitNets", "PFI"], 0)
+    assert frame[["run", "image", "mark"]].to_numpy().tolist() == [
+        ["FitNets", 0, 1], ["FitNets", 0, 2],
+        ["FitNets", 1, 1], ["FitNets", 1, 2], ["PFI", 1, 1], ["PFI", 1, 2],
+    ]  # fmt: skip
+    assert frame.loc[0, ["x1", "y1", "x2", "y2"]].tolist() == [0, 0, 8, 8]
+
+
 # --- Detectors -----------------------------------------------------------------------------
 
 
@@ -128,6 +194,9 @@ def test_means_are_over_images_where_defined():
     sentence = describe(frame)
     assert "Student 0.00, undefined; PFI 1.00, undefined" in sentence
     assert "constant: 4" in sentence
+    assert student["apart"] == 0.5  # the highest F_dif is at the highest P_dif in one of two images
+    assert describe_marks(frame, 0).endswith("F_dif: Student 0.50, PFI 0.00.")
+    assert describe_marks(frame, 1).endswith("F_dif: Student undefined, PFI undefined.")
 
 
 def test_one_image_has_no_interval():
@@ -167,24 +236,48 @@ def test_a_figure_without_values_states_the_reason():
     assert "constant on every level" in text.get_text()
 
 
-def test_maps_cover_their_cells_and_are_scaled():
+def maps(images, runs):
+    return plot_maps(images, runs, 0, mark_lines(images, runs, 0))
+
+
+def test_maps_cover_their_cells_and_share_a_scale():
     first = image([gap(RISING, RISING)], [gap(RISING, [[5, 5], [5, 5]])])
-    figure = plot_maps([first], ["Student", "PFI"], 0)
+    figure = maps([first], ["Student", "PFI"])
     upper, lower = figure.axes[:3], figure.axes[3:]
     assert [axes.get_title() for axes in upper] == ["", "Student", "PFI"]
     drawn_map = upper[1].images[1]
     assert drawn_map.get_extent() == [-0.5, 15.5, 15.5, -0.5]
     np.testing.assert_array_equal(drawn_map.get_array(), RISING)
-    assert drawn_map.get_clim() == (0, 0.4)
+    assert upper[1].images[1].get_clim() == upper[2].images[1].get_clim()
     assert lower[1].images[1].get_clim() == lower[2].images[1].get_clim() == (0, 5)
     assert [axes.texts[0].get_text() for axes in lower[1:]] == ["r 1.00, rho 1.00", "undefined"]
     assert all(len(axes.patches) == 1 for axes in [*upper, *lower[1:]])
+    assert faults(figure) == ["panel '' is empty"]  # it holds the color scales
+
+
+def test_a_scale_ends_at_the_99th_percentile_of_the_drawn_maps():
+    values = np.arange(100.0).reshape(10, 10)
+    images = [
+        image([gap(values, 0 * values)], [gap(values, 0 * values)], [gap(9 * values, values)])
+    ]
+    scales = color_scales(images, 2, 0)
+    assert scales["prediction"] == (pytest.approx(np.percentile(values, 99), abs=0.6), 99)
+    assert scales["prediction"].end < scales["prediction"].highest
+    assert scales["feature"] == (1, 0)
+
+
+def test_both_maps_of_a_run_have_its_rings():
+    one, none = crossing(c0=3, c9=2), crossing(c18=3, c19=9)
+    axes = maps([image([one], [none], size=(40, 32))], ["FitNets", "PFI"]).axes
+    assert [len(panel.patches) for panel in axes[:6]] == [1, 3, 1, 0, 3, 1]
+    ring = axes[1].patches[1]
+    assert (ring.center, ring.width, ring.height) == ((3.5, 3.5), 16, 16)
 
 
 def test_runs_beyond_the_first_have_no_maps():
     names = [f"run {number}" for number in range(12)]
     crowded = image(*[[gap(RISING, RISING)]] * 12)
-    titles = [axes.get_title() for axes in plot_maps([crowded], names, 0).axes]
+    titles = [axes.get_title() for axes in maps([crowded], names).axes]
     assert [title for title in titles if title] == names[:4]
 
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.plotting.overlay import LONGEST_SIDE, draw_boxes, draw_map, draw_scale, show_image
+from analysis.plotting.overlay import (
+    LONGEST_SIDE,
+    draw_boxes,
+    draw_map,
+    draw_scale,
+    show_image,
+    show_region,
+)
 
 
 @pytest.fixture
@@ -42,3 +49,18 @@ def test_colours_of_a_logarithm_end_where_the_scale_does(axes):
     drawn_map = draw_map(axes, np.array([[0.0, 0.1, 10]]), 0.1, 10, log=True)
     assert drawn_map.norm(drawn_map.get_array()).tolist() == [[0, 0, 1]]
     assert draw_scale(drawn_map, axes, below=True).orientation == "horizontal"
+
+
+@pytest.mark.parametrize(
+    ("region", "inside"),
+    [([2, 1, 6, 4], 12), ([-3, -2, 5, 4], 20), ([8, 3, 14, 9], 6), ([-9, -9, 30, 30], 60)],
+)
+def test_a_region_is_in_its_place_and_gray_outside_of_the_image(axes, region, inside):
+    show_region(axes, np.zeros((6, 10, 3)), np.array(region, float))
+    (image,) = axes.images
+    left, top, right, bottom = region
+    assert image.get_extent() == [left - 0.5, right - 0.5, bottom - 0.5, top - 0.5]
+    assert image.get_array().shape == (bottom - top, right - left, 3)
+    assert (image.get_array()[..., 0] == 0).sum() == inside
+    assert axes.get_xlim() == (left - 0.5, right - 0.5)
+    assert axes.get_ylim() == (bottom - 0.5, top - 0.5)
