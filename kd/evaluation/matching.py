@@ -121,6 +121,8 @@ class Matches:
 
     object: Integers
     """(D,): position of the matched object, or -1."""
+    overlap: Floats
+    """(D,): IoU with the matched object (cover of an object that is shared), or 0."""
     ignored: Flags
     """(D,): detections that are neither true nor false positives."""
     counted_objects: Flags
@@ -307,10 +309,13 @@ def match(
     )
     is_matched = row != UNMATCHED
     matched_object = np.full(len(detections.score), UNMATCHED)
-    matched_object[is_matched] = candidate_pairs.object[near[row[is_matched]]]
+    pair_of_match = near[row[is_matched]]
+    matched_object[is_matched] = candidate_pairs.object[pair_of_match]
+    overlap = np.zeros(len(detections.score))
+    overlap[is_matched] = candidate_pairs.overlap[pair_of_match]
     ignored_detections = _outside(detections.area, area)
     ignored_detections[is_matched] = ignored[order[row[is_matched]]]
-    return Matches(matched_object, ignored_detections, counted_flags)
+    return Matches(matched_object, overlap, ignored_detections, counted_flags)
 
 
 def counted_objects(objects: SortedObjects, area: tuple[float, float] = AREAS["all"]) -> Flags:

@@ -20,7 +20,10 @@ from hotcoco import COCO, COCOeval
 
 from kd.common.files import read_json
 from kd.common.schema import Part
+from kd.evaluation.calibration import detection_ece, localization_ece
 from kd.evaluation.detections import Detection, Detections, Objects, by_class, read
+from kd.evaluation.lrp import LRP_IOU, ClassLrp, optimal_lrp
+from kd.evaluation.matching import match, pair_columns
 from kd.evaluation.voc import Floats, Precision, average_precision
 
 
@@ -31,6 +34,10 @@ class ClassMetrics(Part):
     AP50: float | None
     VOC07: float | None
     VOC12: float | None
+    oLRP: float | None = None
+    """Lower is better; 1 if no object is detected."""
+    oLRP_score: float | None = None
+    """Score threshold with the lowest LRP; None if no object is detected."""
 
 
 class Metrics(Part):
@@ -56,6 +63,21 @@ class Metrics(Part):
     """VOC mAP at IoU 0.5 in the 11-point form of VOC2007."""
     VOC12: float | None
     """VOC mAP at IoU 0.5 in the all-point form used since VOC2010."""
+    oLRP: float | None = None
+    """Lowest LRP over score thresholds at IoU 0.5, mean over classes; lower is better, as in all
+    that follow. These measures are absent in files of earlier versions."""
+    oLRP_loc: float | None = None
+    """Mean 1 - IoU of the true positives at the lowest LRP, 0 to 0.5."""
+    oLRP_FP: float | None = None
+    """1 - precision there."""
+    oLRP_FN: float | None = None
+    """1 - recall there."""
+    D_ECE: float | None = None
+    """Gap between confidence and precision at IoU 0.5, 20 bins; None without detections."""
+    LaECE: float | None = None
+    """Gap between confidence and precision times IoU, 25 bins, mean over classes."""
+    LaECE0: float | None = None
+    """LaECE with an IoU threshold of 0."""
     per_class: dict[str, ClassMetrics]
     images: int
     boxes: int
@@ -95,11 +117,23 @@ def evaluate(
         voc_future = executor.submit(_voc, objects, columns, len(classes))
         precision, recall = _coco_arrays(objects, columns, len(images), classes)
     voc = voc_future.result()
+    pairing = pair_columns(images, list(classes), objects, columns, least_overlap=0.0)
+    matches = match(pairing, LRP_IOU)
+    lrp = optimal_lrp(pairing, matches)
     return Metrics(
         **_coco_metrics(precision, recall),
         **_voc_means(voc),
+        oLRP=lrp.lrp,
+        oLRP_loc=lrp.localization,
+        oLRP_FP=lrp.false_positives,
+        oLRP_FN=lrp.false_negatives,
+        D_ECE=detection_ece(pairing, matches),
+        LaECE=localization_ece(pairing, matches),
+        LaECE0=localization_ece(pairing, match(pairing, 0.0)),
         per_class={
-            name: _class_metrics(precision[:, :, index, ALL, LIMIT100], voc[index])
+            name: _class_metrics(
+                precision[:, :, index, ALL, LIMIT100], voc[index], lrp.classes[index]
+            )
             for index, name in enumerate(classes)
         },
         images=len(images),
@@ -166,11 +200,13 @@ def _voc_means(precisions: Sequence[Precision | None]) -> dict[str, float | None
     return {"VOC07": _mean(defined[:, 0]), "VOC12": _mean(defined[:, 1])}
 
 
-def _class_metrics(precision: Floats, voc: Precision | None) -> ClassMetrics:
+def _class_metrics(precision: Floats, voc: Precision | None, lrp: ClassLrp) -> ClassMetrics:
     """Return the metrics of a class; ``precision``: (IoU, recall) over all sizes."""
     return ClassMetrics(
         AP=_mean(precision),
         AP50=_mean(precision[IOU50]),
         VOC07=voc.eleven_point if voc else None,
         VOC12=voc.all_point if voc else None,
+        oLRP=None if np.isnan(lrp.lrp) else lrp.lrp,
+        oLRP_score=None if np.isnan(lrp.score) else lrp.score,
     )
