@@ -1,7 +1,7 @@
 """Ranked detections of a run, each a true positive, a false positive or ignored: the input of AP.
 
 A run is matched once. ``matches.npz`` in its directory caches the outcomes with digests of their
-inputs, and is replaced when the detections or the test split have changed.
+inputs, and is replaced when the detections or the split have changed.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ import numpy as np
 
 from kd.common.errors import UserError
 from kd.common.files import read_json, replacing
-from kd.common.results import require_result
+from kd.common.results import require_result, results_folder
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.evaluation.detections import by_class, read
 from kd.evaluation.evaluate import DETECTIONS, read_detections, truth_of
 from kd.evaluation.matching import Pairing, counted_objects, match, pair
@@ -125,8 +126,10 @@ def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[s
     )
 
 
-def read_matched_run(directory: Path, library: Library) -> tuple[MatchedRun, inputs.Inputs]:
-    """Return the outcomes of a run, from the cache or by matching, and the record of their inputs.
+def read_matched_run(
+    directory: Path, library: Library, split: SplitName = "test"
+) -> tuple[MatchedRun, inputs.Inputs]:
+    """Return the outcomes of a run on a split, from the cache or by matching, and their inputs.
 
     UserError if the run is not a detector's, or if its detections or its data set are absent,
     damaged, or do not belong together.
@@ -134,16 +137,17 @@ def read_matched_run(directory: Path, library: Library) -> tuple[MatchedRun, inp
     identity = read_json(directory / "run.json")
     if not isinstance(identity, dict) or "student" not in identity:
         raise UserError(f"{directory}: not the run of a detector")
-    split = truth_of(directory, library)
-    classes = [category["name"] for category in split.coco["categories"]]
-    source = directory / DETECTIONS
+    truth = truth_of(directory, library, split)
+    classes = [category["name"] for category in truth.coco["categories"]]
+    folder = results_folder(directory, split)
+    source = folder / DETECTIONS
     require_result(source)
-    record = inputs.of_evaluation(directory, source, split.fingerprint, "resampling")
-    key = "\n".join([VERSION, record["detections"], split.fingerprint, *classes])
-    matched = MatchedRun.read(directory / FILE, key)
+    record = inputs.of_evaluation(directory, source, truth.fingerprint, "resampling", split)
+    key = "\n".join([VERSION, record["detections"], truth.fingerprint, *classes])
+    matched = MatchedRun.read(folder / FILE, key)
     if matched is None:
-        matched = MatchedRun.of(split.coco, read_detections(source, split.coco))
-        matched.write(directory / FILE, key)
+        matched = MatchedRun.of(truth.coco, read_detections(source, truth.coco))
+        matched.write(folder / FILE, key)
     return matched, record
 
 

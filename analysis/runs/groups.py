@@ -11,6 +11,7 @@ from analysis.runs.titles import ROLES, backbone_name, method_name
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.common.results import RESULTS
+from kd.config.canonical import canonical_form
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.config.run import seedless
@@ -57,7 +58,7 @@ def read(directories: Sequence[Path], library: Library) -> list[RunGroup]:
     for directory in map(Path, directories):
         identity = _identity(directory)
         # Runs of one group share their parts and settings except the seeds.
-        settings = [seedless(identity), seedless(read_config(directory))]
+        settings = [seedless(identity), seedless(canonical_form(read_config(directory)))]
         key = json.dumps(settings, sort_keys=True)
         members.setdefault(key, []).append((directory, identity))
     teachers = {identity["teacher"] for runs in members.values() for _, identity in runs}

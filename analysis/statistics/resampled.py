@@ -25,7 +25,9 @@ from analysis.statistics.bootstrap import (
 from analysis.statistics.seeds import POINTS, Interval
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.common.results import results_folder
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.evaluation.voc import ELEVEN_RECALLS, Floats
 from kd.records import inputs
 
@@ -36,14 +38,14 @@ ROUNDING_POINTS = 1e-3
 """AP points: above the rounding of float32, below the effect of other detections."""
 
 
-def write(directory: Path, library: Library) -> None:
+def write(directory: Path, library: Library, split: SplitName = "test") -> Path:
     """Write ``resampled.npz`` of a run: 1 + 1000 values of each metric, in AP points, float32.
 
-    The first value is that of the test split, the others are those of resamples, the same for all
-    runs of a split. Values are NaN where no object defines the metric, and in all resamples of a
-    split of one image.
+    Return its path. The first value is that of the split, the others are those of resamples, the
+    same for all runs of a split. Values are NaN where no object defines the metric, and in all
+    resamples of a split of one image.
     """
-    matched, depends = read_matched_run(directory, library)
+    matched, depends = read_matched_run(directory, library, split)
     samples_by_metric = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     if matched.images < 2:
         # Every resample equals the split, which would look like an interval of width 0.
@@ -52,8 +54,10 @@ def write(directory: Path, library: Library) -> None:
     narrow = {
         name: (POINTS * samples).astype(np.float32) for name, samples in samples_by_metric.items()
     }
-    write_arrays(directory / FILE, split=depends["data"], **narrow)
-    inputs.record(directory, "resampling", depends)
+    folder = results_folder(directory, split)
+    write_arrays(folder / FILE, split=depends["data"], **narrow)
+    inputs.record(folder, "resampling", depends)
+    return folder / FILE
 
 
 def metrics(matched: MatchedRun, weights: Floats) -> dict[str, Floats]:

@@ -17,8 +17,9 @@ from kd.config.classifiers import crop_settings
 from kd.config.library import Library
 from kd.config.run import Crops
 from kd.data import decoding
+from kd.data.entry import SplitName
 from kd.data.readers import GroundTruth, image_path, read_split
-from kd.data.scan import Record, SplitName
+from kd.data.scan import Record
 
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 LEAST_MARGIN = 4

@@ -1,4 +1,4 @@
-"""Commands that prepare data: ``generate``, ``check`` and ``crops``."""
+"""Commands that prepare data: ``generate``, ``check``, ``split`` and ``crops``."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -37,6 +37,17 @@ def check_data(options: Namespace) -> int:
     if options.check_report:
         write_json(options.check_report, report.to_json())
     return 0
+
+
+def split_data(options: Namespace) -> None:
+    """Hold out a validation split, and print its size and the lines for the entry."""
+    from kd.config.library import Library
+    from kd.data.splitting import describe, divide, write
+
+    dataset = Library().dataset(options.dataset, "kd split")
+    division = divide(options.dataset, dataset, options.share, options.seed)
+    written = write(division)
+    print(describe(options.dataset, division, written))
 
 
 def cut_crops(options: Namespace) -> None:

@@ -35,14 +35,14 @@ def train_run(options: Namespace) -> int:
 
 
 def predict_run(options: Namespace) -> None:
-    """Write the detections or predictions of a run on the test split."""
+    """Write the detections or predictions of a run on a split."""
     from kd.monitoring.run_names import find_run
 
     run = find_run(*options.run)
     load_networks(options.threads)
     from kd.evaluation.predict import predict
 
-    predict(run, options.workers)
+    predict(run, options.workers, options.split)
 
 
 def evaluate_run(options: Namespace) -> None:
@@ -53,11 +53,11 @@ def evaluate_run(options: Namespace) -> None:
     from kd.monitoring.run_names import find_run
 
     run = find_run(*options.run)
-    measure(run, Library())
-    metrics = read_json(run / "metrics.json")
+    path = measure(run, Library(), options.split)
+    metrics = read_json(path)
     printed_metrics = {key: metrics[key] for key in PRINTED_METRICS if metrics.get(key) is not None}
     values = [f"{key} {100 * value:.1f}" for key, value in printed_metrics.items()]
-    print(": ".join(filter(None, [str(run / "metrics.json"), ", ".join(values)])))
+    print(": ".join(filter(None, [str(path), ", ".join(values)])))
 
 
 def write_run_size(options: Namespace) -> None:
@@ -72,14 +72,13 @@ def write_run_size(options: Namespace) -> None:
 
 
 def resample_run(options: Namespace) -> None:
-    """Write the AP of a run on resamples of the test images."""
+    """Write the AP of a run on resamples of the images of a split."""
     from analysis.statistics.resampled import write
     from kd.config.library import Library
     from kd.monitoring.run_names import find_run
 
     run = find_run(*options.run)
-    write(run, Library())
-    print(run / "resampled.npz")
+    print(write(run, Library(), options.split))
 
 
 def profile_run(options: Namespace) -> None:

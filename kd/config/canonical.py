@@ -1,8 +1,9 @@
 """Composed form and canonical form of a configuration.
 
 Composition names the classes that are built (``GlobalBatchRetinaHead``) and each detector's
-observer. The canonical form has mmdet's names (``RetinaHead``) and no observer. Earlier versions
-wrote their configurations in it. Digests and comparisons use it, so they are equal for both forms.
+observer. The canonical form has mmdet's names (``RetinaHead``), no observer and no validation
+split. Earlier versions wrote their configurations in it. Digests and comparisons use it, so they
+are equal for both forms.
 
 A distiller's ``student`` and ``teacher`` hold their observer. The observer of a detector that is
 trained alone is a key of the configuration, because mmdet's detectors accept no such argument.
@@ -27,6 +28,9 @@ CLASSES = {
 }
 """Classes of ``kd.models`` that a detector is built from, by the mmdet class in its place."""
 
+LEFT_OUT = ("observer", "val_dataloader")
+"""Keys of composed configurations that canonical ones lack."""
+
 MMDET_CLASSES = {ours: mmdets for mmdets, ours in CLASSES.items()}
 
 
@@ -40,10 +44,13 @@ def composed_form(config: Settings) -> Settings:
 
 
 def canonical_form(config: Settings) -> Settings:
-    """Return a configuration whose detectors have mmdet's names and no observer."""
+    """Return a configuration whose detectors have mmdet's names, without observer and validation.
+
+    The weights do not depend on the validation split, so a data set may get one later.
+    """
+    without = {key: value for key, value in config.items() if key not in LEFT_OUT}
     if not _is_detector(config.get("model")):
-        return _with_networks(config, canonical_detector)
-    without = {key: value for key, value in config.items() if key != "observer"}
+        return _with_networks(without, canonical_detector)
     return {**without, "model": canonical_detector(config["model"])}
 
 

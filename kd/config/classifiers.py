@@ -85,10 +85,11 @@ def compose_classifier(
 
 def crop_settings(name: str, dataset: Dataset, margin: float, min_side: int) -> dict[str, Any]:
     """Return everything that the crops of a data set depend on, except the data."""
+    unused = dict.fromkeys(("fetch", "metric", "image_size", "val"), True)
     return {
         "version": CUTTING_VERSION,
         "dataset": name,
-        "entry": dataset.model_dump(mode="json", exclude={"fetch", "metric", "image_size"}),
+        "entry": dataset.model_dump(mode="json", exclude={**unused, "generate": {"val"}}),
         "margin": margin,
         "min_side": min_side,
     }

@@ -10,7 +10,7 @@ from kd.config.library import Library
 from kd.config.parts import Checkpoint, Detector, Scale, Schedule
 from kd.config.run import Run
 from kd.config.terms import method_of
-from kd.data.entry import CocoSplit, Dataset
+from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.methods.ops.pyramid import Pyramid
 
 WEIGHTS = "weights.pth"
@@ -53,7 +53,8 @@ def compose(
         "train_dataloader": _training_loader(
             split_config(dataset, "train", classes, train), schedule.batch_size, run.seed
         ),
-        "test_dataloader": _loader(split_config(dataset, "test", classes, test), 1, shuffle=False),
+        **_tested("test", dataset, classes, test),
+        **(_tested("val", dataset, classes, test) if dataset.val is not None else {}),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
         **training(schedule),
@@ -304,8 +305,16 @@ def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[
     }
 
 
+def _tested(
+    split: SplitName, dataset: Dataset, classes: list[str], pipeline: pipelines.Pipeline
+) -> dict[str, Any]:
+    """Return the loader of a split that is not trained on, under mmengine's key for it."""
+    loader = _loader(split_config(dataset, split, classes, pipeline), 1, shuffle=False)
+    return {f"{split}_dataloader": loader}
+
+
 def split_config(
-    dataset: Dataset, split: str, classes: list[str], pipeline: pipelines.Pipeline
+    dataset: Dataset, split: SplitName, classes: list[str], pipeline: pipelines.Pipeline
 ) -> dict[str, Any]:
     """Return mmdet's data set of a split, whose images go through ``pipeline``."""
     parts = [
@@ -314,7 +323,7 @@ def split_config(
     return parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
 
 
-def _sources(dataset: Dataset, split: str) -> list[Any]:
+def _sources(dataset: Dataset, split: SplitName) -> list[Any]:
     source = getattr(dataset, split)
     return [source] if isinstance(source, CocoSplit) else source
 
@@ -322,7 +331,7 @@ def _sources(dataset: Dataset, split: str) -> list[Any]:
 def _reader(
     dataset: Dataset,
     source: CocoSplit | str,
-    split: str,
+    split: SplitName,
     classes: list[str],
     pipeline: pipelines.Pipeline,
 ) -> dict[str, Any]:

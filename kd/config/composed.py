@@ -9,13 +9,13 @@ from kd.common import nested
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config import canonical
+from kd.data.entry import SplitName
 
 Kind = Literal["detector", "distiller", "classifier"]
 KINDS: dict[str, Kind] = {"Distiller": "distiller", "ObjectClassifier": "classifier"}
 """Kind by registered name of the model; every other model is a detector."""
 CHECKPOINTS = {"teacher": "checkpoint", "classifier": "classifier_checkpoint"}
 """Keys of a distiller that hold the paths of its teachers' weights, by teacher."""
-Split = Literal["train", "test"]
 Settings = dict[str, Any]
 
 MMDET_CONFIG = "mmdet_config.py"
@@ -106,25 +106,25 @@ class ComposedConfig:
         """Settings of the crops that a classifier is trained on."""
         return self.settings.get("crops")
 
-    def has_split(self, split: Split) -> bool:
+    def has_split(self, split: SplitName) -> bool:
         return f"{split}_dataloader" in self.settings
 
-    def loader(self, split: Split) -> Settings:
+    def loader(self, split: SplitName) -> Settings:
         return self.settings[f"{split}_dataloader"]
 
-    def dataset(self, split: Split) -> Settings:
+    def dataset(self, split: SplitName) -> Settings:
         """Return the outermost data set of a split."""
         return self.loader(split)["dataset"]
 
-    def readers(self, split: Split) -> list[Settings]:
+    def readers(self, split: SplitName) -> list[Settings]:
         """Return the data sets of a split that read files, without those that wrap them."""
         return nested.readers(self.dataset(split))
 
-    def pipelines(self, split: Split) -> list[list[Settings]]:
+    def pipelines(self, split: SplitName) -> list[list[Settings]]:
         """Return the transforms of every data set of a split, outer data sets first."""
         return nested.pipelines(self.dataset(split))
 
-    def image_sizes(self, split: Split) -> list[tuple[int, int]]:
+    def image_sizes(self, split: SplitName) -> list[tuple[int, int]]:
         """Return the largest width and height in pixels that each pipeline of a split outputs."""
         sizes = map(nested.image_size, self.pipelines(split))
         return [size for size in sizes if size is not None]

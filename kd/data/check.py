@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import suggest
-from kd.data.entry import Dataset
+from kd.common.lists import enumerate_names
+from kd.data.entry import Dataset, SplitName
 from kd.data.image_files import check_images, fitted_size, shared_images
 from kd.data.readers import scan_split
 from kd.data.scan import Problem, Record, Scan, describe_absence
@@ -63,7 +64,7 @@ class Report:
     notes: list[Problem]
     splits: dict[str, SplitCounts]
     fingerprint: str | None
-    """SHA-256 of both splits, None for an absent data set."""
+    """SHA-256 of all splits, None for an absent data set."""
 
     @property
     def usable(self) -> bool:
@@ -100,14 +101,15 @@ class Report:
 
 
 def check(name: str, dataset: Dataset) -> Report:
-    """Read every annotation and decode every image of both splits; bad data raises nothing."""
+    """Read every annotation and decode every image of all splits; bad data raises nothing."""
     root = Path(dataset.root)
     if not root.is_dir():
         missing = Problem(dataset.root, describe_absence(dataset, root, "folder"))
         return Report(name, dataset.root, [missing], [], [], {}, None)
     train = scan_split(dataset, "train", dataset.classes)
     names = dataset.classes or [category["name"] for category in train.categories]
-    scans = {"train": train, "test": scan_split(dataset, "test", names or None)}
+    others = {split: scan_split(dataset, split, names or None) for split in dataset.splits[1:]}
+    scans: dict[SplitName, Scan] = {"train": train, **others}
     errors = [problem for scan in scans.values() for problem in scan.errors]
     notes = [problem for scan in scans.values() for problem in scan.notes]
     notes += _disagreeing_order(dataset, names, scans)
@@ -116,15 +118,12 @@ def check(name: str, dataset: Dataset) -> Report:
         errors += faults
         notes += turned
     errors += [*_stale(name, dataset), *_single_cells(dataset, scans)]
-    shared = list(shared_images(train, scans["test"]))
-    tolerated = len(shared) <= TOLERATED_OVERLAP * len(scans["test"].images)
-    (notes if tolerated else errors).extend(shared)
-    for problem, is_error in _unused_classes(dataset, names, scans):
+    for problem, is_error in [*_overlaps(scans), *_unused_classes(dataset, names, scans)]:
         (errors if is_error else notes).append(problem)
     return Report(
         name,
         dataset.root,
-        list(dict.fromkeys(errors)),  # both splits can have the same file
+        list(dict.fromkeys(errors)),  # splits can have the same file
         [problem for scan in scans.values() for problem in scan.dropped],
         list(dict.fromkeys(notes)),
         {split: _count(split, scan) for split, scan in scans.items()},
@@ -137,7 +136,23 @@ def _json_counts(counts: SplitCounts) -> dict[str, Any]:
     return {key.replace("counted_coco", "counted"): value for key, value in values.items()}
 
 
-def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]:
+def _overlaps(scans: dict[SplitName, Scan]) -> Iterator[tuple[Problem, bool]]:
+    """Yield a problem for each image in two splits, and True if it is an error.
+
+    A few copies are tolerated, but no file that is listed for validation and another split.
+    """
+    pairs: list[tuple[SplitName, SplitName]] = [("train", "test")]
+    if "val" in scans:
+        pairs += [("train", "val"), ("val", "test")]
+    for first, second in pairs:
+        shared = list(shared_images(scans, first, second))
+        same_files = {*scans[first].paths} & {*scans[second].paths}
+        many = len(shared) > TOLERATED_OVERLAP * len(scans[second].images)
+        is_error = many or ("val" in (first, second) and bool(same_files))
+        yield from ((problem, is_error) for problem in shared)
+
+
+def _single_cells(dataset: Dataset, scans: dict[SplitName, Scan]) -> Iterator[Problem]:
     """Yield an error if a training image becomes a single cell of a backbone's last map.
 
     BatchNorm in training mode raises an error in a batch of one such image.
@@ -154,7 +169,7 @@ def _single_cells(dataset: Dataset, scans: dict[str, Scan]) -> Iterator[Problem]
         )
 
 
-def _fingerprint(scans: dict[str, Scan]) -> str:
+def _fingerprint(scans: dict[SplitName, Scan]) -> str:
     parts = "".join(f"{split} {scan.fingerprint()}\n" for split, scan in scans.items())
     return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -172,18 +187,19 @@ def _stale(name: str, dataset: Dataset) -> Iterator[Problem]:
 
 
 def _disagreeing_order(
-    dataset: Dataset, names: list[str], scans: dict[str, Scan]
+    dataset: Dataset, names: list[str], scans: dict[SplitName, Scan]
 ) -> Iterator[Problem]:
-    """Yield a note if the files of the splits list the categories in different orders."""
-    orders = {split: scan.order for split, scan in scans.items()}
-    if orders["train"] and orders["test"] and orders["train"] != orders["test"]:
-        numbering = "'classes' of the entry" if dataset.classes else "the training file"
-        yield Problem(
-            dataset.root,
-            f"the annotation files list the categories in different orders: train has "
-            f"{_join_names(orders['train'])}, test has {_join_names(orders['test'])}; both splits "
-            f"use the order of {numbering}: {_join_names(names)}",
-        )
+    """Yield a note for each split whose file lists the categories in another order than train."""
+    order = scans["train"].order
+    for split, scan in scans.items():
+        if order and scan.order and order != scan.order:
+            numbering = "'classes' of the entry" if dataset.classes else "the training file"
+            yield Problem(
+                dataset.root,
+                f"the annotation files list the categories in different orders: train has "
+                f"{_join_names(order)}, {split} has {_join_names(scan.order)}; both splits "
+                f"use the order of {numbering}: {_join_names(names)}",
+            )
 
 
 def _join_names(names: list[str]) -> str:
@@ -191,11 +207,11 @@ def _join_names(names: list[str]) -> str:
 
 
 def _unused_classes(
-    dataset: Dataset, names: list[str], scans: dict[str, Scan]
+    dataset: Dataset, names: list[str], scans: dict[SplitName, Scan]
 ) -> Iterator[tuple[Problem, bool]]:
     """Yield a problem for each class without a box in a split, and True if it is an error.
 
-    It is an error for a VOC class without a box in either split. VOC files have no list of classes,
+    It is an error for a VOC class without a box in any split. VOC files have no list of classes,
     so a misspelled name in the entry shows in no other way.
     """
     if any(scan.errors for scan in scans.values()):
@@ -204,11 +220,11 @@ def _unused_classes(
     unlisted = {name for scan in scans.values() for name in scan.unlisted}
     for name in names:
         without = [split for split in scans if not counts[split].get(name)]
-        if len(without) == 2 and dataset.format == "voc":
+        if len(without) == len(scans) and dataset.format == "voc":
             hint = f"; {suggest(name, unlisted)}" if unlisted else ""
             yield Problem(dataset.root, f"class '{name}' has no box in any split{hint}"), True
         elif without:
-            missing = " and ".join(f"'{split}'" for split in without)
+            missing = enumerate_names(f"'{split}'" for split in without)
             yield Problem(dataset.root, f"class '{name}' has no box in split {missing}"), False
 
 

@@ -29,10 +29,11 @@ def read_report(path: Path) -> CheckReport:
     """Return the report of a data set's check; raise UserError if the file is not a report."""
     try:
         content = read_json(path)
+        names = list(dict.fromkeys(["train", "test", *content["splits"]]))
         return CheckReport(
-            {name: _size(content["splits"][name]) for name in ("train", "test")},
+            {name: _size(content["splits"][name]) for name in names},
             _text(content["fingerprint"]),
-            sum(_left_out(content["splits"][name], content["dirt"]) for name in ("train", "test")),
+            sum(_left_out(content["splits"][name], content["dirt"]) for name in names),
         )
     except (UserError, KeyError, TypeError, ValueError):
         if not path.exists():

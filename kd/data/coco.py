@@ -8,8 +8,8 @@ from typing import Any
 
 from kd.common.errors import suggest
 from kd.data.box_units import Suspects
-from kd.data.entry import CocoSplit, Dataset
-from kd.data.scan import Problem, Record, Scan, SplitName, describe_absence
+from kd.data.entry import CocoSplit, Dataset, SplitName
+from kd.data.scan import Problem, Record, Scan, describe_absence
 
 Kind = tuple[Callable[[Any], bool], str]
 

@@ -7,6 +7,8 @@ from pydantic import Discriminator, Field, NonNegativeInt, PositiveInt, Tag, mod
 
 from kd.common.schema import Part
 
+SplitName = Literal["train", "test", "val"]
+
 
 class CocoSplit(Part):
     """A split in COCO format: an annotation file and an image folder, relative to the root."""
@@ -19,6 +21,14 @@ class CocoSplit(Part):
 
 def _form(split: Any) -> str:
     return "(coco)" if isinstance(split, dict | CocoSplit) else "(voc)"
+
+
+def _is_absent(value: Any) -> bool:
+    """Return True for a key that is not set, which is left out of the entry's plain data.
+
+    Digests of entries without the key are then those of versions that did not know it.
+    """
+    return value is None
 
 
 Split = Annotated[
@@ -38,6 +48,11 @@ class Shapes(Part):
     """Side of the square images, in pixels."""
     seed: NonNegativeInt = 0
     """Seed of the images."""
+    val: Annotated[PositiveInt | None, Field(exclude_if=_is_absent)] = None
+    """Number of validation images, drawn apart from the others; needs the split ``val``."""
+    test_seed: Annotated[NonNegativeInt | None, Field(exclude_if=_is_absent)] = None
+    """Seed of the test images, if not ``seed``. Another seed draws a fresh test split, on which
+    trained runs are measured again."""
 
 
 class Dataset(Part):
@@ -54,7 +69,10 @@ class Dataset(Part):
     train: Split
     """Training split: a block in COCO format, or a list of image sets in VOC format."""
     test: Split
-    """Test split, on which all results are measured."""
+    """Test split, on which results are measured."""
+    val: Annotated[Split | None, Field(exclude_if=_is_absent)] = None
+    """Validation split, on which AP during training and the rows of sweeps are measured. Without
+    it, they are measured on the test split. ``kd split`` makes one."""
     classes: list[str] | None = None
     """Names in label order, which may differ from the order of a COCO file's ``categories``."""
     image_size: tuple[PositiveInt, PositiveInt]
@@ -66,7 +84,17 @@ class Dataset(Part):
     fetch: str | None = None
     """Text for users without the data: the download, its size, and the command for it."""
 
-    def listings(self, split: Literal["train", "test"]) -> list[Path]:
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The names of the splits that the data set has."""
+        return ("train", "test") if self.val is None else ("train", "test", "val")
+
+    @property
+    def early_split(self) -> SplitName:
+        """The split for AP during training and for sweeps: ``val``, or ``test`` without one."""
+        return "test" if self.val is None else "val"
+
+    def listings(self, split: SplitName) -> list[Path]:
         """Return the annotation file (COCO) or the image-set lists (VOC) of a split."""
         source: CocoSplit | list[str] = getattr(self, split)
         if isinstance(source, CocoSplit):
@@ -75,13 +103,13 @@ class Dataset(Part):
         return [Path(self.root, at, "ImageSets", "Main", f"{name}.txt") for at, _, name in names]
 
     def is_present(self) -> bool:
-        """Return True if the lists of both splits exist, or if the data set is generated."""
-        paths = [*self.listings("train"), *self.listings("test")]
+        """Return True if the lists of all splits exist, or if the data set is generated."""
+        paths = [path for split in self.splits for path in self.listings(split)]
         return self.generate is not None or all(path.exists() for path in paths)
 
     @model_validator(mode="after")
     def _splits_match_format(self) -> "Dataset":
-        for name in ("train", "test"):
+        for name in self.splits:
             split = getattr(self, name)
             if isinstance(split, CocoSplit) != (self.format == "coco"):
                 expected, other = (
@@ -105,7 +133,13 @@ class Dataset(Part):
 
     @model_validator(mode="after")
     def _generated_where_it_is_read(self) -> "Dataset":
-        for name in ("train", "test"):
+        if self.generate and (self.generate.val is None) != (self.val is None):
+            missing = "key 'val'" if self.val is None else "key 'val' in its 'generate'"
+            raise ValueError(
+                f"a generated data set with a validation split has 'val' in 'generate' (the number "
+                f"of images) and 'val' beside 'test'; add {missing}"
+            )
+        for name in self.splits:
             split = CocoSplit(annotations=f"annotations/{name}.json", images=name)
             if self.generate and getattr(self, name) != split:
                 expected = f"{{annotations: {split.annotations}, images: {split.images}}}"

@@ -11,9 +11,9 @@ from kd.common.results import RESULTS
 from kd.data.builtin.shapes import MARKER, marker_of
 from kd.data.entry import CocoSplit, Dataset
 from kd.data.readers import read_split
-from kd.data.scan import SplitName
 
-SPLITS: tuple[SplitName, SplitName] = ("train", "test")
+SPLITS = ("train", "test")
+"""Splits that every data set has, and its cache file."""
 
 
 def fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
@@ -27,8 +27,10 @@ def fingerprints(name: str, dataset: Dataset) -> dict[str, str]:
     stamp = stamp_of(dataset)
     recorded = read_cache(cache)
     if recorded.get("stamp") == stamp:
-        return {split: recorded[split] for split in SPLITS}
-    content: dict[str, str] = {split: read_split(dataset, split).fingerprint for split in SPLITS}
+        return {split: recorded[split] for split in dataset.splits}
+    content: dict[str, str] = {
+        split: read_split(dataset, split).fingerprint for split in dataset.splits
+    }
     write_json(cache, {"stamp": stamp, **content})
     return content
 
@@ -49,7 +51,7 @@ def content_of(name: str, dataset: Dataset) -> str:
         content = last_fingerprints(name)
         if not content or Path(dataset.root).exists():
             return f"unreadable {stamp_of(dataset)}"
-    return " ".join(f"{split} {content[split]}" for split in SPLITS)
+    return " ".join(f"{split} {fingerprint}" for split, fingerprint in content.items())
 
 
 def _edited(root: Path) -> bool:
@@ -64,7 +66,7 @@ def _edited(root: Path) -> bool:
 def last_fingerprints(name: str) -> dict[str, str]:
     """Return the fingerprints computed last, if any, without reading the data set."""
     recorded = read_cache(cache_file(name))
-    return {split: recorded[split] for split in SPLITS} if recorded else {}
+    return {split: value for split, value in recorded.items() if split != "stamp"}
 
 
 def cache_file(name: str) -> Path:
@@ -95,9 +97,9 @@ def stamp_of(dataset: Dataset) -> str:
 
 
 def _folders(dataset: Dataset) -> set[str]:
-    """Return the files and folders with the annotations and images of both splits."""
+    """Return the files and folders with the annotations and images of all splits."""
     places: set[Path] = set()
-    for name in SPLITS:
+    for name in dataset.splits:
         places |= {*dataset.listings(name)}
         split = getattr(dataset, name)
         if isinstance(split, CocoSplit):

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from kd.common.progress import progress
 from kd.data.decoding import SWAPPED, Header, decode, explain_failure, read_header, silence_opencv
+from kd.data.entry import SplitName
 from kd.data.scan import Problem, Record, Scan, bytes_of, size_of
 
 
@@ -107,20 +109,36 @@ def _sides(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def shared_images(train: Scan, test: Scan) -> Iterator[Problem]:
-    """Yield every test image that equals a training image; hash only files of equal size."""
-    shared = {size for size in train.sizes if size > 0}.intersection(test.sizes)
+SPLIT_TITLES: dict[SplitName, str] = {"train": "training", "test": "test", "val": "validation"}
+"""Names of splits in messages."""
+
+
+def shared_images(
+    scans: Mapping[SplitName, Scan], first: SplitName, second: SplitName
+) -> Iterator[Problem]:
+    """Yield every image of a second split that equals one of a first; hash files of equal size."""
+    sizes = {size for size in scans[first].sizes if size > 0}.intersection(scans[second].sizes)
     paths_by_digest: dict[bytes, Path] = {}
-    for path in _of_sizes(train, shared):
+    for path in _of_sizes(scans[first], sizes):
         paths_by_digest.setdefault(_digest(path), path)
-    for path in _of_sizes(test, shared):
+    for path in _of_sizes(scans[second], sizes):
         twin = paths_by_digest.get(_digest(path))
         if twin is not None:
             where = "also" if twin == path else f"as {twin}"
             yield Problem(
                 str(path),
-                f"this test image is in the training split {where}; remove one of the two",
+                f"this {SPLIT_TITLES[second]} image is in the {SPLIT_TITLES[first]} split {where}; "
+                "remove one of the two",
             )
+
+
+def copies(scan: Scan) -> list[list[int]]:
+    """Return the positions of the images of a split, those of equal files together."""
+    repeated = {size for size, count in Counter(scan.sizes).items() if count > 1 and size > 0}
+    groups: dict[object, list[int]] = {}
+    for position, (path, size) in enumerate(zip(scan.paths, scan.sizes, strict=True)):
+        groups.setdefault(_digest(path) if size in repeated else position, []).append(position)
+    return list(groups.values())
 
 
 def _of_sizes(scan: Scan, sizes: set[int]) -> Iterator[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.data.coco import category_names, scan_coco
-from kd.data.entry import CocoSplit, Dataset
-from kd.data.scan import Problem, Record, Scan, SplitName
+from kd.data.entry import CocoSplit, Dataset, SplitName
+from kd.data.scan import Problem, Record, Scan
 from kd.data.voc import scan_voc
 
 MOST_ERRORS = 5
@@ -35,14 +35,20 @@ class GroundTruth:
 
 def read_split(dataset: Dataset, split: SplitName) -> GroundTruth:
     """Read a split; raise UserError if it is absent, malformed or empty."""
-    scan = scan_split(dataset, split, dataset.classes or class_names(dataset))
-    _refuse(scan)
+    scan = valid_scan(dataset, split)
     coco = {
         "images": scan.images,
         "annotations": scan.annotations,
         "categories": scan.categories,
     }
     return GroundTruth(coco, scan.dropped, scan.fingerprint())
+
+
+def valid_scan(dataset: Dataset, split: SplitName) -> Scan:
+    """Scan a split; raise UserError if it is absent, malformed or empty."""
+    scan = scan_split(dataset, split, dataset.classes or class_names(dataset))
+    _refuse(scan)
+    return scan
 
 
 def class_names(dataset: Dataset) -> list[str]:

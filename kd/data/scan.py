@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from kd.common.errors import suggest
 from kd.data.entry import Dataset
 
-SplitName = Literal["train", "test"]
 Record = dict[str, Any]
 Verdict = Literal["usable", "thin", "useless"]
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 from kd.data.box_units import Suspects
 from kd.data.decoding import explain_failure, read_header
-from kd.data.entry import Dataset
-from kd.data.scan import Problem, Record, Scan, SplitName, bytes_of, describe_absence
+from kd.data.entry import Dataset, SplitName
+from kd.data.scan import Problem, Record, Scan, bytes_of, describe_absence
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 SUFFIXES = (
@@ -140,7 +140,7 @@ def _note_empty_sets(
     loaded = {
         image_set
         for image, image_set in zip(scan.images, image_sets, strict=True)
-        if split == "test" or image["id"] in scan.loaded
+        if split != "train" or image["id"] in scan.loaded
     }
     for path in dataset.listings(split):
         if path not in loaded:

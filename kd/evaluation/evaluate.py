@@ -6,8 +6,10 @@ from typing import Any
 from kd.classifiers import evaluation as classifiers
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_json
+from kd.common.results import results_folder, step_arguments
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.data.readers import GroundTruth, read_split
 from kd.evaluation.detections import Detection
 from kd.evaluation.metrics import Metrics, evaluate
@@ -16,31 +18,34 @@ from kd.records import inputs
 DETECTIONS = "detections.json.gz"
 
 
-def measure(directory: Path, library: Library) -> None:
+def measure(directory: Path, library: Library, split: SplitName = "test") -> Path:
     """Write ``metrics.json`` from ``detections.json.gz``, or a classifier's predictions.
 
-    UserError if these were predicted with other weights or on another test split.
+    Return its path. UserError if these were predicted with other weights or on another version of
+    the split, and for a split that the run does not have.
     """
     config = read_config(directory)
     is_classifier = ComposedConfig(config).kind == "classifier"
-    predictions = directory / (classifiers.PREDICTIONS if is_classifier else DETECTIONS)
+    folder = results_folder(directory, split)
+    predictions = folder / (classifiers.PREDICTIONS if is_classifier else DETECTIONS)
     with uncollected():
         if is_classifier:
-            data = inputs.split_fingerprint(config, directory, "test", library)
+            data = inputs.split_fingerprint(config, directory, split, library)
             metrics = classifiers.metrics(config, predictions)
         else:
-            split = truth_of(directory, library)
-            data = split.fingerprint
-            metrics = metrics_of(read_detections(predictions, split.coco), split.coco).model_dump()
-    depends = inputs.of_evaluation(directory, predictions, data, "evaluation")
-    write_json(directory / "metrics.json", metrics)
-    inputs.record(directory, "evaluation", depends)
+            truth = truth_of(directory, library, split)
+            data = truth.fingerprint
+            metrics = metrics_of(read_detections(predictions, truth.coco), truth.coco).model_dump()
+    depends = inputs.of_evaluation(directory, predictions, data, "evaluation", split)
+    write_json(folder / "metrics.json", metrics)
+    inputs.record(folder, "evaluation", depends)
+    return folder / "metrics.json"
 
 
-def truth_of(directory: Path, library: Library) -> GroundTruth:
-    """Return the test split of a detector's run; UserError if its entry changed since."""
-    _, dataset = inputs.entry_of(read_config(directory), directory, "test", library)
-    return read_split(dataset, "test")
+def truth_of(directory: Path, library: Library, split: SplitName = "test") -> GroundTruth:
+    """Return a split of a detector's run; UserError if its entry changed since."""
+    _, dataset = inputs.entry_of(read_config(directory), directory, split, library)
+    return read_split(dataset, split)
 
 
 def metrics_of(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
@@ -58,12 +63,13 @@ def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
             return coco_results(read_predictions(path), truth)
     except KeyError as error:
         raise UserError(
-            f"{path}: image or class {error} is not in the test split; predict again: "
-            f"kd predict {path.parent}"
+            f"{path}: image or class {error} is not in the split; predict again: "
+            f"kd predict {step_arguments(path.parent)}"
         ) from None
     except TypeError:
         raise UserError(
-            f"{path}: not a list of detections; predict again: kd predict {path.parent}"
+            f"{path}: not a list of detections; predict again: "
+            f"kd predict {step_arguments(path.parent)}"
         ) from None
 
 

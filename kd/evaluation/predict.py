@@ -1,4 +1,4 @@
-"""Detections of a trained run on the test split."""
+"""Detections of a trained run on the test or the validation split."""
 
 import logging
 import time
@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader, Subset
 import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
 from kd.common.files import sha256, write_predictions
-from kd.common.results import require_result
+from kd.common.results import require_result, results_folder
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.data.sampling import build_dataset
 from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
@@ -29,33 +30,34 @@ logger = logging.getLogger(__name__)
 PRINT_EVERY = 10.0
 
 
-def predict(directory: Path, workers: int = 0) -> None:
+def predict(directory: Path, workers: int = 0, split: SplitName = "test") -> None:
     """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
 
     ``image`` is mmdet's image id: the id of a COCO image or the name of a VOC image. ``label`` is
     the class's index. ``model.json`` holds the detector's size. A classifier writes
     ``predictions.json.gz`` (kd/classifiers/evaluation.py) alone.
-    UserError if the weights were computed from other inputs than the run has now.
+    UserError if the weights were computed from other inputs than the run has now, and for a split
+    that the run does not have.
     """
     config = read_config(directory)
     register(config)
     require_result(directory / WEIGHTS)
     trained = weights.read(directory / WEIGHTS).get("inputs", {})
-    depends = inputs.of_prediction(config, trained, directory, Library())
+    depends = inputs.of_prediction(config, trained, directory, Library(), split)
     if ComposedConfig(config).kind == "classifier":
         predictions = classifiers.predict(config, directory, workers)
     else:
-        predictions = _detect(config, directory, workers)
+        predictions = _detect(config, directory, workers, split)
     depends["detections"] = sha256(predictions)
-    inputs.record(directory, "prediction", depends)
+    inputs.record(results_folder(directory, split), "prediction", depends)
 
 
-def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
-    """Write the detections of a detector on the test split, and its size; return the former."""
+def _detect(config: dict[str, Any], directory: Path, workers: int, split: SplitName) -> Path:
+    """Write the detections of a detector on a split, and its size; return the former."""
     init_default_scope("mmdet")
     model = ComposedConfig(config).student
     detector = weights.load_frozen(model, directory / WEIGHTS).to(get_device())
-    batches = split_batches(config, workers)
+    batches = split_batches(config, workers, split)
     records: list[dict[str, Any]] = []
     started = printed = time.monotonic()
     for step, batch in enumerate(batches, start=1):
@@ -64,17 +66,17 @@ def _detect(config: dict[str, Any], directory: Path, workers: int) -> Path:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             logger.info("predicting: image %d/%d, %.0f s left", step, len(batches), left)
-    path = directory / DETECTIONS
+    path = results_folder(directory, split) / DETECTIONS
     write_predictions(path, records)
     write_size(directory)
     return path
 
 
 def split_batches(
-    config: dict[str, Any], workers: int, part: int = 0, parts: int = 1
+    config: dict[str, Any], workers: int, split: SplitName, part: int = 0, parts: int = 1
 ) -> DataLoader[Any]:
-    """Return batches of the test split, or of one of several parts with every parts-th image."""
-    loader = ComposedConfig(config).loader("test")
+    """Return batches of a split, or of one of several parts with every parts-th image."""
+    loader = ComposedConfig(config).loader(split)
     dataset = build_dataset(loader["dataset"])
     return DataLoader(
         Subset(dataset, range(part, len(dataset), parts)),

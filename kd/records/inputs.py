@@ -15,14 +15,14 @@ from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
 from kd.common.lists import enumerate_names
 from kd.common.nested import readers
+from kd.common.results import VALIDATION, results_folder, step_arguments
 from kd.config.canonical import canonical_form
 from kd.config.classifiers import crop_settings
 from kd.config.compose import WEIGHTS, classes_of, split_config
 from kd.config.composed import CHECKPOINTS, ComposedConfig
 from kd.config.library import Library
-from kd.data.entry import Dataset
+from kd.data.entry import Dataset, SplitName
 from kd.data.fingerprint import fingerprints
-from kd.data.scan import SplitName
 
 Inputs = dict[str, Any]
 Step = Literal["training", "prediction", "evaluation", "resampling"]
@@ -49,20 +49,20 @@ LOCATION = ("type", "data_root", "ann_file", "data_prefix", "metainfo")
 """Keys of a composed data set that determine its objects and classes."""
 
 
-def record(directory: Path, step: Step, inputs: Inputs) -> None:
+def record(folder: Path, step: Step, inputs: Inputs) -> None:
     """Write a step's inputs."""
-    write_json(record_file(directory, step), inputs)
+    write_json(record_file(folder, step), inputs)
 
 
-def recorded(directory: Path, step: Step) -> Inputs:
+def recorded(folder: Path, step: Step) -> Inputs:
     """Return a step's recorded inputs, empty without a record."""
-    path = record_file(directory, step)
+    path = record_file(folder, step)
     return read_json(path) if path.exists() else {}
 
 
-def record_file(directory: Path, step: Step) -> Path:
-    """Return the file that records a step's inputs."""
-    return directory / "inputs" / f"{step}.json"
+def record_file(folder: Path, step: Step) -> Path:
+    """Return the file that records a step's inputs, in the folder of the step's results."""
+    return folder / "inputs" / f"{step}.json"
 
 
 def changes(old: Inputs, new: Inputs) -> str:
@@ -91,7 +91,11 @@ def of_training(config: dict[str, Any], directory: Path, library: Library) -> In
 
 
 def of_prediction(
-    config: dict[str, Any], trained: Inputs, directory: Path, library: Library
+    config: dict[str, Any],
+    trained: Inputs,
+    directory: Path,
+    library: Library,
+    split: SplitName = "test",
 ) -> Inputs:
     """Return the inputs that the detections of a trained run depend on.
 
@@ -108,17 +112,20 @@ def of_prediction(
     return {
         "version": VERSIONS["prediction"],
         "weights": weights_digest(directory / WEIGHTS),
-        "data": split_fingerprint(config, directory, "test", library),
+        "data": split_fingerprint(config, directory, split, library),
     }
 
 
-def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> Inputs:
-    """Return the inputs that the metrics of a run's predictions depend on.
+def of_evaluation(
+    directory: Path, predictions: Path, data: str, step: Step, split: SplitName = "test"
+) -> Inputs:
+    """Return the inputs that the metrics of a run's predictions on a split depend on.
 
-    ``data``: fingerprint of the test split. UserError if the predictions come from another test
-    split or other weights than the run has now.
+    ``data``: fingerprint of the split. UserError if the predictions come from another version of
+    the split or other weights than the run has now.
     """
-    predicted = recorded(directory, "prediction")
+    folder = results_folder(directory, split)
+    predicted = recorded(folder, "prediction")
     digest = weights_digest(predictions)
     weights = directory / WEIGHTS
     now = {
@@ -129,14 +136,16 @@ def of_evaluation(directory: Path, predictions: Path, data: str, step: Step) -> 
     }
     problem = changes(predicted, now)
     if problem:
-        raise UserError(f"{predictions}: {problem}; predict again: kd predict {directory}")
+        raise UserError(
+            f"{predictions}: {problem}; predict again: kd predict {step_arguments(folder)}"
+        )
     return {**now, "version": VERSIONS[step]}
 
 
 def split_fingerprint(
     config: dict[str, Any], directory: Path, split: SplitName, library: Library
 ) -> str:
-    """Return the fingerprint of the split that a run is trained or tested on.
+    """Return the fingerprint of a split of a run's data set.
 
     UserError as in ``entry_of``, and if a classifier's crops were cut from other data.
     """
@@ -153,11 +162,15 @@ def entry_of(
 ) -> tuple[str, Dataset]:
     """Return the name and entry of a run's data set.
 
-    UserError if the entry has another split or other classes than the run was composed with.
+    UserError if the entry has no such split, or another one or other classes than the run was
+    composed with.
     """
     name = read_json(directory / "run.json")["dataset"]
     dataset = library.dataset(name, str(directory))
     composed = ComposedConfig(config)
+    if split not in dataset.splits or (split == VALIDATION and composed.crops):
+        remedy = "classifiers use none" if composed.crops else f"`kd split {name}` makes one"
+        raise UserError(f"{directory}: no split '{split}' of data set '{name}'; {remedy}")
     if crops := composed.crops:
         same = crop_settings(name, dataset, crops["margin"], crops["min_side"]) == crops
     elif not composed.has_split(split):

@@ -155,6 +155,7 @@ def build_runner(
             "out --val-interval (`kd evaluate` computes its accuracy after training)"
         )
     settings = Config(copy.deepcopy(config))
+    settings.pop("val_dataloader", None)  # mmengine would want its own loop for it, too
     settings.work_dir = str(directory / "mmengine")
     settings.experiment_name = str(directory.resolve())  # runners of one name share their logger
     settings.launcher = "pytorch" if shared else "none"

@@ -11,7 +11,9 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from kd.config.composed import ComposedConfig
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.evaluation.evaluate import coco_results, metrics_of, truth_of
 from kd.evaluation.predict import detections, split_batches
 from kd.training.launch import StopRequested
@@ -23,15 +25,17 @@ FILE = "validation.jsonl"
 
 
 class Validation(Hook):
-    """Hook that writes the COCO metrics on the test split every ``interval`` epochs but the last.
+    """Hook that writes the COCO metrics on the validation split every ``interval`` epochs.
 
-    The last epoch's metrics are in ``metrics.json``. A record in ``validation.jsonl`` has epoch,
-    step, and the metrics as fractions of 1. Processes share the images. The hook saves a checkpoint
-    first. A training that stops meanwhile repeats no step and measures the epoch again.
+    Without a validation split they are those on the test split, except in the last epoch, whose
+    metrics are in ``metrics.json``. A record in ``validation.jsonl`` has epoch, step, split, and
+    the metrics as fractions of 1. Processes share the images. The hook saves a checkpoint first. A
+    training that stops meanwhile repeats no step and measures the epoch again.
     """
 
     def __init__(self, interval: int, config: dict[str, Any], workers: int) -> None:
         self.interval, self.config, self.workers = interval, config, workers
+        self.split: SplitName = "val" if ComposedConfig(config).has_split("val") else "test"
 
     def before_train(self, runner: Runner) -> None:
         """Measure an epoch that ended just before the training was interrupted."""
@@ -47,7 +51,7 @@ class Validation(Hook):
         self._measure(runner, runner.epoch + 1)
 
     def _measure(self, runner: Runner, epoch: int) -> None:
-        if epoch % self.interval or epoch >= runner.max_epochs:
+        if not self._is_due(epoch, runner.max_epochs):
             return
         step = epoch * len(runner.train_dataloader)
         self.checkpoints.save(runner, step)
@@ -55,10 +59,16 @@ class Validation(Hook):
             records = self._detections(runner, step)
         if is_main_process():
             metrics = self._metrics(records)
+            record = {"epoch": epoch, "step": step, "split": self.split, **metrics}
             with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"epoch": epoch, "step": step, **metrics}) + "\n")
+                stream.write(json.dumps(record) + "\n")
             ap = "undefined" if metrics["AP"] is None else f"{100 * metrics['AP']:.1f}"
-            logger.info("epoch %d/%d: AP %s", epoch, runner.max_epochs, ap)
+            logger.info("epoch %d/%d: AP %s (%s split)", epoch, runner.max_epochs, ap, self.split)
+
+    def _is_due(self, epoch: int, epochs: int) -> bool:
+        if epoch >= epochs:  # metrics.json has the last ones on the test split
+            return self.split != "test"
+        return epoch % self.interval == 0
 
     def _is_measured(self, epoch: int) -> bool:
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
@@ -66,13 +76,13 @@ class Validation(Hook):
 
     @cached_property
     def batches(self) -> Any:
-        """Batches of the test split for this process."""
-        return split_batches(self.config, self.workers, *get_dist_info())
+        """Batches of the split for this process."""
+        return split_batches(self.config, self.workers, self.split, *get_dist_info())
 
     @cached_property
     def truth(self) -> dict[str, Any]:
-        """Ground truth of the test split, as a COCO dict."""
-        return truth_of(self.path.parent, Library()).coco
+        """Ground truth of the split, as a COCO dict."""
+        return truth_of(self.path.parent, Library(), self.split).coco
 
     def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
         """Return the detections in all images; StopRequested if a stop is requested meanwhile."""

@@ -147,6 +147,16 @@ ON_THE_COMMAND_LINE = {
         "generate coco2017",
         ("configs/datasets/coco2017.yaml", "not a generated", "shapes-tiny"),
     ),
+    "a share of all images": Case(
+        nothing, "split coco2017 --share 1", ("--share", "'1'", "below 1", "kd split --help")
+    ),
+    "a validation split of drawn images": Case(
+        nothing, "split shapes-tiny", (DATASET, "'val: 2'", "'generate'", "annotations/val.json")
+    ),
+    "a second validation split": Case(
+        nothing, "split bccd-val", ("configs/datasets/bccd-val.yaml", "already", "remove 'val'")
+    ),
+    "an unknown split": Case(nothing, "predict x --split dev", ("--split", "'dev'", "val")),
     "no run of that name": Case(
         nothing, "compose tiny --scale tiny --run fcos", ("'fcos'", "kd status tiny")
     ),

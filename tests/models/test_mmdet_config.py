@@ -28,7 +28,7 @@ def test_mmdet_predicts_the_boxes_of_the_run(study, family):
     run.write()
     save_random_weights(config.student, run.directory)
     init_default_scope("mmdet")
-    batch = next(iter(split_batches(run.config, 0)))
+    batch = next(iter(split_batches(run.config, 0, "test")))
     expected = detections(
         weights.load_frozen(config.student, run.directory / WEIGHTS).to("cpu"), batch
     )

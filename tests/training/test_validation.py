@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import kd.training.validation
 from kd.cli.main import main
@@ -20,6 +21,7 @@ from tests.support.tiny import DISTILLED, TEACHER, copy_run, make_project, write
 from tests.support.tiny import kd as started
 from tests.support.training import assert_same
 
+DATASET = Path("configs/datasets/shapes-tiny.yaml")
 EPOCH, STEPS = 1, 6
 """The last epoch but one of the tiny schedule, and its last step."""
 
@@ -70,7 +72,7 @@ def test_the_figures_are_those_of_the_weights_at_that_step(run: Path) -> None:
     assert main(["predict", str(copy)]) == main(["evaluate", str(copy)]) == 0
     expected = Metrics.read(copy / "metrics.json").model_dump()
     del expected["per_class"]
-    assert record == expected
+    assert record == {"split": "test", **expected}
     assert record["AP"] is not None
     assert record["images"] == 8
 
@@ -102,6 +104,46 @@ def test_a_step_made_again_is_measured_again(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     train(run, val_interval=1)
     assert records(run) == first
+
+
+def test_a_validation_split_is_measured_up_to_the_last_epoch_and_changes_nothing_else(
+    plain: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = yaml.safe_load(DATASET.read_text())
+    entry |= {"val": {"annotations": "annotations/val.json", "images": "val"}}
+    entry["generate"] = entry["generate"] | {"val": 5}
+    folder = Path("with_val")
+    shutil.copytree("configs", folder / "configs")
+    (folder / DATASET).write_text(yaml.safe_dump(entry))
+    shutil.copytree("results", folder / "results")
+    (folder / plain / "config.json").unlink()
+    monkeypatch.chdir(folder)
+    assert main(["generate", "shapes-tiny"]) == 0
+    composed = write_run(DISTILLED)
+    assert composed.name == plain.name
+    shutil.copy(composed / "config.json", run / "config.json")
+    train(run, val_interval=1)
+    assert_same(Path("..", plain), run)
+    assert [(record["epoch"], record["split"]) for record in records(run)] == [
+        (EPOCH, "val"),
+        (EPOCH + 1, "val"),
+    ]
+    assert {record["images"] for record in records(run)} == {5}
+    for step in ("predict", "evaluate", "resample"):
+        assert main([step, str(run), "--split", "val"]) == 0
+    metrics = Metrics.read(run / "val" / "metrics.json")
+    assert records(run)[-1]["AP"] == metrics.AP
+    assert (run / "val" / "resampled.npz").exists() and not (run / "metrics.json").exists()
+
+
+def test_a_split_that_the_data_set_lacks_is_an_error(
+    plain: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in ("predict", "evaluate", "resample"):
+        assert main([step, str(plain), "--split", "val"]) == 2
+        assert f"{plain}: no split 'val' of data set 'shapes-tiny'; `kd split" in (
+            capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("epochs", [0, 2, 5])

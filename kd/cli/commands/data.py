@@ -1,4 +1,4 @@
-"""Commands of data: ``generate``, ``check``, ``crops`` and ``classifier``."""
+"""Commands of data: ``generate``, ``check``, ``split``, ``crops`` and ``classifier``."""
 
 from argparse import ArgumentParser
 
@@ -17,6 +17,24 @@ def _check(parser: ArgumentParser) -> None:
         "(default: no file)",
     )
     options.add_json(parser)
+
+
+def _split(parser: ArgumentParser) -> None:
+    options.add_dataset(parser)
+    parser.add_argument(
+        "--share",
+        type=options.fraction,
+        default=0.1,
+        metavar="X",
+        help="share of the training images to hold out, above 0 and below 1 (default: 0.1)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="seed of the choice of images (default: 0)",
+    )
 
 
 def _crops(parser: ArgumentParser) -> None:
@@ -72,6 +90,21 @@ GROUP = Group(
                 Example("check coco2017 --json", "the same as JSON, for scripts"),
             ),
             _check,
+        ),
+        Command(
+            "split",
+            data.split_data,
+            "hold out a validation split of the training split",
+            "Divide the training split of a data set into one to train on and one for validation, "
+            "on which AP during training and sweeps are measured. Every class is divided alike; "
+            "copies of an image stay together. The same seed holds out the same images. Print the "
+            "lines for the data set's file, which is not edited. No file is overwritten.",
+            "two annotation files (COCO) or image sets (VOC) beside those of the training split",
+            (
+                Example("split bccd", "hold out a tenth of the training images"),
+                Example("split coco2017 --share 0.04", "hold out 4732 of 118287 images"),
+            ),
+            _split,
         ),
         Command(
             "crops",

@@ -36,7 +36,8 @@ def _train(parser: ArgumentParser) -> None:
         type=options.count,
         default=0,
         metavar="N",
-        help="measure AP every N epochs, except after the last (default: 0, never)",
+        help="measure AP every N epochs, on the validation split if there is one, else on the "
+        "test split (default: 0, never)",
     )
     parser.add_argument(
         "--teacher-cache",
@@ -57,9 +58,15 @@ def _train(parser: ArgumentParser) -> None:
 
 
 def _predict(parser: ArgumentParser) -> None:
-    options.add_run(parser)
+    _add_run_and_split(parser)
     options.add_workers(parser)
     options.add_threads(parser)
+
+
+def _add_run_and_split(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    text = "split to measure on: test, or val of a data set that has one (default: test)"
+    parser.add_argument("--split", choices=("test", "val"), default="test", help=text)
 
 
 def _profile(parser: ArgumentParser) -> None:
@@ -115,12 +122,15 @@ GROUP = Group(
         Command(
             "predict",
             runs.predict_run,
-            "compute a trained run's detections on the test split",
-            "Run a trained detector on the test split and store its detections; of a classifier, "
+            "compute a trained run's detections on the test or validation split",
+            "Run a trained detector on a split and store its detections; of a classifier, "
             "its predictions.",
-            "detections.json.gz and model.json to the run's directory; of a classifier, "
-            "predictions.json.gz",
-            (Example(f"predict {TEACHER}", "detections of the teacher GFL"),),
+            "detections.json.gz and model.json to the run's directory, or detections.json.gz to "
+            "the folder `val` in it; of a classifier, predictions.json.gz",
+            (
+                Example(f"predict {TEACHER}", "detections of the teacher GFL"),
+                Example("predict bccd-val seed0 --split val", "on the validation split"),
+            ),
             _predict,
         ),
         Command(
@@ -129,9 +139,9 @@ GROUP = Group(
             "compute a run's metrics from its detections",
             "Compute the COCO and VOC metrics of a run from its detections, and print its AP; of a "
             "classifier, its accuracy.",
-            "metrics.json to the run's directory",
+            "metrics.json to the run's directory, or to the folder `val` in it",
             (Example(f"evaluate {TEACHER}", "AP of the teacher GFL"),),
-            options.add_run,
+            _add_run_and_split,
         ),
         Command(
             "size",
@@ -149,11 +159,12 @@ GROUP = Group(
             "resample",
             runs.resample_run,
             "compute a run's AP on 1,000 resamples of the test images",
-            "Compute the AP of a run on 1,000 bootstrap resamples of the test images, from which "
-            "tables compute image intervals.",
-            "resampled.npz and the cache matches.npz to the run's directory",
+            "Compute the AP of a run on 1,000 bootstrap resamples of the images of a split, from "
+            "which tables compute image intervals.",
+            "resampled.npz and the cache matches.npz to the run's directory, or to the folder "
+            "`val` in it",
             (Example(f"resample {TEACHER}", "resampled AP of the teacher GFL"),),
-            options.add_run,
+            _add_run_and_split,
         ),
         Command(
             "profile",

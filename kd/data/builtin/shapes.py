@@ -6,7 +6,7 @@ with the images of a smaller one. The bytes of a PNG also depend on the zlib ins
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,16 +15,16 @@ from kd.common.errors import UserError
 from kd.common.files import read_json, write_json, write_text
 from kd.common.progress import progress
 from kd.data.builtin.drawing import CLASSES, ShapeObject, draw_scene
-from kd.data.entry import Shapes
+from kd.data.entry import Shapes, SplitName
 
 __all__ = ["CLASSES", "ShapeScene", "draw", "generate", "is_generated"]
 
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, Split] = ("train", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "test", "val")
+"""All splits; the position of one is part of the seed of its images."""
 GENERATOR = 2  # version; raise it when the images change, so that every set is generated again
 MARKER = "generated.json"  # written last, so it exists only if the set is complete
 OWNED = ".generated"  # written first; a folder without it has files of the user
-EMPTY_EVERY = 25  # one in 25 test images shows no object
+EMPTY_EVERY = 25  # one in 25 images that are not for training shows no object
 
 
 class ShapeScene(NamedTuple):
@@ -34,10 +34,13 @@ class ShapeScene(NamedTuple):
     objects: list[ShapeObject]
 
 
-def draw(settings: Shapes, split: Split, index: int) -> ShapeScene:
+def draw(settings: Shapes, split: SplitName, index: int) -> ShapeScene:
     """Draw image ``index`` of a split."""
-    rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
-    empty = split == "test" and index % EMPTY_EVERY == EMPTY_EVERY - 1
+    seed = settings.seed
+    if split == "test" and settings.test_seed is not None:
+        seed = settings.test_seed
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    empty = split != "train" and index % EMPTY_EVERY == EMPTY_EVERY - 1
     return ShapeScene(*draw_scene(settings.size, rng, empty))
 
 
@@ -50,7 +53,7 @@ def is_generated(settings: Shapes, root: Path) -> bool:
     return marker == marker_of(settings) and all(
         (root / "annotations" / f"{split}.json").is_file()
         and sum(1 for _ in (root / split).glob("*.png")) == getattr(settings, split)
-        for split in SPLITS
+        for split in _splits(settings)
     )
 
 
@@ -70,7 +73,7 @@ def generate(settings: Shapes, root: Path) -> None:
         (root / MARKER).unlink(missing_ok=True)
         for stale in ("annotations", *SPLITS):
             shutil.rmtree(root / stale, ignore_errors=True)
-        contents = {split: _write_images(settings, root, split) for split in SPLITS}
+        contents = {split: _write_images(settings, root, split) for split in _splits(settings)}
         for split, content in contents.items():
             write_json(root / "annotations" / f"{split}.json", content, indent=None)
         write_json(root / MARKER, marker_of(settings))
@@ -83,7 +86,12 @@ def marker_of(settings: Shapes) -> dict[str, Any]:
     return {"generator": GENERATOR, "settings": settings.model_dump()}
 
 
-def _write_images(settings: Shapes, root: Path, split: Split) -> dict[str, Any]:
+def _splits(settings: Shapes) -> list[SplitName]:
+    """Return the splits that have images."""
+    return [split for split in SPLITS if getattr(settings, split) is not None]
+
+
+def _write_images(settings: Shapes, root: Path, split: SplitName) -> dict[str, Any]:
     """Write the images of a split and return its COCO content."""
     (root / split).mkdir(parents=True)
     count = getattr(settings, split)

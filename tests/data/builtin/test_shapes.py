@@ -13,7 +13,7 @@ from kd.common.errors import UserError
 from kd.data.builtin import shapes
 from kd.data.builtin.drawing import CLASSES, LEAST_BOX, LEAST_VISIBLE, _coverage, _unit_outline
 from kd.data.builtin.shapes import draw, generate, is_generated
-from kd.data.entry import Dataset, Shapes
+from kd.data.entry import Dataset, Shapes, SplitName
 from tests.support.paths import CONFIGS
 
 SMALL = Shapes(train=6, test=26, size=64)
@@ -131,7 +131,7 @@ def test_an_interrupted_set_is_never_complete(
 ) -> None:
     real = shapes.draw
 
-    def stopped(settings: Shapes, split: shapes.Split, index: int) -> shapes.ShapeScene:
+    def stopped(settings: Shapes, split: SplitName, index: int) -> shapes.ShapeScene:
         if split == "test" and index == 10:
             raise KeyboardInterrupt
         return real(settings, split, index)
