@@ -19,7 +19,7 @@ from docs.build.markdown import grid
 from kd.common.files import write_text
 from kd.common.schema import Part, read_yaml
 from kd.config import parts
-from kd.config.published import COLUMNS
+from kd.config.published import COLUMNS, SOURCE_STUDENT
 from kd.data import entry
 from kd.workflow.options import WorkflowOptions
 
@@ -73,7 +73,7 @@ def main() -> None:
 def page() -> str:
     """Return the page: a section for each kind of file, and the columns of published numbers."""
     sections = [INTRODUCTION, *(text for kind in KINDS for text in _section(kind)), PUBLISHED]
-    columns = [[f"`{name}`", escaped(COLUMN_MEANINGS[name])] for name in COLUMNS]
+    columns = [[f"`{name}`", escaped(COLUMN_MEANINGS[name])] for name in (*COLUMNS, SOURCE_STUDENT)]
     return "\n\n".join([*sections, grid(["column", "meaning"], columns)]) + "\n"
 
 

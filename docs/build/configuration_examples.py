@@ -44,6 +44,9 @@ COLUMN_MEANINGS = {
     "differs": "Reasons why the conditions differ from ours even at scale paper, with '; ' between "
     "them. Such a row gets no verdict.",
     "note": "Origin of the number, if it is not the source itself.",
+    "source_student": "AP (VOC07 on Pascal VOC) of the student alone at the origin of a quoted "
+    "number. The published gain is over this student. With 'unknown' there is no published gain. "
+    "Empty: the table's student. A file may lack this column.",
 }
 
 EXAMPLES = {

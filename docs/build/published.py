@@ -1,15 +1,16 @@
 """Page of published numbers: ``python -m docs.build.published``."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from analysis.tables.formatting import ABSENT, number
 from analysis.tables.markdown import escaped
 from docs.build.markdown import grid
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.published import COLUMNS, METRICS, read_lines
+from kd.config.published import COLUMNS, METRICS, SOURCE_STUDENT, UNKNOWN, read_lines
 
 PAGE = Path("docs/reference/published.md")
 NOT_REPRODUCED = "not_reproduced.csv"
@@ -35,6 +36,13 @@ The rows counted here were published under conditions that differ from those of 
 with settings that are not published. Tables mark these rows and give no verdict on them. "Here" is
 the value that this project uses instead."""
 
+QUOTED = """## Quoted rows
+
+These tables quote numbers that were measured in another framework, over another student alone. A
+difference of numbers from two frameworks is not a gain of the method. The published gain of these
+rows is the gain at the source. A row whose source was not found has no published gain. The numbers
+of FGFI on RetinaNet are those that the RM and PFI paper quotes from the GID paper."""
+
 
 def main() -> None:
     """Write the page."""
@@ -55,6 +63,21 @@ def page(library: Library) -> str:
         grid(["study", "table", "published as", "rows", "other conditions"], _tables(plans)),
         DIFFERS,
         grid(["study", "rows", "what differs"], _differences(plans)),
+        QUOTED,
+        grid(
+            [
+                "paper",
+                "table",
+                "detector",
+                "teacher",
+                "row",
+                "number",
+                "gain in the table",
+                "student at the source",
+                "gain at the source",
+            ],
+            _quoted(files),
+        ),
         "## Rows that are not covered",
         grid(
             ["source", "table", "detector", "teacher", "student", "row", "numbers", "reason"],
@@ -91,6 +114,29 @@ def _differences(plans: dict[str, Plan]) -> Iterator[list[str]]:
         counts = Counter(row.differs for row in study_plan.rows if row.published and row.differs)
         for text, count in counts.items():
             yield [f"`{name}`", str(count), escaped(text)]
+
+
+def _quoted(files: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the rows with another student, and their gains over both students."""
+    for file in files:
+        lines = [line for _, line in read_lines(file, COLUMNS)]
+        alone = {
+            (line["table"], line["detector"], line["student"]): line
+            for line in lines
+            if line["method"] == "baseline"
+        }
+        for line in lines:
+            if student := line.get(SOURCE_STUDENT):
+                value, metric = line["AP"] or line["VOC07"], "AP" if line["AP"] else "VOC07"
+                in_table = alone[line["table"], line["detector"], line["student"]][metric]
+                gains = [_gain(value, baseline) for baseline in (in_table, student)]
+                names = (line[key] for key in ("table", "detector", "teacher", "method"))
+                yield [escaped(line["source"]), *names, value, gains[0], student, gains[1]]
+
+
+def _gain(value: str, baseline: str) -> str:
+    is_known = baseline not in ("", UNKNOWN)
+    return number(float(value) - float(baseline), signed=True) if is_known else ABSENT
 
 
 def _absent(line: dict[str, str]) -> list[str]:

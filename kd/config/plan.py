@@ -1,8 +1,9 @@
 """Plan of a study: its rows and runs. This module does not import torch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Literal
 
 from kd.common.errors import UserError, suggest
@@ -150,10 +151,17 @@ class _Planner:
                     seed: self._distilled(cell, method, settings, teachers, seed)
                     for seed in cell.seeds
                 }
-                row = self._row(cell, method, runs, setting)
-                yield replace(row, baselines=baselines, published_baseline=baseline.published)
+                row = self._row(cell, method, runs, setting, baseline.published)
+                yield replace(row, baselines=baselines)
 
-    def _row(self, cell: TableCell, method: str, runs: dict[int, Run], setting: str = "") -> Row:
+    def _row(
+        self,
+        cell: TableCell,
+        method: str,
+        runs: dict[int, Run],
+        setting: str = "",
+        published_baseline: Mapping[str, float] = MappingProxyType({}),
+    ) -> Row:
         kind: Kind = "distilled"
         teacher, student, classifier = "", cell.pair.student, ""
         run = next(iter(runs.values()))
@@ -167,6 +175,8 @@ class _Planner:
         names = (cell.schedule, cell.detector, teacher, student, method, setting)
         line = find(self.published, cell.table.dataset, cell.table.published or "", names)
         voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
+        metric = "VOC07" if voc else "AP"
+        gain_baseline, of_gain = line.gain_baseline(metric, published_baseline)
         several = len(cell.table.schedules) > 1
         return Row(
             key=row_key(cell, teacher, classifier, student, method, setting),
@@ -177,15 +187,15 @@ class _Planner:
             student=student,
             method=method,
             kind=kind,
-            metric="VOC07" if voc else "AP",
+            metric=metric,
             runs=runs,
             baselines={},
             published=dict(line.metrics),
-            published_baseline={},
+            published_baseline=dict(gain_baseline),
             setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
             classifier=classifier,
             differs="; ".join(filter(None, (line.differs, self._changed(cell, run)))),
-            remark=line.note,
+            remark="; ".join(filter(None, (line.note, of_gain))),
             source=line.source,
         )
 

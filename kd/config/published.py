@@ -20,6 +20,11 @@ METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "VOC07")
 TEXTS = ("source", "framework", "differs", "note")
 """Columns of text, which may be empty."""
 COLUMNS = ("table", "dataset", *ROW_KEY[1:], *METRICS, *TEXTS)
+"""Columns that every file has."""
+SOURCE_STUDENT = "source_student"
+"""Column that a file may lack: the student alone of a number that the table quotes."""
+UNKNOWN = "unknown"
+"""Its text for a quoted number whose source was not found."""
 
 
 class Line(NamedTuple):
@@ -33,6 +38,28 @@ class Line(NamedTuple):
     note: str = ""
     """Origin of the number, if not the source itself."""
     dataset: str = ""
+    is_quoted: bool = False
+    """True if another student alone than the table's belongs to the number."""
+    source_student: float | None = None
+    """AP (VOC07) of that student; None if it is unknown."""
+
+    def gain_baseline(
+        self, metric: str, table: Mapping[str, float]
+    ) -> tuple[Mapping[str, float], str]:
+        """Return the metrics of the student alone over which the number is a gain, and a remark.
+
+        ``table``: those of the table's student. Numbers of two frameworks have no meaningful
+        difference, so a quoted number is a gain over the student of its source, or none.
+        """
+        if not self.is_quoted:
+            return table, ""
+        has_gain = metric in self.metrics and metric in table
+        gain = f"{self.metrics[metric] - table[metric]:+.1f}" if has_gain else "not stated"
+        printed = f"(over the student of this table: {gain})"
+        if self.source_student is None:
+            return {}, f"no published gain, as the student of the source is unknown {printed}"
+        text = f"published gain over the student of the source, {self.source_student:g} {printed}"
+        return {metric: self.source_student}, text
 
 
 Published = dict[tuple[str, ...], Line]
@@ -88,10 +115,20 @@ def _read(library: Library, name: str, where: str) -> Published:
             check(column, line[column], f"{place}: column '{column}'")
         row = tuple(line[column] for column in ROW_KEY)
         metrics = {key: number(line[key], key, place) for key in METRICS if line[key]}
-        published = Line(metrics, line["source"], line["differs"], line["note"], line["dataset"])
+        published = Line(
+            metrics, line["source"], line["differs"], line["note"], line["dataset"],
+            *_source_student(line.get(SOURCE_STUDENT, ""), place),
+        )  # fmt: skip
         if numbers.setdefault(row, published).metrics != metrics:
             raise UserError(f"{place}: an earlier line has other metrics for row {row}; delete one")
     return numbers
+
+
+def _source_student(text: str, place: str) -> tuple[bool, float | None]:
+    """Return True if a number is quoted, and the student of its source."""
+    if text in ("", UNKNOWN):
+        return bool(text), None
+    return True, number(text, SOURCE_STUDENT, place)
 
 
 def read_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:

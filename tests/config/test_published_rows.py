@@ -8,7 +8,14 @@ import pytest
 
 from kd.config.library import Library
 from kd.config.plan import Row, plan
-from kd.config.published import COLUMNS, METRICS, ROW_KEY, read_lines
+from kd.config.published import (
+    COLUMNS,
+    METRICS,
+    ROW_KEY,
+    SOURCE_STUDENT,
+    UNKNOWN,
+    read_lines,
+)
 from tests.support.paths import CONFIGS, SHARED
 
 PUBLISHED = CONFIGS / "published"
@@ -100,6 +107,56 @@ def test_numbers_of_another_framework_are_marked() -> None:
     for line in reproduced():
         if not line["framework"].startswith("mmdetection"):
             assert line["differs"], line
+
+
+def alone(file: str, detector: str) -> set[str]:
+    """Return the AP of ResNet-50 alone on a detector in a paper's file."""
+    return {
+        line["AP"]
+        for line in lines(PUBLISHED / file, COLUMNS)
+        if (line["method"], line["detector"], line["student"]) == ("baseline", detector, "r50")
+    }
+
+
+def test_quoted_numbers_have_the_student_of_their_source() -> None:
+    quoted = [line for line in reproduced() if line.get(SOURCE_STUDENT)]
+    assert all(line["differs"] for line in quoted)
+    for line in quoted:
+        if line["dataset"] == "voc0712":
+            assert line[SOURCE_STUDENT] == UNKNOWN  # no copy of GID's table was found
+            continue
+        source = "defeat.csv" if "DeFeat" in line["note"] else "gid.csv"
+        assert line[SOURCE_STUDENT] in alone(source, line["detector"]), line
+
+
+@pytest.mark.parametrize(
+    ("teacher", "method", "baseline", "in_table"),
+    [("r101", "fgfi", 36.2, "+1.7"), ("r101", "gid", 36.2, "+2.2"), ("r152", "fgfi", 36.5, "+2.0")],
+)
+def test_the_gain_of_a_quoted_row_is_that_at_its_source(
+    teacher: str, method: str, baseline: float, in_table: str
+) -> None:
+    (row,) = quoted_rows("T6", teacher, method)
+    assert row.published_baseline == {"AP": baseline}
+    assert f"source, {baseline} (over the student of this table: {in_table})" in row.remark
+    (others,) = quoted_rows("T6", teacher, "rm+pfi")
+    assert others.published_baseline["AP"] == 36.9 and "this table" not in others.remark
+
+
+def test_a_quoted_row_without_its_source_has_no_gain() -> None:
+    (row,) = quoted_rows("T7", "r101", "fgfi")
+    assert row.published == {"VOC07": 81.5} and row.published_baseline == {}
+    assert "no published gain" in row.remark and "this table: +0.4" in row.remark
+
+
+def quoted_rows(table: str, teacher: str, method: str) -> list[Row]:
+    planned = plan("rm_pfi", "paper", LIBRARY)
+    tables = planned.study.tables
+    return [
+        row
+        for row in planned.rows
+        if (tables[row.table].published, row.teacher, row.method) == (table, teacher, method)
+    ]
 
 
 OPEN = {"rm", "rm_class", "rm_loc", "pfi", "soft_labels", "fitnets", "tadf", "dicod"}

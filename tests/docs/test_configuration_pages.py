@@ -9,7 +9,7 @@ from docs.build import configuration, published
 from docs.build.configuration import KINDS, Kind, attribute_docstrings
 from docs.build.configuration_examples import COLUMN_MEANINGS, EXAMPLES
 from kd.config.library import Library
-from kd.config.published import COLUMNS
+from kd.config.published import COLUMNS, SOURCE_STUDENT
 from tests.support.paths import CONFIGS, REPOSITORY
 
 TEXT = published.page(Library(CONFIGS))
@@ -54,4 +54,4 @@ def test_every_key_has_a_meaning_and_every_kind_a_valid_example(kind: Kind) -> N
 
 
 def test_every_column_of_published_numbers_has_a_meaning() -> None:
-    assert tuple(COLUMN_MEANINGS) == COLUMNS
+    assert tuple(COLUMN_MEANINGS) == (*COLUMNS, SOURCE_STUDENT)

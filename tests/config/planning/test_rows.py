@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.runs.titles import teacher_name
+from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from kd.config.selection import StudyOptions
@@ -172,3 +173,19 @@ def test_a_baseline_may_be_published_in_another_table_of_the_paper() -> None:
     assert rm.published_baseline == {"AP": 31.9, "AP50": 50.4, "AP75": 33.8}
     numbers.write_text("\n".join([*lines, lines[1].replace("T1", "T3").replace("31.9", "32.0")]))
     assert row_of(planned("paper"), "rm").published_baseline == {}  # two tables disagree
+
+
+def test_the_student_of_a_source_is_a_number_or_unknown() -> None:
+    head = "table,dataset,schedule,detector,teacher,student,method,setting,AP,AP50,AP75,APS,APM,APL"
+    numbers = Path("configs/published/rm_pfi.csv")
+    edit(STUDY, published=numbers.name)
+    table(published="T4", methods=["rm"])
+    for text in ("36.2", "unknown", "36,2"):
+        line = f'T4,coco2017,1x,retinanet,r50,r18,rm,,33.3,,,,,,,paper,,,,"{text}"'
+        numbers.write_text(f"{head},VOC07,source,framework,differs,note,source_student\n{line}\n")
+        if text == "36,2":
+            with pytest.raises(UserError, match=r"line 2: column 'source_student': '36,2' is not"):
+                planned("paper")
+        else:
+            baseline = row_of(planned("paper"), "rm").published_baseline
+            assert baseline == ({} if text == "unknown" else {"AP": 36.2})
