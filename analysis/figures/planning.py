@@ -9,6 +9,7 @@ from analysis.figures.base import Analysis
 from kd.common.errors import UserError, suggest
 from kd.config.parts import Figure, PaperFigure
 from kd.config.plan import Plan
+from kd.config.planning.control import CONTROL
 from kd.config.run import Run, study_folder
 
 
@@ -114,8 +115,9 @@ def _runs(figure: Figure, table: str, plan: Plan, where: str) -> list[Run]:
     teacher_rows = [row for row in rows if row.kind == "teacher" and row.teacher == teacher]
     rows = teacher_rows + [row for row in student_rows if row.teacher_backbone in ("", teacher)]
     methods = _unique(row.method for row in rows)
-    of_table = ("teacher", "baseline", *part.methods)
-    names = [valid("row", name, methods, of_table) for name in figure.rows or methods]
+    of_table = ("teacher", "baseline", CONTROL, *part.methods)
+    usual = _unique(row.method for row in rows if row.kind != "control")
+    names = [valid("row", name, methods, of_table) for name in figure.rows or usual]
     figure_rows = [row for name in names for row in rows if row.method == name]
     return list({run.name: run for row in figure_rows for run in row.runs.values()}.values())
 

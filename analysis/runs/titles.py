@@ -8,7 +8,7 @@ from kd.config.parts import Scale, Table
 from kd.config.plan import Plan, Row
 from kd.config.run import AnyRun
 
-ROLES = {"teacher": "Teacher", "baseline": "Student"}
+ROLES = {"teacher": "Teacher", "baseline": "Student", "control": "Student, equal time"}
 """Printed names of rows without a method."""
 
 

@@ -35,7 +35,7 @@ class TableRow:
     group: str
     """The detector."""
     label: str
-    kind: Literal["teacher", "baseline", "distilled"]
+    kind: Literal["teacher", "baseline", "control", "distilled"]
     teacher: str
     student: str
     _: KW_ONLY

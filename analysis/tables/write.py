@@ -111,8 +111,9 @@ def _stand_ins(row: Row, run: Run, plan: Plan, library: Library) -> Iterator[str
     dataset, scale = plan.study.tables[row.table].dataset, plan.scale
     if run.dataset != dataset:
         yield f"{run.dataset} for {dataset}"
-    if run.schedule != row.schedule:
-        yield f"schedule {run.schedule} for {row.schedule}"
+    schedule = next(iter((row.baselines or row.runs).values())).schedule  # a control's is longer
+    if schedule != row.schedule:
+        yield f"schedule {schedule} for {row.schedule}"
     for name in (row.teacher_backbone, row.student):
         if name in scale.backbones:
             other = scale.backbones[name]

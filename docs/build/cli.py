@@ -42,7 +42,7 @@ DOCUMENTS: dict[str, dict[str, str]] = {
         "scale": "scale of the runs",
         "rows[].key": "key of a row, whose parts `--rows` selects",
         "rows[].table": "key of its table in the study",
-        "rows[].kind": "`teacher`, `baseline` or `distilled`",
+        "rows[].kind": "`teacher`, `baseline`, `control` or `distilled`",
         "rows[].detector": "detector, as the study names it",
         "rows[].teacher": "backbone of the teacher, or an empty text",
         "rows[].student": "backbone of the student, or an empty text in a teacher's row",

@@ -42,7 +42,10 @@ KINDS = (
     Kind(
         "Studies: `configs/studies/*.yaml`",
         parts.Study,
-        (parts.Table, parts.Pair, parts.Checkpoint, parts.Figure, parts.PaperFigure),
+        (
+            *(parts.Table, parts.Pair, parts.Checkpoint, parts.EqualTimeRatio),
+            *(parts.Figure, parts.PaperFigure),
+        ),
     ),
     Kind("Scales: `configs/scales/*.yaml`", parts.Scale, (parts.Jobs,)),
     Kind("Schedules: `configs/schedules/*.yaml`", parts.Schedule),
@@ -56,6 +59,7 @@ BLOCKS: dict[type[BaseModel], str] = {
     parts.Table: "Tables of a study",
     parts.Pair: "Pairs of a table",
     parts.Checkpoint: "Published weights of a pair's teacher",
+    parts.EqualTimeRatio: "Measured ratio of a table's control",
     parts.Figure: "Figures of a study",
     parts.PaperFigure: "The paper's figure that a figure of a study makes again",
     parts.Jobs: "Jobs of a scale",

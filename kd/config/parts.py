@@ -235,6 +235,22 @@ class Pair(Part):
     """Classifier that teaches, in place of the table's."""
 
 
+class EqualTimeRatio(Part):
+    """Length of the control of a table."""
+
+    same_time: Annotated[float, Field(gt=1)]
+    """Time of a distilled step, with its teachers, over that of a step of the student alone, as
+    ``kd profile`` measures them."""
+
+
+Baseline = Annotated[
+    Annotated[Literal["alone", "same_time"], Tag("(name)")]
+    | Annotated[EqualTimeRatio, Tag("(ratio)")],
+    Discriminator(lambda value: "(name)" if isinstance(value, str) else "(ratio)"),
+]
+"""The student alone, or also a control that is trained as long as a distilled student."""
+
+
 def _form(values: Any) -> str:
     return "(joint)" if isinstance(values, list) else "(each)"
 
@@ -273,12 +289,26 @@ class Table(Part):
     """Names of methods and presets, joined by ``+``."""
     classifiers: dict[Augmentation, str] = {}
     """Classifier teachers by the ``augmentation`` of a detector."""
+    baseline: Baseline = "alone"
+    """``alone``: the student alone, trained with the schedule. ``same_time``: also a control, the
+    student alone trained as long as a distilled one, whose steps take longer because of the
+    teachers. The ratio of both is estimated from multiply-adds; ``{same_time: 1.4}`` gives it."""
     published: str | None = None
     """Name of the table in the study's published numbers."""
     settings: dict[str, dict[str, Any]] = {}
     """Settings by method or preset, over their defaults."""
     sweep: dict[str, Sweep] = {}
     """Values of settings by method or preset, with a row for each value."""
+
+    @property
+    def has_control(self) -> bool:
+        """True if the table has a control of equal time."""
+        return self.baseline != "alone"
+
+    @property
+    def time_ratio(self) -> float | None:
+        """The given ratio of step times; None if it is estimated."""
+        return self.baseline.same_time if isinstance(self.baseline, EqualTimeRatio) else None
 
     @property
     def schedules(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Plan of a study: its rows and runs. This module does not import torch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from kd.config.compose import compose, imported, merge
 from kd.config.library import Library
 from kd.config.parts import Scale, Study
 from kd.config.planning.cells import TableCell, row_key, swept_settings
+from kd.config.planning.control import CONTROL, equal_times, with_epochs
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
 from kd.config.schedules import changed, changed_name, describe_changes, parse_changes
@@ -20,7 +21,7 @@ from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
 
-Kind = Literal["teacher", "baseline", "distilled"]
+Kind = Literal["teacher", "baseline", "control", "distilled"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Row:
     remark: str = ""
     """Origin of a published number, if not the source itself."""
     source: str = ""
+
+    @property
+    def compared(self) -> bool:
+        """True for a row that is compared with its baseline: a distilled row or a control."""
+        return self.kind in ("control", "distilled")
 
     @property
     def teacher_backbone(self) -> str:
@@ -145,6 +151,13 @@ class _Planner:
             yield self._row(teaching, "teacher", teachers)
         baseline = self._row(cell, "baseline", baselines)
         yield baseline
+        distilled = [*self._distilled_rows(cell, teachers, baseline)]
+        yield from self._controls(cell, baseline, distilled)
+        yield from distilled
+
+    def _distilled_rows(
+        self, cell: TableCell, teachers: dict[int, Run], baseline: Row
+    ) -> Iterator[Row]:
         for method in cell.table.methods:
             for setting, settings in swept_settings(cell.table, method):
                 runs = {
@@ -152,7 +165,32 @@ class _Planner:
                     for seed in cell.seeds
                 }
                 row = self._row(cell, method, runs, setting, baseline.published)
-                yield replace(row, baselines=baselines)
+                yield replace(row, baselines=baseline.runs)
+
+    def _controls(self, cell: TableCell, baseline: Row, distilled: Sequence[Row]) -> Iterator[Row]:
+        """Yield the rows of the student alone that is trained as long as distilled ones."""
+        alone = next(iter(baseline.runs.values()))
+        taught = [next(iter(row.runs.values())) for row in distilled]
+        for length in equal_times(cell.table, alone, taught, self.library, cell.where):
+            schedule = with_epochs(alone.schedule, length.epochs, self.library, cell.where)
+            runs = {
+                seed: self._composed(replace(run, schedule=schedule), {}, cell.where)
+                for seed, run in baseline.runs.items()
+            }
+            setting = f"{length.epochs} epochs"
+            yield replace(
+                baseline,
+                key=row_key(cell, "", "", cell.pair.student, CONTROL, setting),
+                method=CONTROL,
+                kind="control",
+                runs=runs,
+                baselines=baseline.runs,
+                published={},
+                setting=", ".join(filter(None, (baseline.setting, setting))),
+                differs=self._changed(cell, alone),
+                remark=length.describe(alone.composed.epochs),
+                source="",
+            )
 
     def _row(
         self,

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from kd.common.errors import UserError, suggest
 from kd.common.lists import split_list
 from kd.common.schema import Part
-from kd.config.parts import Study, TeacherSeeds
+from kd.config.parts import Study, Table, TeacherSeeds
+from kd.config.planning.control import CONTROL
 
 if TYPE_CHECKING:
     from kd.config.plan import Row
@@ -43,7 +44,8 @@ class StudyOptions(Part):
     detectors: Names = None
     """Detectors of the rows to run; null for all of them."""
     methods: Names = None
-    """Methods of the rows to run, as the study names them; null for all of them."""
+    """Methods of the rows to run, as the study names them; ``same_time`` for controls; null for all
+    of them."""
     rows: Names = None
     """Parts of the keys of the rows to run, such as ``table1/retinanet/pfi``; null for all of them.
     ``kd plan`` prints the keys."""
@@ -75,7 +77,7 @@ def check_names(options: StudyOptions, name: str, study: Study) -> None:
     place = f"tables {', '.join(options.tables)} of study" if options.tables else "study"
     valid = {
         "detector": {detector for table in tables for detector in table.detectors},
-        "method": {"teacher", "baseline"}.union(*(table.methods for table in tables)),
+        "method": {"teacher", "baseline"}.union(*(_methods(table) for table in tables)),
     }
     for noun, names in valid.items():
         for unknown in getattr(options, f"{noun}s") or []:
@@ -83,6 +85,11 @@ def check_names(options: StudyOptions, name: str, study: Study) -> None:
                 raise UserError(
                     f"{noun}s: no {noun} '{unknown}' in {place} '{name}'; {suggest(unknown, names)}"
                 )
+
+
+def _methods(table: Table) -> list[str]:
+    """Return the methods of a table, with its control of equal time."""
+    return [*table.methods, *([CONTROL] if table.has_control else [])]
 
 
 def selected(rows: Sequence["Row"], options: StudyOptions, name: str) -> list["Row"]:
@@ -112,8 +119,8 @@ def _is_selected(row: "Row", options: StudyOptions) -> bool:
 
 
 def _is_needed(row: "Row", other: "Row") -> bool:
-    """Return True if ``row`` is the baseline or the teacher of a distilled row of its table."""
-    if other.kind != "distilled" or (row.table, row.detector) != (other.table, other.detector):
+    """Return True if ``row`` is the baseline or the teacher of a compared row of its table."""
+    if not other.compared or (row.table, row.detector) != (other.table, other.detector):
         return False
     if row.kind == "baseline":
         return (row.schedule, row.student) == (other.schedule, other.student)
