@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from analysis.tables.equal_time import hours_notes
 from analysis.tables.formatting import (
     ABSENT,
     GAIN_TITLE,
@@ -73,7 +74,7 @@ def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
         for group, members in by_group(rows).items()
     }
     usage_rows = [_usage_cells(row, rows) for row in rows if row.usage or row.size]
-    usage_notes = [*_total_usage(rows), *size_notes(rows)]
+    usage_notes = [*_total_usage(rows), *hours_notes(rows), *size_notes(rows)]
     lines = [*notes(rows), *left_out]
     return PrintedTable(title, _grid(results), lines, _grid({"": usage_rows}), usage_notes)
 
