@@ -5,8 +5,8 @@ from typing import Any
 
 from analysis.report.grids import TableView
 from analysis.report.records import RunRecord, ValuePool, embedded
-from analysis.statistics.seeds import Interval
-from analysis.tables.formatting import metric_title, number
+from analysis.statistics.joint import Probability
+from analysis.tables.formatting import ends_text, metric_title, number
 from analysis.tables.rows import ResultRow
 from kd.config.plan import Plan, Row
 
@@ -59,7 +59,8 @@ def _facts(row: ResultRow) -> list[tuple[str, str]]:
     facts = [
         *_gain_facts(row),
         ("Published gain", "" if published_gain is None else number(published_gain, signed=True)),
-        ("Verdict", row.verdict),
+        ("Verdict on the published gain", row.verdict),
+        (f"Verdict on the published {metric_title(row.metric)}", row.level_verdict),
         ("Failed", "; ".join(row.failures)),
         ("Not comparable", "; ".join(row.mismatches)),
         ("Published in", row.source),
@@ -76,18 +77,28 @@ def _gain_facts(row: ResultRow) -> list[tuple[str, str]]:
         return []
     return [
         (f"Gain in {metric_title(row.metric)}", number(gain.mean, gain.std, signed=True)),
-        ("Interval over seeds", _interval_text(gain.over_seeds)),
-        ("Interval over images", _interval_text(gain.over_images)),
-        ("p, t test", _p_text(gain.p)),
+        ("Judgment", gain.judgment),
+        ("Interval over seeds, all planned rows", ends_text(gain.simultaneous)),
+        ("by one variance of all rows", ends_text(gain.pooled)),
+        ("by a moderated variance", ends_text(gain.moderated)),
+        ("Interval over seeds and images", ends_text(gain.joint)),
+        ("Interval over seeds of this row alone", ends_text(gain.over_seeds)),
+        ("Interval over images", ends_text(gain.over_images)),
+        ("Probability that a new seed gains", _probability_text(gain.probability)),
+        ("p, all planned rows", _p_text(gain.p_adjusted)),
+        ("p, this gain alone", _p_text(gain.p_model)),
+        ("q, all tables of the page (screening)", _p_text(gain.q)),
+        ("p of half a point or more, all planned rows", _p_text(gain.p_equivalence)),
+        ("p, t test of this row alone", _p_text(gain.p)),
         ("p, exact over all signs", _p_text(gain.p_exact)),
-        ("p, corrected by Holm", _p_text(gain.p_holm)),
     ]
 
 
-def _interval_text(interval: Interval | None) -> str:
-    if interval is None:
+def _probability_text(probability: Probability | None) -> str:
+    if probability is None:
         return ""
-    return f"{number(interval.low, signed=True)} to {number(interval.high, signed=True)}"
+    low, high = probability.interval
+    return f"{probability.value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _p_text(p: float | None) -> str:

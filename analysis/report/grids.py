@@ -13,12 +13,13 @@ from analysis.tables.formatting import (
     STAR,
     amount,
     interval_text,
+    judgment_text,
     metric_title,
     number,
 )
 from analysis.tables.miniature import printable
 from analysis.tables.notes import MARKS, marks_of, remarks
-from analysis.tables.printed import PrintedTable, printed_tables
+from analysis.tables.printed import PrintedTable, printed_tables, shown_level_verdict
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
 from analysis.tables.sizes import SIZES
 
@@ -40,7 +41,7 @@ class Column:
     """Return the standard deviation behind the number of a row."""
     below: Callable[[ResultRow], str] = lambda row: ""
     """Return the second line of a row's cell."""
-    only_distilled: bool = False
+    only_compared: bool = False
     is_cost: bool = False
     """True for columns of costs, which are shown on request."""
 
@@ -82,6 +83,11 @@ class RowView:
     """State of its runs, by the one that needs most attention."""
     reason: str
     """Reasons of failed runs."""
+
+    @property
+    def judgment(self) -> str:
+        """The judgment on our gain; empty without an interval over seeds."""
+        return judgment_text(self.result.gain)
 
     @property
     def verdict(self) -> str:
@@ -134,10 +140,6 @@ def _signed(value: float) -> str:
     return number(value, signed=True)
 
 
-def _p_text(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
 def _of_gain(name: str) -> Callable[[ResultRow], float | None]:
     """Return a function that reads a value of a row's gain; None without a gain."""
     return lambda row: getattr(row.gain, name, None)
@@ -162,19 +164,23 @@ GAIN = Column(
     "gain", GAIN_TITLE, _of_gain("mean"),
     "Difference to the baseline of the same seed, with its confidence interval", text=_signed,
     spread=_of_gain("std"), below=lambda row: interval_text(row.gain) if row.gain else "",
-    only_distilled=True,
+    only_compared=True,
 )  # fmt: skip
 BAR = Column(
     "bar", "Gain, drawn", lambda row: None, "Gain, interval and published gain on one axis",
-    text=None, only_distilled=True,
+    text=None, only_compared=True,
 )  # fmt: skip
-P = Column(
-    "p_holm", "p", _of_gain("p_holm"), "p of no gain, corrected for the gains of the table (Holm)",
-    text=_p_text, only_distilled=True,
+JUDGMENT = Column(
+    "judgment", "Judgment", lambda row: judgment_text(row.gain), "What is shown of our gain",
+    text=None, only_compared=True,
 )  # fmt: skip
 VERDICT = Column(
     "verdict", "Verdict", shown_verdict,
-    "Verdict on the published gain; Statistics has the rule", text=None, only_distilled=True,
+    "Verdict on the published gain; Statistics has the rule", text=None, only_compared=True,
+)  # fmt: skip
+LEVEL_VERDICT = Column(
+    "level_verdict", "Verdict on AP", shown_level_verdict,
+    "Verdict on the published AP; Statistics has the rule", text=None,
 )  # fmt: skip
 USAGE = [
     _usage_column("hours", "Hours", "Wall time of training, all seeds"),
@@ -253,20 +259,20 @@ def _columns(rows: Sequence[ResultRow]) -> list[Column]:
     """Return the columns with a value in these rows, the gain and its verdict first."""
     headlines = dict.fromkeys(row.metric for row in rows)
     metrics = [name for name in METRICS if name not in headlines]
-    distilled = any(row.kind == "distilled" for row in rows)
+    compared = any(row.compared for row in rows)
     has_gains = GAIN.fills(rows) or any(row.published_gain is not None for row in rows)
     optional = [
         *(_metric_column(name) for name in metrics),
-        P,
         *map(_published_column, headlines),
+        LEVEL_VERDICT,
         *USAGE,
         *SIZE,
     ]
     return [
         ROW,
-        *([GAIN] if distilled else []),
+        *([GAIN] if compared else []),
         *([BAR] if has_gains else []),
-        *([VERDICT] if VERDICT.fills(rows) else []),
+        *(column for column in (JUDGMENT, VERDICT) if column.fills(rows)),
         *map(_metric_column, headlines),
         SEEDS,
         *(column for column in optional if column.fills(rows)),
@@ -296,7 +302,7 @@ def _published_column(name: str) -> Column:
 
 
 def _cell(row: ResultRow, column: Column, axis: Axis, marks: str) -> Cell:
-    if column.only_distilled and row.kind != "distilled":
+    if column.only_compared and not row.compared:
         return Cell(column, "")
     if column is BAR:
         return Cell(column, "", f"{row.gain.mean:.4f}" if row.gain else "", bar=axis.bar(row))

@@ -61,7 +61,7 @@ class Axis:
         return GainBar(
             self.at(0),
             self.at(gain.mean) if gain else None,
-            self._span(gain.over_seeds if gain else None),
+            self._span(gain.simultaneous if gain else None),
             self._span(gain.over_images if gain else None),
             None if published is None else self.at(published),
         )
@@ -74,7 +74,7 @@ def _values(row: ResultRow) -> Iterator[float]:
     """Yield every value of a row that its bar draws."""
     if row.gain:
         yield row.gain.mean
-        yield from row.gain.over_seeds or ()
+        yield from row.gain.simultaneous or ()
         yield from row.gain.over_images or ()
     if row.published_gain is not None:
         yield row.published_gain

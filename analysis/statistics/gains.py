@@ -1,41 +1,56 @@
-"""Gains of a student over its baseline, paired by seed, with their intervals and tests."""
+"""Gains of a student over its baseline, with their intervals, tests and judgment."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.statistics.seeds import (
-    SIGNIFICANT,
-    Interval,
-    holm,
-    mean_std,
-    sign_flip_test,
-    t_interval,
-    t_test,
-)
+from analysis.statistics.comparison import CellComparison
+from analysis.statistics.equivalence import HELPS, HURTS, UNDETERMINED, Word
+from analysis.statistics.joint import Probability, joint_interval, probability_of_gain
+from analysis.statistics.seeds import Interval, mean_std, sign_flip_test, t_interval, t_test
+from kd.evaluation.voc import Floats
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A mean gain in AP points over the seeds that student and baseline share."""
+    """A gain in AP points, with the statistics of its cell; without them it is undetermined."""
 
     mean: float
+    """Least-squares gain of the cell's model: the mean over shared seeds if no run is missing."""
     std: float | None = None
-    """Sample standard deviation over the seeds; None of one seed."""
+    """Sample standard deviation over the shared seeds; None of one seed."""
     over_seeds: Interval | None = None
-    """95 % t interval."""
+    """95 % t interval of these seeds alone."""
     over_images: Interval | None = None
     """95 % interval over resampled test images."""
     p: float | None = None
-    """p of the paired t test."""
+    """p of the paired t test of these seeds alone."""
     p_exact: float | None = None
-    """p of the sign-flip test."""
-    p_holm: float | None = None
-    """p of the t test, corrected for all gains of the table."""
+    """p of the sign-flip test of these seeds alone."""
+    simultaneous: Interval | None = None
+    """95 % interval, which holds for all planned rows together; spans both of the following."""
+    pooled: Interval | None = None
+    """The same by one residual variance of all rows."""
+    moderated: Interval | None = None
+    """The same by a moderated variance of each row."""
+    p_model: float | None = None
+    """p of this gain alone, by the cell's model."""
+    p_adjusted: float | None = None
+    """p adjusted for all planned rows: below 0.05 if ``simultaneous`` excludes 0."""
+    p_equivalence: float | None = None
+    """p of a gain or loss of half a point or more, corrected for all planned rows."""
+    judgment: Word = UNDETERMINED
+    joint: Interval | None = None
+    """95 % interval over seeds and test images together, of this gain alone."""
+    probability: Probability | None = None
+    """Probability that the student of a new seed is better than its baseline."""
+    q: float | None = None
+    """False discovery rate of ``p_model`` among all tables of a page."""
 
     @property
     def significant(self) -> bool:
-        """True if the corrected t test rejects a gain of 0."""
-        return self.p_holm is not None and self.p_holm < SIGNIFICANT
+        """True if the simultaneous interval excludes 0."""
+        return self.judgment in (HELPS, HURTS)
 
 
 def paired_gains(student: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
@@ -55,10 +70,33 @@ def mean_gain(gains: Sequence[float], over_images: Interval | None = None) -> Ga
     return Gain(mean, std, t_interval(gains), over_images, t_test(gains), sign_flip_test(gains))
 
 
-def corrected(gains: Sequence[Gain | None]) -> list[Gain | None]:
-    """Return the gains with p corrected for all of them, one family of tests (Holm)."""
-    p_values = holm([gain.p if gain else None for gain in gains])
-    return [
-        replace(gain, p_holm=p_holm) if gain else None
-        for gain, p_holm in zip(gains, p_values, strict=True)
-    ]
+def judged(
+    gain: Gain, comparison: CellComparison | None, name: str, samples: Floats | None
+) -> Gain:
+    """Return a gain with the statistics of the row ``name`` of its cell, if the cell has any.
+
+    ``samples``: (S, 1 + R) of ``analysis.statistics.resampled.gain_samples``, None without any.
+    """
+    if comparison is None or name not in comparison.confirmed:
+        return gain
+    confirmed, judgment = comparison.confirmed[name], comparison.judgments[name]
+    pooled, error, df = comparison.pooled[name], confirmed.standard_error, confirmed.df
+    # The variance of one gain over that of the mean: the number of seeds if no run is missing.
+    ratio = comparison.std / pooled.standard_error if pooled.standard_error else math.inf
+    joint = None
+    if samples is not None:
+        # Where runs are missing, the model's gain differs from the mean over shared seeds.
+        joint = joint_interval(samples + (confirmed.mean - samples[:, 0].mean()), error, df)
+    return replace(
+        gain,
+        mean=confirmed.mean,
+        simultaneous=confirmed.over_seeds,
+        pooled=pooled.over_seeds,
+        moderated=comparison.moderated[name].over_seeds,
+        p_model=confirmed.p,
+        p_adjusted=confirmed.p_adjusted,
+        p_equivalence=judgment.p_corrected,
+        judgment=judgment.word,
+        joint=joint,
+        probability=probability_of_gain(confirmed.mean, error, df, 2 * ratio**2),
+    )

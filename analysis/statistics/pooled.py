@@ -23,7 +23,7 @@ from kd.evaluation.voc import Floats, Integers
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-9
-"""Points: deviations below it are rounding errors of equal values."""
+"""Points: gains and deviations below it are rounding errors of equal values."""
 
 
 class PooledGain(NamedTuple):
@@ -145,9 +145,10 @@ def fit(
     rows = [baseline, *(methods[name] for name in design.methods)]
     runs = zip(design.row, design.seed, strict=True)
     points = np.array([rows[row][seed] for row, seed in runs])
-    residuals = design.residuals @ points
-    residuals[np.abs(residuals) < _ROUNDING] = 0
-    return PooledFit(design, design.gains @ points, residuals)
+    gains, residuals = design.gains @ points, design.residuals @ points
+    for values in (gains, residuals):
+        values[np.abs(values) < _ROUNDING] = 0
+    return PooledFit(design, gains, residuals)
 
 
 def pooled_gains(model: PooledFit, family: Family) -> dict[str, PooledGain]:

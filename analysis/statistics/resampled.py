@@ -106,8 +106,11 @@ def gain_interval(
     runs of different test splits.
     """
     samples = gain_samples(students, baselines, metric)
-    if samples is None:
-        return None
+    return None if samples is None else image_interval(samples)
+
+
+def image_interval(samples: Floats) -> Interval | None:
+    """Return the 95 % interval over images of ``gain_samples``; None if a resample is undefined."""
     low, high = percentile_interval(samples.mean(axis=0)[None, 1:], CONFIDENCE)
     return None if np.isnan(low[0]) else Interval(float(low[0]), float(high[0]))
 

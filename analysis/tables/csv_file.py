@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN, UNDETERMINED, Word
 from analysis.statistics.gains import Gain
+from analysis.statistics.joint import Probability
 from analysis.statistics.seeds import Interval
+from analysis.tables.cells import CellFacts
 from analysis.tables.rows import METRICS, ResultRow
 from kd.records.model_size import ModelSize
 from kd.resources.usage import Usage
@@ -15,10 +18,19 @@ from kd.resources.usage import Usage
 BETWEEN = "; "
 """Separator of the clauses of a cell."""
 DESCRIPTION = ("table", "group", "row", "kind", "teacher", "student", "setting", "scale", "metric")
+INTERVALS = ("simultaneous", "pooled", "moderated", "joint", "over_seeds", "over_images")
+TESTS = ("p_adjusted", "p_model", "q", "p_equivalence", "p", "p_exact")
+"""Intervals and p values of a gain, by attribute."""
 GAIN = (
-    *("gain", "gain_std", "gain_low", "gain_high", "image_low", "image_high"),
-    *("p", "p_exact", "p_holm"),
+    *("gain", "gain_std", "judgment"),
+    *(f"{name}_{end}" for name in INTERVALS for end in Interval._fields),
+    *TESTS,
+    *("probability", "probability_low", "probability_high"),
 )
+COUNTS = ("residual_df", "planned_rows", "table_rows", "table_cells")
+"""Whole numbers of ``CellFacts``."""
+LEVEL = ("mean_low", "mean_high", "level_verdict")
+WORDS: dict[str, Word] = {word: word for word in (HELPS, HURTS, NO_GAIN, UNDETERMINED)}
 LISTS = ("stand_ins", "unlike", "differs", "note")
 SIZE = {
     "parameters": "parameters",
@@ -35,8 +47,9 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
     """Return rows as CSV; an absent value is an empty cell."""
     metrics = dict.fromkeys([*METRICS, *(row.metric for row in rows)])
     columns = [
-        *(*DESCRIPTION, "seeds", "status", *metrics, "std", *GAIN, "verdict"),
+        *(*DESCRIPTION, "seeds", "status", *metrics, "std", *LEVEL, *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
+        *CellFacts._fields,
         *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, "selection"),
     ]
     stream = io.StringIO()
@@ -48,14 +61,15 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
 
 def _cells(row: ResultRow) -> dict[str, str]:
     """Return the text of a row by column; absent numbers have no entry."""
-    gain, usage = row.gain, row.usage
     numbers = {
         **row.metrics,
         "std": row.std,
-        **(dict(zip(GAIN, _gain_numbers(gain), strict=True)) if gain else {}),
+        **_ends("mean", row.mean_interval),
+        **(_gain_numbers(row.gain) if row.gain else {}),
         **{f"published_{name}": value for name, value in row.published.items()},
         "published_gain": row.published_gain,
-        **(usage._asdict() if usage else {}),
+        **(row.cell._asdict() if row.cell else {}),
+        **(row.usage._asdict() if row.usage else {}),
     }
     size = row.size._asdict() if row.size else {}
     lists = (row.stand_ins, row.mismatches, row.differs, row.notes)
@@ -64,8 +78,9 @@ def _cells(row: ResultRow) -> dict[str, str]:
         **{name: getattr(row, "label" if name == "row" else name) for name in DESCRIPTION},
         **{
             name: getattr(row, name)
-            for name in ("seeds", "status", "verdict", "source", "selection")
+            for name in ("seeds", "status", "verdict", "level_verdict", "source", "selection")
         },
+        "judgment": row.gain.judgment if row.gain else "",
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
         **{SIZE[name]: str(count) for name, count in size.items()},
         **{name: BETWEEN.join(clauses) for name, clauses in zip(LISTS, lists, strict=True)},
@@ -73,17 +88,35 @@ def _cells(row: ResultRow) -> dict[str, str]:
     }
 
 
-def _gain_numbers(gain: Gain) -> tuple[float | None, ...]:
-    """Return the values of the columns ``GAIN``."""
-    over_seeds, over_images = gain.over_seeds or (None, None), gain.over_images or (None, None)
-    return (gain.mean, gain.std, *over_seeds, *over_images, gain.p, gain.p_exact, gain.p_holm)
+def _gain_numbers(gain: Gain) -> dict[str, float | None]:
+    """Return the numbers of a gain by column."""
+    probability = gain.probability
+    return {
+        "gain": gain.mean,
+        "gain_std": gain.std,
+        **{
+            column: end
+            for name in INTERVALS
+            for column, end in _ends(name, getattr(gain, name)).items()
+        },
+        **{name: getattr(gain, name) for name in TESTS},
+        "probability": probability.value if probability else None,
+        **_ends("probability", probability.interval if probability else None),
+    }
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float]:
+    """Return the ends of an interval by column."""
+    ends = interval._asdict() if interval else {}
+    return {f"{name}_{end}": value for end, value in ends.items()}
 
 
 def read_csv(path: Path) -> list[ResultRow]:
     """Read the rows of a ``table.csv``; none if an earlier version wrote it with other columns."""
     with open(path, newline="", encoding="utf-8") as stream:
         lines = csv.DictReader(stream)
-        required = {*DESCRIPTION, "seeds", "status", "verdict", *GAIN, *LISTS, "source", *PATHS}
+        numbers = {*GAIN, *LEVEL, *CellFacts._fields}
+        required = {*DESCRIPTION, "seeds", "status", "verdict", *numbers, *LISTS, "source", *PATHS}
         return [_row(line) for line in lines] if required <= {*(lines.fieldnames or ())} else []
 
 
@@ -105,7 +138,9 @@ def _row(line: Mapping[str, str]) -> ResultRow:
         seeds_planned=int(planned),
         failures=split_clauses(line["status"].partition("failed: ")[2]),
         std=_number(line["std"]),
+        mean_interval=_interval(line, "mean"),
         gain=_gain(line),
+        cell=_cell(line),
         published_gain=_number(line["published_gain"]),
         usage=_usage(line),
         size=_size(line),
@@ -117,7 +152,7 @@ def _row(line: Mapping[str, str]) -> ResultRow:
 
 
 def _texts(line: Mapping[str, str]) -> dict[str, Any]:
-    texts = {name: line[name] for name in (*DESCRIPTION, "verdict", "source")}
+    texts = {name: line[name] for name in (*DESCRIPTION, "verdict", "level_verdict", "source")}
     # Tables of earlier versions have no column "selection".
     return {"label": texts.pop("row"), **texts, "selection": line.get("selection", "")}
 
@@ -125,13 +160,30 @@ def _texts(line: Mapping[str, str]) -> dict[str, Any]:
 def _gain(line: Mapping[str, str]) -> Gain | None:
     if not line["gain"]:
         return None
-    _, std, low, high, image_low, image_high, *p = (_number(line[name]) for name in GAIN)
-    return Gain(
-        float(line["gain"]), std, _interval(low, high), _interval(image_low, image_high), *p
+    values: dict[str, Any] = {
+        **{name: _interval(line, name) for name in INTERVALS},
+        **{name: _number(line[name]) for name in TESTS},
+    }
+    probability, ends = _number(line["probability"]), _interval(line, "probability")
+    if probability is not None and ends is not None:
+        values["probability"] = Probability(probability, ends)
+    word = WORDS.get(line["judgment"], UNDETERMINED)
+    return Gain(float(line["gain"]), _number(line["gain_std"]), judgment=word, **values)
+
+
+def _cell(line: Mapping[str, str]) -> CellFacts | None:
+    if not line["residual_std"]:
+        return None
+    return CellFacts(
+        residual_std=float(line["residual_std"]),
+        equal_gains_p=_number(line["equal_gains_p"]),
+        equal_runs_p=_number(line["equal_runs_p"]),
+        **{name: int(line[name]) for name in COUNTS},
     )
 
 
-def _interval(low: float | None, high: float | None) -> Interval | None:
+def _interval(line: Mapping[str, str], name: str) -> Interval | None:
+    low, high = (_number(line[f"{name}_{end}"]) for end in Interval._fields)
     return None if low is None or high is None else Interval(low, high)
 
 

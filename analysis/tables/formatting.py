@@ -4,6 +4,7 @@ import math
 from typing import TypeGuard
 
 from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval
 
 NUMBER = "{:.1f}"
 STAR, IMAGES = "*", "ⁱ"
@@ -11,7 +12,8 @@ STAR, IMAGES = "*", "ⁱ"
 ABSENT = "\u2013"
 MINUS = "\u2212"
 GAIN_TITLE = "Gain, 95 % CI"
-"""Heading of gains with their confidence intervals."""
+MODERATED_TITLE, JOINT_TITLE = "Moderated 95 % CI", "Seeds and images, 95 % CI"
+"""Headings of gains with their confidence intervals."""
 TITLES = {"VOC07": "mAP"}
 """Metrics that are printed by another name."""
 
@@ -46,7 +48,7 @@ def amount(value: float | None) -> str:
 def gain_text(gain: Gain | None) -> str:
     """Return a gain with its standard deviation, its interval, and the mark of significance.
 
-    The interval is over seeds, or over images where there is only one seed.
+    The interval is the simultaneous one over seeds, or that over images without it.
     """
     if gain is None:
         return ABSENT
@@ -56,8 +58,17 @@ def gain_text(gain: Gain | None) -> str:
 
 def interval_text(gain: Gain) -> str:
     """Return the 95 % interval of a gain in parentheses, marked if it is over images."""
-    interval = gain.over_seeds or gain.over_images
+    text = ends_text(gain.simultaneous or gain.over_images)
+    return f"({text}){'' if gain.simultaneous else IMAGES}" if text else ""
+
+
+def ends_text(interval: Interval | None) -> str:
+    """Return the signed ends of an interval; empty without one."""
     if interval is None:
         return ""
-    low, high = (number(end, signed=True) for end in interval)
-    return f"({low} to {high}){'' if gain.over_seeds else IMAGES}"
+    return " to ".join(number(end, signed=True) for end in interval)
+
+
+def judgment_text(gain: Gain | None) -> str:
+    """Return the judgment on a gain; empty without an interval over seeds."""
+    return gain.judgment if gain and gain.simultaneous else ""

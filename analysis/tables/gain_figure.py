@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
-from analysis.statistics.seeds import SIGNIFICANT, Interval
+from analysis.statistics.equivalence import HELPS, HURTS
+from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import MINUS, STAR, metric_title
 from analysis.tables.miniature import printable, warning
 from analysis.tables.printed import distinct_label
@@ -28,7 +29,7 @@ BARS: dict[str, dict[str, Any]] = {
     "image": {"linewidth": 1.0, "linestyle": (0, (1, 1))},
 }
 """Line styles of intervals: over seeds, or over test images where only one seed was run."""
-BAR_LABELS = {"gain": "95 % over seeds", "image": "95 % over images"}
+BAR_LABELS = {"gain": "95 % over seeds, all rows together", "image": "95 % over images"}
 PANELS_A_ROW = 2
 LINE_HEIGHT = 0.32
 """Inches for one method."""
@@ -47,7 +48,7 @@ def plot_gains(rows: Sequence[ResultRow]) -> Figure:
     Published gains are drawn only if no part is replaced by a stand-in: gains of miniature runs
     and gains on COCO do not belong on one axis.
     """
-    distilled = [row for row in printable(rows) if row.kind == "distilled"]
+    distilled = [row for row in printable(rows) if row.compared]
     comparable = not any(row.stand_ins for row in distilled)
     panels = by_group(distilled)
     across = min(len(panels), PANELS_A_ROW) or 1
@@ -78,7 +79,7 @@ def plot_gains(rows: Sequence[ResultRow]) -> Figure:
 
 def gain_alt_text(rows: Sequence[ResultRow]) -> str:
     """Return the alternative text of the figure: each row's gain and interval."""
-    distilled = [row for row in printable(rows) if row.kind == "distilled"]
+    distilled = [row for row in printable(rows) if row.compared]
     if not distilled:
         return "No row is distilled."
     metric = metric_title(distilled[0].metric)
@@ -161,8 +162,8 @@ def _interval(row: ResultRow) -> tuple[str, Interval | None]:
     """Return kind and ends of a row's interval: over seeds, else over images."""
     if row.gain is None:
         return "", None
-    if row.gain.over_seeds:
-        return "gain", row.gain.over_seeds
+    if row.gain.simultaneous:
+        return "gain", row.gain.simultaneous
     return "image", row.gain.over_images
 
 
@@ -195,7 +196,7 @@ def _legend(rows: Sequence[ResultRow], comparable: bool) -> list[Line2D]:
         if kind in kinds:
             handles.append(Line2D([], [], color=OURS["color"], label=label, **BARS[kind]))
     if any(row.gain and row.gain.significant for row in rows):
-        label = f"p < {SIGNIFICANT:g}, corrected"
+        label = f"{HELPS} or {HURTS}"
         handles.append(Line2D([], [], linestyle="none", label=label, **SIGNIFICANT_MARK))
     if comparable and any(row.published_gain is not None for row in rows):
         handles.append(Line2D([], [], linestyle="none", label="published", **PUBLISHED))

@@ -1,9 +1,11 @@
 """Notes under a table: its signs, stand-ins, sources, and remarks on rows with their marks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from analysis.statistics.seeds import SIGNIFICANT
+from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN, UNDETERMINED
+from analysis.statistics.seeds import WORTH_FINDING
+from analysis.tables.cells import CellFacts
 from analysis.tables.formatting import IMAGES, STAR
 from analysis.tables.rows import ResultRow
 
@@ -66,8 +68,8 @@ def _selection(rows: Sequence[ResultRow]) -> list[str]:
     if not rows[0].selection:
         return []
     text = f"A part of the table: selected rows ({rows[0].selection}) with teachers and baselines."
-    tested = any(row.gain and row.gain.p_holm is not None for row in rows)
-    return [text + " The correction covers these rows only." * tested]
+    judged = any(row.gain and row.gain.simultaneous for row in rows)
+    return [text + " Gains are judged as part of the whole table." * judged]
 
 
 def _teachers(rows: Sequence[ResultRow]) -> list[str]:
@@ -111,17 +113,71 @@ def _sources(rows: Sequence[ResultRow], remarks: Sequence[Remark]) -> list[str]:
 
 
 def _signs(rows: Sequence[ResultRow]) -> list[str]:
-    """Return a line for each sign that the cells of a table use."""
+    """Return a line for each sign and word that the cells of a table use."""
     gains = [row.gain for row in rows if row.gain]
-    tested = sum(gain.p_holm is not None for gain in gains)
-    family = f", corrected for the {tested} gains of this table (Holm)" if tested > 1 else ""
+    words = {gain.judgment for gain in gains}
+    judged = any(gain.simultaneous for gain in gains)
     lines = {
         "± standard deviation over seeds.": any(row.std is not None for row in rows),
-        "(low to high) 95 % t interval over seeds.": any(gain.over_seeds for gain in gains),
+        f"(low to high) 95 % interval over seeds, {_family(rows)}.": judged,
         f"(low to high){IMAGES} 95 % interval over resampled test images; it excludes "
         "the variation between seeds.": any(
-            gain.over_images and not gain.over_seeds for gain in gains
+            gain.over_images and not gain.simultaneous for gain in gains
         ),
-        f"{STAR} p < {SIGNIFICANT:g} in a paired t test over seeds{family}.": tested > 0,
+        f"{STAR} {HELPS} or {HURTS}: the interval over seeds excludes 0.": any(
+            gain.significant for gain in gains
+        ),
+        f"{NO_GAIN}: shown to be between -{WORTH_FINDING} and {WORTH_FINDING} points (two "
+        "one-sided t tests, corrected for the planned rows by Holm's method).": NO_GAIN in words,
+        f"{UNDETERMINED}: neither shown to differ from 0 nor to be worth less than half a "
+        "point.": judged and UNDETERMINED in words,
+        "Where runs are missing, a gain is the estimate of the model from all rows. It can "
+        "differ from the mean over shared seeds.": judged and any(map(_lacks_runs, rows)),
     }
-    return [line for line, is_used in lines.items() if is_used]
+    return [*(line for line, is_used in lines.items() if is_used), *_models(rows)]
+
+
+def _lacks_runs(row: ResultRow) -> bool:
+    return row.kind != "teacher" and 0 < row.seeds_measured < row.seeds_planned
+
+
+def _family(rows: Sequence[ResultRow]) -> str:
+    """Return what the simultaneous intervals of a table hold for."""
+    facts = next((row.cell for row in rows if row.cell), None)
+    if facts is None or facts.table_rows == 1:
+        return "for the only planned gain of this table"
+    several = facts.table_cells > 1
+    baselines = f"{facts.table_cells} baselines, Sidak" if several else "one baseline"
+    return f"for all {facts.table_rows} planned gains of this table together (Dunnett, {baselines})"
+
+
+def _cells(rows: Sequence[ResultRow]) -> dict[str, CellFacts]:
+    """Return the facts of each cell of a table by its name; empty without a model."""
+    cells: dict[tuple[str, str, CellFacts], None] = {
+        (row.group, row.student, row.cell): None for row in rows if row.cell and row.gain
+    }
+    groups = [group for group, _, _ in cells]
+    return {
+        group if groups.count(group) == 1 else f"{group}, {student}, cell {place}": facts
+        for place, (group, student, facts) in enumerate(cells, 1)
+    }
+
+
+def _models(rows: Sequence[ResultRow]) -> Iterator[str]:
+    """Yield a line on the model of each cell and on its checked assumptions."""
+    cells = _cells(rows)
+    for name, facts in cells.items():
+        text = (
+            f"residual standard deviation {facts.residual_std:.2f} points, "
+            f"{facts.residual_df} degrees of freedom"
+        )
+        tests = [
+            f"p {p:.2g} ({what})"
+            for p, what in ((facts.equal_gains_p, "gains"), (facts.equal_runs_p, "runs"))
+            if p is not None
+        ]
+        if tests:
+            text += f"; equal variances: {', '.join(tests)}"
+        if facts.varies:
+            text += ", so the interval by a moderated variance is printed too"
+        yield f"{name}: {text}." if len(cells) > 1 else f"{text[0].upper()}{text[1:]}."

@@ -7,8 +7,12 @@ from analysis.tables.equal_time import hours_notes
 from analysis.tables.formatting import (
     ABSENT,
     GAIN_TITLE,
+    JOINT_TITLE,
+    MODERATED_TITLE,
     amount,
+    ends_text,
     gain_text,
+    judgment_text,
     metric_title,
     number,
 )
@@ -20,7 +24,8 @@ from analysis.tables.usage import total_usage
 from kd.resources.usage import Usage
 
 LEFT = {
-    *("Row", "Teacher", "Student", "Seeds", "Verdict", "Status", "Detector"),
+    *("Row", "Teacher", "Student", "Seeds", "Judgment", "Verdict", "Status", "Detector"),
+    *("Verdict on AP", "Verdict on mAP"),
     *("Order", "Term", "Holds", "Settings", "Processor"),
 }
 """Left-aligned columns."""
@@ -62,6 +67,12 @@ def distinct_label(row: ResultRow, rows: Sequence[ResultRow]) -> str:
     alike = [other for other in rows if (other.group, other.label) == (row.group, row.label)]
     model = row.student or row.teacher
     return f"{row.label} ({model})" if len(alike) > 1 and model else row.label
+
+
+def shown_level_verdict(row: ResultRow) -> str:
+    """Return the verdict on a row's AP; empty where the verdict on its gain gives the reason."""
+    reasons = ("not run", f"ran at {row.scale}")
+    return "" if row.level_verdict in reasons else row.level_verdict
 
 
 def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
@@ -107,11 +118,20 @@ def _result_cells(row: ResultRow, remarks: Sequence[Remark]) -> dict[str, str]:
         title: number(row.headline, row.std),
         **{name: number(row.metrics.get(name)) for name in METRICS if name != row.metric},
         GAIN_TITLE: gain_text(row.gain),
+        MODERATED_TITLE: _moderated(row) or ABSENT,
+        JOINT_TITLE: ends_text(row.gain.joint if row.gain else None) or ABSENT,
+        "Judgment": judgment_text(row.gain) or ABSENT,
         f"Published {title}": published if bare else published + marks,
         "Published gain": number(row.published_gain, signed=True),
+        f"Verdict on {title}": shown_level_verdict(row) or ABSENT,
         "Verdict": ABSENT if row.verdict in ("", "not run") else row.verdict,
         "Status": ABSENT if row.status == DONE else row.status,
     }
+
+
+def _moderated(row: ResultRow) -> str:
+    """Return the interval by a moderated variance, if the variances of the row's cell differ."""
+    return ends_text(row.gain.moderated) if row.gain and row.cell and row.cell.varies else ""
 
 
 def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:

@@ -3,21 +3,21 @@
 CSV, Markdown, LaTeX, the gain figure and the report are all written from these rows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
-from analysis.statistics.gains import Gain, corrected, mean_gain, paired_gains
-from analysis.statistics.resampled import gain_interval
-from analysis.statistics.seeds import POINTS, mean_std
-from analysis.statistics.verdicts import verdict
+from analysis.statistics.gains import Gain
+from analysis.statistics.seeds import Interval, mean_std
+from analysis.statistics.verdicts import NOT_REPRODUCED, level_verdict, verdict
+from analysis.tables.cells import CellFacts, Cells, Measurements
 from analysis.tables.comparability import mismatches
+from analysis.tables.formatting import number
 from analysis.tables.usage import total_usage
 from kd.common.errors import UserError
 from kd.common.files import read_json
-from kd.evaluation.metrics import Metrics
 from kd.records.model_size import ModelSize, read_size
 from kd.resources.usage import Usage
 
@@ -54,6 +54,11 @@ class TableRow:
     selection: str = ""
     """Selection of the table's rows, such as ``methods pfi``; empty for a whole table."""
 
+    @property
+    def compared(self) -> bool:
+        """True for a row with a gain over a baseline."""
+        return self.kind not in ("teacher", "baseline")
+
 
 @dataclass(frozen=True)
 class RowSpec(TableRow):
@@ -86,10 +91,17 @@ class ResultRow(TableRow):
     """Mean of each metric over the measured seeds, in AP points; undefined ones are absent."""
     std: float | None = None
     """Sample standard deviation of the headline metric over seeds."""
+    mean_interval: Interval | None = None
+    """95 % interval of its mean over seeds; None of one seed."""
     gain: Gain | None = None
-    """Gain of a distilled row over its baseline."""
+    """Gain of a compared row over its baseline."""
+    cell: CellFacts | None = None
+    """The model of the row's cell; None without a gain or a degree of freedom."""
     published_gain: float | None = None
     verdict: str = ""
+    """Verdict on the published gain."""
+    level_verdict: str = ""
+    """Verdict on the published headline metric."""
     usage: Usage | None = None
     """Resource usage of all measured runs together; None without any."""
     size: ModelSize | None = None
@@ -139,36 +151,40 @@ def _grouped(
     return groups
 
 
-def build(specs: Sequence[RowSpec]) -> list[ResultRow]:
+def build(specs: Sequence[RowSpec], planned: Sequence[RowSpec] | None = None) -> list[ResultRow]:
     """Compute the results of rows from the files of their runs.
 
-    p is corrected for the distilled rows of a table. UserError if a file of a run is invalid.
+    ``planned``: all rows of the same tables, by default ``specs``. Gains are judged together with
+    all planned rows, so those of a selection do not depend on it. UserError if a file of a run is
+    invalid.
     """
     metrics = list(dict.fromkeys([*METRICS, *(spec.metric for spec in specs)]))
-    rows = [_result(spec, metrics) for spec in specs]
-    gains: dict[int, Gain | None] = {}
-    for table in dict.fromkeys(row.table for row in rows):
-        family = [index for index, row in enumerate(rows) if row.table == table and row.gain]
-        gains |= zip(family, corrected([rows[index].gain for index in family]), strict=True)
-    return [replace(row, gain=gains.get(index)) for index, row in enumerate(rows)]
+    measurements = Measurements()
+    cells = Cells(specs if planned is None else planned, measurements)
+    return [_result(spec, metrics, cells, measurements) for spec in specs]
 
 
-def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
-    measured = _measured(spec.runs)
-    means = {name: mean_std(_points(measured, name).values()) for name in metrics}
-    gain = _gain(spec, measured) if spec.kind == "distilled" else None
+def _result(
+    spec: RowSpec, metrics: Sequence[str], cells: Cells, measurements: Measurements
+) -> ResultRow:
+    measured = measurements.measured(spec.runs)
+    means = {name: mean_std(measurements.points(spec.runs, name).values()) for name in metrics}
+    gain = cells.gain(spec) if spec.compared else None
     description = {part.name: getattr(spec, part.name) for part in fields(TableRow)}
     usage = total_usage(spec.runs[seed] for seed in measured)
     return ResultRow(
-        **description,
+        **description | {"notes": (*spec.notes, *_cautions(spec, cells, measurements))},
         seeds_measured=len(measured),
         seeds_planned=len(spec.runs),
         failures=_failures(path for seed, path in spec.runs.items() if seed not in measured),
         metrics={name: mean for name, (mean, _, _) in means.items() if mean is not None},
         std=means[spec.metric].std,
+        mean_interval=cells.mean_interval(spec),
         gain=gain,
+        cell=cells.facts(spec),
         published_gain=spec.published_gain,
         verdict=_verdict(spec, gain),
+        level_verdict=_level_verdict(spec, cells, measurements),
         usage=usage if usage.hours else None,
         size=next(filter(None, map(read_size, spec.runs.values())), None),
         mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values())),
@@ -178,30 +194,28 @@ def _result(spec: RowSpec, metrics: Sequence[str]) -> ResultRow:
     )
 
 
-def _measured(runs: Mapping[int, Path]) -> dict[int, Metrics]:
-    """Read the metrics of each seed whose run has them."""
-    files = {seed: path / "metrics.json" for seed, path in runs.items()}
-    return {seed: Metrics.read(path) for seed, path in files.items() if path.exists()}
-
-
-def _points(measured: Mapping[int, Metrics], name: str) -> dict[int, float]:
-    """Return a metric in AP points of each seed that defines it."""
-    fractions = {seed: getattr(metrics, name) for seed, metrics in measured.items()}
-    return {seed: POINTS * value for seed, value in fractions.items() if value is not None}
-
-
-def _gain(spec: RowSpec, measured: Mapping[int, Metrics]) -> Gain | None:
-    """Return the gain over the baseline runs of the same seeds, its p not yet corrected."""
-    baseline = _measured(spec.baseline_runs)
-    gains = paired_gains(_points(measured, spec.metric), _points(baseline, spec.metric))
-    paired_runs = {seed: spec.runs[seed] for seed in measured.keys() & baseline.keys()}
-    return mean_gain(gains, gain_interval(paired_runs, spec.baseline_runs, spec.metric))
-
-
 def _verdict(spec: RowSpec, gain: Gain | None) -> str:
-    if spec.kind != "distilled":
+    if not spec.compared:
         return ""
     return verdict(gain, spec.published_gain, spec.scale, comparable=not spec.differs)
+
+
+def _level_verdict(spec: RowSpec, cells: Cells, measurements: Measurements) -> str:
+    """Return the verdict on the published headline metric of a row."""
+    measured = bool(measurements.points(spec.runs, spec.metric))
+    published = spec.published.get(spec.metric)
+    interval, comparable = cells.mean_interval(spec), not spec.differs
+    return level_verdict(measured, interval, published, spec.scale, comparable)
+
+
+def _cautions(spec: RowSpec, cells: Cells, measurements: Measurements) -> Iterator[str]:
+    """Yield a remark if the student alone, below the gain of a row, is not reproduced."""
+    baseline = cells.baseline(spec)
+    if baseline is None or _level_verdict(baseline, cells, measurements) != NOT_REPRODUCED:
+        return
+    ours = mean_std(measurements.points(baseline.runs, baseline.metric).values()).mean
+    theirs = baseline.published[baseline.metric]
+    yield f"its student alone is not reproduced: {number(ours)}, published {number(theirs)}"
 
 
 def _failures(directories: Iterable[Path]) -> tuple[str, ...]:

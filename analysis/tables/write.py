@@ -66,7 +66,11 @@ def _with_selection(title: str, plan: Plan) -> str:
 def results(plan: Plan) -> list[ResultRow]:
     """Return the rows of a plan, in its order, with the available results."""
     library = Library()
-    return build([specification(row, plan, library) for row in plan.rows])
+    specs, planned = (
+        [specification(row, plan, library) for row in rows]
+        for rows in (plan.rows, plan.table_rows or plan.rows)
+    )
+    return build(specs, planned)
 
 
 def specification(row: Row, plan: Plan, library: Library) -> RowSpec:

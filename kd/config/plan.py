@@ -75,6 +75,8 @@ class Plan:
     rows: list[Row]
     options: StudyOptions = UNCHANGED
     """The selection of the rows, and the changes of seeds and schedules."""
+    table_rows: Sequence[Row] = ()
+    """All rows of the tables of ``rows``: gains of a selection are judged as part of them."""
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -100,7 +102,7 @@ def plan(name: str, scale: str, library: Library, options: StudyOptions = UNCHAN
     check_names(options, name, study)
     planner = _Planner(name, study, scale, library, options)
     rows = [row for key in options.tables or study.tables for row in planner.table(key)]
-    return Plan(study, planner.scale, selected(rows, options, name), options)
+    return Plan(study, planner.scale, selected(rows, options, name), options, rows)
 
 
 _READERS: dict[str, Callable[[Library, str, str], Any]] = {

@@ -108,7 +108,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // Filter: a row must contain all words, and match a pressed chip of each kind
 
-  const FACETS = { detector: "Detector", kind: "Kind", state: "State", verdict: "Verdict" };
+  const FACETS = { detector: "Detector", kind: "Kind", state: "State", judgment: "Judgment", verdict: "Verdict" };
   const find = document.getElementById("find");
   const chips = document.getElementById("chips");
   const words = new Map(rows.map((row) => [

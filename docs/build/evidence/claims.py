@@ -21,17 +21,15 @@ def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
                 "Seed interval": _ends(gain.over_seeds),
                 "Image interval": _ends(gain.over_images),
                 "p": probability(gain.p),
-                "p, corrected": probability(gain.p_holm),
+                "p, corrected": probability(gain.p_adjusted),
                 "p, exact": probability(gain.p_exact),
                 "Verdict": verdict(gain),
             }
 
 
 def verdict(gain: Gain) -> str:
-    """Return the outcome of the corrected paired t test: helps, hurts, or undecided."""
-    if not gain.significant:
-        return UNDECIDED
-    return "helps" if gain.mean > 0 else "hurts"
+    """Return the judgment on a gain: helps or hurts, else undecided."""
+    return gain.judgment if gain.significant else UNDECIDED
 
 
 def probability(value: float | None) -> str:

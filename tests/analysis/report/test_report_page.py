@@ -66,7 +66,7 @@ def test_cells_of_a_finished_study() -> None:
     assert rm_cells["published_AP"].startswith("33.3||")
     (rm,) = (row for row in page.tables[0].rows if row.result.label == "RM")
     below = {cell.column.key: cell.below for cell in rm.cells if cell.below}
-    assert below == {"gain": "(\u221210.7 to +14.7)", "published_AP": "+1.4"}
+    assert below == {"gain": "(\u22128.3 to +12.3)", "published_AP": "+1.4"}
     assert rm_cells["seeds"] == "2/2||" and rm_cells["verdict"] == "ran at tiny||"
     assert (rm_cells["hours"], rm_cells["gpu_hours"]) == (
         "2.00||",
@@ -318,10 +318,10 @@ def row_with(gain: Gain | None) -> ResultRow:
 
 
 def test_axis_spans_whole_points_and_zero() -> None:
-    axis = Axis.of([row_with(Gain(1.2, over_seeds=Interval(-0.3, 0.3)))])
+    axis = Axis.of([row_with(Gain(1.2, simultaneous=Interval(-0.3, 0.3)))])
     assert axis.ticks == [(6, "\u22121"), (39.3, "0"), (106, "+2")]
     assert (axis.at(-1), axis.at(0.5), axis.at(2)) == (6, WIDTH / 2, WIDTH - 6)
-    bar = axis.bar(row_with(Gain(0.5, over_seeds=Interval(-1.0, 2.0))))
+    bar = axis.bar(row_with(Gain(0.5, simultaneous=Interval(-1.0, 2.0))))
     assert bar == (39.3, 56, (6, 106), None, None)
     assert axis.bar(row_with(None)) is None
 

@@ -4,26 +4,27 @@ import pytest
 
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import Interval
-from analysis.statistics.verdicts import verdict
+from analysis.statistics.verdicts import level_verdict, verdict
 
 ONE_SEED = Gain(0.0)
-WIDE = Gain(0.0, over_seeds=Interval(-5.0, 5.0))
+WIDE = Gain(0.0, simultaneous=Interval(-5.0, 5.0))
 
 
 def verdict_on(low, high, published):
-    gain = Gain((low + high) / 2, over_seeds=Interval(low, high))
+    gain = Gain((low + high) / 2, simultaneous=Interval(low, high))
     return verdict(gain, published, "paper", comparable=True)
 
 
 @pytest.mark.parametrize(
     ("low", "high", "published", "expected"),
     [
-        (0.5, 2.0, 1.0, "reproduced"),
+        (0.5, 1.4, 1.0, "reproduced"),
+        (0.5, 1.5, 1.0, "inconclusive"),
         (1.5, 2.0, 1.0, "reproduced"),
         (0.5, 1.0, 1.0, "reproduced"),
         (0.5, 0.999, 1.0, "partly"),
         (0.001, 0.5, 1.0, "partly"),
-        (0.001, 5.0, 1.0, "reproduced"),
+        (0.001, 5.0, 1.0, "inconclusive"),
         (0.0, 0.5, 1.0, "not reproduced"),
         (-0.5, 0.999, 1.0, "not reproduced"),
         (-2.0, -1.0, 1.0, "not reproduced"),
@@ -66,3 +67,28 @@ def test_conditions_before_the_interval_apply_in_order():
     assert verdict(ONE_SEED, 1.0, "mini", comparable=True) == "ran at mini"
     assert verdict(WIDE, 1.0, "paper", comparable=False) == "not comparable"
     assert verdict(ONE_SEED, 1.0, "paper", comparable=False) == "not comparable"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (29.5, 30.5, "reproduced"),
+        (30.1, 30.5, "reproduced"),
+        (29.4, 30.5, "inconclusive"),
+        (20.0, 40.0, "inconclusive"),
+        (30.1, 30.6, "not reproduced"),
+        (28.0, 29.9, "not reproduced"),
+        (30.0, 33.0, "inconclusive"),
+    ],
+)
+def test_an_ap_is_reproduced_within_half_a_point_of_30(low, high, expected):
+    assert level_verdict(True, Interval(low, high), 30.0, "paper", True) == expected
+
+
+def test_conditions_of_an_ap_apply_in_the_order_of_those_of_a_gain():
+    near = Interval(30, 30)
+    assert level_verdict(True, near, None, "paper", True) == ""
+    assert level_verdict(False, None, 30.0, "smoke", False) == "not run"
+    assert level_verdict(True, near, 30.0, "smoke", False) == "ran at smoke"
+    assert level_verdict(True, near, 30.0, "paper", False) == "not comparable"
+    assert level_verdict(True, None, 30.0, "paper", True) == "inconclusive"
