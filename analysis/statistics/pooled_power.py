@@ -5,13 +5,16 @@ distribution. One variance and complete runs are assumed.
 """
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy import special
 
 from analysis.statistics.dunnett import critical_value
+from analysis.statistics.pooled import CONFIDENCE
 from analysis.statistics.seeds import WORTH_FINDING
 
+POWER = 0.8
 MOST_SEEDS = 1000
 """Seeds beyond which none are looked for."""
 
@@ -30,22 +33,34 @@ def confirmed_df(seeds: int, methods: int) -> float:
     return (seeds - 1) * methods**2 / (((methods + 1) ** 2 + methods - 1) / 4)
 
 
-def power(gain: float, std: float, seeds: int, methods: int, confirmed: bool = True) -> float:
+def power(
+    gain: float, std: float, seeds: int, methods: int, confirmed: bool = True, cells: int = 1
+) -> float:
     """Return the probability, 0 to 1, that a true gain is shown.
 
     ``std``: residual standard deviation in the unit of ``gain``; ``confirmed``: by the pooled and
-    the moderated interval, else by the pooled one alone.
+    the moderated interval, else by the pooled one alone; ``cells``: cells of the table (Sidak).
     """
     if std == 0:
         return float(gain != 0)
     df = (confirmed_df if confirmed else pooled_df)(seeds, methods)
-    critical = critical_value(np.full(methods, math.sqrt(0.5)), df)
+    critical = _critical(methods, df, cells)
     # A significant result of the wrong sign is ignored.
     return 1 - float(special.nctdtr(df, abs(gain) / std * math.sqrt(seeds / 2), critical))
 
 
+@cache
+def _critical(methods: int, df: float, cells: int) -> float:
+    return critical_value(np.full(methods, math.sqrt(0.5)), df, CONFIDENCE ** (1 / cells))
+
+
 def detectable_gain(
-    std: float, seeds: int, methods: int, share: float = 0.8, confirmed: bool = True
+    std: float,
+    seeds: int,
+    methods: int,
+    share: float = POWER,
+    confirmed: bool = True,
+    cells: int = 1,
 ) -> float | None:
     """Return the smallest gain with this power, in the unit of ``std``; None with one seed."""
     from scipy.optimize import brentq
@@ -54,7 +69,7 @@ def detectable_gain(
         return None if seeds < 2 else 0.0
 
     def excess(gain: float) -> float:
-        return power(gain, std, seeds, methods, confirmed) - share
+        return power(gain, std, seeds, methods, confirmed, cells) - share
 
     high = std
     while excess(high) < 0:
@@ -66,17 +81,18 @@ def pooled_seeds_needed(
     std: float,
     methods: int,
     gain: float = WORTH_FINDING,
-    share: float = 0.8,
+    share: float = POWER,
     confirmed: bool = True,
+    cells: int = 1,
 ) -> int | None:
     """Return the fewest seeds, 2 or more, that show a gain with this power; None beyond 1,000."""
     low, high = 1, 2
-    while power(gain, std, high, methods, confirmed) < share:
+    while power(gain, std, high, methods, confirmed, cells) < share:
         low, high = high, 2 * high
         if low > MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = power(gain, std, middle, methods, confirmed) >= share
+        enough = power(gain, std, middle, methods, confirmed, cells) >= share
         low, high = (low, middle) if enough else (middle, high)
     return high

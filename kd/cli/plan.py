@@ -36,7 +36,7 @@ def study_options(options: Namespace) -> "StudyOptions":
 
 def print_plan(options: Namespace) -> None:
     """Print the runs of a study or their budget, and the gains that its seeds can detect."""
-    from analysis.statistics import power
+    from analysis.planning import power
     from kd.config.library import Library
     from kd.workflow.budget_json import budget_json, trainings_json
     from kd.workflow.budget_text import describe_budget
@@ -44,6 +44,12 @@ def print_plan(options: Namespace) -> None:
 
     if options.gpus and not options.budget:
         raise UserError("--gpus applies to a budget only; add --budget")
+    if options.next:
+        print_next(options)
+        return
+    for flag in ("first", "most"):
+        if getattr(options, flag) is not None:
+            raise UserError(f"--{flag} applies to the sequential rule only; add --next")
     plan, library = plan_of(options), Library()
     if options.json:
         print(
@@ -57,6 +63,30 @@ def print_plan(options: Namespace) -> None:
     else:
         print(describe_plan(plan, library))
     print(power.describe(plan))
+
+
+def print_next(options: Namespace) -> None:
+    """Print which rows of a study the sequential rule has decided, and the seeds to add next."""
+    from analysis.planning.next_seeds import next_seeds
+    from analysis.planning.next_text import describe_next, next_json
+    from analysis.statistics.looks import Rule
+    from kd.config.library import Library
+
+    if options.budget:
+        raise UserError("--next and --budget exclude each other; leave out one of them")
+    if options.seeds:
+        raise UserError("--seeds: with --next, the rule sets the seeds; use --first and --most")
+    looks = {key: value for key in ("first", "most") if (value := getattr(options, key))}
+    rule = Rule(**looks)
+    rule.check()
+    # The plan of the last look has the runs of all looks.
+    options.seeds = rule.most
+    plan = plan_of(options)
+    state = next_seeds(plan, rule, Library())
+    if options.json:
+        print(next_json(state, rule))
+    else:
+        print(describe_next(plan, state, rule, options.study, scale_of(options)))
 
 
 def compose_runs(options: Namespace) -> None:

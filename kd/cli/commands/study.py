@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser
 
+from analysis.statistics.looks import Rule
 from kd.cli import monitor, options, plan, results
 from kd.cli.command import Command, Example, Group
 
@@ -16,6 +17,23 @@ def _plan(parser: ArgumentParser) -> None:
         type=options.positive,
         metavar="N",
         help="with --budget: compute the time on N GPUs (default: several numbers)",
+    )
+    parser.add_argument(
+        "--next",
+        action="store_true",
+        help="print the rows that the sequential rule has decided, and the seeds to add next",
+    )
+    parser.add_argument(
+        "--first",
+        type=options.positive,
+        metavar="N",
+        help=f"with --next: seeds of the first look (default: {Rule.first})",
+    )
+    parser.add_argument(
+        "--most",
+        type=options.positive,
+        metavar="N",
+        help=f"with --next: seeds of the last look (default: {Rule.most})",
     )
     options.add_json(parser)
 
@@ -65,12 +83,15 @@ GROUP = Group(
             "list the rows of a study with their hours, or its budget",
             "List the rows of a study with their seeds and hours, or the hours, GPUs and energy of "
             "each table with --budget. Hours are measured where runs of the scale have finished, "
-            "and estimated otherwise.",
+            "and estimated otherwise. The list ends with the smallest gain that the planned seeds "
+            "detect. With --next, print which rows are decided after the seeds measured so far, "
+            "and the command that adds a seed to the others.",
             "nothing",
             (
                 Example("plan demo", "all rows of the study demo"),
                 Example("plan rm_pfi --scale paper --budget --gpus 8", "time on 8 GPUs"),
                 Example("plan rm_pfi --tables table1,table5 --methods pfi", "some rows"),
+                Example("plan demo --next --most 5", "the seeds to add, 5 at most"),
             ),
             _plan,
         ),

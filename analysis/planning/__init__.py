@@ -1,0 +1,1 @@
+"""Planning: the gains that a study's seeds detect, and the seeds to add next."""

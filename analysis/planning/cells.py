@@ -1,0 +1,76 @@
+"""Cells of a plan: each baseline of a table with the rows that have a gain over it."""
+
+from dataclasses import dataclass
+
+from analysis.statistics.seeds import POINTS
+from kd.config.plan import Plan, Row
+from kd.config.run import Run
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A baseline of a table, and the rows that have a gain over it."""
+
+    key: str
+    """Key of the baseline's row."""
+    metric: str
+    baseline: dict[int, Run]
+    rows: dict[str, Row]
+    """All rows of the table with a gain over the baseline, by key."""
+    selected: list[str]
+    """Keys of the rows that the plan selects."""
+    cells: int
+    """Cells of the table."""
+
+    @property
+    def seeds(self) -> int:
+        """Planned seeds."""
+        return len(self.baseline)
+
+    def baseline_values(self) -> dict[int, float | None]:
+        """Return the AP points of the measured runs of the baseline by seed."""
+        return measured(self.baseline, self.metric)
+
+    def values(self) -> dict[str, dict[int, float | None]]:
+        """Return the AP points of the measured runs of the selected rows by seed."""
+        return {key: measured(self.rows[key].runs, self.metric) for key in self.selected}
+
+
+def cells_of(plan: Plan) -> list[PlannedCell]:
+    """Return the cells of a plan that have selected rows, in the order of their tables."""
+    rows: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in plan.table_rows:
+        if row.baselines:
+            rows.setdefault(_name(row.table, row.baselines), {})[row.key] = row
+    tables = [table for table, *_ in rows]
+    keys = {
+        _name(row.table, row.runs): row.key for row in plan.table_rows if row.kind == "baseline"
+    }
+    selected_keys = {row.key for row in plan.rows}
+    return [
+        PlannedCell(
+            key=keys[name],
+            metric=next(iter(cell.values())).metric,
+            baseline=next(iter(cell.values())).baselines,
+            rows=cell,
+            selected=[key for key in cell if key in selected_keys],
+            cells=tables.count(name[0]),
+        )
+        for name, cell in rows.items()
+        if cell.keys() & selected_keys
+    ]
+
+
+def _name(table: str, runs: dict[int, Run]) -> tuple[str, ...]:
+    return table, *(run.name for run in runs.values())
+
+
+def measured(runs: dict[int, Run], metric: str) -> dict[int, float | None]:
+    """Return a metric in AP points of each seed whose run is measured; None if undefined."""
+    from kd.evaluation.metrics import Metrics
+
+    paths = {seed: run.directory / "metrics.json" for seed, run in runs.items()}
+    fractions = {
+        seed: getattr(Metrics.read(path), metric) for seed, path in paths.items() if path.exists()
+    }
+    return {seed: None if value is None else POINTS * value for seed, value in fractions.items()}
