@@ -102,16 +102,6 @@ ON_THE_COMMAND_LINE = {
             "compose tiny",
         )
     },
-    **{
-        f"next seeds: {words}": Case(nothing, f"{PLAN} {words}", texts)
-        for words, texts in {
-            "--next --budget": ("--next and --budget", "leave out one"),
-            "--next --seeds 4": ("--seeds", "use --first and --most"),
-            "--most 4": ("--most", "add --next"),
-            "--next --first 1": ("--first 1", "2 or more"),
-            "--next --most 2": ("--most 2", "3 or more"),
-        }.items()
-    },
     "no threads": Case(nothing, "crops x --threads 0", ("--threads", "1 or more")),
     "no seconds": Case(nothing, "status --watch 0", ("--watch", "1 or more")),
     "minus one worker": Case(nothing, "train x --workers -1", ("--workers", "'-1'")),
