@@ -27,6 +27,7 @@ LEFT = {
     *("Row", "Teacher", "Student", "Seeds", "Judgment", "Verdict", "Status", "Detector"),
     *("Verdict on AP", "Verdict on mAP"),
     *("Order", "Term", "Holds", "Settings", "Processor"),
+    *("Table", "Before", "Now", "Reason", "Published for", "Measured for"),
 }
 """Left-aligned columns."""
 MEGABYTES = 1000

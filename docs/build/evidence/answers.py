@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from analysis.statistics.equivalence import UNDETERMINED
 from analysis.statistics.gains import Gain
 from analysis.tables.formatting import ABSENT, number
 from analysis.tables.rows import ResultRow
@@ -45,7 +46,7 @@ def table(library: Library) -> str:
     header = ["method"]
     for column, of_column in zip(COLUMNS, rows, strict=True):
         seeds = max(row.seeds_measured for row in of_column.values())
-        header += [f"{column.title}, {seeds} seeds: gain (seed interval)", "time"]
+        header += [f"{column.title}, {seeds} seeds: gain (interval)", "time"]
     lines = []
     for name in sorted(gains, key=lambda name: -max(gains[name])):
         lines.append([name])
@@ -56,13 +57,10 @@ def table(library: Library) -> str:
 
 
 def _outcome(gain: Gain | None) -> str:
-    if gain is None or gain.over_seeds is None:
+    if gain is None or gain.simultaneous is None:
         return ABSENT
-    low, high = (number(end, signed=True) for end in gain.over_seeds)
-    outcome = claims.verdict(gain)
-    if outcome != claims.UNDECIDED:
-        outcome = f"**{outcome}**"
-    return f"{number(gain.mean, signed=True)} ({low} to {high}) {outcome}"
+    verdict = gain.judgment if gain.judgment == UNDETERMINED else f"**{gain.judgment}**"
+    return f"{number(gain.mean, signed=True)} ({claims.ends(gain.simultaneous)}) {verdict}"
 
 
 def _rows(column: AnswerColumn, library: Library) -> dict[str, ResultRow]:

@@ -2,34 +2,32 @@
 
 from collections.abc import Iterable, Iterator
 
-from analysis.statistics.gains import Gain
-from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import ABSENT, is_number, number
 from analysis.tables.rows import ResultRow
 
-UNDECIDED = "undecided"
-"""Outcome of a test whose corrected p is 0.05 or more."""
-
 
 def table(rows: Iterable[ResultRow]) -> Iterator[dict[str, str]]:
-    """Yield a line for each row of a table that has a gain."""
+    """Yield a line for each row of a table that has a gain.
+
+    The pooled and the moderated interval hold for all planned rows of the table together; the
+    interval in the table of results spans both. The t interval and the tests of p and p, exact are
+    those of the row's own seeds.
+    """
     for row in rows:
         if gain := row.gain:
             yield {
                 "Row": row.label,
                 "Gain": number(gain.mean, signed=True),
-                "Seed interval": _ends(gain.over_seeds),
-                "Image interval": _ends(gain.over_images),
+                "Pooled interval": ends(gain.pooled),
+                "Moderated interval": ends(gain.moderated),
+                "p, adjusted": probability(gain.p_adjusted),
+                "p, equivalence": probability(gain.p_equivalence),
+                "t interval": ends(gain.over_seeds),
                 "p": probability(gain.p),
-                "p, corrected": probability(gain.p_adjusted),
                 "p, exact": probability(gain.p_exact),
-                "Verdict": verdict(gain),
+                "Image interval": ends(gain.over_images),
+                "Judgment": gain.judgment,
             }
-
-
-def verdict(gain: Gain) -> str:
-    """Return the judgment on a gain: helps or hurts, else undecided."""
-    return gain.judgment if gain.significant else UNDECIDED
 
 
 def probability(value: float | None) -> str:
@@ -44,7 +42,8 @@ def ratio(value: float) -> str:
     return f"{value:.2g}" if is_number(value) else ABSENT
 
 
-def _ends(interval: Interval | None) -> str:
+def ends(interval: tuple[float, float] | None) -> str:
+    """Return the ends of an interval in print."""
     if interval is None:
         return ABSENT
     low, high = (number(end, signed=True) for end in interval)

@@ -10,15 +10,22 @@ from matplotlib.figure import Figure
 
 from analysis.plotting import style
 from analysis.runs.titles import method_name
+from analysis.statistics.pooled_power import detectable_gain, pooled_seeds_needed
 from analysis.statistics.power import detectable
-from analysis.statistics.seeds import SIGNIFICANT, mean_std
+from analysis.statistics.seeds import SIGNIFICANT, WORTH_FINDING, mean_std
 from analysis.tables.formatting import amount, number
 from analysis.tables.gain_figure import plot_gains
 from analysis.tables.markdown import bullets, grids
 from analysis.tables.printed import Grid, Section, printed_tables
 from analysis.tables.rows import ResultRow
-from docs.build.evidence import causes, claims, records, sweeps
-from docs.build.evidence.orderings import compare_orderings, read_orderings
+from docs.build.evidence import causes, changes, claims, records, sweeps
+from docs.build.evidence.orderings import (
+    compare_orderings,
+    is_alike,
+    measured_text,
+    published_text,
+    read_orderings,
+)
 from kd.config.library import Library
 from kd.config.plan import Plan
 
@@ -33,6 +40,11 @@ SEEDS = (3, 5, 8, 10)
 METHODS = 12
 """Methods in the largest table, the factor of its smallest p by Holm's correction."""
 NOT_RUN = "Not run yet."
+ORDERS = {
+    True: "Published for the same detector, teacher and student as the study names:",
+    False: "Published for another detector, teacher or student:",
+}
+"""Headings of orders, by the conditions that they were published for."""
 HOURS = 3600
 TIMES = "Time, baseline = 1"
 """Title of the column of training times relative to the baseline."""
@@ -63,8 +75,7 @@ def blocks(data: StudyData) -> dict[str, Callable[[], str]]:
             writers[key] = partial(_table, rows, data.study, key)
     for suffix, detector in DETECTORS.items():
         writers[f"causes{suffix}"] = partial(_causes, data, suffix, detector)
-    shared = {"power": _power, "orderings": _orderings, "terms": _terms, "weights": _weights}
-    writers |= {name: partial(write, data) for name, write in (shared | {"price": _price}).items()}
+    writers |= {name: partial(write, data) for name, write in SHARED.items()}
     return {f"{data.study}-{name}": write for name, write in writers.items()}
 
 
@@ -80,15 +91,16 @@ def _table(rows: list[ResultRow], study: str, key: str) -> str:
     (printed,) = printed_tables(rows)
     (section,) = printed.results.sections  # one detector, which the page names in a heading
     results = printed.results._replace(sections=[section._replace(title="")])
-    picture = _picture(plot_gains(rows), printed.title, f"{study}-{key}")
+    alt_text = f"Gains of each method with their intervals: {printed.title}"
+    picture = _picture(plot_gains(rows), alt_text, f"{study}-{key}")
     verdicts = _grid([*claims.table(rows)])
     return "\n\n".join([*grids(results), *bullets(printed.notes), picture, verdicts])
 
 
-def _picture(figure: Figure, title: str, name: str) -> str:
+def _picture(figure: Figure, alt_text: str, name: str) -> str:
     """Write a picture for the page, and return the line that shows it."""
     style.save(figure, PICTURES / name, ("png",))
-    return f"![Gains of each method, with every seed: {title}](../figures/evidence/{name}.png)"
+    return f"![{alt_text}](../figures/evidence/{name}.png)"
 
 
 def _grid(lines: list[dict[str, str]]) -> str:
@@ -128,26 +140,64 @@ def _power(data: StudyData) -> str:
     return _grid(lines)
 
 
-def _orderings(data: StudyData) -> str:
-    library = Library()
-    orderings = [ordering for ordering in read_orderings(library) if ordering.study == data.study]
+def _verdicts(data: StudyData) -> str:
+    """Return the verdicts that the rule of the design and today's do not share."""
+    titles = {table.title for key, table in data.plan.study.tables.items() if key not in NO_RESULTS}
+    rows = [row for row in data.rows if row.table in titles]
+    lines = [*changes.table(rows)]
+    return "\n\n".join([*([_grid(lines)] if lines else []), changes.summary(rows)])
+
+
+def _detectable(data: StudyData) -> str:
+    """Return the gains that numbers of seeds detect, with the deviation in each table."""
     lines = []
-    for line in compare_orderings(data.runs, orderings).to_dict("records") if orderings else ():
-        ends = f" ({number(line['low'], signed=True)} to {number(line['high'], signed=True)})"
-        better, worse = (method_name(line[side], library) for side in ("better", "worse"))
+    for key, table in data.plan.study.tables.items():
+        cells = [row.cell for row in data.rows if row.table == table.title and row.cell]
+        if not cells or key in NO_RESULTS:
+            continue
+        std, methods = cells[0].residual_std, cells[0].planned_rows
+        gains = {f"{seeds} seeds": detectable_gain(std, seeds, methods) for seeds in SEEDS}
         lines.append(
             {
-                "Detector": _title(line["detector"]),
-                "Order": f"{better} over {worse}",
-                "Published": number(line["published"], signed=True),
-                "Seeds": str(line["seeds"]),
-                "Difference here": number(line["difference"], line["std"], signed=True)
-                + (ends if line["seeds"] > 1 else ""),
-                "p, corrected": claims.probability(line["p_holm"]),
-                "Holds": line["holds"],
+                "Table": table.title,
+                "Gains": str(methods),
+                "Deviation": f"{std:.2f}",
+                **{seeds: number(gain) for seeds, gain in gains.items()},
+                f"Seeds for {WORTH_FINDING:g} AP": str(pooled_seeds_needed(std, methods)),
             }
         )
     return _grid(lines)
+
+
+def _orderings(data: StudyData) -> str:
+    """Return the orders published for the measured conditions, and those for others."""
+    library = Library()
+    planned = [ordering for ordering in read_orderings(library) if ordering.study == data.study]
+    if not planned:
+        return NOT_RUN
+    tests = compare_orderings(data.runs, planned).to_dict("records")
+    grids: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    for ordering, test in zip(planned, tests, strict=True):
+        grids[is_alike(ordering, data.plan)].append(
+            {
+                "Order": " over ".join(
+                    method_name(method, library) for method in (ordering.better, ordering.worse)
+                ),
+                "Published for": published_text(ordering, data.plan, library),
+                "Measured for": measured_text(ordering, data.plan, library),
+                "Published": number(ordering.published, signed=True),
+                "Seeds": str(test["seeds"]),
+                "Difference here": number(test["mean"], test["std"], signed=True)
+                + (
+                    "" if pd.isna(test["low"]) else f" ({claims.ends((test['low'], test['high']))})"
+                ),
+                "p, corrected": claims.probability(test["p_holm"]),
+                "Holds": test["holds"],
+            }
+        )
+    return "\n\n".join(
+        f"{ORDERS[is_same]}\n\n{_grid(lines)}" for is_same, lines in grids.items() if lines
+    )
 
 
 def _terms(data: StudyData) -> str:
@@ -185,8 +235,8 @@ def _weights(data: StudyData) -> str:
     if not gains:
         return NOT_RUN
     grid = _grid(sweeps.table(gains, terms))
-    title = data.plan.study.tables["weights"].title
-    return f"{grid}\n\n{_picture(sweeps.plot(gains), title, f'{data.study}-weights')}"
+    alt_text = f"Gains of each method, with every seed: {data.plan.study.tables['weights'].title}"
+    return f"{grid}\n\n{_picture(sweeps.plot(gains), alt_text, f'{data.study}-weights')}"
 
 
 def _price(data: StudyData) -> str:
@@ -230,3 +280,15 @@ def costs(trainings: pd.DataFrame) -> list[dict[str, str]]:
                 }
             )
     return lines
+
+
+SHARED: dict[str, Callable[[StudyData], str]] = {
+    "power": _power,
+    "verdicts": _verdicts,
+    "detectable": _detectable,
+    "orderings": _orderings,
+    "terms": _terms,
+    "weights": _weights,
+    "price": _price,
+}
+"""Functions that return the other blocks of a study, by the ends of their names."""
