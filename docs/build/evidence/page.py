@@ -18,6 +18,7 @@ from analysis.tables.gain_figure import plot_gains
 from analysis.tables.markdown import bullets, grids
 from analysis.tables.printed import Grid, Section, printed_tables
 from analysis.tables.rows import ResultRow
+from analysis.tables.sizes import size_cells
 from docs.build.evidence import causes, changes, claims, records, sweeps
 from docs.build.evidence.orderings import (
     compare_orderings,
@@ -240,13 +241,15 @@ def _weights(data: StudyData) -> str:
 
 
 def _price(data: StudyData) -> str:
-    """Return the cost of trainings relative to their baselines, and the total of the study."""
+    """Return the cost of trainings, the size of the detectors, and the total of the study."""
     trainings = data.runs.drop_duplicates(["run", "started"])
     compared = compared_trainings(data.runs)
     hours = trainings["seconds"].sum() / HOURS
     total = f"All {len(trainings)} trainings took {amount(hours)} hours, each on one thread. "
+    sizes = {(row.group, row.label): size_cells(row.size) for row in data.rows if not row.setting}
+    lines = [line | sizes.get((line["Detector"], line["Row"]), {}) for line in costs(compared)]
     processors = sorted({*(compared["cpu"] + " with " + compared["instructions"])})
-    return "\n\n".join([_grid(costs(compared)), f"{total}Processors: {', '.join(processors)}."])
+    return "\n\n".join([_grid(lines), f"{total}Processors: {', '.join(processors)}."])
 
 
 def compared_trainings(runs: pd.DataFrame) -> pd.DataFrame:
@@ -275,8 +278,8 @@ def costs(trainings: pd.DataFrame) -> list[dict[str, str]]:
                     "Runs": str(len(group)),
                     "Seconds per run": f"{group['seconds'].mean():.0f}",
                     TIMES: amount(group["seconds"].mean() / baseline["seconds"].mean()),
-                    "Images/s": amount(group["images_per_second"].mean()),
-                    "Peak memory, MB": f"{group['peak_memory_mb'].mean():.0f}",
+                    "Training images/s": amount(group["images_per_second"].mean()),
+                    "Training memory, MB": f"{group['peak_memory_mb'].mean():.0f}",
                 }
             )
     return lines

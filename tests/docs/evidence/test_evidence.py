@@ -214,7 +214,7 @@ def test_costs_are_relative_to_baselines_on_the_same_processor() -> None:
     runs = pd.DataFrame(lines).assign(detector="retinanet", setting="", teacher_cache_mb=0)
     runs = runs.assign(images_per_second=9.0, peak_memory_mb=9, instructions="AVX2")
     runs = runs.assign(table=runs["cpu"], started=runs["cpu"], run=runs["method"])
-    text = page._price(page.StudyData("ours", None, runs, runs, runs))  # type: ignore[arg-type]
+    text = page._price(page.StudyData("ours", None, [], runs, runs))  # type: ignore[arg-type]
     cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()[2:6]]
     assert [[line[2], line[3], line[6]] for line in cells] == [
         ["A", "Student", "1.00"],
