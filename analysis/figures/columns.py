@@ -31,6 +31,14 @@ COSTS = dict.fromkeys(
     "difference of two APs, as defined above",
 )
 AREA = {"area": "range of object areas", "category": "category, or all"}
+BOXES = {
+    "image": "id of the image",
+    "run": "name of the run; empty for objects",
+    "kind": "object, right, wrong (detections) or missed (objects)",
+    "class": "class of the box",
+    "score": "score of a detection",
+    **dict.fromkeys(("left", "top", "right", "bottom"), "corners of the box, in pixels"),
+}
 
 COLUMNS: dict[str, dict[str, str]] = {
     "ablation": {
@@ -76,14 +84,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "chosen": "selection of the image: gain, loss or random; empty if it is not drawn",
         "rank": "row of the image in the picture",
     },
-    "examples-boxes": {
-        "image": "id of the image",
-        "run": "name of the run; empty for objects",
-        "kind": "object, right, wrong (detections) or missed (objects)",
-        "class": "class of the box",
-        "score": "score of a detection",
-        **dict.fromkeys(("left", "top", "right", "bottom"), "corners of the box, in pixels"),
-    },
+    "examples-boxes": BOXES,
     "final_anchors": {
         "run": "name of the row, the teacher's first",
         "image": "number of the image in the order of drawing",
@@ -119,6 +120,33 @@ COLUMNS: dict[str, dict[str, str]] = {
         "ratio": "ratio of both means",
         "object_cells": "number of cells of objects",
         "background_cells": "number of other cells",
+    },
+    "overview": {
+        "image": "id of the image",
+        **RUN,
+        "right": "number of correct detections",
+        "wrong": "number of wrong detections",
+        "missed": "number of missed objects",
+        "f1": "F1 of the image",
+        "difference": "F1 of the teacher minus that of the student",
+        "more": "number of the student's errors beyond the teacher's",
+        "file": "file of the image",
+        "chosen": "true for the image in the picture",
+    },
+    "overview-boxes": {
+        **BOXES,
+        "detected": "runs that detect an object: both, teacher, student or none; empty for others",
+    },
+    "overview-cells": {
+        "stride": "pixels per cell",
+        "y": "row of the cell",
+        "x": "column of the cell",
+        "teacher_feature": "root of the mean square over the teacher's channels",
+        "student_feature": "the same of the student",
+        "teacher_prediction": "highest class probability of the teacher",
+        "student_prediction": "the same of the student",
+        "f_dif": "F_dif",
+        "p_dif": "P_dif",
     },
     "prediction_gap": {
         **RUN,

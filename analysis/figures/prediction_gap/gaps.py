@@ -6,32 +6,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.ndimage import find_objects, label
 from scipy.stats import pearsonr, spearmanr
 
+from analysis.figures.map_gaps import Gap, check_maps, gaps
 from analysis.figures.networks import RunNetworks, annotated_images, image_of
-from kd.common.errors import UserError
-from kd.methods.pfi import prediction_gap
-from kd.observers import DenseObservation, observe
+from kd.observers import observe
 
 TOP = 0.1
 """Share of the cells with the highest values of a map."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Differences between student and teacher on a neck level of one image."""
-
-    stride: int
-    """Pixels per cell."""
-    prediction: np.ndarray
-    """(H, W): P_dif, the mean squared difference of class probabilities (equation 7)."""
-    feature: np.ndarray
-    """(H, W): F_dif, the mean squared difference of the raw neck maps (equation 8)."""
 
 
 class Similarity(NamedTuple):
@@ -80,43 +67,17 @@ def gap_images(
         with torch.no_grad():
             batch = teacher_run.batch(sample)
             teacher_output = observe(teacher_run.detector, batch, frozen=True)
-            student_gaps = [
-                _student_gaps(run, sample, teacher_output, teacher) for run in student_runs
-            ]
+            image_gaps = []
+            for run in student_runs:
+                output = observe(run.detector, run.batch(sample), frozen=True)
+                check_maps(output, teacher_output, run.directory, teacher)
+                image_gaps.append(gaps(output, teacher_output))
         yield GapImage(
             path=batch.samples[0].metainfo["img_path"],
             pixels=image_of(batch).numpy(),
             boxes=batch.gt_boxes[0].cpu().numpy(),
-            students=student_gaps,
+            students=image_gaps,
         )
-
-
-def _student_gaps(
-    run: RunNetworks, sample: dict[str, Any], teacher_output: DenseObservation, teacher: Path
-) -> list[Gap]:
-    output = observe(run.detector, run.batch(sample), frozen=True)
-    _check_maps("neck", output.neck, teacher_output.neck, run.directory, teacher)
-    _check_maps("class", output.class_maps, teacher_output.class_maps, run.directory, teacher)
-    return gaps(output, teacher_output)
-
-
-def gaps(student: DenseObservation, teacher: DenseObservation) -> list[Gap]:
-    """Return both differences of the first image, by neck level."""
-    return [
-        Gap(
-            stride=stride,
-            prediction=_difference(
-                teacher.probability_maps[level], student.probability_maps[level]
-            ),
-            feature=_difference(teacher.neck[level].float(), student.neck[level].float()),
-        )
-        for level, stride in enumerate(student.strides)
-    ]
-
-
-def _difference(teacher: torch.Tensor, student: torch.Tensor) -> np.ndarray:
-    # PFI's loss uses the same formula for both maps.
-    return prediction_gap(teacher[:1], student[:1])[0].double().cpu().numpy()
 
 
 def similarity(gap: Gap) -> Similarity:
@@ -189,20 +150,3 @@ def _highest(values: np.ndarray) -> np.ndarray:
     """Return the cells (H, W) of the highest tenth, at least one; ties for the last place count."""
     places = math.ceil(TOP * values.size)
     return values >= np.sort(values, axis=None)[-places]
-
-
-def _check_maps(
-    kind: str,
-    student_maps: list[torch.Tensor],
-    teacher_maps: list[torch.Tensor],
-    student: Path,
-    teacher: Path,
-) -> None:
-    student_sizes, teacher_sizes = (
-        [tuple(level.shape[1:]) for level in maps] for maps in (student_maps, teacher_maps)
-    )
-    if student_sizes != teacher_sizes:
-        raise UserError(
-            f"{student}: its {kind} maps cannot be subtracted from those of its teacher {teacher}: "
-            f"(channels, rows, columns) are {student_sizes} and {teacher_sizes}"
-        )

@@ -13,8 +13,9 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
+from analysis.figures.map_gaps import Gap
 from analysis.figures.prediction_gap.compute import CORNERS
-from analysis.figures.prediction_gap.gaps import Gap, GapImage, similarity
+from analysis.figures.prediction_gap.gaps import GapImage, similarity
 from analysis.plotting.overlay import TRUTH_COLOR, draw_boxes, draw_map, show_image
 from analysis.plotting.style import STYLE, WIDTH
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from analysis.figures.analyze import analyze
+from analysis.figures.map_gaps import Gap, gaps
 from analysis.figures.prediction_gap.analysis import PredictionGap
 from analysis.figures.prediction_gap.compute import (
     describe,
@@ -17,12 +18,10 @@ from analysis.figures.prediction_gap.compute import (
     summary,
 )
 from analysis.figures.prediction_gap.gaps import (
-    Gap,
     GapImage,
     apart,
     apart_share,
     gap_images,
-    gaps,
     marks,
     similarity,
 )

@@ -1,0 +1,1 @@
+"""Overview: features, dense predictions and detections of teacher and student on one image."""
