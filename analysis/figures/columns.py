@@ -129,7 +129,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "missed": "number of missed objects",
         "f1": "F1 of the image",
         "difference": "F1 of the teacher minus that of the student",
-        "more": "number of the student's errors beyond the teacher's",
+        "fewer": "number of objects that the teacher detects minus that of the student",
         "file": "file of the image",
         "chosen": "true for the image in the picture",
     },

@@ -31,8 +31,9 @@ class FinalAnchors(Analysis):
     of the two has the highest IoU. `hard`: its box comes from another prior and has a lower IoU
     than the teacher's; objects with the largest difference. `corrected`: of these, the last
     student's box comes from the teacher's prior and has a higher IoU than the first student's;
-    objects with the largest gain. `random`: objects at random. Of equal objects the first image
-    comes first. An image is used once.
+    objects with the largest gain. The boxes that a rule compares have a score of `score` or more.
+    `random`: objects at random, whatever their boxes. Of equal objects the first image comes first.
+    An image is used once.
 
     All panels of an object show the same part of its image.
     """
@@ -54,6 +55,8 @@ class FinalAnchors(Analysis):
     """Selections of objects, in the order of the picture."""
     number: PositiveInt = 2
     """Objects of each selection."""
+    score: float = Field(0.2, ge=0, le=1)
+    """Smallest score of the boxes that a rule compares."""
     students: PositiveInt = 3
     """Number of students, the first ones; ``corrected`` needs two."""
 
@@ -78,7 +81,7 @@ class FinalAnchors(Analysis):
         directories = [group.directory for group in students]
         images = anchored_images(teacher, directories, self.images, self.seed)
         tables, paths = compute_tables(
-            images, run_names, classes, self.choose, self.number, self.seed
+            images, run_names, classes, self.choose, self.number, self.score, self.seed
         )
         pictures = plot_figures(tables, paths, self.choose)
         text = caption(tables, self.choose)

@@ -95,6 +95,7 @@ def compute_tables(
     classes: Sequence[str],
     selections: Sequence[Selection],
     number: int,
+    score: float,
     seed: int,
 ) -> tuple[dict[str, pd.DataFrame], dict[int, Path]]:
     """Return a line for each run and object, and the paths of images by their number.
@@ -111,7 +112,9 @@ def compute_tables(
                 for index in range(len(image.labels))
             ]
     frame = pd.DataFrame(lines)
-    return {"final_anchors": add_selection(frame, select(frame, selections, number, seed))}, paths
+    return {
+        "final_anchors": add_selection(frame, select(frame, selections, number, score, seed))
+    }, paths
 
 
 def _object_line(
@@ -134,16 +137,16 @@ def _object_line(
 
 
 def select(
-    frame: pd.DataFrame, selections: Sequence[Selection], number: int, seed: int
+    frame: pd.DataFrame, selections: Sequence[Selection], number: int, score: float, seed: int
 ) -> dict[Selection, list[tuple[int, int]]]:
     """Return (image, object) of each selection, ``number`` at most, and no image twice.
 
-    The rules are those of the definition. Of equal objects the lower number of the image, then that
-    of the object, comes first.
+    The rules are those of the definition, for boxes with a score of ``score`` or more. Of equal
+    objects the lower number of the image, then that of the object, comes first.
     """
     used: set[int] = set()
     selected: dict[Selection, list[tuple[int, int]]] = {}
-    priorities = _priorities(frame, seed)
+    priorities = _priorities(frame, score, seed)
     for selection in selections:
         ordered = (
             priorities[selection].round(IOU_DIGITS).sort_values(ascending=False, kind="stable")
@@ -156,10 +159,15 @@ def select(
     return selected
 
 
-def _priorities(frame: pd.DataFrame, seed: int) -> dict[Selection, "pd.Series[float]"]:
+def _priorities(
+    frame: pd.DataFrame, score: float, seed: int
+) -> dict[Selection, "pd.Series[float]"]:
     """Return the priority of the objects that satisfy each rule, by (image, object)."""
     table = frame.set_index(["image", "object", "run"])
-    iou, same = (table[column].unstack("run").sort_index() for column in ("iou", "same"))
+    confident = table["score"] >= score
+    iou, same = (
+        table[column].where(confident).unstack("run").sort_index() for column in ("iou", "same")
+    )
     runs = list(frame["run"].unique())
     teacher, student, last = iou[TEACHER], iou[runs[1]], iou[runs[-1]]
     hard = (same[runs[1]] == 0) & (student < teacher)

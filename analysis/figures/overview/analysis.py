@@ -32,10 +32,9 @@ class Overview(Analysis):
     the three wrong detections with the highest scores are drawn. Their difference is the objects
     that only one of both detects.
 
-    The paper shows an image that its authors selected. Here a rule selects it: `errors` is the
-    image with the most errors of the student (wrong detections and missed objects) beyond those of
-    the teacher. Of equal images the one where the teacher's F1 exceeds the student's most comes
-    first, then the lower id.
+    The paper shows an image that its authors selected. Here a rule selects it: `missed` is the
+    image where the student detects the fewest objects compared with the teacher. Of equal images
+    the one where the teacher's F1 exceeds the student's most comes first, then the lower id.
     """
 
     title: ClassVar[str] = "Teacher and student on one image"
@@ -45,8 +44,8 @@ class Overview(Analysis):
     photographs: ClassVar[tuple[str, ...]] = pictures
     tables: ClassVar[tuple[str, ...]] = ("overview", "overview-boxes", "overview-cells")
 
-    choose: Literal["errors", "random"] = "errors"
-    """Image: the one with the most errors that only the student makes, or a random one."""
+    choose: Literal["missed", "random"] = "missed"
+    """Image: the one where the student misses most of what the teacher detects, or a random one."""
     seed: NonNegativeInt = 0
     """Seed of a random image."""
     level: NonNegativeInt = 0
@@ -90,8 +89,8 @@ def caption(tables: dict[str, DataFrame], scores: Sequence[float], choose: str) 
     rule = (
         "a random image with an object"
         if choose == "random"
-        else f"of {images} images with objects, the one with the most errors of {student} beyond "
-        f"those of {teacher}"
+        else f"of {images} images with objects, the one where {student} detects the fewest objects "
+        f"compared with {teacher}"
     )
     runs = [
         f"{line['run']} {line['f1']:.2f} (detections from score {score:.2f})"

@@ -18,7 +18,7 @@ from kd.common.errors import UserError
 from kd.config.composed import ComposedConfig
 from kd.observers import DenseObservation, observe
 
-Choice = Literal["errors", "random"]
+Choice = Literal["missed", "random"]
 TEACHER = "Teacher"
 F1_DIGITS = 9
 """Digits of differences after rounding, which makes those that differ by rounding errors equal."""
@@ -88,12 +88,11 @@ def compute_tables(
 def compare(teacher: pd.DataFrame, student: pd.DataFrame) -> pd.DataFrame:
     """Return the counts of both runs with ``difference``, F1 of the teacher minus the student's.
 
-    ``more`` is the number of the student's errors beyond the teacher's.
+    ``fewer`` is the number of objects that the teacher detects minus that of the student.
     """
-    errors = [counts["wrong"] + counts["missed"] for counts in (teacher, student)]
     difference = (teacher["f1"] - student["f1"]).round(F1_DIGITS)
-    more = errors[1] - errors[0]
-    both = [counts.assign(difference=difference, more=more) for counts in (teacher, student)]
+    fewer = teacher["right"] - student["right"]
+    both = [counts.assign(difference=difference, fewer=fewer) for counts in (teacher, student)]
     return pd.concat(both, ignore_index=True)
 
 
@@ -103,7 +102,7 @@ def select(frame: pd.DataFrame, choose: Choice, seed: int) -> list[Any]:
     if choose == "random":
         order = np.random.default_rng(seed).permutation(len(images))
         return list(images["image"].iloc[order[:1]])
-    ordered = images.sort_values(["more", "difference"], ascending=False, kind="stable")
+    ordered = images.sort_values(["fewer", "difference"], ascending=False, kind="stable")
     return list(ordered["image"].iloc[:1])
 
 

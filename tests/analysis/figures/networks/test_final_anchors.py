@@ -56,7 +56,7 @@ def image(teacher, *students, point=False):
 
 
 def tables_of(*images, runs=tuple(RUNS), choose=ALL, number=2, seed=0):
-    return compute_tables(images, runs, CLASSES, choose, number, seed)[0]
+    return compute_tables(images, runs, CLASSES, choose, number, 0, seed)[0]
 
 
 # --- Selection by a rule -------------------------------------------------------------------
@@ -64,7 +64,7 @@ def tables_of(*images, runs=tuple(RUNS), choose=ALL, number=2, seed=0):
 
 def selected(*images, **settings):
     frame = tables_of(*images)["final_anchors"]
-    return select(frame, **({"selections": ALL, "number": 2, "seed": 0} | settings))
+    return select(frame, **({"selections": ALL, "number": 2, "score": 0, "seed": 0} | settings))
 
 
 def test_an_easy_object_has_the_teachers_prior_and_two_good_boxes():
@@ -101,6 +101,17 @@ def test_equal_objects_are_in_the_order_of_images_and_an_image_is_used_once():
     assert [number for number, _ in objects["random"]] == [2]
     orders = {tuple(selected(same, same, same, seed=s)["random"]) for s in range(9)}
     assert len(orders) > 1 and selected(same, same, seed=3) == selected(same, same, seed=3)
+
+
+def test_boxes_of_lower_scores_are_not_compared():
+    """The score of a box is half its IoU."""
+    objects = selected(
+        image([(0, 0.9), (0, 0.8)], [(0, 0.8), (0, 0.6)], [NONE] * 2),
+        image([(0, 0.9), (0, 0.9)], [(1, 0.65), (1, 0.6)], [NONE] * 2),
+        selections=("easy", "hard"),
+        score=0.35,
+    )
+    assert objects == {"easy": [(0, 0)], "hard": []}
 
 
 def test_the_table_marks_selected_objects_and_names_priors():

@@ -42,29 +42,29 @@ def both(ground_truth, teacher, student):
 # --- Selection by a rule -------------------------------------------------------------------
 
 
-def test_the_image_has_the_most_errors_of_the_student_alone():
+def test_in_the_image_the_student_misses_most_of_what_the_teacher_detects():
     """In image 1 the student misses two objects that the teacher detects; in image 2 one."""
     teacher = [(1, 0, BOX, 0.9), (1, 1, OTHER, 0.9), (2, 0, BOX, 0.9)]
     frame = frame_of(*both(SCENE, teacher, []))
-    assert frame.drop_duplicates("image")["more"].tolist() == [2, 1, 0]
-    assert select(frame, "errors", 0) == [1]
-    assert select(frame_of(*both(SCENE, teacher, teacher[:2])), "errors", 0) == [2]
+    assert frame.drop_duplicates("image")["fewer"].tolist() == [2, 1, 0]
+    assert select(frame, "missed", 0) == [1]
+    assert select(frame_of(*both(SCENE, teacher, teacher[:2])), "missed", 0) == [2]
 
 
 def test_equal_images_are_ordered_by_the_difference_of_f1_then_by_id():
     """The student misses one of two objects in image 1, and the only one in image 2."""
     objects = [(1, 0, BOX, 0.9), (1, 1, OTHER, 0.9), (2, 0, BOX, 0.9)]
     frame = frame_of(*both(SCENE, objects, objects[:1]))
-    assert frame.drop_duplicates("image")["more"].tolist()[:2] == [1, 1]
-    assert select(frame, "errors", 0) == [2]
-    assert select(frame_of(*both(SCENE, objects, objects)), "errors", 0) == [1]
+    assert frame.drop_duplicates("image")["fewer"].tolist()[:2] == [1, 1]
+    assert select(frame, "missed", 0) == [2]
+    assert select(frame_of(*both(SCENE, objects, objects)), "missed", 0) == [1]
 
 
 def test_images_without_objects_are_not_selected():
     frame = frame_of(*both(SCENE, [], [(3, 0, BOX, 0.9)] * 9))
-    assert select(frame, "errors", 0) == [1]
+    assert select(frame, "missed", 0) == [1]
     assert {select(frame, "random", seed)[0] for seed in range(20)} == {1, 2}
-    assert select(frame_of(*both(truth(), [], [])), "errors", 0) == []
+    assert select(frame_of(*both(truth(), [], [])), "missed", 0) == []
 
 
 def test_objects_have_their_detectors():
@@ -121,7 +121,7 @@ def test_boxes_are_scaled_to_the_networks_input():
 def tables_of(teacher, student, scene=SCENE):
     outcomes = both(scene, teacher, student)
     frame = frame_of(*outcomes)
-    selected = select(frame, "errors", 0)
+    selected = select(frame, "missed", 0)
     frame = frame.assign(file="1.png", chosen=frame["image"].isin(selected))
     image = overview_of() if selected else None
     boxes = overview_boxes(outcomes, selected)
@@ -150,10 +150,8 @@ def test_the_picture_has_three_rows_on_one_image_with_shared_scales():
 
 def test_texts_have_the_counts_and_the_rule():
     tables = tables_of([(1, 0, BOX, 0.9), (1, 1, OTHER, 0.8)], [(1, 0, BOX, 0.7)])
-    text = caption(tables, [0.5, 0.4], "errors")
-    assert text.startswith(
-        "Image 1.png: of 2 images with objects, the one with the most errors of "
-    )
+    text = caption(tables, [0.5, 0.4], "missed")
+    assert text.startswith("Image 1.png: of 2 images with objects, the one where Student detects ")
     assert "Student 0.67 (detections from score 0.40)" in text
     alternative = alt_texts(tables)["overview"]
     assert "Student has 1 correct and 0 wrong detections and misses 1 objects" in alternative
@@ -172,7 +170,7 @@ def test_without_objects_the_picture_is_a_sentence():
     tables = tables_of([(1, 0, BOX, 0.9)], [], scene=truth())
     (text,) = plot_figures(tables, None)["overview"].texts
     assert text.get_text() == "no image has an object"
-    assert caption(tables, [0.5, 0.5], "errors").startswith("No image of the test split has")
+    assert caption(tables, [0.5, 0.5], "missed").startswith("No image of the test split has")
     assert alt_texts(tables)["overview"] == "No image could be selected."
 
 
