@@ -1,6 +1,6 @@
 """Text of a paper's section on methods, and references in BibTeX, for a study."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from importlib import metadata
 
 from analysis.report.overview import environment, split_sizes
@@ -62,6 +62,17 @@ def _networks(runs: Sequence[Run], library: Library) -> Iterator[str]:
         yield f"We distilled {enumerate_names(detectors)} with {titles}."
     if teacher_names:
         yield f"Teachers had the backbone {_or(teacher_names)}, students {_or(students)}."
+    yield from _teacher_seeds({(run.seed, run.teacher.seed) for run in runs if run.teacher})
+
+
+def _teacher_seeds(seeds: Set[tuple[int, int]]) -> Iterator[str]:
+    """Yield a sentence on the teachers of several seeds; ``seeds``: of students and teachers."""
+    if len({student for student, _ in seeds}) < 2:
+        return
+    if all(student == teacher for student, teacher in seeds):
+        yield "The student of each seed learned from the teacher of the same seed."
+    elif len({teacher for _, teacher in seeds}) == 1:
+        yield "The students of all seeds learned from one teacher."
 
 
 def _data(name: str) -> str:

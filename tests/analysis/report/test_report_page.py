@@ -140,6 +140,7 @@ def test_the_methods_text_and_its_references() -> None:
     for part in (
         "We distilled RetinaNet with RM and RM + PFI.",
         "Teachers had the backbone ResNet-18 x0.1875, students ResNet-18 x0.125.",
+        "The students of all seeds learned from one teacher.",
         "Schedule tiny trained from random weights for 2 epochs with SGD, batch size 4, learning",
         "was trained with 2 seeds.",
         "95 % Student's t intervals over seeds",
