@@ -41,6 +41,13 @@ def test_without_hours_of_both_there_is_no_note(run: Run, hours: dict[str, float
     assert [*hours_notes(results(run, **hours))] == []
 
 
+def test_a_control_has_a_gain_over_the_baseline(run: Run) -> None:
+    (control,) = results(run, control=None)
+    assert control.gain
+    assert control.gain.mean == pytest.approx(1)
+    assert control.published_gain is None
+
+
 def test_a_planned_control_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
     edit("configs/studies/tiny.yaml", tables__pair__baseline={"same_time": 2.5})
