@@ -10,7 +10,7 @@ from kd.common.errors import UserError, suggest
 from kd.config.parts import Figure, PaperFigure
 from kd.config.plan import Plan
 from kd.config.planning.control import CONTROL
-from kd.config.run import Run, study_folder
+from kd.config.run import Run, stopped, study_folder
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure | No
         if figure.paper and figure.paper.picture:
             _valid(figure.paper.picture, list(kind.pictures), f"{place}: paper.picture")
         try:
-            runs = _runs(figure, table, plan, place)
+            runs = _stopped(_runs(figure, table, plan, place), figure.epoch, place)
             figures[name] = PlannedFigure(
                 name, figure.analysis, settings, runs, folder / name, figure.paper
             )
@@ -120,6 +120,20 @@ def _runs(figure: Figure, table: str, plan: Plan, where: str) -> list[Run]:
     names = [valid("row", name, methods, of_table) for name in figure.rows or usual]
     figure_rows = [row for name in names for row in rows if row.method == name]
     return list({run.name: run for row in figure_rows for run in row.runs.values()}.values())
+
+
+def _stopped(runs: list[Run], epoch: int | None, where: str) -> list[Run]:
+    """Return the runs with students that are stopped after an epoch, if there is one."""
+    if epoch is None:
+        return runs
+    teachers = {run.teacher.name for run in runs if run.teacher}
+    for run in runs:
+        if epoch >= run.composed.epochs:
+            raise UserError(
+                f"{where}: epoch: {epoch} is not before the end of schedule '{run.schedule}' of "
+                f"{run.composed.epochs} epochs; name an earlier epoch"
+            )
+    return [run if run.name in teachers else stopped(run, epoch) for run in runs]
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -113,7 +113,7 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
 
 
 NAME_PATTERN = r"^\w+$"
-FIGURE_PATTERN = r"^Figure [A-Z]?\d+[a-z]?$"
+FIGURE_PATTERN = r"^(Figure [A-Z]?\d+[a-z]?|[A-Z][a-z]+ figure)$"
 PATTERNS = {
     NAME_PATTERN: "must be a name of letters, digits and underscores",
     FIGURE_PATTERN: "must be the name of a paper's figure, such as 'Figure 3' or 'Figure S1'",

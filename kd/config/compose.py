@@ -272,8 +272,9 @@ def training(schedule: Schedule) -> dict[str, Any]:
         "gamma": 0.1,
         "convert_to_iter_based": True,
     }
+    stop = {"stop_epoch": schedule.stop_epoch} if schedule.stop_epoch else {}
     return {
-        "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs},
+        "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs, **stop},
         "optim_wrapper": updates,
         "param_scheduler": [warmup, steps] if schedule.warmup_iters else [steps],
         "default_hooks": {

@@ -148,7 +148,9 @@ class ComposedConfig:
 
     @property
     def epochs(self) -> int:
-        return self.settings["train_cfg"]["max_epochs"]
+        """Epochs that are trained: all of the schedule, or those up to ``stop_epoch``."""
+        train_cfg = self.settings["train_cfg"]
+        return train_cfg.get("stop_epoch", train_cfg["max_epochs"])
 
     @property
     def learning_rate(self) -> float:

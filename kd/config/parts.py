@@ -92,6 +92,9 @@ class Schedule(Part):
     """Schedule whose settings this one inherits unless it sets them."""
     epochs: PositiveInt
     """Passes over the training images."""
+    stop_epoch: PositiveInt | None = None
+    """Epoch after which the training ends, with the learning rates of ``epochs``: the weights of an
+    unfinished training."""
     milestones: list[PositiveInt]
     """Epochs after which the learning rate is divided by 10."""
     warmup_iters: NonNegativeInt
@@ -125,6 +128,8 @@ class Schedule(Part):
             raise ValueError(
                 f"milestones {self.milestones} must rise and lie within {self.epochs} epochs"
             )
+        if self.stop_epoch and self.stop_epoch > self.epochs:
+            raise ValueError(f"stop_epoch {self.stop_epoch} must lie within {self.epochs} epochs")
         return self
 
 
@@ -319,7 +324,8 @@ class PaperFigure(Part):
     """The figure of the paper that a figure of a study makes again."""
 
     figure: Annotated[str, Field(pattern=FIGURE_PATTERN)]
-    """Name in the paper, such as ``Figure 3`` or ``Figure S1`` (of the supplement)."""
+    """Name in the paper, such as ``Figure 3`` or ``Figure S1`` (of the supplement); ``Qualitative
+    figure`` if its number is unknown."""
     picture: str | None = None
     """Picture of the analysis, if it draws several and this is not its first."""
     differs: str = ""
@@ -341,6 +347,9 @@ class Figure(Part):
     """``teacher``, ``baseline`` and methods in the order of the figure; without it, all rows."""
     settings: dict[str, Any] = {}
     """Settings of the analysis, over its defaults."""
+    epoch: PositiveInt | None = None
+    """Epoch after which the students' trainings are stopped for this figure; without it the figure
+    shows finished students. Teachers are finished. The runs have the schedule's ``stop_epoch``."""
     paper: PaperFigure | None = None
     """The paper's figure that it makes again; ``snakemake paper_figures`` draws these."""
 
@@ -368,8 +377,8 @@ class Study(Part):
     """Tables by key, which names their file of gains."""
     figures: dict[Word, Figure] = {}
     """Figures by key, which names their folder and rule."""
-    not_drawn: dict[Annotated[str, Field(pattern=FIGURE_PATTERN)], str] = {}
-    """Reasons why figures of the paper are not drawn, by their name in the paper."""
+    not_drawn: dict[str, str] = {}
+    """Reasons why figures of the paper are not drawn, by their names in the paper."""
 
     @model_validator(mode="after")
     def _titles_differ(self) -> "Study":

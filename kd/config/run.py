@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -186,6 +186,20 @@ class Run(BaseRun):
         path = self.directory / MMDET_CONFIG
         if not path.exists():
             write_text(path, mmdet_config_text(self.config))
+
+
+def stopped(run: Run, epoch: int) -> Run:
+    """Return the run that ends after an epoch of another run's training, with its learning rates.
+
+    It equals the run of the schedule with ``stop_epoch``. On one machine its weights are those that
+    the whole training has after the epoch.
+    """
+    train_cfg = {**run.config["train_cfg"], "stop_epoch": epoch}
+    return replace(
+        run,
+        schedule=f"{run.schedule}-stop_epoch{epoch}",
+        config={**run.config, "train_cfg": train_cfg},
+    )
 
 
 AnyRun = Run | ClassifierRun

@@ -158,7 +158,8 @@ def _progress(run: MonitoredRun) -> Status:
     if not record:
         return status
     config = read_object(run.directory / "config.json")
-    status.epochs = config.get("train_cfg", {}).get("max_epochs")
+    train_cfg = config.get("train_cfg", {})
+    status.epochs = train_cfg.get("stop_epoch", train_cfg.get("max_epochs"))
     status.step, status.epoch = record.get("step"), record.get("epoch")
     status.steps, rate = record.get("steps"), record.get("images_per_second")
     batch = config.get("train_dataloader", {}).get("batch_size")

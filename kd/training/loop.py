@@ -67,7 +67,16 @@ def bare(model: nn.Module) -> Any:
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """Epochs that can be entered in the middle, from the newest checkpoint of the run."""
+    """Epochs that can be entered in the middle, from the newest checkpoint of the run.
+
+    A training with ``stop_epoch`` ends after that epoch; methods see the progress of the whole one.
+    """
+
+    def __init__(
+        self, runner: Runner, dataloader: Any, max_epochs: int, stop_epoch: int | None = None
+    ) -> None:
+        super().__init__(runner, dataloader, stop_epoch or max_epochs)
+        self.schedule_epochs = max_epochs
 
     def run(self) -> nn.Module:
         """Restore the newest checkpoint of the same inputs if there is one; train to the end."""
@@ -87,8 +96,10 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
         model = bare(self.runner.model)
+        epochs = self.schedule_epochs
+        steps = epochs * len(self.dataloader)
         for index, batch in enumerate(self.dataloader, start=done):
-            model.progress = Progress(self._iter, self._epoch, self.max_epochs, self.max_iters)
+            model.progress = Progress(self._iter, self._epoch, epochs, steps)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1

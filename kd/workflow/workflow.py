@@ -105,6 +105,13 @@ class Workflow:
         options = WorkflowOptions.parse(config, where)
         return cls(options, Library())
 
+    def add(self, runs: Iterable[Run]) -> None:
+        """Add the runs of figures that are in no table: trainings stopped after an epoch."""
+        for run in runs:
+            if run.name not in self.runs:
+                self.requests.check([run])
+                self.runs[run.name] = run
+
     def write_options(self) -> None:
         """Write the studies, their scale and their selection for ``kd status``."""
         keys = {"study", "scale", *StudyOptions.model_fields}

@@ -11,7 +11,7 @@ from kd.common.errors import UserError
 from kd.config.classifiers import compose_classifier
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import read_run
+from kd.config.run import read_run, stopped
 from kd.config.selection import StudyOptions
 from tests.support.paths import CONFIGS
 from tests.support.tiny import (
@@ -146,6 +146,18 @@ def test_a_changed_schedule_is_read_by_its_name(
         assert run.config["train_cfg"]["max_epochs"] == epochs
         assert run.config["param_scheduler"][-1]["milestones"] == milestones
         assert run.config["optim_wrapper"]["optimizer"]["lr"] == schedule.lr
+
+
+def test_a_run_stopped_after_an_epoch_is_that_of_the_changed_schedule() -> None:
+    """A figure's ``epoch: 2`` and ``--config schedule=stop_epoch=2`` make equal runs."""
+    whole = plan("rm_pfi", "paper", LIBRARY, StudyOptions(rows="table1/gfl/pfi"))
+    changed_runs = changed("stop_epoch=2").runs
+    for run in whole.runs.values():
+        if run.method is None:
+            stopped_run = stopped(run, 2)
+            assert stopped_run.schedule == "1x-stop_epoch2"
+            assert changed_runs[stopped_run.name] == stopped_run
+            assert stopped_run.composed.epochs == 2
 
 
 def test_a_change_to_the_same_values_makes_no_new_run() -> None:

@@ -1,10 +1,12 @@
-"""Catalog of the analyses, generated from their classes, and the columns of their CSV files."""
+"""Catalog of the analyses, generated from their classes, and page of the papers' figures."""
 
 import pytest
 
 from analysis import figures
 from analysis.figures.columns import COLUMNS
+from docs.build import paper_figures
 from docs.build.figures import PAGE, page
+from kd.config.library import Library
 from tests.support.paths import REPOSITORY
 
 
@@ -26,3 +28,30 @@ def test_an_analysis_has_its_question_settings_and_files(name: str) -> None:
 def test_columns_are_described_for_every_csv_file_and_no_other() -> None:
     tables = [table for name in figures.names() for table in figures.get(name).tables]
     assert sorted(COLUMNS) == sorted(tables)
+
+
+def test_the_page_of_the_papers_figures_is_current() -> None:
+    text = (REPOSITORY / paper_figures.PAGE).read_text()
+    assert paper_figures.page(Library()) == text, "run `python -m docs.build.paper_figures`"
+
+
+@pytest.mark.parametrize("name", Library().names("studies"))
+def test_every_figure_of_a_paper_is_on_the_page(name: str) -> None:
+    study = Library().study(name, "studies")
+    figures = [figure.paper.figure for figure in study.figures.values() if figure.paper]
+    _, heading, section = (REPOSITORY / paper_figures.PAGE).read_text().partition(f"(`{name}`)\n")
+    assert bool(heading) == bool(figures or study.not_drawn)
+    section = section.split("\n## ")[0]
+    assert all(f"| {figure} |" in section for figure in [*figures, *study.not_drawn])
+
+
+@pytest.mark.parametrize(
+    ("study", "figures"),
+    [("defeat", [f"S{number}" for number in range(1, 10)]), ("dicod", ["3"])],
+)
+def test_studies_draw_the_figures_that_their_papers_argue_with(
+    study: str, figures: list[str]
+) -> None:
+    entries = Library().study(study, "studies").figures.values()
+    figures_drawn = [figure.paper.figure for figure in entries if figure.paper]
+    assert set(figures_drawn) >= {f"Figure {name}" for name in figures}

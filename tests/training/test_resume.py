@@ -135,6 +135,31 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert_same(run, whole[name])
 
 
+@pytest.mark.parametrize("name", [STUDENT, DISTILLED], ids=["alone", "rm+pfi"])
+def test_a_training_stopped_after_an_epoch_has_the_weights_of_the_whole_one(
+    whole: dict[str, Path], name: str
+) -> None:
+    interrupted = copy_run(whole[name], "interrupted-after-an-epoch")
+    with interrupted_before(STEPS_PER_EPOCH):
+        train(interrupted)
+    run = copy_run(whole[name], "ended-after-an-epoch")
+    change(run, lambda config: config["train_cfg"].update(stop_epoch=1))
+    with interrupted_before(4):
+        train(run)
+    train(run)
+    saved = weights.read(interrupted / "checkpoints" / f"step{STEPS_PER_EPOCH:08d}.pth")
+    ended = weights.read(run / "checkpoints" / f"step{STEPS_PER_EPOCH:08d}.pth")
+    assert torch.equal(
+        *(
+            torch.cat([v.flatten().float() for v in content["model"].values()])
+            for content in (saved, ended)
+        )
+    )
+    assert [record["step"] for record in log(run)] == list(range(1, STEPS_PER_EPOCH + 1))
+    assert {record["steps"] for record in log(run)} == {STEPS_PER_EPOCH}
+    assert json.loads((run / "provenance.json").read_text())["steps"] == STEPS_PER_EPOCH
+
+
 def test_random_draws_of_a_step_do_not_depend_on_earlier_steps(
     whole: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

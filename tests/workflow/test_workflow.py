@@ -280,6 +280,16 @@ def test_the_figures_of_the_paper_are_files_with_its_names(
     assert jobs(finished, "paper_figures") == {"paper_figure_s1": 1}
 
 
+def test_a_figure_after_an_epoch_trains_its_students_that_far(
+    finished: Path, edited: Callable[..., None]
+) -> None:
+    channels = {"analysis": "channel_distance", "rows": ["rm"], "epoch": 1}
+    edited(STUDY, figures={"channels": channels | {"paper": {"figure": "Figure S2"}}})
+    once = {"train": 1, "figure_channels": 1, "paper_figure_s2": 1}
+    assert jobs(finished, "paper_figures") == once
+    assert jobs(finished) == {}
+
+
 def test_an_unknown_analysis_is_one_clear_error(
     finished: Path, edited: Callable[..., None]
 ) -> None:

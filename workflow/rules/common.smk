@@ -30,6 +30,7 @@ try:
         for publication in WORKFLOW.publications
         for figure in plan_figures(*PLANS[publication.study]).values()
     }
+    WORKFLOW.add(run for figure in FIGURES.values() for run in figure.runs)
     PAPER_PICTURES = {
         WORKFLOW.rule("paper", publication, name.replace("-", "_")): picture
         for publication in WORKFLOW.publications

@@ -19,6 +19,10 @@ Order = Literal["network", "baseline", "own"]
 """Order of the channels: the network's, by the baseline's distance, or by each run's distance."""
 CURVES_HEIGHT, ROW_HEIGHT = 2.2, 0.17
 """Height of the panels of curves, and of a run's row below them, in inches."""
+STRIP_HEIGHT = 0.75
+"""Height of the panel of one run, in inches."""
+MOST_HIDDEN = 2
+"""Runs beside the reference from which on each has a panel, in the order of the network."""
 MARKERS = 5
 """Approximate number of markers on a curve."""
 
@@ -33,34 +37,62 @@ def plot_figures(
 def plot(
     distances: pd.DataFrame, looks: Mapping[str, Look], order: Order = "own", reference: str = ""
 ) -> Figure:
-    """Return a panel of curves for each region, above a panel with the runs' means.
+    """Return panels of curves for each region, above a panel with the runs' means.
 
-    ``distances`` is the table of that name; ``reference`` is the run for the order "baseline".
+    ``distances`` is the table of that name; ``reference`` is the run for the order "baseline". In
+    the order of the network neighbors differ much and curves would hide each other, so each run has
+    a panel, with the distances of the reference as a gray area.
     """
     averages = means(distances).pivot(index="run", columns="region", values="mean")
     means_height = ROW_HEIGHT * (len(looks) + 1)
+    strips = _strips(looks, order, reference)
+    heights = [max(CURVES_HEIGHT / len(strips), STRIP_HEIGHT)] * len(strips)
     with rc_context(STYLE):
-        size = WIDTH, CURVES_HEIGHT + means_height + 0.9 + legend_height(looks)
+        size = WIDTH, sum(heights) + means_height + 0.9 + legend_height(looks)
         figure = Figure(figsize=size, layout="constrained")
-        curves, bars = figure.subplots(
-            2, 2, sharex="row", sharey="row", height_ratios=[CURVES_HEIGHT, means_height]
-        )
-        for region, upper, lower in zip(TITLES, curves, bars, strict=True):
+        grid = figure.subplots(len(strips) + 1, 2, height_ratios=[*heights, means_height])
+        curves, bars = grid[:-1], grid[-1]
+        for region, panels, lower in zip(TITLES, curves.T, bars, strict=True):
             lines = distances[distances["region"] == region]
-            by_run = lines.pivot(index="channel", columns="run", values="distance")
-            _draw_curves(upper, _sorted(by_run, order, reference), looks)
-            upper.set_title(TITLES[region], loc="left")
-            upper.set_xlabel(_axis_label(order, reference))
+            by_run = _sorted(
+                lines.pivot(index="channel", columns="run", values="distance"), order, reference
+            )
+            for axes, strip in zip(panels, strips, strict=True):
+                if len(strips) > 1:
+                    _fill(axes, by_run[reference], looks[reference])
+                _draw_curves(axes, by_run, strip)
+                axes.set_ylim(0, _axis_end(distances["distance"]))
+                axes.tick_params(labelbottom=axes is panels[-1])
+            panels[0].set_title(TITLES[region], loc="left")
+            panels[-1].set_xlabel(_axis_label(order, reference))
             _draw_means(lower, averages[region], looks, _digits(averages.max().max()))
-        curves[0].set_ylabel("Mean |teacher - student|")
-        curves[1].tick_params(axis="y", length=0)
-        curves[0].set_ylim(0, _axis_end(distances["distance"]))
+        curves[len(strips) // 2, 0].set_ylabel("Mean |teacher - student|")
+        for axes in curves[:, 1]:
+            axes.tick_params(axis="y", length=0, labelleft=False)
+        bars[1].sharex(bars[0])
+        bars[1].tick_params(axis="y", length=0, labelleft=False)
         bars[0].set_xlim(0, _axis_end(averages.max()) * 1.15)
         bars[0].set_ylim(len(looks) - 0.4, -0.6)
         bars[0].set_yticks(range(len(looks)), list(looks))
+        bars[1].set_ylim(bars[0].get_ylim())
         bars[0].locator_params(axis="x", nbins=6)
         legend(figure, looks)
     return figure
+
+
+def _strips(looks: Mapping[str, Look], order: Order, reference: str) -> list[dict[str, Look]]:
+    """Return the runs of each row of panels: all in one, or one in each but the reference."""
+    others = [run for run in looks if run != reference]
+    if order != "network" or reference not in looks or len(others) < MOST_HIDDEN:
+        return [dict(looks)]
+    return [{run: looks[run]} for run in others]
+
+
+def _fill(axes: Axes, distances: pd.Series, look: Look) -> None:
+    """Draw the distances of a run as an area under its curve."""
+    axes.fill_between(
+        np.arange(len(distances)), 0, distances, color=look.color, alpha=0.45, linewidth=0
+    )
 
 
 def _sorted(by_run: pd.DataFrame, order: Order, reference: str) -> pd.DataFrame:

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis.figures.coco_errors.compute import OVERALL, defined_parts, seed_means
+from analysis.figures.coco_errors.compute import (
+    OVERALL,
+    defined_parts,
+    first_category,
+    seed_means,
+)
 from analysis.plotting.alt_text import extremes
 from kd.common.lists import enumerate_names
 
@@ -37,6 +42,7 @@ def alt_texts(
             f"IoU 0.75 to no error at all. The area between two curves is the AP that one error "
             f"costs. AP50 is {ap50}."
         ),
+        "coco_errors-areas": _describe_areas(tables["coco_errors-curves"]),
         "coco_errors-precision": (
             f"Precision over recall with a line for each of {rows}. At IoU 0.50 AP is {ap50}; at "
             f"IoU 0.75 it is {ap75}."
@@ -46,3 +52,17 @@ def alt_texts(
             f"{first} is {extremes(by_category.set_index('category')['C50'])}."
         ),
     }
+
+
+def _describe_areas(curves: pd.DataFrame) -> str:
+    category = first_category(curves)
+    lines = curves[curves["category"] == category]
+    aps = (
+        100 * lines[lines["area"] == lines["area"].iloc[0]].groupby("run", sort=False)["C50"].mean()
+    )
+    return (
+        f"Precision over recall for {category}: a row of panels for each of "
+        f"{enumerate_names(list(aps.index))}, a column for each range of object areas. The area "
+        f"between two curves is the AP that one error costs. In the first column AP50 is "
+        f"{extremes(aps)}."
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from analysis.figures.base import Analysis, Results, looks_of
-from kd.common.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,6 +47,7 @@ class CocoErrors(Analysis):
         "coco_errors",
         "coco_errors-parts",
         "coco_errors-curves",
+        "coco_errors-areas",
         "coco_errors-precision",
         "coco_errors-by-category",
     )
@@ -55,32 +55,58 @@ class CocoErrors(Analysis):
 
     categories: Annotated[list[str], Field(min_length=1)] | None = None
     """Categories to draw, each with its curves; none: all, without curves of single categories."""
+    stand_in: PositiveInt | None = None
+    """Rank, by the number of objects in the test split, of the category that is drawn for one that
+    the data lack. With it a figure of COCO's categories can be drawn of other data; without it such
+    a category is an error."""
     areas: Annotated[tuple[Area, ...], Field(min_length=1)] = ("all", "small", "medium", "large")
     """Ranges of areas; curves and categories are drawn for the first one."""
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the breakdown; UserError if the test split lacks one of the categories."""
         from analysis.figures.coco_errors.alt_text import alt_texts
-        from analysis.figures.coco_errors.compute import compute_tables
+        from analysis.figures.coco_errors.compute import compute_tables, drawn_categories
         from analysis.figures.coco_errors.plot import plot_figures
         from analysis.runs.groups import truth_of
 
         truth = truth_of(groups, library).coco
         names = [category["name"] for category in truth["categories"]]
-        for name in self.categories or ():
-            if name not in names:
-                raise UserError(f"categories: no category '{name}'; {suggest(name, names)}")
+        stand_ins = drawn_categories(self.categories or (), truth, self.stand_in)
         areas = list(dict.fromkeys(self.areas))
-        categories = list(dict.fromkeys(self.categories or ()))
+        categories = list(dict.fromkeys(stand_ins.values()))
         tables = compute_tables(groups, truth, areas, categories)
         pictures = plot_figures(tables, looks_of(groups), areas[0], categories or names)
-        text = caption(tables, areas[0])
+        text = " ".join([*_stand_ins(stand_ins), caption(tables, areas[0], categories)])
         return Results(pictures, tables, text, alt_texts(tables, areas[0], categories or names))
 
 
-def caption(tables: dict[str, DataFrame], area: str) -> str:
-    """Return AP and the largest loss of each run, and the numbers that are undefined."""
-    return " ".join(_sentences(tables["coco_errors"], area))
+def _stand_ins(stand_ins: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each category that another one replaces."""
+    return [
+        f"The data have no category '{name}'; '{other}' is drawn instead, chosen by its number "
+        "of objects."
+        for name, other in stand_ins.items()
+        if other != name
+    ]
+
+
+def caption(tables: dict[str, DataFrame], area: str, categories: Sequence[str] = ()) -> str:
+    """Return AP and the largest loss of each run, also for single ``categories``.
+
+    Numbers that are undefined are named.
+    """
+    from analysis.figures.coco_errors.compute import seed_means
+
+    numbers = tables["coco_errors"]
+    means = seed_means(numbers[(numbers["area"] == area) & numbers["C50"].notna()])
+    aps = [
+        f"AP50 of {category}: "
+        + ", ".join(f"{run} {ap:.1f}" for run, ap in zip(lines["run"], lines["C50"], strict=True))
+        + "."
+        for category in categories
+        if len(lines := means[means["category"] == category])
+    ]
+    return " ".join([*aps, *_sentences(numbers, area)])
 
 
 def _sentences(numbers: DataFrame, area: str) -> Iterator[str]:

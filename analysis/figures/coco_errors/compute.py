@@ -6,6 +6,7 @@ and area with an object. Without an object that tool has precision 0 (and 1 for 
 detections) and includes it in the average; here it is NaN and left out of the average.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 from analysis.matching.pairings import read_pairing
 from analysis.matching.pr_curves import RECALLS, curves
 from analysis.runs.groups import RunGroup
+from kd.common.errors import UserError, suggest
 from kd.evaluation.matching import (
     AREAS,
     Pairing,
@@ -154,6 +156,40 @@ def seed_means(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers averaged over seeds."""
     keys = ["run", "area", "category"]
     return numbers.drop(columns="seed").groupby(keys, sort=False).mean().reset_index()
+
+
+def first_category(curves: pd.DataFrame) -> str:
+    """Return the first single category of the table of curves, or that of all categories."""
+    return next((name for name in curves["category"].unique() if name != OVERALL), OVERALL)
+
+
+def drawn_categories(
+    requested: Sequence[str], truth: Mapping[str, Any], stand_in: int | None
+) -> dict[str, str]:
+    """Return the category that is drawn for each requested one, by the requested name.
+
+    A category that the data lack is replaced by the one with the ``stand_in``-th most objects, the
+    next such category by the following one; at the end of the order it begins again. Of equally
+    frequent ones the first in the data comes first. UserError for an absent category without
+    ``stand_in``.
+    """
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    counts = Counter(item["category_id"] for item in truth["annotations"])
+    by_frequency = sorted(names, key=lambda category: -counts[category])
+    names_drawn: dict[str, str] = {}
+    rank = stand_in
+    for name in requested:
+        if name in names.values():
+            names_drawn[name] = name
+        elif rank is None:
+            raise UserError(
+                f"categories: no category '{name}'; {suggest(name, list(names.values()))}, or set "
+                "stand_in to draw the most frequent categories instead"
+            )
+        else:
+            names_drawn[name] = names[by_frequency[(rank - 1) % len(by_frequency)]]
+            rank += 1
+    return names_drawn
 
 
 def defined_parts(frame: pd.DataFrame) -> list[str]:

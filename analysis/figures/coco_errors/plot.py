@@ -1,7 +1,6 @@
 """Pictures of COCO's error breakdown, from its tables: bars, curves, and marks by category."""
 
 import math
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,55 +8,40 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from analysis.figures.coco_errors.compute import CURVES, OVERALL, PARTS, defined_parts, seed_means
+from analysis.figures.coco_errors.compute import (
+    OVERALL,
+    PARTS,
+    defined_parts,
+    first_category,
+    seed_means,
+)
+from analysis.figures.coco_errors.plot_curves import (
+    AREA_NAMES,
+    FILLS,
+    LABEL_LENGTH,
+    MATCHED50,
+    MATCHED75,
+    SMALL,
+    draw_legend,
+    most_lines,
+    plot_areas,
+    plot_curves,
+    set_unit_limits,
+    wrapped,
+)
 from analysis.plotting.lettering import legible
-from analysis.plotting.panels import columns_of
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
 
 Looks = Mapping[str, Look]
 
-MATCHED75, MATCHED50 = "AP75", "AP50 less AP75"
-FILLS = {
-    MATCHED75: "#225588",
-    MATCHED50: "#99CCEE",
-    "localization": "#CC8800",
-    "similar class": "#EEBBDD",
-    "other class": "#AA3377",
-    "background": "#F4A58A",
-    "missed": "#4D4D4D",
-}
-"""Color of each part; neighbors also differ in gray print."""
 DARK = ("#225588", "#AA3377", "#4D4D4D")
 """Colors with white numbers on them."""
-RULES = {
-    "C75": "matched at IoU 0.75",
-    "C50": "matched at IoU 0.50",
-    "Loc": "localization",
-    "Sim": "similar class",
-    "Oth": "other class",
-    "BG": "background",
-    "FN": "missed",
-}
-"""Curves, and what lies between each and the one before it."""
-AREA_NAMES = {
-    "all": "All areas",
-    "small": "Small (to 32² px²)",
-    "medium": "Medium (32² to 96² px²)",
-    "large": "Large (from 96² px²)",
-}
 BAR_HEIGHT, THIN_BAR_HEIGHT, CATEGORY_HEIGHT = 0.2, 0.15, 0.08
 """Height of a run's bar, and of its mark in the line of a category, in inches."""
 LEAST_STRIP_HEIGHT = 0.95
 """Height that the name of a range of areas needs, in inches."""
 PAGE_HEIGHT = 9.5
-SMALL = 6.5
-"""Points of the numbers in panels."""
-COLUMNS, COLUMNS_BY_CATEGORY = 5, 6
-"""Most panels of curves in a row, for one category and for several."""
-LABEL_LENGTH, TITLES_LENGTH = 24, 90
-"""Characters of a run's name in a line, and of the titles of a row of panels."""
 NUMBER_WIDTH = 0.22
 """Width of a number in a bar, in inches."""
 
@@ -67,10 +51,12 @@ def plot_figures(
 ) -> dict[str, Figure]:
     """Return the pictures of the tables of ``compute_tables``, by name.
 
-    Curves and ``categories`` are drawn for one range of areas.
+    Curves and ``categories`` are drawn for one range of areas. The curves of the first category
+    that has some, or of all, are drawn for each range too.
     """
     numbers, curves = tables["coco_errors"], tables["coco_errors-curves"]
     return {
+        "coco_errors-areas": plot_areas(curves, numbers, first_category(curves)),
         "coco_errors": plot(numbers),
         "coco_errors-parts": plot_parts(numbers, looks),
         "coco_errors-curves": plot_curves(curves, area),
@@ -111,7 +97,7 @@ def plot(numbers: pd.DataFrame) -> Figure:
             axes.tick_params(axis="y", length=0, labelleft=at_left)
         figure.supxlabel("AP points (mean over categories)", fontsize=8)
         names = [MATCHED75, MATCHED50, *defined_parts(overall)]
-        _draw_legend(figure, {name: _title(name) for name in names})
+        draw_legend(figure, {name: _title(name) for name in names})
     return figure
 
 
@@ -144,7 +130,7 @@ def _draw_stack(axes: Axes, lines: pd.DataFrame, runs: Sequence[str], number_wid
             )  # fmt: skip
         else:
             axes.text(1, place, "no object", va="center", fontsize=7, color=QUIET)
-    axes.set_yticks(range(len(runs)), [_wrapped(run) for run in runs])
+    axes.set_yticks(range(len(runs)), [wrapped(run) for run in runs])
     axes.set_xlim(0, 100)
     axes.set_ylim(len(runs) - 0.5, -0.5)
 
@@ -194,73 +180,10 @@ def _draw_bars(axes: Axes, values: pd.Series, std: pd.Series, looks: Looks) -> N
             f"{value:.1f}", (max(value, 0) + whisker, place), (2, 0),
             textcoords="offset points", va="center", fontsize=SMALL,
         )  # fmt: skip
-    axes.set_yticks(range(len(looks)), [_wrapped(run) for run in looks], fontsize=6.5)
+    axes.set_yticks(range(len(looks)), [wrapped(run) for run in looks], fontsize=6.5)
     spare = max(0.0, LEAST_STRIP_HEIGHT / THIN_BAR_HEIGHT - _label_lines(looks)) / 4
     axes.set_ylim(len(looks) - 0.4 + spare, -0.6 - spare)
     axes.tick_params(axis="y", length=0)
-
-
-def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
-    """Return a panel for each run and category of ``curves``: stacked curves and their AP."""
-    selected = curves[curves["area"] == area]
-    categories, runs = list(selected["category"].unique()), list(selected["run"].unique())
-    most = COLUMNS if len(categories) == 1 else COLUMNS_BY_CATEGORY
-    across = columns_of(len(runs), 3, most)
-    rows = math.ceil(len(runs) / across)
-    down = rows * len(categories)
-    with rc_context(STYLE):
-        width = WIDTH / max(across, 4)
-        titles = 0.14 * (_most_lines(runs, TITLES_LENGTH // most) - 1)
-        size = (width * max(across, 3), (0.9 * width + 0.45 + titles) * down + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-        for number, category in enumerate(categories):
-            strip = grid[number * rows : (number + 1) * rows].ravel()
-            lines = selected[selected["category"] == category]
-            for axes, run in zip(strip, runs, strict=False):
-                run_lines = lines[lines["run"] == run]
-                _fill_curves(axes, run_lines)
-                axes.set_title(_wrapped(run, TITLES_LENGTH // most), fontsize=8, loc="left")
-                axes.tick_params(labelbottom=True, labelsize=7)
-                axes.set_xlabel(_describe_areas(run_lines), fontsize=SMALL)
-            for axes in strip[:: len(grid[0])]:
-                axes.set_ylabel(
-                    _wrapped(f"{legible(category)}\nPrecision" if categories[1:] else "Precision")
-                )
-            for axes in strip[len(runs) :]:
-                axes.remove()
-        figure.supxlabel(f"Recall ({AREA_NAMES[area].lower()})", fontsize=8)
-        defined = ["C75", "C50", *(c for c in CURVES[2:] if selected[c].notna().any())]
-        fill_of = dict(zip(CURVES, FILLS, strict=True))
-        _draw_legend(figure, {fill_of[c]: f"{c}: {RULES[c]}" for c in defined})
-    return figure
-
-
-def _describe_areas(lines: pd.DataFrame) -> str:
-    """Return the AP of each curve, the area under it in points, two in a line."""
-    areas = 100 * lines[list(CURVES[:-1])].mean().dropna()
-    names = [f"{curve} {value:.1f}" for curve, value in areas.items()]
-    return "\n".join("   ".join(names[place : place + 2]) for place in range(0, len(names), 2))
-
-
-def _fill_curves(axes: Axes, lines: pd.DataFrame) -> None:
-    lower = pd.Series(0.0, lines.index)
-    for curve, name in zip(CURVES, FILLS, strict=True):
-        if lines[curve].isna().all():
-            continue
-        axes.fill_between(lines["recall"], lower, lines[curve], color=FILLS[name], linewidth=0)
-        axes.plot(lines["recall"], lines[curve], color="black", linewidth=0.5)
-        lower = lines[curve]
-    if lines["FN"].isna().all():
-        axes.text(0.5, 0.5, "no object", ha="center", fontsize=7, color=QUIET)
-    _set_unit_limits(axes)
-
-
-def _set_unit_limits(axes: Axes) -> None:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
 
 
 def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
@@ -279,9 +202,9 @@ def plot_precision(curves: pd.DataFrame, area: str, looks: Looks) -> Figure:
             for axes, curve, iou in zip(strip, ("C50", "C75"), ("0.50", "0.75"), strict=True):
                 _draw_curve_of_each_run(axes, lines, curve, looks)
                 title = "All categories" if category == OVERALL else legible(category)
-                axes.set_title(_wrapped(f"{title}, IoU {iou}"), fontsize=8, loc="left")
+                axes.set_title(wrapped(f"{title}, IoU {iou}"), fontsize=8, loc="left")
                 axes.tick_params(labelleft=True, labelbottom=True)
-                _set_unit_limits(axes)
+                set_unit_limits(axes)
             strip[0].set_ylabel("Precision")
         figure.supxlabel(f"Recall ({AREA_NAMES[area].lower()})", fontsize=8)
     return figure
@@ -353,28 +276,10 @@ def plot_categories(
     return figure
 
 
-def _draw_legend(figure: Figure, labels: Mapping[str, str]) -> None:
-    """Draw the legend of the fillings of bars and curves above the panels."""
-    figure.legend(
-        handles=[Patch(label=label, color=FILLS[name]) for name, label in labels.items()],
-        loc="outside upper center",
-        ncols=4 if figure.get_figwidth() > WIDTH / 2 else 2,
-        frameon=False,
-    )
-
-
 def _title(name: str) -> str:
     return "AP50" if name == "C50" else name[0].upper() + name[1:]
 
 
 def _label_lines(runs: Collection[str]) -> int:
     """Return the lines of text that the names of all runs need below each other."""
-    return len(runs) * _most_lines(runs, LABEL_LENGTH)
-
-
-def _most_lines(runs: Collection[str], length: int) -> int:
-    return max(_wrapped(run, length).count("\n") + 1 for run in runs)
-
-
-def _wrapped(text: str, length: int = LABEL_LENGTH) -> str:
-    return "\n".join(textwrap.fill(line, length) for line in text.split("\n"))
+    return len(runs) * most_lines(runs, LABEL_LENGTH)

@@ -185,6 +185,20 @@ def test_curves_are_in_the_order_of_the_setting(order):
     np.testing.assert_array_equal(line.get_ydata(), fitnets[orders[order]])
 
 
+def test_in_the_order_of_the_network_each_run_has_a_panel_over_the_baseline():
+    runs = ["Student", "FitNets", "PFI", "RM"]
+    frame = random_distances(16, runs)
+    figure = plot(frame, looks(*runs), "network", "Student")
+    *panels, _, _ = figure.axes
+    assert [[line.get_label() for line in axes.lines] for axes in panels[::2]] == [
+        ["FitNets"], ["PFI"], ["RM"],
+    ]  # fmt: skip
+    assert all(len(axes.collections) == 1 for axes in panels)
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    assert panels[-1].get_xlabel() == "Channel"
+    assert not faults(figure)
+
+
 def test_panels_share_axes_that_contain_all_values():
     frame = random_distances(channels=256)
     frame.loc[frame["region"] == "background", "distance"] *= 3

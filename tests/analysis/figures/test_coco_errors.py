@@ -28,6 +28,7 @@ from analysis.figures.coco_errors.compute import (
     compute_tables,
     count_objects,
     curve_lines,
+    drawn_categories,
     similar,
     summary,
     with_mean,
@@ -311,6 +312,32 @@ def test_curves_are_drawn_for_runs_and_categories(runs):
     assert lines[3].lines[1].get_ydata() == pytest.approx(np.ones(101))
     table = results.pictures["coco_errors-by-category"].axes[0]
     assert [text.get_text() for text in table.get_yticklabels()] == ["dog", "cat"]
+
+
+def test_a_category_has_a_panel_for_each_run_and_range_of_areas(runs):
+    results = CocoErrors(categories=["cat"]).run(runs, Library())
+    panels = results.pictures["coco_errors-areas"].axes
+    titles = [axes.get_title(loc="left") for axes in panels]
+    # The other ranges of areas contain no cat.
+    assert titles == ["All areas\n1 object", "Medium (32² to 96² px²)\n1 object", "", ""]
+    assert [panels[0].get_ylabel(), panels[2].get_ylabel()] == ["Student", "RM"]
+    aps = [text.get_text() for text in panels[2].get_legend().get_texts()]
+    assert aps[0] == "100.0 FN" and aps[-1] == "100.0 C75"
+    assert "AP50 of cat: Student 50.0, RM 100.0." in results.caption
+    assert (
+        "for cat: a row of panels for each of Student and RM"
+        in (results.alt_texts["coco_errors-areas"])
+    )
+
+
+def test_a_category_that_the_data_lack_has_a_stand_in(runs):
+    boxes = [(1, 3, SQUARE), (1, 6, SQUARE), (2, 6, SQUARE), (2, 9, SQUARE)]
+    truth = coco(boxes, images=(1, 2), names=("cat", "dog", "car"))
+    names = drawn_categories(["apple", "car", "spoon"], truth, 1)
+    assert names == {"apple": "dog", "car": "car", "spoon": "cat"}
+    assert drawn_categories(["skis"], truth, 6) == {"skis": "car"}
+    results = CocoErrors(categories=["apple"], stand_in=2).run(runs, Library())
+    assert results.caption.startswith("The data have no category 'apple'; 'dog' is drawn instead")
 
 
 @pytest.mark.parametrize("count", [5, 14])

@@ -72,6 +72,17 @@ def test_a_swept_row_has_the_runs_of_all_values() -> None:
     assert [run.config["model"]["methods"]["rm"]["weight"] for run in runs] == [2, 8]
 
 
+def test_students_are_stopped_after_an_epoch_and_their_teacher_is_not() -> None:
+    figure = planned({"epoch": 1})
+    teacher, *students = figure.runs
+    assert teacher.schedule == "tiny" and students[1].teacher == teacher
+    assert {run.schedule for run in students} == {"tiny-stop_epoch1"}
+    assert {run.config["train_cfg"]["stop_epoch"] for run in students} == {1}
+    assert [run.config["train_cfg"]["max_epochs"] for run in students] == [2, 2, 2]
+    finished = planned({})
+    assert not {run.name for run in students} & {run.name for run in finished.runs}
+
+
 def test_the_arguments_of_the_command_are_complete() -> None:
     figure = planned({"rows": ["rm"], "settings": {"smooth": 5}})
     analysis, run, *rest = figure.arguments
@@ -96,6 +107,8 @@ def test_a_figure_of_a_table_outside_the_plan_is_left_out() -> None:
         ({"student": "r81"}, "student: no 'r81'; did you mean 'r18'"),
         ({"rows": ["rm", "pfi"]}, "rows: no 'pfi'"),
         ({"rows": []}, "figures.curves.rows"),
+        ({"epoch": 2}, "epoch: 2 is not before the end of schedule 'tiny' of 2 epochs"),
+        ({"epoch": 0}, "figures.curves.epoch"),
         ({"settings": {"smoothing": 5}}, "unknown key 'smoothing'; did you mean 'smooth'"),
         ({"settings": {"smooth": -1}}, "key 'smooth'"),
         ({"row": ["rm"]}, "unknown key 'figures.curves.row'; did you mean 'rows'"),
