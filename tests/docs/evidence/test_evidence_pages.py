@@ -10,6 +10,7 @@ import pytest
 
 from analysis.statistics.comparison import compare_cell
 from analysis.statistics.pooled import Family
+from analysis.statistics.pooled_power import detectable_gain
 from analysis.statistics.seeds import mean_std, t_interval
 from docs.build.evidence import __main__ as evidence
 from docs.build.evidence import answers, causes, page, records
@@ -149,3 +150,24 @@ def test_the_short_answer_names_the_methods_that_help_or_hurt() -> None:
     assert {*faster} == {*re.split(", | and ", between)}
     assert cells == [] and "on real images (blood cells) all gains are" in answer
     assert text.count("**hurts**") == 1 and "DICOD hurts it" in answer
+
+
+@pytest.mark.parametrize(
+    ("study", "table", "seeds", "sentence"),
+    [
+        ("ours", "One stage", 5, "Five seeds of the table of RetinaNet detect a gain of {} AP"),
+        ("ours", "Two stages", 3, "three seeds of that of Faster R-CNN one of {} AP"),
+        ("bccd", "MobileNetV2 teaches", 6, "Six seeds on blood cells detect {} AP"),
+        ("ours", "Two stages", 5, "five seeds in place of three: they detect {} AP"),
+        ("ours", "One stage", 10, "ten seeds: they detect {} AP"),
+    ],
+)
+def test_the_limits_state_the_detectable_gains(
+    study: str, table: str, seeds: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    rows = records.read_rows(study)
+    cell = next(row.cell for row in rows if row.table.startswith(table) and row.cell)
+    gain = detectable_gain(cell.residual_std, seeds, cell.planned_rows)
+    answer = " ".join(answers.PAGE.read_text(encoding="utf-8").split())
+    assert sentence.format(f"{gain:.1f}") in answer
