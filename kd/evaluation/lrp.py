@@ -16,90 +16,81 @@ Evaluating Visual Detection Tasks", TPAMI 2021. The lowest LRP is computed over 
 occur. A grid of scores, such as 0, 0.01, ..., 1, gives the same or a higher value.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
 
 import numpy as np
 
-from kd.evaluation.calibration import mean
 from kd.evaluation.matching import Matches, Pairing
 from kd.evaluation.voc import Flags, Floats
 
 LRP_IOU = 0.5
 """IoU threshold of true positives in the papers."""
+LRP, LOCALIZATION, FALSE_POSITIVES, FALSE_NEGATIVES, SCORE = range(5)
+"""Rows of the results: oLRP, its components, and the score threshold, all 0 to 1."""
 
 
-class ClassLrp(NamedTuple):
-    """oLRP of one class, its components, and the score threshold, all 0 to 1.
+def optimal_lrp(
+    pairing: Pairing, matches: Matches, iou: float = LRP_IOU, weights: Floats | None = None
+) -> Floats:
+    """Return (5, K, R): oLRP, its components and the score threshold of each class.
 
-    Without a true positive oLRP and the share of missed objects are 1, and the rest is NaN. All are
-    NaN for a class without objects.
+    ``iou`` is that of the matches. ``weights`` (I, R) are whole numbers, how often each image
+    counts; by default once. Without a true positive oLRP and the share of missed objects are 1, and
+    the rest is NaN. All are NaN for a class without objects. Of thresholds with equal LRP the
+    highest is used.
     """
-
-    lrp: float
-    localization: float
-    false_positives: float
-    false_negatives: float
-    score: float
-    """Lowest score of a detection at the lowest LRP."""
-
-
-@dataclass(frozen=True)
-class OptimalLrp:
-    """oLRP and its components, means over classes; None without a class that defines them."""
-
-    lrp: float | None
-    localization: float | None
-    false_positives: float | None
-    false_negatives: float | None
-    classes: list[ClassLrp]
+    image = pairing.detections.image
+    weights = np.ones((len(pairing.images), 1)) if weights is None else weights
+    bounds = np.searchsorted(pairing.detections.label, np.arange(len(pairing.classes) + 1))
+    objects = np.flatnonzero(matches.counted_objects)
+    values = np.full((5, len(pairing.classes), weights.shape[1]), np.nan)
+    for label, (start, stop) in enumerate(pairwise(bounds.tolist())):
+        rows = np.flatnonzero(~matches.ignored[start:stop]) + start
+        of_class = objects[pairing.objects.label[objects] == label]
+        counts = weights[pairing.objects.image[of_class]].sum(axis=0)
+        columns = pairing.detections.score[rows], matches.right[rows], matches.overlap[rows]
+        values[:, label] = _class_lrp(*columns, weights[image[rows]], counts, iou)
+        values[:, label, counts == 0] = np.nan
+    return values
 
 
-UNDEFINED = ClassLrp(*[np.nan] * 5)
-UNDETECTED = ClassLrp(1.0, np.nan, np.nan, 1.0, np.nan)
+def _class_lrp(
+    score: Floats, right: Flags, overlap: Floats, weights: Floats, objects: Floats, iou: float
+) -> Floats:
+    """Return (5, R) of detections (D,) by falling score, with ``weights`` (D, R).
+
+    ``objects`` (R,) are the numbers of objects.
+    """
+    detected = np.cumsum(weights * right[:, None], axis=0)
+    wrong = np.cumsum(weights, axis=0) - detected
+    errors = np.cumsum(weights * np.where(right, 1 - overlap, 0.0)[:, None], axis=0)
+    # Detections of equal score are above or below a threshold together.
+    ends = np.flatnonzero(np.append(score[1:] < score[:-1], True)[: len(score)])
+    detected, wrong, errors = detected[ends], wrong[ends], errors[ends]
+    # Every missed object counts 1, so that N_TP + N_FN is the number of objects.
+    lrp = (errors / (1 - iou) + wrong + objects - detected) / np.maximum(wrong + objects, 1)
+    result = np.full((5, len(objects)), np.nan)
+    result[[LRP, FALSE_NEGATIVES]] = 1.0
+    (columns,) = np.nonzero((detected > 0).any(axis=0))
+    if not columns.size:
+        return result
+    best = np.argmin(np.where(detected > 0, lrp, np.inf)[:, columns], axis=0)
+    hits, misses = detected[best, columns], wrong[best, columns]
+    result[LRP, columns] = lrp[best, columns]
+    result[LOCALIZATION, columns] = errors[best, columns] / hits
+    result[FALSE_POSITIVES, columns] = misses / (hits + misses)
+    result[FALSE_NEGATIVES, columns] = 1 - hits / objects[columns]
+    result[SCORE, columns] = score[ends[best]]
+    return result
 
 
-def optimal_lrp(pairing: Pairing, matches: Matches, iou: float = LRP_IOU) -> OptimalLrp:
-    """Return oLRP from the matches at ``iou``.
+def class_means(values: Floats) -> Floats:
+    """Return (4, R): means over the classes that define them; NaN without any.
 
     The means of oLRP and of missed objects are over the classes with objects, the others over the
     classes with a true positive.
     """
-    bounds = np.searchsorted(pairing.detections.label, np.arange(len(pairing.classes) + 1))
-    labels = pairing.objects.label[matches.counted_objects]
-    objects = np.bincount(labels, minlength=len(pairing.classes)).tolist()
-    score = pairing.detections.score
-    classes = []
-    for count, start, stop in zip(objects, bounds[:-1], bounds[1:], strict=True):
-        rows = np.flatnonzero(~matches.ignored[start:stop]) + start
-        columns = score[rows], matches.right[rows], matches.overlap[rows]
-        classes.append(_class_lrp(*columns, count, iou) if count else UNDEFINED)
-    return OptimalLrp(
-        mean([entry.lrp for entry in classes]),
-        mean([entry.localization for entry in classes]),
-        mean([entry.false_positives for entry in classes]),
-        mean([entry.false_negatives for entry in classes]),
-        classes,
-    )
-
-
-def _class_lrp(score: Floats, right: Flags, overlap: Floats, objects: int, iou: float) -> ClassLrp:
-    """Return oLRP of detections by falling score, without the ignored ones."""
-    detected = np.cumsum(right)
-    wrong = np.arange(1, len(score) + 1) - detected
-    errors = np.cumsum(np.where(right, 1 - overlap, 0.0))
-    # Every missed object counts 1, so that N_TP + N_FN is the number of objects.
-    values = (errors / (1 - iou) + wrong + objects - detected) / (wrong + objects)
-    # Detections of equal score are above or below a threshold together.
-    ends = np.flatnonzero(np.append(score[1:] < score[:-1], True)[: len(score)])
-    ends = ends[detected[ends] > 0]
-    if not len(ends):
-        return UNDETECTED
-    best = ends[np.argmin(values[ends])]  # of equal values that of the highest score
-    return ClassLrp(
-        float(values[best]),
-        float(errors[best] / detected[best]),
-        float(wrong[best] / (best + 1)),
-        float(1 - detected[best] / objects),
-        float(score[best]),
-    )
+    values = values[:SCORE]
+    defined = ~np.isnan(values)
+    sums = np.where(defined, values, 0.0).sum(axis=1)
+    return np.where(defined.any(axis=1), sums / np.maximum(defined.sum(axis=1), 1), np.nan)

@@ -139,7 +139,11 @@ class Matches:
         return (self.object == UNMATCHED) & ~self.ignored
 
 
-def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pairing:
+def pair(
+    ground_truth: Mapping[str, Any],
+    detections: Sequence[Detection],
+    least_overlap: float = LEAST_OVERLAP,
+) -> Pairing:
     """Return the columns and overlaps of COCO results, over all categories of the file.
 
     At most 100 detections of an image and class count. Equal scores rank by image id, then by the
@@ -147,7 +151,7 @@ def pair(ground_truth: Mapping[str, Any], detections: Sequence[Detection]) -> Pa
     """
     classes = [category["name"] for category in ground_truth["categories"]]
     images, truth, columns = read(ground_truth, detections, classes)
-    return pair_columns(images, classes, truth, columns)
+    return pair_columns(images, classes, truth, columns, least_overlap)
 
 
 def pair_columns(

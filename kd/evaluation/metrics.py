@@ -22,7 +22,7 @@ from kd.common.files import read_json
 from kd.common.schema import Part
 from kd.evaluation.calibration import detection_ece, localization_ece
 from kd.evaluation.detections import Detection, Detections, Objects, by_class, read
-from kd.evaluation.lrp import LRP_IOU, ClassLrp, optimal_lrp
+from kd.evaluation.lrp import LRP, LRP_IOU, SCORE, class_means, optimal_lrp
 from kd.evaluation.matching import match, pair_columns
 from kd.evaluation.voc import Floats, Precision, average_precision
 
@@ -96,6 +96,9 @@ COCO_METRICS = (
 )
 """The twelve metrics in the order of pycocotools' ``COCOeval.stats``."""
 
+LRP_METRICS = ("oLRP", "oLRP_loc", "oLRP_FP", "oLRP_FN")
+CALIBRATION_METRICS = ("D_ECE", "LaECE", "LaECE0")
+
 # Axes of the engine's precision: IoU, recall, class, size, limit; of its recall: without recall.
 IOU50, IOU75 = 0, 5
 ALL, SMALL, MEDIUM, LARGE = range(4)
@@ -123,16 +126,13 @@ def evaluate(
     return Metrics(
         **_coco_metrics(precision, recall),
         **_voc_means(voc),
-        oLRP=lrp.lrp,
-        oLRP_loc=lrp.localization,
-        oLRP_FP=lrp.false_positives,
-        oLRP_FN=lrp.false_negatives,
+        **dict(zip(LRP_METRICS, map(_defined, class_means(lrp)[:, 0]), strict=True)),
         D_ECE=detection_ece(pairing, matches),
         LaECE=localization_ece(pairing, matches),
         LaECE0=localization_ece(pairing, match(pairing, 0.0)),
         per_class={
             name: _class_metrics(
-                precision[:, :, index, ALL, LIMIT100], voc[index], lrp.classes[index]
+                precision[:, :, index, ALL, LIMIT100], voc[index], lrp[:, index, 0]
             )
             for index, name in enumerate(classes)
         },
@@ -200,13 +200,18 @@ def _voc_means(precisions: Sequence[Precision | None]) -> dict[str, float | None
     return {"VOC07": _mean(defined[:, 0]), "VOC12": _mean(defined[:, 1])}
 
 
-def _class_metrics(precision: Floats, voc: Precision | None, lrp: ClassLrp) -> ClassMetrics:
-    """Return the metrics of a class; ``precision``: (IoU, recall) over all sizes."""
+def _class_metrics(precision: Floats, voc: Precision | None, lrp: Floats) -> ClassMetrics:
+    """Return the metrics of a class; ``precision``: (IoU, recall) over all sizes, ``lrp``: (5,)."""
     return ClassMetrics(
         AP=_mean(precision),
         AP50=_mean(precision[IOU50]),
         VOC07=voc.eleven_point if voc else None,
         VOC12=voc.all_point if voc else None,
-        oLRP=None if np.isnan(lrp.lrp) else lrp.lrp,
-        oLRP_score=None if np.isnan(lrp.score) else lrp.score,
+        oLRP=_defined(lrp[LRP]),
+        oLRP_score=_defined(lrp[SCORE]),
     )
+
+
+def _defined(value: float) -> float | None:
+    """Return a number; None for NaN."""
+    return None if np.isnan(value) else float(value)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd.evaluation.lrp import optimal_lrp
+from kd.evaluation.lrp import class_means, optimal_lrp
 from kd.evaluation.matching import match, pair
 from kd.evaluation.metrics import evaluate
 from tests.support import vernier
-from tests.support.scenes import coco, detection, random_input
+from tests.support.scenes import coco, detection, random_input, repeated
 
 TOLERANCE = 1e-9
 SQUARE = (0, 0, 10, 10)
@@ -24,8 +24,10 @@ SMOKE = Path(__file__).with_name("smoke_detections.json.gz")
 
 
 def lrp(truth, detections, iou=0.5):
+    """Return (K, 5) of the classes, and the means."""
     pairing = pair(truth, detections)
-    return optimal_lrp(pairing, match(pairing, iou), iou)
+    values = optimal_lrp(pairing, match(pairing, iou), iou)
+    return values[..., 0].T, class_means(values)[:, 0]
 
 
 def usual_areas(truth):
@@ -37,10 +39,10 @@ def usual_areas(truth):
 
 
 def assert_equals_vernier(truth, detections, iou=0.5):
-    ours = lrp(truth, detections, iou)
+    ours, ours_means = lrp(truth, detections, iou)
     scores = sorted({item["score"] for item in detections}) or [0.5]
     means, classes = vernier.optimal_lrp(truth, detections, iou, scores)
-    for mine, (total, loc, wrong, missed, score) in zip(ours.classes, classes, strict=True):
+    for mine, (total, loc, wrong, missed, score) in zip(ours, classes, strict=True):
         wrong = None if score is None else wrong
         loc = None if loc is None else loc * (1 - iou)
         theirs = np.array([total, loc, wrong, missed, score], dtype=float)
@@ -48,8 +50,7 @@ def assert_equals_vernier(truth, detections, iou=0.5):
     means[1] *= 1 - iou
     detected = [entry for entry in classes if entry[-1] is not None]
     means[2] = np.mean([entry[2] for entry in detected]) if detected else 0.0
-    mine = [ours.lrp, ours.localization, ours.false_positives, ours.false_negatives]
-    assert [value or 0 for value in mine] == pytest.approx(means, abs=TOLERANCE)
+    assert np.nan_to_num(ours_means) == pytest.approx(means, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -94,15 +95,14 @@ def test_optimal_lrp_of_three_detections_by_hand():
         detection(1, 3, (50, 50, 10, 10), 0.8),  # false
         detection(1, 3, (100, 0, 10, 9), 0.7),  # IoU 0.9
     ]
-    ours = lrp(coco(boxes), detections)
+    (cat, dog), means = lrp(coco(boxes), detections)
     # At 0.9: (0.2 / 0.5 + 0 + 1) / 2 = 0.7. At 0.7: (0.2 / 0.5 + 0.1 / 0.5 + 1 + 0) / 3.
-    assert ours.classes[0] == pytest.approx((1.6 / 3, 0.15, 1 / 3, 0, 0.7))
-    assert ours.classes[1][::3] == (1, 1)
-    assert (ours.lrp, ours.false_negatives) == pytest.approx(((1.6 / 3 + 1) / 2, 0.5))
-    assert (ours.localization, ours.false_positives) == pytest.approx((0.15, 1 / 3))
+    assert cat == pytest.approx([1.6 / 3, 0.15, 1 / 3, 0, 0.7])
+    assert dog == pytest.approx([1, np.nan, np.nan, 1, np.nan], nan_ok=True)
+    assert means == pytest.approx([(1.6 / 3 + 1) / 2, 0.15, 1 / 3, 0.5])
     # At IoU 0.85 the first is false, too, and the third costs 0.1 / 0.15.
-    strict = lrp(coco(boxes), detections, 0.85).classes[0]
-    assert strict == pytest.approx(((0.1 / 0.15 + 2 + 1) / 4, 0.1, 2 / 3, 0.5, 0.7))
+    (strict, _), _ = lrp(coco(boxes), detections, 0.85)
+    assert strict == pytest.approx([(0.1 / 0.15 + 2 + 1) / 4, 0.1, 2 / 3, 0.5, 0.7])
 
 
 def test_a_grid_of_scores_gives_no_lower_value():
@@ -111,8 +111,22 @@ def test_a_grid_of_scores_gives_no_lower_value():
         truth, detections, _ = random_input(generator, tied=False)
         truth = usual_areas(truth)
         _, classes = vernier.optimal_lrp(truth, detections, 0.5, np.linspace(0, 1, 101).tolist())
-        for ours, (theirs, *_) in zip(lrp(truth, detections).classes, classes, strict=True):
-            assert theirs is None or theirs >= ours.lrp - TOLERANCE
+        for ours, (theirs, *_) in zip(lrp(truth, detections)[0], classes, strict=True):
+            assert theirs is None or theirs >= ours[0] - TOLERANCE
+
+
+def test_weighted_images_equal_repeated_ones():
+    generator = np.random.default_rng(9)
+    for _ in range(20):
+        truth, detections, _ = random_input(generator, tied=False)
+        counts = generator.integers(0, 3, (len(truth["images"]), 2))
+        pairing = pair(truth, detections)
+        weighted = optimal_lrp(pairing, match(pairing), weights=counts.astype(float))
+        for column, of_images in enumerate(counts.T):
+            if not of_images.any():
+                continue
+            values, _ = lrp(*repeated(truth, detections, of_images))
+            assert pytest.approx(values, abs=TOLERANCE, nan_ok=True) == weighted[..., column].T
 
 
 def test_metrics_have_the_means_and_the_score_of_each_class():

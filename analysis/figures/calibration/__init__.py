@@ -1,0 +1,1 @@
+"""Reliability diagrams: confidence against precision, and against precision times IoU."""

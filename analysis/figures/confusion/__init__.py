@@ -1,0 +1,1 @@
+"""Confusion matrices: classes of objects against classes of the detections that match them."""

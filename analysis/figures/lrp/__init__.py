@@ -1,0 +1,1 @@
+"""Optimal LRP and its components, with intervals over seeds or images."""
