@@ -23,7 +23,7 @@ def confusion_matrix(pairing: Pairing, iou: float, least_score: Floats) -> Integ
     each class that count; with NaN none do.
 
     By falling score, a detection of any class matches the free object with the highest IoU, if that
-    is at least ``iou`` (``pairing.least_overlap`` or more). Of equal IoUs an object of its own
+    is at least ``iou`` (``pairing.least_overlap`` or more). Of equal IoUs an object of the same
     class comes first. Crowds are no objects, and a detection that matches none is ignored if a
     crowd of its class covers it by ``iou`` or more.
     """

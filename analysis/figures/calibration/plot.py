@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.calibration.compute import means
-from analysis.plotting.panels import columns_of
-from analysis.plotting.style import QUIET, STYLE, WIDTH, Look
+from analysis.plotting.panels import columns_of, panel_grid
+from analysis.plotting.style import QUIET, STYLE, Look
 
 LEAST_COLUMNS, MOST_COLUMNS = 3, 4
-DIAGRAM_HEIGHT, COUNTS_HEIGHT = 1.6, 0.45
-"""Inches of a diagram and of the counts below it."""
-EXTRA_HEIGHT = 0.7
-"""Inches of the titles and labels of a row of diagrams."""
+PANEL_HEIGHT = 2.75
+"""Inches of a diagram with the counts below it."""
+COUNTS_PLACE = (0.0, -0.4, 1.0, 0.28)
+"""Left, bottom, width and height of the counts, in parts of the diagram."""
 LEAST_COUNT = 20
 """Detections of a bin whose marks are filled."""
 LOWEST = 0.5
@@ -38,52 +39,42 @@ def plot_figures(
 def plot(bins: pd.DataFrame, errors: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return a diagram of each run, with the counts of its bins below; ``errors`` by run."""
     across = max(columns_of(len(looks), most=MOST_COLUMNS), LEAST_COLUMNS)
-    down = -(-len(looks) // across)
-    height = down * (DIAGRAM_HEIGHT + COUNTS_HEIGHT + EXTRA_HEIGHT) + 0.35
     most = max(int(bins["count"].max()), 1)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        grid = figure.subplots(
-            2 * down, across, squeeze=False, sharex=True, sharey="row",
-            height_ratios=[DIAGRAM_HEIGHT, COUNTS_HEIGHT] * down,
-        )  # fmt: skip
-        for place, (run, look) in enumerate(looks.items()):
-            row, column = divmod(place, across)
+        figure, panels = panel_grid(
+            len(looks), across, PANEL_HEIGHT, 0.35, sharex=True, sharey=True
+        )
+        for place, (axes, (run, look)) in enumerate(zip(panels, looks.items(), strict=True)):
             lines = bins[bins["run"] == run]
-            diagram, counts = grid[2 * row, column], grid[2 * row + 1, column]
-            _draw_diagram(diagram, lines, look, errors.loc[run])
-            diagram.set_title(textwrap.fill(run, LABEL_LENGTH), loc="left", fontsize=8)
+            axes.set_title(textwrap.fill(run, LABEL_LENGTH), loc="left", fontsize=8)
+            _draw_diagram(axes, lines, look, errors.loc[run])
+            counts = axes.inset_axes(COUNTS_PLACE)
             _draw_counts(counts, lines, look, most)
-            if column == 0:
-                diagram.set_ylabel("Precision")
-                counts.set_ylabel("Count")
-            else:
-                diagram.tick_params(axis="y", length=0)
-                counts.tick_params(axis="y", length=0)
             counts.set_xlabel("Confidence")
-            counts.tick_params(labelbottom=True)
-        for axes in [*grid[0::2].flat[len(looks) :], *grid[1::2].flat[len(looks) :]]:
-            axes.remove()
+            if place % across:
+                counts.tick_params(axis="y", length=0, labelleft=False)
+                axes.tick_params(axis="y", length=0)
+            else:
+                axes.set_ylabel("Precision")
+                counts.set_ylabel("Count")
         figure.legend(handles=_legend_handles(), loc="outside upper left", ncols=3, frameon=False)
     return figure
 
 
-def _draw_diagram(axes: Axes, bins: pd.DataFrame, look: Look, errors: pd.Series) -> None:
+def _draw_diagram(axes: Axes, bins: pd.DataFrame, look: Look, errors: Any) -> None:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle="--", zorder=1)
     filled = bins[bins["count"] > 0]
     for column, marker in (("precision", "o"), ("precision_iou", "D")):
         axes.plot(filled["confidence"], filled[column], color=look.color, linewidth=0.8, zorder=2)
-        for lines, face in (
-            (filled[filled["count"] >= LEAST_COUNT], look.color),
-            (filled[filled["count"] < LEAST_COUNT], "white"),
-        ):
+        for is_large, lines in filled.groupby(filled["count"] >= LEAST_COUNT):
+            face = look.color if is_large else "white"
             axes.plot(
                 lines["confidence"], lines[column], linestyle="none", marker=marker,
                 markersize=4 if marker == "o" else 3.2, color=look.color, markerfacecolor=face,
                 markeredgewidth=0.8, zorder=3, clip_on=False,
             )  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set_xticks([0, 0.5, 1], [])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -96,15 +87,13 @@ def _draw_diagram(axes: Axes, bins: pd.DataFrame, look: Look, errors: pd.Series)
 
 def _draw_counts(axes: Axes, bins: pd.DataFrame, look: Look, most: int) -> None:
     widths = bins["high"] - bins["low"]
-    axes.bar(
-        bins["low"], np.maximum(bins["count"] - LOWEST, 0), 0.9 * widths, align="edge",
-        bottom=LOWEST, color=look.color, alpha=0.6,
-    )  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_ylim(LOWEST, 2 * most)
+    # Heights are logarithms; a count of 1 has a height, too.
+    heights = np.log10(np.maximum(bins["count"], LOWEST) / LOWEST)
+    axes.bar(bins["low"], heights, 0.9 * widths, align="edge", color=look.color, alpha=0.6)
+    axes.set(xlim=(0, 1), ylim=(0, np.log10(2 * most / LOWEST)))
+    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ticks = [10**power for power in range(0, int(np.log10(most)) + 1, 2)]
-    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
-    axes.minorticks_off()
+    axes.set_yticks(np.log10(np.array(ticks) / LOWEST), [f"{tick:,}" for tick in ticks])
     axes.tick_params(axis="y", labelsize=SMALL)
 
 

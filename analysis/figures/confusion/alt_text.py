@@ -20,8 +20,8 @@ def alt_texts(matrices: Mapping[str, Integers], names: Sequence[str]) -> dict[st
         "confusion": (
             "Heat maps of the share of the objects of each class that detections of each class "
             f"match, with a panel for each of {enumerate_names(list(matrices))}. In per cent of "
-            f"all objects, those with a detection of their class are {extremes(right)}; missed ones "
-            f"are {extremes(missed)}. The largest confusion of two classes: {confusions}."
+            f"all objects, those with a detection of their class are {extremes(right)}; missed "
+            f"ones are {extremes(missed)}. The largest confusion of two classes: {confusions}."
         )
     }
 

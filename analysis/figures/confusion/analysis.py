@@ -23,8 +23,8 @@ class Confusion(Analysis):
     their class, so each row adds up to 100 %.
 
     A confusion matrix needs a score threshold. By default it is, for each class and run, the one
-    with the lowest LRP (analysis `lrp`), so a class without a true positive has no detection. Crowds
-    are no objects, and detections in a crowd of their class are ignored.
+    with the lowest LRP (analysis `lrp`), so a class without a true positive has no detection.
+    Crowds are no objects, and detections in a crowd of their class are ignored.
 
     Of more than `classes` classes, those with the largest confusions of two classes are shown, and
     the others are one row and one column, whose common cell includes the confusions among them. The

@@ -74,7 +74,7 @@ def largest(counts: Integers, names: Sequence[str]) -> str:
     confused = np.where(between_classes(counts) > 0, shares(counts)[:-1, :-1], 0.0)
     if not confused.any():
         return "none"
-    row, column = np.unravel_index(np.argmax(confused), confused.shape)
+    row, column = divmod(int(np.argmax(confused)), len(names))
     return f"{names[row]} as {names[column]} ({confused[row, column]:.0f})"
 
 
@@ -83,7 +83,7 @@ def reduced(
 ) -> tuple[dict[str, Integers], list[str]]:
     """Return matrices of at most ``most`` classes and the names of their rows.
 
-    Classes of the pairs with the highest counts, over all runs, stay as they are, in the order of
+    Classes of the pairs with the highest counts, over all runs, are unchanged, in the order of
     ``names``. The others are added up in one row and column, before the background.
     """
     if len(names) <= most:
@@ -91,13 +91,13 @@ def reduced(
     confused = sum(between_classes(counts) for counts in matrices.values())
     order = np.argsort(-np.asarray(confused), axis=None, kind="stable")
     pairs = np.stack(np.unravel_index(order, (len(names), len(names))), axis=1)
-    chosen = sorted(list(dict.fromkeys(pairs.ravel().tolist()))[:most])
+    labels = sorted(list(dict.fromkeys(pairs.ravel().tolist()))[:most])
     target = np.full(len(names) + 1, most)
-    target[chosen] = np.arange(most)
+    target[labels] = np.arange(most)
     target[-1] = most + 1
     smaller = {}
     for run, counts in matrices.items():
         rows, columns = np.nonzero(counts)
         smaller[run] = np.zeros((most + 2, most + 2), dtype=np.int64)
         np.add.at(smaller[run], (target[rows], target[columns]), counts[rows, columns])
-    return smaller, [*(names[label] for label in chosen), OTHERS, BACKGROUND]
+    return smaller, [*(names[label] for label in labels), OTHERS, BACKGROUND]

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from analysis.figures.confusion.compute import BACKGROUND, reduced, shares
 from analysis.plotting.lettering import legible
@@ -13,7 +14,7 @@ from analysis.plotting.style import STYLE, WIDTH
 from kd.evaluation.voc import Floats, Integers
 
 COLORS = "Blues"
-DARK = 55
+DARK = 70
 """Share in per cent from which the number in a cell is white."""
 CELL = 0.4
 """Largest side of a cell, in inches."""
@@ -55,13 +56,19 @@ def plot(matrices: Mapping[str, Floats], labels: Sequence[str]) -> Figure:
             axes.tick_params(length=0, labelbottom=place + across >= len(matrices))
         figure.supxlabel(f"Class of the detection ({BACKGROUND}: missed object)", fontsize=8)
         figure.supylabel(f"Class of the object ({BACKGROUND}: no object)", fontsize=8)
-        bar = figure.colorbar(image, ax=grid.ravel().tolist(), shrink=min(1.5 / down, 0.8), aspect=20 if down == 1 else 25, pad=0.01)
+        bar = figure.colorbar(
+            image,
+            ax=grid.ravel().tolist(),
+            shrink=min(1.5 / down, 0.8),
+            aspect=20 if down == 1 else 25,
+            pad=0.01,
+        )
         bar.set_label("Share of the row (%)")
         bar.outline.set_visible(False)
     return figure
 
 
-def _draw(axes: Axes, matrix: Floats) -> object:
+def _draw(axes: Axes, matrix: Floats) -> AxesImage:
     image = axes.imshow(matrix, cmap=COLORS, vmin=0, vmax=100)
     for row, column in np.argwhere(np.nan_to_num(matrix) >= 0.5).tolist():
         value = matrix[row, column]
