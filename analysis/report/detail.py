@@ -7,6 +7,7 @@ from analysis.report.grids import TableView
 from analysis.report.records import RunRecord, ValuePool, embedded
 from analysis.statistics.joint import Probability
 from analysis.tables.formatting import ends_text, metric_title, number
+from analysis.tables.measures import measure_facts
 from analysis.tables.rows import ResultRow
 from kd.config.plan import Plan, Row
 
@@ -58,6 +59,7 @@ def _facts(row: ResultRow) -> list[tuple[str, str]]:
     published_gain = row.published_gain
     facts = [
         *_gain_facts(row),
+        *measure_facts(row),
         ("Published gain", "" if published_gain is None else number(published_gain, signed=True)),
         ("Verdict on the published gain", row.verdict),
         (f"Verdict on the published {metric_title(row.metric)}", row.level_verdict),

@@ -11,7 +11,7 @@ from analysis.statistics.gains import Gain
 from analysis.statistics.joint import Probability
 from analysis.statistics.seeds import Interval
 from analysis.tables.cells import CellFacts
-from analysis.tables.rows import METRICS, ResultRow
+from analysis.tables.rows import MEASURES, METRICS, ResultRow
 from kd.records.model_size import ModelSize
 from kd.resources.usage import Usage
 
@@ -46,8 +46,9 @@ PATHS = ("runs", "baseline_runs", "teacher_runs")
 def to_csv(rows: Sequence[ResultRow]) -> str:
     """Return rows as CSV; an absent value is an empty cell."""
     metrics = dict.fromkeys([*METRICS, *(row.metric for row in rows)])
+    measures = [name for name in MEASURES if any(name in row.metrics for row in rows)]
     columns = [
-        *(*DESCRIPTION, "seeds", "status", *metrics, "std", *LEVEL, *GAIN, "verdict"),
+        *(*DESCRIPTION, "seeds", "status", *metrics, *measures, "std", *LEVEL, *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
         *CellFacts._fields,
         *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, "selection"),
@@ -122,14 +123,15 @@ def read_csv(path: Path) -> list[ResultRow]:
 
 def _row(line: Mapping[str, str]) -> ResultRow:
     measured, planned = line["seeds"].split("/")
-    metrics = [name for name in line if f"published_{name}" in line and name != "gain"]
+    headed = [name for name in line if f"published_{name}" in line and name != "gain"]
+    metrics = [*headed, *(name for name in MEASURES if name in line)]
     stand_ins, mismatches, differs, notes = (split_clauses(line[name]) for name in LISTS)
     runs, baseline_runs, teacher_runs = (tuple(map(Path, line[name].split())) for name in PATHS)
     return ResultRow(
         **_texts(line),
         metrics={name: float(line[name]) for name in metrics if line[name]},
         published={
-            name: float(line[f"published_{name}"]) for name in metrics if line[f"published_{name}"]
+            name: float(line[f"published_{name}"]) for name in headed if line[f"published_{name}"]
         },
         stand_ins=stand_ins,
         differs=differs,

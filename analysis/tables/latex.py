@@ -47,11 +47,14 @@ LATIN = 0x180
 
 
 def to_latex(rows: Sequence[ResultRow], title: str = "") -> str:
-    """Return floats for each table of the rows: its results with notes, and its usage."""
+    """Return floats for each table of the rows: results, measures and usage, with notes."""
     parts = [PREAMBLE]
     for table in printed_tables(rows):
         caption = f"{title}: {table.title}" if title else table.title
         parts += _floats(caption, table.results, table.notes)
+        if table.measure_notes:
+            caption_of_measures = f"{caption}: calibration and LRP"
+            parts += _floats(caption_of_measures, table.measures, table.measure_notes)
         if table.usage_notes:
             parts += _floats(f"{caption}: cost", table.usage, table.usage_notes)
     return "\n".join(parts)

@@ -9,7 +9,7 @@ from analysis.tables.rows import ResultRow
 
 
 def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
-    """Return each table under a heading: a grid for each group of its rows, notes, and usage.
+    """Return each table under a heading: a grid for each group of its rows, measures and usage.
 
     A warning precedes results below the scale of the paper.
     """
@@ -23,6 +23,8 @@ def to_markdown(rows: Sequence[ResultRow], title: str = "Results") -> str:
 
 def _table(table: PrintedTable) -> list[str]:
     parts = [f"## {escaped(table.title)}", *grids(table.results), *bullets(table.notes)]
+    if table.measure_notes:
+        parts += ["### Calibration and LRP", *grids(table.measures), *bullets(table.measure_notes)]
     if table.usage_notes:
         parts += ["### Cost", *grids(table.usage), *bullets(table.usage_notes)]
     return parts

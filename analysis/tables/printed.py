@@ -16,6 +16,7 @@ from analysis.tables.formatting import (
     metric_title,
     number,
 )
+from analysis.tables.measures import has_measures, measure_cells, measure_notes
 from analysis.tables.miniature import LEFT_OUT, printable
 from analysis.tables.notes import Remark, marks_of, notes, remarks
 from analysis.tables.rows import DONE, METRICS, ResultRow, by_group, by_table
@@ -49,11 +50,16 @@ class Grid(NamedTuple):
 
 
 class PrintedTable(NamedTuple):
-    """A table in print: results, usage (without rows if nothing was measured), and notes."""
+    """A table in print: results, measures beside AP, and usage, each with notes.
+
+    A grid has no rows, and no notes, if nothing was measured.
+    """
 
     title: str
     results: Grid
     notes: list[str]
+    measures: Grid
+    measure_notes: list[str]
     usage: Grid
     usage_notes: list[str]
 
@@ -85,10 +91,21 @@ def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
         group: [_result_cells(row, table_remarks) for row in members]
         for group, members in by_group(rows).items()
     }
+    measure_rows = [
+        _name_cells(row, rows) | measure_cells(row) for row in rows if has_measures(row)
+    ]
     usage_rows = [_usage_cells(row, rows) for row in rows if row.usage or row.size]
     usage_notes = [*_total_usage(rows), *hours_notes(rows), *size_notes(rows)]
     lines = [*notes(rows), *left_out]
-    return PrintedTable(title, _grid(results), lines, _grid({"": usage_rows}), usage_notes)
+    return PrintedTable(
+        title,
+        _grid(results),
+        lines,
+        _grid({"": measure_rows}),
+        measure_notes(rows),
+        _grid({"": usage_rows}),
+        usage_notes,
+    )
 
 
 def _grid(sections: Mapping[str, Sequence[Mapping[str, str]]]) -> Grid:
@@ -137,11 +154,16 @@ def _moderated(row: ResultRow) -> str:
 
 def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
     """Return the cost of a row as text by column: of its trainings, and of its detector."""
-    names = {
+    costs = (_training_cells(row.usage) if row.usage else {}) | size_cells(row.size)
+    return _name_cells(row, rows) | costs
+
+
+def _name_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
+    """Return the name of a row by column, with its detector if the rows have several."""
+    return {
         "Detector": row.group if len({other.group for other in rows}) > 1 else ABSENT,
         "Row": distinct_label(row, rows),
     }
-    return names | (_training_cells(row.usage) if row.usage else {}) | size_cells(row.size)
 
 
 def _training_cells(usage: Usage) -> dict[str, str]:

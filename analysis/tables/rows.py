@@ -18,6 +18,7 @@ from analysis.tables.formatting import number
 from analysis.tables.usage import total_usage
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.evaluation.metrics import CALIBRATION_METRICS, LRP_METRICS
 from kd.records.model_size import ModelSize, read_size
 from kd.resources.usage import Usage
 
@@ -25,6 +26,8 @@ DONE = "done"
 """Status of a row whose runs all have results."""
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 """Metrics of every table; the headline metric of a row, such as ``VOC07``, is added to them."""
+MEASURES = (*LRP_METRICS, *CALIBRATION_METRICS)
+"""Measures beside AP, of which lower is better; runs of earlier versions lack them."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class ResultRow(TableRow):
     failures: tuple[str, ...] = ()
     """Reasons of failed runs, each once."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Mean of each metric over the measured seeds, in AP points; undefined ones are absent."""
+    """Mean of each metric over the measured seeds, in points; undefined ones are absent."""
     std: float | None = None
     """Sample standard deviation of the headline metric over seeds."""
     mean_interval: Interval | None = None
@@ -158,7 +161,7 @@ def build(specs: Sequence[RowSpec], planned: Sequence[RowSpec] | None = None) ->
     all planned rows, so those of a selection do not depend on it. UserError if a file of a run is
     invalid.
     """
-    metrics = list(dict.fromkeys([*METRICS, *(spec.metric for spec in specs)]))
+    metrics = list(dict.fromkeys([*METRICS, *(spec.metric for spec in specs), *MEASURES]))
     measurements = Measurements()
     cells = Cells(specs if planned is None else planned, measurements)
     return [_result(spec, metrics, cells, measurements) for spec in specs]
