@@ -10,6 +10,7 @@ from matplotlib.image import AxesImage
 
 from analysis.figures.confusion.compute import BACKGROUND, reduced, shares
 from analysis.plotting.lettering import legible
+from analysis.plotting.panels import panel_grid
 from analysis.plotting.style import STYLE, WIDTH
 from kd.evaluation.voc import Floats, Integers
 
@@ -39,18 +40,14 @@ def plot(matrices: Mapping[str, Floats], labels: Sequence[str]) -> Figure:
     across = max(min(3 if size <= 11 else 2, len(matrices)), 1)
     down = -(-len(matrices) // across)
     side = min(WIDTH / across - MARGIN, size * CELL)
+    names = [legible(name, LABEL_LENGTH) for name in labels]
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, down * (side + 0.2) + 1.0), layout="constrained")
-        grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-        for place, (run, matrix) in enumerate(matrices.items()):
-            axes = grid.flat[place]
+        figure, panels = panel_grid(
+            len(matrices), across, side + 0.2, 1.0, sharex=True, sharey=True
+        )
+        for place, (axes, (run, matrix)) in enumerate(zip(panels, matrices.items(), strict=True)):
             image = _draw(axes, matrix)
             axes.set_title(legible(run, 30), loc="left", fontsize=8)
-        names = [legible(name, LABEL_LENGTH) for name in labels]
-        for place, axes in enumerate(grid.flat):
-            if place >= len(matrices):
-                axes.remove()
-                continue
             axes.set_xticks(range(size), names, rotation=90, fontsize=6.5)
             axes.set_yticks(range(size), names, fontsize=6.5)
             axes.tick_params(length=0, labelbottom=place + across >= len(matrices))
@@ -58,7 +55,7 @@ def plot(matrices: Mapping[str, Floats], labels: Sequence[str]) -> Figure:
         figure.supylabel(f"Class of the object ({BACKGROUND}: no object)", fontsize=8)
         bar = figure.colorbar(
             image,
-            ax=grid.ravel().tolist(),
+            ax=panels,
             shrink=min(1.5 / down, 0.8),
             aspect=20 if down == 1 else 25,
             pad=0.01,
