@@ -74,13 +74,16 @@ def _selection(rows: Sequence[ResultRow]) -> list[str]:
 
 def _teachers(rows: Sequence[ResultRow]) -> list[str]:
     """Return a line on the seeds of teachers; none if no distilled row has several seeds."""
-    taught = [row for row in rows if row.teacher_runs and row.seeds_planned > 1]
-    if not taught:
+    taught = [row for row in rows if row.kind == "distilled" and row.teacher]
+    if not any(row.seeds_planned > 1 for row in taught):
         return []
-    # The runs of a teacher that differ in seed share a folder.
-    if any(len(row.teacher_runs) > len({run.parent for run in row.teacher_runs}) for row in taught):
-        return [PAIRED_TEACHERS]
-    return [ONE_TEACHER]
+    # Without a teacher detector there is no teacher's row; runs that differ in seed share a folder.
+    seeds = [row.seeds_planned for row in rows if row.kind == "teacher"] or [
+        len(row.teacher_runs) // len({run.parent for run in row.teacher_runs})
+        for row in taught
+        if row.teacher_runs
+    ]
+    return [PAIRED_TEACHERS if max(seeds, default=1) > 1 else ONE_TEACHER]
 
 
 def stand_ins(rows: Sequence[ResultRow]) -> list[str]:

@@ -136,6 +136,17 @@ def test_a_note_names_the_teachers_of_several_seeds(
     assert any(note in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("teacher_seeds", "note"), [("first", "have the same teacher"), ("paired", "has its own")]
+)
+def test_a_note_names_the_classifiers_of_several_seeds(teacher_seeds: Any, note: str) -> None:
+    options = StudyOptions(seeds=2, teacher_seeds=teacher_seeds)
+    pairs, classifiers = [{"student": "r18"}], {"general": "smoke"}
+    changes = {"pairs": pairs, "methods": ["dicod"], "classifiers": classifiers}
+    text = publish(planned(options=options, **changes), "tiny", "tiny")
+    assert [note in line for line in text.splitlines() if "teacher: intervals" in line] == [True]
+
+
 def test_unfinished_tables_and_their_gains_are_in_a_separate_folder() -> None:
     """A table without gains has no figure of them yet, a finished one has all its files."""
     study_plan = planned(methods=["rm", "pfi"])
