@@ -12,6 +12,7 @@ from analysis.tables.comparability import mismatches
 from kd.common.errors import UserError
 from kd.common.files import write_text
 from kd.common.results import require_result
+from kd.config.composed import read_config
 from kd.config.library import Library
 
 FLOAT_FORMAT = "%.7g"
@@ -46,8 +47,9 @@ def analyze(
 def full_caption(analysis: Analysis, results: Results, groups: Sequence[RunGroup]) -> str:
     """Return a caption in Markdown: findings, definition, settings, runs, and their differences."""
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in analysis.model_dump().items())
-    runs = [f"- {group.label}: `{path}`" for group in groups for path in group.runs.values()]
     paths = [path for group in groups for path in group.runs.values()]
+    labels = [group.label for group in groups for _ in group.runs]
+    runs = [f"- {label}{_stop(path)}: `{path}`" for label, path in zip(labels, paths, strict=True)]
     differences = [f"- {text}" for text in mismatches(paths, [])]
     parts = [
         f"# {analysis.title}",
@@ -60,6 +62,13 @@ def full_caption(analysis: Analysis, results: Results, groups: Sequence[RunGroup
         else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stop(directory: Path) -> str:
+    """Return the epoch after which a run was stopped, as a remark; empty if it was not."""
+    train_cfg = read_config(directory).get("train_cfg", {})
+    stop = train_cfg.get("stop_epoch")
+    return f" (after {stop} of {train_cfg['max_epochs']} epochs)" if stop else ""
 
 
 def _plain(value: Any) -> str:

@@ -23,13 +23,13 @@ class GradientMaps(Analysis):
     is the loss of the training, or one of its terms: mmdet's detection losses together, or a
     weighted distillation term. If one level is computed from another, its gradient counts for both.
 
-    Each gradient is that of one image with objects, drawn by seed and not augmented. The trained
-    networks are in eval mode, after the warm-ups of methods and before their decays. Means are over
-    the cells of all images that lie on an object of any size, and over all other cells, padding
-    included. A level without such cells has no mean, and a ratio to 0 is undefined. A map of more
-    than 100 cells a side is drawn and stored as means of blocks of cells. All maps have one color
-    scale: the darkest color is the largest gradient of all runs and levels, the lightest is a
-    thousandth of it or less.
+    Each gradient is that of one image with objects, drawn by seed and not augmented. The networks,
+    finished or of an unfinished training (``epoch`` of a study's figure), are in eval mode, after
+    the warm-ups of methods and before their decays. Means are over the cells of all images that lie
+    on an object of any size, and over all other cells, padding included. A level without such cells
+    has no mean, and a ratio to 0 is undefined. A map of more than 100 cells a side is drawn and
+    stored as means of blocks of cells. All maps have one color scale: the darkest color is the
+    largest gradient of all runs and levels, the lightest is a thousandth of it or less.
     """
 
     title: ClassVar[str] = "Gradients of the losses in the neck"

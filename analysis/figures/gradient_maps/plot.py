@@ -168,6 +168,7 @@ def plot_means(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             )  # fmt: skip
             axes.axvline(1, color=QUIET, linewidth=0.8, zorder=1)
             axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="x", labelsize=7)
             axes.minorticks_off()
             rows = frame[frame["level"] == level].set_index(["run", "term"])
             _draw_ratios(axes, rows, places, looks)

@@ -228,6 +228,7 @@ def plot_thresholds(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
             axes.set_xticks(curve.index[::2])
             axes.set_xlim(curve.index.min() - 0.01, curve.index.max() + 0.01)
             axes.set_ylim(bottom=0)
+            axes.spines["bottom"].set_bounds(curve.index.min(), curve.index.max())
             horizontal_grid(axes)
             line_labels.label_lines(axes, lines, looks, WIDTH / 3, height)
     return figure

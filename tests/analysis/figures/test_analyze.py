@@ -12,7 +12,7 @@ from analysis.plotting import alt_text
 from analysis.plotting.style import STYLE
 from analysis.tables.comparability import OTHER_DATA
 from kd.cli.main import main
-from kd.common.files import write_json
+from kd.common.files import read_json, write_json
 from tests.analysis.fakes import write_metrics, write_run
 from tests.support.tiny import make_project
 
@@ -69,6 +69,14 @@ def test_the_caption_has_title_definition_settings_and_runs(runs: list[str]) -> 
     assert "metric AP50" in caption
     for run in runs:
         assert f"`{run}`" in caption
+
+
+def test_the_caption_states_the_epoch_of_an_unfinished_training(runs: list[str]) -> None:
+    config = read_json(Path(runs[0], "config.json"))
+    train_cfg = {"max_epochs": 12, "stop_epoch": 2}
+    write_json(Path(runs[0], "config.json"), config | {"train_cfg": train_cfg})
+    assert analyze("ablation", *runs) == 0
+    assert f" (after 2 of 12 epochs): `{runs[0]}`" in (TO / "caption.md").read_text()
 
 
 def test_the_caption_states_which_runs_cannot_be_compared(runs: list[str]) -> None:
