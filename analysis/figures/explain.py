@@ -11,6 +11,7 @@ def describe_all() -> str:
         "kd figures NAME": "describes an analysis and its settings",
         "kd figures NAME RUN ...": "draws it from finished runs",
         "snakemake figures": "draws those of a study",
+        "snakemake paper_figures": "draws the figures of its paper",
     }
     lines += ["", *(f"`{command}` {text}" for command, text in usage.items())]
     return "\n".join(lines)

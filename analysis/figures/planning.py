@@ -35,8 +35,14 @@ class PlannedFigure:
 
     @property
     def pictures(self) -> list[str]:
-        """Return the pictures that a report shows."""
-        return [path for path in self.outputs if path.endswith(".png")]
+        """Return the pictures that a report shows, the one that is the paper's figure first."""
+        paths = [path for path in self.outputs if path.endswith(".png")]
+        first = self.paper.picture if self.paper else None
+        return sorted(paths, key=lambda path: Path(path).stem != first)
+
+    def titled(self, title: str) -> str:
+        """Return a title, after the name of the paper's figure if it is one."""
+        return f"{self.paper.figure} of the paper: {title}" if self.paper else title
 
     @property
     def arguments(self) -> list[str]:

@@ -253,12 +253,12 @@ def _figure(planned: PlannedFigure, page_folder: Path) -> PageFigure:
     name, question = planned.name, planned.settings.question
     text = caption(planned.folder / "caption.md")
     if text is None:
-        return PageFigure(name, question, planned.settings.title, None, [], [])
+        return PageFigure(name, question, planned.titled(planned.settings.title), None, [], [])
     pictures = [picture(Path(path)) for path in planned.pictures]
     paths = [Path(path) for path in planned.outputs if not path.endswith(".md")]
     files = downloads.existing(paths, page_folder)
     images = [image for image in pictures if image]
-    return PageFigure(name, question, text.title, text, images, files)
+    return PageFigure(name, question, planned.titled(text.title), text, images, files)
 
 
 def _source(name: str) -> Markup:

@@ -68,7 +68,8 @@ GROUP = Group(
             "draw an analysis of finished runs",
             "Draw the figures of an analysis from finished runs, which need not be of one study. "
             "Without runs, describe the analysis and its settings; without a name, list all "
-            "analyses. `snakemake figures` draws those of a study.",
+            "analyses. `snakemake figures` draws those of a study, and `snakemake paper_figures` "
+            "the figures of its paper.",
             "pictures (PDF and PNG), their numbers (CSV) and a caption to "
             "results/analyses/ANALYSIS, or to --to",
             (

@@ -46,6 +46,9 @@ def test_figures_that_share_a_figure_of_the_paper_have_their_key_in_the_name() -
     tide = {"analysis": "tide", "paper": {"figure": "Figure 3", "picture": "tide-thresholds"}}
     by_name = pictures({"curves": CURVES | {"paper": {"figure": "Figure 3"}}, "errors": tide})
     assert list(by_name) == ["figure-3-curves", "figure-3-errors"]
+    figure = by_name["figure-3-errors"].figure
+    assert Path(figure.pictures[0]).stem == "tide-thresholds"
+    assert figure.titled("Errors") == "Figure 3 of the paper: Errors"
     assert by_name["figure-3-errors"].picture == "tide-thresholds"
 
 
