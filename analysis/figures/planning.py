@@ -88,7 +88,7 @@ def _figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure | No
         if figure.paper and figure.paper.picture:
             _valid(figure.paper.picture, list(kind.pictures), f"{place}: paper.picture")
         try:
-            runs = _stopped(_runs(figure, table, plan, place), figure.epoch, place)
+            runs = _stopped(_runs(figure, table, plan, place), figure.epoch, plan, place)
             figures[name] = PlannedFigure(
                 name, figure.analysis, settings, runs, folder / name, figure.paper
             )
@@ -128,18 +128,27 @@ def _runs(figure: Figure, table: str, plan: Plan, where: str) -> list[Run]:
     return list({run.name: run for row in figure_rows for run in row.runs.values()}.values())
 
 
-def _stopped(runs: list[Run], epoch: int | None, where: str) -> list[Run]:
-    """Return the runs with students that are stopped after an epoch, if there is one."""
+def _stopped(runs: list[Run], epoch: int | None, plan: Plan, where: str) -> list[Run]:
+    """Return the runs with students that are stopped after an epoch, if there is one.
+
+    UserError if a schedule ends before; NotSelectedError if a change of schedules made it so short.
+    """
     if epoch is None:
         return runs
     teachers = {run.teacher.name for run in runs if run.teacher}
     for run in runs:
-        if epoch >= run.composed.epochs:
-            raise UserError(
-                f"{where}: epoch: {epoch} is not before the end of schedule '{run.schedule}' of "
-                f"{run.composed.epochs} epochs; name an earlier epoch"
+        epochs = run.composed.epochs
+        if epoch > epochs:
+            reason = (
+                f"epoch {epoch} is after the end of schedule '{run.schedule}' of {epochs} epochs"
             )
-    return [run if run.name in teachers else stopped(run, epoch) for run in runs]
+            if plan.options.schedule:
+                raise NotSelectedError(reason)
+            raise UserError(f"{where}: {reason}; name an earlier epoch")
+    return [
+        run if run.name in teachers or epoch == run.composed.epochs else stopped(run, epoch)
+        for run in runs
+    ]
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis import figures
-from analysis.figures.planning import PlannedFigure, plan_figures
+from analysis.figures.planning import PlannedFigure, left_out, plan_figures
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import plan
@@ -81,6 +81,17 @@ def test_students_are_stopped_after_an_epoch_and_their_teacher_is_not() -> None:
     assert [run.config["train_cfg"]["max_epochs"] for run in students] == [2, 2, 2]
     finished = planned({})
     assert not {run.name for run in students} & {run.name for run in finished.runs}
+    assert planned({"epoch": 2}).runs == finished.runs
+
+
+def test_a_figure_after_an_epoch_that_a_changed_schedule_lacks_is_left_out() -> None:
+    edit(STUDY, figures={"curves": {"analysis": "training_curves", "epoch": 2}})
+    short = plan("tiny", "tiny", Library(), StudyOptions(schedule="epochs=1,milestones=none"))
+    assert plan_figures(short, "tiny", "tiny") == {}
+    (line,) = left_out(short, "tiny", "tiny")
+    assert line.startswith(
+        "Figure 'curves' of study 'tiny' is left out: epoch 2 is after the end of"
+    )
 
 
 def test_the_arguments_of_the_command_are_complete() -> None:
@@ -107,7 +118,7 @@ def test_a_figure_of_a_table_outside_the_plan_is_left_out() -> None:
         ({"student": "r81"}, "student: no 'r81'; did you mean 'r18'"),
         ({"rows": ["rm", "pfi"]}, "rows: no 'pfi'"),
         ({"rows": []}, "figures.curves.rows"),
-        ({"epoch": 2}, "epoch: 2 is not before the end of schedule 'tiny' of 2 epochs"),
+        ({"epoch": 3}, ": epoch 3 is after the end of schedule 'tiny' of 2 epochs"),
         ({"epoch": 0}, "figures.curves.epoch"),
         ({"settings": {"smoothing": 5}}, "unknown key 'smoothing'; did you mean 'smooth'"),
         ({"settings": {"smooth": -1}}, "key 'smooth'"),
