@@ -27,9 +27,9 @@ def analyze(
     UserError if a run lacks a file that the analysis reads.
     """
     for directory in directories:
-        for name in analysis.reads:
+        for path in analysis.inputs(directory):
             if not analysis.unfinished:
-                require_result(directory / name)
+                require_result(path)
     groups = read(directories, library)
     results = analysis.run(groups, library)
     _check_names(analysis, results)

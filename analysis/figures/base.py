@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict
@@ -61,6 +62,10 @@ class Analysis(Part):
     """Names of the pictures that show images of the data set."""
     tables: ClassVar[tuple[str, ...]]
     """Names of the CSV files."""
+
+    def inputs(self, run: Path) -> list[Path]:
+        """Return the files of a run that the analysis reads."""
+        return [run / name for name in self.reads]
 
     @property
     def runs_networks(self) -> bool:

@@ -27,7 +27,7 @@ class PlannedFigure:
     @property
     def inputs(self) -> list[str]:
         """Return the files of the runs that the analysis reads."""
-        return [str(run.directory / name) for run in self.runs for name in self.settings.reads]
+        return [str(path) for run in self.runs for path in self.settings.inputs(run.directory)]
 
     @property
     def outputs(self) -> list[str]:
@@ -84,7 +84,10 @@ def _figures(plan: Plan, study: str, scale: str) -> dict[str, PlannedFigure | No
         place = f"{where} '{name}'"
         table = _valid(figure.table, list(plan.study.tables), f"{place}: table")
         kind = get(figure.analysis, place)
-        settings = kind.parse(figure.settings, f"{place}: settings")
+        on_validation = any(row.split == "val" for row in plan.rows if row.table == table)
+        has_split = on_validation and "measured_on" in kind.model_fields
+        split = {"measured_on": "val"} if has_split else {}
+        settings = kind.parse({**split, **figure.settings}, f"{place}: settings")
         if figure.paper and figure.paper.picture:
             _valid(figure.paper.picture, list(kind.pictures), f"{place}: paper.picture")
         try:

@@ -21,7 +21,7 @@ METRICS = {
     "VOC07": "mAP is at IoU 0.50 in the 11-point form of VOC 2007.",
 }
 """Definition of each headline metric."""
-SPLITS = {"train": "training"}
+SPLITS = {"train": "training", "val": "validation"}
 """Splits that a text calls by another name."""
 SOFTWARE = """@software{kd_detection,
   title = {kd-detection: reproducible experiments on knowledge distillation for object detection},
@@ -45,6 +45,7 @@ def paragraph(
             _schedule(name, library.schedule(name, "report"))
             for name in dict.fromkeys(run.schedule for run in runs)
         ),
+        *_splits(rows),
         *_statistics(rows),
         *_environment(records),
     ]
@@ -83,6 +84,13 @@ def _data(name: str) -> str:
     if not sizes:
         return f"The data set was {name}."
     return f"Data set {name} has {enumerate_names(sizes)}."
+
+
+def _splits(rows: Sequence[ResultRow]) -> Iterator[str]:
+    if tables := dict.fromkeys(row.table for row in rows if row.split == "val"):
+        yield f"Measured on validation images: {enumerate_names(tables)}."
+    elif any(row.early_split == "test" for row in rows):
+        yield "No validation images were held out."
 
 
 def _schedule(name: str, schedule: Schedule) -> str:

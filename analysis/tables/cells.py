@@ -107,24 +107,20 @@ class Cells:
         first = next(iter(rows.values()))
         seeds = {name: [*row.runs] for name, row in rows.items()}
         return compare_cell(
-            points(first.baseline_runs, first.metric),
-            {name: points(row.runs, row.metric) for name, row in rows.items()},
+            points(first.baseline_results, first.metric),
+            {name: points(row.results, row.metric) for name, row in rows.items()},
             Family([*first.baseline_runs], seeds, cells),
         )
 
     def gain(self, spec: "RowSpec") -> Gain | None:
         """Return the gain of a row over its baseline; None without a seed that both share."""
-        points = (
-            self._measurements.points(runs, spec.metric) for runs in (spec.runs, spec.baseline_runs)
-        )
-        gains = paired_gains(*points)
+        both = (spec.results, spec.baseline_results)
+        gains = paired_gains(*(self._measurements.points(runs, spec.metric) for runs in both))
         if not gains:
             return None
-        measured = [
-            self._measurements.measured(runs).keys() for runs in (spec.runs, spec.baseline_runs)
-        ]
-        paired_runs = {seed: spec.runs[seed] for seed in sorted(measured[0] & measured[1])}
-        samples = gain_samples(paired_runs, spec.baseline_runs, spec.metric)
+        measured = [self._measurements.measured(runs).keys() for runs in both]
+        paired = {seed: spec.results[seed] for seed in sorted(measured[0] & measured[1])}
+        samples = gain_samples(paired, spec.baseline_results, spec.metric)
         gain = mean_gain(gains, None if samples is None else image_interval(samples))
         assert gain is not None
         key, name = _key(spec), _name(spec)
@@ -148,7 +144,7 @@ class Cells:
     def mean_interval(self, spec: "RowSpec") -> Interval | None:
         """Return the interval over seeds of a row's mean, with the deviation of its cell."""
         cell = self._cells.get(_key(spec))
-        points = self._measurements.points(spec.runs, spec.metric)
+        points = self._measurements.points(spec.results, spec.metric)
         return mean_interval(points, cell.comparison if cell else None)
 
 

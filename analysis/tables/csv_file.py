@@ -41,6 +41,8 @@ SIZE = {
 }
 """Columns of the size of a row's detector, by field."""
 PATHS = ("runs", "baseline_runs", "teacher_runs")
+LAST = {"selection": "", "split": "test", "early_split": ""}
+"""Last columns, and their values in tables of earlier versions without them."""
 
 
 def to_csv(rows: Sequence[ResultRow]) -> str:
@@ -51,7 +53,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
         *(*DESCRIPTION, "seeds", "status", *metrics, *measures, "std", *LEVEL, *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
         *CellFacts._fields,
-        *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, "selection"),
+        *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, *LAST),
     ]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
@@ -79,7 +81,7 @@ def _cells(row: ResultRow) -> dict[str, str]:
         **{name: getattr(row, "label" if name == "row" else name) for name in DESCRIPTION},
         **{
             name: getattr(row, name)
-            for name in ("seeds", "status", "verdict", "level_verdict", "source", "selection")
+            for name in ("seeds", "status", "verdict", "level_verdict", "source", *LAST)
         },
         "judgment": row.gain.judgment if row.gain else "",
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
@@ -155,8 +157,8 @@ def _row(line: Mapping[str, str]) -> ResultRow:
 
 def _texts(line: Mapping[str, str]) -> dict[str, Any]:
     texts = {name: line[name] for name in (*DESCRIPTION, "verdict", "level_verdict", "source")}
-    # Tables of earlier versions have no column "selection".
-    return {"label": texts.pop("row"), **texts, "selection": line.get("selection", "")}
+    last = {name: line.get(name, value) for name, value in LAST.items()}
+    return {"label": texts.pop("row"), **texts, **last}
 
 
 def _gain(line: Mapping[str, str]) -> Gain | None:

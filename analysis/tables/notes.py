@@ -14,6 +14,10 @@ ONE_TEACHER = (
     "All seeds of a row have the same teacher: intervals over seeds leave out the variation "
     "between teachers."
 )
+VALIDATED = "All rows are measured on the validation split."
+NO_VALIDATION = (
+    "No validation split: AP during training and sweeps were measured on the test split."
+)
 PAIRED_TEACHERS = (
     "Each seed of a row has its own teacher: intervals over seeds include the variation between "
     "teachers."
@@ -59,8 +63,15 @@ def notes(rows: Sequence[ResultRow]) -> list[str]:
     """Return the lines under a table."""
     table_remarks = remarks(rows)
     sources = _sources(rows, table_remarks)
-    signs = [*_signs(rows), *_teachers(rows)]
+    signs = [*_splits(rows), *_signs(rows), *_teachers(rows)]
     return [*_selection(rows), *signs, *stand_ins(rows), *sources, *map(str, table_remarks)]
+
+
+def _splits(rows: Sequence[ResultRow]) -> list[str]:
+    """Return a line on the split of a table, or on the lack of a validation split, if known."""
+    if any(row.split == "val" for row in rows):
+        return [VALIDATED]
+    return [NO_VALIDATION] if any(row.early_split == "test" for row in rows) else []
 
 
 def _selection(rows: Sequence[ResultRow]) -> list[str]:

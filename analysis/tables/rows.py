@@ -18,6 +18,8 @@ from analysis.tables.formatting import number
 from analysis.tables.usage import total_usage
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.common.results import results_folder
+from kd.data.entry import SplitName
 from kd.evaluation.metrics import CALIBRATION_METRICS, LRP_METRICS
 from kd.records.model_size import ModelSize, read_size
 from kd.resources.usage import Usage
@@ -56,6 +58,10 @@ class TableRow:
     source: str = ""
     selection: str = ""
     """Selection of the table's rows, such as ``methods pfi``; empty for a whole table."""
+    split: SplitName = "test"
+    """Split that the row is measured on."""
+    early_split: str = ""
+    """Split that AP during training is measured on, if known; ``test`` without a ``val``."""
 
     @property
     def compared(self) -> bool:
@@ -73,6 +79,16 @@ class RowSpec(TableRow):
     teacher_runs: Sequence[Path] = ()
     _: KW_ONLY
     published_baseline: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def results(self) -> dict[int, Path]:
+        """Folders with the results of the runs on the row's split, by seed."""
+        return {seed: results_folder(run, self.split) for seed, run in self.runs.items()}
+
+    @property
+    def baseline_results(self) -> dict[int, Path]:
+        """Folders with the results of the baseline's runs on the row's split, by seed."""
+        return {seed: results_folder(run, self.split) for seed, run in self.baseline_runs.items()}
 
     @property
     def published_gain(self) -> float | None:
@@ -170,8 +186,8 @@ def build(specs: Sequence[RowSpec], planned: Sequence[RowSpec] | None = None) ->
 def _result(
     spec: RowSpec, metrics: Sequence[str], cells: Cells, measurements: Measurements
 ) -> ResultRow:
-    measured = measurements.measured(spec.runs)
-    means = {name: mean_std(measurements.points(spec.runs, name).values()) for name in metrics}
+    measured = measurements.measured(spec.results)
+    means = {name: mean_std(measurements.points(spec.results, name).values()) for name in metrics}
     gain = cells.gain(spec) if spec.compared else None
     description = {part.name: getattr(spec, part.name) for part in fields(TableRow)}
     usage = total_usage(spec.runs[seed] for seed in measured)
@@ -190,7 +206,7 @@ def _result(
         level_verdict=_level_verdict(spec, cells, measurements),
         usage=usage if usage.hours else None,
         size=next(filter(None, map(read_size, spec.runs.values())), None),
-        mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values())),
+        mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values(), spec.split)),
         runs=tuple(spec.runs.values()),
         baseline_runs=tuple(spec.baseline_runs.values()),
         teacher_runs=tuple(spec.teacher_runs),
@@ -205,7 +221,7 @@ def _verdict(spec: RowSpec, gain: Gain | None) -> str:
 
 def _level_verdict(spec: RowSpec, cells: Cells, measurements: Measurements) -> str:
     """Return the verdict on the published headline metric of a row."""
-    measured = bool(measurements.points(spec.runs, spec.metric))
+    measured = bool(measurements.points(spec.results, spec.metric))
     published = spec.published.get(spec.metric)
     interval, comparable = cells.mean_interval(spec), not spec.differs
     return level_verdict(measured, interval, published, spec.scale, comparable)
@@ -216,7 +232,7 @@ def _cautions(spec: RowSpec, cells: Cells, measurements: Measurements) -> Iterat
     baseline = cells.baseline(spec)
     if baseline is None or _level_verdict(baseline, cells, measurements) != NOT_REPRODUCED:
         return
-    ours = mean_std(measurements.points(baseline.runs, baseline.metric).values()).mean
+    ours = mean_std(measurements.points(baseline.results, baseline.metric).values()).mean
     theirs = baseline.published[baseline.metric]
     yield f"its student alone is not reproduced: {number(ours)}, published {number(theirs)}"
 

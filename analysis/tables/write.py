@@ -24,6 +24,8 @@ from kd.config.plan import Plan, Row
 from kd.config.run import Run, study_folder
 
 PARTIAL = "partial"
+ON_VALIDATION = "ours is measured on the validation split"
+"""Difference between the published conditions and those of a row on the validation split."""
 
 
 def publish(plan: Plan, study: str, scale: str) -> str:
@@ -83,7 +85,7 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
         if teacher
     ]
     return RowSpec(
-        table=table_title(plan.study.tables[row.table]),
+        table=table_title(plan.study.tables[row.table]) + _split_title(row),
         group=library.detector(row.detector, "table").title,
         label=_label(row, library),
         kind=row.kind,
@@ -98,11 +100,18 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
         setting=row.setting,
         scale=run.scale,
         stand_ins=tuple(_stand_ins(row, run, plan, library)),
-        differs=split_clauses(row.differs),
+        differs=(*split_clauses(row.differs), *([ON_VALIDATION] if row.split == "val" else [])),
         notes=split_clauses(row.remark),
         source=row.source,
         selection=plan.options.selected_rows,
+        split=row.split,
+        early_split=library.dataset(run.dataset, "table").early_split,
     )
+
+
+def _split_title(row: Row) -> str:
+    """Return the end of the title of a table that is not measured on the test split."""
+    return " (validation split)" if row.split == "val" else ""
 
 
 def _label(row: Row, library: Library) -> str:

@@ -92,6 +92,7 @@ DOCUMENTS: dict[str, dict[str, str]] = {
         "runs[].seconds": "estimated seconds of the whole training",
         "runs[].metric": "name of the metric: `AP`, or `top-1` for a classifier",
         "runs[].figure": "value of the metric in percent, as tables print it",
+        "runs[].split": "split of the figure of an unfinished training, `val` or `test`, or null",
         "runs[].log": "file with the output of the training",
         "runs[].slurm_log": "file with the output of the Slurm job",
         "other_jobs[]": "jobs in Slurm's queue that are not trainings of these runs, with the keys "

@@ -304,6 +304,10 @@ class Table(Part):
     """Settings by method or preset, over their defaults."""
     sweep: dict[str, Sweep] = {}
     """Values of settings by method or preset, with a row for each value."""
+    split: Literal["val", "test"] | None = None
+    """Split that the rows are measured on: ``val`` or ``test``. The default is ``val`` for a table
+    with ``sweep``, because it compares settings, and ``test`` for others. A sweep on a data set
+    without ``val`` is measured on ``test``."""
 
     @property
     def has_control(self) -> bool:

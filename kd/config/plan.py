@@ -20,6 +20,7 @@ from kd.config.schedules import changed, changed_name, describe_changes, parse_c
 from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
+from kd.data.entry import SplitName
 
 Kind = Literal["teacher", "baseline", "control", "distilled"]
 
@@ -53,6 +54,8 @@ class Row:
     remark: str = ""
     """Origin of a published number, if not the source itself."""
     source: str = ""
+    split: SplitName = "test"
+    """Split that the row is measured on."""
 
     @property
     def compared(self) -> bool:
@@ -237,7 +240,22 @@ class _Planner:
             differs="; ".join(filter(None, (line.differs, self._changed(cell, run)))),
             remark="; ".join(filter(None, (line.note, of_gain))),
             source=line.source,
+            split=self._split(cell, run),
         )
+
+    def _split(self, cell: TableCell, run: Run) -> SplitName:
+        """Return the split that a run of a cell is measured on, at this scale.
+
+        UserError if the table asks for a validation split that its data set lacks.
+        """
+        table, where = cell.table, cell.where
+        if table.split == "val" and self.library.dataset(table.dataset, where).val is None:
+            raise UserError(
+                f"{where}: key 'split' is val, but data set '{table.dataset}' has no 'val'; hold "
+                f"one out with `kd split {table.dataset}`, or remove the key"
+            )
+        split = table.split or ("val" if table.sweep else "test")
+        return self.library.dataset(run.dataset, where).early_split if split == "val" else "test"
 
     def _teachers(self, cell: TableCell) -> dict[int, Run]:
         """Return the teachers of a cell by seed; none without a teacher detector."""

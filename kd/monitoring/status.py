@@ -86,6 +86,8 @@ class Status:
     metric: str = "AP"
     figure: float | None = None
     """Value of the metric, between 0 and 1."""
+    split: str | None = None
+    """Split that the figure of an unfinished training was measured on."""
     log: str = ""
     slurm_log: str | None = None
 
@@ -152,8 +154,11 @@ def _progress(run: MonitoredRun) -> Status:
     status = Status(str(run.directory), log=str(run.log))
     metrics = read_object(run.directory / "metrics.json")
     status.metric = "top-1" if "top1" in metrics else "AP"
-    validated = _last_record(run.directory / "validation.jsonl").get("AP")
-    status.figure = metrics.get("AP", metrics.get("top1", validated))
+    status.figure = metrics.get("AP", metrics.get("top1"))
+    if not metrics:
+        validated = _last_record(run.directory / "validation.jsonl")
+        status.figure = validated.get("AP")
+        status.split = validated.get("split", "test") if validated else None
     record = _last_record(run.directory / "log.jsonl")
     if not record:
         return status

@@ -245,7 +245,8 @@ def _cells(folded: Sequence[Status], teacher: str) -> dict[str, str]:
 def _metric(status: Status) -> str:
     if status.figure is None:
         return "" if status.explanation else ABSENT  # leaves room for the note
-    return f"{100 * status.figure:.1f}" + ("%" if status.metric == "top-1" else "")
+    unit = "%" if status.metric == "top-1" else f" {status.split}" if status.split else ""
+    return f"{100 * status.figure:.1f}{unit}"
 
 
 def _fraction(value: int | None, total: int | None) -> str:

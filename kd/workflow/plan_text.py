@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from kd.common.lists import enumerate_names
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
 from kd.workflow.budget import Budget, TrainingBudget, budget_of
@@ -27,7 +28,8 @@ def describe_plan(plan: Plan, library: Library) -> str:
         "A training that several rows share counts in each row, and once in the sums.",
         "Add --budget for hours by table and days on GPUs, or --rows KEY to select rows.",
     ]
-    return "\n".join([*_sums(plan, budget), *missing_data(plan, library), "", table, "", *notes])
+    lines = [*_sums(plan, budget), *missing_data(plan, library), *early_splits(plan, library)]
+    return "\n".join([*lines, "", table, "", *notes])
 
 
 def missing_data(plan: Plan, library: Library) -> list[str]:
@@ -38,6 +40,22 @@ def missing_data(plan: Plan, library: Library) -> list[str]:
         if not entry.is_present():
             remedy = entry.fetch or f"put it at '{entry.root}', or correct 'root' in its entry"
             lines.append(f"Data set '{name}' is missing: {remedy}")
+    return lines
+
+
+def early_splits(plan: Plan, library: Library) -> list[str]:
+    """Return a line on data without a validation split, and on tables that are measured on one."""
+    names = sorted({run.dataset for run in plan.runs.values()})
+    missing = [name for name in names if library.dataset(name, "the plan").val is None]
+    tables = dict.fromkeys(row.table for row in plan.rows if row.split == "val")
+    lines = []
+    if missing:
+        lines.append(
+            f"No validation split ({enumerate_names(missing)}): AP during training and sweeps are "
+            "measured on the test split"
+        )
+    if tables:
+        lines.append(f"Measured on the validation split: {enumerate_names(tables)}")
     return lines
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.common.files import write_json
-from kd.common.results import RESULTS
+from kd.common.results import RESULTS, VALIDATION, results_folder
 from kd.config import schedules
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
@@ -42,6 +42,15 @@ class Publication:
         tables = dict.fromkeys(row.table for row in self.plan.rows)
         gains = [f"gains/{table}.{suffix}" for table in tables for suffix in ("pdf", "png")]
         return [str(self.folder / name) for name in ("table.md", "table.csv", "table.tex", *gains)]
+
+    @property
+    def validation_results(self) -> list[str]:
+        """The results on validation splits of the runs in rows that are measured on them."""
+        rows = [row for row in self.plan.rows if row.split == VALIDATION]
+        runs = [run for row in rows for run in (*row.runs.values(), *row.baselines.values())]
+        folders = dict.fromkeys(results_folder(run.directory, VALIDATION) for run in runs)
+        files = ("metrics.json", "resampled.npz")
+        return [str(folder / name) for folder in folders for name in files]
 
     @property
     def arguments(self) -> list[str]:
@@ -193,8 +202,8 @@ class Workflow:
         for name in self.datasets:
             entry = self._dataset(name)
             if not entry.is_present():
-                read_split(entry, "train")
-                read_split(entry, "test")
+                for split in entry.splits:
+                    read_split(entry, split)
 
     def _dataset(self, name: str) -> Dataset:
         return self.library.dataset(name, "the workflow")

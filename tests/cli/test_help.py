@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -216,6 +215,10 @@ def test_evaluate_prints_the_known_ap(
 ) -> None:
     written = printed("compose tiny --scale tiny --write", capsys).split()
     Path("run").symlink_to(written[0])
-    write = partial(write_json, Path("run/metrics.json"), metrics)
-    monkeypatch.setattr("kd.evaluation.evaluate.measure", lambda *_: write())
+
+    def measure(run: Path, *_: object) -> Path:
+        write_json(run / "metrics.json", metrics)
+        return run / "metrics.json"
+
+    monkeypatch.setattr("kd.evaluation.evaluate.measure", measure)
     assert printed("evaluate run", capsys) == f"{text}\n"

@@ -34,6 +34,7 @@ def test_a_run_goes_through_its_states(status_of: Callable[..., dict[str, Any]])
     write(run / "validation.jsonl", '{"epoch": 1, "step": 6, "AP": 0.21}\n')
     write_log(run, RECORD, age=300)
     assert (status_of(run)["detail"], status_of(run)["figure"]) == ("interrupted", 21)
+    assert status_of(run)["split"] == "test"  # a record of a version that knew no other
     write(run / "weights.pth")
     assert status_of(run)["detail"] == "trained"
     write(run / "predict.log")
@@ -41,6 +42,7 @@ def test_a_run_goes_through_its_states(status_of: Callable[..., dict[str, Any]])
     write(run / "metrics.json", {"AP": 0.3612})
     status = status_of(run)
     assert (status["state"], status["figure"]) == ("done", 36.12)
+    assert status["split"] is None
 
 
 def test_an_interrupted_run_is_resumed_by_snakemake(

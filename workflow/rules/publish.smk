@@ -9,6 +9,7 @@ for publication in WORKFLOW.publications:
             resampled=expand(
                 "results/runs/{run}/resampled.npz", run=publication.plan.runs
             ),
+            validation=publication.validation_results,
             classifiers=expand(
                 "results/classifiers/{run}/metrics.json",
                 run=publication.plan.classifiers,

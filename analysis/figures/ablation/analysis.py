@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from analysis.figures.base import Analysis, Results
 from analysis.statistics.seeds import Metric
+from kd.common.results import VALIDATION, results_folder
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -16,9 +18,11 @@ if TYPE_CHECKING:
     from analysis.runs.groups import RunGroup
     from kd.config.library import Library
 
+ON_VALIDATION = " All values are measured on the validation split."
+
 
 class Ablation(Analysis):
-    """AP, or another metric of the test split, over the values of a method's setting.
+    """AP, or another metric of a split, over the values of a method's setting.
 
     Points are means over seeds, and bars are Student's t intervals of these means. All seeds use
     the same teacher. The runs of a row differ only in the setting. Horizontal lines are runs whose
@@ -38,8 +42,14 @@ class Ablation(Analysis):
     """A metric of ``metrics.json``."""
     setting: str | None = None
     """The swept setting, such as ``weight``, or ``rm.weight`` of a sum. The default draws all."""
+    measured_on: Literal["test", "val"] = "test"
+    """Split that the metric is measured on; a study's figure takes that of its table."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Confidence of the intervals."""
+
+    def inputs(self, run: Path) -> list[Path]:
+        """Return the metrics of a run on the split."""
+        return [results_folder(run, self.measured_on) / name for name in self.reads]
 
     def run(self, groups: Sequence[RunGroup], library: Library) -> Results:
         """Return the metric over the settings; UserError if no setting is swept."""
@@ -47,9 +57,13 @@ class Ablation(Analysis):
         from analysis.figures.ablation.compute import compute_tables
         from analysis.figures.ablation.plot import plot_figures
 
-        tables, looks = compute_tables(groups, self.setting, self.metric, self.confidence, library)
-        pictures = plot_figures(tables, looks, self.metric)
-        text = caption(tables, self.metric, self.confidence)
+        tables, looks = compute_tables(
+            groups, self.setting, self.metric, self.confidence, library, self.measured_on
+        )
+        is_validation = self.measured_on == VALIDATION
+        label = f"{self.metric}, validation split" if is_validation else self.metric
+        pictures = plot_figures(tables, looks, label)
+        text = caption(tables, self.metric, self.confidence) + ON_VALIDATION * is_validation
         return Results(pictures, tables, text, alt_texts(tables, self.metric))
 
 

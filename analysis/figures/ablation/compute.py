@@ -12,7 +12,9 @@ from analysis.runs.groups import RunGroup, varying
 from analysis.runs.titles import method_name
 from analysis.statistics.seeds import POINTS, Metric, mean_std, t_interval
 from kd.common.errors import UserError, suggest
+from kd.common.results import results_folder
 from kd.config.library import Library
+from kd.data.entry import SplitName
 from kd.evaluation.metrics import Metrics
 
 COLUMNS = ("setting", "row", "value", "mean", "std", "n", "low", "high")
@@ -32,6 +34,7 @@ def compute_tables(
     metric: Metric,
     confidence: float,
     library: Library,
+    split: SplitName,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Look]]:
     """Return mean, std and t interval over seeds, in points, and the look of each ``row``.
 
@@ -44,14 +47,14 @@ def compute_tables(
         for row, series in swept_rows(groups, name, library).items():
             rows.setdefault(row, replace(series[0][1], label=row))
             lines += [
-                (name, row, value, *seed_statistics(group, metric, confidence))
+                (name, row, value, *seed_statistics(group, metric, confidence, split))
                 for value, group in series
             ]
     swept_methods = {group.method for group in rows.values()}
     for group in groups:
         if group.method not in swept_methods:
             rows[group.label] = group
-            lines.append(("", group.label, "", *seed_statistics(group, metric, confidence)))
+            lines.append(("", group.label, "", *seed_statistics(group, metric, confidence, split)))
     frame = pd.DataFrame(lines, columns=COLUMNS).astype({"value": object, **NUMBERS})
     if not frame["n"].any():
         raise UserError(f"{metric} is not defined for any of the runs")
@@ -102,10 +105,11 @@ def swept_rows(groups: Sequence[RunGroup], name: str, library: Library) -> dict[
 
 
 def seed_statistics(
-    group: RunGroup, metric: Metric, confidence: float
+    group: RunGroup, metric: Metric, confidence: float, split: SplitName
 ) -> tuple[float | None, float | None, int, float | None, float | None]:
     """Return mean, std, number and ends of the t interval over seeds, in points, or None."""
-    values = [getattr(Metrics.read(run / "metrics.json"), metric) for run in group.runs.values()]
+    folders = [results_folder(run, split) for run in group.runs.values()]
+    values = [getattr(Metrics.read(folder / "metrics.json"), metric) for folder in folders]
     points = [POINTS * value for value in values if value is not None]
     return (*mean_std(points), *(t_interval(points, confidence) or (None, None)))
 

@@ -23,9 +23,9 @@ class TrainingCurves(Analysis):
     Losses are those of the batch that the optimizer used in a step. Each term is multiplied by its
     weight, as in the sum. The share of a distillation term is its part of the sum, in per cent.
 
-    AP is measured on the test split, in points: runs have no separate validation split. The curve
-    shows how a training went. Do not use it to choose an epoch or a setting, because the same split
-    measures the result.
+    AP, in points, is measured on the validation split of a data set that has one, else on the test
+    split; the axis names the split. Do not use a curve on the test split to choose an epoch or a
+    setting, because the same split measures the result.
     """
 
     title: ClassVar[str] = "Training curves"
@@ -81,16 +81,23 @@ def _sentences(frame: DataFrame, metric: str, smooth: int, damaged_lines: int) -
 
 
 def _final_metrics(frame: DataFrame, metric: str) -> Iterator[str]:
-    """Yield the row with the highest final value of the metric."""
+    """Yield the split and the row with the highest final value of the metric."""
+    from analysis.figures.training_curves.compute import split_name
+
     values = frame[frame["quantity"] == metric]
     if values.empty:
         yield f"No run has a value of {metric} yet."
         return
-    if not (values["term"] == "validation").any():
+    if (values["term"] == "final").all():
         yield f"No run was evaluated during training: {metric} is that of the finished runs."
+    elif (values["term"] == "test").any():
+        yield f"No validation split: {metric} during training was measured on the test split."
     last = values.sort_values("step").groupby(["run", "seed"], sort=False)["value"].last()
     means = last.groupby("run").mean()
-    yield f"The highest {metric} at the end is {means.max():.1f} ({means.idxmax()})."
+    yield (
+        f"The highest {metric} at the end, on the {split_name(values)}, is {means.max():.1f} "
+        f"({means.idxmax()})."
+    )
 
 
 def _final_shares(frame: DataFrame) -> Iterator[str]:

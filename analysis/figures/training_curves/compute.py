@@ -29,7 +29,8 @@ def compute_tables(groups: Sequence[RunGroup], metric: str) -> tuple[dict[str, p
 
     ``quantity`` is ``loss`` (the sum), ``detection`` or ``distillation`` (a weighted ``term`` of
     it), ``share`` (a distillation term's part of the sum, per cent), ``lr``, or ``metric`` in
-    points. The ``term`` of a metric is ``validation`` or, of the finished run, ``final``.
+    points. The ``term`` of a metric is the split of an epoch, ``val`` or ``test``, or ``final``:
+    the finished run on the test split, unless its epochs were measured on ``val``.
     UserError if no run has a log.
     """
     lines: list[tuple[Any, ...]] = []
@@ -89,15 +90,26 @@ def _term(name: str) -> str:
 def _metric_values(
     directory: Path, metric: str, log: Log, validation: Log
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the metric of each validated epoch, and that of the finished run at its last step."""
-    for record in validation.records:
-        if record.get(metric) is not None:
-            yield metric, "validation", record["step"], record.get("epoch"), POINTS * record[metric]
+    """Yield the metric of each validated epoch, and that of the finished run at its last step.
+
+    They are all of one split: those on the test split are left out if there are others.
+    """
+    splits = [record.get("split", "test") for record in validation.records]
+    split = "val" if "val" in splits else "test"
+    for record, measured_on in zip(validation.records, splits, strict=True):
+        if measured_on == split and record.get(metric) is not None:
+            yield metric, split, record["step"], record.get("epoch"), POINTS * record[metric]
     path = directory / "metrics.json"
-    if log.records and path.exists():
+    if split == "test" and log.records and path.exists():
         value, last = getattr(Metrics.read(path), metric), log.records[-1]
         if value is not None:
             yield metric, "final", last["step"], last.get("epoch"), POINTS * value
+
+
+def split_name(values: pd.DataFrame) -> str:
+    """Return the split, or both, of the lines of a metric, in words."""
+    words = {"val": "validation split", "test": "test split", "final": "test split"}
+    return " or ".join(dict.fromkeys(words[term] for term in values["term"]))
 
 
 def average(lines: pd.DataFrame, smooth: int) -> pd.DataFrame:

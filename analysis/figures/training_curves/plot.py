@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from analysis.figures.training_curves.compute import average, total_share
+from analysis.figures.training_curves.compute import average, split_name, total_share
 from analysis.plotting.panels import horizontal_grid, message_figure, panel_grid, widen
 from analysis.plotting.style import STYLE, Look, legend, legend_height
 from analysis.runs.titles import loss_name
@@ -50,7 +50,8 @@ def plot(frame: pd.DataFrame, looks: Looks, metric: str, smooth: int) -> Figure:
     rates, values = _lines_of(frame, "lr"), _lines_of(frame, metric)
     common = _common_rates(rates)
     rate_label = "Rate" if common is None else "All rows"
-    validated = (values["term"] == "validation").any()
+    validated = (values["term"] != "final").any()
+    label = f"{metric}, {split_name(values)} (points)"
     with rc_context(STYLE):
         ratios = [1, 1, 1 if common is None else RATE_WIDTH]
         figure, (left, middle, right) = panel_grid(
@@ -61,12 +62,12 @@ def plot(frame: pd.DataFrame, looks: Looks, metric: str, smooth: int) -> Figure:
         _set_titles(left, "Training loss", f"Sum of all terms{scale}")
         if validated:
             _draw_metric(middle, values, looks)
-            _set_titles(middle, f"{metric} during training", f"{metric}, test split (points)")
+            _set_titles(middle, f"{metric} during training", label)
             middle.set_xlim(left.get_xlim())
         else:
             _draw_final_metric(middle, values, looks)
             middle.set_title(f"{metric} after training", loc="left")
-            middle.set_xlabel(f"{metric}, test split (points)")
+            middle.set_xlabel(label)
         scale = _draw_learning_rates(right, rates, looks, common)
         _set_titles(right, "Learning rate", f"{rate_label}{scale}")
         legend(figure, looks)

@@ -127,10 +127,7 @@ GROUP = Group(
             "its predictions.",
             "detections.json.gz and model.json to the run's directory, or detections.json.gz to "
             "the folder `val` in it; of a classifier, predictions.json.gz",
-            (
-                Example(f"predict {TEACHER}", "detections of the teacher GFL"),
-                Example("predict bccd-val seed0 --split val", "on the validation split"),
-            ),
+            (Example(f"predict {TEACHER}", "detections of the teacher GFL"),),
             _predict,
         ),
         Command(

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.figures.base import looks_of
-from analysis.figures.training_curves.analysis import TrainingCurves
+from analysis.figures.training_curves.analysis import TrainingCurves, caption
 from analysis.figures.training_curves.compute import (
     average,
     compute_tables,
@@ -259,3 +259,26 @@ def test_runs_of_published_weights_have_no_curves(tmp_path):
 def test_an_unknown_metric_is_an_error():
     with pytest.raises(UserError, match="key 'metric'"):
         TrainingCurves.parse({"metric": "mAP"}, "settings")
+
+
+def test_a_curve_on_the_validation_split_has_no_point_of_the_test_split(distilled):
+    records = [
+        {"epoch": 1, "step": 5, "split": "test", "AP": 0.1},
+        {"epoch": 2, "step": 20, "split": "val", "AP": 0.3},
+    ]
+    write_lines(distilled / "validation.jsonl", records)
+    write_metrics(distilled, 0.25)
+    tables, _ = compute_tables(groups(distilled), "AP")
+    assert values(tables["training_curves"], "AP") == {20: 30}
+    text = caption(tables, "AP", 0, 0)
+    assert "at the end, on the validation split, is 30.0" in text
+    picture = plot(tables["training_curves"], looks_of(groups(distilled)), "AP", 0)
+    assert picture.axes[1].get_ylabel() == "AP, validation split (points)"
+
+
+def test_a_curve_on_the_test_split_says_that_there_is_no_other(distilled):
+    write_lines(distilled / "validation.jsonl", [{"epoch": 1, "step": 5, "AP": 0.1}])
+    tables, _ = compute_tables(groups(distilled), "AP")
+    assert "No validation split: AP during training was measured on the test split." in caption(
+        tables, "AP", 0, 0
+    )

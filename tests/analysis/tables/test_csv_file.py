@@ -25,7 +25,7 @@ CONTRACT = """
     hours gpu_hours images_per_second memory_mb 
     energy_kwh parameters multiply_adds weight_bytes test_image_width test_image_height
     stand_ins unlike differs note source runs baseline_runs teacher_runs
-    selection
+    selection split early_split
 """
 
 
