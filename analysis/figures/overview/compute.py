@@ -76,7 +76,7 @@ def compute_tables(
     selected = select(frame, choose, seed)
     names = {image["id"]: image["file_name"] for image in truth["images"]}
     frame = frame.assign(file=frame["image"].map(names), chosen=frame["image"].isin(selected))
-    image = overview_image(directories, selected[0], level) if selected else None
+    image = overview_image(directories, mmdet_id(truth, selected[0]), level) if selected else None
     tables = {
         "overview": frame,
         "overview-boxes": overview_boxes(outcomes, selected),
@@ -122,12 +122,26 @@ def overview_boxes(outcomes: Sequence[RunOutcome], images: Sequence[Any]) -> pd.
     return frame.assign(detected=detected)
 
 
+def mmdet_id(truth: Mapping[str, Any], image: Any) -> Any:
+    """Return mmdet's id of an image, which is its name in VOC."""
+    record = next(record for record in truth["images"] if record["id"] == image)
+    return record.get("img_id", image)
+
+
+def sample_of(dataset: Any, image: Any) -> dict[str, Any]:
+    """Return the sample of an image, given by mmdet's id."""
+    indices = range(len(dataset))
+    return dataset[next(i for i in indices if dataset.get_data_info(i)["img_id"] == image)]
+
+
 def overview_image(directories: Sequence[Path], image: Any, level: int) -> OverviewImage:
-    """Return the maps of teacher and student on an image of the test split, given by its id."""
+    """Return the maps of teacher and student on an image of the test split, given by mmdet's id.
+
+    UserError if maps of both differ in size or number, or the neck lacks ``level``.
+    """
     runs = [RunNetworks.load(directory) for directory in directories]
     dataset = annotated_dataset(ComposedConfig.read(directories[1]), "test", directories[1])
-    index = next(i for i in range(len(dataset)) if dataset.get_data_info(i)["img_id"] == image)
-    sample = dataset[index]
+    sample = sample_of(dataset, image)
     with torch.no_grad():
         batches = [run.batch(sample) for run in runs]
         outputs: list[DenseObservation] = [

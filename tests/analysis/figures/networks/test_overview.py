@@ -15,7 +15,9 @@ from analysis.figures.overview.compute import (
     compare,
     highest_probability,
     in_input,
+    mmdet_id,
     overview_boxes,
+    sample_of,
     select,
 )
 from analysis.figures.overview.plot import plot, plot_figures
@@ -75,6 +77,20 @@ def test_objects_have_their_detectors():
     assert objects["detected"].tolist() == ["both", "teacher", "student"]
     assert (frame.loc[frame["kind"] != "object", "detected"] == "").all()
     assert overview_boxes(both(scene, [], []), [2])["detected"].tolist() == ["none", "", ""]
+
+
+class FakeDataset(list):
+    """Samples by their position, with mmdet's id of each."""
+
+    def get_data_info(self, index):
+        return {"img_id": self[index]}
+
+
+def test_an_image_is_located_by_its_name_in_voc_and_by_its_id_in_coco():
+    coco = {"images": [{"id": 7}, {"id": 9}]}
+    voc = {"images": [{"id": 1, "img_id": "000007"}, {"id": 2, "img_id": "000009"}]}
+    assert mmdet_id(coco, 9) == 9 and mmdet_id(voc, 2) == "000009"
+    assert sample_of(FakeDataset(["000007", "000009"]), "000009") == "000009"
 
 
 # --- Maps ----------------------------------------------------------------------------------
