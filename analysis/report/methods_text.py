@@ -6,6 +6,7 @@ from importlib import metadata
 from analysis.report.overview import environment, split_sizes
 from analysis.report.records import RunRecord
 from analysis.runs.titles import backbone_name, method_name
+from analysis.statistics.seeds import WORTH_FINDING
 from analysis.tables.rows import ResultRow
 from kd import methods
 from kd.common.lists import enumerate_names
@@ -114,10 +115,17 @@ def _statistics(rows: Sequence[ResultRow]) -> Iterator[str]:
         yield f"Each distilled student was trained with {counts} seed{plural}."
         yield "A gain is the difference to the baseline of the same seed."
     gains = [row.gain for row in rows if row.gain]
-    if any(gain.over_seeds for gain in gains):
-        yield "Intervals are 95 % Student's t intervals over seeds."
-        yield "p values are of paired t tests, corrected for the gains of a table by Holm's method."
-    if any(gain.over_images and not gain.over_seeds for gain in gains):
+    if any(gain.simultaneous for gain in gains):
+        yield (
+            "Intervals are simultaneous 95 % intervals of all gains of a table (Dunnett), from a "
+            "two-way model of row and seed. Each spans the intervals by a pooled and by a "
+            "moderated variance."
+        )
+        yield (
+            f"A gain is called no gain worth half a point if two one-sided t tests at "
+            f"{WORTH_FINDING} AP reject larger ones, corrected by Holm's method."
+        )
+    if any(gain.over_images and not gain.simultaneous for gain in gains):
         yield (
             "Intervals are 95 % percentile intervals over 1,000 resamples of the test images; "
             "they exclude the variation between seeds."

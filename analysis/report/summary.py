@@ -10,7 +10,7 @@ from typing import NamedTuple
 from analysis.report.grids import TableView, count_verdicts
 from analysis.tables.csv_file import read_csv
 from analysis.tables.formatting import ABSENT, gain_text, metric_title, number
-from analysis.tables.miniature import is_single_miniature, printable
+from analysis.tables.miniature import printable
 from analysis.tables.rows import ResultRow, by_group
 from analysis.tables.write import PARTIAL
 from kd.common.results import RESULTS
@@ -29,7 +29,7 @@ class Headline(NamedTuple):
     group: str
     baseline: str
     largest: str
-    """The distilled row with the largest gain; empty if there is none to compare."""
+    """The row with the largest gain; empty if none has an interval over seeds."""
     gain: str
     gains: int
     """Number of gains that the largest was chosen from."""
@@ -55,9 +55,9 @@ def _headlines(table: TableView) -> list[Headline]:
 def _headline(group: str, rows: Sequence[ResultRow]) -> Headline:
     rows = printable(rows)
     gains = [(row.gain.mean, row) for row in rows if row.gain]
-    largest = (
-        max(gains, key=lambda pair: pair[0])[1] if gains and not is_single_miniature(rows) else None
-    )
+    # Gains of one seed are not compared: the largest may be so by chance.
+    compares = any(row.gain and row.gain.simultaneous for row in rows)
+    largest = max(gains, key=lambda pair: pair[0])[1] if compares else None
     baseline = next((row for row in rows if row.kind == "baseline"), rows[0])
     ap = number(baseline.headline, baseline.std)
     return Headline(

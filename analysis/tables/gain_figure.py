@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
-from analysis.statistics.equivalence import HELPS, HURTS
+from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN
 from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import MINUS, STAR, metric_title
 from analysis.tables.miniature import printable, warning
@@ -23,7 +23,13 @@ from analysis.tables.rows import DONE, ResultRow, by_group
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 4.5}
 PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 7, "mfc": "white"}
 """Marks on one line; the published one is larger and hollow, so that it is visible behind ours."""
-SIGNIFICANT_MARK: dict[str, Any] = {"color": OURS["color"], "marker": (6, 2, 0), "markersize": 5}
+SHOWN = {HELPS: STAR, HURTS: STAR, NO_GAIN: "="}
+"""Marks of what is shown of a gain; an undetermined one has none."""
+SHOWN_MARKS: dict[str, dict[str, Any]] = {
+    STAR: {"color": OURS["color"], "marker": (6, 2, 0), "markersize": 5},
+    "=": {"color": OURS["color"], "marker": "$=$", "markersize": 7, "markeredgewidth": 0},
+}
+SHOWN_LABELS = {STAR: f"{HELPS} or {HURTS}", "=": NO_GAIN}
 BARS: dict[str, dict[str, Any]] = {
     "gain": {"linewidth": 1.4},
     "image": {"linewidth": 1.0, "linestyle": (0, (1, 1))},
@@ -92,7 +98,8 @@ def _in_words(row: ResultRow) -> str:
         return row.status
     _, interval = _interval(row)
     ends = f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else ""
-    return f"{row.gain.mean:+.1f}{ends}{STAR if row.gain.significant else ''}".replace("-", MINUS)
+    word = f" {row.gain.judgment}" if row.gain.simultaneous else ""
+    return f"{row.gain.mean:+.1f}{ends}{word}".replace("-", MINUS)
 
 
 def _axis_label(rows: Sequence[ResultRow], comparable: bool) -> str:
@@ -114,7 +121,7 @@ def _panel(axes: Axes, title: str, rows: Sequence[ResultRow], comparable: bool) 
         _draw_points(axes, "published", [row.published_gain for row in rows], heights, PUBLISHED)
     _draw_bars(axes, rows, heights)
     _draw_points(axes, "ours", [row.gain.mean if row.gain else None for row in rows], heights, OURS)
-    _draw_significance(axes, rows, heights)
+    _draw_judgments(axes, rows, heights)
     axes.set_yticks(range(len(rows)), [_label(row, rows, comparable) for row in rows])
     for text, row in zip(axes.get_yticklabels(), rows, strict=True):
         if row.gain is None:
@@ -146,15 +153,15 @@ def _draw_bars(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> N
             axes.hlines(height, *interval, color=OURS["color"], gid=kind, **BARS[kind])
 
 
-def _draw_significance(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> None:
-    """Draw the mark of a significant gain at the right end of the row's interval."""
+def _draw_judgments(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> None:
+    """Draw the mark of what is shown of a gain at the right end of the row's interval."""
     for row, height in zip(rows, heights, strict=True):
-        if row.gain and row.gain.significant:
+        if row.gain and row.gain.judgment in SHOWN:
             _, interval = _interval(row)
             end = max(interval) if interval else row.gain.mean
             axes.annotate(
-                STAR, (end, height), xytext=(4, -4), textcoords="offset points",
-                color=OURS["color"], fontsize=10, fontweight="bold",
+                SHOWN[row.gain.judgment], (end, height), xytext=(4, -4),
+                textcoords="offset points", color=OURS["color"], fontsize=10, fontweight="bold",
             )  # fmt: skip
 
 
@@ -195,9 +202,10 @@ def _legend(rows: Sequence[ResultRow], comparable: bool) -> list[Line2D]:
     for kind, label in BAR_LABELS.items():
         if kind in kinds:
             handles.append(Line2D([], [], color=OURS["color"], label=label, **BARS[kind]))
-    if any(row.gain and row.gain.significant for row in rows):
-        label = f"{HELPS} or {HURTS}"
-        handles.append(Line2D([], [], linestyle="none", label=label, **SIGNIFICANT_MARK))
+    judgments = {row.gain.judgment for row in rows if row.gain}
+    for mark in dict.fromkeys(mark for word, mark in SHOWN.items() if word in judgments):
+        label, style = SHOWN_LABELS[mark], SHOWN_MARKS[mark]
+        handles.append(Line2D([], [], linestyle="none", label=label, **style))
     if comparable and any(row.published_gain is not None for row in rows):
         handles.append(Line2D([], [], linestyle="none", label="published", **PUBLISHED))
     return handles

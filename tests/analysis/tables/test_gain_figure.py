@@ -142,8 +142,21 @@ def test_a_gain_whose_simultaneous_interval_excludes_0_has_its_mark(results):
 
 def test_the_alternative_text_has_every_gain_and_the_reason_for_a_gap(results):
     text = gain_alt_text(results)
-    assert f"+2.0 ({MINUS}0.8 to +4.8)" in text
+    assert f"+2.0 ({MINUS}0.8 to +4.8) undetermined" in text and "+3.8) helps;" in text
     assert "not started" in text and "failed: out of memory" in text
+
+
+def test_no_gain_worth_half_a_point_has_another_mark(results):
+    """Both marks may be in one figure; that of an undetermined gain is none."""
+    judged = iter(["no gain worth half a point", "hurts", "undetermined"])
+    rows = [
+        replace(row, gain=replace(row.gain, judgment=next(judged))) if row.gain else row
+        for row in results
+    ]
+    figure = plot_gains(rows)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["=", "*"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[2:4] == ["helps or hurts", "no gain worth half a point"]
 
 
 def test_figure_without_rows():
