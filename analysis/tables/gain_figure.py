@@ -23,13 +23,13 @@ from analysis.tables.rows import DONE, ResultRow, by_group
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 4.5}
 PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 7, "mfc": "white"}
 """Marks on one line; the published one is larger and hollow, so that it is visible behind ours."""
-SHOWN = {HELPS: STAR, HURTS: STAR, NO_GAIN: "="}
+JUDGMENT_MARKS = {HELPS: STAR, HURTS: STAR, NO_GAIN: "="}
 """Marks of what is shown of a gain; an undetermined one has none."""
-SHOWN_MARKS: dict[str, dict[str, Any]] = {
+MARK_STYLES: dict[str, dict[str, Any]] = {
     STAR: {"color": OURS["color"], "marker": (6, 2, 0), "markersize": 5},
     "=": {"color": OURS["color"], "marker": "$=$", "markersize": 7, "markeredgewidth": 0},
 }
-SHOWN_LABELS = {STAR: f"{HELPS} or {HURTS}", "=": NO_GAIN}
+MARK_LABELS = {STAR: f"{HELPS} or {HURTS}", "=": NO_GAIN}
 BARS: dict[str, dict[str, Any]] = {
     "gain": {"linewidth": 1.4},
     "image": {"linewidth": 1.0, "linestyle": (0, (1, 1))},
@@ -156,11 +156,11 @@ def _draw_bars(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> N
 def _draw_judgments(axes: Axes, rows: Sequence[ResultRow], heights: list[float]) -> None:
     """Draw the mark of what is shown of a gain at the right end of the row's interval."""
     for row, height in zip(rows, heights, strict=True):
-        if row.gain and row.gain.judgment in SHOWN:
+        if row.gain and row.gain.judgment in JUDGMENT_MARKS:
             _, interval = _interval(row)
             end = max(interval) if interval else row.gain.mean
             axes.annotate(
-                SHOWN[row.gain.judgment], (end, height), xytext=(4, -4),
+                JUDGMENT_MARKS[row.gain.judgment], (end, height), xytext=(4, -4),
                 textcoords="offset points", color=OURS["color"], fontsize=10, fontweight="bold",
             )  # fmt: skip
 
@@ -203,8 +203,8 @@ def _legend(rows: Sequence[ResultRow], comparable: bool) -> list[Line2D]:
         if kind in kinds:
             handles.append(Line2D([], [], color=OURS["color"], label=label, **BARS[kind]))
     judgments = {row.gain.judgment for row in rows if row.gain}
-    for mark in dict.fromkeys(mark for word, mark in SHOWN.items() if word in judgments):
-        label, style = SHOWN_LABELS[mark], SHOWN_MARKS[mark]
+    for mark in dict.fromkeys(mark for word, mark in JUDGMENT_MARKS.items() if word in judgments):
+        label, style = MARK_LABELS[mark], MARK_STYLES[mark]
         handles.append(Line2D([], [], linestyle="none", label=label, **style))
     if comparable and any(row.published_gain is not None for row in rows):
         handles.append(Line2D([], [], linestyle="none", label="published", **PUBLISHED))

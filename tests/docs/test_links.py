@@ -23,9 +23,7 @@ QUESTIONS = {
     "How do I change the learning rate?": "docs/how-to/change-schedule.md",
     "How do I resume?": "docs/how-to/resume.md",
     "How do I cite it?": "docs/how-to/cite.md",
-    "What is a gain's interval?": (
-        "docs/explanation/statistics.md#the-interval-of-a-gain-over-seeds"
-    ),
+    "What is a gain's interval?": ("docs/explanation/statistics.md#the-simultaneous-interval"),
     "What is `mini`?": "docs/how-to/paper-table.md#scales",
     "Which PyTorch and CUDA?": "docs/how-to/install.md#what-you-need",
 }
