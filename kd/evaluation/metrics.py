@@ -116,11 +116,13 @@ def evaluate(
     that is missing or not finite, and for a repeated name or id.
     """
     images, objects, columns = read(ground_truth, detections, classes)
-    with ThreadPoolExecutor(1) as executor:  # the engine computes without holding Python's lock
+    with ThreadPoolExecutor(2) as executor:  # the engine computes without holding Python's lock
         voc_future = executor.submit(_voc, objects, columns, len(classes))
+        pairing_future = executor.submit(
+            pair_columns, images, list(classes), objects, columns, 0.0, any_class=False
+        )
         precision, recall = _coco_arrays(objects, columns, len(images), classes)
-    voc = voc_future.result()
-    pairing = pair_columns(images, list(classes), objects, columns, least_overlap=0.0)
+    voc, pairing = voc_future.result(), pairing_future.result()
     matches = match(pairing, LRP_IOU)
     lrp = optimal_lrp(pairing, matches)
     return Metrics(

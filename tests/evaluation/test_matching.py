@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kd.evaluation import matching
-from kd.evaluation.matching import AREAS, UNMATCHED, candidates, match, pair
+from kd.evaluation.detections import read
+from kd.evaluation.matching import AREAS, UNMATCHED, candidates, match, pair, pair_columns
 from tests.support.scenes import coco, detection, random_input, reference
 
 THRESHOLDS = [0.1, 0.5, 0.75, 0.95]
@@ -153,6 +154,22 @@ def test_pairs_do_not_depend_on_the_size_of_a_chunk(tied, monkeypatch):
     assert len(whole.iou) > 7  # several chunks
     for column, values in vars(whole).items():
         assert np.array_equal(values, getattr(parts, column))
+
+
+def test_pairs_of_one_class_give_the_same_matches():
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        truth, detections, names = random_input(generator, tied=True)
+        images, objects, columns = read(truth, detections, names)
+        any_class, one_class = (
+            pair_columns(images, names, objects, columns, 0.0, any_class=kind)
+            for kind in (True, False)
+        )
+        assert len(one_class.pairs.iou) <= len(any_class.pairs.iou)
+        for iou in (0.0, 0.5):
+            first, second = match(any_class, iou), match(one_class, iou)
+            assert np.array_equal(first.object, second.object)
+            assert np.array_equal(first.overlap, second.overlap)
 
 
 def test_permuting_detections_of_distinct_scores_changes_nothing():
