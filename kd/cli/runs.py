@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from kd.cli.networks import load_networks
 
-PRINTED_METRICS = ("AP", "AP50", "AP75")
+PRINTED_METRICS = ("AP", "AP50", "AP75", "oLRP", "D_ECE")
 
 
 def train_run(options: Namespace) -> int:
@@ -46,7 +46,7 @@ def predict_run(options: Namespace) -> None:
 
 
 def evaluate_run(options: Namespace) -> None:
-    """Write the metrics of a run, and print the AP of a detector."""
+    """Write the metrics of a run, and print AP, optimal LRP and D-ECE of a detector."""
     from kd.common.files import read_json
     from kd.config.library import Library
     from kd.evaluation.evaluate import measure

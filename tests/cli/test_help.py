@@ -203,10 +203,14 @@ def test_processes_of_a_training_start_in_the_folder_of_the_user(
     ("metrics", "text"),
     [
         ({"AP": 0.2333, "AP50": 0.0, "AP75": None}, "run/metrics.json: AP 23.3, AP50 0.0"),
+        (
+            {"AP": 0.2, "oLRP": 0.8, "D_ECE": 0.1},
+            "run/metrics.json: AP 20.0, oLRP 80.0, D_ECE 10.0",
+        ),
         ({"top1": 0.9}, "run/metrics.json"),
     ],
 )
-def test_evaluate_prints_the_known_ap(
+def test_evaluate_prints_the_known_measures(
     metrics: dict[str, float | None],
     text: str,
     project: None,
