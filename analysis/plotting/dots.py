@@ -28,8 +28,14 @@ def run_panels(
     height = down * (line_height * len(run_names) + 0.6) + 0.45
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    set_rows(list(grid.flat), run_names)
+    return figure, grid
+
+
+def set_rows(panels: Sequence[Axes], run_names: Sequence[str]) -> None:
+    """Give panels that share their y axis a row for each run."""
     labels = [textwrap.fill(name, LABEL_LENGTH) for name in run_names]
-    for axes in grid.flat:
+    for axes in panels:
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
@@ -37,7 +43,6 @@ def run_panels(
         axes.margins(x=0.1)
         axes.locator_params(axis="x", nbins=3)
         axes.tick_params(axis="x", labelsize=6.5)
-    return figure, grid
 
 
 def draw_points(

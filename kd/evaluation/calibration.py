@@ -4,7 +4,7 @@ A detector is calibrated if a detection of confidence p is right with probabilit
 p is the IoU to be expected of it (LaECE). Both errors are weighted means of the gap between the
 mean confidence of a bin and the mean of its target.
 
-- D-ECE (Kueppers et al., "Multivariate Confidence Calibration for Object Detection", CVPR Workshops
+- D-ECE (Küppers et al., "Multivariate Confidence Calibration for Object Detection", CVPR Workshops
   2020, confidence alone): the target is 1 for a true positive and 0 otherwise, so its mean in a bin
   is the precision. All classes together.
 - LaECE (Oksuz et al., "Towards Building Self-Aware Object Detectors via Reliable Uncertainty

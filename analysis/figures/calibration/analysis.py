@@ -23,7 +23,7 @@ class Calibration(Analysis):
     diagonal. Below it the detector is overconfident. The second mark of a bin is precision times
     the mean IoU of its true positives, which equals the confidence if that is the expected IoU.
 
-    - D-ECE (Kueppers et al., CVPR Workshops 2020) is the mean gap between confidence and precision,
+    - D-ECE (Küppers et al., CVPR Workshops 2020) is the mean gap between confidence and precision,
       weighted by the detections of the bins, in 20 bins, of all classes together.
     - LaECE (Oksuz et al., CVPR 2023) is that between confidence and precision times IoU, in 25
       bins, and the mean over classes. With an `iou` of 0 it is LaECE0 (Kuzucu et al., ECCV 2024).

@@ -18,5 +18,17 @@ def alt_texts(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
         "lrp": (
             "Points with intervals of optimal LRP and its three components, with a row for each of "
             f"{enumerate_names(list(frame.index))}. In points: {values}."
+            f"{_differences(tables['lrp-differences'])}"
         )
     }
+
+
+def _differences(frame: pd.DataFrame) -> str:
+    """Return a sentence with the differences that are drawn; empty without any."""
+    if frame.empty:
+        return ""
+    gaps = frame.set_index("run")["oLRP"]
+    return (
+        f" Below, points with intervals: differences from {frame['baseline'].iloc[0]}. That of "
+        f"oLRP, in points, is {extremes(gaps, '+.1f')}."
+    )

@@ -31,14 +31,15 @@ class Lrp(Analysis):
     They are means over the classes with a true positive, and for missed objects over the classes
     with objects. The components do not add up to oLRP. Detections are matched as in COCO's AP, at
     most 100 of an image and class. Those in crowds are ignored. Each resample of the images has its
-    own best thresholds, so intervals of oLRP reach farther down than up.
+    own best thresholds, so intervals of oLRP reach farther down than up. Differences from the first
+    student trained alone are on the same resamples for both rows (paired bootstrap).
     """
 
     title: ClassVar[str] = "Optimal LRP and its components"
     question: ClassVar[str] = "At the best threshold, do boxes, precision or recall cost most?"
     reads: ClassVar[tuple[str, ...]] = ("detections.json.gz",)
     pictures: ClassVar[tuple[str, ...]] = ("lrp",)
-    tables: ClassVar[tuple[str, ...]] = ("lrp", "lrp-by-class")
+    tables: ClassVar[tuple[str, ...]] = ("lrp", "lrp-differences", "lrp-by-class")
 
     iou: Annotated[float, Field(ge=0.1, lt=1)] = 0.5
     """Smallest IoU of a true positive."""
@@ -61,18 +62,26 @@ class Lrp(Analysis):
         images = len(truth["images"])
         weights = resample(images, self.resamples, self.seed)
         tables = compute_tables(groups, truth, self.iou, weights, self.confidence)
-        text = caption(tables["lrp"], self.confidence, self.resamples, images)
+        text = caption(tables, self.confidence, self.resamples, images)
         return Results(plot_figures(tables, looks_of(groups)), tables, text, alt_texts(tables))
 
 
-def caption(frame: DataFrame, confidence: float, resamples: int, images: int) -> str:
-    """Return the oLRP of each run, and the definition of the intervals."""
-    values = ", ".join(f"{line.run} {line.oLRP:.1f}" for line in frame.itertuples())
+def caption(tables: dict[str, DataFrame], confidence: float, resamples: int, images: int) -> str:
+    """Return the oLRP of each run, the definition of the intervals, and differences of oLRP."""
+    values = ", ".join(f"{line.run} {line.oLRP:.1f}" for line in tables["lrp"].itertuples())
     sentences = [f"oLRP in points, means over the seeds: {values}."]
     if resamples:
         sentences.append(
             f"Intervals are the middle {100 * confidence:g} % of {resamples} resamples of the "
             f"{images} test images. They cover the choice of the images, not the variation between "
             "trainings."
+        )
+    rows = tables["lrp-differences"]
+    nonzero = rows[(rows["oLRP_low"] > 0) | (rows["oLRP_high"] < 0)]
+    if resamples and len(rows):
+        listing = ", ".join(f"{line.run} {line.oLRP:+.1f}" for line in nonzero.itertuples())
+        sentences.append(
+            f"Differences of oLRP from {rows['baseline'].iloc[0]} whose interval does not contain "
+            f"zero: {listing or 'none'}."
         )
     return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""Tables of optimal LRP: each run with its intervals, and each class with its score threshold."""
+"""Tables of optimal LRP: runs and differences with intervals, and the thresholds of classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,11 +26,11 @@ def compute_tables(
     weights: Floats,
     confidence: float,
 ) -> dict[str, pd.DataFrame]:
-    """Return the means over the seeds of each group, and the values of each class.
+    """Return the means over the seeds of each group, their differences, and the values by class.
 
     ``weights`` (I, R) are those of ``bootstrap.resample``; intervals need several resamples.
     """
-    rows: list[dict[str, Any]] = []
+    points: dict[str, Floats] = {}
     classes: list[pd.DataFrame] = []
     for group in groups:
         means = []
@@ -47,9 +47,36 @@ def compute_tables(
             columns = dict(zip((*MEASURES, "score"), numbers, strict=True))
             names = {"run": group.label, "seed": seed, "class": pairing.classes}
             classes.append(pd.DataFrame({**names, **columns}))
-        points = POINTS * np.mean(means, axis=0)
-        rows.append({"run": group.label, "seeds": len(means), **_intervals(points, confidence)})
-    return {"lrp": pd.DataFrame(rows), "lrp-by-class": pd.concat(classes, ignore_index=True)}
+        points[group.label] = POINTS * np.mean(means, axis=0)
+    rows = [
+        {"run": group.label, "seeds": len(group.runs)} | _intervals(points[group.label], confidence)
+        for group in groups
+    ]
+    return {
+        "lrp": pd.DataFrame(rows),
+        "lrp-differences": differences(groups, points, confidence),
+        "lrp-by-class": pd.concat(classes, ignore_index=True),
+    }
+
+
+def differences(
+    groups: Sequence[RunGroup], points: Mapping[str, Floats], confidence: float
+) -> pd.DataFrame:
+    """Return each distilled student's measures less those of the first student trained alone.
+
+    The resamples of ``points`` (4, R) have the same images for all groups.
+    """
+    ends = ("", "_low", "_high")
+    columns = ["run", "baseline", *(name + end for name in MEASURES for end in ends)]
+    baselines = [group.label for group in groups if group.role == "baseline"][:1]
+    rows = [
+        {"run": group.label, "baseline": baseline}
+        | _intervals(points[group.label] - points[baseline], confidence)
+        for baseline in baselines
+        for group in groups
+        if group.role == "distilled"
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _intervals(points: Floats, confidence: float) -> dict[str, float]:

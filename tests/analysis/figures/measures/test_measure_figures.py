@@ -86,6 +86,24 @@ def test_components_of_lrp_are_means_over_seeds(results):
     assert by_class[by_class["run"] == "RM"]["score"].tolist() == [0.7, 0.8]
 
 
+def test_differences_of_lrp_are_paired(results):
+    frame = results[Lrp].tables["lrp-differences"].set_index("run")
+    means = results[Lrp].tables["lrp"].set_index("run")["oLRP"]
+    assert list(frame.index) == ["RM", "DICOD"]
+    assert frame["oLRP"].tolist() == pytest.approx(
+        [means["RM"] - means["Student"], means["DICOD"] - means["Student"]]
+    )
+    assert frame.loc["DICOD", ["localization", "localization_low"]].isna().all()
+    assert "from Student whose interval does not contain zero: " in results[Lrp].caption
+    assert "differences from Student" in results[Lrp].alt_texts["lrp"]
+
+
+def test_one_run_of_lrp_has_no_differences(run_groups):
+    results = Lrp(resamples=5).run(run_groups[1:], Library())
+    assert results.tables["lrp-differences"].empty
+    assert len(results.pictures["lrp"].axes) == 4
+
+
 def test_without_resamples_lrp_has_no_intervals(run_groups):
     results = Lrp(resamples=0).run(run_groups, Library())
     assert results.tables["lrp"]["oLRP_low"].isna().all()
@@ -147,6 +165,7 @@ def test_pictures_of_many_runs_are_legible(results, count):
     labels = [f"a long class {number}" for number in range(80)]
     tables = {name: copies(frame) for name, frame in results[Calibration].tables.items()}
     lrp = {"lrp": copies(results[Lrp].tables["lrp"])}
+    lrp["lrp-differences"] = lrp["lrp"].assign(baseline="Student")
     pictures = {
         **calibration_plot.plot_figures(tables, looks),
         **lrp_plot.plot_figures(lrp, looks),
