@@ -7,6 +7,8 @@ import numpy as np
 
 from analysis.statistics.bootstrap import average_precision, rank, resample, tally
 from analysis.statistics.joint import joint_interval
+from analysis.statistics.moderated import moderated_errors
+from analysis.statistics.pooled import CellDesign
 from analysis.statistics.seeds import POINTS, Interval, t_interval
 from kd.evaluation.voc import Floats, Integers
 
@@ -116,15 +118,50 @@ def coverage_lines(studies: int) -> Iterator[str]:
                 mean_gains(generator, seeds, variation, weights) for _ in range(studies)
             ]
             yield _line(f"mean of images | {name}", seeds, coverage(studies_samples, 0.0))
-        # AP takes ten times as long.
-        count = max(studies // 4, 100)
         for name, spread in {"seeds": 0.4, "both": 0.15, "images": 0.05}.items():
             generator = np.random.default_rng(0)
             studies_samples = [
-                precision_gains(generator, seeds, spread, weights) for _ in range(count)
+                precision_gains(generator, seeds, spread, weights) for _ in range(studies)
             ]
             true = float(np.mean([samples[:, 0].mean() for samples in studies_samples]))
             yield _line(f"AP | {name}", seeds, coverage(studies_samples, true))
+
+
+def cell_lines(studies: int) -> Iterator[str]:
+    """Yield the coverage of joint intervals with the confirmed error of a whole cell.
+
+    Rows of a cell share the test images. Tables print this interval.
+    """
+    yield "| rows | variation mainly of | seeds | joint |"
+    yield "|---:|---|---:|---:|"
+    weights = resample(IMAGES, RESAMPLES, seed=0)
+    for methods in (3, 10):
+        for seeds in SEEDS:
+            for name, variation in VARIATIONS.items():
+                covered = cell_coverage(studies, methods, seeds, variation, weights)
+                yield f"| {methods} | {name} | {seeds} | {100 * covered:.1f} |"
+
+
+def cell_coverage(
+    studies: int, methods: int, seeds: int, variation: Variation, weights: Floats
+) -> float:
+    """Return the share of studies whose interval contains the first method's true gain of 0."""
+    generator = np.random.default_rng(0)
+    design = CellDesign.of(range(seeds), {f"{row}": range(seeds) for row in range(methods)})
+    # The variation is that of a gain, hence of two runs.
+    of_run = Variation(*(value / np.sqrt(2) for value in variation))
+    samples, points = [], []
+    for _ in range(studies):
+        others = [mean_gains(generator, seeds, of_run, weights[:, :1]) for _ in range(methods - 1)]
+        baseline, student = (mean_gains(generator, seeds, of_run, weights) for _ in range(2))
+        samples.append(student - baseline)
+        points.append(np.concatenate([run[:, 0] for run in (baseline, student, *others)]))
+    residuals = np.array(points) @ design.residuals.T
+    moderated, df = moderated_errors(design, residuals)
+    pooled = np.sqrt(np.sum(residuals**2, axis=1) / design.df * design.covariance[0, 0])
+    errors, freedom = np.maximum(pooled, moderated[:, 0]), np.minimum(design.df, df[:, 0])
+    ends = map(joint_interval, samples, errors.tolist(), freedom.tolist())
+    return float(np.mean([interval.low <= 0 <= interval.high for interval in ends if interval]))
 
 
 def _line(start: str, seeds: int, values: Floats) -> str:

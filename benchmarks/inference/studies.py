@@ -66,19 +66,26 @@ def simulate_errors(
 ) -> Floats:
     """Return errors (B, N) of runs, in residual standard deviations."""
     seeds = np.unique(design.seed, return_inverse=True)[1]
-    cells = generator.standard_normal((studies, METHODS + 1, seeds.max() + 1))
+    cells = row_errors(generator, (studies, METHODS + 1, int(seeds.max()) + 1), kind)
+    return cells[:, design.row, seeds]
+
+
+def row_errors(generator: np.random.Generator, shape: tuple[int, int, int], kind: str) -> Floats:
+    """Return errors (B, 1 + K, S) of the baseline and K methods."""
+    studies, rows, seeds = shape
+    cells = generator.standard_normal(shape)
     if kind == "unequal":
-        cells *= np.sqrt(6 / generator.chisquare(6, (studies, METHODS + 1)))[..., None]
+        cells *= np.sqrt(6 / generator.chisquare(6, (studies, rows)))[..., None]
     elif kind == "two noisy":
         cells[:, 1:3] *= 3
     elif kind == "noisy baseline":
         cells[:, 0] *= 1.5
     elif kind == "near baseline":
-        share = np.linspace(0, 0.95, METHODS)[:, None]
+        share = np.linspace(0, 0.95, rows - 1)[:, None]
         cells[:, 1:] = share * cells[:, :1] + np.sqrt(1 - share**2) * cells[:, 1:]
     # A seed's own effect must not matter.
-    cells += 3 * generator.standard_normal((studies, 1, seeds.max() + 1))
-    return cells[:, design.row, seeds]
+    cells += 3 * generator.standard_normal((studies, 1, seeds))
+    return cells
 
 
 def critical_values(design: CellDesign) -> Floats:
@@ -142,12 +149,12 @@ def paired_means(design: CellDesign) -> Floats:
     return np.array(maps)
 
 
-def holm_significant(p: Floats) -> Flags:
-    """Return the tests (B, K) that Holm's procedure rejects at level 0.05."""
+def holm_significant(p: Floats, level: float = SIGNIFICANT) -> Flags:
+    """Return the tests (B, K) that Holm's procedure rejects at a level."""
     order = np.argsort(p, axis=1)
     factors = np.arange(p.shape[1], 0, -1)
     ranked = np.maximum.accumulate(np.take_along_axis(p, order, axis=1) * factors, axis=1)
-    return np.take_along_axis(ranked, np.argsort(order, axis=1), axis=1) < 0.05
+    return np.take_along_axis(ranked, np.argsort(order, axis=1), axis=1) < level
 
 
 def rates(studies: int, design: CellDesign, kind: str, critical: Floats) -> dict[str, Rates]:
