@@ -86,7 +86,13 @@ def judged(
     joint = None
     if samples is not None:
         # Where runs are missing, the model's gain differs from the mean over shared seeds.
-        joint = joint_interval(samples + (confirmed.mean - samples[:, 0].mean()), error, df)
+        # The confirmed error is the larger of two: the interval would cover 95 to 98 % of studies.
+        moderated = comparison.moderated[name]
+        joint = joint_interval(
+            samples + (confirmed.mean - samples[:, 0].mean()),
+            moderated.standard_error,
+            moderated.df,
+        )
     return replace(
         gain,
         mean=confirmed.mean,

@@ -10,6 +10,8 @@ from analysis.statistics.joint import joint_interval
 from analysis.statistics.moderated import moderated_errors
 from analysis.statistics.pooled import CellDesign
 from analysis.statistics.seeds import POINTS, Interval, t_interval
+from benchmarks.inference.looks import KINDS
+from benchmarks.inference.studies import row_errors
 from kd.evaluation.voc import Floats, Integers
 
 IMAGES, RESAMPLES = 150, 300
@@ -27,6 +29,10 @@ class Variation(NamedTuple):
     """Deviation of that mean between seeds: the interaction of seeds and images."""
 
 
+SPREADS = {"seeds": 0.4, "both": 0.15, "images": 0.05}
+"""Deviations of the quality of runs, and the larger part of the variation of AP."""
+MOST_SEEDS_OF_AP = 5
+"""AP of more seeds takes an hour."""
 VARIATIONS = {
     "seeds": Variation(1.0, 0.2, 0.2),
     "both": Variation(0.7, 0.4, 0.3),
@@ -118,7 +124,7 @@ def coverage_lines(studies: int) -> Iterator[str]:
                 mean_gains(generator, seeds, variation, weights) for _ in range(studies)
             ]
             yield _line(f"mean of images | {name}", seeds, coverage(studies_samples, 0.0))
-        for name, spread in {"seeds": 0.4, "both": 0.15, "images": 0.05}.items():
+        for name, spread in SPREADS.items() if seeds <= MOST_SEEDS_OF_AP else ():
             generator = np.random.default_rng(0)
             studies_samples = [
                 precision_gains(generator, seeds, spread, weights) for _ in range(studies)
@@ -128,40 +134,49 @@ def coverage_lines(studies: int) -> Iterator[str]:
 
 
 def cell_lines(studies: int) -> Iterator[str]:
-    """Yield the coverage of joint intervals with the confirmed error of a whole cell.
-
-    Rows of a cell share the test images. Tables print this interval.
-    """
-    yield "| rows | variation mainly of | seeds | joint |"
-    yield "|---:|---|---:|---:|"
+    """Yield the coverage of joint intervals with the moderated error of a cell, as in tables."""
+    yield f"| rows | seeds | variation mainly of | {' | '.join(KINDS)} |"
+    yield f"|---:|---:|---|{'---:|' * len(KINDS)}"
     weights = resample(IMAGES, RESAMPLES, seed=0)
     for methods in (3, 10):
         for seeds in SEEDS:
             for name, variation in VARIATIONS.items():
-                covered = cell_coverage(studies, methods, seeds, variation, weights)
-                yield f"| {methods} | {name} | {seeds} | {100 * covered:.1f} |"
+                shares = (
+                    cell_coverage(studies, methods, seeds, variation, kind, weights)
+                    for kind in KINDS
+                )
+                cells = " | ".join(f"{100 * covered:.1f}" for covered in shares)
+                yield f"| {methods} | {seeds} | {name} | {cells} |"
 
 
 def cell_coverage(
-    studies: int, methods: int, seeds: int, variation: Variation, weights: Floats
+    studies: int, methods: int, seeds: int, variation: Variation, kind: str, weights: Floats
 ) -> float:
-    """Return the share of studies whose interval contains the first method's true gain of 0."""
+    """Return the share of studies whose interval contains the first method's true gain of 0.
+
+    Runs vary with seeds as ``studies.ERRORS[kind]``, and all rows share the test images.
+    """
     generator = np.random.default_rng(0)
     design = CellDesign.of(range(seeds), {f"{row}": range(seeds) for row in range(methods)})
     # The variation is that of a gain, hence of two runs.
     of_run = Variation(*(value / np.sqrt(2) for value in variation))
+    shape = (studies, methods + 1, seeds)
     samples, points = [], []
-    for _ in range(studies):
-        others = [mean_gains(generator, seeds, of_run, weights[:, :1]) for _ in range(methods - 1)]
-        baseline, student = (mean_gains(generator, seeds, of_run, weights) for _ in range(2))
-        samples.append(student - baseline)
-        points.append(np.concatenate([run[:, 0] for run in (baseline, student, *others)]))
-    residuals = np.array(points) @ design.residuals.T
-    moderated, df = moderated_errors(design, residuals)
-    pooled = np.sqrt(np.sum(residuals**2, axis=1) / design.df * design.covariance[0, 0])
-    errors, freedom = np.maximum(pooled, moderated[:, 0]), np.minimum(design.df, df[:, 0])
-    ends = map(joint_interval, samples, errors.tolist(), freedom.tolist())
+    for errors in of_run.seeds * row_errors(generator, shape, kind):
+        rows = [
+            error[:, None] + mean_gains(generator, seeds, of_run._replace(seeds=0), drawn)
+            for error, drawn in zip(errors, _weights(weights, methods), strict=True)
+        ]
+        samples.append(rows[1] - rows[0])
+        points.append(np.concatenate([row[:, 0] for row in rows]))
+    deviations, df = moderated_errors(design, np.array(points) @ design.residuals.T)
+    ends = map(joint_interval, samples, deviations[:, 0].tolist(), df[:, 0].tolist())
     return float(np.mean([interval.low <= 0 <= interval.high for interval in ends if interval]))
+
+
+def _weights(weights: Floats, methods: int) -> list[Floats]:
+    """Return the resamples of the baseline and the first method, and the split for the others."""
+    return [weights, weights, *[weights[:, :1]] * (methods - 1)]
 
 
 def _line(start: str, seeds: int, values: Floats) -> str:

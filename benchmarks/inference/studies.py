@@ -194,31 +194,15 @@ def rate_lines(studies: int) -> Iterator[str]:
                     yield f"{start} {rule} | {cells} |"
 
 
-def equivalence_lines(studies: int) -> Iterator[str]:
-    """Yield the table of false "no gain worth half a point" where all gains are at the limit.
-
-    The residual standard deviation is in units of the limit; tests are of the pooled model.
-    """
-    titles = ["error, each row", "error, Holm", "found, each row", "found, Holm"]
-    yield f"| seeds | standard deviation / limit | {' | '.join(titles)} |"
-    yield "|---:|---:|---:|---:|---:|---:|"
-    for seeds in SEEDS:
-        design = make_design(seeds, missing=False)
-        for std in (0.5, 1.0):
-            errors = std * simulate_errors(np.random.default_rng(0), studies, design, "equal")
-            p = [equivalence_p(design, errors + gain * (design.row > 0)) for gain in (1.0, 0.0)]
-            cells = (
-                (p[0] < SIGNIFICANT).any(axis=1).mean(),
-                holm_significant(p[0]).any(axis=1).mean(),
-                (p[1] < SIGNIFICANT).mean(),
-                holm_significant(p[1]).mean(),
-            )
-            yield f"| {seeds} | {std} | {' | '.join(f'{100 * value:.1f}' for value in cells)} |"
-
-
-def equivalence_p(design: CellDesign, points: Floats) -> Floats:
-    """Return p (B, K) of two one-sided tests against a limit of 1."""
-    gains, residuals = points @ design.gains.T, points @ design.residuals.T
-    variance = np.sum(residuals**2, axis=1, keepdims=True) / design.df
-    errors = np.sqrt(variance * np.diag(design.covariance))
-    return special.stdtr(design.df, (np.abs(gains) - 1) / errors)
+def verdict_lines(studies: int) -> Iterator[str]:
+    """Yield the rates of the verdict of tables, in percent, for complete runs."""
+    titles = ["all intervals cover", "false gain, no row helps", "false gain, half help", "power"]
+    yield f"| standard deviations | seeds | {' | '.join(titles)} |"
+    yield f"|---|---:|{'---:|' * len(titles)}"
+    for kind in ERRORS:
+        for seeds in SEEDS:
+            design = make_design(seeds, missing=False)
+            values = rates(studies, design, kind, critical_values(design))["both"]
+            numbers = (values.all_covered, values.error_none, values.error_half, values.power)
+            cells = " | ".join(f"{100 * value:.1f}" for value in numbers)
+            yield f"| {kind} | {seeds} | {cells} |"

@@ -23,6 +23,10 @@ MEASUREMENTS = {
         *("loader", "start", "loop-bfloat16", "compile", "evaluation", "workflow", "growth"),
     ],
     "docs/explanation/statistics.md": ["bootstrap"],
+    "docs/explanation/simulation.md": [
+        *("simulation-verdicts", "simulation-power", "simulation-no-gain", "simulation-looks"),
+        *("simulation-images", "simulation-cells"),
+    ],
     "benchmarks/peers/README.md": ["peers"],
 }
 """Outputs of benchmarks and ``kd profile`` in each document, with a picture if there is one."""
