@@ -164,8 +164,8 @@ def cell_coverage(
     samples, points = [], []
     for errors in of_run.seeds * row_errors(generator, shape, kind):
         rows = [
-            error[:, None] + mean_gains(generator, seeds, of_run._replace(seeds=0), drawn)
-            for error, drawn in zip(errors, _weights(weights, methods), strict=True)
+            error[:, None] + mean_gains(generator, seeds, of_run._replace(seeds=0), image_weights)
+            for error, image_weights in zip(errors, _weights(weights, methods), strict=True)
         ]
         samples.append(rows[1] - rows[0])
         points.append(np.concatenate([row[:, 0] for row in rows]))
