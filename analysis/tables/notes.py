@@ -131,10 +131,11 @@ def _signs(rows: Sequence[ResultRow]) -> list[str]:
     gains = [row.gain for row in rows if row.gain]
     words = {gain.judgment for gain in gains}
     judged = any(gain.simultaneous for gain in gains)
+    images = "validation" if any(row.split == "val" for row in rows) else "test"
     lines = {
         "± standard deviation over seeds.": any(row.std is not None for row in rows),
         f"(low to high) 95 % interval over seeds, {_family(rows)}.": judged,
-        f"(low to high){IMAGES} 95 % interval over resampled test images; it excludes "
+        f"(low to high){IMAGES} 95 % interval over resampled {images} images; it excludes "
         "the variation between seeds.": any(
             gain.over_images and not gain.simultaneous for gain in gains
         ),

@@ -107,7 +107,7 @@ def test_a_step_made_again_is_measured_again(run: Path) -> None:
 
 
 def test_a_validation_split_is_measured_up_to_the_last_epoch_and_changes_nothing_else(
-    plain: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = yaml.safe_load(DATASET.read_text())
     entry |= {"val": {"annotations": "annotations/val.json", "images": "val"}}
@@ -133,6 +133,12 @@ def test_a_validation_split_is_measured_up_to_the_last_epoch_and_changes_nothing
         assert main([step, str(run), "--split", "val"]) == 0
     metrics = Metrics.read(run / "val" / "metrics.json")
     assert records(run)[-1]["AP"] == metrics.AP
+    pixels = Path("data/shapes-tiny/val/000000.png")
+    pixels.write_bytes(Path("data/shapes-tiny/val/000001.png").read_bytes())
+    assert main(["evaluate", str(run), "--split", "val"]) == 2
+    assert f"the data changed since; predict again: kd predict {run} --split val" in (
+        capsys.readouterr().err
+    )
     assert (run / "val" / "resampled.npz").exists() and not (run / "metrics.json").exists()
 
 

@@ -355,3 +355,14 @@ def test_kd_status_shows_the_studies_of_the_last_workflow(
     assert main(["status", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert len(runs) == 4 and all("/tiny/shapes-tiny/" in run["run"] for run in runs)
+
+
+def test_a_sweep_with_a_validation_split_measures_its_rows_on_both_splits(tmp_path: Path) -> None:
+    project = make_project(tmp_path, data=False)
+    val = {"annotations": "annotations/val.json", "images": "val"}
+    edit(project / "configs/datasets/shapes-tiny.yaml", val=val, generate__val=4)
+    edit(project / STUDY, tables__pair__sweep={"rm": {"weight": [2, 8]}})
+    on_validation = ("predict", "evaluate", "resample")
+    validated = {f"{step}_on_validation": 6 for step in on_validation}
+    data = {"generate_data": 1, "check_data": 1}
+    assert jobs(project) == steps(6) | validated | data

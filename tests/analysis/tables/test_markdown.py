@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.tables.csv_file import to_csv
+from analysis.tables.csv_file import read_csv, to_csv
 from analysis.tables.formatting import ABSENT, MINUS
 from analysis.tables.markdown import to_markdown
 from analysis.tables.rows import RowSpec, build
@@ -50,6 +50,29 @@ MARKDOWN = r"""
 
 - All trainings of the table, shared ones counted once: 13.0 hours on CPUs.
 """  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"split": "val", "early_split": "val"}, "All rows are measured on the validation split."),
+        ({"early_split": "test"}, "No validation split: AP during training and sweeps were"),
+        ({"early_split": "val"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_note_names_the_split_of_rows_or_the_lack_of_a_validation_split(run, more, note):
+    folder = run("r", 0.3)
+    if more.get("split") == "val":
+        (folder / "val").mkdir()
+        (folder / "metrics.json").rename(folder / "val/metrics.json")
+    rows = build([RowSpec("T", "G", "x", "baseline", "", "b", {0: folder}, **more)])
+    assert rows[0].headline == 30
+    lines = [line for line in to_markdown(rows).splitlines() if "split" in line]
+    assert [line.startswith(f"- {note}") for line in lines] == [True] * bool(note)
+    (folder / "table.csv").write_text(to_csv(rows))
+    (row,) = read_csv(folder / "table.csv")
+    assert (row.split, row.early_split) == (rows[0].split, rows[0].early_split)
 
 
 def test_rows_in_every_state(results):
