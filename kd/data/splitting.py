@@ -108,8 +108,8 @@ def describe(name: str, division: Division, written: Collection[Path]) -> str:
             *(f"{'Wrote' if path in written else 'Unchanged:'} {path}" for path in division.files),
             "",
             f"Put these lines into a copy of configs/datasets/{name}.yaml in place of 'train', "
-            f"such as {name}-val.yaml, and run `kd check {name}-val`. In {name}.yaml itself they "
-            f"would give every run of '{name}' a new name, because it trains on fewer images.",
+            f"such as {name}-minus-val.yaml, and run `kd check {name}-minus-val`. In {name}.yaml "
+            f"they would give every run of '{name}' a new name: it would train on fewer images.",
             "",
             division.lines.rstrip(),
         ]

@@ -16,6 +16,7 @@ from snakemake_executor_plugin_submitit.inspection import (
 )
 
 from kd.common.durations import duration
+from kd.common.results import VALIDATION
 from kd.config.compose import WEIGHTS
 from kd.monitoring import slurm_reasons
 from kd.monitoring.queue import QueueSnapshot
@@ -121,12 +122,12 @@ def run_status(run: MonitoredRun, snapshot: QueueSnapshot) -> Status:
 
 
 def other_jobs(snapshot: QueueSnapshot) -> list[Status]:
-    """Return the status of jobs that train or evaluate no run, such as cutting crops."""
+    """Return the status of jobs without a line of a run: of crops and of validation splits."""
     jobs = {
         (job.submission, job.outputs): job
         for directory, submitted in snapshot.jobs.items()
         for job in submitted
-        if directory.parts[:2] not in FOLDERS
+        if directory.parts[:2] not in FOLDERS or directory.name == VALIDATION
     }
     return [_other_job(job, snapshot) for job in jobs.values()]
 

@@ -151,7 +151,7 @@ def test_the_command_prints_lines_for_the_entry_and_edits_nothing(
     monkeypatch.chdir(tmp_path)
     assert main(["split", "mine", "--share", "0.4"]) == 0
     output = capsys.readouterr().out
-    assert "Wrote A/ImageSets/Main/trainval" in output and "mine-val.yaml" in output
+    assert "Wrote A/ImageSets/Main/trainval" in output and "mine-minus-val.yaml" in output
     lines = yaml.safe_load(output.rpartition("\n\n")[2])
     assert lines.keys() == {"train", "val"}
     assert entry.read_text() == text

@@ -118,6 +118,17 @@ def test_jobs_of_no_run_are_listed_below(print_status: Callable[..., str], proje
     assert waiting.endswith("waits behind jobs of higher priority (Priority)")
 
 
+def test_a_job_of_a_validation_split_is_listed_below(
+    print_status: Callable[..., str], project: Path
+) -> None:
+    run = write_planned_run(TEACHER)
+    submit(run / "val", "59", "predict_on_validation")
+    install_squeue(project, "59|RUNNING|lab1|0:01|1:00:00|None|")
+    lines = print_status(*TINY).splitlines()
+    (line,) = lines[lines.index("other jobs") + 1 :][:1]
+    assert "predict_on_validation" in line and "job 59" in line
+
+
 def test_without_an_answer_from_slurm_the_state_comes_from_files(
     print_status: Callable[..., str], status_of: Callable[..., dict[str, Any]], project: Path
 ) -> None:
