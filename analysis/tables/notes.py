@@ -194,5 +194,5 @@ def _models(rows: Sequence[ResultRow]) -> Iterator[str]:
         if tests:
             text += f"; equal variances: {', '.join(tests)}"
         if facts.varies:
-            text += ", so the interval by a moderated variance is printed too"
+            text += "; they differ, which the interval by a moderated variance allows for"
         yield f"{name}: {text}." if len(cells) > 1 else f"{text[0].upper()}{text[1:]}."

@@ -147,3 +147,10 @@ def test_a_student_that_is_not_reproduced_is_named_beside_its_gains(cell):
     near = {"published": {"AP": 30.2}, "scale": "paper"}
     baseline, row = build(cell({"a": (0.302, 0.302, 0.302)}, (0.302,) * 3, "near", **near))
     assert baseline.level_verdict == row.level_verdict == "reproduced" and not row.notes
+
+
+def test_a_control_is_a_member_of_the_family(cell):
+    alone, method, control = cell({"a": METHODS["a"], "longer": METHODS["b"]})
+    rows = build([alone, method, replace(control, kind="control")])
+    assert rows[2].gain and rows[2].gain.simultaneous
+    assert rows[1].cell.planned_rows == 2

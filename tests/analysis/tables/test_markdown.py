@@ -34,7 +34,7 @@ MARKDOWN = r"""
 - \* helps or hurts: the interval over seeds excludes 0.
 - undetermined: neither shown to differ from 0 nor to be worth less than half a point.
 - Where runs are missing, a gain is the estimate of the model from all rows. It can differ from the mean over shared seeds.
-- Residual standard deviation 0.55 points, 4 degrees of freedom; equal variances: p 0.016 (gains), p 0.43 (runs), so the interval by a moderated variance is printed too.
+- Residual standard deviation 0.55 points, 4 degrees of freedom; equal variances: p 0.016 (gains), p 0.43 (runs); they differ, which the interval by a moderated variance allows for.
 - All seeds of a row have the same teacher: intervals over seeds leave out the variation between teachers.
 - Published numbers: arXiv 1. Those marked † have other conditions than ours.
 - † 2x schedule & a trained student (50% of its layers).

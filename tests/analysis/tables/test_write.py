@@ -9,7 +9,7 @@ import pytest
 
 from analysis.runs.titles import table_title
 from analysis.tables.rows import RowSpec
-from analysis.tables.write import publish, specification
+from analysis.tables.write import publish, results, specification
 from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
@@ -172,3 +172,17 @@ def test_a_study_of_baselines_has_a_figure_that_the_workflow_waits_for() -> None
     finish(study_plan)
     publish(study_plan, "tiny", "tiny")
     assert (FOLDER / "gains" / "pair.pdf").is_file()
+
+
+def test_a_selected_row_is_judged_as_in_the_whole_table() -> None:
+    """Rows that are not selected count in the family, with their results where they have any."""
+    whole = planned(options=StudyOptions(seeds=3), methods=["rm", "pfi", "fgfi"])
+    finish(whole, None, "rm", "pfi")
+    (expected,) = (row for row in results(whole) if row.label == "RM")
+    part = planned(options=StudyOptions(seeds=3, methods=["rm"]))
+    (row,) = (row for row in results(part) if row.label == "RM")
+    assert len(part.rows) == 3 and row.selection == "methods rm"
+    assert (row.gain, row.cell) == (expected.gain, expected.cell)
+    assert row.cell and (row.cell.planned_rows, row.cell.residual_df) == (3, 4)
+    note = "Gains are judged as part of the whole table."
+    assert note in publish(part, "tiny", "tiny")
