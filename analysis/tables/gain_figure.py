@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path as MarkerPath
 
 from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
@@ -25,9 +26,11 @@ PUBLISHED: dict[str, Any] = {"color": "#D55E00", "marker": "D", "markersize": 7,
 """Marks on one line; the published one is larger and hollow, so that it is visible behind ours."""
 JUDGMENT_MARKS = {HELPS: STAR, HURTS: STAR, NO_GAIN: "="}
 """Marks of what is shown of a gain; an undetermined one has none."""
+EQUALS = MarkerPath([(-1, 0.45), (1, 0.45), (-1, -0.45), (1, -0.45)], [1, 2, 1, 2])
+"""Marker of two lines; one of a formula would be drawn with its dollars (``style.STYLE``)."""
 MARK_STYLES: dict[str, dict[str, Any]] = {
     STAR: {"color": OURS["color"], "marker": (6, 2, 0), "markersize": 5},
-    "=": {"color": OURS["color"], "marker": "$=$", "markersize": 7, "markeredgewidth": 0},
+    "=": {"color": OURS["color"], "marker": EQUALS, "markersize": 6, "markeredgewidth": 1.2},
 }
 MARK_LABELS = {STAR: f"{HELPS} or {HURTS}", "=": NO_GAIN}
 BARS: dict[str, dict[str, Any]] = {
