@@ -57,7 +57,9 @@ def _baseline(row: Row, seed: int, indices: Mapping[str, int]) -> int | None:
 def _facts(row: ResultRow) -> list[tuple[str, str]]:
     """Return labels and texts of the statistics and remarks of a row, without empty ones."""
     published_gain = row.published_gain
+    mean = row.mean_interval
     facts = [
+        ("95 % interval of the mean", f"{number(mean.low)} to {number(mean.high)}" if mean else ""),
         *_gain_facts(row),
         *measure_facts(row),
         ("Published gain", "" if published_gain is None else number(published_gain, signed=True)),

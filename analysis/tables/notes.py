@@ -6,7 +6,7 @@ from typing import NamedTuple
 from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN, UNDETERMINED
 from analysis.statistics.seeds import WORTH_FINDING
 from analysis.tables.cells import CellFacts
-from analysis.tables.formatting import IMAGES, STAR
+from analysis.tables.formatting import IMAGES, JOINT_TITLE, STAR
 from analysis.tables.rows import ResultRow
 
 MARKS = "†‡§¶"
@@ -138,6 +138,9 @@ def _signs(rows: Sequence[ResultRow]) -> list[str]:
         f"(low to high){IMAGES} 95 % interval over resampled {images} images; it excludes "
         "the variation between seeds.": any(
             gain.over_images and not gain.simultaneous for gain in gains
+        ),
+        f"{JOINT_TITLE}: interval of one gain over seeds and resampled test images together.": any(
+            gain.joint for gain in gains
         ),
         f"{STAR} {HELPS} or {HURTS}: the interval over seeds excludes 0.": any(
             gain.significant for gain in gains

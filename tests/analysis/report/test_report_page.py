@@ -82,6 +82,8 @@ def test_the_page_behind_a_gain_has_all_its_statistics() -> None:
     complete()
     page = write_page()
     facts = {row["title"]: dict(row["facts"]) for row in embedded(page)["rows"]}["RM"]
+    # Of the three rows a run deviates by 2 from its mean; t of 1.256 degrees of freedom is 8.
+    assert facts["95 % interval of the mean"] == "21.7 to 44.3"
     assert facts["Judgment"] == "undetermined" and cells(page, "RM")["judgment"].startswith("unde")
     assert facts["Interval over seeds, all planned rows"] == "\u22128.3 to +12.3"
     assert re.fullmatch(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.tables.markdown import to_markdown
 from analysis.tables.rows import RowSpec, build
 
 BASE = (0.300, 0.304, 0.302)
@@ -129,6 +130,7 @@ def test_the_joint_interval_is_wider_than_both(run):
     students = {seed: run(f"s{seed}", ap, spread=3.0) for seed, ap in enumerate(METHODS["a"])}
     (row,) = build([RowSpec("T", "G", "x", "distilled", "a", "b", students, base)])
     gain = row.gain
+    assert "- Seeds and images, 95 % CI: interval of one gain" in to_markdown([row])
     width = gain.joint.high - gain.joint.low
     for other in (gain.over_seeds, gain.over_images):
         assert width > other.high - other.low
