@@ -1,12 +1,15 @@
 """The sequential rule on a tiny study: decided rows, the next look, its price and command."""
 
 import json
+import shlex
 
 import pytest
 
 from analysis.planning.next_seeds import next_seeds
 from analysis.planning.next_text import describe_next, next_json
 from analysis.statistics.looks import Rule
+from analysis.statistics.sequential import follow
+from kd.common.errors import UserError
 from kd.config.library import Library
 from tests.support.measured import measure
 
@@ -55,6 +58,19 @@ def test_a_clear_row_is_decided_and_only_the_other_gets_a_seed(planned):
     assert content["next"]["seeds"] == 4 and content["next"]["trainings"] == 9
 
 
+def test_the_command_trains_the_runs_of_the_price(planned):
+    plan = planned(5)
+    measure(plan, "baseline", 20.0, 20.5, 21.0)
+    measure(plan, "rm", 28.0, 28.6, 29.1)
+    measure(plan, "rm+pfi", 20.9, 20.8, 22.0)
+    state, text = texts(plan)
+    (command,) = (line for line in text.splitlines() if line.startswith("  snakemake --config "))
+    options = dict(word.split("=", 1) for word in shlex.split(command)[2:])
+    runs = planned(int(options["seeds"]), rows=options["rows"].split(",")).runs
+    assert len(runs) == state.price.trainings
+    assert {run.method for run in runs.values() if run.seed == 3} == {None, "rm+pfi"}
+
+
 def test_no_gain_is_a_decision_too_and_ends_the_study(planned):
     plan = planned(5)
     measure(plan, "baseline", 20.0, 20.5, 21.0)
@@ -80,18 +96,16 @@ def test_a_selection_is_judged_with_all_rows_of_its_table(planned):
     plan = planned(5)
     measure(plan, "baseline", 20.0, 20.5, 21.0)
     measure(plan, "rm", 20.9, 21.2, 22.1)
-    part = planned(5, methods=["rm"])
-    state, text = texts(part)
-    ((_, progress),) = state.progress
-    alone = next_seeds(planned(5, methods=["rm"]), Rule(2, 3), Library()).progress[0][1]
+    state, text = texts(planned(5, methods=["rm"]))
+    ((cell, progress),) = state.progress
     assert list(progress.undecided) == state.rows and len(state.rows) == 1
     assert "methods=rm" in text and "rows=" not in text
-    assert alone.estimates.keys() == progress.estimates.keys()
+    alone = follow(range(5), cell.baseline_values(), cell.values(), RULE)
+    (row,) = state.rows
+    assert progress.estimates[row].gain.p_adjusted > alone.estimates[row].gain.p_adjusted
 
 
 @pytest.mark.parametrize(("first", "most", "flag"), [(1, 5, "--first"), (4, 3, "--most")])
 def test_a_rule_without_looks_is_a_mistake(first, most, flag):
-    from kd.common.errors import UserError
-
     with pytest.raises(UserError, match=flag):
         Rule(first, most).check()
