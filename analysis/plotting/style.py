@@ -72,15 +72,19 @@ def row_looks(rows: Sequence[tuple[str, str]]) -> list[Look]:
     """Return the look of each row of a figure, of its role and the name of its method.
 
     Rows of methods differ in color and marker; if there are more rows than colors, rows of one
-    color differ in marker and dash.
+    color differ in marker and dash. So do several students without a method.
     """
     methods = [method for role, method in rows if method and role != "teacher"]
-    uses = Counter[int]()
+    uses, students = Counter[int](), 0
     result: list[Look] = []
     colors = iter(assign(methods))
     for role, method in rows:
-        if role == "teacher" or not method:
-            result.append(TEACHER if role == "teacher" else BASELINE)
+        if role == "teacher":
+            result.append(TEACHER)
+            continue
+        if not method:
+            result.append(_student_look(students))
+            students += 1
             continue
         color = next(colors)
         result.append(_method_look(color, uses[color]))
@@ -91,6 +95,13 @@ def row_looks(rows: Sequence[tuple[str, str]]) -> list[Look]:
 def look(role: str, method: str) -> Look:
     """Return the look of a row that is alone in a figure, or beside rows without a method."""
     return row_looks([(role, method)])[0]
+
+
+def _student_look(use: int) -> Look:
+    """Return the look of the student that is number ``use``, from 0, of those without a method."""
+    markers = (BASELINE.marker, *MARKERS)
+    marker = markers[MARKER_STEP * use % len(markers)]
+    return Look(BASELINE.color, DASHES[use % len(DASHES)], marker)
 
 
 def _method_look(color: int, use: int) -> Look:

@@ -1,5 +1,6 @@
 """The gain figure: gains over the baselines, and the published gains where they can be compared."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
@@ -187,6 +188,8 @@ def _label(row: ResultRow, rows: Sequence[ResultRow], comparable: bool) -> str:
 
 
 def _wrapped(text: str, lines: int) -> str:
+    """Return text in lines, which do not break within a short setting such as ``(14 epochs)``."""
+    text = re.sub(r"\(.{1,20}\)", lambda setting: setting[0].replace(" ", "\u00a0"), text)
     return "\n".join(textwrap.wrap(text, LABEL_LENGTH, max_lines=lines, placeholder=" ..."))
 
 

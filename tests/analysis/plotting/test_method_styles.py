@@ -98,6 +98,14 @@ def test_rows_beyond_the_number_of_colors_differ_in_marker_and_dash() -> None:
     assert len(MARKERS) == len(COLORS)
 
 
+def test_several_students_without_a_method_differ_in_marker_and_dash() -> None:
+    first, second, third = row_looks([("baseline", "")] * 3)
+    assert first == BASELINE
+    assert {first.color, second.color, third.color} == {BASELINE.color}
+    assert len({(row.marker, row.dash) for row in (first, second, third)}) == 3
+    assert len({row.marker for row in (first, second, third)}) == 3
+
+
 def test_teacher_and_baseline_have_looks_of_no_method() -> None:
     assert row_looks([("teacher", ""), ("baseline", ""), ("distilled", "rm")]) == [
         TEACHER, BASELINE, look("distilled", "rm"),
