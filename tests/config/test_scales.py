@@ -48,7 +48,7 @@ def without_paths(model: dict[str, Any]) -> dict[str, Any]:
 def test_mini_has_the_networks_of_smoke():
     smoke, mini = (Library(CONFIGS).scale(name, "test") for name in ("smoke", "mini"))
     assert (mini.detectors, mini.backbones) == (smoke.detectors, smoke.backbones)
-    assert set(mini.datasets.values()) == {"shapes-mini", "bccd"}
+    assert set(mini.datasets.values()) == {"shapes-mini", "bccd", "bccd-val"}
     assert not {"smoke"} & set(mini.schedules.values())
 
 
