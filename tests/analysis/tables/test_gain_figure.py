@@ -131,6 +131,14 @@ def test_published_gains_are_left_out_beside_gains_of_stand_ins(run):
     )
 
 
+def test_a_label_does_not_break_within_a_short_setting(run):
+    runs, baselines = ({seed: run(f"{name}{seed}", 0.3) for seed in (0, 1)} for name in "ab")
+    label = "Student, equal time (14 epochs)"
+    figure = plot_gains(build([RowSpec("T", "G", label, "control", "", "b", runs, baselines)]))
+    text = figure.axes[0].get_yticklabels()[0].get_text()
+    assert text.splitlines() == ["Student, equal time", "(14\u00a0epochs)"]
+
+
 def test_a_gain_whose_simultaneous_interval_excludes_0_has_its_mark(results):
     figure = plot_gains(results)
     significant = [row for row in results if row.gain and row.gain.significant]
