@@ -1,6 +1,7 @@
 """Means over seeds and paired gains, counted by hand."""
 
 import math
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy import special, stats
 
 from analysis.statistics.gains import paired_gains
+from analysis.statistics.pooled_power import pooled_seeds_needed
 from analysis.statistics.seeds import (
     Metric,
     holm,
@@ -203,12 +205,11 @@ def row_of(title):
 
 
 def test_the_documented_numbers_are_those_of_the_functions():
-    smallest = [sign_flip_test([1.0] * int(seeds)) for seeds in row_of("seeds")]
-    assert row_of("smallest exact p") == pytest.approx(smallest, rel=0.01)
     spreads = row_of("standard deviation")
-    for gain in (0.5, 1, 2):
-        needed = [seeds_needed(std, gain) for std in spreads]
-        assert row_of(f"seeds for a gain of {gain:g}") == needed
+    for methods, gain in product((1, 3, 10), (0.5, 1, 2)):
+        needed = [pooled_seeds_needed(std, methods, gain) for std in spreads]
+        rows = "1 row" if methods == 1 else f"{methods} rows"
+        assert row_of(f"{rows}, gain {gain:g}") == needed
 
 
 def test_the_metrics_are_those_of_the_evaluator():
