@@ -96,21 +96,11 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
     return mean_ap
 
 
-def gain_interval(
-    students: Mapping[int, Path], baselines: Mapping[int, Path], metric: str
-) -> Interval | None:
-    """Return the 95 % interval over images of the mean gain of these seeds, in AP points.
-
-    Both map a seed to a run; seeds that only one of them has are left out. None without a shared
-    seed, and if a run has no samples or samples of other detections than its metrics. UserError for
-    runs of different test splits.
-    """
-    samples = gain_samples(students, baselines, metric)
-    return None if samples is None else image_interval(samples)
-
-
 def image_interval(samples: Floats) -> Interval | None:
-    """Return the 95 % interval over images of ``gain_samples``; None if a resample is undefined."""
+    """Return the 95 % interval over images of the mean gain, in AP points.
+
+    ``samples``: (S, 1 + R) of ``gain_samples``. None if a resample is undefined.
+    """
     low, high = percentile_interval(samples.mean(axis=0)[None, 1:], CONFIDENCE)
     return None if np.isnan(low[0]) else Interval(float(low[0]), float(high[0]))
 
@@ -120,7 +110,9 @@ def gain_samples(
 ) -> Floats | None:
     """Return (S, 1 + R): the gain of each shared seed on the test split and on each resample.
 
-    The arguments, None and UserError are those of ``gain_interval``.
+    In AP points. Both arguments map a seed to a run; seeds that only one of them has are left out.
+    None without a shared seed, and if a run has no samples or samples of other detections than its
+    metrics. UserError for runs of different test splits.
     """
     shared = sorted(students.keys() & baselines.keys())
     gains = [_gain_samples(students[seed], baselines[seed], metric) for seed in shared]

@@ -8,7 +8,7 @@ import pytest
 from analysis.matching import outcomes
 from analysis.matching.outcomes import read_arrays
 from analysis.statistics.joint import joint_interval
-from analysis.statistics.resampled import METRICS, gain_interval, gain_samples
+from analysis.statistics.resampled import METRICS, gain_samples, image_interval
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import read_json, sha256, write_json
@@ -80,6 +80,11 @@ def edit_split(count):
     ids = {image["id"] for image in images}
     boxes = [item for item in truth["annotations"] if item["image_id"] in ids]
     write_json(path, truth | {"images": images, "annotations": boxes})
+
+
+def gain_interval(students, baselines, metric):
+    samples = gain_samples(students, baselines, metric)
+    return None if samples is None else image_interval(samples)
 
 
 def test_it_writes_ap_of_the_images_and_of_a_thousand_resamples(project):
