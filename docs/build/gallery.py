@@ -39,8 +39,12 @@ how to draw one. `python -m docs.build.gallery` writes this page from finished f
 
 
 def main() -> None:
-    """Write the page and its pictures from the figures that exist; log those that do not."""
+    """Write the page and its pictures from the figures that exist; log those that do not.
+
+    The page keeps its section of an analysis and study whose figures do not exist.
+    """
     library = Library()
+    kept = _sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     plans = {
         study: plan(study, scale, library, StudyOptions(seeds=SEEDS.get(study)))
         for study, scale in STUDIES.items()
@@ -49,9 +53,15 @@ def main() -> None:
     names = {figure.analysis for by_name in planned.values() for figure in by_name.values()}
     sections: list[str] = []
     index: list[str] = []
+    shown: set[str] = set()
     for name in sorted(names, key=lambda name: figures.get(name).title):
         kind = figures.get(name)
-        study_sections = [text for study in STUDIES for text in _study(name, study, planned, plans)]
+        study_sections: list[str] = []
+        for study in STUDIES:
+            drawn = [*_study(name, study, planned, plans)]
+            if texts := drawn or kept.get((kind.title, _heading(study)), []):
+                study_sections += texts
+                shown.add(study)
         if study_sections:
             index.append(f"| [{kind.question}](#{anchor(kind.title)}) | {kind.title} |")
             sections += [
@@ -60,21 +70,28 @@ def main() -> None:
                 *study_sections,
             ]
     table = "\n".join(["| question | analysis |", "|---|---|", *index])
-    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(planned), *sections]) + "\n")
+    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(shown), *sections]) + "\n")
 
 
-def _requests(planned: dict[str, dict[str, PlannedFigure]]) -> str:
+def _sections(page: str) -> dict[tuple[str, str], list[str]]:
+    """Return the text of each study's section of a page, by the headings of analysis and study."""
+    sections: dict[tuple[str, str], list[str]] = {}
+    for analysis in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
+        title, *studies = re.split(r"^### ", analysis, flags=re.MULTILINE)
+        for study in studies:
+            text = f"### {study.strip()}"
+            sections[title.partition("\n")[0], text.partition("\n")[0]] = [text]
+    return sections
+
+
+def _heading(study: str) -> str:
+    return f"### Study {study}, scale {STUDIES[study]}"
+
+
+def _requests(shown: set[str]) -> str:
     """Return the commands that make all figures of the page, one for each study on it."""
-    commands = [
-        f"snakemake figures {_configuration(study)}"
-        for study, by_name in planned.items()
-        if any(_is_drawn(figure) for figure in by_name.values())
-    ]
+    commands = [f"snakemake figures {_configuration(study)}" for study in STUDIES if study in shown]
     return "\n".join(["All figures of a study:", "", "```bash", *commands, "```"])
-
-
-def _is_drawn(figure: PlannedFigure) -> bool:
-    return (figure.folder / "caption.md").exists()
 
 
 def _configuration(study: str) -> str:
@@ -89,15 +106,15 @@ def _study(
     for figure in planned[study].values():
         if figure.analysis != name:
             continue
-        if not _is_drawn(figure):
-            logger.warning("%s: no such figure; left out of the page", figure.folder)
+        if not (figure.folder / "caption.md").exists():
+            logger.warning("%s: no such figure; the page does not change there", figure.folder)
             continue
         yield from _figure(study, figure, plans[study])
 
 
 def _figure(study: str, figure: PlannedFigure, study_plan: Plan) -> Iterator[str]:
     """Yield the pictures of a figure, its findings, and, folded, the commands that compute it."""
-    yield f"### Study {study}, scale {STUDIES[study]}"
+    yield _heading(study)
     yield f"{study_plan.study.title}; {study_plan.scale.title}."
     for stem in figure.settings.pictures:
         if study in PHOTOGRAPHS and stem in figure.settings.photographs:

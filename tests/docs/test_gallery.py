@@ -47,9 +47,17 @@ def test_the_page_has_the_picture_the_findings_and_the_commands(
         assert picture.width == gallery.WIDTH
     assert "AP is highest at" in page
     assert "snakemake figure_weights --config study=tiny scale=tiny" in page
-    assert "results/tiny/tiny/figures/errors: no such figure; left out" in caplog.text
+    assert "results/tiny/tiny/figures/errors: no such figure" in caplog.text
     assert f"| [{figures.get('ablation').question}](#ablation) |" in page
     assert figures.get("tide").title not in page
+
+
+def test_the_page_keeps_the_section_of_a_figure_that_is_not_here() -> None:
+    gallery.main()
+    page = Path("docs/reference/gallery.md").read_text()
+    Path("results/tiny/tiny/figures/weights/caption.md").unlink()
+    gallery.main()
+    assert Path("docs/reference/gallery.md").read_text() == page
 
 
 def test_the_command_of_a_figure_runs() -> None:
