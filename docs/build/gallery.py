@@ -44,7 +44,7 @@ def main() -> None:
     The page keeps its section of an analysis and study whose figures do not exist.
     """
     library = Library()
-    kept = _sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
+    old_sections = _sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     plans = {
         study: plan(study, scale, library, StudyOptions(seeds=SEEDS.get(study)))
         for study, scale in STUDIES.items()
@@ -53,15 +53,15 @@ def main() -> None:
     names = {figure.analysis for by_name in planned.values() for figure in by_name.values()}
     sections: list[str] = []
     index: list[str] = []
-    shown: set[str] = set()
+    page_studies: set[str] = set()
     for name in sorted(names, key=lambda name: figures.get(name).title):
         kind = figures.get(name)
         study_sections: list[str] = []
         for study in STUDIES:
-            drawn = [*_study(name, study, planned, plans)]
-            if texts := drawn or kept.get((kind.title, _heading(study)), []):
+            new_texts = [*_study(name, study, planned, plans)]
+            if texts := new_texts or old_sections.get((kind.title, _heading(study)), []):
                 study_sections += texts
-                shown.add(study)
+                page_studies.add(study)
         if study_sections:
             index.append(f"| [{kind.question}](#{anchor(kind.title)}) | {kind.title} |")
             sections += [
@@ -70,7 +70,7 @@ def main() -> None:
                 *study_sections,
             ]
     table = "\n".join(["| question | analysis |", "|---|---|", *index])
-    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(shown), *sections]) + "\n")
+    write_text(PAGE, "\n\n".join([INTRODUCTION, table, _requests(page_studies), *sections]) + "\n")
 
 
 def _sections(page: str) -> dict[tuple[str, str], list[str]]:
@@ -88,9 +88,11 @@ def _heading(study: str) -> str:
     return f"### Study {study}, scale {STUDIES[study]}"
 
 
-def _requests(shown: set[str]) -> str:
+def _requests(page_studies: set[str]) -> str:
     """Return the commands that make all figures of the page, one for each study on it."""
-    commands = [f"snakemake figures {_configuration(study)}" for study in STUDIES if study in shown]
+    commands = [
+        f"snakemake figures {_configuration(study)}" for study in STUDIES if study in page_studies
+    ]
     return "\n".join(["All figures of a study:", "", "```bash", *commands, "```"])
 
 
