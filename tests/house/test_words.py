@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import documents, sources
+from tests.house import documents, sources, words
 from tests.house.words import (
     BRITISH,
     BRITISH_EXCEPTIONS,
     BRITISH_SETTINGS,
     DOCUMENT_PHRASES,
     FIRST_WORDS,
+    PACKAGE_REGISTRIES,
     PHRASES,
     VAGUE_NAMES,
     VAGUE_PARTS,
@@ -87,6 +88,12 @@ def test_documents_keep_to_the_word_list() -> None:
         ]
     ]
     assert not faults, "\n".join(faults)
+
+
+def test_no_file_names_a_package_registry() -> None:
+    files = {*documents.files(), *sources.files(*sources.ALL)} - {Path(words.__file__)}
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    assert [path for path, text in texts.items() if PACKAGE_REGISTRIES.search(text)] == []
 
 
 def test_the_glossary_defines_each_term_once() -> None:

@@ -28,6 +28,9 @@ FIRST_WORDS = frozenset(
 )
 """Words that no docstring begins with."""
 
+PACKAGE_REGISTRIES = re.compile(r"\b(pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian)\b")
+"""Hosts that no file names: a package has a name."""
+
 PHRASES = {
     r"\btells?\b|\btold\b|\btelling\b": "say, print, report",
     r"\bstands? (for|in for|there|beside|here|at|in)\b": "represent, replace, is",
