@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.tide.compute import AVERAGED, IOU50, mean_points
 from analysis.figures.tide.errors import ERRORS, MAIN
-from analysis.plotting import dots, line_labels
+from analysis.plotting import dots
 from analysis.plotting.panels import horizontal_grid, panel_grid
-from analysis.plotting.style import QUIET, STYLE, TEACHER, WIDTH, Look
+from analysis.plotting.style import QUIET, STYLE, TEACHER, WIDTH, Look, legend, legend_height
 from analysis.tables.formatting import MINUS
 
 LINE_HEIGHT, DIFFERENCES_HEIGHT = 0.2, 0.25
@@ -43,6 +43,8 @@ SHADES = ("#332288", "#88CCEE", "#117733", "#DDCC77", "#AA4455", "#DDDDDD")
 """Colors of ``MAIN``, from Tol's muted scheme; neighbors also differ in gray print."""
 DARK = ("#332288", "#117733", "#AA4455")
 CURVES = ("Cls", "Loc")
+CURVES_HEIGHT = 2.0
+"""Height of a panel of curves, in inches."""
 STEPS = (1, 2, 5, 10)
 """First digits of round numbers, for ticks."""
 
@@ -209,26 +211,26 @@ def plot_shares(frame: pd.DataFrame, runs: Sequence[str]) -> Figure:
 def plot_thresholds(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     """Return the costs of Cls and Loc over the IoU threshold, as in DICOD's Fig. 3.
 
-    Lines are means over the seeds, with their names where they are farther apart.
+    Lines are means over the seeds.
     """
     rows = frame.groupby(["quantity", "run", "iou"])["points"].mean()
-    height = max(2.0, line_labels.least_height(len(looks)))
     with rc_context(STYLE):
-        figure, panels = panel_grid(len(CURVES), len(CURVES), height, 0.6)
+        figure, panels = panel_grid(
+            len(CURVES), len(CURVES), CURVES_HEIGHT, 0.6 + legend_height(looks), sharex=True
+        )
         for axes, error in zip(panels, CURVES, strict=True):
-            lines = {}
             for run, look in looks.items():
                 curve = rows[error][run]
-                (lines[run],) = axes.plot(
-                    curve.index, curve, marker=look.marker, markersize=3, linewidth=1, **look.line
-                )
+                axes.plot(
+                    curve.index, curve, marker=look.marker, markersize=3, linewidth=1,
+                    clip_on=False, **look.line,
+                )  # fmt: skip
             axes.set_title(error, loc="left")
             axes.set_xlabel("IoU threshold")
-            axes.set_ylabel("dAP (AP points)")
             axes.set_xticks(curve.index[::2])
-            axes.set_xlim(curve.index.min() - 0.01, curve.index.max() + 0.01)
+            axes.set_xlim(curve.index.min(), curve.index.max())
             axes.set_ylim(bottom=0)
-            axes.spines["bottom"].set_bounds(curve.index.min(), curve.index.max())
             horizontal_grid(axes)
-            line_labels.label_lines(axes, lines, looks, WIDTH / 3, height)
+        panels[0].set_ylabel("dAP (AP points)")
+        legend(figure, looks)
     return figure

@@ -190,7 +190,10 @@ def test_curves_show_class_and_location_errors_over_the_threshold(results):
     assert classes.get_title(loc="left") == "Cls" and places.get_title(loc="left") == "Loc"
     assert len(places.lines) == 3
     assert list(places.lines[0].get_xdata()) == pytest.approx(THRESHOLDS)
-    assert {text.get_text() for text in places.texts} == {"Student", "RM", "DICOD"}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Student", "RM", "DICOD"]
+    for axes in figure.axes:
+        assert axes.get_xlim() == pytest.approx((THRESHOLDS[0], THRESHOLDS[-1]))
 
 
 def test_one_run_has_no_differences(tmp_path):
