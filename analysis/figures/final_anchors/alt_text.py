@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.figures.final_anchors.compute import TEACHER
+
 NAMES = {
     "easy": "An easy object",
     "hard": "A hard object",
@@ -39,7 +41,7 @@ def _run(line: Mapping[Any, Any]) -> str:
         return f"{line['run']} has no final box"
     prior = (
         ""
-        if pd.isna(line["same"]) or line["run"] == "Teacher"
+        if pd.isna(line["same"]) or line["run"] == TEACHER
         else (", the teacher's prior" if line["same"] else ", another prior")
     )
     return f"{line['run']} IoU {line['iou']:.2f}{prior}"

@@ -14,7 +14,8 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]
     """Return the alternative text of each picture, from the tables of ``compute_tables``."""
     frame = tables["training_curves"]
     rows = enumerate_names(list(frame["run"].unique()))
-    terms = frame[frame["quantity"].isin(["detection", "distillation"])]["term"].unique()
+    terms = frame[frame["quantity"].isin(["detection", "distillation"])].groupby("term", sort=False)
+    ends = [f"{loss_name(str(term))} {_span(_last(lines))}" for term, lines in terms]
     shares = total_share(frame[frame["quantity"] == "share"])
     share = (
         f"Lines of each distillation term's share of the loss over the steps. Their sum is at the "
@@ -27,11 +28,17 @@ def alt_texts(tables: Mapping[str, pd.DataFrame], metric: str) -> dict[str, str]
             f"{extremes(_last(frame[frame['quantity'] == metric]))}."
         ),
         "training_curves-terms": (
-            f"Lines of each weighted loss term over the steps of training for {rows}: "
-            f"{enumerate_names([loss_name(term) for term in terms]) if len(terms) else 'none'}."
+            f"Lines of each weighted loss term over the steps of training for {rows}. "
+            f"{'At the end: ' + '; '.join(ends) if ends else 'No run has a term'}."
         ),
         "training_curves-shares": share if len(shares) else "No run has a distillation term.",
     }
+
+
+def _span(values: pd.Series) -> str:
+    """Return the smallest and the largest value, or the one of a single row."""
+    ends = dict.fromkeys(f"{value:.2g}" for value in (values.min(), values.max()))
+    return " to ".join(ends)
 
 
 def _last(lines: pd.DataFrame) -> pd.Series:

@@ -156,6 +156,13 @@ def test_figures_show_every_term_with_its_values(distilled, baseline):
     assert "25 % (RM) of the loss" in results.caption
 
 
+def test_alternative_texts_state_the_terms_at_the_end(distilled, baseline):
+    texts = results_of(distilled, *baseline).alt_texts
+    assert texts["training_curves-terms"].endswith(
+        "for RM and Student. At the end: Classification 1.5 to 60; RM: classification 0.5."
+    )
+
+
 def test_equal_learning_rates_are_one_line(distilled, baseline, tmp_path):
     def rates(*runs):
         return panel(results_of(*runs).pictures["training_curves"], "Learning rate")

@@ -170,8 +170,9 @@ def test_texts_have_the_counts_and_the_rule():
     assert text.startswith("Image 1.png: of 2 images with objects, the one where Student detects ")
     assert "Student 0.67 (detections from score 0.40)" in text
     alternative = alt_texts(tables)["overview"]
-    assert "Student has 1 correct and 0 wrong detections and misses 1 objects" in alternative
-    assert "Both detect 1 objects, only the teacher 1, only the student 0." in alternative
+    assert "Student: correct detections 1, wrong detections 0, missed objects 1." in alternative
+    counts = "both detect: 1; only the teacher: 1; only the student: 0; neither: 0."
+    assert f"Number of objects that {counts}" in alternative
 
 
 def test_runs_without_detections_have_a_picture():
