@@ -57,7 +57,7 @@ def plot(bins: pd.DataFrame, errors: pd.DataFrame, looks: Mapping[str, Look]) ->
             else:
                 axes.set_ylabel("Precision")
                 counts.set_ylabel("Count")
-        figure.legend(handles=_legend_handles(), loc="outside upper left", ncols=3, frameon=False)
+        figure.legend(handles=_legend_handles(), loc="outside upper left", ncols=4, frameon=False)
     return figure
 
 
@@ -105,4 +105,8 @@ def _legend_handles() -> list[Line2D]:
             label="precision times IoU",
         ),
         Line2D([], [], color=QUIET, linestyle="--", linewidth=0.8, label="calibrated"),
+        Line2D(
+            [], [], color=QUIET, marker="o", markersize=4, markerfacecolor="white", linewidth=0,
+            markeredgewidth=0.8, label=f"fewer than {LEAST_COUNT} detections",
+        ),
     ]  # fmt: skip

@@ -50,6 +50,8 @@ LABEL_LENGTH, TITLES_LENGTH = 24, 90
 """Characters of a run's name in a line, and of the titles of a row of panels."""
 AREA_PANEL_HEIGHT = 1.25
 """Height of a panel with its list of APs, in inches."""
+ROW_LENGTH = 14
+"""Characters of a run's name in a line beside its row, which is as high as a panel."""
 
 
 def plot_curves(curves: pd.DataFrame, area: str) -> Figure:
@@ -132,7 +134,7 @@ def plot_areas(curves: pd.DataFrame, numbers: pd.DataFrame, category: str) -> Fi
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(runs), len(areas), squeeze=False, sharex=True, sharey=True)
         for strip, run in zip(grid, runs, strict=True):
-            strip[0].set_ylabel(wrapped(run, 20), fontweight="bold")
+            strip[0].set_ylabel(wrapped(run, ROW_LENGTH), fontweight="bold")
             for axes, area in zip(strip, areas, strict=True):
                 panel = lines[(lines["run"] == run) & (lines["area"] == area)]
                 fill_curves(axes, panel)

@@ -66,6 +66,11 @@ def test_errors_are_in_points_and_bins_are_of_all_seeds(results):
     assert errors.iloc[-1][["detections", "D-ECE"]].isna().tolist() == [False, True]
 
 
+def test_the_legend_names_hollow_marks(results):
+    (legend,) = results[Calibration].pictures["calibration"].legends
+    assert legend.get_texts()[-1].get_text() == "fewer than 20 detections"
+
+
 def test_any_overlap_counts_at_an_iou_of_zero(run_groups):
     errors = Calibration(iou=0).run(run_groups, Library()).tables["calibration"]
     assert errors["LaECE"].notna().tolist() == [True, True, True, False]
