@@ -29,8 +29,8 @@ class Overview(Analysis):
     Teacher and student share one color scale, and each difference has its own.
 
     Detections are those from a score on that pycocotools matches to objects at `iou`. In each panel
-    the three wrong detections with the highest scores are drawn. Their difference is the objects
-    that only one of both detects.
+    the three wrong detections with the highest scores are drawn. In the third row, the look of
+    an object's box shows which of both detect it.
 
     The paper shows an image that its authors selected. Here a rule selects it: `missed` is the
     image where the student detects the fewest objects compared with the teacher. Of equal images
