@@ -29,12 +29,12 @@ class Headline(NamedTuple):
     group: str
     baseline: str
     largest: str
-    """The row with the largest gain; empty if none has an interval over seeds."""
+    """The distilled row with the largest gain; empty if none has an interval over seeds."""
     gain: str
     gains: int
-    """Number of gains that the largest was chosen from."""
+    """Number of gains of distilled rows, which the largest was chosen from."""
     range: str
-    """The smallest and the largest gain; empty without a gain."""
+    """The smallest and the largest of these gains; empty without one."""
     published: str
 
 
@@ -54,9 +54,9 @@ def _headlines(table: TableView) -> list[Headline]:
 
 def _headline(group: str, rows: Sequence[ResultRow]) -> Headline:
     rows = printable(rows)
-    gains = [(row.gain.mean, row) for row in rows if row.gain]
+    gains = [(row.gain.mean, row) for row in rows if row.gain and row.kind == "distilled"]
     # Gains of one seed are not compared: the largest may be so by chance.
-    compares = any(row.gain and row.gain.simultaneous for row in rows)
+    compares = any(row.gain and row.gain.simultaneous for _, row in gains)
     largest = max(gains, key=lambda pair: pair[0])[1] if compares else None
     baseline = next((row for row in rows if row.kind == "baseline"), rows[0])
     ap = number(baseline.headline, baseline.std)
