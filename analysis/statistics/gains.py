@@ -1,6 +1,5 @@
 """Gains of a student over its baseline, with their intervals, tests and judgment."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,7 +33,7 @@ class Gain:
     moderated: Interval | None = None
     """The same by a moderated variance of each row."""
     p_model: float | None = None
-    """p of this gain alone, by the cell's model."""
+    """p of this gain alone, by the cell's model: the larger of the pooled and the moderated one."""
     p_adjusted: float | None = None
     """p adjusted for all planned rows: below 0.05 if ``simultaneous`` excludes 0."""
     p_equivalence: float | None = None
@@ -80,29 +79,26 @@ def judged(
     if comparison is None or name not in comparison.confirmed:
         return gain
     confirmed, judgment = comparison.confirmed[name], comparison.judgments[name]
-    pooled, error, df = comparison.pooled[name], confirmed.standard_error, confirmed.df
+    pooled, moderated = comparison.pooled[name], comparison.moderated[name]
+    # Statements on one gain have the moderated error. With the larger one of the verdict, the joint
+    # interval would cover 95 to 98 % of studies.
+    mean, error, df = moderated.mean, moderated.standard_error, moderated.df
     # The variance of one gain over that of the mean: the number of seeds if no run is missing.
-    ratio = comparison.std / pooled.standard_error if pooled.standard_error else math.inf
+    ratio = 2 * (comparison.std / pooled.standard_error) ** 2
     joint = None
     if samples is not None:
         # Where runs are missing, the model's gain differs from the mean over shared seeds.
-        # The confirmed error is the larger of two: the interval would cover 95 to 98 % of studies.
-        moderated = comparison.moderated[name]
-        joint = joint_interval(
-            samples + (confirmed.mean - samples[:, 0].mean()),
-            moderated.standard_error,
-            moderated.df,
-        )
+        joint = joint_interval(samples + (mean - samples[:, 0].mean()), error, df)
     return replace(
         gain,
-        mean=confirmed.mean,
+        mean=mean,
         simultaneous=confirmed.over_seeds,
         pooled=pooled.over_seeds,
-        moderated=comparison.moderated[name].over_seeds,
+        moderated=moderated.over_seeds,
         p_model=confirmed.p,
         p_adjusted=confirmed.p_adjusted,
         p_equivalence=judgment.p_corrected,
         judgment=judgment.word,
         joint=joint,
-        probability=probability_of_gain(confirmed.mean, error, df, 2 * ratio**2),
+        probability=probability_of_gain(mean, error, df, ratio),
     )

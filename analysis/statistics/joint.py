@@ -89,8 +89,9 @@ def probability_of_gain(mean: float, standard_error: float, df: float, seeds: fl
     """Return the probability that the student of a new seed is better than its baseline.
 
     Gains are assumed to be normal: the probability is that of a normal gain above 0. The interval
-    is exact, from the noncentral t distribution of ``mean / standard_error``. ``seeds``: variance
-    of one gain over that of the mean, which is the number of seeds if no run is missing.
+    is that of the noncentral t distribution of ``mean / standard_error``; with the error of one row
+    alone it is exact. ``seeds``: variance of one gain over that of the mean, which is the number of
+    seeds if no run is missing.
     """
     if not standard_error:
         value = 0.5 + 0.5 * float(np.sign(mean))
