@@ -1,10 +1,13 @@
 """Cells of a plan: each baseline of a table with the rows that have a gain over it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from analysis.statistics.seeds import POINTS
+from kd.common.results import results_folder
 from kd.config.plan import Plan, Row
 from kd.config.run import Run
+from kd.data.entry import SplitName
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,8 @@ class PlannedCell:
     key: str
     """Key of the baseline's row."""
     metric: str
+    split: SplitName
+    """Split that the rows are measured on."""
     baseline: dict[int, Run]
     rows: dict[str, Row]
     """All rows of the table with a gain over the baseline, by key."""
@@ -27,13 +32,32 @@ class PlannedCell:
         """Planned seeds."""
         return len(self.baseline)
 
+    @cached_property
     def baseline_values(self) -> dict[int, float | None]:
-        """Return the AP points of the measured runs of the baseline by seed."""
-        return measured(self.baseline, self.metric)
+        """AP points of the measured runs of the baseline by seed."""
+        return self._measured(self.baseline)
 
+    @cached_property
     def values(self) -> dict[str, dict[int, float | None]]:
-        """Return the AP points of the measured runs of the selected rows by seed."""
-        return {key: measured(self.rows[key].runs, self.metric) for key in self.selected}
+        """AP points of the measured runs of the selected rows by seed."""
+        return {key: self._measured(self.rows[key].runs) for key in self.selected}
+
+    def _measured(self, runs: dict[int, Run]) -> dict[int, float | None]:
+        """Return the metric in AP points of each measured seed; None if it is undefined."""
+        from kd.evaluation.metrics import Metrics
+
+        paths = {
+            seed: results_folder(run.directory, self.split) / "metrics.json"
+            for seed, run in runs.items()
+        }
+        fractions = {
+            seed: getattr(Metrics.read(path), self.metric)
+            for seed, path in paths.items()
+            if path.exists()
+        }
+        return {
+            seed: None if value is None else POINTS * value for seed, value in fractions.items()
+        }
 
 
 def cells_of(plan: Plan) -> list[PlannedCell]:
@@ -51,6 +75,7 @@ def cells_of(plan: Plan) -> list[PlannedCell]:
         PlannedCell(
             key=keys[name],
             metric=next(iter(cell.values())).metric,
+            split=next(iter(cell.values())).split,
             baseline=next(iter(cell.values())).baselines,
             rows=cell,
             selected=[key for key in cell if key in selected_keys],
@@ -63,14 +88,3 @@ def cells_of(plan: Plan) -> list[PlannedCell]:
 
 def _name(table: str, runs: dict[int, Run]) -> tuple[str, ...]:
     return table, *(run.name for run in runs.values())
-
-
-def measured(runs: dict[int, Run], metric: str) -> dict[int, float | None]:
-    """Return a metric in AP points of each seed whose run is measured; None if undefined."""
-    from kd.evaluation.metrics import Metrics
-
-    paths = {seed: run.directory / "metrics.json" for seed, run in runs.items()}
-    fractions = {
-        seed: getattr(Metrics.read(path), metric) for seed, path in paths.items() if path.exists()
-    }
-    return {seed: None if value is None else POINTS * value for seed, value in fractions.items()}

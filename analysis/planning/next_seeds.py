@@ -59,7 +59,7 @@ def next_seeds(plan: Plan, rule: Rule, library: Library) -> NextSeeds:
         measured=sum(
             len(values)
             for cell, _ in progress
-            for values in (cell.baseline_values(), *cell.values().values())
+            for values in (cell.baseline_values, *cell.values.values())
         ),
     )
 
@@ -67,7 +67,7 @@ def next_seeds(plan: Plan, rule: Rule, library: Library) -> NextSeeds:
 def _follow(cell: PlannedCell, rule: Rule) -> CellProgress:
     planned = {key: [*row.runs] for key, row in cell.rows.items()}
     family = Family([*cell.baseline], planned, cell.cells)
-    return follow([*cell.baseline], cell.baseline_values(), cell.values(), rule, family)
+    return follow([*cell.baseline], cell.baseline_values, cell.values, rule, family)
 
 
 def _rows(plan: Plan, cells: Iterable[tuple[PlannedCell, CellProgress]], seeds: int) -> list[Row]:

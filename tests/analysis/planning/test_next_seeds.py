@@ -100,7 +100,7 @@ def test_a_selection_is_judged_with_all_rows_of_its_table(planned):
     ((cell, progress),) = state.progress
     assert list(progress.undecided) == state.rows and len(state.rows) == 1
     assert "methods=rm" in text and "rows=" not in text
-    alone = follow(range(5), cell.baseline_values(), cell.values(), RULE)
+    alone = follow(range(5), cell.baseline_values, cell.values, RULE)
     (row,) = state.rows
     assert progress.estimates[row].gain.p_adjusted > alone.estimates[row].gain.p_adjusted
 
