@@ -14,7 +14,7 @@ from analysis.statistics.pooled_power import (
     detectable_gain,
     pooled_seeds_needed,
 )
-from analysis.statistics.seeds import SIGNIFICANT, WORTH_FINDING, mean_std
+from analysis.statistics.seeds import ROUNDING, SIGNIFICANT, WORTH_FINDING, mean_std
 from kd.config.plan import Plan
 
 MANY_DEGREES = 10
@@ -66,16 +66,16 @@ def spreads(cells: Sequence[PlannedCell]) -> list[Spread | None]:
 
 
 def _residual(cell: PlannedCell) -> Spread | None:
-    baseline, methods = _defined(cell.baseline_values()), cell.values()
+    baseline, methods = _defined(cell.baseline_values), cell.values
     model = fit(baseline, {key: _defined(values) for key, values in methods.items()})
     return Spread(model.std, model.df) if model else None
 
 
 def _alone(cell: PlannedCell) -> tuple[tuple[str, ...], Spread | None]:
-    """Return the runs of a baseline, which tables may share, and their spread."""
-    _, std, count = mean_std(_defined(cell.baseline_values()).values())
+    """Return the runs of a baseline, which tables may share, and their spread, if they vary."""
+    _, std, count = mean_std(_defined(cell.baseline_values).values())
     names = tuple(run.name for run in cell.baseline.values())
-    return names, None if std is None else Spread(std, count - 1)
+    return names, Spread(std, count - 1) if std is not None and std > ROUNDING else None
 
 
 def _defined(values: dict[int, float | None]) -> dict[int, float]:
@@ -97,7 +97,8 @@ def describe(plan: Plan) -> str:
     by_cell = list(zip(cells, spreads(cells), strict=True))
     measured = [(cell, spread) for cell, spread in by_cell if spread]
     lines = [
-        f"Cannot estimate the variation of {metric} between seeds: run at least two baseline seeds."
+        f"Cannot estimate the variation of {metric} between seeds: it takes two baseline seeds "
+        "with different results."
         for metric in dict.fromkeys(cell.metric for cell, spread in by_cell if not spread)
     ]
     if measured:
@@ -134,7 +135,7 @@ def _numbers(cell: PlannedCell, spread: Spread) -> tuple[str, ...]:
     rows = len(cell.rows)
     gain = detectable_gain(spread.std, cell.seeds, rows, cells=cell.cells)
     needed = _needed(spread.std, rows, cell.cells)
-    if spread.df < MANY_DEGREES and spread.std:
+    if spread.df < MANY_DEGREES:
         low, high = (_needed(std, rows, cell.cells) for std in spread.limits)
         needed += f" ({low} to {high})"
     source = f", {spread.source}" if spread.source else ""

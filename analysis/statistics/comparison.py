@@ -56,7 +56,7 @@ class CellComparison:
 def compare_cell(
     baseline: Mapping[int, float], methods: Mapping[str, Mapping[int, float]], family: Family
 ) -> CellComparison | None:
-    """Return the statistics of AP points by seed; None without a gain or a degree of freedom."""
+    """Return the statistics of AP points by seed; None if ``pooled.fit`` has no model of them."""
     model = fit(baseline, methods)
     if model is None:
         return None

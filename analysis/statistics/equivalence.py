@@ -34,14 +34,12 @@ def two_one_sided(
 ) -> Equivalence:
     """Return the tests that a gain in AP points lies between -``limit`` and ``limit``.
 
-    ``df``: degrees of freedom of the standard error. Without variation p has its limits, 0 or 1.
+    ``standard_error``: above 0; ``df``: its degrees of freedom.
     """
     reach = standard_error * float(special.stdtrit(df, 1 - SIGNIFICANT))
     interval = Interval(mean - reach, mean + reach)
-    distance = limit - abs(mean)
-    if not standard_error:
-        return Equivalence(0.0 if distance > 0 else 1.0, interval)
-    return Equivalence(float(special.stdtr(df, -distance / standard_error)), interval)
+    t = (abs(mean) - limit) / standard_error
+    return Equivalence(float(special.stdtr(df, t)), interval)
 
 
 def word(over_seeds: Interval | None, p_equivalence: float | None) -> Word:

@@ -202,7 +202,7 @@ def equal_variances_p(model: PooledFit, deviations: Deviations) -> float | None:
     share seeds and baseline. The p is hence the share of simulated data sets of equal variances
     whose statistic is as large. It holds for any number of seeds and with missing runs.
     """
-    if np.count_nonzero(deviations.df) < 2 or not model.std:
+    if np.count_nonzero(deviations.df) < 2:
         return None
     simulated = bartlett(deviations.variances(_noise(model.design)), deviations.df)
     observed = bartlett(deviations.variances(model.residuals), deviations.df)

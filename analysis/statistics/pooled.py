@@ -18,12 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.statistics import dunnett
-from analysis.statistics.seeds import Interval
+from analysis.statistics.seeds import ROUNDING, Interval
 from kd.evaluation.voc import Floats, Integers
 
 CONFIDENCE = 0.95
-_ROUNDING = 1e-9
-"""Points: gains and deviations below it are rounding errors of equal values."""
 
 
 class PooledGain(NamedTuple):
@@ -138,7 +136,11 @@ class PooledFit:
 def fit(
     baseline: Mapping[int, float], methods: Mapping[str, Mapping[int, float]]
 ) -> PooledFit | None:
-    """Return the model of AP points by seed; None without a gain or a degree of freedom."""
+    """Return the model of AP points by seed.
+
+    None without a gain or a degree of freedom, and if no residual differs from 0: such runs do not
+    show how much others would vary.
+    """
     design = CellDesign.of(baseline, methods)
     if not design.methods or design.df < 1:
         return None
@@ -147,8 +149,8 @@ def fit(
     points = np.array([rows[row][seed] for row, seed in runs])
     gains, residuals = design.gains @ points, design.residuals @ points
     for values in (gains, residuals):
-        values[np.abs(values) < _ROUNDING] = 0
-    return PooledFit(design, gains, residuals)
+        values[np.abs(values) < ROUNDING] = 0
+    return PooledFit(design, gains, residuals) if residuals.any() else None
 
 
 def pooled_gains(model: PooledFit, family: Family) -> dict[str, PooledGain]:
@@ -182,7 +184,7 @@ def _ratio(mean: float, error: float) -> float:
     """Return t; without variation its limit, 0 or infinite."""
     if error > 0:
         return mean / error
-    return float("inf") if abs(mean) > _ROUNDING else 0.0
+    return float("inf") if mean else 0.0
 
 
 def family_loadings(design: CellDesign, family: Family) -> Floats:

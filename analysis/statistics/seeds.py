@@ -16,6 +16,8 @@ SIGNIFICANT = 0.05
 """Level of the tests: a corrected p below it is marked."""
 WORTH_FINDING = 0.5
 """AP points: the smallest gain of interest, and the largest that still counts as no gain."""
+ROUNDING = 1e-9
+"""AP points: gains and deviations below it are rounding errors of equal values."""
 MOST_FLIPPED = 15
 """Gains up to which all sign choices are enumerated: 2^15 take a quarter of a second."""
 
@@ -44,34 +46,30 @@ def mean_std(values: Iterable[float]) -> MeanStd:
 
 
 def t_interval(values: Iterable[float], confidence: float = 0.95) -> Interval | None:
-    """Return Student's t interval of the mean, in the unit of ``values``; None with under two.
+    """Return Student's t interval of the mean, in the unit of ``values``.
 
-    ``confidence``: the share, 0 to 1, of such intervals that cover the mean of normal values.
+    ``confidence``: the share, 0 to 1, of such intervals that cover the mean of normal values. None
+    with fewer than two values, and if all are equal: they do not show how others would vary.
     """
     from scipy import stats
 
     mean, std, n = mean_std(values)
-    if mean is None or std is None:
+    if mean is None or std is None or std < ROUNDING:
         return None
-    if std == 0:  # scipy returns NaN for a scale of 0
-        return Interval(mean, mean)
     low, high = stats.t.interval(confidence, n - 1, loc=mean, scale=std / math.sqrt(n))
     return Interval(float(low), float(high))
 
 
 def t_test(gains: Iterable[float]) -> float | None:
-    """Return the two-sided p of Student's t test that the mean gain is 0; None with under two.
+    """Return the two-sided p of Student's t test that the mean gain is 0.
 
-    The p is below 0.05 where the 95 % ``t_interval`` excludes 0. Equal gains have p 0, or 1 if all
-    are 0: the limits.
+    The p is below 0.05 where the 95 % ``t_interval`` excludes 0, and None without that interval.
     """
     from scipy import stats
 
     mean, std, n = mean_std(gains)
-    if mean is None or std is None:
+    if mean is None or std is None or std < ROUNDING:
         return None
-    if std == 0:
-        return 0.0 if mean else 1.0
     # As stats.ttest_1samp, which warns of a loss of precision where gains are nearly equal.
     return 2 * float(stats.t.sf(abs(mean) / (std / math.sqrt(n)), n - 1))
 

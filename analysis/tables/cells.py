@@ -132,7 +132,7 @@ class Cells:
         return self._alone.get(_key(spec)) if spec.compared else None
 
     def facts(self, spec: "RowSpec") -> CellFacts | None:
-        """Return the facts of a row's cell; None without a cell or a degree of freedom."""
+        """Return the facts of a row's cell; None without a cell or a model of it."""
         cell = self._cells.get(_key(spec))
         if cell is None or cell.comparison is None:
             return None

@@ -70,5 +70,5 @@ def ends_text(interval: Interval | None) -> str:
 
 
 def judgment_text(gain: Gain | None) -> str:
-    """Return the judgment on a gain; empty without an interval over seeds."""
-    return gain.judgment if gain and gain.simultaneous else ""
+    """Return the judgment on a gain; empty for one of a single seed without an interval."""
+    return gain.judgment if gain and (gain.simultaneous or gain.std is not None) else ""

@@ -16,7 +16,7 @@ from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN
 from analysis.statistics.seeds import Interval
-from analysis.tables.formatting import MINUS, STAR, metric_title
+from analysis.tables.formatting import MINUS, STAR, judgment_text, metric_title
 from analysis.tables.miniature import printable, warning
 from analysis.tables.printed import distinct_label
 from analysis.tables.rows import DONE, ResultRow, by_group
@@ -102,8 +102,8 @@ def _in_words(row: ResultRow) -> str:
         return row.status
     _, interval = _interval(row)
     ends = f" ({interval[0]:+.1f} to {interval[1]:+.1f})" if interval else ""
-    word = f" {row.gain.judgment}" if row.gain.simultaneous else ""
-    return f"{row.gain.mean:+.1f}{ends}{word}".replace("-", MINUS)
+    words = " ".join(filter(None, [f"{row.gain.mean:+.1f}{ends}", judgment_text(row.gain)]))
+    return words.replace("-", MINUS)
 
 
 def _axis_label(rows: Sequence[ResultRow], comparable: bool) -> str:

@@ -149,6 +149,10 @@ def _signs(rows: Sequence[ResultRow]) -> list[str]:
         "one-sided t tests, corrected for the planned rows by Holm's method).": NO_GAIN in words,
         f"{UNDETERMINED}: neither shown to differ from 0 nor to be worth less than half a "
         "point.": judged and UNDETERMINED in words,
+        f"{UNDETERMINED}, without an interval over seeds: all seeds gave the same gain, so these "
+        "runs do not show how much another seed would differ.": any(
+            gain.std is not None and not gain.simultaneous for gain in gains
+        ),
         "Where runs are missing, a gain is the estimate of the model from all rows. It can "
         "differ from the mean over shared seeds.": judged and any(map(_lacks_runs, rows)),
     }

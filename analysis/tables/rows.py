@@ -111,11 +111,11 @@ class ResultRow(TableRow):
     std: float | None = None
     """Sample standard deviation of the headline metric over seeds."""
     mean_interval: Interval | None = None
-    """95 % interval of its mean over seeds; None of one seed."""
+    """95 % interval of its mean over seeds; None of one seed, or of equal ones without a cell."""
     gain: Gain | None = None
     """Gain of a compared row over its baseline."""
     cell: CellFacts | None = None
-    """The model of the row's cell; None without a gain or a degree of freedom."""
+    """The model of the row's cell; None without one (``analysis.statistics.pooled.fit``)."""
     published_gain: float | None = None
     verdict: str = ""
     """Verdict on the published gain."""

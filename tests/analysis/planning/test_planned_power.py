@@ -1,6 +1,7 @@
 """Detectable gains of a plan, from spreads computed by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,11 @@ from analysis.statistics.pooled_power import detectable_gain, pooled_seeds_neede
 from kd.config.library import Library
 from tests.support.measured import measure
 from tests.support.tiny import edit
+
+UNKNOWN = (
+    "Cannot estimate the variation of AP between seeds: it takes two baseline seeds with different "
+    "results."
+)
 
 
 def add_table(title: str, **changes) -> None:
@@ -23,9 +29,29 @@ def test_one_seed_gives_no_spread(planned):
     measure(study, "baseline", 20.0)
     measure(study, "rm", 21.0)
     assert spreads(cells_of(study)) == [None]
-    assert describe(study) == (
-        "Cannot estimate the variation of AP between seeds: run at least two baseline seeds."
-    )
+    assert describe(study) == UNKNOWN
+
+
+def test_equal_results_give_no_spread(planned):
+    """As those of untrained networks, whose AP is 0."""
+    study = planned()
+    measure(study, "baseline", 0.0, 0.0)
+    measure(study, "rm", 0.0, 0.0)
+    assert spreads(cells_of(study)) == [None]
+    assert describe(study) == UNKNOWN
+
+
+def test_rows_of_the_validation_split_are_read_from_it(planned):
+    study = planned()
+    rows = [replace(row, split="val") for row in study.rows]
+    on_val = replace(study, rows=rows, table_rows=rows)
+    measure(study, "baseline", 20.0, 30.0)
+    assert cells_of(on_val)[0].baseline_values == {}
+    for run in list(cells_of(on_val)[0].baseline.values())[:2]:
+        (run.directory / "val").mkdir()
+        (run.directory / "metrics.json").rename(run.directory / "val" / "metrics.json")
+    assert cells_of(on_val)[0].baseline_values == {0: 20.0, 1: 30.0}
+    assert cells_of(study)[0].baseline_values == {}
 
 
 def test_two_seeds_of_a_baseline_replace_the_residual_deviation(planned):

@@ -65,6 +65,16 @@ def test_a_cell_without_a_degree_of_freedom_has_no_comparison():
     assert compare_cell({0: 30.0}, {"a": {0: 31.0}}, Family([0], {"a": [0]})) is None
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_runs_that_do_not_vary_about_row_and_seed_have_no_comparison(shift):
+    """A method of weight 0 repeats its baseline, which varies between seeds."""
+    baseline = {0: 30.1, 1: 30.4, 2: 29.7}
+    method = {seed: value + shift for seed, value in baseline.items()}
+    family = Family([*baseline], {"a": [*method]})
+    assert compare_cell(baseline, {"a": method}, family) is None
+    assert compare_cell(baseline, {"a": method | {2: 29.8}}, family)
+
+
 def test_one_seed_of_a_method_is_judged_with_the_variance_of_the_others():
     baseline = {0: 30.0, 1: 30.4, 2: 30.1}
     methods = {"a": {0: 31.0, 1: 31.5, 2: 31.2}, "b": {0: 45.0}}

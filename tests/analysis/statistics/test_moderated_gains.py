@@ -146,12 +146,10 @@ def test_unequal_variances_are_noticed():
     assert equal_variances_p(model, run_deviations(model.design)) < 0.01
 
 
-def test_no_test_of_one_method_or_without_variation():
+def test_no_test_of_equal_variances_of_one_method():
     baseline, methods = simulated(1.0, methods=1)
     model = fit(baseline, methods)
     assert equal_variances_p(model, gain_deviations(model.design)) is None
-    flat = fit({0: 1.0, 1: 2.0}, {"a": {0: 2.0, 1: 3.0}, "b": {0: 2.0, 1: 3.0}})
-    assert equal_variances_p(flat, gain_deviations(flat.design)) is None
 
 
 def test_one_method_has_the_paired_t_test():

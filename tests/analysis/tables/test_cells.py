@@ -10,6 +10,7 @@ from analysis.tables.markdown import to_markdown
 from analysis.tables.rows import RowSpec, build
 
 BASE = (0.300, 0.304, 0.302)
+NEAR = (0.3019, 0.3020, 0.3021)
 METHODS = {
     "a": (0.310, 0.318, 0.311),
     "b": (0.306, 0.306, 0.309),
@@ -103,13 +104,28 @@ def test_one_seed_is_undetermined(cell):
     assert rows[1].cell is None and rows[0].mean_interval is None
 
 
-def test_equal_values_are_without_doubt(cell):
+def test_equal_values_show_no_variation_and_so_nothing_else(cell):
     rows = build(cell({"a": (0.31,) * 3, "b": (0.3,) * 3}, base=(0.3,) * 3))
-    gains = gains_of(rows)
-    assert gains["a"].judgment == "helps" and gains["a"].p_adjusted == 0
-    assert gains["b"].judgment == "no gain worth half a point"
-    assert gains["a"].simultaneous == pytest.approx((1, 1))
-    assert rows[1].cell.equal_gains_p is None
+    for gain, mean in zip(gains_of(rows).values(), (1, 0), strict=True):
+        assert (gain.mean, gain.judgment) == (pytest.approx(mean), "undetermined")
+        assert (gain.simultaneous, gain.over_seeds, gain.p, gain.q) == (None,) * 4
+    assert {row.cell for row in rows} == {row.mean_interval for row in rows} == {None}
+    text = to_markdown(rows)
+    assert text.count("| undetermined ") == 2 and "no gain worth" not in text
+    assert "- undetermined, without an interval over seeds: all seeds gave the same gain" in text
+    assert "without an interval over seeds" not in to_markdown(build(cell(METHODS, table="U")))
+
+
+def test_statements_on_one_gain_have_its_moderated_error(cell):
+    """Row a is steadier than the others: its moderated interval is the narrower one."""
+    steady = {"a": (0.310, 0.3141, 0.312), "b": (0.33, 0.30, 0.31), "c": (0.29, 0.32, 0.30)}
+    gain = gains_of(build(cell(steady)))["a"]
+    error = (gain.moderated.high - gain.moderated.low) / (gain.pooled.high - gain.pooled.low)
+    assert error < 0.8
+    assert gain.simultaneous.low == pytest.approx(gain.pooled.low)
+    t = stats.norm.ppf(gain.probability.value)
+    residual_std = build(cell(steady, table="U"))[1].cell.residual_std
+    assert t > 1.2 * gain.mean / (residual_std * np.sqrt(2))
 
 
 def test_a_gain_over_missing_runs_is_that_of_the_model(cell):
@@ -147,7 +163,7 @@ def test_a_student_that_is_not_reproduced_is_named_beside_its_gains(cell):
         ("its student alone is not reproduced: 30.2, published 32.0",),
     )
     near = {"published": {"AP": 30.2}, "scale": "paper"}
-    baseline, row = build(cell({"a": (0.302, 0.302, 0.302)}, (0.302,) * 3, "near", **near))
+    baseline, row = build(cell({"a": NEAR}, NEAR, "near", **near))
     assert baseline.level_verdict == row.level_verdict == "reproduced" and not row.notes
 
 

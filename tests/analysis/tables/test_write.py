@@ -37,11 +37,12 @@ def specified(study_plan: Plan) -> list[RowSpec]:
 
 
 def finish(study_plan: Plan, *methods: str | None) -> None:
-    """Write metrics of runs: 30 points for baselines, one more for each method."""
+    """Write metrics of runs: 30 points for baselines, one more for each method, PFI uneven."""
     for run in study_plan.runs.values():
         if not methods or run.method in methods:
             run.directory.mkdir(parents=True, exist_ok=True)
             points = 0.31 if run.method else 0.30
+            points += 0.001 * (run.seed % 2) if run.method == "pfi" else 0.0
             (run.directory / "metrics.json").write_text(json.dumps(metrics(points)))
 
 
