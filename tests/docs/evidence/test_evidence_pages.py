@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.statistics.comparison import compare_cell
+from analysis.statistics.gains import judged
 from analysis.statistics.pooled import Family
 from analysis.statistics.pooled_power import detectable_gain
 from analysis.statistics.seeds import mean_std, t_interval
@@ -107,6 +108,9 @@ def test_committed_judgments_are_those_of_the_committed_runs(
             assert comparison.judgments[name].word == row.gain.judgment
             ends = comparison.confirmed[name].over_seeds
             assert row.gain.simultaneous == pytest.approx(ends, abs=1e-3)
+            probability = judged(row.gain, comparison, name, None).probability
+            assert probability and row.gain.probability
+            assert row.gain.probability.value == pytest.approx(probability.value, abs=2e-3)
             checked += 1
     assert checked == len(rows)
 
