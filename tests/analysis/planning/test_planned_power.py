@@ -33,7 +33,7 @@ def test_one_seed_gives_no_spread(planned):
 
 
 def test_equal_results_give_no_spread(planned):
-    """As those of untrained networks, whose AP is 0."""
+    """Untrained networks all have AP 0."""
     study = planned()
     measure(study, "baseline", 0.0, 0.0)
     measure(study, "rm", 0.0, 0.0)
