@@ -1,5 +1,6 @@
 """Page of the figures of the papers: ``python -m docs.build.paper_figures``."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,9 @@ SCALE = "paper"
 INTRODUCTION = """# Figures of the papers
 
 The tables below list the figures of each paper that its study draws: the command, the file, the
-analysis with its rows, and the differences from the paper's figure. A last table has the figures
-that are not drawn, with the reason. `python -m docs.build.paper_figures` writes this page from the
-blocks `paper` and the key `not_drawn` of `configs/studies/*.yaml`
+analysis with its rows and settings, and the differences from the paper's figure. A last table has
+the figures that are not drawn, with the reason. `python -m docs.build.paper_figures` writes this
+page from the blocks `paper` and the key `not_drawn` of `configs/studies/*.yaml`
 ([keys](configuration.md#studies-configsstudiesyaml)).
 
 The commands are those of scale `paper`. Other scales have other folders: `scale=smoke` writes to
@@ -90,9 +91,16 @@ def _row(file: str, picture: PaperPicture, configuration: str, library: Library)
         escaped(picture.paper.figure),
         f"`{picture.file}.png`",
         f"`snakemake paper_{file.replace('-', '_')} {configuration}`",
-        f"picture `{picture.picture}` of {analysis}: {escaped(names)}{after}",
+        f"picture `{picture.picture}` of {analysis}: {escaped(names)}{after}{_settings(picture)}",
         escaped(picture.paper.differs),
     ]
+
+
+def _settings(picture: PaperPicture) -> str:
+    """Return the settings that the study gives the analysis, with a separator; empty for none."""
+    settings = picture.figure.settings.model_dump(mode="json", exclude_unset=True)
+    listing = [f"`{name}: {json.dumps(value)}`" for name, value in settings.items()]
+    return f"; settings {enumerate_names(listing)}" if listing else ""
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ def test_the_page_of_the_papers_figures_is_current() -> None:
     assert paper_figures.page(Library()) == text, "run `python -m docs.build.paper_figures`"
 
 
+def test_figures_of_one_analysis_differ_in_their_settings() -> None:
+    page = (REPOSITORY / paper_figures.PAGE).read_text()
+    for category in ("apple", "backpack", "chair", "refrigerator", "spoon", "skis"):
+        assert page.count(f'`categories: ["{category}"]`') == 1
+
+
 @pytest.mark.parametrize("name", Library().names("studies"))
 def test_every_figure_of_a_paper_is_on_the_page(name: str) -> None:
     study = Library().study(name, "studies")

@@ -24,7 +24,7 @@ class GradientMaps(Analysis):
     weighted distillation term. If one level is computed from another, its gradient counts for both.
 
     Each gradient is that of one image with objects, drawn by seed and not augmented. The networks,
-    finished or of an unfinished training (``epoch`` of a study's figure), are in eval mode, after
+    finished or of an unfinished training (`epoch` of a study's figure), are in eval mode, after
     the warm-ups of methods and before their decays. Means are over the cells of all images that lie
     on an object of any size, and over all other cells, padding included. A level without such cells
     has no mean, and a ratio to 0 is undefined. A map of more than 100 cells a side is drawn and
