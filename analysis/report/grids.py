@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.report.graph import most_urgent
@@ -178,10 +178,6 @@ VERDICT = Column(
     "verdict", "Verdict", shown_verdict,
     "Verdict on the published gain; Statistics has the rule", text=None, only_compared=True,
 )  # fmt: skip
-LEVEL_VERDICT = Column(
-    "level_verdict", "Verdict on AP", shown_level_verdict,
-    "Verdict on the published AP; Statistics has the rule", text=None,
-)  # fmt: skip
 USAGE = [
     _usage_column("hours", "Hours", "Wall time of training, all seeds"),
     _usage_column("gpu_hours", "GPU-h", "GPU-hours of training, all seeds"),
@@ -264,7 +260,7 @@ def _columns(rows: Sequence[ResultRow]) -> list[Column]:
     optional = [
         *(_metric_column(name) for name in metrics),
         *map(_published_column, headlines),
-        LEVEL_VERDICT,
+        _level_verdict_column(headlines),
         *USAGE,
         *SIZE,
     ]
@@ -286,6 +282,12 @@ def _metric_column(name: str) -> Column:
         lambda row: row.metrics.get(name),
         spread=lambda row: row.std if row.metric == name else None,
     )
+
+
+def _level_verdict_column(headlines: Iterable[str]) -> Column:
+    names = " and ".join(map(metric_title, headlines))
+    title = f"Verdict on the published {names}; Statistics has the rule"
+    return Column("level_verdict", f"Verdict on {names}", shown_level_verdict, title, text=None)
 
 
 def _published_column(name: str) -> Column:

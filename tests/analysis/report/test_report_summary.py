@@ -1,4 +1,4 @@
-"""Headlines on the front of the page."""
+"""Headlines on the front of the page, and headings of its tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,3 +23,12 @@ def test_the_largest_gain_is_that_of_a_distilled_row_and_not_of_a_control() -> N
     ]
     ((_, (headline,)),) = summarize(table_views(rows, {"run": "done"}))
     assert (headline.largest, headline.gains, headline.range) == ("RM", 1, "+1.0")
+
+
+def test_the_verdict_on_a_level_names_the_metric_of_the_table() -> None:
+    row = ResultRow(
+        "T", "G", "Student", "baseline", "", "s", metric="VOC07", level_verdict="reproduced",
+        metrics={"VOC07": 70.0}, seeds_measured=2, seeds_planned=2, runs=(Path("run"),),
+    )  # fmt: skip
+    (view,) = table_views([row], {"run": "done"})
+    assert "Verdict on mAP" in [column.label for column in view.columns]
