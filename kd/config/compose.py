@@ -53,8 +53,8 @@ def compose(
         "train_dataloader": _training_loader(
             split_config(dataset, "train", classes, train), schedule.batch_size, run.seed
         ),
-        **_tested("test", dataset, classes, test),
-        **(_tested("val", dataset, classes, test) if dataset.val is not None else {}),
+        **_test_loader("test", dataset, classes, test),
+        **(_test_loader("val", dataset, classes, test) if dataset.val is not None else {}),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
         **training(schedule),
@@ -306,10 +306,10 @@ def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[
     }
 
 
-def _tested(
+def _test_loader(
     split: SplitName, dataset: Dataset, classes: list[str], pipeline: pipelines.Pipeline
 ) -> dict[str, Any]:
-    """Return the loader of a split that is not trained on, under mmengine's key for it."""
+    """Return the loader of ``test`` or ``val`` under mmengine's key for it."""
     loader = _loader(split_config(dataset, split, classes, pipeline), 1, shuffle=False)
     return {f"{split}_dataloader": loader}
 

@@ -1,6 +1,7 @@
 """Library of the parts on disk, by name."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from kd.common.errors import UserError, suggest
 from kd.common.schema import Part, read_yaml
 from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule, Study
 from kd.config.run import FOLDERS
-from kd.config.schedules import changed, split_name
+from kd.config.schedules import changed, changed_name, describe_changes, split_name
 from kd.data.entry import Dataset
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -64,6 +65,22 @@ class Library:
         base, changes = split_name(name, self.names("schedules"))
         schedule = self._read(Schedule, "schedules", base, where)
         return changed(schedule, changes, f"{where}: schedule '{name}'") if changes else schedule
+
+    def changed_schedule(self, name: str, changes: Mapping[str, Any], where: str) -> str:
+        """Return the name of a schedule with changes.
+
+        UserError if a file of that name holds another schedule.
+        """
+        schedule = self.schedule(name, where)
+        new = changed_name(name, schedule, changes, where)
+        settings = changed(schedule, changes, where)
+        if new != name and describe_changes(self.schedule(new, where), settings):
+            raise UserError(
+                f"{where}: schedule '{name}' with changes ({describe_changes(schedule, settings)}) "
+                f"has the name of {self.root}/schedules/{new}.yaml, which holds other settings; "
+                "rename that file"
+            )
+        return new
 
     def scale(self, name: str, where: str) -> Scale:
         """Return a scale; UserError where it gives an input size to a detector without one."""

@@ -13,10 +13,10 @@ from kd.config.compose import compose, imported, merge
 from kd.config.library import Library
 from kd.config.parts import Scale, Study
 from kd.config.planning.cells import TableCell, row_key, swept_settings
-from kd.config.planning.control import CONTROL, equal_times, with_epochs
+from kd.config.planning.control import CONTROL, equal_times, lengthened
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
-from kd.config.schedules import changed, changed_name, describe_changes, parse_changes
+from kd.config.schedules import describe_changes, parse_changes
 from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
@@ -177,7 +177,7 @@ class _Planner:
         alone = next(iter(baseline.runs.values()))
         taught = [next(iter(row.runs.values())) for row in distilled]
         for length in equal_times(cell.table, alone, taught, self.library, cell.where):
-            schedule = with_epochs(alone.schedule, length.epochs, self.library, cell.where)
+            schedule = lengthened(alone.schedule, length.epochs, self.library, cell.where)
             runs = {
                 seed: self._composed(replace(run, schedule=schedule), {}, cell.where)
                 for seed, run in baseline.runs.items()
@@ -348,22 +348,9 @@ class _Planner:
         )
 
     def _schedule(self, cell: TableCell) -> str:
-        """Return the name of the schedule of a cell's trainings, with the changes of the options.
-
-        UserError if a file of that name holds another schedule.
-        """
+        """Return the name of the schedule of a cell's trainings, with the changes of the options."""
         name = self._stand_in("schedules", cell.schedule, cell.where)
-        if not self.changes:
-            return name
-        schedule, place = self.library.schedule(name, cell.where), self.changes_place
-        new = changed_name(name, schedule, self.changes, place)
-        settings = changed(schedule, self.changes, place)
-        if new != name and describe_changes(self.library.schedule(new, place), settings):
-            raise UserError(
-                f"{place}: '{name}' with these changes has the name of configs/schedules/{new}.yaml"
-                ", which holds other settings; rename that file"
-            )
-        return new
+        return self.library.changed_schedule(name, self.changes, self.changes_place)
 
     def _changed(self, cell: TableCell, run: Run) -> str:
         """Return how the schedule of a cell's run was changed, empty if it was not."""

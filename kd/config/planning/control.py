@@ -9,7 +9,7 @@ from kd.config.library import Library
 from kd.config.parts import Table
 from kd.config.planning.step_flops import StepFlops
 from kd.config.run import Run
-from kd.config.schedules import changed, changed_name, split_name
+from kd.config.schedules import changed, split_name
 
 CONTROL = "same_time"
 """Name of a control in place of a method, in keys and selections."""
@@ -21,11 +21,11 @@ class EqualTime(NamedTuple):
     ratio: float
     """Cost of a distilled step over that of a step of the student alone."""
     epochs: int
-    is_measured: bool
+    is_given: bool
 
     def describe(self, epochs: int) -> str:
         """Return a clause on the length; ``epochs``: those of the baseline."""
-        origin = "as the study states" if self.is_measured else "estimated from multiply-adds"
+        origin = "as the study states" if self.is_given else "estimated from multiply-adds"
         return (
             f"trained for {self.epochs} epochs in place of {epochs}, as long as a distilled "
             f"student: its step costs {self.ratio:.2f} times as much ({origin})"
@@ -52,8 +52,8 @@ def equal_times(
         epochs = math.floor(ratio * baseline.composed.epochs + 0.5)
         epochs = max(epochs, baseline.composed.epochs + 1)
         lengths[epochs] = max(ratio, lengths.get(epochs, 0.0))
-    is_measured = table.time_ratio is not None
-    return [EqualTime(lengths[epochs], epochs, is_measured) for epochs in sorted(lengths)]
+    is_given = table.time_ratio is not None
+    return [EqualTime(lengths[epochs], epochs, is_given) for epochs in sorted(lengths)]
 
 
 def _ratios(baseline: Run, taught: Sequence[Run], library: Library, where: str) -> list[float]:
@@ -81,14 +81,18 @@ def _names(run: Run) -> str:
     return " and ".join(part.model for part in (run, run.teacher, run.classifier) if part)
 
 
-def with_epochs(name: str, epochs: int, library: Library, where: str) -> str:
-    """Return the name of a schedule with other epochs, such as ``1x-epochs16`` for ``1x``.
+def lengthened(name: str, epochs: int, library: Library, where: str) -> str:
+    """Return the name of a schedule that trains for other epochs, such as ``1x-epochs16``.
 
-    Milestones keep their share of the training. The warm-up keeps its steps.
+    Milestones keep their share of the training. The warm-up keeps its steps. A schedule with
+    ``stop_epoch`` is stopped after ``epochs``, at the same share of its epochs.
     """
     base, changes = split_name(name, library.names("schedules"))
-    schedule = changed(library.schedule(name, where), {"epochs": epochs}, where)
-    changes |= {"epochs": epochs}
+    schedule = library.schedule(name, where)
+    length = {"epochs": epochs}
+    if schedule.stop_epoch:
+        whole = round(schedule.epochs * epochs / schedule.stop_epoch)
+        length = {"epochs": whole, "stop_epoch": epochs}
     if "milestones" in changes:
-        changes |= {"milestones": schedule.milestones}
-    return changed_name(base, library.schedule(base, where), changes, where)
+        changes["milestones"] = changed(schedule, length, where).milestones
+    return library.changed_schedule(base, {**changes, **length}, where)

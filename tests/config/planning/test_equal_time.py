@@ -1,5 +1,6 @@
 """Controls: the student alone, trained as long as a distilled student."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,24 @@ def test_a_changed_schedule_is_the_one_that_is_lengthened() -> None:
     assert control.runs[0].schedule == "1x-epochs18-milestones15"
 
 
+def test_a_stopped_training_is_lengthened_to_the_same_share_of_its_schedule() -> None:
+    """Two of 12 epochs become three of 18, and 12 of 12 become 17 of 17."""
+    table(baseline={"same_time": 1.4})
+    (control,) = controls(planned(schedule="stop_epoch=2"))
+    assert control.runs[0].schedule == "1x-epochs18-stop_epoch3"
+    assert control.remark.startswith("trained for 3 epochs in place of 2,")
+    assert control.runs[0].composed.epochs == 3
+    assert epochs_of(planned(schedule="stop_epoch=12")) == [17]
+
+
+def test_a_file_with_the_name_of_the_longer_schedule_and_other_settings_is_an_error() -> None:
+    table(baseline={"same_time": 1.5})
+    Path("configs/schedules/1x-epochs18.yaml").write_text("base: 1x\nepochs: 18\nlr: 1\n")
+    message = r"'1x' with changes \(epochs 18 for 12, .*configs/schedules/1x-epochs18\.yaml, which"
+    with pytest.raises(UserError, match=message):
+        planned()
+
+
 def test_rows_of_several_lengths_have_a_control_each() -> None:
     table(methods=["rm", "dicod"], classifiers={"general": "r50"}, baseline="same_time")
     planned_study = planned()
@@ -165,6 +184,7 @@ def test_an_unknown_cost_asks_for_the_ratio() -> None:
         ({"methods": ["dicod_loc"]}, "no method of the table has a teacher; delete the key"),
         ({"baseline": "sametime"}, "must be 'alone' or 'same_time', not 'sametime'"),
         ({"baseline": {"same_time": 1}}, "greater than 1, not 1"),
+        ({"baseline": {"same_time": math.inf}}, "baseline.same_time': must be a finite number"),
         ({"baseline": {"equal_time": 2}}, "unknown key 'tables.pair.baseline.equal_time'"),
     ],
 )
