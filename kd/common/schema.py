@@ -11,9 +11,9 @@ from kd.common.errors import UserError, suggest
 
 
 class Part(BaseModel):
-    """One configuration file or block; it is frozen and refuses unknown keys."""
+    """One configuration file or block; it is frozen; unknown keys and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Any, where: str) -> Self:

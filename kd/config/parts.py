@@ -243,7 +243,7 @@ class Pair(Part):
 class EqualTimeRatio(Part):
     """Length of the control of a table."""
 
-    same_time: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    same_time: Annotated[float, Field(gt=1)]
     """Time of a distilled step, with its teachers, over that of a step of the student alone, as
     ``kd profile`` measures them."""
 

@@ -348,7 +348,7 @@ class _Planner:
         )
 
     def _schedule(self, cell: TableCell) -> str:
-        """Return the name of the schedule of a cell's trainings, with the changes of the options."""
+        """Return the name of the schedule of a cell, with the changes of the options."""
         name = self._stand_in("schedules", cell.schedule, cell.where)
         return self.library.changed_schedule(name, self.changes, self.changes_place)
 

@@ -107,9 +107,10 @@ def describe(name: str, division: Division, written: Collection[Path]) -> str:
             "",
             *(f"{'Wrote' if path in written else 'Unchanged:'} {path}" for path in division.files),
             "",
-            f"Put these lines into a copy of configs/datasets/{name}.yaml in place of 'train', "
-            f"such as {name}-minus-val.yaml, and run `kd check {name}-minus-val`. In {name}.yaml "
-            f"they would give every run of '{name}' a new name: it would train on fewer images.",
+            f"Copy configs/datasets/{name}.yaml to configs/datasets/{name}-minus-val.yaml, replace "
+            "'train' in the copy with the lines below, and run "
+            f"`kd check {name}-minus-val`. Leave {name}.yaml as it is: with these lines, all runs "
+            "of it would be trained again, on fewer images.",
             "",
             division.lines.rstrip(),
         ]

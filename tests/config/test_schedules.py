@@ -202,6 +202,8 @@ def test_a_written_run_is_read_with_its_schedule(project: None) -> None:
         ("lrr=0.1", "schedule 'lrr=0.1': unknown key 'lrr'; did you mean 'lr'"),
         ("lr=fast", "schedule 'lr=fast': key 'lr': must be a number, not 'fast'"),
         ("lr=-1", "key 'lr': .*greater than 0"),
+        ("lr=.inf", "key 'lr': must be a finite number, not inf"),
+        ("stop_epoch=13", "stop_epoch 13 must lie within 12 epochs"),
         ("milestones=9,15", r"milestones \[9, 15\] must rise and lie within 12 epochs"),
         ("2x", "'2x' is not KEY=VALUE; give changes .* such as lr=0.005,epochs=6"),
         ("base=2x", "'base' is a key of files alone"),

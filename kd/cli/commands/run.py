@@ -127,7 +127,10 @@ GROUP = Group(
             "its predictions.",
             "detections.json.gz and model.json to the run's directory, or detections.json.gz to "
             "the folder `val` in it; of a classifier, predictions.json.gz",
-            (Example(f"predict {TEACHER}", "detections of the teacher GFL"),),
+            (
+                Example(f"predict {TEACHER}", "detections of the teacher GFL"),
+                Example(f"predict {TEACHER} --split val", "the same on the validation split"),
+            ),
             _predict,
         ),
         Command(
@@ -146,8 +149,8 @@ GROUP = Group(
             "count the parameters and multiply-adds of a run's detector",
             "Count the parameters, multiply-adds for one test image, and bytes of weights of the "
             "detector that a run trains; of a distilled run, those of the student alone. "
-            "`kd predict` does the same. Use this command for runs predicted with an earlier "
-            "version. It needs no weights and no GPU.",
+            "`kd predict` writes the same file. Use this command for runs predicted with an "
+            "earlier version. It needs no weights and no GPU.",
             "model.json to the run's directory",
             (Example(f"size {TEACHER}", "size of the teacher GFL"),),
             options.add_run,

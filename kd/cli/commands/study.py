@@ -27,13 +27,14 @@ def _plan(parser: ArgumentParser) -> None:
         "--first",
         type=options.positive,
         metavar="N",
-        help=f"with --next: seeds of the first look (default: {Rule.first})",
+        help="with --next: number of seeds at the first look at the results "
+        f"(default: {Rule.first})",
     )
     parser.add_argument(
         "--most",
         type=options.positive,
         metavar="N",
-        help=f"with --next: seeds of the last look (default: {Rule.most})",
+        help=f"with --next: number of seeds at the last look (default: {Rule.most})",
     )
     options.add_json(parser)
 
