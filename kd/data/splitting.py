@@ -80,8 +80,8 @@ def write(division: Division) -> list[Path]:
     for path, content in division.files.items():
         if path.exists() and path.read_bytes() != content.encode():
             raise UserError(
-                f"{path}: exists with other content, such as another --share or --seed; use it as "
-                "it is, or move it away"
+                f"{path}: exists with other content, such as another --share or --seed; use it "
+                "unchanged, or move it away"
             )
     missing = [path for path in division.files if not path.exists()]
     for path in missing:
@@ -109,7 +109,7 @@ def describe(name: str, division: Division, written: Collection[Path]) -> str:
             "",
             f"Copy configs/datasets/{name}.yaml to configs/datasets/{name}-minus-val.yaml, replace "
             "'train' in the copy with the lines below, and run "
-            f"`kd check {name}-minus-val`. Leave {name}.yaml as it is: with these lines, all runs "
+            f"`kd check {name}-minus-val`. Leave {name}.yaml unchanged: with these lines, all runs "
             "of it would be trained again, on fewer images.",
             "",
             division.lines.rstrip(),
