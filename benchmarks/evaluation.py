@@ -27,11 +27,17 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
-from kd.common.files import write_json, write_predictions
+from kd.cli.project import MARKER
+from kd.common.files import sha256, write_json, write_predictions, write_text
 from kd.common.timing import in_turn, quartiles, ratio
+from kd.config.compose import split_config
+from kd.data.entry import Dataset
+from kd.data.fingerprint import fingerprints
 from kd.evaluation import detections as columns
 from kd.evaluation.detections import Detection
+from kd.evaluation.evaluate import DETECTIONS
 from kd.evaluation.metrics import COCO_METRICS, Metrics, evaluate
+from kd.records import inputs
 
 CLASSES = 80
 BOXES_PER_IMAGE = 7.3
@@ -145,7 +151,7 @@ def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
 def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Callable[[], object]]:
     """Yield a function that runs ``kd evaluate`` on these detections in a temporary folder."""
     split = {"annotations": "truth.json", "images": "."}
-    entry = {
+    entry: dict[str, Any] = {
         "format": "coco",
         "root": ".",
         "train": split,
@@ -156,12 +162,20 @@ def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Call
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_json(folder / "truth.json", truth, None)
+        write_text(folder / MARKER, "")
         write_json(folder / "configs" / "datasets" / "generated.yaml", entry)  # JSON is YAML
         write_json(folder / "run.json", {"dataset": "generated"})
-        write_json(folder / "config.json", {"model": {"type": "RetinaNet"}})
-        write_predictions(
-            folder / "detections.json.gz", [_predicted(detection) for detection in detections]
-        )
+        dataset = Dataset.model_validate(entry)
+        test_split = split_config(dataset, "test", entry["classes"], [])
+        loader = {"test_dataloader": {"dataset": test_split}}
+        write_json(folder / "config.json", {"model": {"type": "RetinaNet"}, **loader})
+        predictions = folder / DETECTIONS
+        write_predictions(predictions, [_predicted(detection) for detection in detections])
+        with contextlib.chdir(folder):
+            data = fingerprints("generated", dataset)["test"]
+        depends = {"version": inputs.VERSIONS["prediction"], "data": data, "weights": None}
+        depends["detections"] = sha256(predictions)
+        inputs.record(folder, "prediction", depends)
         command = [sys.executable, "-m", "kd", "evaluate", "."]
         yield lambda: subprocess.run(command, cwd=folder, check=True)
 
