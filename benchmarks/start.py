@@ -64,7 +64,7 @@ def project() -> Iterator[list[tuple[str, Path]]]:
     """
     from kd.cli.main import main as kd
 
-    kd(["data", "shapes-smoke"])
+    kd(["generate", "shapes-smoke"])
     with tempfile.TemporaryDirectory() as name:
         folder, here = Path(name), Path.cwd()
         for part in ("configs", "workflow"):
