@@ -25,9 +25,10 @@ from kd.common.timing import in_turn, quartiles, ratio
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Scale
-from kd.methods import dicod, gid, tadf
+from kd.methods.features import gid, tadf
 from kd.methods.ops.boxes import suppress_overlaps
-from kd.methods.rm import RankMimicking
+from kd.methods.predictions import dicod
+from kd.methods.predictions.rm import RankMimicking
 from kd.models import roi_align
 from kd.models.build import build_model
 from kd.observers import Batch, Candidates, observe

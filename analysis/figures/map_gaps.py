@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from kd.common.errors import UserError
-from kd.methods.pfi import prediction_gap
+from kd.methods.features.pfi import prediction_gap
 from kd.observers import DenseObservation
 
 

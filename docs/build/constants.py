@@ -14,7 +14,7 @@ from kd.config.terms import method_of, settings_of
 from kd.data.check import MEDIUM, SMALL
 from kd.data.entry import Dataset
 from kd.methods import get
-from kd.methods.defeat import BACKBONE_STRIDE
+from kd.methods.features.defeat import BACKBONE_STRIDE
 from kd.methods.ops.pyramid import Pyramid
 
 PAGE = Path("docs/reference/constants.md")

@@ -119,7 +119,7 @@ def _settings(name: str, method: type[Method], library: Library) -> Iterator[lis
         settings_of(name, {}, is_two_stage, library, WHERE) for is_two_stage in (False, True)
     )
     for key, field in method.model_fields.items():
-        if key == "images_per_group" and one_stage[key] is None:
+        if key in Method.model_fields and one_stage.get(key) is None:
             continue
         default = f"`{_value(one_stage[key])}`"
         if one_stage[key] != two_stage[key]:

@@ -83,9 +83,7 @@ def explain(name: str, library: Library) -> str:
     preset = library.presets.get(name)
     paragraphs = [f"{name}: {preset.title} (preset of {preset.method})"] if preset else []
     paragraphs.append(f"{one_stage['method']}: {inspect.getdoc(method)}")
-    paragraphs += [
-        _setting(key, one_stage[key], two_stage[key], method) for key in method.model_fields
-    ]
+    paragraphs += [_setting(key, one_stage, two_stage, method) for key in method.model_fields]
     paragraphs.append("\n".join(_detectors(_row(name, library))))
     presets = presets_of(name, library)
     if presets:
@@ -132,11 +130,14 @@ def _applicability(row: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _setting(key: str, one_stage: Any, two_stage: Any, method: type[Method]) -> str:
+def _setting(
+    key: str, one_stage: dict[str, Any], two_stage: dict[str, Any], method: type[Method]
+) -> str:
     """Return a setting with its value, with both values if two-stage detectors have another."""
-    value = (
-        f"{one_stage}" if one_stage == two_stage else f"{one_stage}; with two stages {two_stage}"
+    first, second = (
+        settings.get(key, method.unset_keys.get(key)) for settings in (one_stage, two_stage)
     )
+    value = f"{first}" if first == second else f"{first}; with two stages {second}"
     return method.explain(key, value)
 
 

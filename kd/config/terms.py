@@ -8,8 +8,10 @@ from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.config.parts import Detector
 from kd.methods.base import Method
+from kd.methods.ops.levels import shared_levels
 from kd.observers.heads import (
     DENSE_HEADS,
+    EQUAL_SETTINGS,
     ROI_HEADS,
     SHARED,
     head_types,
@@ -82,6 +84,10 @@ def refusals(
     if needs.teacher != "detector" or teacher is None:
         return
     teacher_part = library.detector(teacher, where)
+    if missing := needs.of_teacher - offered(teacher_part.model):
+        yield _missing(missing, teacher, teacher_part)
+        return
+    yield from _unequal(needs.both, student_part, teacher_part)
     student_layout, teacher_layout = (
         _layout(name, part) for name, part in ((student, student_part), (teacher, teacher_part))
     )
@@ -94,11 +100,35 @@ def refusals(
             f"compares {_in_words(needs.both - SHARED)} row for row, "
             f"which '{teacher}' and '{student}' do not share"
         )
-    elif "neck" in needs.both and student_layout.strides != teacher_layout.strides:
+    elif "neck" not in needs.both or student_layout.strides == teacher_layout.strides:
+        return
+    elif not method.across_pyramids:
         yield (
             f"compares neck maps, but '{student}' has strides {_in_words(student_layout.strides)} "
             f"and '{teacher}' {_in_words(teacher_layout.strides)}"
         )
+    elif not shared_levels(student_layout.strides, teacher_layout.strides):
+        yield (
+            f"compares neck maps of equal strides, but '{student}' has "
+            f"{_in_words(student_layout.strides)} and '{teacher}' "
+            f"{_in_words(teacher_layout.strides)}"
+        )
+
+
+def _unequal(features: frozenset[str], student: Detector, teacher: Detector) -> Iterator[str]:
+    """Yield a reason for each setting of the heads that must be equal and is not."""
+    student_head, teacher_head = (
+        part.model.get("rpn_head") or part.model.get("bbox_head") or {}
+        for part in (student, teacher)
+    )
+    for feature in sorted(features):
+        for key in EQUAL_SETTINGS.get(feature, ()):
+            values = student_head.get(key), teacher_head.get(key)
+            if values[0] != values[1]:
+                yield (
+                    f"reads {feature} of both heads, whose '{key}' must be equal; the student's "
+                    f"is {values[0]} and the teacher's {values[1]}"
+                )
 
 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt, model_serializer
+from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from kd.common.schema import Part
 
@@ -30,6 +31,8 @@ class Needs:
     """Keys read from both teacher and student, row for row."""
     student: frozenset[str] = frozenset()
     """Keys read from the student alone."""
+    of_teacher: frozenset[str] = frozenset()
+    """Keys read from the teacher alone."""
     teacher: Literal["detector", "classifier"] | None = "detector"
     """Kind of teacher; None for a method without one."""
 
@@ -74,12 +77,39 @@ class Method(Part):
     sides_per_stride: ClassVar[bool] = False
     """If true, the published ``level_sides`` are in strides of the finest level, not in pixels."""
 
+    across_pyramids: ClassVar[bool] = False
+    """If true, the method compares levels of equal stride (``ops.levels.shared_levels``), so that
+    teacher and student may have different pyramids."""
+    unset_keys: ClassVar[Mapping[str, Any]] = {
+        "start": "own",
+        "from_epoch": None,
+        "until_epoch": None,
+    }
+    """Settings that a composed configuration lacks while they have these values. Configurations of
+    earlier versions lack them, and their digests stay valid."""
+
+    start: Literal["own", "inherit"] = "own"
+    """Initial weights of the student. ``own``: those of the student alone; ``inherit``: its neck
+    and head start from the teacher's where names and shapes agree (FGD)."""
+    from_epoch: NonNegativeInt | None = None
+    """Number of epochs before the term begins; None: it begins at once."""
+    until_epoch: PositiveInt | None = None
+    """Number of epochs after which the term ends; None: it lasts for the whole training."""
     images_per_group: PositiveInt | None = None
     """Number of consecutive images whose losses are computed together; the term is the mean over
     groups. None: all images of a step, in all processes, form one group, so that results do not
     depend on the number of processes. Published code counts objects and cells on each GPU,
     mostly of 2 images; the value 2 restores its losses. A group lies in one process; a process with
     fewer images is one group."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset_keys(self, settings_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        settings: dict[str, Any] = settings_of(self)
+        return {
+            key: value
+            for key, value in settings.items()
+            if key not in self.unset_keys or value != self.unset_keys[key]
+        }
 
     @property
     def needs(self) -> Needs:
@@ -88,7 +118,7 @@ class Method(Part):
 
     def reads(self, progress: Progress) -> frozenset[str]:
         """Return the keys of kd.observers.OBSERVABLE read from the teacher in a step."""
-        return self.needs.both
+        return self.needs.both | self.needs.of_teacher
 
     @classmethod
     def defaults(cls, two_stage: bool) -> dict[str, Any]:

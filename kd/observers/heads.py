@@ -7,11 +7,12 @@ from typing import Any
 
 _MAPS = frozenset({"neck", "stages"})
 _DENSE = _MAPS | {"class_maps", "priors", "candidates"}
+_TOWERS = frozenset({"towers"})
 
 OBSERVABLE: dict[str, frozenset[str]] = {
-    "anchor": _DENSE | {"pyramid", "anchors", "rankings"},
-    "gfl": _DENSE | {"pyramid", "anchors", "rankings"},
-    "point": _DENSE | {"pyramid", "rankings"},
+    "anchor": _DENSE | _TOWERS | {"pyramid", "anchors", "rankings"},
+    "gfl": _DENSE | _TOWERS | {"pyramid", "anchors", "rankings", "sides"},
+    "point": _DENSE | _TOWERS | {"pyramid", "rankings"},
     "ssd": _DENSE | {"anchors", "rankings"},
     "yolo": _DENSE | {"anchors"},
     "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
@@ -24,8 +25,15 @@ neck: maps of the neck by level; pyramid: these have one width; stages: the back
 class_maps: class outputs on the neck's cells; priors: logits, boxes and assignment of every prior;
 anchors: priors with a width and a height; rankings: several positive priors per object; candidates:
 the boxes that are finally classified, all priors or the sampled RoIs; rois: proposals and the
-features pooled from them.
+features pooled from them; sides: a distribution of the distance to each side of a box; towers: the
+stacked convolutions of the class branch and of the box branch.
 """
+
+EQUAL_SETTINGS: dict[str, tuple[str, ...]] = {
+    "sides": ("reg_max",),
+    "towers": ("stacked_convs", "feat_channels"),
+}
+"""Settings of the heads that teacher and student must have in common, by feature read from both."""
 
 SHARED = _MAPS
 """Features that two different detectors share if their pyramids are alike."""

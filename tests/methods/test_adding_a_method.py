@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import kd.methods
+import kd.methods.features
 from kd.config.applicability import describe, matrix
 from kd.config.library import Library
 from kd.training.train import train
@@ -24,13 +25,14 @@ def added(tmp_path, monkeypatch):
     folder = tmp_path / "methods"
     folder.mkdir()
     (folder / "cwd.py").write_text(METHOD)
-    monkeypatch.setattr(kd.methods, "__path__", [*kd.methods.__path__, str(folder)])
+    paths = [*kd.methods.features.__path__, str(folder)]
+    monkeypatch.setattr(kd.methods.features, "__path__", paths)
     kd.methods.names.cache_clear()
     kd.methods.get.cache_clear()
     yield
-    sys.modules.pop("kd.methods.cwd", None)
-    if hasattr(kd.methods, "cwd"):
-        del kd.methods.cwd
+    sys.modules.pop("kd.methods.features.cwd", None)
+    if hasattr(kd.methods.features, "cwd"):
+        del kd.methods.features.cwd
     kd.methods.names.cache_clear()
     kd.methods.get.cache_clear()
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torchvision import ops
 
 from kd.classifiers.teacher import ClassifierTeacher
-from kd.methods.dicod import Dicod, distance, object_crops
-from kd.methods.gid import POOLED_CELLS, SAMPLES_PER_CELL
+from kd.methods.features.gid import POOLED_CELLS, SAMPLES_PER_CELL
 from kd.methods.ops.pyramid import SECOND_LEVEL_STRIDES
 from kd.methods.ops.spatial_transformer import affine
+from kd.methods.predictions.dicod import Dicod, distance, object_crops
 from kd.observers import Batch
 
 # --- Masks ---------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kd.config.terms import method_of, resolve
 from kd.methods.base import Method
-from kd.methods.defeat import DeFeat
-from kd.methods.fkd import FeatureDistillation
+from kd.methods.features.defeat import DeFeat
+from kd.methods.features.fkd import FeatureDistillation
 from kd.observers import Batch, Channels
 from kd.training.image_groups import grouped_losses
 from tests.config.test_applicability import LIBRARY, ON_ONE, PRESETS, classifier

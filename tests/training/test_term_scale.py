@@ -11,7 +11,7 @@ import torch
 import kd.runtime  # noqa: F401
 from kd import methods
 from kd.config.run import Run
-from kd.methods.pfi import PredictionGuidedImitation
+from kd.methods.features.pfi import PredictionGuidedImitation
 from kd.profiling.profile import Extent, profile
 from kd.profiling.table import describe
 from kd.training.term_scale import FIRST_PROBES, PROBE_STEPS, TermScale, Verdict, ratios, warning

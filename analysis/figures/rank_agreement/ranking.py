@@ -20,7 +20,7 @@ from analysis.figures.final_boxes import (
 )
 from analysis.figures.networks import RunNetworks, annotated_images
 from kd.methods.ops.boxes import aligned_iou
-from kd.methods.rm import rank_divergence
+from kd.methods.predictions.rm import rank_divergence
 from kd.observers import Batch, DenseObservation, observe
 
 Rank = Literal["classification", "localization"]

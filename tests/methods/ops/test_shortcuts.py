@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd.methods import dicod, gid, tadf
+from kd.methods.features import gid, tadf
 from kd.methods.ops.boxes import rois_of, suppress_overlaps
 from kd.methods.ops.masks import object_mask, object_masks
 from kd.methods.ops.spatial_transformer import crops
-from kd.methods.rm import RankMimicking
+from kd.methods.predictions import dicod
+from kd.methods.predictions.rm import RankMimicking
 from kd.observers import Batch, Candidates, observe
 from tests.methods.scenes import make_batch
 from tests.support import plain_forms

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from kd.observers import Channels
-from tests.methods.gid.gid_scene import View
+from tests.methods.features.gid.gid_scene import View
 from tests.methods.published.golden_data import Port
 from tests.methods.published.preset_losses import levels, losses, preset_method, widths
 from tests.methods.scenes import make_batch

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd.methods.features.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.methods.ops.masks import weighted_masks
-from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, gaussian
 from kd.observers import Batch, Candidates, Progress
 from kd.training.image_groups import grouped_losses
 from tests.methods.published.golden_data import Port

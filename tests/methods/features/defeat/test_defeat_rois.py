@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.methods.defeat import DeFeat, mean_divergence
+from kd.methods.features.defeat import DeFeat, mean_divergence
 from kd.observers import Candidates, channels_of, observe
-from tests.methods.defeat.defeat_scene import (
+from tests.methods.features.defeat.defeat_scene import (
     BACKBONE,
     HEAD,
     TWO_OBJECTS,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.methods.fitnets import FitNets, normalized_distance, positive_cells
+from kd.methods.features.fitnets import FitNets, normalized_distance, positive_cells
 from kd.methods.ops.masks import center_masks
 from kd.observers import Channels
 from tests.methods.scenes import SIZES, batch_of, maps, total, view

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from kd.methods.gid import (
+from kd.methods.features.gid import (
     GeneralInstanceDistillation,
     gi_score,
     instance_kinds,
     responding_priors,
 )
 from kd.methods.ops.boxes import clip, shares_inside
-from tests.methods.gid.gid_scene import View, batch_of, regions, view
+from tests.methods.features.gid.gid_scene import View, batch_of, regions, view
 
 torch.set_num_threads(1)
 

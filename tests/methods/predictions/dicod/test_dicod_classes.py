@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from kd.methods.dicod import foreground_divergence, scaled_divergence
 from kd.methods.ops.spatial_transformer import crops
-from tests.methods.dicod.dicod_scene import (
+from kd.methods.predictions.dicod import foreground_divergence, scaled_divergence
+from tests.methods.predictions.dicod.dicod_scene import (
     ONE_BOX,
     SIDE,
     STUDENT,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.methods.fkd import (
+from kd.methods.features.fkd import (
     DEPENDENT_SETTINGS,
     FeatureDistillation,
     attention_mask,

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from kd import methods
 from kd.config.library import Library
-from kd.methods import dicod
-from kd.methods.dicod import Dicod
+from kd.methods.predictions import dicod
+from kd.methods.predictions.dicod import Dicod
 from kd.observers import Batch, Candidates, observe
-from tests.methods.dicod.dicod_scene import (
+from tests.methods.predictions.dicod.dicod_scene import (
     SIDE,
     SMALL,
     TERMS,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.methods.pfi import PredictionGuidedImitation, guided_distance, prediction_gap
+from kd.methods.features.pfi import PredictionGuidedImitation, guided_distance, prediction_gap
 from kd.observers import Channels
 
 torch.set_num_threads(1)

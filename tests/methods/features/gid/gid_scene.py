@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.methods.gid import GeneralInstanceDistillation
+from kd.methods.features.gid import GeneralInstanceDistillation
 from kd.observers import Batch
 from tests.methods.scenes import make_batch
 

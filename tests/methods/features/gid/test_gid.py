@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 
 from kd import methods
 from kd.config.library import Library
-from kd.methods.gid import (
+from kd.methods.features.gid import (
     GeneralInstanceDistillation,
     class_response,
     feature_loss,
@@ -18,7 +18,7 @@ from kd.methods.gid import (
     rois_of,
 )
 from kd.observers import Channels, observe
-from tests.methods.gid.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
+from tests.methods.features.gid.gid_scene import PRIORS, STRIDES, batch_of, losses, regions, view
 from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)

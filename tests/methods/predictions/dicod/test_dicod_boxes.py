@@ -4,10 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd.methods.dicod import distance
 from kd.methods.ops.spatial_transformer import crops
+from kd.methods.predictions.dicod import distance
 from kd.observers import Batch
-from tests.methods.dicod.dicod_scene import SIDE, Classifier, labeled_batch, losses, student_of
+from tests.methods.predictions.dicod.dicod_scene import (
+    SIDE,
+    Classifier,
+    labeled_batch,
+    losses,
+    student_of,
+)
 
 torch.set_num_threads(1)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.methods.defeat import DeFeat
+from kd.methods.features.defeat import DeFeat
 from tests.methods import scenes
 from tests.methods.scenes import make_batch
 

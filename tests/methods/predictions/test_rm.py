@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.ops import box_iou
 
 from kd.methods.ops.boxes import aligned_iou
-from kd.methods.rm import RankMimicking, rank_divergence
+from kd.methods.predictions.rm import RankMimicking, rank_divergence
 from kd.observers import Batch
 from tests.methods.scenes import make_batch
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.methods.defeat import DeFeat, imitation, mean_divergence
+from kd.methods.features.defeat import DeFeat, imitation, mean_divergence
 from kd.observers import Channels
-from tests.methods.defeat.defeat_scene import (
+from tests.methods.features.defeat.defeat_scene import (
     BACKBONE,
     OFF,
     ONE_CELL,

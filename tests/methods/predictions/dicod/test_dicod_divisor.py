@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kd.methods.dicod import Dicod
+from kd.methods.predictions.dicod import Dicod
 from kd.observers import Candidates
-from tests.methods.dicod.dicod_scene import ONE_BOX, STUDENT, ConstantClassifier
+from tests.methods.predictions.dicod.dicod_scene import ONE_BOX, STUDENT, ConstantClassifier
 from tests.methods.scenes import batch_of
 
 

@@ -13,7 +13,7 @@ from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
 from kd.methods.ops.candidates import labels_of
 from kd.methods.ops.divergences import bernoulli_divergence, categorical_divergence
-from kd.methods.soft_labels import SoftLabels
+from kd.methods.predictions.soft_labels import SoftLabels
 from kd.observers import Batch, Candidates
 from tests.methods.scenes import make_batch
 from tests.support.paths import CONFIGS

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from kd.methods.pfi import PredictionGuidedImitation
-from kd.methods.rm import RankMimicking
+from kd.methods.features.pfi import PredictionGuidedImitation
+from kd.methods.predictions.rm import RankMimicking
 from kd.observers import OBSERVABLE
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy
 
-from kd.methods.tadf import TaskAdaptive, binary_entropy, box_distance, decay, gaussian
+from kd.methods.features.tadf import TaskAdaptive, binary_entropy, box_distance, decay, gaussian
 from kd.observers import OBSERVABLE, Candidates, Channels, TwoStageObservation
 from tests.methods.scenes import SecondStage, batch_of, maps, total, view
 

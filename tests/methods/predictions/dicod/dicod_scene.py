@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.methods.dicod import Dicod
+from kd.methods.predictions.dicod import Dicod
 from kd.observers import Batch, Candidates
 from tests.methods.scenes import make_batch
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.methods.defeat import DeFeat
+from kd.methods.features.defeat import DeFeat
 from kd.observers import Channels, Progress
-from tests.methods.defeat.defeat_scene import (
+from tests.methods.features.defeat.defeat_scene import (
     ONE_CELL,
     batch_of,
     golden,

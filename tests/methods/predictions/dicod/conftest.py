@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd.observers import Batch
-from tests.methods.dicod.dicod_scene import labeled_batch, student_of
+from tests.methods.predictions.dicod.dicod_scene import labeled_batch, student_of
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
-from kd.methods.fgfi import FineGrainedImitation, near_anchors
+from kd.methods.features.fgfi import FineGrainedImitation, near_anchors
 from kd.observers import Channels, DenseObservation, Progress
 from tests.methods.scenes import SIZES, STRIDES, batch_of, maps, total, view
 from tests.support.paths import CONFIGS

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.methods.mimic import Mimic, region_distance
+from kd.methods.features.mimic import Mimic, region_distance
 from kd.observers import Channels, TwoStageObservation
 
 torch.set_num_threads(1)

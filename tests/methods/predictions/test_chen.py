@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from kd.common.schema import UserError
-from kd.methods.chen import (
+from kd.methods.predictions.chen import (
     Chen,
     background_cost,
     bounded_error,

@@ -1,0 +1,1 @@
+"""Methods that distill maps of the backbone, the neck or pooled regions."""

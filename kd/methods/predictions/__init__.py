@@ -1,0 +1,1 @@
+"""Methods that distill class outputs or boxes."""
