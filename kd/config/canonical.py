@@ -18,6 +18,8 @@ Settings = dict[str, Any]
 
 CLASSES = {
     "ResNet": "TruncatedResNet",
+    "ResNeXt": "TruncatedResNeXt",
+    "SwinTransformer": "TruncatedSwinTransformer",
     "MobileNetV2": "TruncatedMobileNetV2",
     "Darknet": "ScalableDarknet",
     "RetinaHead": "GlobalBatchRetinaHead",

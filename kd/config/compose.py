@@ -119,6 +119,8 @@ def detector_model(
     neck: dict[str, Any] = {"in_channels": channels}
     if part.neck_appends:
         neck["out_channels"] = channels + model["neck"]["out_channels"]
+    if backbone_model["type"] == "SwinTransformer" and part.maps is None:
+        backbone_model["unread_maps"] = model["neck"].get("start_level", 0)
     changes = {"data_preprocessor": preprocessor, "backbone": backbone_model, "neck": neck}
     return composed_detector(merge(merge(model, changes), _heads(part, neck, classes)))
 
@@ -187,6 +189,11 @@ def _backbone(
             raise UserError(
                 f"{where}: backbone '{name}' has no ImageNet weights; use 'init: scratch'"
             )
+        if width != 1 and not part.imagenet_sliced:
+            raise UserError(
+                f"{where}: backbone '{name}' cannot use the ImageNet weights of the full width; "
+                "use 'init: scratch', or the full width"
+            )
         model |= part.imagenet_frozen if width == 1 else {}
         model["init_cfg"] = {"type": "ImageNet", "checkpoint": part.imagenet}
     return model, channels
@@ -197,7 +204,7 @@ def _synchronized(backbone: dict[str, Any], run: Run, where: str) -> dict[str, A
     if "norm_cfg" not in backbone:
         raise UserError(
             f"{where}: schedule '{run.schedule}' has 'norm: SyncBN', and backbone "
-            f"'{run.student}' has no normalization; use 'norm: BN'"
+            f"'{run.student}' has no batch normalization; use 'norm: BN'"
         )
     return {**backbone, "norm_cfg": {**backbone["norm_cfg"], "type": "SyncBN"}, "norm_eval": False}
 

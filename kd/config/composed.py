@@ -236,7 +236,8 @@ def _needs_project(model: Settings) -> bool:
 
 def _mmdet_backbone(backbone: Settings) -> Settings:
     """Return a backbone's settings without initial weights, which the run's weights replace."""
-    unused = {"init_cfg"} | ({"base_channels"} if backbone["type"] == "Darknet" else set())
+    ours = {"Darknet": "base_channels", "SwinTransformer": "unread_maps"}
+    unused = {"init_cfg", ours.get(backbone["type"])}
     return {key: value for key, value in backbone.items() if key not in unused}
 
 

@@ -6,20 +6,75 @@ which DistributedDataParallel refuses.
 
 from typing import Any
 
+import torch
 from mmcv.cnn import ConvModule
 from mmdet.models import backbones
 from mmdet.registry import MODELS
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 
 
-@MODELS.register_module()
-class TruncatedResNet(backbones.ResNet):
-    """mmdet's ResNet without the stages after its last output map."""
+class _Truncated:
+    """Mixin of mmdet's ResNets: no stages after the last output map, and offsets that begin at 0.
+
+    The offsets of deformable convolutions are 0 at first, as in their paper. mmdet draws them where
+    a backbone starts from random weights.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _drop_unused(self, self.res_layers)
+        _drop_unused(self, self.res_layers)  # type: ignore[attr-defined]
+
+    def init_weights(self) -> None:
+        super().init_weights()  # type: ignore[misc]
+        for module in self.modules():  # type: ignore[attr-defined]
+            if hasattr(module, "conv_offset"):
+                nn.init.zeros_(module.conv_offset.weight)
+                nn.init.zeros_(module.conv_offset.bias)
+
+
+@MODELS.register_module()
+class TruncatedResNet(_Truncated, backbones.ResNet):
+    """mmdet's ResNet without the stages after its last output map."""
+
+
+@MODELS.register_module()
+class TruncatedResNeXt(_Truncated, backbones.ResNeXt):
+    """mmdet's ResNeXt without the stages after its last output map."""
+
+
+@MODELS.register_module()
+class TruncatedSwinTransformer(backbones.SwinTransformer):
+    """mmdet's Swin Transformer without the stages and normalizations that the neck does not read.
+
+    ``unread_maps``: number of leading maps that the neck does not read. They are normalized without
+    weights, which would get no gradient. Their state dict is that of mmdet's configurations, which
+    leave these maps out.
+    """
+
+    def __init__(self, unread_maps: int = 0, **kwargs: Any) -> None:
+        with torch.device("cpu"):  # mmdet reads values of a tensor, which those of "meta" lack
+            super().__init__(**kwargs)
+        last = max(self.out_indices)
+        self.stages: Any = self.stages[: last + 1]
+        self.stages[last].downsample = None
+        for index in self.out_indices[:unread_maps]:
+            width = self.num_features[index]
+            setattr(self, f"norm{index}", nn.LayerNorm(width, elementwise_affine=False))
+
+    @property
+    def beyond_imagenet(self) -> tuple[str, ...]:
+        """Normalizations of the maps, which a classifier lacks."""
+        return tuple(f"norm{index}." for index in self.out_indices)
+
+    def init_weights(self) -> None:
+        """Initialize from ``init_cfg``, which mmdet's reads in another form, or at random."""
+        if self.init_cfg is not None:
+            BaseModule.init_weights(self)
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_init(module, std=0.02)
 
 
 @MODELS.register_module()

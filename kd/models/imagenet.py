@@ -1,6 +1,6 @@
 """torchvision's ImageNet weights for mmdet's backbones, sliced for narrower ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ It serves machines that cannot reach torch's hub. Its dependencies are old and n
 """
 
 COUNTER = "num_batches_tracked"
+WINDOW_INDEX = "relative_position_index"
+"""Constants of windowed attention: the row of the table for each pair of cells."""
+HEADS = ("fc.", "classifier.", "head.", "norm.")
+"""Classifiers of torchvision's networks, with the normalization before Swin's."""
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -32,9 +36,9 @@ class ImageNet:
 
     Weights and backbone list the same layers in the same order, so tensors are paired by order. A
     narrower backbone gets the leading channels of each tensor. Layers whose names begin with the
-    backbone's ``beyond_imagenet`` are not changed. ``mean`` and ``std`` (3,), RGB, 0 to 255:
-    normalization of images here. If the weights were trained with another one, the first layer is
-    fitted to this.
+    backbone's ``beyond_imagenet`` are not changed, nor are offsets of deformable convolutions.
+    ``mean`` and ``std`` (3,), RGB, 0 to 255: normalization of images here. If the weights were
+    trained with another one, the first layer is fitted to this.
     """
 
     def __init__(
@@ -48,9 +52,9 @@ class ImageNet:
 
     def __call__(self, module: nn.Module) -> None:
         state = module.state_dict()
-        layers = [value for key, value in read_state(find(self.name)).items() if _is_body(key)]
         beyond = getattr(module, "beyond_imagenet", ())
-        names = [key for key in state if not key.endswith(COUNTER) and not key.startswith(beyond)]
+        names = [key for key in state if _is_layer(key) and not key.startswith(beyond)]
+        layers = list(_ordered(read_state(find(self.name))))
         if len(layers) < len(names):
             raise UserError(
                 f"ImageNet weights of {self.name} have {len(layers)} tensors and the backbone has "
@@ -140,5 +144,25 @@ def _digest(file: str) -> str:
     return Path(file).stem.rsplit("-", 1)[-1]
 
 
-def _is_body(key: str) -> bool:
-    return not key.endswith(COUNTER) and not key.startswith(("fc.", "classifier."))
+def _ordered(state: dict[str, Tensor]) -> Iterator[Tensor]:
+    """Yield torchvision's tensors without classifier, in the order and layout of mmdet's backbones.
+
+    Only the patch merging of Swin Transformers differs. torchvision lists its linear layer (O, 4 C)
+    before its normalization (4 C,) and joins the pixels of a patch down its columns: input
+    ``4 C = (column, row, channel)``. mmdet's input is ``(channel, row, column)``.
+    """
+    for key, value in state.items():
+        if not _is_layer(key) or key.startswith(HEADS):
+            continue
+        prefix, merging, _ = key.rpartition("reduction.weight")
+        if merging:
+            for name in ("norm.weight", "norm.bias", "reduction.weight"):
+                columns = state[prefix + name].unflatten(-1, (2, 2, -1))
+                yield columns.transpose(-3, -1).flatten(-3)
+        elif f"{key.rpartition('norm.')[0]}reduction.weight" not in state:
+            yield value
+
+
+def _is_layer(key: str) -> bool:
+    """Return if a key of a state dict is that of weights or statistics of ImageNet."""
+    return not key.endswith((COUNTER, WINDOW_INDEX)) and ".conv_offset." not in key

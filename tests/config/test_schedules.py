@@ -263,7 +263,7 @@ def test_setting_a_default_makes_no_new_run(project: None) -> None:
 def test_a_backbone_without_normalization_is_refused(project: None) -> None:
     message = (
         "^configs/studies/tiny.yaml: table 'pair': schedule 'voc12-syncbn-clip' has 'norm: SyncBN',"
-        " and backbone 'vgg16' has no normalization; use 'norm: BN'$"
+        " and backbone 'vgg16' has no batch normalization; use 'norm: BN'$"
     )
     with pytest.raises(UserError, match=message):
         backbones("voc12-syncbn-clip", student="vgg16")
