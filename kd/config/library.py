@@ -164,10 +164,6 @@ class Library:
                     f"{where}: backbone '{name}': {key} would be {value * width:g}; "
                     f"the width must be a multiple of 1/{value}"
                 )
-        if part.width_steps and part.width_steps * width % 1:
-            raise UserError(
-                f"{where}: backbone '{name}': the width must be a multiple of 1/{part.width_steps}"
-            )
         return part, width
 
     def _names_in(self, folder: str) -> tuple[str, ...]:

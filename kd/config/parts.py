@@ -77,9 +77,6 @@ class Backbone(Part):
     """Channels of the maps that the neck reads, at full width."""
     divisor: PositiveInt = 1
     """Number whose multiple scaled channels are rounded to (8 for MobileNets)."""
-    width_steps: PositiveInt | None = None
-    """Number by which a width factor is multiplied to a whole number, as channels of a head of
-    attention; without it only ``scaled`` limits the factors."""
     imagenet: str | None = None
     """Weights for ``init: imagenet``. A narrower backbone uses their leading channels."""
     imagenet_sliced: bool = True

@@ -62,7 +62,7 @@ def test_every_observer_has_a_class_and_features() -> None:
 
 def test_configuration_files_name_classes_of_mmdet() -> None:
     models = [Library().detector(name, "test").model for name in DETECTORS]
-    models += [Library().backbone(name, "test")[0].model for name in ("r18", "mbv2", "darknet53")]
+    models += [Library().backbone(name, "test")[0].model for name in Library().names("backbones")]
     assert types(models) >= CLASSES.keys()
     assert not types(models) & {*CLASSES.values()}
 

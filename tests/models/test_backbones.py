@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from kd.common.errors import UserError
+
 PYRAMID = (4, 8, 16, 32)
 STRIDES = {
     "r18-w0.125": PYRAMID,
@@ -15,11 +17,30 @@ STRIDES = {
     "vgg16-w0.125": PYRAMID,
     "vgg16-fc7-w0.125": PYRAMID[:3],
     "darknet53-w0.125": PYRAMID,
+    "swin-t-w0.125": PYRAMID,
+    "x101-32x4d-w0.25": PYRAMID,
 }
 PUBLISHED = {  # mmdet's configurations of the same networks at full width
     "vgg16-fc7": {"type": "SSDVGG", "depth": 16, "out_feature_indices": (15, 22, 34)},
     "darknet53": {"type": "Darknet", "depth": 53, "out_indices": (2, 3, 4, 5)},
-}
+    "x101-32x4d": {"type": "ResNeXt", "depth": 101, "groups": 32, "base_width": 4},
+    "x101-64x4d": {"type": "ResNeXt", "depth": 101, "groups": 64, "base_width": 4},
+    "x101-32x4d-dconv": {
+        "type": "ResNeXt", "depth": 101, "groups": 32, "base_width": 4,
+        "dcn": {"type": "DCN", "deform_groups": 1, "fallback_on_stride": False},
+        "stage_with_dcn": (False, True, True, True),
+    },
+    "r101-dconv": {
+        "type": "ResNet", "depth": 101, "stage_with_dcn": (False, True, True, True),
+        "dcn": {"type": "DCN", "deform_groups": 1, "fallback_on_stride": False},
+    },
+    "swin-t": {  # of mmdet's RetinaNet, whose neck begins at the second map
+        "type": "SwinTransformer", "depths": [2, 2, 6, 2], "out_indices": (1, 2, 3),
+    },
+    "swin-s": {
+        "type": "SwinTransformer", "depths": [2, 2, 18, 2], "out_indices": (1, 2, 3),
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -79,9 +100,8 @@ def test_a_width_factor_divides_every_layer(model_config, quiet_mmdet, name):
 def test_published_weights_fit_by_name(model_config, quiet_mmdet, name):
     from mmdet.registry import MODELS
 
-    with torch.device("meta"):
-        ours = MODELS.build(model_config(backbone=name)["backbone"]).state_dict()
-        theirs = MODELS.build({**PUBLISHED[name]}).state_dict()
+    ours = MODELS.build(model_config(backbone=name)["backbone"]).state_dict()
+    theirs = MODELS.build({**PUBLISHED[name]}).state_dict()
     assert list(ours) == list(theirs)
     assert all(ours[key].shape == theirs[key].shape for key in ours)
 
@@ -109,6 +129,8 @@ def test_fc7_equals_mmdets(model_config, quiet_mmdet):
         ("mbv2-w0.25", "layer5.2.linear_conv.bn.bias"),
         ("vgg16-w0.125", "features.28.bias"),
         ("darknet53-w0.125", "conv_res_block4.res7.conv2.bn.bias"),
+        ("x101-32x4d-w0.25", "layer3.22.bn3.bias"),
+        ("swin-t-w0.125", "norm2.bias"),
     ],
 )
 def test_nothing_is_built_beyond_the_last_map(backbone, name, last):
@@ -134,3 +156,76 @@ def test_frozen_stages_are_frozen(model_config, quiet_mmdet, name):
     frozen = [key for key, parameter in network.named_parameters() if not parameter.requires_grad]
     assert 0 < len(frozen) < len(list(network.parameters()))
     assert all(key.startswith(("conv1", "bn1", "layer1")) for key in frozen)
+
+
+# --- Swin Transformers ----------------------------------------------------------------------
+
+
+def test_swin_equals_mmdets(model_config, quiet_mmdet):
+    """Neither the removed layers nor normalization without weights changes a map."""
+    from mmdet.registry import MODELS
+
+    torch.manual_seed(0)
+    settings = {"type": "SwinTransformer", "embed_dims": 12, "out_indices": (0, 1, 2, 3)}
+    theirs = MODELS.build({**settings})
+    ours = MODELS.build(model_config(backbone="swin-t-w0.125")["backbone"])
+    ours.load_state_dict(theirs.state_dict(), strict=False)
+    for ours_map, theirs_map in zip(maps(ours, 72, 100), maps(theirs, 72, 100), strict=True):
+        assert theirs_map.std() > 0.1
+        torch.testing.assert_close(ours_map, theirs_map, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("detector", "normalized"),
+    [("retinanet", [1, 2, 3]), ("faster_rcnn", [0, 1, 2, 3]), ("yolov3", [1, 2, 3])],
+)
+def test_every_weight_of_a_swin_transformer_gets_a_gradient(backbone, detector, normalized):
+    """DistributedDataParallel refuses weights without one."""
+    network = backbone("swin-t-w0.125", detector)
+    network.train()
+    read = network(torch.randn(1, 3, 64, 96))[-len(normalized) :]
+    sum(level.square().sum() for level in read).backward()
+    assert not [name for name, value in network.named_parameters() if value.grad is None]
+    trained = {key.partition(".")[0] for key in network.state_dict() if key.startswith("norm")}
+    assert trained == {f"norm{index}" for index in normalized}
+
+
+def test_a_swin_transformer_starts_from_random_weights(backbone):
+    network = backbone("swin-t-w0.125")
+    for name, value in network.state_dict().items():
+        if name.endswith("qkv.weight"):
+            assert 0.015 < value.std() < 0.025 and value.abs().max() < 2
+        if name.endswith("qkv.bias") or name.endswith("norm2.bias"):
+            assert not value.any()
+
+
+def test_stochastic_depth_depends_on_the_seed(backbone):
+    network = backbone("swin-t-w0.125")
+    network.train()
+    image = torch.randn(8, 3, 64, 64)
+    outputs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outputs.append(network(image)[-1])
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
+
+
+def test_narrow_swin_transformers_have_no_imagenet_weights(model_config):
+    assert model_config(backbone="swin-t", init="imagenet")["backbone"]["init_cfg"]
+    with pytest.raises(
+        UserError, match="'swin-t-w0.5' cannot use the ImageNet weights of the full"
+    ):
+        model_config(backbone="swin-t-w0.5", init="imagenet")
+
+
+# --- Deformable convolutions ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["r101-dconv-w0.125", "x101-32x4d-dconv-w0.25"])
+def test_offsets_are_zero_at_first(backbone, name):
+    network = backbone(name)
+    offsets = [value for key, value in network.state_dict().items() if ".conv_offset." in key]
+    assert len(offsets) == 2 * (4 + 23 + 3) and not any(value.any() for value in offsets)
+    assert not [
+        key for key in network.state_dict() if key.startswith("layer1.") and "offset" in key
+    ]

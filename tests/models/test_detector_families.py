@@ -161,7 +161,10 @@ COMPOSED = {  # the backbone of mmdet's own configuration
     "ssd512": "vgg16-fc7",
     "yolov3": "darknet53",
 }
-BACKBONES = ["r18-w0.125", "mbv2-w0.25", "vgg16-w0.0625", "vgg16-fc7-w0.0625", "darknet53-w0.0625"]
+BACKBONES = [
+    *("r18-w0.125", "mbv2-w0.25", "vgg16-w0.0625", "vgg16-fc7-w0.0625", "darknet53-w0.0625"),
+    "swin-t-w0.125",
+]
 PAIRS = [(detector, backbone) for detector in COMPOSED for backbone in BACKBONES]
 PAIRS.remove(("yolov3", "vgg16-fc7-w0.0625"))  # it wants a map at stride 32
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kd.common import fetch
 from kd.common.errors import UserError
@@ -18,7 +19,9 @@ from kd.models import imagenet
 
 torch.set_num_threads(1)
 
-NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2", "vgg16": "vgg16"}
+NETWORKS = {"r18": "resnet18", "mbv2": "mobilenet_v2", "vgg16": "vgg16", "swin-t": "swin_t"}
+SIDES = {"swin-t": 256}
+"""Sides of images in pixels. torchvision's Swin shifts no window that covers the whole map."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,8 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
     """Return torchvision's networks with random weights and statistics, in eval mode."""
     torch.manual_seed(0)
     networks = {
-        name: getattr(torchvision.models, name)().eval() for name in ("resnet18", "mobilenet_v2")
+        name: getattr(torchvision.models, name)().eval()
+        for name in ("resnet18", "mobilenet_v2", "swin_t")
     }
     layers = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
     # Without the classifier's 120 million weights, and with maps that do not fade.
@@ -41,6 +45,13 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, nn.Module]:
                 nn.init.normal_(module.bias)
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 1.5)
+            if isinstance(module, nn.LayerNorm):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias)
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.bias) if module.bias is not None else None
+            if hasattr(module, "relative_position_bias_table"):
+                nn.init.normal_(module.relative_position_bias_table)
     return networks
 
 
@@ -85,6 +96,13 @@ def stages(network: nn.Module, image: Tensor) -> list[Tensor]:
         for layer in network["features"]:
             maps.append(layer(maps[-1]).clone())  # the next layer may write into it
         return [maps[i + 1] for i in (15, 22, 29, 30)]
+    if isinstance(network, torchvision.models.SwinTransformer):
+        maps = []
+        for index, layer in enumerate(network.features):
+            image = layer(image)
+            if index % 2:  # a stage; the layers between merge patches
+                maps.append(functional.layer_norm(image, image.shape[-1:]).permute(0, 3, 1, 2))
+        return maps
     features = network.maxpool(network.relu(network.bn1(network.conv1(image))))
     maps = []
     for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
@@ -104,7 +122,8 @@ def body(network: nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("backbone", NETWORKS)
 def test_a_backbone_has_the_maps_of_torchvisions_network(initialized, networks, backbone):
-    image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    side = SIDES.get(backbone, 64)
+    image = torch.randn(2, 3, side, side + 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = initialized(backbone)(image)
         expected = stages(networks[NETWORKS[backbone]], image)

@@ -16,12 +16,19 @@ import mmdet.apis  # isort: skip, after kd.models.mmdet_setup
 
 torch.set_num_threads(1)
 
-FAMILIES = ["retinanet", "faster_rcnn", "ssd300", "yolov3"]
+RUNS = [
+    ("retinanet", "r18-w0.125"),
+    ("faster_rcnn", "r18-w0.125"),
+    ("ssd300", "r18-w0.125"),
+    ("yolov3", "r18-w0.125"),
+    ("retinanet", "swin-t-w0.125"),
+]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_mmdet_predicts_the_boxes_of_the_run(study, family):
-    plan = study(["soft_labels"] if family == "retinanet" else [], detectors=(family,))
+@pytest.mark.parametrize(("family", "student"), RUNS)
+def test_mmdet_predicts_the_boxes_of_the_run(study, family, student):
+    methods = ["soft_labels"] if family == "retinanet" else []
+    plan = study(methods, detectors=(family,), student=student)
     run = next(run for run in plan.runs.values() if run.teacher or family != "retinanet")
     config = ComposedConfig(run.config)
     config.student["test_cfg"]["score_thr"] = 0.0  # random weights have low scores

@@ -34,10 +34,12 @@ def plan_study(
     detectors: tuple[str, ...] = ("retinanet",),
     teacher_detector: str | None = None,
     classifier: str | None = None,
+    teacher: str = "r18-w0.25",
+    student: str = BACKBONE,
 ) -> Plan:
     """Plan a study of the tiny parts in ``configs`` and save random weights of its teachers."""
     pair = {
-        "teacher": "r18-w0.25", "student": BACKBONE,
+        "teacher": teacher, "student": student,
         "teacher_detector": teacher_detector, "classifier": classifier,
     }  # fmt: skip
     table = {
