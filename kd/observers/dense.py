@@ -134,10 +134,24 @@ class DenseObservation(Observation):
         with self.gradients():
             return plain(self._decode(self.codes(image, prior), prior))
 
+    @cached_property
+    def prior_boxes(self) -> Tensor:
+        """Decoded boxes of every prior, (B, N, 4), xyxy in pixels."""
+        images, priors = self.raw_codes.shape[:2]
+        every_prior = torch.arange(priors, device=self.raw_codes.device).repeat(images)
+        with self.gradients():
+            # No index selects the codes: its gradient would be much slower than that of all rows.
+            codes = self._codes(self.raw_codes.flatten(0, 1), every_prior)
+            return plain(self._decode(codes, every_prior)).unflatten(0, (images, priors))
+
     def codes(self, image: Tensor, prior: Tensor) -> Tensor:
         """Return the encoded boxes (P, 4) of P priors, in the units of ``encode``."""
         with self.gradients():
-            return self.raw_codes[image, prior]
+            return self._codes(self.raw_codes[image, prior], prior)
+
+    def _codes(self, raw: Tensor, prior: Tensor) -> Tensor:
+        """Return the encoded boxes (P, 4) of P priors from their rows of ``raw_codes``."""
+        return raw
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
         """Return the targets of ``codes`` at P priors for boxes (P, 4), xyxy in pixels."""
@@ -201,12 +215,11 @@ class DenseObservation(Observation):
         return losses
 
 
-class DistributionObservation(DenseObservation):
-    """Observation of GFL: a side is the mean of a distribution, in strides from the center."""
+class CenterObservation(DenseObservation):
+    """Observation of heads whose ``codes`` are distances from a prior's center to the sides.
 
-    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
-        with self.gradients():
-            return self.head.integral(self.raw_codes[image, prior])
+    Distances are in strides.
+    """
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
         codes = self.head.bbox_coder.encode(self._centers(prior), boxes)
@@ -220,8 +233,24 @@ class DistributionObservation(DenseObservation):
         return (self.priors[prior, :2] + self.priors[prior, 2:]) / 2
 
 
-class PointObservation(DistributionObservation):
-    """Observation of FCOS: ``codes`` are distances from a point to the sides, in strides."""
+class DistributionObservation(CenterObservation):
+    """Observation of GFL: the distance to a side is the mean of a distribution."""
+
+    @property
+    def sides(self) -> Tensor:
+        """Logits of the distributions of all sides, (B, N, 4, R + 1).
+
+        The sides are left, top, right and bottom. A softmax over the last dimension turns logits
+        into the probabilities of the distances 0, 1, ..., R, in strides, from the prior's center.
+        """
+        return self.raw_codes.unflatten(-1, (4, -1))
+
+    def _codes(self, raw: Tensor, prior: Tensor) -> Tensor:
+        return self.head.integral(raw)
+
+
+class PointObservation(CenterObservation):
+    """Observation of FCOS: distances from a point, which has no width and height."""
 
     recording = staticmethod(point_assignment)
 
@@ -230,12 +259,10 @@ class PointObservation(DistributionObservation):
         # (x, y) becomes (x, y, x, y), a box without area.
         return [points.repeat(1, 2) for points in super().level_priors]
 
-    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
+    def _codes(self, raw: Tensor, prior: Tensor) -> Tensor:
         # mmdet's FCOSHead multiplies its outputs by the strides in eval mode only.
         in_strides = self.head.norm_on_bbox and self.head.training
-        with self.gradients():
-            codes = self.raw_codes[image, prior]
-            return codes if in_strides else codes / self.prior_strides[prior, None]
+        return raw if in_strides else raw / self.prior_strides[prior, None]
 
 
 class GridObservation(DenseObservation):
@@ -274,11 +301,9 @@ class GridObservation(DenseObservation):
         """Box and objectness of every prior, (B, N, 5)."""
         return by_prior([maps[:, :, :5].flatten(1, 2) for maps in self._anchor_maps], 5)
 
-    def codes(self, image: Tensor, prior: Tensor) -> Tensor:
-        with self.gradients():
-            raw = self.raw_codes[image, prior]
-            # YOLO's coder reads the center after a sigmoid, and logarithms of width and height.
-            return torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], 1)
+    def _codes(self, raw: Tensor, prior: Tensor) -> Tensor:
+        # YOLO's coder reads the center after a sigmoid, and logarithms of width and height.
+        return torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], 1)
 
     def encode(self, boxes: Tensor, prior: Tensor) -> Tensor:
         return self.head.bbox_coder.encode(self.priors[prior], boxes, self.prior_strides[prior])

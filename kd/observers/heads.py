@@ -8,11 +8,12 @@ from typing import Any
 _MAPS = frozenset({"neck", "stages"})
 _DENSE = _MAPS | {"class_maps", "priors", "candidates"}
 _TOWERS = frozenset({"towers"})
+_SIGMOIDS = frozenset({"class_sigmoids"})
 
 OBSERVABLE: dict[str, frozenset[str]] = {
-    "anchor": _DENSE | _TOWERS | {"pyramid", "anchors", "rankings"},
-    "gfl": _DENSE | _TOWERS | {"pyramid", "anchors", "rankings", "sides"},
-    "point": _DENSE | _TOWERS | {"pyramid", "rankings"},
+    "anchor": _DENSE | _SIGMOIDS | _TOWERS | {"pyramid", "anchors", "rankings"},
+    "gfl": _DENSE | _SIGMOIDS | _TOWERS | {"pyramid", "anchors", "rankings", "sides"},
+    "point": _DENSE | _SIGMOIDS | _TOWERS | {"pyramid", "rankings"},
     "ssd": _DENSE | {"anchors", "rankings"},
     "yolo": _DENSE | {"anchors"},
     "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
@@ -22,11 +23,13 @@ OBSERVABLE: dict[str, frozenset[str]] = {
 """Features that each observer offers to methods.
 
 neck: maps of the neck by level; pyramid: these have one width; stages: the backbone's maps;
-class_maps: class outputs on the neck's cells; priors: logits, boxes and assignment of every prior;
-anchors: priors with a width and a height; rankings: several positive priors per object; candidates:
-the boxes that are finally classified, all priors or the sampled RoIs; rois: proposals and the
-features pooled from them; sides: a distribution of the distance to each side of a box; towers: the
-stacked convolutions of the class branch and of the box branch.
+class_maps: class outputs on the neck's cells; class_sigmoids: each of these is a binary decision on
+one class, trained at every prior (not a softmax, nor classes behind an objectness); priors: logits,
+boxes and assignment of every prior; anchors: priors with a width and a height; rankings: several
+positive priors per object; candidates: the boxes that are finally classified, all priors or the
+sampled RoIs; rois: proposals and the features pooled from them; sides: a distribution of the
+distance to each side of a box; towers: the stacked convolutions of the class branch and of the box
+branch.
 """
 
 EQUAL_SETTINGS: dict[str, tuple[str, ...]] = {
@@ -87,7 +90,10 @@ def offered(model: dict[str, Any]) -> frozenset[str]:
     """
     observer = observer_of_model(model)
     one_width = isinstance(model.get("neck", {}).get("out_channels"), int)
-    return OBSERVABLE[observer] | ({"pyramid"} if observer == "maps" and one_width else set())
+    if observer == "maps":
+        return OBSERVABLE[observer] | ({"pyramid"} if one_width else set())
+    loss = model.get("bbox_head", {}).get("loss_cls", {})
+    return OBSERVABLE[observer] - (frozenset() if loss.get("use_sigmoid", True) else _SIGMOIDS)
 
 
 def _type(part: dict[str, Any]) -> str:

@@ -55,7 +55,9 @@ def read_priors(observation: Any) -> None:
     assert (
         observation.logits.shape[:2] == observation.assignment.shape == (2, len(observation.priors))
     )
-    assert observation.boxes(image, prior).isfinite().all()
+    boxes = observation.boxes(image, prior)
+    assert boxes.isfinite().all()
+    torch.testing.assert_close(observation.prior_boxes[image, prior], boxes)
     truth = [
         observation.batch.gt_boxes[i][observation.assignment[i, p]]
         for i, p in zip(image, prior, strict=True)
@@ -92,6 +94,22 @@ def read_pyramid(observation: Any) -> None:
     assert len({maps.shape[1] for maps in observation.neck}) == 1
 
 
+def read_class_sigmoids(observation: Any) -> None:
+    assert not observation.softmax
+    for classes, probabilities in zip(
+        observation.class_maps, observation.probability_maps, strict=True
+    ):
+        torch.testing.assert_close(classes.sigmoid(), probabilities, rtol=0, atol=0)
+
+
+def read_sides(observation: Any) -> None:
+    """Assert that the means of the distributions are the encoded boxes."""
+    image, prior = (observation.assignment >= 0).nonzero(as_tuple=True)
+    distances = torch.arange(observation.sides.shape[-1], dtype=torch.float)
+    means = (observation.sides[image, prior].softmax(-1) * distances).sum(-1)
+    torch.testing.assert_close(means, observation.codes(image, prior))
+
+
 READ: dict[str, Callable[[Any], None]] = {
     "neck": lambda observation: read_maps(observation.neck),
     "stages": lambda observation: read_maps(observation.stages),
@@ -100,6 +118,8 @@ READ: dict[str, Callable[[Any], None]] = {
     "priors": read_priors,
     "anchors": read_anchors,
     "rankings": read_rankings,
+    "class_sigmoids": read_class_sigmoids,
+    "sides": read_sides,
     "candidates": read_candidates,
     "rois": read_rois,
 }

@@ -17,12 +17,44 @@ else:
 
 def aligned_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Return the IoU (P,) of boxes with others, both (P, 4), row by row; 0 if both are empty."""
-    top_left = torch.maximum(boxes[:, :2], others[:, :2])
-    bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
-    overlap = _area(bottom_right - top_left)
-    union = _area(boxes[:, 2:] - boxes[:, :2]) + _area(others[:, 2:] - others[:, :2]) - overlap
+    overlap, union = _overlap_and_union(boxes, others)
     # Two empty boxes have no union; the clamp makes their IoU 0 instead of NaN.
     return overlap / union.clamp(min=1e-6)
+
+
+def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the generalized IoU (P,), -1 to 1, of boxes with others, both (P, 4), row by row.
+
+    It is the IoU less the share of the smallest enclosing box that neither box covers (Rezatofighi
+    et al., CVPR 2019). Areas below 1e-6 count as 1e-6.
+    """
+    overlap, union = _overlap_and_union(boxes, others)
+    top_left = torch.minimum(boxes[:, :2], others[:, :2])
+    bottom_right = torch.maximum(boxes[:, 2:], others[:, 2:])
+    enclosing = _area(bottom_right - top_left).clamp(min=1e-6)
+    union = union.clamp(min=1e-6)
+    return overlap / union - (enclosing - union) / enclosing
+
+
+def iou_and_diou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return IoU and distance IoU, (P, G) each, of boxes (P, 4) with others (G, 4).
+
+    The distance IoU is the IoU less the squared distance of both centers, divided by the squared
+    diagonal of the smallest enclosing box (Zheng et al., AAAI 2020).
+    """
+    top_left, other_top_left = boxes[:, None, :2], others[:, :2]
+    bottom_right, other_bottom_right = boxes[:, None, 2:], others[:, 2:]
+    common = torch.minimum(bottom_right, other_bottom_right)
+    overlap = (common - torch.maximum(top_left, other_top_left)).clamp(min=0).prod(-1)
+    area = (bottom_right - top_left).prod(-1)
+    other_area = (other_bottom_right - other_top_left).prod(-1)
+    iou = overlap / (area + other_area - overlap).clamp(min=1e-6)
+    enclosing = torch.maximum(bottom_right, other_bottom_right)
+    enclosing = enclosing - torch.minimum(top_left, other_top_left)
+    # The difference of the sums of corners is twice that of the centers.
+    doubled = top_left + bottom_right - other_top_left - other_bottom_right
+    distance = doubled.square().sum(-1) / 4
+    return iou, iou - distance / enclosing.square().sum(-1).clamp(min=1e-6)
 
 
 def shares_inside(boxes: Tensor, others: Tensor) -> Tensor:
@@ -71,6 +103,15 @@ def rois_of(boxes_by_image: list[Tensor]) -> Tensor:
     """Return RoIs (R, 5), image and xyxy in pixels, of the boxes of each image (R_i, 4)."""
     rows = [F.pad(boxes, (1, 0), value=image) for image, boxes in enumerate(boxes_by_image)]
     return torch.cat(rows)
+
+
+def _overlap_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the areas (P,) of the intersection and of the union of boxes, both (P, 4), by row."""
+    top_left = torch.maximum(boxes[:, :2], others[:, :2])
+    bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
+    overlap = _area(bottom_right - top_left)
+    union = _area(boxes[:, 2:] - boxes[:, :2]) + _area(others[:, 2:] - others[:, :2]) - overlap
+    return overlap, union
 
 
 def _area(sides: Tensor) -> Tensor:

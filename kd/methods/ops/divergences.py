@@ -31,3 +31,14 @@ def categorical_divergence(
     teacher = (teacher_logits.detach() / temperature).log_softmax(1)
     student = (student_logits / temperature).log_softmax(1)
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(1)
+
+
+def focused_entropy(teacher_logits: Tensor, student_logits: Tensor, power: float) -> Tensor:
+    """Return, in the shape of both, |p^T - p^S|^power BCE(p^T, p^S) of p = sigmoid(logits).
+
+    It is the quality focal loss (Li et al., NeurIPS 2020) with the teacher's probability as its
+    target. BCE is the cross-entropy; the weight |p^T - p^S|^power has a gradient, too.
+    """
+    teacher = teacher_logits.detach().sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(student_logits, teacher, reduction="none")
+    return entropy * (teacher - student_logits.sigmoid()).abs().pow(power)
