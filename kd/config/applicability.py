@@ -33,12 +33,36 @@ def describe(library: Library, with_presets: bool = False) -> str:
             for key, preset in presets.items()
         ]
     lines = _aligned([("method", "distills", "detectors"), *rows])
-    lines += ["", f"{len(detectors)} detectors: {', '.join(detectors)}"]
+    lines += ["", f"{len(detectors)} detectors: {', '.join(detectors)}", _counts(cells)]
     lines.append(
         "`kd methods NAME` prints one method in detail"
         + ("." if with_presets else "; `kd methods --all` adds all presets.")
     )
     return "\n".join(lines)
+
+
+def grid(library: Library) -> str:
+    """Return a line for each method with a mark under each detector that it applies to."""
+    detectors, cells = library.names("detectors"), matrix(library)
+    names = methods.names()
+    rows = [
+        (name, *("x" if not cells[name][detector] else "-" for detector in detectors))
+        for name in names
+    ]
+    lines = [*_aligned([("", *detectors), *rows]), "", _counts(cells)]
+    lines.append("x: applies; -: refused, for the reason that `kd methods NAME` prints.")
+    return "\n".join(lines)
+
+
+def _counts(cells: dict[str, dict[str, str]]) -> str:
+    """Return the numbers of methods, detectors and pairs of both, in a line."""
+    rows = [cells[name] for name in methods.names()]
+    refused = sum(bool(reason) for row in rows for reason in row.values())
+    pairs = sum(map(len, rows))
+    return (
+        f"{len(rows)} methods x {len(rows[0])} detectors = {pairs} pairs: "
+        f"{pairs - refused} apply, {refused} are refused."
+    )
 
 
 def methods_json(library: Library) -> str:

@@ -33,7 +33,7 @@ from kd.observers import Progress
 from kd.records import inputs
 from kd.training.launch import STOP_FILE, StopRequested
 from kd.training.meter import Meter, UsedResources, gpus_in_use
-from kd.training.term_scale import PROBE_STEPS, TermScale, warning
+from kd.training.term_scale import FIRST_PROBES, PROBE_STEPS, TermScale, warning
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,8 @@ class StepLog(Hook):
         ended = self.end_of_epoch(runner.train_dataloader, batch_idx)
         for verdict in self.scale.add(step, model.probed, ended):
             logger.warning(warning(verdict, model.terms))
+        if step == min(self.probes, FIRST_PROBES) and (line := self.scale.start()):
+            logger.info("%s: %s", self.title, line)
 
     def _record(self, runner: Runner, outputs: dict[str, Tensor], step: int) -> dict[str, Any]:
         # One copy for all losses: each separate copy would wait for the GPU.

@@ -67,6 +67,16 @@ class TermScale:
         self.judged |= self.probes.keys()
         return [item for item in verdicts if not LEAST_RATIO <= item.ratio <= LARGEST_RATIO]
 
+    def start(self) -> str:
+        """Return the medians of the first probes of each term, in a line; empty without terms."""
+        medians = {
+            term: statistics.median(ratio for step, ratio in probes if step <= FIRST_PROBES)
+            for term, probes in self.probes.items()
+            if probes[0][0] <= FIRST_PROBES
+        }
+        terms = ", ".join(f"{term} {ratio:.2g}" for term, ratio in medians.items())
+        return terms and f"gradient at the neck at the start, over that of detection: {terms}"
+
     def _verdict(self, term: str, step: int) -> Verdict:
         probes = self.probes[term]
         later = [ratio for at, ratio in probes if at > FIRST_PROBES]

@@ -188,6 +188,21 @@ def test_methods_all_adds_the_presets(capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[fkd + 1].startswith("  fkd_am") and "masked features alone" in lines[fkd + 1]
 
 
+def test_methods_grid_marks_the_pairs_that_apply_and_counts_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["methods", "--grid"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    detectors = header.split()
+    rows = [line.split() for line in lines[: len(methods.names())]]
+    assert [row[0] for row in rows] == methods.names()
+    by_name = {name: dict(zip(detectors, marks, strict=True)) for name, *marks in rows}
+    assert [name for name, mark in by_name["mimic"].items() if mark == "x"] == ["faster_rcnn"]
+    applied = sum(marks.count("x") for marks in rows)
+    total = len(rows) * len(detectors)
+    assert f"= {total} pairs: {applied} apply, {total - applied} are refused." in "\n".join(lines)
+
+
 def test_methods_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

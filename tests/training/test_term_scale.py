@@ -1,6 +1,7 @@
 """Warnings about terms whose gradient is far smaller or larger than that of detection."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -97,6 +98,20 @@ def test_a_resumed_run_does_not_warn_of_a_term_again() -> None:
     assert len(before_the_warning.add(10, probe(0.001), True)) == 1
 
 
+def test_the_line_of_the_start_has_the_median_of_the_first_probes_of_each_term() -> None:
+    scale = TermScale()
+    for step, norm in enumerate((2.0, 8.0, 4.0), start=1):
+        scale.add(step, probe(norm), False)
+    scale.add(PROBE_STEPS[0], probe(1000.0), False)
+    assert scale.start().endswith("over that of detection: loss_pfi 2")
+
+
+def test_a_start_without_terms_has_no_line() -> None:
+    scale = TermScale()
+    scale.add(1, probe(0.0), False)
+    assert scale.start() == ""
+
+
 # --- The message --------------------------------------------------------------------------------
 
 
@@ -135,6 +150,16 @@ def test_a_run_warns_once_about_a_term_out_of_scale(
     (printed_ratio,) = re.findall(r"is (\S+) times", line)
     (last_ratio,) = ratios(records[-1]["gradient_norm"]).values()
     assert printed_ratio == f"{last_ratio:.2g}", "the only probe after the first three"
+
+
+def test_a_run_prints_the_scale_of_its_terms_at_the_start(
+    study: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = last_run(study, "fitnets", weight=0.01)
+    caplog.set_level(logging.INFO)
+    build_runner(run.config, run.directory).train()
+    lines = [line for line in caplog.messages if "at the start" in line]
+    assert len(lines) == 1 and "over that of detection: loss_fitnets 0." in lines[0]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.01])

@@ -14,6 +14,9 @@ def _methods(parser: ArgumentParser) -> None:
         help="method or preset to describe in detail (default: list all)",
     )
     parser.add_argument("--all", action="store_true", help="list the presets of methods as well")
+    parser.add_argument(
+        "--grid", action="store_true", help="print a grid of methods and detectors instead"
+    )
     options.add_json(parser)
 
 
@@ -58,6 +61,7 @@ GROUP = Group(
             "nothing",
             (
                 Example("methods", "all methods"),
+                Example("methods --grid", "the detectors of all methods in a grid"),
                 Example("methods fkd", "one method in detail"),
             ),
             _methods,
