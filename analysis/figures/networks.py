@@ -52,6 +52,8 @@ class RunNetworks:
         adapters = weights.read(directory / WEIGHTS).get("adapters")
         if adapters is not None:
             model.adapters.load_state_dict(adapters)  # type: ignore[union-attr, operator]
+        if hasattr(model, "always_active"):
+            model.always_active()  # type: ignore[operator]
         model.requires_grad_(not frozen)
         return cls(directory, detector.eval(), model.eval().to(get_device()), adapters is not None)
 

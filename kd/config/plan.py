@@ -14,6 +14,7 @@ from kd.config.library import Library
 from kd.config.parts import Scale, Study
 from kd.config.planning.cells import TableCell, row_key, swept_settings
 from kd.config.planning.control import CONTROL, equal_times, lengthened
+from kd.config.planning.term_epochs import with_scaled_epochs
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
 from kd.config.schedules import describe_changes, parse_changes
@@ -319,6 +320,8 @@ class _Planner:
         teacher_seed = cell.teacher_seed(seed)
         teacher = by_seed.get(teacher_seed)
         terms = resolve(method, settings, detector, self.library, where)
+        schedules = cell.schedule, self._schedule(cell)
+        terms = with_scaled_epochs(terms, settings, schedules, self.library, where)
         other = (pair.teacher_detector or detector) if teacher else None
         check_readable(terms, detector, other, self.library, where)
         kinds = teachers(terms)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt, model_serializer
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from kd.common.schema import Part
@@ -92,9 +93,11 @@ class Method(Part):
     """Initial weights of the student. ``own``: those of the student alone; ``inherit``: its neck
     and head start from the teacher's where names and shapes agree (FGD)."""
     from_epoch: NonNegativeInt | None = None
-    """Number of epochs before the term begins; None: it begins at once."""
+    """Number of epochs before the term begins; None: it begins at once. Epochs are those of the
+    schedule that the table names. A stand-in schedule keeps their share of the training."""
     until_epoch: PositiveInt | None = None
-    """Number of epochs after which the term ends; None: it lasts for the whole training."""
+    """Number of epochs after which the term ends; None: it lasts for the whole training. Epochs are
+    counted as for ``from_epoch``. The teacher does not run when no term needs it."""
     images_per_group: PositiveInt | None = None
     """Number of consecutive images whose losses are computed together; the term is the mean over
     groups. None: all images of a step, in all processes, form one group, so that results do not
@@ -111,10 +114,30 @@ class Method(Part):
             if key not in self.unset_keys or value != self.unset_keys[key]
         }
 
+    @model_validator(mode="after")
+    def _epochs_rise(self) -> Self:
+        if self.until_epoch is not None and (self.from_epoch or 0) >= self.until_epoch:
+            raise ValueError(
+                f"key 'from_epoch' is {self.from_epoch}, so the term would end before it begins; "
+                f"set it below 'until_epoch', which is {self.until_epoch}"
+            )
+        return self
+
     @property
     def needs(self) -> Needs:
         """Requirements of the method with these settings."""
         raise NotImplementedError
+
+    def is_active(self, progress: Progress) -> bool:
+        """Return True if the term is computed in the present epoch of a training."""
+        last = math.inf if self.until_epoch is None else self.until_epoch
+        return (self.from_epoch or 0) <= progress.epoch < last
+
+    @property
+    def term_names(self) -> list[str]:
+        """Names of the terms whose weight is not 0, which the log has as 0 in other epochs."""
+        names = [name for name, setting in self.weights.items() if getattr(self, setting)]
+        return names or [*self.weights]
 
     def reads(self, progress: Progress) -> frozenset[str]:
         """Return the keys of kd.observers.OBSERVABLE read from the teacher in a step."""

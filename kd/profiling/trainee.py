@@ -55,6 +55,8 @@ class Trainee:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE
         model.progress = PAST_WARM_UP
+        if hasattr(model, "always_active"):
+            model.always_active()
         return cls(model.train(), optimizer, runner)
 
     def batches(self) -> Iterator[Any]:

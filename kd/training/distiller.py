@@ -1,5 +1,6 @@
 """Student, frozen teachers and methods as one mmengine model."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,7 @@ import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.config.terms import method_of
 from kd.data.sampling import mix
-from kd.methods.base import DETECTION_TERM, Losses
+from kd.methods.base import DETECTION_TERM, Losses, Method
 from kd.models.build import build_model
 from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
@@ -105,23 +106,43 @@ class Distiller(BaseModel):
     def _observed(self, teacher: nn.Module, batch: Batch) -> Any:
         if self.teacher_cache is not None:
             return self.teacher_cache.observe(teacher, batch)
-        terms = [term for term in self.terms.values() if term.needs.teacher == "detector"]
         observation = observe(teacher, batch, frozen=True)
-        properties = (term.reads(batch.progress) for term in terms)
+        properties = (
+            term.reads(batch.progress)
+            for term in self.terms.values()
+            if term.needs.teacher == "detector" and term.is_active(batch.progress)
+        )
         observation.read_ahead(frozenset().union(*properties))
         return observation
 
     def distillation(
         self, student: Observation, teachers: dict[str | None, Any], batch: Batch
     ) -> Losses:
-        """Return the weighted terms of all methods, computed in float32."""
+        """Return the weighted terms of all methods, computed in float32.
+
+        A method outside of its epochs has terms of 0, and its teacher does not run.
+        """
         losses: Losses = {}
         with torch.autocast(batch.inputs.device.type, enabled=False):
             for name, term in self.terms.items():
                 adapters = cast(nn.ModuleDict, self.adapters[name])
+                if not term.is_active(batch.progress):
+                    losses |= zero_losses(term, adapters, batch)
+                    continue
                 teacher = teachers[term.needs.teacher]
                 losses |= grouped_losses(term, student, teacher, batch, adapters)
         return losses
+
+    def inactive_adapters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the adapters whose term is outside of its epochs."""
+        for name, term in self.terms.items():
+            if not term.is_active(self.progress):
+                yield from cast(nn.ModuleDict, self.adapters[name]).parameters()
+
+    def always_active(self) -> None:
+        """Compute every term in every epoch, for figures and for the time of a step."""
+        every = {"from_epoch": None, "until_epoch": None}
+        self.terms = {name: term.model_copy(update=every) for name, term in self.terms.items()}
 
     def _adapters(self) -> nn.ModuleDict:
         teacher = self._teachers.get("detector")
@@ -139,6 +160,19 @@ class Distiller(BaseModel):
         return super()._apply(fn, recurse)
 
 
+def zero_losses(term: Method, adapters: nn.ModuleDict, batch: Batch) -> Losses:
+    """Return the terms of a method outside of its epochs: 0, with a gradient of 0 at the adapters.
+
+    DistributedDataParallel waits for a gradient of every parameter.
+    """
+    zero = batch.inputs.new_zeros((), dtype=torch.float32)
+    entries = [parameter.flatten()[0] for parameter in adapters.parameters()]
+    touched = zero + 0 * torch.stack(entries).sum() if entries else zero
+    losses: Losses = dict.fromkeys(term.term_names, zero)
+    losses[term.term_names[0]] = touched
+    return losses
+
+
 def _sum(losses: Losses) -> Tensor:
     """Return the sum of a detector's losses, without the other values that it reports."""
     terms = [value for name, value in losses.items() if "loss" in name]
@@ -151,6 +185,9 @@ def gradient_norms(losses: Losses, neck: list[Tensor]) -> dict[str, list[float]]
     norms = {}
     for name, value in losses.items():
         total = torch.stack(list(value)).sum() if isinstance(value, list) else value
+        if not total.requires_grad:  # the term of a method outside of its epochs
+            norms[name] = [0.0] * len(neck)
+            continue
         # The graph is retained for the other terms and for the backward pass of the step.
         gradients = torch.autograd.grad(total, neck, retain_graph=True, allow_unused=True)
         norms[name] = [0.0 if g is None else float(g.norm()) for g in gradients]

@@ -29,6 +29,7 @@ from kd.models.optimizers import fastest
 from kd.models.registration import register
 from kd.records import inputs, provenance
 from kd.training import launch, run_lock
+from kd.training.inactive_adapters import EPOCH_KEYS, InactiveAdapters
 from kd.training.launch import per_process
 from kd.training.loop import bare
 from kd.training.teacher_cache import TeacherCaching
@@ -176,6 +177,8 @@ def build_runner(
     runner.inputs = {}
     if val_interval:
         runner.register_hook(Validation(val_interval, config, workers))
+    if any(term.keys() & EPOCH_KEYS for term in composed.terms.values()):
+        runner.register_hook(InactiveAdapters())
     if teacher_cache_mb:
         runner.register_hook(TeacherCaching(teacher_cache_mb, config, directory))
     return runner

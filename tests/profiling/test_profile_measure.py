@@ -319,3 +319,11 @@ def test_synchronizations_are_counted_by_part(trainee, data):
     assert synchronizations["label assignment"].total() > 0
     assert "teacher backbone" not in synchronizations
     assert "KD fitnets" not in synchronizations
+
+
+def test_a_term_is_profiled_as_in_its_epochs(trainee, data):
+    settings = {"pfi": {"until_epoch": 1}}
+    built = trainee("pfi", settings=settings)
+    assert built.model.terms["pfi"].until_epoch is None
+    built.model.progress = built.model.progress._replace(epoch=5)
+    assert built.losses(data)["loss_pfi"][0] > 0

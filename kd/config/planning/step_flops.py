@@ -5,6 +5,7 @@ from typing import Any
 from kd.config.compose import merge
 from kd.config.library import Library
 from kd.config.parts import Detector
+from kd.config.planning.term_epochs import active_share
 from kd.config.run import AnyRun, ClassifierRun, Run
 
 BACKWARD_PASSES = 2  # the gradients of weights and of inputs each cost as much as a forward pass
@@ -26,19 +27,25 @@ class StepFlops:
         return self._detector(run)
 
     def training(self, run: AnyRun) -> float | None:
-        """Return the giga multiply-adds of training on an image; teachers run forward only."""
+        """Return the giga multiply-adds of training on an image, averaged over all epochs.
+
+        Teachers run forward only, in the epochs in which a term needs them.
+        """
         student = self.inference(run)
         if student is None:
             return None
-        teachers: list[float | None] = []
+        teachers: dict[str, float | None] = {}
         if isinstance(run, Run) and run.teacher:
-            teachers.append(self._detector(run.teacher))
+            teachers["detector"] = self._detector(run.teacher)
         if isinstance(run, Run) and run.classifier:
             per_crop = self._classifier(run.classifier)
-            teachers.append(per_crop and OBJECTS_PER_IMAGE * per_crop)
-        if None in teachers:
-            return None
-        return student * (1 + BACKWARD_PASSES) + sum(filter(None, teachers))
+            teachers["classifier"] = per_crop and OBJECTS_PER_IMAGE * per_crop
+        total = student * (1 + BACKWARD_PASSES)
+        for kind, flops in teachers.items():
+            if flops is None:
+                return None
+            total += flops * active_share(run.composed.terms, kind, run.composed.epochs)
+        return total
 
     def _classifier(self, run: ClassifierRun) -> float | None:
         part = self.library.classifier(run.classifier, WHERE)
