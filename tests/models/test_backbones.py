@@ -213,7 +213,7 @@ def test_stochastic_depth_depends_on_the_seed(backbone):
 def test_narrow_swin_transformers_have_no_imagenet_weights(model_config):
     assert model_config(backbone="swin-t", init="imagenet")["backbone"]["init_cfg"]
     with pytest.raises(
-        UserError, match="'swin-t-w0.5' cannot use the ImageNet weights of the full"
+        UserError, match=r"'swin-t-w0.5' cannot use the ImageNet weights of the full"
     ):
         model_config(backbone="swin-t-w0.5", init="imagenet")
 
