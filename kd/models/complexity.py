@@ -1,6 +1,7 @@
 """Size and compute of a detector, counted without its weights."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +18,8 @@ class Complexity(NamedTuple):
     parameters: int
     """Weights of layers, frozen ones included; running means are not among them."""
     multiply_adds: int
-    """Multiply-adds of convolutions and matrix products for one image; RoIAlign, normalization,
-    decoding and NMS are not counted."""
+    """Multiply-adds of convolutions and matrix products for one image; RoIAlign, the samples of
+    deformable convolutions, normalization, decoding and NMS are not counted."""
     weight_bytes: int
     """Bytes of parameters and buffers, which the checkpoint holds."""
 
@@ -34,14 +35,28 @@ def complexity(model: dict[str, Any], width: int, height: int) -> Complexity:
         # torch.Tensor(n), with which SSD makes a parameter, ignores the device of the context.
         detector = build_model(model).to("meta").eval()
         image = torch.empty(1, 3, *_padded(model, height, width))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), counter() as counts:
         _forward(detector, image)
     state = detector.state_dict().values()
     return Complexity(
         parameters=sum(parameter.numel() for parameter in detector.parameters()),
-        multiply_adds=counter.get_total_flops() // 2,  # torch counts both operations
+        multiply_adds=counts.get_total_flops() // 2,  # torch counts both operations
         weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state),
     )
+
+
+def counter() -> FlopCounterMode:
+    """Return torch's counter, which also counts deformable convolutions."""
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.torchvision.deform_conv2d: _deform_conv_flops}
+    )
+
+
+def _deform_conv_flops(
+    images: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any
+) -> int:
+    """Return the operations of a convolution of that output, two for a multiply-add."""
+    return 2 * prod(out_shape) * prod(weight[1:])
 
 
 def _padded(model: dict[str, Any], *sides: int) -> list[int]:

@@ -7,7 +7,7 @@ Arguments have the names and order that ``mmcv.ops`` passes; results are written
 
 import sys
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd.common.errors import UserError
-from kd.models import roi_align
+from kd.models import deform_ops, roi_align
+from kd.models.deform_ops import common_float
 
 _NAME = "mmcv._ext"
 _MAX_POOL = 0
@@ -46,7 +47,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     mmcv 2.1.0 nms semantics: a side is ``x2 - x1 + offset``, and a box whose IoU equals the
     threshold is not suppressed.
     """
-    boxes, scores = _common_float(boxes, scores)
+    boxes, scores = common_float(boxes, scores)
     # torchvision's CPU kernel compares to a double, and 0.6 as a float exceeds 0.6.
     rounded = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
     # Moving the far corner by the offset gives mmcv's sides, for boxes and intersections.
@@ -69,7 +70,7 @@ def softnms(
 
     mmcv 2.1.0 softnms semantics; method 0 is naive, 1 linear, 2 gaussian. Rows past K are unset.
     """
-    boxes, scores = _common_float(boxes, scores)
+    boxes, scores = common_float(boxes, scores)
     remaining = torch.arange(len(boxes), device=boxes.device)
     indices: list[int] = []
     while len(remaining):
@@ -104,7 +105,7 @@ def roi_align_forward(
     """
     _require_average(pool_mode, "roi_align_forward")
     size = (aligned_height, aligned_width)
-    features, rois = _common_float(features, rois)
+    features, rois = common_float(features, rois)
     output.copy_(
         torch.ops.torchvision.roi_align(
             features, rois, spatial_scale, *size, sampling_ratio, aligned
@@ -131,7 +132,7 @@ def roi_align_backward(
     """
     _require_average(pool_mode, "roi_align_backward")
     size, shape = (aligned_height, aligned_width), grad_input.shape
-    grad_output, rois = _common_float(grad_output, rois)
+    grad_output, rois = common_float(grad_output, rois)
     if roi_align.separable(grad_output, shape):
         gradient = roi_align.spread(
             grad_output, rois, shape, spatial_scale, sampling_ratio, aligned
@@ -190,6 +191,11 @@ _SERVED: tuple[Callable[..., Any], ...] = (
     roi_align_backward,
     sigmoid_focal_loss_forward,
     sigmoid_focal_loss_backward,
+    deform_ops.deform_conv_forward,
+    deform_ops.deform_conv_backward_input,
+    deform_ops.deform_conv_backward_parameters,
+    deform_ops.modulated_deform_conv_forward,
+    deform_ops.modulated_deform_conv_backward,
     get_compiler_version,
     get_compiling_cuda_version,
 )
@@ -223,15 +229,6 @@ def _require_average(pool_mode: int, operator: str) -> None:
         _refuse(f"{operator} with pool_mode='max'")
 
 
-def _common_float(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors in the widest dtype among them, at least float32.
-
-    torchvision's kernels need one dtype, and some do not support half. Mixed precision passes both.
-    """
-    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
 def _overlaps(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
     """Return the IoU (N,) of a box (4,) with boxes (N, 4); 0, not mmcv's NaN, without area."""
     # Opposite corners of the intersection; a negative side means that there is none.
@@ -254,7 +251,7 @@ def _focal_terms(
     logits: Tensor, target: Tensor, weight: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logits, their sign towards the target (+1 for its class, else -1), and the scale."""
-    (logits,) = _common_float(logits)
+    (logits,) = common_float(logits)
     classes = logits.shape[1]
     positive = (target[:, None] == torch.arange(classes, device=target.device)).to(logits.dtype)
     scale = alpha * positive + (1 - alpha) * (1 - positive)

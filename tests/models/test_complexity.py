@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+import torch
 
 import kd.runtime  # noqa: F401
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.models.build import build_model
-from kd.models.complexity import complexity
+from kd.models.complexity import complexity, counter
 from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
@@ -77,3 +78,14 @@ def test_the_counted_network_is_the_built_one() -> None:
     config = model("retinanet", "r18-w0.25", "smoke", 8)
     built = build_model(config)
     assert complexity(config, 128, 128).parameters == sum(p.numel() for p in built.parameters())
+
+
+def test_a_deformable_convolution_counts_as_one_without_offsets() -> None:
+    from mmcv.ops import DeformConv2d
+
+    with torch.device("meta"):
+        layer = DeformConv2d(4, 8, 3, padding=1, groups=2)
+    images, offsets = (torch.empty(2, width, 7, 5, device="meta") for width in (4, 18))
+    with torch.no_grad(), counter() as counts:
+        layer(images, offsets)
+    assert counts.get_total_flops() == 2 * (2 * 8 * 7 * 5) * (2 * 9)

@@ -252,10 +252,10 @@ def test_install_twice_keeps_the_first_module():
 
 
 def test_an_unserved_operator_exists_and_its_call_says_what_to_install():
-    convolution = ops.DeformConv2d(2, 2, 3, padding=1)
+    pool = ops.DeformRoIPool(2)
     with pytest.raises(UnservedOperatorError) as caught:
-        convolution(torch.zeros(1, 2, 8, 8), torch.zeros(1, 18, 8, 8))
-    assert "'deform_conv_forward'" in str(caught.value)
+        pool(torch.zeros(1, 2, 8, 8), torch.zeros(1, 5), torch.zeros(1, 2, 2, 2))
+    assert "'deform_roi_pool_forward'" in str(caught.value)
     assert "pip install --no-binary mmcv mmcv==2.1.0" in str(caught.value)
     assert torch.__version__ in str(caught.value)
     assert isinstance(caught.value, UserError)

@@ -72,6 +72,12 @@ RELIED_ON = {
         "mmcv.ops.focal_loss:SigmoidFocalLossFunction.forward",
         "mmcv.ops.focal_loss:SigmoidFocalLossFunction.backward",
     ],
+    "kd.models.deform_ops": [
+        "mmcv.ops.deform_conv:DeformConv2dFunction.forward",
+        "mmcv.ops.deform_conv:DeformConv2dFunction.backward",
+        "mmcv.ops.modulated_deform_conv:ModulatedDeformConv2dFunction.forward",
+        "mmcv.ops.modulated_deform_conv:ModulatedDeformConv2dFunction.backward",
+    ],
     "analysis.figures.final_boxes": [
         f"{HEADS}.base_dense_head:BaseDenseHead._bbox_post_process",
         "mmdet.models.utils.misc:filter_scores_and_topk",
