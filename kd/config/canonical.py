@@ -1,9 +1,9 @@
 """Composed form and canonical form of a configuration.
 
 Composition names the classes that are built (``GlobalBatchRetinaHead``) and each detector's
-observer. The canonical form has mmdet's names (``RetinaHead``), no observer and no validation
-split. Earlier versions wrote their configurations in it. Digests and comparisons use it, so they
-are equal for both forms.
+observer. The canonical form has mmdet's names (``RetinaHead``), no observer but a declared one, and
+no validation split. Earlier versions wrote their configurations in it. Digests and comparisons use
+it, so they are equal for both forms.
 
 A distiller's ``student`` and ``teacher`` hold their observer. The observer of a detector that is
 trained alone is a key of the configuration, because mmdet's detectors accept no such argument.
@@ -82,9 +82,15 @@ def composed_detector(model: Settings) -> Settings:
 
 
 def canonical_detector(model: Settings) -> Settings:
-    """Return a detector's model dict with mmdet's names and no observer."""
+    """Return a detector's model dict with mmdet's names.
+
+    It has an observer only if the detector's file declares one, because methods read by it.
+    """
     renamed: Settings = _renamed(model, MMDET_CLASSES)
-    return {key: value for key, value in renamed.items() if key != "observer"}
+    observer = renamed.pop("observer", None)
+    if observer in (None, "maps", observer_of_model(renamed)):
+        return renamed
+    return {**renamed, "observer": observer}
 
 
 def _with_networks(config: Settings, change: Callable[[Settings], Settings]) -> Settings:

@@ -122,7 +122,9 @@ def detector_model(
     if backbone_model["type"] == "SwinTransformer" and part.maps is None:
         backbone_model["unread_maps"] = model["neck"].get("start_level", 0)
     changes = {"data_preprocessor": preprocessor, "backbone": backbone_model, "neck": neck}
-    return composed_detector(merge(merge(model, changes), _heads(part, neck, classes)))
+    declared = {"observer": part.observer} if part.observer else {}
+    composed = merge(merge(model, changes), _heads(part, neck, classes))
+    return composed_detector(composed | declared)
 
 
 def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> None:

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
+from kd.observers.heads import check_declaration
 
 Augmentation = Literal["general", "ssd", "yolo"]
 TeacherSeeds = Literal["first", "paired"]
@@ -39,17 +40,16 @@ class Detector(Part):
     title: str
     """Name in tables and figures."""
     augmentation: Augmentation = "general"
-    """Augmentation of training images: a flip, or that of SSD or YOLOv3
-    (kd/config/pipelines.py)."""
+    """Augmentation of training images (kd/config/pipelines.py): a flip, or SSD's or YOLOv3's."""
     input_size: PositiveInt | None = None
     """Side in pixels of the square that images are fitted into (``ssd``: stretched to). Without it
     they are fitted into the data set's ``image_size``."""
     maps: Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
-    """Indices of the backbone's maps that the neck reads, in the order of its ``in_channels``;
-    without it, all maps."""
+    """Indices of the backbone's maps that the neck reads, in its order; all maps without it."""
     neck_appends: bool = False
-    """If true, the neck passes the backbone's maps on unchanged and appends its own, whose channels
-    are the ``out_channels`` of ``model``."""
+    """If true, the neck appends maps of ``out_channels`` of ``model`` to those of the backbone."""
+    observer: str | None = None
+    """Observer of a head that ``kd/observers/heads.py`` does not list; a key of its REQUIRED."""
     flops: DetectorFlops | None = None
     """Published FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
@@ -61,6 +61,7 @@ class Detector(Part):
             raise ValueError("augmentation 'ssd' stretches images, so 'input_size' must be given")
         if self.maps and len(set(self.maps)) < len(self.maps):
             raise ValueError(f"'maps' must list each map once, not {self.maps}")
+        check_declaration(self.model, self.observer)
         return self
 
 

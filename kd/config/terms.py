@@ -77,7 +77,7 @@ def refusals(
     """Yield the reasons why a method does not apply to a student and its teacher's detector."""
     needs = method.needs
     student_part = library.detector(student, where)
-    missing = (needs.both | needs.student) - offered(student_part.model)
+    missing = (needs.both | needs.student) - offered(student_part.model, student_part.observer)
     if missing:
         yield _missing(missing, student, student_part)
         return
@@ -93,7 +93,7 @@ def refusals(
     )
     if student_layout == teacher_layout:
         return
-    if missing := needs.both - offered(teacher_part.model):
+    if missing := needs.both - offered(teacher_part.model, teacher_part.observer):
         yield _missing(missing, teacher, teacher_part)
     elif needs.both - SHARED:
         yield (
@@ -134,13 +134,13 @@ def _unequal(features: frozenset[str], student: Detector, teacher: Detector) -> 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:
     """Return the reason that a detector lacks outputs, with the known heads if its own is not."""
     text = f"reads {_in_words(outputs)}, which detector '{detector}' does not offer"
-    if observer_of_model(part.model) != "maps":
+    if observer_of_model(part.model, part.observer) != "maps":
         return text
     types = " and ".join(filter(None, head_types(part.model)))
     readable = ", ".join([*DENSE_HEADS, *(f"{name} behind RPNHead" for name in ROI_HEADS)])
     return (
         f"{text}: methods read only the neck's and backbone's maps of a detector with {types}; "
-        f"they read predictions of {readable}"
+        f"they read predictions of {readable}, or of a head whose file declares its 'observer'"
     )
 
 
@@ -201,7 +201,7 @@ def _layout(name: str, part: Detector) -> _Layout:
             f"configs/detectors/{name}.yaml: the head has no strides, which methods need to "
             "compare maps; set its 'strides' or those of its 'anchor_generator'"
         )
-    return _Layout(observer_of_model(part.model), strides, priors)
+    return _Layout(observer_of_model(part.model, part.observer), strides, priors)
 
 
 def _in_words(values: Any) -> str:

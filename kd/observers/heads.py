@@ -3,7 +3,9 @@
 The planner and composition read these tables. Nothing here imports torch.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from kd.common.errors import suggest
 
 _MAPS = frozenset({"neck", "stages"})
 _DENSE = _MAPS | {"class_maps", "priors", "candidates"}
@@ -54,26 +56,69 @@ DENSE_HEADS = {
 }
 """Observers by the type of a one-stage head.
 
-A type that derives from one of these is not in the table: VFNetHead is an ATSSHead whose loss
-assigns labels differently.
+A type that derives from one of these is not in the table: FSAFHead is a RetinaHead whose loss
+assigns labels differently. A detector's file may declare its observer.
 """
 ROI_HEADS = {"StandardRoIHead": "two_stage", "CascadeRoIHead": "cascade"}
 """Observers by the type of a second stage, behind an ``RPNHead``."""
 
 
-def observer_of_types(dense: str, roi: str | None = None) -> str:
-    """Return the observer of a detector; ``maps`` if no observer reads predictions of its head.
+class Requirement(NamedTuple):
+    """Requirement of an observer that a detector's file declares for its head."""
+
+    dense: str
+    """Class of mmdet that the head at every prior derives from."""
+    roi: str | None = None
+    """Class of mmdet that the second stage derives from; None for a detector without one."""
+    attributes: tuple[str, ...] = ("prior_generator", "bbox_coder", "sampler")
+    """Attributes of the head at every prior."""
+
+
+REQUIRED = {
+    "anchor": Requirement("AnchorHead"),
+    "gfl": Requirement("GFLHead"),
+    "point": Requirement("FCOSHead", attributes=("prior_generator", "bbox_coder")),
+    "ssd": Requirement("SSDHead"),
+    "yolo": Requirement("YOLOV3Head"),
+    "two_stage": Requirement("RPNHead", "StandardRoIHead"),
+    "cascade": Requirement("RPNHead", "CascadeRoIHead"),
+}
+"""Requirements of the observers that a detector's file may declare for a head not listed above.
+
+``kd.models.build`` checks them when the detector is built. ``kd.observers.declared`` also compares
+the observer's losses with the head's, before a distilled student trains.
+"""
+
+
+def observer_of_types(dense: str, roi: str | None = None, declared: str | None = None) -> str:
+    """Return the observer of a detector: that of its listed heads, otherwise the declared one.
 
     ``dense``: the type of its one-stage head or RPN; ``roi``: that of its second stage, if any.
+    Without a declaration, ``maps`` observes a head that is not listed.
     """
     if roi is None:
-        return DENSE_HEADS.get(dense, "maps")
-    return ROI_HEADS.get(roi, "maps") if dense == "RPNHead" else "maps"
+        observer = DENSE_HEADS.get(dense)
+    else:
+        observer = ROI_HEADS.get(roi) if dense == "RPNHead" else None
+    return observer or declared or "maps"
 
 
-def observer_of_model(model: dict[str, Any]) -> str:
-    """Return the observer of mmdet's model dict."""
-    return observer_of_types(*head_types(model))
+def observer_of_model(model: dict[str, Any], declared: str | None = None) -> str:
+    """Return the observer of mmdet's model dict; ``declared`` is that of the detector's file."""
+    return observer_of_types(*head_types(model), declared)
+
+
+def check_declaration(model: dict[str, Any], declared: str | None) -> None:
+    """Raise ValueError if no detector, or not that of a model dict, may declare the observer."""
+    if declared is None:
+        return
+    if declared not in REQUIRED:
+        raise ValueError(f"no 'observer' {declared!r}; {suggest(declared, REQUIRED)}")
+    if (observer := observer_of_model(model, declared)) != declared:
+        heads = " behind ".join(filter(None, reversed(head_types(model))))
+        raise ValueError(
+            f"'observer' is {declared!r}, but that of {heads} is {observer!r}; leave it out"
+        )
 
 
 def head_types(model: dict[str, Any]) -> tuple[str, str | None]:
@@ -83,12 +128,13 @@ def head_types(model: dict[str, Any]) -> tuple[str, str | None]:
     return _type(dense), _type(roi) if roi else None
 
 
-def offered(model: dict[str, Any]) -> frozenset[str]:
+def offered(model: dict[str, Any], declared: str | None = None) -> frozenset[str]:
     """Return the features that the detector of a model dict offers, as OBSERVABLE names them.
 
-    For an unknown head, the neck's settings decide if the pyramid has one width.
+    ``declared`` is the observer of the detector's file. For an unknown head, the neck's settings
+    decide if the pyramid has one width.
     """
-    observer = observer_of_model(model)
+    observer = observer_of_model(model, declared)
     one_width = isinstance(model.get("neck", {}).get("out_channels"), int)
     if observer == "maps":
         return OBSERVABLE[observer] | ({"pyramid"} if one_width else set())

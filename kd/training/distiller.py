@@ -16,6 +16,7 @@ from kd.methods.base import DETECTION_TERM, Losses, Method
 from kd.models.build import build_model
 from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
+from kd.observers.declared import check_declared
 from kd.training.image_groups import grouped_losses
 
 
@@ -50,6 +51,9 @@ class Distiller(BaseModel):
             self._teachers: dict[str, Any] = {}
             if teacher:
                 self._teachers["detector"] = load_frozen(teacher, checkpoint)
+            for network in (detector, *self._teachers.values()):
+                if network.declared:
+                    check_declared(network)
             if classifier:
                 self._teachers["classifier"] = ClassifierTeacher(classifier, classifier_checkpoint)
             self.terms = {name: method_of(settings) for name, settings in methods.items()}

@@ -336,9 +336,9 @@ IN_OTHER_PARTS = {
         (DETECTOR, "'modle'", "'model'?"),
     ),
     "a method that reads predictions of a head unknown to it": Case(
-        change(DETECTOR, model__bbox_head__type="VFNetHead"),
+        change(DETECTOR, model__bbox_head__type="PAAHead"),
         PLAN,
-        (STUDY, "'rm'", "'retinanet'", "VFNetHead", "RetinaHead, ATSSHead, GFLHead"),
+        (STUDY, "'rm'", "'retinanet'", "PAAHead", "RetinaHead, ATSSHead, GFLHead"),
     ),
     "a preset of an unknown method": Case(
         both(lambda: Path(PRESET).rename("configs/presets/mr.yaml"), table(methods=["rm_loc"])),

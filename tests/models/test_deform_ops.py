@@ -84,7 +84,7 @@ def reference(p: SimpleNamespace, mask: Tensor | None = None, bias: Tensor | Non
     for image, row, column in product(len_range(p.input), *map(range, p.offset.shape[2:])):
         total = p.weight.new_zeros(outputs) if bias is None else bias
         for cell, (i, j) in enumerate(product(*map(range, kernel))):
-            taken = []
+            samples = []
             for part in range(p.deform_groups):
                 place = part * kernel[0] * kernel[1] + cell
                 dy, dx = p.offset[image, 2 * place : 2 * place + 2, row, column]
@@ -92,8 +92,8 @@ def reference(p: SimpleNamespace, mask: Tensor | None = None, bias: Tensor | Non
                 y = row * p.stride[0] - p.padding[0] + i * p.dilation[0] + dy
                 x = column * p.stride[1] - p.padding[1] + j * p.dilation[1] + dx
                 scale = 1 if mask is None else mask[image, place, row, column]
-                taken.append(scale * sampled(channels, y, x))
-            channels = torch.cat(taken).view(p.groups, inputs)
+                samples.append(scale * sampled(channels, y, x))
+            channels = torch.cat(samples).view(p.groups, inputs)
             weights = p.weight[:, :, i, j].view(p.groups, -1, inputs)
             total = total + torch.einsum("goi,gi->go", weights, channels).flatten()
         output.append(total)

@@ -171,7 +171,7 @@ def test_a_detector_is_not_built_with_the_observer_of_another_head(
 
 
 def test_a_head_that_derives_from_a_known_one_is_not_taken_for_it() -> None:
-    model = {"backbone": {}, "bbox_head": {"type": "VFNetHead"}}
+    model = {"backbone": {}, "bbox_head": {"type": "FSAFHead"}}
     assert observer_of_model(model) == "maps"
     assert observer_of_model(model | {"bbox_head": {"type": "mmdet.RetinaHead"}}) == "anchor"
 
