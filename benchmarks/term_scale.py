@@ -28,10 +28,10 @@ from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.common.schema import parse_assignments
 from kd.config.library import Library
-from kd.config.parts import Study
 from kd.config.plan import _Planner
 from kd.config.run import Run
 from kd.config.selection import StudyOptions
+from kd.config.study_parts import Study
 from kd.methods.base import DETECTION_TERM
 from kd.training.loop import bare
 from kd.training.train import build_runner

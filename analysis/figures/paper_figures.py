@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.figures.planning import PlannedFigure, plan_figures
-from kd.config.parts import PaperFigure
 from kd.config.plan import Plan
 from kd.config.run import study_folder
+from kd.config.study_parts import PaperFigure
 
 PICTURES = ("png", "pdf")
 """Formats of a picture."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from analysis.figures import get
 from analysis.figures.base import Analysis
 from kd.common.errors import UserError, suggest
-from kd.config.parts import Figure, PaperFigure
 from kd.config.plan import Plan
 from kd.config.planning.control import CONTROL
 from kd.config.run import Run, stopped, study_folder
+from kd.config.study_parts import Figure, PaperFigure
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import re
 
 from kd import methods
 from kd.config.library import Library
-from kd.config.parts import Scale, Table
+from kd.config.parts import Scale
 from kd.config.plan import Plan, Row
 from kd.config.run import AnyRun
+from kd.config.study_parts import Table
 
 ROLES = {"teacher": "Teacher", "baseline": "Student", "control": "Student, equal time"}
 """Printed names of rows without a method."""

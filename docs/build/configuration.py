@@ -18,7 +18,7 @@ from docs.build.configuration_examples import COLUMN_MEANINGS, EXAMPLES, INTRODU
 from docs.build.markdown import grid
 from kd.common.files import write_text
 from kd.common.schema import Part, read_yaml
-from kd.config import parts
+from kd.config import parts, study_parts
 from kd.config.published import COLUMNS, SOURCE_STUDENT
 from kd.data import entry
 from kd.workflow.options import WorkflowOptions
@@ -41,31 +41,41 @@ KINDS = (
     Kind("The workflow: `configs/default.yaml`", WorkflowOptions),
     Kind(
         "Studies: `configs/studies/*.yaml`",
-        parts.Study,
+        study_parts.Study,
         (
-            *(parts.Table, parts.Pair, parts.Checkpoint, parts.EqualTimeRatio),
-            *(parts.Figure, parts.PaperFigure),
+            *(
+                study_parts.Table,
+                study_parts.Pair,
+                study_parts.Checkpoint,
+                study_parts.EqualTimeRatio,
+            ),
+            *(study_parts.Figure, study_parts.PaperFigure),
         ),
     ),
     Kind("Scales: `configs/scales/*.yaml`", parts.Scale, (parts.Jobs,)),
     Kind("Schedules: `configs/schedules/*.yaml`", parts.Schedule),
     Kind("Data sets: `configs/datasets/*.yaml`", entry.Dataset, (entry.CocoSplit, entry.Shapes)),
-    Kind("Detectors: `configs/detectors/*.yaml`", parts.Detector, (parts.DetectorFlops,)),
+    Kind(
+        "Detectors: `configs/detectors/*.yaml`",
+        parts.Detector,
+        (parts.DetectorFlops, parts.DetectorOnBackbone),
+    ),
     Kind("Backbones: `configs/backbones/*.yaml`", parts.Backbone),
     Kind("Classifiers: `configs/classifiers/*.yaml`", parts.Classifier),
     Kind("Presets: an entry of `configs/presets/<method>.yaml`", parts.PresetEntry),
 )
 BLOCKS: dict[type[BaseModel], str] = {
-    parts.Table: "Tables of a study",
-    parts.Pair: "Pairs of a table",
-    parts.Checkpoint: "Published weights of a pair's teacher",
-    parts.EqualTimeRatio: "Measured ratio of a table's control",
-    parts.Figure: "Figures of a study",
-    parts.PaperFigure: "The paper's figure that a figure of a study makes again",
+    study_parts.Table: "Tables of a study",
+    study_parts.Pair: "Pairs of a table",
+    study_parts.Checkpoint: "Published weights of a pair's teacher",
+    study_parts.EqualTimeRatio: "Measured ratio of a table's control",
+    study_parts.Figure: "Figures of a study",
+    study_parts.PaperFigure: "The paper's figure that a figure of a study makes again",
     parts.Jobs: "Jobs of a scale",
     entry.CocoSplit: "A split in COCO format",
     entry.Shapes: "Generated data",
     parts.DetectorFlops: "FLOPs of a detector",
+    parts.DetectorOnBackbone: "A detector on a backbone",
 }
 
 
@@ -129,7 +139,7 @@ def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
 def type_text(annotation: Any, metadata: Any = ()) -> str:
     """Return the type of a key in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation == parts.Sweep:
+    if annotation == study_parts.Sweep:
         return "block of lists, or list of blocks"
     if origin is Annotated:
         return type_text(arguments[0], arguments[1:])

@@ -103,6 +103,8 @@ model:
   neck: {type: FPN, out_channels: 256, start_level: 1, add_extra_convs: on_input, num_outs: 5}
   bbox_head: {type: RetinaHead, in_channels: 256, feat_channels: 256, stacked_convs: 4}
   test_cfg: {nms_pre: 1000, score_thr: 0.05, max_per_img: 100}
+backbones:
+  r18: {model: {neck: {out_channels: 128}, bbox_head: {in_channels: 128}}}
 """,
     "Backbone": """
 title: ResNet-18

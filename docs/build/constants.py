@@ -100,7 +100,7 @@ def setup(detector: str, place: Place, library: Library) -> Setup:
     scale = library.scale(place.scale, WHERE)
     dataset = _dataset(place, library)
     model = compose.detector_model(detector, "r18", 8, "scratch", scale, library, WHERE)
-    size = compose._input_size(detector, dataset, scale, library, WHERE)
+    size = compose._input_size(detector, library.detector(detector, WHERE), dataset, scale)
     pyramid = Pyramid.of(model, size)
     assert pyramid is not None
     return Setup(model, pyramid)

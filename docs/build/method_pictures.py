@@ -19,9 +19,9 @@ from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
-from kd.config.parts import Study
 from kd.config.plan import Plan, plan
 from kd.config.run import Run
+from kd.config.study_parts import Study
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,14 @@ CLASSES = {
     "SwinTransformer": "TruncatedSwinTransformer",
     "MobileNetV2": "TruncatedMobileNetV2",
     "Darknet": "ScalableDarknet",
+    "CSPNeXt": "TruncatedCSPNeXt",
+    "CSPDarknet": "TruncatedCSPDarknet",
     "RetinaHead": "GlobalBatchRetinaHead",
     "RPNHead": "GlobalBatchRPNHead",
     "GFLHead": "GlobalBatchGFLHead",
     "YOLOV3Head": "GlobalBatchYOLOV3Head",
+    "RTMDetSepBNHead": "GlobalBatchRTMDetSepBNHead",
+    "YOLOXHead": "GlobalBatchYOLOXHead",
     "Shared2FCBBoxHead": "GlobalBatchShared2FCBBoxHead",
 }
 """Classes of ``kd.models`` that a detector is built from, by the mmdet class in its place."""

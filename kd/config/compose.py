@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from kd.common.errors import UserError, suggest
+from kd.common.errors import UserError
+from kd.common.merging import merge
 from kd.config import pipelines
 from kd.config.canonical import composed_detector, composed_form, detector
 from kd.config.library import Library
-from kd.config.parts import Checkpoint, Detector, Scale, Schedule
+from kd.config.parts import Detector, Scale, Schedule
 from kd.config.run import Run
+from kd.config.study_parts import Checkpoint
 from kd.config.terms import method_of
 from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.methods.ops.pyramid import Pyramid
@@ -38,8 +40,9 @@ def compose(
     )
     if schedule.norm == "SyncBN":
         model["backbone"] = _synchronized(model["backbone"], run, where)
-    family = library.detector(run.detector, where).augmentation
-    size = _input_size(run.detector, dataset, scale, library, where)
+    part = library.detector_on(run.detector, run.student, where)
+    family = part.augmentation
+    size = _input_size(run.detector, part, dataset, scale)
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
     test = pipelines.testing(family, size)
     if terms:
@@ -100,7 +103,7 @@ def detector_model(
     where: str,
 ) -> dict[str, Any]:
     """Return the model dict of a detector on a backbone, with our classes and its observer."""
-    part = library.detector(detector, where)
+    part = library.detector_on(detector, backbone, where)
     backbone_model, channels = _backbone(backbone, init, library, where)
     if part.maps is not None:
         _check_maps(part.maps, detector, backbone, len(channels))
@@ -116,6 +119,8 @@ def detector_model(
             for key in ("mean", "std")
             if preprocessor[key] != PREPROCESSOR[key]
         }
+        if not preprocessor["bgr_to_rgb"]:
+            backbone_model["init_cfg"]["bgr"] = True
     neck: dict[str, Any] = {"in_channels": channels}
     if part.neck_appends:
         neck["out_channels"] = channels + model["neck"]["out_channels"]
@@ -146,37 +151,10 @@ def _heads(part: Detector, neck: dict[str, Any], classes: int) -> dict[str, Any]
     return {"bbox_head": head}
 
 
-def _input_size(
-    detector: str, dataset: Dataset, scale: Scale, library: Library, where: str
-) -> tuple[int, int]:
+def _input_size(name: str, part: Detector, dataset: Dataset, scale: Scale) -> tuple[int, int]:
     """Return the width and height, in pixels, that images are resized to or fitted into."""
-    side = scale.input_sizes.get(detector, library.detector(detector, where).input_size)
+    side = scale.input_sizes.get(name, part.input_size)
     return (side, side) if side else dataset.image_size
-
-
-def merge(base: dict[str, Any], changes: dict[str, Any], place: str = "") -> dict[str, Any]:
-    """Return ``base`` with ``changes`` merged in, dict by dict.
-
-    A dict that changes a list of dicts changes each of them. With ``place``, the file and key of
-    the changes, UserError if a changed key does not exist in ``base``.
-    """
-    merged = dict(base)
-    for key, value in changes.items():
-        if place and key not in base:
-            raise UserError(f"{place}: no setting '{key}' to change; {suggest(key, base)}")
-        inner_place = place and f"{place}.{key}"
-        old: Any = base.get(key)
-        if isinstance(value, dict) and isinstance(old, dict):
-            merged[key] = merge(old, value, inner_place)
-        elif isinstance(value, dict) and _is_list_of_dicts(old):
-            merged[key] = [merge(item, value, inner_place) for item in old]
-        else:
-            merged[key] = value
-    return merged
-
-
-def _is_list_of_dicts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _backbone(

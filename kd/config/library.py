@@ -4,15 +4,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import gcd
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kd import methods
 from kd.common.errors import UserError, suggest
+from kd.common.merging import merge
 from kd.common.schema import Part, read_yaml
-from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule, Study
+from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule
 from kd.config.run import FOLDERS
 from kd.config.schedules import changed, changed_name, describe_changes, split_name
+from kd.config.study_parts import Study
 from kd.data.entry import Dataset
 
 AnyPart = TypeVar("AnyPart", bound=Part)
@@ -55,7 +58,18 @@ class Library:
         return self._read(Dataset, "datasets", name, where)
 
     def detector(self, name: str, where: str) -> Detector:
-        return self._read(Detector, "detectors", name, where)
+        """Return a detector; UserError where it changes settings that do not exist."""
+        part = self._read(Detector, "detectors", name, where)
+        for backbone, changes in part.backbones.items():
+            key = f"{self.root}/detectors/{name}.yaml: key 'backbones'"
+            self._path("backbones", backbone, key)
+            merge(part.model, changes.model, f"{key}: {backbone}.model")
+        return part
+
+    def detector_on(self, name: str, backbone: str, where: str) -> Detector:
+        """Return a detector with the changes that its file has for a backbone of any width."""
+        match = WIDTH.fullmatch(backbone)
+        return self.detector(name, where).on(match["base"] if match else backbone)
 
     def classifier(self, name: str, where: str) -> Classifier:
         return self._read(Classifier, "classifiers", name, where)
@@ -164,6 +178,12 @@ class Library:
                     f"{where}: backbone '{name}': {key} would be {value * width:g}; "
                     f"the width must be a multiple of 1/{value}"
                 )
+        broken = [channels for channels in part.channels if channels * width % 1]
+        if part.divisor == 1 and broken:
+            raise UserError(
+                f"{where}: backbone '{name}': {broken[0]} channels would be "
+                f"{broken[0] * width:g}; the width must be a multiple of 1/{gcd(*part.channels)}"
+            )
         return part, width
 
     def _names_in(self, folder: str) -> tuple[str, ...]:

@@ -1,26 +1,24 @@
-"""Parts of a run: one model for the files of each folder of ``configs/``.
+"""Parts of a run: one model for the files of each folder of ``configs/`` but studies.
 
-The docstring below a field is the reference of its key.
+The docstring below a field is the reference of its key. Studies are in ``kd.config.study_parts``.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     model_validator,
 )
 
-from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
+from kd.common.merging import merge
+from kd.common.schema import Part
 from kd.observers.heads import check_declaration
 
 Augmentation = Literal["general", "ssd", "yolo"]
-TeacherSeeds = Literal["first", "paired"]
 
 
 class DetectorFlops(Part):
@@ -32,6 +30,15 @@ class DetectorFlops(Part):
     """Backbone that they were published for."""
     size: tuple[PositiveInt, PositiveInt]
     """Width and height of the image in pixels."""
+
+
+class DetectorOnBackbone(Part):
+    """Settings of a detector on a backbone, in place of those that it has on others."""
+
+    input_size: PositiveInt | None = None
+    """Side in pixels of the square that images are fitted into, if not the detector's."""
+    model: dict[str, Any] = {}
+    """Changes that are merged into the detector's ``model``, before those of a scale."""
 
 
 class Detector(Part):
@@ -54,6 +61,9 @@ class Detector(Part):
     """Published FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
     """The detector as mmdet configures it, without backbone and number of classes."""
+    backbones: dict[str, DetectorOnBackbone] = {}
+    """Changes on some backbones: the widths of neck and head of RTMDet and YOLOX depend on the
+    backbone's. A backbone of another width, such as ``cspnext-s-w0.5``, has those of its file."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Detector":
@@ -63,6 +73,15 @@ class Detector(Part):
             raise ValueError(f"'maps' must list each map once, not {self.maps}")
         check_declaration(self.model, self.observer)
         return self
+
+    def on(self, backbone: str) -> "Detector":
+        """Return the detector on a backbone, named as its file."""
+        changes = self.backbones.get(backbone)
+        if changes is None:
+            return self
+        model = merge(self.model, changes.model)
+        size = changes.input_size or self.input_size
+        return self.model_copy(update={"model": model, "input_size": size})
 
 
 class Backbone(Part):
@@ -79,7 +98,9 @@ class Backbone(Part):
     divisor: PositiveInt = 1
     """Number whose multiple scaled channels are rounded to (8 for MobileNets)."""
     imagenet: str | None = None
-    """Weights for ``init: imagenet``. A narrower backbone uses their leading channels."""
+    """Weights for ``init: imagenet``: ``torchvision://`` and a model, or the address of a
+    classifier of OpenMMLab, whose file's name ends in its digest. A narrower backbone uses their
+    leading channels."""
     imagenet_sliced: bool = True
     """If false, narrower backbones cannot use the weights."""
     imagenet_frozen: dict[str, Any] = {}
@@ -209,192 +230,3 @@ class PresetEntry(Part):
     """Name in tables and figures."""
     settings: dict[str, Any] = {}
     """Settings of the method, over its defaults."""
-
-
-class Checkpoint(Part):
-    """Published weights."""
-
-    source: str
-    """A file or an address."""
-    sha256: str
-    """SHA-256 that the file must have."""
-
-    @model_validator(mode="after")
-    def _digest_is_hex(self) -> "Checkpoint":
-        if len(self.sha256) != 64 or set(self.sha256.lower()) - set("0123456789abcdef"):
-            raise ValueError("sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them")
-        return self
-
-
-class Pair(Part):
-    """A teacher and a student."""
-
-    teacher: str | None = None
-    """Backbone of the teacher. Without one, only methods apply that need no teacher detector."""
-    student: str
-    """Backbone of the student."""
-    teacher_detector: str | None = None
-    """Detector of the teacher, if not that of the student."""
-    checkpoint: Checkpoint | None = None
-    """Published weights of the teacher, which is then not trained."""
-    teacher_schedule: str | None = None
-    """Schedule of the teacher, if not that of the student."""
-    classifier: str | None = None
-    """Classifier that teaches, in place of the table's."""
-
-
-class EqualTimeRatio(Part):
-    """Length of the control of a table."""
-
-    same_time: Annotated[float, Field(gt=1)]
-    """Time of a distilled step, with its teachers, over that of a step of the student alone, as
-    ``kd profile`` measures them."""
-
-
-Baseline = Annotated[
-    Annotated[Literal["alone", "same_time"], Tag("(name)")]
-    | Annotated[EqualTimeRatio, Tag("(ratio)")],
-    Discriminator(lambda value: "(name)" if isinstance(value, str) else "(ratio)"),
-]
-"""The student alone, or also a control that is trained as long as a distilled student."""
-
-
-def _form(values: Any) -> str:
-    return "(joint)" if isinstance(values, list) else "(each)"
-
-
-Sweep = Annotated[
-    Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Tag("(each)")]
-    | Annotated[
-        list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1), Tag("(joint)")
-    ],
-    Discriminator(_form),
-]
-"""Values by setting, a row for each value; or a list of settings, a row for each entry."""
-
-
-class Table(Part):
-    """Rows of one published table: every combination of detectors, pairs and methods."""
-
-    title: str
-    """Heading of the table; no two tables of a study have the same."""
-    dataset: str
-    """Name of the data set."""
-    schedule: str | Annotated[list[str], Field(min_length=1)]
-    """Name of a schedule; with several, every row is trained with each."""
-    seeds: PositiveInt | None = None
-    """Number of seeds, in place of the study's."""
-    first_seed: NonNegativeInt = 0
-    """First of the consecutive seeds. A table with other seeds shows results on which no weight was
-    tuned."""
-    teacher_seeds: TeacherSeeds | None = None
-    """Seeds of the teachers, in place of the study's."""
-    detectors: list[str] = Field(min_length=1)
-    """Names of the detectors of the students, and of the teachers unless a pair names another."""
-    pairs: list[Pair] = Field(min_length=1)
-    """Teachers and students. Rows that pairs share, such as a teacher, are printed once."""
-    methods: list[str]
-    """Names of methods and presets, joined by ``+``."""
-    classifiers: dict[Augmentation, str] = {}
-    """Classifier teachers by the ``augmentation`` of a detector."""
-    baseline: Baseline = "alone"
-    """``alone``: the student alone, trained with the schedule. ``same_time``: also a control, the
-    student alone trained as long as a distilled one, whose steps take longer because of the
-    teachers. The ratio of both is estimated from multiply-adds; ``{same_time: 1.4}`` gives it."""
-    published: str | None = None
-    """Name of the table in the study's published numbers."""
-    settings: dict[str, dict[str, Any]] = {}
-    """Settings by method or preset, over their defaults."""
-    sweep: dict[str, Sweep] = {}
-    """Values of settings by method or preset, with a row for each value."""
-    split: Literal["val", "test"] | None = None
-    """Split that the rows are measured on: ``val`` or ``test``. The default is ``val`` for a table
-    with ``sweep``, because it compares settings, and ``test`` for others. A sweep on a data set
-    without ``val`` is measured on ``test``."""
-
-    @property
-    def has_control(self) -> bool:
-        """True if the table has a control of equal time."""
-        return self.baseline != "alone"
-
-    @property
-    def time_ratio(self) -> float | None:
-        """The given ratio of step times; None if it is estimated."""
-        return self.baseline.same_time if isinstance(self.baseline, EqualTimeRatio) else None
-
-    @property
-    def schedules(self) -> list[str]:
-        return [self.schedule] if isinstance(self.schedule, str) else self.schedule
-
-
-class PaperFigure(Part):
-    """The figure of the paper that a figure of a study makes again."""
-
-    figure: Annotated[str, Field(pattern=FIGURE_PATTERN)]
-    """Name in the paper, such as ``Figure 3`` or ``Figure S1`` (of the supplement); ``Qualitative
-    figure`` if its number is unknown."""
-    picture: str | None = None
-    """Picture of the analysis, if it draws several and this is not its first."""
-    differs: str = ""
-    """Differences from the paper's figure, in a sentence."""
-
-
-class Figure(Part):
-    """An analysis of the rows of a table that have one detector and one pair."""
-
-    analysis: str
-    """Name of a folder of ``analysis/figures``."""
-    table: str | None = None
-    """Key of the table, if not the study's first."""
-    detector: str | None = None
-    """Detector, if not the table's first."""
-    student: str | None = None
-    """Student of the pair, if not that of the table's first."""
-    rows: Annotated[list[str], Field(min_length=1)] | None = None
-    """``teacher``, ``baseline`` and methods in the order of the figure; without it, all rows."""
-    settings: dict[str, Any] = {}
-    """Settings of the analysis, over its defaults."""
-    epoch: PositiveInt | None = None
-    """Epoch after which the students' trainings are stopped for this figure; without it the figure
-    shows finished students. Teachers are finished. The runs have the schedule's ``stop_epoch``."""
-    paper: PaperFigure | None = None
-    """The paper's figure that it makes again; ``snakemake paper_figures`` draws these."""
-
-
-Word = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class Study(Part):
-    """The tables and figures of one paper: ``configs/studies/*.yaml``."""
-
-    title: str
-    """Heading of the study's tables and report."""
-    source: str
-    """Reference of the paper."""
-    cite: list[str] = []
-    """Keys of the paper and of the data in ``configs/published/references.bib``."""
-    published: str | None = None
-    """File of ``configs/published`` with the paper's numbers."""
-    seeds: PositiveInt = 1
-    """Number of seeds of each row: 0, 1, ... or those from a table's ``first_seed`` on."""
-    teacher_seeds: TeacherSeeds = "first"
-    """``first``: all students learn from one teacher, of seed 0. ``paired``: the student of each
-    seed learns from the teacher of the same seed, and intervals include their variation."""
-    tables: Annotated[dict[Word, Table], Field(min_length=1)]
-    """Tables by key, which names their file of gains."""
-    figures: dict[Word, Figure] = {}
-    """Figures by key, which names their folder and rule."""
-    not_drawn: dict[str, str] = {}
-    """Reasons why figures of the paper are not drawn, by their names in the paper."""
-
-    @model_validator(mode="after")
-    def _titles_differ(self) -> "Study":
-        keys: dict[str, str] = {}
-        for key, table in self.tables.items():
-            other = keys.setdefault(table.title, key)
-            if other != key:
-                raise ValueError(
-                    f"tables '{other}' and '{key}' have the same title, '{table.title}'; give "
-                    f"'{key}' another"
-                )
-        return self

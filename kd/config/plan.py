@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from kd.common.errors import UserError, suggest
+from kd.common.merging import merge
 from kd.config import stand_ins
 from kd.config.classifiers import classifier_run
-from kd.config.compose import compose, imported, merge
+from kd.config.compose import compose, imported
 from kd.config.library import Library
-from kd.config.parts import Scale, Study
+from kd.config.parts import Scale
 from kd.config.planning.cells import TableCell, row_key, swept_settings
 from kd.config.planning.control import CONTROL, equal_times, lengthened
 from kd.config.planning.term_epochs import with_scaled_epochs
@@ -20,6 +21,7 @@ from kd.config.run import ClassifierRun, Run
 from kd.config.schedules import describe_changes, parse_changes
 from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
+from kd.config.study_parts import Study
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
 from kd.data.entry import SplitName
 

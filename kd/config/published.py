@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
-from kd.config.parts import Study
+from kd.config.study_parts import Study
 from kd.config.terms import method_names
 
 ROW_KEY = ("table", "schedule", "detector", "teacher", "student", "method", "setting")

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from kd.common.errors import UserError, suggest
 from kd.common.lists import split_list
 from kd.common.schema import Part
-from kd.config.parts import Study, Table, TeacherSeeds
 from kd.config.planning.control import CONTROL
+from kd.config.study_parts import Study, Table, TeacherSeeds
 
 if TYPE_CHECKING:
     from kd.config.plan import Row

@@ -106,6 +106,24 @@ class ScalableDarknet(backbones.Darknet):
         _drop_unused(self, self.cr_blocks)
 
 
+class _TruncatedCSP:
+    """Mixin of a backbone of cross-stage partial blocks: it has no stages after its last map."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _drop_unused(self, self.layers)  # type: ignore[attr-defined]
+
+
+@MODELS.register_module()
+class TruncatedCSPNeXt(_TruncatedCSP, backbones.CSPNeXt):
+    """mmdet's CSPNeXt without the stages after its last output map."""
+
+
+@MODELS.register_module()
+class TruncatedCSPDarknet(_TruncatedCSP, backbones.CSPDarknet):
+    """mmdet's CSPDarknet without the stages after its last output map."""
+
+
 LEAKY = {"type": "LeakyReLU", "negative_slope": 0.1}
 """Default activation of mmdet's Darknet."""
 

@@ -1,5 +1,6 @@
-"""torchvision's ImageNet weights for mmdet's backbones, sliced for narrower ones."""
+"""ImageNet weights of torchvision or OpenMMLab for mmdet's backbones, sliced for narrower ones."""
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib import util
 from pathlib import Path
@@ -28,17 +29,26 @@ WINDOW_INDEX = "relative_position_index"
 """Constants of windowed attention: the row of the table for each pair of cells."""
 HEADS = ("fc.", "classifier.", "head.", "norm.")
 """Classifiers of torchvision's networks, with the normalization before Swin's."""
+TORCHVISION = "torchvision://"
+PREFIX = "backbone."
+"""Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab."""
+DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class ImageNet:
-    """Initializer of a backbone from ``torchvision://<model>`` or ``<model>/<weights>``.
+    """Initializer of a backbone from ``torchvision://<model>[/<weights>]`` or an address.
 
-    Weights and backbone list the same layers in the same order, so tensors are paired by order. A
-    narrower backbone gets the leading channels of each tensor. Layers whose names begin with the
-    backbone's ``beyond_imagenet`` are not changed, nor are offsets of deformable convolutions.
-    ``mean`` and ``std`` (3,), RGB, 0 to 255: normalization of images here. If the weights were
-    trained with another one, the first layer is fitted to this.
+    torchvision's weights and the backbone list the same layers in the same order, so tensors are
+    paired by order. The file at an address is an OpenMMLab classifier, whose tensors have the
+    backbone's names after ``backbone.``. A narrower backbone gets the leading channels of each
+    tensor. Layers whose names begin with the backbone's ``beyond_imagenet`` are not changed, nor
+    are offsets of deformable convolutions.
+
+    ``mean`` and ``std`` (3,), 0 to 255, in the order of the channels of images here, which is BGR
+    if ``bgr``. If torchvision's weights were trained with another normalization or order, the first
+    layer is fitted to this. Weights of OpenMMLab are fitted to the normalization alone: mmdet reads
+    them with BGR images for RTMDet and with RGB images for other detectors.
     """
 
     def __init__(
@@ -46,20 +56,16 @@ class ImageNet:
         checkpoint: str,
         mean: Sequence[float] = PREPROCESSOR["mean"],
         std: Sequence[float] = PREPROCESSOR["std"],
+        bgr: bool = False,
     ) -> None:
-        self.name = checkpoint.removeprefix("torchvision://")
-        self.mean, self.std = mean, std
+        self.name = checkpoint.removeprefix(TORCHVISION)
+        self.mean, self.std, self.bgr = mean, std, bgr
 
     def __call__(self, module: nn.Module) -> None:
         state = module.state_dict()
         beyond = getattr(module, "beyond_imagenet", ())
         names = [key for key in state if _is_layer(key) and not key.startswith(beyond)]
-        layers = list(_ordered(read_state(find(self.name))))
-        if len(layers) < len(names):
-            raise UserError(
-                f"ImageNet weights of {self.name} have {len(layers)} tensors and the backbone has "
-                f"{len(names)}; name the weights of the same architecture, or use 'init: scratch'"
-            )
+        layers = self._layers(names)
         self._fit_to_images(layers, biased="bias" in names[1])
         for name, layer in zip(names, layers, strict=False):
             state[name] = leading(layer, state[name].shape)
@@ -67,6 +73,24 @@ class ImageNet:
         child: Any
         for child in module.children():
             child.is_init = True  # mmengine would initialize MobileNet's stem once more
+
+    def _layers(self, names: list[str]) -> list[Tensor]:
+        """Return the tensors of the weights for those of a backbone, which ``names`` lists."""
+        weights = read_state(find(self.name))
+        if _is_address(self.name):
+            absent = [name for name in names if PREFIX + name not in weights]
+            if not absent:
+                return [weights[PREFIX + name] for name in names]
+            problem = f"have no '{PREFIX}{absent[0]}'"
+        else:
+            layers = list(_ordered(weights))
+            if len(layers) >= len(names):
+                return layers
+            problem = f"have {len(layers)} tensors and the backbone has {len(names)}"
+        raise UserError(
+            f"ImageNet weights of {self.name} {problem}; name the weights of the same "
+            "architecture, or use 'init: scratch'"
+        )
 
     def _fit_to_images(self, layers: list[Tensor], *, biased: bool) -> None:
         """Fit the first layer to images that are normalized by ``mean`` and ``std``.
@@ -76,11 +100,11 @@ class ImageNet:
         convolution (O, 3, k, k) and its bias, or weight, bias and mean of a batch normalization.
         At the border the result differs, because the zeros of the padding are another color there.
         """
-        trained_with = weights_of(self.name).transforms()
-        mean, std = (
-            255 * torch.tensor(values, dtype=torch.double)
-            for values in (trained_with.mean, trained_with.std)
-        )
+        mean, std = _normalization(self.name)
+        if self.bgr:
+            mean, std = mean.flip(0), std.flip(0)
+            if not _is_address(self.name):
+                layers[0] = layers[0].flip(1)
         factor = torch.tensor(self.std, dtype=torch.double) / std
         offset = (torch.tensor(self.mean, dtype=torch.double) - mean) / std
         if torch.allclose(factor, torch.ones(3).double()) and offset.abs().max() < 1e-6:
@@ -104,8 +128,8 @@ def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def find(name: str) -> Path:
-    """Return torchvision's file of a model: from the hub's cache, a package, or a download."""
-    url = weights_of(name).url
+    """Return the file of torchvision's model or at an address: cached, packaged or downloaded."""
+    url = address_of(name)
     file = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file
     for path in (cached, _packaged(file)):
@@ -122,6 +146,36 @@ def find(name: str) -> Path:
             f"{cached}{package if name == PACKAGED else ''}, or use 'init: scratch'"
         ) from None
     return cached
+
+
+def address_of(source: str) -> str:
+    """Return the address of weights; UserError if its file's name does not end in a digest."""
+    if not _is_address(source):
+        return weights_of(source.removeprefix(TORCHVISION)).url
+    if not DIGEST.fullmatch(_digest(urlparse(source).path)):
+        raise UserError(
+            f"ImageNet weights {source}: the file's name must end in '-' and the first 8 or more "
+            "digits of its SHA-256, by which a download is checked"
+        )
+    return source
+
+
+def _is_address(source: str) -> bool:
+    return source.startswith(("https://", "http://"))
+
+
+def _normalization(name: str) -> tuple[Tensor, Tensor]:
+    """Return mean and std (3,), RGB, 0 to 255, that weights were trained with."""
+    if _is_address(name):
+        values = PREPROCESSOR["mean"], PREPROCESSOR["std"]
+        mean, std = (torch.tensor(value, dtype=torch.double) for value in values)
+        return mean, std
+    trained_with = weights_of(name).transforms()
+    mean, std = (
+        255 * torch.tensor(values, dtype=torch.double)
+        for values in (trained_with.mean, trained_with.std)
+    )
+    return mean, std
 
 
 def weights_of(name: str) -> Any:

@@ -1,7 +1,8 @@
 """Preparation of a process for mmdet: import this module before mmdet and before kd.data.sampling.
 
-It installs the operators that mmcv-lite lacks, keeps seaborn from being imported and hides two
-warnings of mmdet's dependencies. It also makes glibc keep freed memory.
+It installs the operators that mmcv-lite lacks, keeps seaborn from being imported and hides
+warnings of mmdet and its dependencies about deprecated names. It also makes glibc keep freed
+memory.
 """
 
 import sys
@@ -17,5 +18,6 @@ if "seaborn" not in sys.modules:  # mmdet works without; it imports pandas and s
     import mmdet.visualization  # noqa: F401
 
     del sys.modules["seaborn"]
-for text in ("pkg_resources is deprecated", "`num_anchors` is deprecated"):
-    warnings.filterwarnings("ignore", message=f".*{text}.*")
+DEPRECATED = ("pkg_resources", "`num_anchors`", "`torch.cuda.amp.autocast")
+for text in DEPRECATED:
+    warnings.filterwarnings("ignore", message=f".*{text}.*is deprecated")

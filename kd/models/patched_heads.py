@@ -7,6 +7,7 @@ process they compute bit-identical losses to mmdet's.
 
 from typing import Any
 
+import torch
 from mmdet.models import dense_heads
 from mmdet.models.roi_heads import bbox_heads
 from mmdet.registry import MODELS
@@ -55,12 +56,14 @@ class CompleteSSDHead(_SharedCount, dense_heads.SSDHead):
         self.loss_cls = MODELS.build({"type": "CrossEntropyLoss", "use_sigmoid": False})
 
 
-@MODELS.register_module()
-class GlobalBatchGFLHead(dense_heads.GFLHead):
-    """mmdet's GFLHead, which clamps the sum of weights to 1 over all processes, not in each.
+class _SharedSum:
+    """Mixin of a head that divides losses by a sum of weights, clamped to 1 over all processes.
 
-    The weights are scores. Early in training their sum in one process is less than 1.
+    The weights are scores or IoUs. Early in training their sum in one process is less than 1.
     """
+
+    divided = ("loss_bbox", "loss_dfl")
+    """Losses that are divided by the sum."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -68,22 +71,77 @@ class GlobalBatchGFLHead(dense_heads.GFLHead):
         """Sum of the weights at each level, of the last loss."""
 
     def loss_by_feat_single(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        losses = super().loss_by_feat_single(*args, **kwargs)
+        losses = super().loss_by_feat_single(*args, **kwargs)  # type: ignore[misc]
         self._weight_sums.append(losses[-1])
         return losses
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self._weight_sums.clear()
-        losses = super().loss_by_feat(*args, **kwargs)
-        world = get_world_size()
-        if world == 1:
+        losses = super().loss_by_feat(*args, **kwargs)  # type: ignore[misc]
+        if get_world_size() == 1:
             return losses
-        mean = reduce_mean(sum(self._weight_sums))
-        # mmdet divided by mean.clamp(min=1); the joined batch divides by its own sum, clamped.
-        scale = mean.clamp(min=1) / ((mean * world).clamp(min=1) / world)
-        terms = ("loss_bbox", "loss_dfl")
-        scaled = {name: [scale * level for level in losses[name]] for name in terms}
+        scale = _rescaled(reduce_mean(sum(self._weight_sums)))
+        scaled = {name: [scale * level for level in losses[name]] for name in self.divided}
         return losses | scaled
+
+
+def _rescaled(mean: Tensor) -> Tensor:
+    """Return the factor that turns division by a clamped mean over processes into the batch's.
+
+    mmdet divided by ``mean.clamp(min=1)``; the joined batch divides by its own sum, clamped.
+    """
+    world = get_world_size()
+    return mean.clamp(min=1) / ((mean * world).clamp(min=1) / world)
+
+
+@MODELS.register_module()
+class GlobalBatchGFLHead(_SharedSum, dense_heads.GFLHead):
+    """mmdet's GFLHead, which clamps the sum of weights to 1 over all processes, not in each."""
+
+
+@MODELS.register_module()
+class GlobalBatchRTMDetSepBNHead(_SharedSum, dense_heads.RTMDetSepBNHead):
+    """mmdet's RTMDetSepBNHead, which clamps the sum of IoUs to 1 over all processes."""
+
+    divided = ("loss_cls", "loss_bbox")
+
+
+@MODELS.register_module()
+class GlobalBatchYOLOXHead(dense_heads.YOLOXHead):
+    """mmdet's YOLOXHead, which clamps the number of positive priors to 1 over all processes.
+
+    Its outputs are converted to float32 before the loss: mmdet decodes boxes in their precision,
+    and bfloat16 rounds a box of 500 pixels to multiples of 2.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._positive_counts: list[int] = []
+        """Positive priors of each image, of the last loss."""
+
+    def _get_targets_single(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        targets = super()._get_targets_single(*args, **kwargs)
+        self._positive_counts.append(targets[-1])
+        return targets
+
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        objectnesses: list[Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        self._positive_counts.clear()
+        outputs = (
+            [level.float() for level in levels] for levels in (cls_scores, bbox_preds, objectnesses)
+        )
+        losses = super().loss_by_feat(*outputs, *args, **kwargs)
+        if get_world_size() == 1:
+            return losses
+        count = cls_scores[0].new_tensor(sum(self._positive_counts), dtype=torch.float)
+        scale = _rescaled(reduce_mean(count))
+        return {name: scale * loss for name, loss in losses.items()}
 
 
 @MODELS.register_module()

@@ -22,6 +22,7 @@ from kd.observers.dense import (
     GridObservation,
     PointObservation,
 )
+from kd.observers.dynamic import DistanceObservation, ObjectnessObservation
 from kd.observers.heads import OBSERVABLE, offered
 from kd.observers.two_stage import ProposalObservation, TwoStageObservation
 
@@ -46,6 +47,8 @@ OBSERVERS: dict[str, type[Observation]] = {
     "point": PointObservation,
     "ssd": DenseObservation,
     "yolo": GridObservation,
+    "rtmdet": DistanceObservation,
+    "yolox": ObjectnessObservation,
     "two_stage": TwoStageObservation,
     "cascade": ProposalObservation,
     "maps": MapsObservation,

@@ -18,6 +18,8 @@ OBSERVABLE: dict[str, frozenset[str]] = {
     "point": _DENSE | _SIGMOIDS | _TOWERS | {"pyramid", "rankings"},
     "ssd": _DENSE | {"anchors", "rankings"},
     "yolo": _DENSE | {"anchors"},
+    "rtmdet": _DENSE | _SIGMOIDS | {"pyramid", "rankings"},
+    "yolox": _DENSE | {"pyramid", "rankings"},
     "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
     "cascade": _MAPS | {"pyramid", "anchors"},
     "maps": _MAPS,
@@ -53,6 +55,8 @@ DENSE_HEADS = {
     "FCOSHead": "point",
     "CompleteSSDHead": "ssd",
     "YOLOV3Head": "yolo",
+    "RTMDetSepBNHead": "rtmdet",
+    "YOLOXHead": "yolox",
 }
 """Observers by the type of a one-stage head.
 
@@ -80,6 +84,8 @@ REQUIRED = {
     "point": Requirement("FCOSHead", attributes=("prior_generator", "bbox_coder")),
     "ssd": Requirement("SSDHead"),
     "yolo": Requirement("YOLOV3Head"),
+    "rtmdet": Requirement("RTMDetSepBNHead"),
+    "yolox": Requirement("YOLOXHead", attributes=("prior_generator", "sampler")),
     "two_stage": Requirement("RPNHead", "StandardRoIHead"),
     "cascade": Requirement("RPNHead", "CascadeRoIHead"),
 }

@@ -27,30 +27,26 @@ class Recording(NamedTuple):
 
 @contextmanager
 def wrapped(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace a method of one object by ``wrap(method)`` in a block."""
-    setattr(owner, name, wrap(getattr(owner, name)))
+    """Replace a method of one object by ``wrap(method)`` in a block; blocks may be nested."""
+    method, is_wrapped = getattr(owner, name), name in vars(owner)
+    setattr(owner, name, wrap(method))
     try:
         yield
     finally:
-        delattr(owner, name)
+        if is_wrapped:
+            setattr(owner, name, method)
+        else:
+            delattr(owner, name)
 
 
 @contextmanager
 def anchor_assignment(head: Any) -> Iterator[Recording]:
     """Record the targets of an anchor head, including priors outside the border, without a box."""
-    from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 
     def record_targets(method: Any) -> Any:
         def recorded(priors: Any, valid: Tensor, *args: Any, **kwargs: Any) -> Any:
             targets = method(priors, valid, *args, **kwargs)
-            meta = next(value for value in args if isinstance(value, dict))
-            border = head.train_cfg["allowed_border"]
-            inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
-            # The head assigns and samples the priors inside alone; spread their rows over all.
-            for rows, outside in zip(recording, (-1, False), strict=True):
-                all_priors = rows[-1].new_full((len(priors),), outside)
-                all_priors[inside] = rows[-1]
-                rows[-1] = all_priors
+            spread_over_all(recording, head, priors, valid, args)
             return targets
 
         return recorded
@@ -59,6 +55,24 @@ def anchor_assignment(head: Any) -> Iterator[Recording]:
         recording = stack.enter_context(grid_assignment(head))
         stack.enter_context(wrapped(head, "_get_targets_single", record_targets))
         yield recording
+
+
+def spread_over_all(
+    recording: Recording, head: Any, priors: Any, valid: Tensor, arguments: tuple[Any, ...]
+) -> None:
+    """Spread the last image's rows over all priors: a head assigns and samples those inside alone.
+
+    ``arguments``: those of the head's ``_get_targets_single``, with the image's meta data.
+    """
+    from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+
+    meta = next(value for value in arguments if isinstance(value, dict))
+    border = head.train_cfg["allowed_border"]
+    inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
+    for rows, outside in zip(recording, (-1, False), strict=True):
+        all_priors = rows[-1].new_full((len(priors),), outside)
+        all_priors[inside] = rows[-1]
+        rows[-1] = all_priors
 
 
 @contextmanager

@@ -222,6 +222,6 @@ def _imagenet_file(source: str | None) -> str | None:
     """Return the name of the file of ImageNet weights, which ends in its digest; None without."""
     if source is None:
         return None
-    from kd.models.imagenet import weights_of
+    from kd.models.imagenet import address_of
 
-    return weights_of(source.removeprefix("torchvision://")).url.rsplit("/", 1)[-1]
+    return address_of(source).rsplit("/", 1)[-1]

@@ -142,7 +142,9 @@ def test_an_input_size_without_a_stand_in_is_refused():
     del sizes["yolov3"]
     edit("configs/scales/smoke.yaml", input_sizes=sizes)
     study(detectors=["yolov3"], methods=["fitnets"])
-    with pytest.raises(UserError, match=r"no input size for detector 'yolov3'.* 416 pixels.*ssd"):
+    with pytest.raises(
+        UserError, match=r"no input size for detector 'yolov3'.* 416 pixels.*as of 'yolox'"
+    ):
         plan("tiny", "smoke", Library())
 
 

@@ -19,6 +19,8 @@ STRIDES = {
     "darknet53-w0.125": PYRAMID,
     "swin-t-w0.125": PYRAMID,
     "x101-32x4d-w0.25": PYRAMID,
+    "cspnext-tiny-w0.25": PYRAMID,
+    "csp-darknet-tiny-w0.25": PYRAMID,
 }
 PUBLISHED = {  # mmdet's configurations of the same networks at full width
     "vgg16-fc7": {"type": "SSDVGG", "depth": 16, "out_feature_indices": (15, 22, 34)},
@@ -131,6 +133,8 @@ def test_fc7_equals_mmdets(model_config, quiet_mmdet):
         ("darknet53-w0.125", "conv_res_block4.res7.conv2.bn.bias"),
         ("x101-32x4d-w0.25", "layer3.22.bn3.bias"),
         ("swin-t-w0.125", "norm2.bias"),
+        ("cspnext-tiny-w0.25", "stage3.1.attention.fc.bias"),
+        ("csp-darknet-tiny-w0.25", "stage3.1.blocks.2.conv2.bn.bias"),
     ],
 )
 def test_nothing_is_built_beyond_the_last_map(backbone, name, last):
@@ -146,7 +150,9 @@ def test_a_mobile_net_is_built_without_its_last_convolution(backbone):
     assert len(maps(network)) == 4
 
 
-@pytest.mark.parametrize("name", ["r18-w0.125", "mbv2-w0.25", "darknet53-w0.125"])
+@pytest.mark.parametrize(
+    "name", ["r18-w0.125", "mbv2-w0.25", "darknet53-w0.125", "cspnext-tiny-w0.25"]
+)
 def test_frozen_stages_are_frozen(model_config, quiet_mmdet, name):
     from mmdet.registry import MODELS
 
@@ -155,7 +161,7 @@ def test_frozen_stages_are_frozen(model_config, quiet_mmdet, name):
     network.train()
     frozen = [key for key, parameter in network.named_parameters() if not parameter.requires_grad]
     assert 0 < len(frozen) < len(list(network.parameters()))
-    assert all(key.startswith(("conv1", "bn1", "layer1")) for key in frozen)
+    assert all(key.startswith(("conv1", "bn1", "layer1", "stem", "stage1")) for key in frozen)
 
 
 # --- Swin Transformers ----------------------------------------------------------------------

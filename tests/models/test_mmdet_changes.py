@@ -40,6 +40,13 @@ RELIED_ON = {
     "kd.observers.recording.point_assignment": [
         f"{HEADS}.fcos_head:FCOSHead._get_targets_single",
     ],
+    "kd.observers.dynamic": [
+        f"{HEADS}.rtmdet_head:RTMDetHead._get_targets_single",
+        f"{HEADS}.rtmdet_head:RTMDetSepBNHead.forward",
+        f"{HEADS}.yolox_head:YOLOXHead._get_targets_single",
+        f"{HEADS}.yolox_head:YOLOXHead._bbox_decode",
+        f"{HEADS}.yolox_head:YOLOXHead._get_l1_target",
+    ],
     "kd.observers.two_stage": [
         "mmdet.models.roi_heads.standard_roi_head:StandardRoIHead.loss",
         "mmdet.models.roi_heads.standard_roi_head:StandardRoIHead.bbox_loss",

@@ -10,12 +10,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from kd.observers import observe
+from tests.observers.targets import trained
 from tests.support.tiny_detectors import CLASSES
 
 torch.set_num_threads(1)
 
 ANCHORS = ["retinanet", "atss", "gfl", "ssd300"]
-ONE_STAGE = [*ANCHORS, "fcos", "yolov3"]
+DYNAMIC = ["rtmdet", "yolox"]
+"""Detectors whose assigner matches predictions to objects."""
+ONE_STAGE = [*ANCHORS, "fcos", "yolov3", *DYNAMIC]
 TWO_STAGE = ["faster_rcnn", "cascade_rcnn"]
 
 
@@ -149,35 +152,6 @@ def test_an_image_padded_less_than_its_batch_has_no_positive_prior_outside(build
     assert set(observation.assignment[1].tolist()) == {-1, 0, 1}
 
 
-def trained(observation: Any, data: Any) -> SimpleNamespace:
-    """Return the targets that an observation's head computed: labels, weights and codes."""
-    targets, make = [], observation.head.get_targets
-
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        targets.extend(make(*args, **kwargs))
-        return tuple(targets)
-
-    observation.head.get_targets = recorded
-    torch.manual_seed(0)
-    observation.losses()
-    del observation.head.get_targets
-    if hasattr(observation.head, "num_attrib"):  # YOLOv3: box, objectness, classes; negatives
-        maps, negative = (torch.cat(levels, 1) for levels in targets)
-        labels = torch.where(maps[..., 4] > 0, maps[..., 5:].argmax(2), CLASSES)
-        weights = (maps[..., 4] > 0) | (negative > 0)
-        return SimpleNamespace(labels=labels, weights=weights, codes=maps[..., :4])
-    if observation.head.__class__.__name__ == "FCOSHead":  # all images of a level in a row
-        labels, boxes = (
-            torch.cat([level.unflatten(0, (2, -1)) for level in levels], 1) for levels in targets
-        )
-        codes = boxes / observation.prior_strides[:, None]
-        return SimpleNamespace(labels=labels, weights=torch.ones_like(labels), codes=codes)
-    while targets[0][0].dtype != torch.long:  # ATSS and GFL begin with their anchors
-        targets.pop(0)
-    labels, weights, codes = (torch.cat(levels, 1) for levels in targets[:3])
-    return SimpleNamespace(labels=labels, weights=weights, codes=codes)
-
-
 @pytest.mark.parametrize("family", [*ONE_STAGE, *TWO_STAGE])
 def test_assignment_and_samples_give_the_labels_that_the_head_trained_with(build, batch, family):
     data = batch()
@@ -207,7 +181,7 @@ def test_priors_that_cross_the_border_are_left_out(build, batch, family, border)
     assert not observation.sampled[left_out].any()
 
 
-@pytest.mark.parametrize("family", ["retinanet", "ssd300", "fcos", "yolov3"])
+@pytest.mark.parametrize("family", ["retinanet", "ssd300", "fcos", "yolov3", "yolox"])
 def test_targets_of_candidates_are_what_the_head_regresses(build, batch, family):
     data = batch()
     observation = observe(build(family), data, frozen=False)
@@ -239,7 +213,9 @@ def test_the_detector_is_not_changed(build, batch, family, monkeypatch):
 
     with monkeypatch.context() as patch:
         if second is None:
-            patch.setattr(head, "get_targets", fail)
+            by_image = not hasattr(head, "get_targets")  # YOLOX
+            owner, name = (head.assigner, "assign") if by_image else (head, "get_targets")
+            patch.setattr(owner, name, fail)
         else:
             stage = second.bbox_head[0] if family == "cascade_rcnn" else second.bbox_head
             patch.setattr(stage, "loss_and_target", fail)
@@ -280,7 +256,8 @@ def spread(request: pytest.FixtureRequest, build: Any, batch: Any) -> SimpleName
     for image in range(2):
         logits[image, priors[image], labels[image]] = torch.linspace(2, -2, 12)
     codes = torch.randn_like(observation.raw_codes) * (3.0 if "Integral" in str(detector) else 0.4)
-    codes = codes * observation.prior_strides[:, None] if request.param == "fcos" else codes
+    in_pixels = request.param in ("fcos", "rtmdet")
+    codes = codes * observation.prior_strides[:, None] if in_pixels else codes
     spread_out = observe(detector, observation.batch, frozen=False)
     if request.param == "yolov3":
         codes[..., 4] = 30
@@ -301,7 +278,7 @@ def spread(request: pytest.FixtureRequest, build: Any, batch: Any) -> SimpleName
 
 def test_boxes_and_scores_are_those_that_mmdet_predicts(spread):
     """Scores fall with the prior's index here, and mmdet lists a level's boxes by falling score."""
-    from mmdet.models.dense_heads import YOLOV3Head
+    from mmdet.models.dense_heads import YOLOV3Head, YOLOXHead
 
     observation, detector = spread.observation, spread.detector
     metas = [sample.metainfo for sample in observation.batch.samples]
@@ -315,7 +292,7 @@ def test_boxes_and_scores_are_those_that_mmdet_predicts(spread):
         boxes = observation.boxes(torch.full_like(prior, image), prior)
         height, width = metas[image]["img_shape"]
         limits = torch.tensor([width, height, width, height])
-        if not isinstance(detector.bbox_head, YOLOV3Head):  # which does not clip
+        if not isinstance(detector.bbox_head, YOLOV3Head | YOLOXHead):  # which do not clip
             boxes = boxes.clamp(min=0).minimum(limits)
         torch.testing.assert_close(boxes, result.bboxes, rtol=1e-4, atol=1e-4)
         assert torch.equal(result.labels, spread.labels[image])

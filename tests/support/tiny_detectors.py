@@ -7,7 +7,7 @@ CLASSES = 8
 BACKBONE = "r18-w0.125"
 NECKS = {  # GFL, FCOS and ATSS normalize groups of 32 channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
-    "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16,
+    "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16, "rtmdet": 16, "yolox": 16,
 }  # fmt: skip
 """Channels of the necks of tiny detectors."""
 
@@ -24,6 +24,9 @@ def tiny_settings(family: str) -> dict[str, Any]:
         anchors = {"base_sizes": [[[32, 24], [24, 32]], [[16, 16], [20, 12]], [[8, 8], [12, 10]]]}
         head = {"in_channels": widths, "out_channels": widths, "anchor_generator": anchors}
         return {"neck": {"out_channels": widths}, "bbox_head": head}
+    if family in ("rtmdet", "yolox"):
+        head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1}
+        return {"neck": {"out_channels": neck, "num_csp_blocks": 1}, "bbox_head": head}
     if family == "fcos":
         reach: dict[str, Any] = {
             "regress_ranges": [[-1, 16], [16, 32], [32, 64], [64, 128], [128, 999]]

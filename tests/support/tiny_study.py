@@ -15,7 +15,7 @@ def write_tiny_parts(shapes_root: Path) -> None:
     """Add a tiny scale, schedule and data set, and a second RetinaNet, to ``configs``."""
     shutil.copy("configs/detectors/retinanet.yaml", "configs/detectors/retinanet-wide.yaml")
     detectors = {name: tiny_settings(name) for name in NECKS}
-    sizes = {"ssd300": 64, "ssd512": 64, "yolov3": 64}
+    sizes = {"ssd300": 64, "ssd512": 64, "yolov3": 64, "rtmdet": 64, "yolox": 64}
     _write("scales/tiny", title="tiny", detectors=detectors, input_sizes=sizes)
     steps = {"epochs": 1, "milestones": [], "warmup_iters": 0, "batch_size": 2, "lr": 0.005}
     _write("schedules/tiny", **steps, init="scratch")

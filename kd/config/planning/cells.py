@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kd.config.parts import Pair, Table, TeacherSeeds
+from kd.config.study_parts import Pair, Table, TeacherSeeds
 
 
 @dataclass(frozen=True)

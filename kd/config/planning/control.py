@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from kd.common.errors import UserError
 from kd.config.library import Library
-from kd.config.parts import Table
 from kd.config.planning.step_flops import StepFlops
 from kd.config.run import Run
 from kd.config.schedules import changed, split_name
+from kd.config.study_parts import Table
 
 CONTROL = "same_time"
 """Name of a control in place of a method, in keys and selections."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kd.config.compose import merge
+from kd.common.merging import merge
 from kd.config.library import Library
 from kd.config.parts import Detector
 from kd.config.planning.term_epochs import active_share
@@ -52,14 +52,15 @@ class StepFlops:
         return part.gflops and part.gflops * part.size**2 / REFERENCE_PIXELS
 
     def _detector(self, run: Run) -> float | None:
-        part = self.library.detector(run.detector, WHERE)
+        part = self.library.detector_on(run.detector, run.student, WHERE)
         backbone, width = self.library.backbone(run.student, WHERE)
         neck_and_head = self._neck_and_head(part)
-        if neck_and_head is None or backbone.gflops is None:
+        if part.flops is None or neck_and_head is None or backbone.gflops is None:
             return None
         # A neck of half the width, and a head on it, compute a quarter.
         changes = self.library.scale(run.scale, WHERE).detectors.get(run.detector, {})
-        neck_width = _neck_channels(merge(part.model, changes)) / _neck_channels(part.model)
+        published = self.library.detector_on(run.detector, part.flops.backbone, WHERE)
+        neck_width = _neck_channels(merge(part.model, changes)) / _neck_channels(published.model)
         per_pixel = backbone.gflops * width**2 / REFERENCE_PIXELS + neck_and_head * neck_width**2
         return per_pixel * self._pixels(run, part)
 
