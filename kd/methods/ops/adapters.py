@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -34,10 +35,19 @@ def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dic
     (twangnh/Distilling-Object-Detectors c6583f3a), DeFeat and United-Perception: weights are
     normal modulo 2, times 1e-4, and the bias is torch's.
     """
-    channels = enumerate(zip(student, teacher, strict=True))
+    return adaptations_of(dict(enumerate(zip(student, teacher, strict=True))), kind)
+
+
+def adaptations_of(
+    channels: dict[int, tuple[int, int]], kind: Adaptation
+) -> dict[str, nn.Module]:
+    """Return the layers of ``adaptations`` for some levels of the student.
+
+    ``channels``: channel counts of (student, teacher) by the student's level.
+    """
     return {
         f"level{level}": _layer(student_channels, teacher_channels, kind)
-        for level, (student_channels, teacher_channels) in channels
+        for level, (student_channels, teacher_channels) in channels.items()
         if kind != "none" or student_channels != teacher_channels
     }
 
@@ -53,17 +63,22 @@ def squared_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     return (student_map - full_precision(teacher_map.detach())).square().sum(1)
 
 
-def zero_without_positives(terms: list[Tensor], student: Any) -> list[Tensor]:
+def zero_without_positives(
+    terms: list[Tensor], student: Any, levels: Iterable[int] | None = None
+) -> list[Tensor]:
     """Return one term per level, multiplied by 0 on levels without a positive prior in the batch.
 
     ``student``: an observation with ``assignment`` and ``level_priors``. LD's code
-    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on those levels.
+    (HikariTJU/LD 4287990c, ``ld_head.py``) has no term on those levels. ``levels``: the student's
+    levels of the terms; by default all.
     """
     positives = (student.assignment >= 0).sum(0)
     priors_per_level = [len(priors) for priors in student.level_priors]
     per_level = torch.stack([level.sum() for level in positives.split(priors_per_level)])
     has_positives = (shared_sum(per_level.float()) > 0).float()
-    return [term * factor for term, factor in zip(terms, has_positives, strict=True)]
+    if levels is None:
+        levels = range(len(has_positives))
+    return [term * has_positives[level] for term, level in zip(terms, levels, strict=True)]
 
 
 def _layer(student_channels: int, teacher_channels: int, kind: Adaptation) -> nn.Module:
