@@ -10,12 +10,13 @@ from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs, by_stride
 from kd.methods.ops.adapters import (
     Adaptation,
-    adaptations,
+    adaptations_of,
     adapted,
     squared_distance,
     zero_without_positives,
 )
 from kd.methods.ops.full_precision import full_precision
+from kd.methods.ops.levels import channel_pairs, level_pairs
 from kd.methods.ops.masks import center_masks, map_sizes, object_masks
 from kd.methods.ops.pyramid import ObjectSides, sides_of
 from kd.methods.ops.reduction import mean_over, shared_count
@@ -39,6 +40,9 @@ class FitNets(Method):
     DeFeat's whole map has 0.5 with a 3x3 convolution. LD's sum over levels has 10 without a
     convolution.
 
+    Here: detectors with different pyramids are compared on levels of equal stride, over which the
+    mean is taken.
+
     Unknown: weight (``weight``) and adaptation (``adaptation``) of the RM/PFI paper's Table 5, and
     the divisor of its sum over a region (``divisor``). The defaults are a weight of 1, no
     convolution between equal widths, and the region's cells. It is not clear whether the paper's
@@ -47,6 +51,7 @@ class FitNets(Method):
 
     title = "FitNets"
     cite = "romero2015fitnets"
+    across_pyramids = True
     weights: ClassVar = {
         "loss_fitnets": "weight",
     }
@@ -84,23 +89,25 @@ class FitNets(Method):
 
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return a convolution per level, by ``adaptation``."""
-        return adaptations(student.neck, teacher.neck, self.adaptation)
+        return adaptations_of(channel_pairs(student, teacher), self.adaptation)
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
-        """Return ``loss_fitnets``, one term per level."""
-        scale = self.weight / len(student.neck)
+        """Return ``loss_fitnets``, one term per compared level."""
+        pairs = level_pairs(student.strides, teacher.strides)
+        scale = self.weight / len(pairs)
+        regions = self._regions(student, batch)
         terms = []
-        for level, region in enumerate(self._regions(student, batch)):
+        for level, teacher_level in pairs:
             adapted_map = adapted(adapters, level, student.neck[level])
-            teacher_map = full_precision(teacher.neck[level])
+            teacher_map = full_precision(teacher.neck[teacher_level])
             if self.form == "normalised":
                 terms.append(scale * normalized_distance(adapted_map, teacher_map))
             else:
                 # Mean over channels, as in the paper's equation 8.
                 distance = squared_distance(adapted_map, teacher_map) / teacher_map.shape[1]
-                terms.append(scale * self._mean(distance, region))
+                terms.append(scale * self._mean(distance, regions[level]))
         if self.levels == "positive":
-            terms = zero_without_positives(terms, student)
+            terms = zero_without_positives(terms, student, [level for level, _ in pairs])
         return {"loss_fitnets": terms}
 
     def _mean(self, distance: Tensor, region: Tensor | None) -> Tensor:
@@ -124,12 +131,16 @@ class FitNets(Method):
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the region's cells by level; for whole maps, the norm of teacher features."""
-        maps = [
-            full_precision(teacher.neck[level][0]).norm(dim=0) if region is None else region[0]
-            for level, region in enumerate(self._regions(student, batch))
-        ]
+        pairs = level_pairs(student.strides, teacher.strides)
+        regions = self._regions(student, batch)
+        maps = []
+        for level, teacher_level in pairs:
+            region = regions[level]
+            features = full_precision(teacher.neck[teacher_level][0])
+            maps.append(features.norm(dim=0) if region is None else region[0])
+        strides = [student.strides[level] for level, _ in pairs]
         quantity = "norm of teacher features" if self.region == "whole" else "region mask"
-        return Focus(by_stride(student.strides, maps), quantity=quantity)
+        return Focus(by_stride(strides, maps), quantity=quantity)
 
 
 def positive_cells(
