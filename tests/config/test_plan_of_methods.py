@@ -126,8 +126,17 @@ REFUSED = {
         "'rm' compares rankings row for row, which 'gfl' and 'retinanet' do not share",
     ),
     "another pyramid": (
-        ("retinanet", "faster_rcnn", "fitnets"),
+        ("retinanet", "faster_rcnn", "defeat"),
         "'retinanet' has strides 8 and 16 .* and 'faster_rcnn' 4 and 8",
+    ),
+    "class maps of another detector": (
+        ("retinanet", "fcos", "cwd_class"),
+        "'cwd_class' compares class_maps row for row, which 'fcos' and 'retinanet' do not share",
+    ),
+    "images of another normalization": (
+        ("retinanet", "ssd300", "pkd"),
+        r"'pkd' shows the teacher .*, but 'retinanet' normalizes them with 'std' \[58.395, .*\] and "
+        r"'ssd300' with \[1.0, 1.0, 1.0\]",
     ),
 }
 
@@ -140,6 +149,35 @@ def test_a_pair_is_refused(names: tuple[str, str, str], reason: str) -> None:
             detectors=[student],
             pairs=pair(teacher="r50", teacher_detector=teacher),
             methods=[method],
+        )
+
+
+@pytest.mark.parametrize("teacher", ["faster_rcnn", "fcos"])
+def test_another_detector_teaches_retinanet_on_levels_of_equal_stride(teacher: str) -> None:
+    methods = ["fitnets", "pkd", "pkd_mmrazor", "cwd", "cwd_normalized"]
+    planned_study = planned(
+        detectors=["retinanet"],
+        pairs=pair(teacher="r50", teacher_detector=teacher),
+        methods=methods,
+    )
+    distilled = [run for run in planned_study.runs.values() if run.teacher]
+    assert sorted(run.method for run in distilled) == sorted(methods)
+
+
+def test_pyramids_without_a_common_stride_are_refused_with_both() -> None:
+    text = Path("configs/detectors/retinanet.yaml").read_text()
+    coarse = text.replace("[8, 16, 32, 64, 128]", "[12, 24, 48, 96, 192]")
+    Path("configs/detectors/retinanet_coarse.yaml").write_text(coarse)
+    edit("configs/scales/tiny.yaml", detectors__retinanet_coarse={})
+    reason = (
+        "'pkd' compares neck maps of equal strides, but 'retinanet' has 8 and 16 and 32 and 64 and "
+        "128 and 'retinanet_coarse' 12 and 24"
+    )
+    with pytest.raises(UserError, match=reason):
+        planned(
+            detectors=["retinanet"],
+            pairs=pair(teacher="r50", teacher_detector="retinanet_coarse"),
+            methods=["pkd"],
         )
 
 

@@ -20,6 +20,7 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     from kd.training.distiller import Distiller
 
     detector, data = build(), batch()
+    strides = (8, 16, 32, 64, 128)
     labeled = DenseObservation(detector, data, frozen=True)
     labeled.losses()
 
@@ -40,7 +41,7 @@ def distil_random_maps(build: Callable[..., Any], batch: Callable[..., Any]) -> 
     def losses_by_precision(term: Any, channels: int = 16) -> list[dict[str, Any]]:
         torch.manual_seed(0)
         adapters = nn.ModuleDict(
-            term.adapters(Channels([16] * 5, []), Channels([channels] * 5, []))
+            term.adapters(*(Channels([width] * 5, [], strides) for width in (16, channels)))
         )
         distiller = SimpleNamespace(terms={"term": term}, adapters={"term": adapters})
         losses = []

@@ -50,10 +50,8 @@ def losses(models: tuple, batch: object = OBJECTS, adapters: object = (), **sett
 
 def test_whole_map_by_hand():
     """Differences (3, 4) and (0, 0) over two channels and two cells: 25 / 4; the next level 1."""
-    student = SimpleNamespace(neck=[torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 1)])
-    teacher = SimpleNamespace(
-        neck=[torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]]), torch.ones(1, 2, 1, 1)]
-    )
+    student = view([torch.zeros(1, 2, 1, 2), torch.zeros(1, 2, 1, 1)])
+    teacher = view([torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]]), torch.ones(1, 2, 1, 1)])
     terms = losses((student, teacher), weight=2)
     assert [term.item() for term in terms] == pytest.approx([25 / 4, 1.0])
 
@@ -62,8 +60,8 @@ def test_a_region_by_hand():
     """The cell of the positive prior has the squared difference 25 over 2 channels."""
     neck = [torch.zeros(1, 2, 1, 2)]
     priors = {"assignment": torch.tensor([[0, -1]]), "level_priors": [torch.zeros(2, 4)]}
-    student = SimpleNamespace(neck=neck, **priors)
-    teacher = SimpleNamespace(neck=[torch.tensor([[[[3.0, 1.0]], [[4.0, 1.0]]]])])
+    student = SimpleNamespace(neck=neck, strides=[8], **priors)
+    teacher = SimpleNamespace(neck=[torch.tensor([[[[3.0, 1.0]], [[4.0, 1.0]]]])], strides=[8])
     (positive,) = losses((student, teacher), region="positive")
     (negative,) = losses((student, teacher), region="negative")
     (of_map,) = losses((student, teacher), region="positive", divisor="map")
@@ -165,8 +163,11 @@ def test_the_preset_of_ld_takes_centers_on_levels_with_a_positive_prior():
     assignment = torch.full((1, sum(map(len, priors))), -1)
     assignment[0, len(priors[0])] = 0  # a prior of the second level
     neck = [torch.ones(1, 2, *size, requires_grad=True) for size in sizes]
-    student = SimpleNamespace(neck=neck, level_priors=priors, assignment=assignment)
-    teacher = SimpleNamespace(neck=[torch.zeros_like(level) for level in neck])
+    strides = [8, 16, 32, 64, 128]
+    student = SimpleNamespace(
+        neck=neck, strides=strides, level_priors=priors, assignment=assignment
+    )
+    teacher = SimpleNamespace(neck=[torch.zeros_like(level) for level in neck], strides=strides)
     losses_of_preset = method_of(settings).losses(student, teacher, batch_of([[0, 0, 64, 64]]), ())
     assert [term.item() for term in losses_of_preset["loss_fitnets"]] == [0, 2, 0, 0, 0]
     total(losses_of_preset).backward()
@@ -230,7 +231,7 @@ def test_gradcheck_of_united_perceptions_form():
 def test_adapters_always_get_a_gradient(models, kind, region):
     student, _ = models
     vars(student).update(priors_of([]))
-    channels = Channels([5, 5], []), Channels([5, 7], [])
+    channels = Channels([5, 5], [], (8, 16)), Channels([5, 7], [], (8, 16))
     layers = nn.ModuleDict(FitNets(adaptation=kind).adapters(*channels))
     assert len(layers) == (1 if kind == "none" else 2)
     teacher = view([maps(1, 5)[0], maps(1, 7)[1]])
@@ -239,8 +240,35 @@ def test_adapters_always_get_a_gradient(models, kind, region):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layers.parameters())
 
 
+@pytest.mark.parametrize("region", REGIONS)
+def test_levels_of_another_pyramid_are_compared_by_stride(models, region):
+    """A teacher of strides 4, 8 and 16 gives the terms of its last two levels."""
+    student, teacher = models
+    finer = SimpleNamespace(neck=[torch.randn(2, 5, 16, 24), *teacher.neck], strides=[4, 8, 16])
+    torch.testing.assert_close(
+        losses((student, finer), region=region), losses(models, region=region)
+    )
+    finest = SimpleNamespace(neck=[torch.randn(2, 5, 16, 24), teacher.neck[0]], strides=[4, 8])
+    (term,) = losses((student, finest), region=region)
+    torch.testing.assert_close(term, 2 * losses(models, region=region)[0])
+    focus_maps = FitNets(region=region).focus(student, finest, OBJECTS).maps
+    assert [*focus_maps] == ["stride 8"]
+
+
+def test_a_level_without_a_partner_has_no_layer_and_no_positive_prior(models):
+    student, teacher = models
+    channels = Channels([5, 5], [], (8, 16)), Channels([7, 7], [], (4, 16))
+    layers = nn.ModuleDict(FitNets().adapters(*channels))
+    assert [*layers] == ["level1"]
+    coarse = SimpleNamespace(neck=[torch.randn(2, 7, 16, 24), maps(1, 7)[1]], strides=[4, 16])
+    vars(student).update(priors_of([(0, 2)]))  # a positive prior of the finer level alone
+    (term,) = losses((student, coarse), adapters=layers, levels="positive")
+    assert term.item() == 0
+
+
 def test_a_wide_adaptation_starts_small():
-    layer = FitNets(adaptation="3x3").adapters(Channels([5], []), Channels([5], []))["level0"]
+    channels = Channels([5], [], (8,))
+    layer = FitNets(adaptation="3x3").adapters(channels, channels)["level0"]
     assert layer.weight.abs().max() < 2e-4
     assert layer.weight.std() > 2e-5
     assert layer.kernel_size == (3, 3) and layer.padding == (1, 1)

@@ -130,7 +130,7 @@ def fitnets_up(inputs: Inputs) -> Inputs:
 
     def view(name: str) -> View:
         parts = zip(inputs[name].split(cells, 2), sizes, strict=True)
-        return View(NECK, [part.unflatten(2, size) for part, size in parts])
+        return View(NECK[: len(sizes)], [part.unflatten(2, size) for part, size in parts])
 
     batch = batch_of(inputs, len(inputs["student"]))
     method = preset_method("fitnets_up")
