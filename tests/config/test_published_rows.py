@@ -27,6 +27,7 @@ NO_REFERENCE = (
     "../shared/reference_results.csv"
 )
 ALL = 294
+"""Lines of the reference."""
 LIBRARY = Library(CONFIGS)
 COCO_METRICS = METRICS[:6]
 REFERENCE_COLUMNS = (
@@ -61,8 +62,8 @@ def absent() -> list[dict[str, str]]:
     return lines(ABSENT, (*REFERENCE_COLUMNS, "metric_note", "reason"))
 
 
-def test_reproduced_and_absent_lines_are_all_lines() -> None:
-    assert len(reproduced()) + len(absent()) == ALL
+def test_reproduced_and_absent_lines_are_at_least_those_of_the_reference() -> None:
+    assert len(reproduced()) + len(absent()) >= ALL
 
 
 def cells(file: str) -> set[tuple[Any, ...]]:
@@ -203,7 +204,11 @@ def test_every_line_of_the_reference_appears_once_with_its_numbers() -> None:
     absent_lines = Counter(map(_reference_cells, absent()))
     assert absent_lines <= reference
     rest = reference - absent_lines
-    assert Counter(map(_comparable, reproduced())) == Counter(
+    expected = Counter(
         _comparable_reference(dict(zip(REFERENCE_COLUMNS, line, strict=True)))
         for line in rest.elements()
     )
+    # Sources that the reference lacks have further lines.
+    sources = {source for source, *_ in expected}
+    lines_of_sources = [line for line in reproduced() if line["source"] in sources]
+    assert Counter(map(_comparable, lines_of_sources)) == expected
