@@ -10,8 +10,8 @@ import yaml
 from kd.common.errors import UserError
 from kd.config.compose import detector_model, merge
 from kd.config.library import Library
-from kd.config.pipelines import PREPROCESSOR
 from kd.config.parts import Detector, Scale
+from kd.config.pipelines import PREPROCESSOR
 from tests.support.paths import CONFIGS
 from tests.support.tiny import edit, make_project
 

@@ -135,8 +135,8 @@ REFUSED = {
     ),
     "images of another normalization": (
         ("retinanet", "ssd300", "pkd"),
-        r"'pkd' shows the teacher .*, but 'retinanet' normalizes them with 'std' \[58.395, .*\] and "
-        r"'ssd300' with \[1.0, 1.0, 1.0\]",
+        r"'pkd' shows the teacher .* but 'retinanet' normalizes them with 'std' \[58.395, .*\] "
+        r"and 'ssd300' with \[1.0, 1.0, 1.0\]",
     ),
 }
 

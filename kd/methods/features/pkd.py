@@ -88,7 +88,7 @@ class PearsonCorrelation(Method):
             yield resized(adapted(adapters, level, student.neck[level]), teacher_map), teacher_map
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
-        """Return the mean over channels of the teacher's squared standardized features, by level."""
+        """Return by level the teacher's squared standardized features, averaged over channels."""
         pairs = self._levels(student.strides, teacher.strides)
         strides = [student.strides[level] for level, _ in pairs]
         maps = [

@@ -38,9 +38,7 @@ def adaptations(student: list[int], teacher: list[int], kind: Adaptation) -> dic
     return adaptations_of(dict(enumerate(zip(student, teacher, strict=True))), kind)
 
 
-def adaptations_of(
-    channels: dict[int, tuple[int, int]], kind: Adaptation
-) -> dict[str, nn.Module]:
+def adaptations_of(channels: dict[int, tuple[int, int]], kind: Adaptation) -> dict[str, nn.Module]:
     """Return the layers of ``adaptations`` for some levels of the student.
 
     ``channels``: channel counts of (student, teacher) by the student's level.

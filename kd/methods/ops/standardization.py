@@ -60,9 +60,8 @@ def _moments(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor, 
     """
     maps = (student_map, teacher_map.detach())
     with torch.no_grad():
-        totals = [level.sum(CELLS) for level in maps]
         size = student_map.new_full((1,), student_map.numel() / student_map.shape[1])
-        totals = shared_sum(torch.cat([*totals, size]))
+        totals = shared_sum(torch.cat([*(level.sum(CELLS) for level in maps), size]))
         count = totals[-1:]
         means = totals[:-1].view(2, -1) / count
     student, teacher = (

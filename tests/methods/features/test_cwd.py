@@ -25,7 +25,9 @@ def losses(student: object, teacher: object, adapters: object = (), **settings: 
 
 def logarithms(*values: float) -> Tensor:
     """Return a map (1, 1, 1, n) whose softmax has the values, which sum to 1."""
-    return torch.tensor([math.log(value) for value in values], dtype=torch.float64).view(1, 1, 1, -1)
+    return torch.tensor([math.log(value) for value in values], dtype=torch.float64).view(
+        1, 1, 1, -1
+    )
 
 
 # --- Values ----------------------------------------------------------------------------------
@@ -83,16 +85,13 @@ def test_images_and_channels_do_not_mix():
     torch.testing.assert_close(alone.flatten(), expected[0, 2:3])
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("normalize", [False, True])
+def test_gradcheck(normalize):
     student, teacher = torch.randn(2, 2, 3, 2, 4, dtype=torch.float64)
-    student.requires_grad_()
-    for normalize in (False, True):
-        assert torch.autograd.gradcheck(
-            lambda s, change=batch_normalized if normalize else nn.Identity(): channel_divergences(
-                change(teacher), change(s), 2.0
-            ),
-            student,
-        )
+    change = batch_normalized if normalize else nn.Identity()
+    assert torch.autograd.gradcheck(
+        lambda s: channel_divergences(change(teacher), change(s), 2.0), student.requires_grad_()
+    )
 
 
 def test_the_teacher_has_no_gradient():
@@ -125,7 +124,7 @@ def test_large_logits_are_finite(magnitude):
 
 @pytest.mark.parametrize("side", ["student", "teacher", "both"])
 def test_cells_of_minus_infinity_have_no_nan(side):
-    """mmrazor's loss is NaN: 0 times minus infinity."""
+    """The loss of mmrazor is NaN: 0 times minus infinity."""
     student, teacher = maps(0)[0], maps(1)[0]
     for name, level in (("student", student), ("teacher", teacher)):
         if side in (name, "both"):
@@ -171,9 +170,7 @@ def test_class_maps_need_no_neck_and_no_layer():
     channels = Channels([5, 5], [], (8, 16)), Channels([7, 7], [], (8, 16))
     assert method.adapters(*channels) == {}
     assert len(ChannelWise().adapters(*channels)) == 2
-    student, teacher = (
-        SimpleNamespace(class_maps=maps(seed), strides=[8, 16]) for seed in (0, 1)
-    )
+    student, teacher = (SimpleNamespace(class_maps=maps(seed), strides=[8, 16]) for seed in (0, 1))
     expected = [
         5 * channel_divergences(t, s, 1.0).mean()
         for s, t in zip(student.class_maps, teacher.class_maps, strict=True)

@@ -256,7 +256,7 @@ def test_levels_of_another_pyramid_are_compared_by_stride(models, region):
 
 
 def test_a_level_without_a_partner_has_no_layer_and_no_positive_prior(models):
-    student, teacher = models
+    student, _ = models
     channels = Channels([5, 5], [], (8, 16)), Channels([7, 7], [], (4, 16))
     layers = nn.ModuleDict(FitNets().adapters(*channels))
     assert [*layers] == ["level1"]

@@ -56,14 +56,10 @@ def test_half_of_the_mean_squared_difference_of_standardized_maps():
 def test_one_minus_the_correlation_of_channels():
     student, teacher = (maps(seed, dtype=torch.float64)[0] for seed in (0, 1))
     rows = [level.transpose(0, 1).flatten(1) for level in (student, teacher)]
-    correlations = [
-        torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*rows, strict=True)
-    ]
+    correlations = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(*rows, strict=True)]
     values = rows[0].shape[1]
     expected = (1 - torch.stack(correlations)).mean() * (values - 1) / values
-    torch.testing.assert_close(
-        correlation_distance(student, teacher), expected, rtol=1e-5, atol=0
-    )
+    torch.testing.assert_close(correlation_distance(student, teacher), expected, rtol=1e-5, atol=0)
 
 
 def test_a_term_for_each_level_times_the_weight():
