@@ -40,8 +40,6 @@ CAPTIONS = {
     "gid": "the regions where both models disagree",
     "rm": "student's boxes at the ranked priors",
     "pfi": "difference of class outputs, by level",
-    "pkd": "square of the teacher's standardized neck map, by level",
-    "cwd": "the teacher's probability of each cell, averaged over channels, by level",
     "dicod": "predicted boxes, and crops of boxes and objects as the classifier sees them",
 }
 """Content of the pictures of methods and presets."""
