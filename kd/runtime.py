@@ -7,6 +7,7 @@ import kd.data.loader
 import kd.data.mmdet_datasets
 import kd.data.sampling
 import kd.models.backbones
+import kd.models.detectors
 import kd.models.patched_heads
 import kd.models.imagenet
 import kd.models.optimizers

@@ -62,7 +62,8 @@ class RunNetworks:
         preprocessor = self.model.data_preprocessor
         data = preprocessor(pseudo_collate([sample]), training=True)
         mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
-        return Batch(data["inputs"], data["data_samples"], mean=mean, std=std)
+        is_bgr = not ComposedConfig.read(self.directory).student["data_preprocessor"]["bgr_to_rgb"]
+        return Batch(data["inputs"], data["data_samples"], mean=mean, std=std, is_bgr=is_bgr)
 
     def check_adapters(self) -> None:
         """Raise a UserError if the model has adaptation layers without trained weights."""
@@ -118,7 +119,8 @@ def _has_objects(sample: dict[str, Any]) -> bool:
 
 
 def image_of(batch: Batch) -> torch.Tensor:
-    """Return the first image of a batch, denormalized: (H, W, 3), 0 to 1, on the CPU."""
+    """Return the first image of a batch, denormalized: (H, W, 3), RGB, 0 to 1, on the CPU."""
     assert batch.mean is not None and batch.std is not None
     pixels = batch.inputs[0] * batch.std[:, None, None] + batch.mean[:, None, None]
+    pixels = pixels.flip(0) if batch.is_bgr else pixels
     return (pixels / 255).clamp(0, 1).permute(1, 2, 0).cpu()

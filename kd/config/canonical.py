@@ -24,6 +24,7 @@ CLASSES = {
     "Darknet": "ScalableDarknet",
     "CSPNeXt": "TruncatedCSPNeXt",
     "CSPDarknet": "TruncatedCSPDarknet",
+    "RTMDet": "GPUSyncRTMDet",
     "RetinaHead": "GlobalBatchRetinaHead",
     "RPNHead": "GlobalBatchRPNHead",
     "GFLHead": "GlobalBatchGFLHead",

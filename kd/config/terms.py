@@ -7,7 +7,6 @@ from kd import methods
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
 from kd.config.parts import Detector
-from kd.config.pipelines import PREPROCESSOR
 from kd.methods.base import Method
 from kd.methods.ops.levels import shared_levels
 from kd.observers.heads import (
@@ -21,8 +20,6 @@ from kd.observers.heads import (
 )
 
 Terms = dict[str, dict[str, Any]]
-NORMALIZATION = ("mean", "std", "bgr_to_rgb")
-"""Settings of ``data_preprocessor`` that teacher and student must have in common."""
 
 
 def resolve(
@@ -94,7 +91,6 @@ def refusals(
     student_layout, teacher_layout = (
         _layout(name, part) for name, part in ((student, student_part), (teacher, teacher_part))
     )
-    yield from _other_images(student, student_part, teacher, teacher_part)
     if student_layout == teacher_layout:
         return
     if missing := needs.both - offered(teacher_part.model, teacher_part.observer):
@@ -133,23 +129,6 @@ def _unequal(features: frozenset[str], student: Detector, teacher: Detector) -> 
                     f"reads {feature} of both heads, whose '{key}' must be equal; the student's "
                     f"is {values[0]} and the teacher's {values[1]}"
                 )
-
-
-def _other_images(
-    student: str, student_part: Detector, teacher: str, teacher_part: Detector
-) -> Iterator[str]:
-    """Yield a reason if the teacher was trained on images with another normalization."""
-    normalizations = [
-        PREPROCESSOR | part.model.get("data_preprocessor", {})
-        for part in (student_part, teacher_part)
-    ]
-    for key in NORMALIZATION:
-        values = [normalization[key] for normalization in normalizations]
-        if values[0] != values[1]:
-            yield (
-                f"shows the teacher the student's images, but '{student}' normalizes them with "
-                f"'{key}' {values[0]} and '{teacher}' with {values[1]}"
-            )
 
 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:

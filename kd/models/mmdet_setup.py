@@ -1,7 +1,7 @@
 """Preparation of a process for mmdet: import this module before mmdet and before kd.data.sampling.
 
 It installs the operators that mmcv-lite lacks, keeps seaborn from being imported and hides
-warnings of mmdet and its dependencies about deprecated names. It also makes glibc keep freed
+warnings of mmdet and its dependencies about outdated calls. It also makes glibc keep freed
 memory.
 """
 
@@ -18,6 +18,12 @@ if "seaborn" not in sys.modules:  # mmdet works without; it imports pandas and s
     import mmdet.visualization  # noqa: F401
 
     del sys.modules["seaborn"]
-DEPRECATED = ("pkg_resources", "`num_anchors`", "`torch.cuda.amp.autocast")
-for text in DEPRECATED:
-    warnings.filterwarnings("ignore", message=f".*{text}.*is deprecated")
+OUTDATED = (
+    "pkg_resources is deprecated",
+    "`num_anchors` is deprecated",
+    "`torch.cuda.amp.autocast",
+    "torch.meshgrid: in an upcoming release",
+)
+"""Warnings of mmdet and its dependencies about outdated calls."""
+for text in OUTDATED:
+    warnings.filterwarnings("ignore", message=f".*{text}.*")

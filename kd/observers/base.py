@@ -50,9 +50,11 @@ class Batch:
     """mmdet's DetDataSample of each image."""
     progress: Progress = START
     mean: Tensor | None = None
-    """(3,), RGB, 0 to 255: mean that was subtracted from the images."""
+    """(3,), 0 to 255: mean that was subtracted from the images, in the order of their channels."""
     std: Tensor | None = None
     """(3,), standard deviation that the images were then divided by."""
+    is_bgr: bool = False
+    """True if the channels are blue, green and red, False if they are red, green and blue."""
 
     def subset(self, images: slice) -> Batch:
         """Return the batch of some of the images."""

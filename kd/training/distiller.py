@@ -18,6 +18,7 @@ from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.observers.declared import check_declared
 from kd.training.image_groups import grouped_losses
+from kd.training.teacher_images import conversion
 
 
 @MODELS.register_module()
@@ -44,6 +45,7 @@ class Distiller(BaseModel):
         classifier_checkpoint: str = "",
     ) -> None:
         detector = build_model(student)
+        self._is_bgr = not student["data_preprocessor"]["bgr_to_rgb"]
         super().__init__(data_preprocessor=detector.data_preprocessor)
         self.student = detector
         # The student starts from the same weights as without a teacher.
@@ -51,6 +53,7 @@ class Distiller(BaseModel):
             self._teachers: dict[str, Any] = {}
             if teacher:
                 self._teachers["detector"] = load_frozen(teacher, checkpoint)
+                self._teacher_images = conversion(student, teacher)
             for network in (detector, *self._teachers.values()):
                 if network.declared:
                     check_declared(network)
@@ -90,7 +93,7 @@ class Distiller(BaseModel):
         assert data_samples is not None
         preprocessor = self.data_preprocessor
         mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
-        batch = Batch(inputs, data_samples, self.progress, mean, std)
+        batch = Batch(inputs, data_samples, self.progress, mean, std, self._is_bgr)
         teachers = self.observe_teachers(batch)
         student = observe(self.student, batch, frozen=False)
         losses = student.losses()
@@ -108,6 +111,7 @@ class Distiller(BaseModel):
         return observed
 
     def _observed(self, teacher: nn.Module, batch: Batch) -> Any:
+        batch = self._teacher_images(batch)
         if self.teacher_cache is not None:
             return self.teacher_cache.observe(teacher, batch)
         observation = observe(teacher, batch, frozen=True)

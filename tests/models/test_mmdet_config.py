@@ -21,6 +21,8 @@ RUNS = [
     ("faster_rcnn", "r18-w0.125"),
     ("ssd300", "r18-w0.125"),
     ("yolov3", "r18-w0.125"),
+    ("rtmdet", "cspnext-tiny-w0.25"),
+    ("yolox", "csp-darknet-tiny-w0.25"),
     ("retinanet", "swin-t-w0.125"),
 ]
 

@@ -166,3 +166,24 @@ def test_changes_of_settings_that_do_not_exist_are_refused(
 def test_a_width_that_splits_a_channel_is_refused() -> None:
     with pytest.raises(UserError, match=r"48 channels would be 16.8; .* a multiple of 1/48"):
         LIBRARY.backbone("cspnext-tiny-w0.35", "tests")
+
+
+# --- Normalization in several processes --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gpu", "processes"), [(True, 2), (True, 1), (False, 2)])
+def test_rtmdet_synchronizes_normalization_of_several_processes_on_gpus(
+    quiet_mmdet: None, monkeypatch: pytest.MonkeyPatch, model_config: Any, gpu: bool, processes: int
+) -> None:
+    from torch import nn
+
+    import kd.models.detectors
+    from kd.models.build import build_model
+
+    monkeypatch.setattr("mmdet.models.detectors.rtmdet.get_world_size", lambda: processes)
+    monkeypatch.setattr(kd.models.detectors, "is_cuda_available", lambda: gpu)
+    network = build_model(model_config("rtmdet"))
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    is_synchronized = gpu and processes > 1
+    assert layers
+    assert all(isinstance(layer, nn.SyncBatchNorm) == is_synchronized for layer in layers)

@@ -164,7 +164,7 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
         model.progress = Progress(step=10_000, epoch=0, epochs=12)
         model.train()
         for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eval()  # batch statistics would differ: each process has half of the images
         is_shared = torch.distributed.is_initialized()
         wrapped = DistributedDataParallel(model) if is_shared else model

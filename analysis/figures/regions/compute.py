@@ -1,7 +1,7 @@
 """Regions of one training image that the methods of trained runs use, and their tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class RegionImage:
     """(H, W, 3), 0 to 1, with the padding of the network's input."""
     mean: np.ndarray
     std: np.ndarray
-    """(3,): with ``mean`` the normalization of crops."""
+    """(3,): with ``mean`` the normalization of crops, whose channels are RGB."""
     boxes: np.ndarray
     """(G, 4): ground truth, xyxy in pixels."""
     focus: Mapping[str, Focus]
@@ -55,13 +55,22 @@ def compute_regions(directory: Path, index: int, library: Library) -> RegionImag
             method_name(name, library): term.focus(student, teachers[term.needs.teacher], batch)
             for name, term in run.model.terms.items()
         }
+    mean, std = batch.mean, batch.std
+    if batch.is_bgr:
+        mean, std = mean.flip(0), std.flip(0)
+        focus = {name: _with_rgb_crops(values) for name, values in focus.items()}
     return RegionImage(
         pixels=image_of(batch).numpy(),
-        mean=batch.mean.cpu().numpy(),
-        std=batch.std.cpu().numpy(),
+        mean=mean.cpu().numpy(),
+        std=std.cpu().numpy(),
         boxes=batch.gt_boxes[0].cpu().numpy(),
         focus=focus,
     )
+
+
+def _with_rgb_crops(focus: Focus) -> Focus:
+    """Return regions whose crops (n, 3, s, s) have their channels in reverse."""
+    return replace(focus, crops={name: crops.flip(1) for name, crops in focus.crops.items()})
 
 
 def compute_tables(images: Mapping[str, RegionImage]) -> dict[str, pd.DataFrame]:

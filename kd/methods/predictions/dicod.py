@@ -282,4 +282,6 @@ def _classifier_input(objects: Tensor, teacher: Any, batch: Batch) -> Tensor:
     """Return crops (P, 3, s, s), normalized for the classifier."""
     if batch.mean is None or batch.std is None:
         return objects
+    if batch.is_bgr:  # classifiers read RGB
+        return teacher.normalized(objects.flip(1), batch.mean.flip(0), batch.std.flip(0))
     return teacher.normalized(objects, batch.mean, batch.std)
