@@ -136,7 +136,7 @@ class Method(Part):
     @property
     def term_names(self) -> list[str]:
         """Names of the terms whose weight is not 0, which the log has as 0 in other epochs."""
-        names = [name for name, setting in self.weights.items() if getattr(self, setting)]
+        names = [name for name, setting in self.weights.items() if getattr(self, setting) != 0]
         return names or [*self.weights]
 
     def reads(self, progress: Progress) -> frozenset[str]:

@@ -12,6 +12,8 @@ from kd.observers.recording import anchor_assignment, grid_assignment, point_ass
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from kd.observers.towers import Towers
 else:
     torch = LazyModule("torch")
 
@@ -39,8 +41,51 @@ class DenseObservation(Observation):
     @cached_property
     def outputs(self) -> tuple[list[Tensor], ...]:
         """Outputs of the head by level: class maps, box maps and, of some heads, more."""
+        from kd.observers import towers
+
+        with self.gradients(), towers.recording(self.head, self.neck) as features:
+            outputs = self.head(tuple(self.neck))
+        if features is not None and not self.frozen:
+            self.towers = features
+        return outputs
+
+    @cached_property
+    def towers(self) -> Towers:
+        """Features of the stacked convolutions of the class branch and of the box branch.
+
+        A student's are those that its outputs were computed from.
+        """
+        from kd.observers.towers import towers_of
+
         with self.gradients():
-            return self.head(tuple(self.neck))
+            return towers_of(self.head, self.neck)
+
+    def crossed(self, student: Any, layers: int) -> Any:
+        """Return the observation of a student's features after the last layers of this head.
+
+        The features after all convolutions but ``layers`` go through these convolutions and the
+        predictors of this head. It has as many convolutions as the student's. Gradients flow to
+        the features, and this head's weights get none.
+        """
+        from kd.observers import OBSERVERS
+        from kd.observers.towers import rest_of_head
+
+        kind: Any = OBSERVERS[self.detector.observer]
+        observation = kind(self.detector, self.batch, frozen=student.frozen)
+        observation.precision, observation.sizes = student.precision, student.sizes
+        dtype = next(self.head.parameters()).dtype
+        class_features, box_features = (
+            # Autocast converts features itself.
+            [
+                maps if student.precision["enabled"] else maps.to(dtype)
+                for maps in branch[-1 - layers]
+            ]
+            for branch in student.towers
+        )
+        with student.gradients():
+            maps = rest_of_head(self.head, layers, class_features, box_features)
+        observation.class_outputs, observation.box_outputs = maps
+        return observation
 
     @cached_property
     def class_outputs(self) -> list[Tensor]:

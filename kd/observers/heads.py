@@ -38,7 +38,7 @@ branch.
 
 EQUAL_SETTINGS: dict[str, tuple[str, ...]] = {
     "sides": ("reg_max",),
-    "towers": ("stacked_convs", "feat_channels"),
+    "towers": ("stacked_convs", "feat_channels", "in_channels"),
 }
 """Settings of the heads that teacher and student must have in common, by feature read from both."""
 

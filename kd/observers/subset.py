@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
 from kd.observers.base import Candidates
+from kd.observers.towers import Towers
 from kd.observers.two_stage import TwoStageObservation
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class _Subset:
     @cached_property
     def box_outputs(self) -> list[Tensor]:
         return [maps[self.images] for maps in self.whole.box_outputs]
+
+    @cached_property
+    def towers(self) -> Towers:
+        branches = (
+            [[maps[self.images] for maps in levels] for levels in branch]
+            for branch in self.whole.towers
+        )
+        return Towers(*branches)
 
     @cached_property
     def proposals(self) -> list[Tensor]:

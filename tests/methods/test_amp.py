@@ -85,6 +85,9 @@ def random_maps(like: Any, seed: int, dtype: Any, low: bool) -> Any:
         random(scores, 2.0),
         *([level.abs() for level in random(branch, 0.3)] for branch in rest),
     )
+    if "towers" in vars(like):
+        branches = ([random(levels, 1.0) for levels in branch] for branch in like.towers)
+        observation.towers = type(like.towers)(*branches)
     observation.assignment, observation.sampled = like.assignment, like.sampled
     if "candidates" in vars(like) or hasattr(like, "sample"):
         observation.candidates = like.candidates
