@@ -10,7 +10,8 @@ from kd.common.errors import suggest
 _MAPS = frozenset({"neck", "stages"})
 _DENSE = _MAPS | {"class_maps", "priors", "candidates"}
 _TOWERS = frozenset({"towers"})
-_SIGMOIDS = frozenset({"class_sigmoids"})
+_SCORES = frozenset({"score_maps"})
+_SIGMOIDS = _SCORES | {"class_sigmoids"}
 
 OBSERVABLE: dict[str, frozenset[str]] = {
     "anchor": _DENSE | _SIGMOIDS | _TOWERS | {"pyramid", "anchors", "rankings"},
@@ -20,15 +21,16 @@ OBSERVABLE: dict[str, frozenset[str]] = {
     "yolo": _DENSE | {"anchors"},
     "rtmdet": _DENSE | _SIGMOIDS | {"pyramid", "rankings"},
     "yolox": _DENSE | {"pyramid", "rankings"},
-    "two_stage": _MAPS | {"pyramid", "priors", "anchors", "candidates", "rois"},
-    "cascade": _MAPS | {"pyramid", "anchors"},
+    "two_stage": _MAPS | _SCORES | {"pyramid", "priors", "anchors", "candidates", "rois"},
+    "cascade": _MAPS | _SCORES | {"pyramid", "anchors"},
     "maps": _MAPS,
 }
 """Features that each observer offers to methods.
 
 neck: maps of the neck by level; pyramid: these have one width; stages: the backbone's maps;
 class_maps: class outputs on the neck's cells; class_sigmoids: each of these is a binary decision on
-one class, trained at every prior (not a softmax, nor classes behind an objectness); priors: logits,
+one class, trained at every prior (not a softmax, nor classes behind an objectness); score_maps:
+such decisions on the neck's cells, on classes or, in an RPN, on any object; priors: logits,
 boxes and assignment of every prior; anchors: priors with a width and a height; rankings: several
 positive priors per object; candidates: the boxes that are finally classified, all priors or the
 sampled RoIs; rois: proposals and the features pooled from them; sides: a distribution of the
@@ -63,6 +65,8 @@ DENSE_HEADS = {
 A type that derives from one of these is not in the table: FSAFHead is a RetinaHead whose loss
 assigns labels differently. A detector's file may declare its observer.
 """
+TOWER_HEADS = frozenset({"RetinaHead", "ATSSHead", "GFLHead", "FCOSHead"})
+"""Types of heads with two stacks of convolutions, which ``kd.observers.branches`` names."""
 ROI_HEADS = {"StandardRoIHead": "two_stage", "CascadeRoIHead": "cascade"}
 """Observers by the type of a second stage, behind an ``RPNHead``."""
 
@@ -144,8 +148,12 @@ def offered(model: dict[str, Any], declared: str | None = None) -> frozenset[str
     one_width = isinstance(model.get("neck", {}).get("out_channels"), int)
     if observer == "maps":
         return OBSERVABLE[observer] | ({"pyramid"} if one_width else set())
-    loss = model.get("bbox_head", {}).get("loss_cls", {})
-    return OBSERVABLE[observer] - (frozenset() if loss.get("use_sigmoid", True) else _SIGMOIDS)
+    head = model.get("rpn_head") or model.get("bbox_head") or {}
+    is_sigmoid = head.get("loss_cls", {}).get("use_sigmoid", True)
+    absent = (frozenset() if is_sigmoid else _SIGMOIDS) | (
+        frozenset() if _type(head) in TOWER_HEADS else _TOWERS
+    )
+    return OBSERVABLE[observer] - absent
 
 
 def _type(part: dict[str, Any]) -> str:
