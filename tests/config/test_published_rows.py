@@ -160,7 +160,7 @@ def quoted_rows(table: str, teacher: str, method: str) -> list[Row]:
     ]
 
 
-OPEN = {"rm", "rm_class", "rm_loc", "pfi", "soft_labels", "fitnets", "tadf", "dicod"}
+OPEN = {"rm", "rm_class", "rm_loc", "pfi", "soft_labels", "fitnets", "tadf", "dicod", "crosskd"}
 """Methods whose paper leaves a form, a unit or a weight open (docs/reference/methods.md)."""
 
 
