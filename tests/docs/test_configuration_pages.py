@@ -29,7 +29,7 @@ def test_its_counts_add_up() -> None:
             TEXT.replace("\n", " "),
         )[0],
     )
-    assert everything == reproduced + missing == 294
+    assert everything == reproduced + missing >= 294
     rows = TEXT.split("## Rows that are not covered")[1].count("\n| ")
     assert rows == missing + 2  # the header and its rule
 

@@ -51,6 +51,14 @@ def read_class_maps(observation: Any) -> None:
     assert all(scores.shape[2:] == maps.shape[2:] for scores, maps in levels)
 
 
+def read_towers(observation: Any) -> None:
+    depth = len(observation.head.cls_convs)
+    assert [len(branch) for branch in observation.towers] == [depth + 1] * 2
+    for levels in (levels for branch in observation.towers for levels in branch):
+        read_maps(levels)
+        assert [maps.shape[2:] for maps in levels] == [maps.shape[2:] for maps in observation.neck]
+
+
 def read_priors(observation: Any) -> None:
     image, prior = (observation.assignment >= 0).nonzero(as_tuple=True)
     assert len(image) and observation.sampled[image, prior].all()
@@ -121,6 +129,8 @@ READ: dict[str, Callable[[Any], None]] = {
     "anchors": read_anchors,
     "rankings": read_rankings,
     "class_sigmoids": read_class_sigmoids,
+    "score_maps": read_class_maps,
+    "towers": read_towers,
     "sides": read_sides,
     "candidates": read_candidates,
     "rois": read_rois,
