@@ -31,6 +31,10 @@ CLASSES = {
     "YOLOV3Head": "GlobalBatchYOLOV3Head",
     "RTMDetSepBNHead": "GlobalBatchRTMDetSepBNHead",
     "YOLOXHead": "GlobalBatchYOLOXHead",
+    "VFNetHead": "GlobalBatchVFNetHead",
+    "TOODHead": "GlobalBatchTOODHead",
+    "DDODHead": "GlobalBatchDDODHead",
+    "RepPointsHead": "GlobalBatchRepPointsHead",
     "Shared2FCBBoxHead": "GlobalBatchShared2FCBBoxHead",
 }
 """Classes of ``kd.models`` that a detector is built from, by the mmdet class in its place."""

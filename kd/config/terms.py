@@ -195,7 +195,7 @@ class _Layout(NamedTuple):
 def _layout(name: str, part: Detector) -> _Layout:
     head = part.model.get("rpn_head") or part.model.get("bbox_head") or {}
     priors = head.get("anchor_generator", {})
-    strides = priors.get("strides") or head.get("strides")
+    strides = priors.get("strides") or head.get("strides") or head.get("point_strides")
     if not strides:
         raise UserError(
             f"configs/detectors/{name}.yaml: the head has no strides, which methods need to "

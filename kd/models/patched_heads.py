@@ -5,32 +5,30 @@ by the count's mean over processes, so that averaged gradients are those of the 
 process they compute bit-identical losses to mmdet's.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmdet.models import dense_heads
 from mmdet.models.roi_heads import bbox_heads
 from mmdet.registry import MODELS
 from mmdet.utils import reduce_mean
-from mmengine.dist import get_world_size
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.logging import MessageHub
 from torch import Tensor
 
 from kd.methods.ops.reduction import shared_count
 
-COUNT_INDEX = 4
-"""Index of the count in the tuple that an anchor head's ``get_targets`` returns."""
-
 
 class _SharedCount:
-    """Mixin of an anchor head: its losses are divided by the mean count of all processes."""
+    """Mixin of a head: its losses are divided by the mean count of all processes."""
+
+    count_index: ClassVar[int] = 4
+    """Index of the count in the tuple that ``get_targets`` returns."""
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        targets = super().get_targets(*args, **kwargs)  # type: ignore[misc]
-        return (
-            *targets[:COUNT_INDEX],
-            shared_count(targets[COUNT_INDEX]),
-            *targets[COUNT_INDEX + 1 :],
-        )
+        targets = list(super().get_targets(*args, **kwargs))  # type: ignore[misc]
+        targets[self.count_index] = shared_count(targets[self.count_index])
+        return tuple(targets)
 
 
 @MODELS.register_module()
@@ -174,3 +172,135 @@ class GlobalBatchYOLOV3Head(dense_heads.YOLOV3Head):
             return losses
         # DistributedDataParallel averages gradients over processes: world times that is the sum.
         return {name: [world * level for level in levels] for name, levels in losses.items()}
+
+
+@MODELS.register_module()
+class GlobalBatchVFNetHead(dense_heads.VFNetHead):
+    """mmdet's VFNetHead, which clamps its divisors to 1 over all processes, not in each.
+
+    The divisors are the number of positive points, and the sums of the IoUs of both boxes.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sums: dict[str, Tensor] = {}
+        """Divisors of each loss in this process, of the last loss."""
+
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        targets = super().get_targets(*args, **kwargs)
+        if get_world_size() > 1:
+            labels = torch.cat(targets[0])
+            self._sums["loss_cls"] = ((labels >= 0) & (labels < self.num_classes)).sum().float()
+        return targets
+
+    def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if get_world_size() == 1:
+            return super().loss_by_feat(*args, **kwargs)
+        zero = args[0][0].new_zeros((), dtype=torch.float)
+        # A process without a positive point does not call the losses of boxes.
+        self._sums = dict.fromkeys(("loss_cls", "loss_bbox", "loss_bbox_rf"), zero)
+        hooks = [
+            loss.register_forward_pre_hook(self._record(name), with_kwargs=True)
+            for name, loss in (
+                ("loss_bbox", self.loss_bbox),
+                ("loss_bbox_rf", self.loss_bbox_refine),
+            )
+        ]
+        try:
+            losses = super().loss_by_feat(*args, **kwargs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        scales = _rescaled(reduce_mean(torch.stack([*self._sums.values()])))
+        return {name: scale * losses[name] for name, scale in zip(self._sums, scales, strict=True)}
+
+    def _record(self, name: str) -> Any:
+        def record(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+            self._sums[name] = kwargs["weight"].sum()
+
+        return record
+
+
+@MODELS.register_module()
+class GlobalBatchTOODHead(dense_heads.TOODHead):
+    """mmdet's TOODHead, which clamps the sums of weights to 1 over all processes, not in each.
+
+    The loop tells it the epoch, of which mmdet's reads a message: it assigns labels as ATSS in the
+    first ``initial_epoch`` epochs, and by its own outputs afterwards. Without a loop it is past
+    these epochs. Boxes are sampled in float32, also with mixed precision: mmdet rounds them to the
+    precision of the offsets, and bfloat16 has no coordinate between 128 and 129.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.current_epoch: int = self.initial_epoch if self.train_cfg else 0
+        self._weight_sums: list[Tensor] = []
+        """Sums of the weights of classes and boxes (2,) at each level, of the last loss."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the number of finished epochs."""
+        self.current_epoch = epoch
+
+    def deform_sampling(self, feat: Tensor, offset: Tensor) -> Tensor:
+        return super().deform_sampling(feat, offset.to(feat.dtype))
+
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        MessageHub.get_current_instance().update_info("epoch", self.current_epoch)
+        return super().get_targets(*args, **kwargs)
+
+    def loss_by_feat_single(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        losses = super().loss_by_feat_single(*args, **kwargs)
+        self._weight_sums.append(torch.stack(losses[2:]))
+        return losses
+
+    def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        self._weight_sums.clear()
+        losses = super().loss_by_feat(*args, **kwargs)
+        if get_world_size() == 1:
+            return losses
+        scales = _rescaled(reduce_mean(torch.stack(self._weight_sums).sum(0)))
+        return {
+            name: [scale * level for level in losses[name]]
+            for name, scale in zip(("loss_cls", "loss_bbox"), scales, strict=True)
+        }
+
+
+@MODELS.register_module()
+class GlobalBatchDDODHead(dense_heads.DDODHead):
+    """mmdet's DDODHead, whose weights of levels count the positive anchors of all processes.
+
+    The weights depend on all steps before, so the counts are part of a checkpoint.
+    """
+
+    def calc_reweight_factor(self, labels_list: list[Tensor]) -> list[float]:
+        if get_world_size() > 1:
+            positive = [(label >= 0) & (label < self.num_classes) for label in labels_list]
+            counts = torch.stack([level.sum() for level in positive])
+            own = counts.tolist()
+            all_reduce(counts)
+            for level, (total, here) in enumerate(zip(counts.tolist(), own, strict=True)):
+                self.cls_num_pos_samples_per_level[level] += total - here
+        return super().calc_reweight_factor(labels_list)
+
+    def training_state(self) -> list[float]:
+        """Return the positive anchors of each level in all steps, the same in every process."""
+        return list(self.cls_num_pos_samples_per_level)
+
+    def load_training_state(self, state: list[float]) -> None:
+        """Set the positive anchors of each level in all steps."""
+        self.cls_num_pos_samples_per_level = list(state)
+
+
+@MODELS.register_module()
+class GlobalBatchRepPointsHead(_SharedCount, dense_heads.RepPointsHead):
+    """mmdet's RepPointsHead, dividing by the positive points of all processes.
+
+    Its assigner makes an index on the CPU, with which tensors of a GPU cannot select.
+    """
+
+    count_index = 5
+
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        proposals = kwargs.get("proposals_list") or args[0]
+        with proposals[0][0].device:
+            return super().get_targets(*args, **kwargs)

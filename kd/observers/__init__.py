@@ -24,6 +24,12 @@ from kd.observers.dense import (
 )
 from kd.observers.dynamic import DistanceObservation, ObjectnessObservation
 from kd.observers.heads import OBSERVABLE, offered
+from kd.observers.refined import (
+    AlignedObservation,
+    PointSetObservation,
+    SeparateObservation,
+    StarObservation,
+)
 from kd.observers.two_stage import ProposalObservation, TwoStageObservation
 
 __all__ = [
@@ -45,6 +51,10 @@ OBSERVERS: dict[str, type[Observation]] = {
     "anchor": DenseObservation,
     "gfl": DistributionObservation,
     "point": PointObservation,
+    "vfnet": StarObservation,
+    "tood": AlignedObservation,
+    "ddod": SeparateObservation,
+    "reppoints": PointSetObservation,
     "ssd": DenseObservation,
     "yolo": GridObservation,
     "rtmdet": DistanceObservation,

@@ -68,11 +68,71 @@ def spread_over_all(
 
     meta = next(value for value in arguments if isinstance(value, dict))
     border = head.train_cfg["allowed_border"]
-    inside = anchor_inside_flags(priors, valid, meta["img_shape"][:2], border)
+    _spread(recording, -1, anchor_inside_flags(priors, valid, meta["img_shape"][:2], border))
+
+
+@contextmanager
+def class_assignment(head: Any) -> Iterator[Recording]:
+    """Record the class targets of DDOD, which afterwards assigns the boxes of regression apart."""
+    with anchor_assignment(head) as recording:
+        yield recording
+    for rows in recording:
+        del rows[len(rows) // 2 :]
+
+
+@contextmanager
+def aligned_assignment(head: Any) -> Iterator[Recording]:
+    """Record the targets of TOOD, by the assigner of the epoch: ATSS's or that of its outputs."""
+    from mmdet.models.task_modules.prior_generators import anchor_inside_flags
+
+    def record_targets(method: Any) -> Any:
+        def recorded(
+            scores: Any, boxes: Any, anchors: Any, valid: Any, truth: Any, metas: Any, **kwargs: Any
+        ) -> Any:
+            border = head.train_cfg["allowed_border"]
+            inside = [
+                anchor_inside_flags(torch.cat(levels), torch.cat(flags), meta["img_shape"], border)
+                for levels, flags, meta in zip(anchors, valid, metas, strict=True)
+            ]
+            targets = method(scores, boxes, anchors, valid, truth, metas, **kwargs)
+            for image, flags in enumerate(inside):
+                _spread(recording, image, flags)
+            return targets
+
+        return recorded
+
+    with ExitStack() as stack:
+        recording = stack.enter_context(grid_assignment(head))
+        stack.enter_context(wrapped(head, "get_targets", record_targets))
+        yield recording
+
+
+@contextmanager
+def refined_assignment(head: Any) -> Iterator[Recording]:
+    """Record the targets of RepPoints for classes and refined points; initial ones come first."""
+
+    def record_targets(method: Any) -> Any:
+        def recorded(proposals: Any, valid: Tensor, *args: Any, **kwargs: Any) -> Any:
+            targets = method(proposals, valid, *args, **kwargs)
+            _spread(recording, -1, valid)
+            return targets
+
+        return recorded
+
+    with ExitStack() as stack:
+        recording = stack.enter_context(grid_assignment(head))
+        stack.enter_context(wrapped(head, "_get_targets_single", record_targets))
+        yield recording
+    for rows in recording:
+        del rows[: len(rows) // 2]
+
+
+def _spread(recording: Recording, image: int, inside: Tensor) -> None:
+    """Spread an image's rows over all priors; the head assigns and samples those inside alone."""
     for rows, outside in zip(recording, (-1, False), strict=True):
-        all_priors = rows[-1].new_full((len(priors),), outside)
-        all_priors[inside] = rows[-1]
-        rows[-1] = all_priors
+        all_priors = rows[image].new_full((len(inside),), outside)
+        all_priors[inside] = rows[image]
+        rows[image] = all_priors
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from kd.observers import Progress
 from kd.records import inputs
 from kd.training.launch import STOP_FILE, StopRequested
 from kd.training.meter import Meter, UsedResources, gpus_in_use
+from kd.training.module_states import load_training_states, set_epoch, training_states
 from kd.training.term_scale import FIRST_PROBES, PROBE_STEPS, TermScale, warning
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         self.dataloader.sampler.set_epoch(self._epoch, skip=done * self.dataloader.batch_size)
         model = bare(self.runner.model)
+        set_epoch(model, self._epoch)
         epochs = self.schedule_epochs
         steps = epochs * len(self.dataloader)
         for index, batch in enumerate(self.dataloader, start=done):
@@ -315,6 +317,7 @@ class Checkpoints(Hook):
             "model": bare(runner.model).state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            "modules": training_states(bare(runner.model)),
         }
         weights.save(path, content)
         for old in _saved(path.parent)[:-MOST_CHECKPOINTS]:
@@ -372,6 +375,7 @@ def _newest(folder: Path) -> dict[str, Any] | None:
 def _restore(runner: Runner, content: dict[str, Any]) -> int:
     """Load a checkpoint into the runner; return its number of steps."""
     bare(runner.model).load_state_dict(content["model"])
+    load_training_states(bare(runner.model), content.get("modules", {}))
     runner.optim_wrapper.load_state_dict(content["optimizer"])
     for scheduler, state in zip(runner.param_schedulers, content["schedulers"], strict=True):
         scheduler.load_state_dict(state)

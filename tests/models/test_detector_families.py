@@ -22,6 +22,7 @@ from mmdet.models.losses.focal_loss import (  # noqa: E402
 )
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmengine.config import Config, ConfigDict  # noqa: E402
+from mmengine.logging import MessageHub  # noqa: E402
 from mmengine.optim import OptimWrapper  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 from torchvision.ops import box_iou  # noqa: E402
@@ -40,6 +41,10 @@ FAMILIES = {
     "fcos": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
     "atss": "atss/atss_r50_fpn_1x_coco.py",
     "gfl": "gfl/gfl_r50_fpn_1x_coco.py",
+    "tood": "tood/tood_r50_fpn_1x_coco.py",
+    "vfnet": "vfnet/vfnet_r50_fpn_1x_coco.py",
+    "ddod": "ddod/ddod_r50_fpn_1x_coco.py",
+    "reppoints": "reppoints/reppoints-moment_r50_fpn_1x_coco.py",
     "faster-rcnn": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
     "cascade-rcnn": "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py",
     "ssd300": "ssd/ssd300_coco.py",
@@ -57,6 +62,8 @@ def narrow(model: ConfigDict) -> None:
     model.neck.update(in_channels=[8, 16, 32, 64], out_channels=WIDTH)
     if "rpn_head" not in model:
         model.bbox_head.update(in_channels=WIDTH, feat_channels=WIDTH, stacked_convs=1)
+        if "point_feat_channels" in model.bbox_head:
+            model.bbox_head.point_feat_channels = WIDTH
         return
     model.rpn_head.update(in_channels=WIDTH, feat_channels=WIDTH)
     model.roi_head.bbox_roi_extractor.out_channels = WIDTH
@@ -120,6 +127,7 @@ def test_one_step_and_a_prediction(family):
     data = batch(300 if family == "ssd300" else 64)
     before = {name: value.detach().clone() for name, value in detector.named_parameters()}
     optimizer = OptimWrapper(torch.optim.SGD(detector.parameters(), lr=1e-4))
+    MessageHub.get_current_instance().update_info("epoch", 0)  # mmdet's TOOD reads it
     losses = detector.train().train_step(data, optimizer)
     assert all(value.isfinite() for value in losses.values())
     assert losses["loss"] > 0
@@ -165,6 +173,10 @@ COMPOSED = {  # the backbone of mmdet's own configuration
     "gfl": "r50",
     "fcos": "r50",
     "atss": "r50",
+    "tood": "r50",
+    "vfnet": "r50",
+    "ddod": "r50",
+    "reppoints": "r50",
     "faster_rcnn": "r50",
     "cascade_rcnn": "r50",
     "ssd300": "vgg16-fc7",

@@ -5,9 +5,10 @@ from typing import Any
 
 CLASSES = 8
 BACKBONE = "r18-w0.125"
-NECKS = {  # GFL, FCOS and ATSS normalize groups of 32 channels
+NECKS = {  # GFL, FCOS, ATSS and their relatives normalize groups of 32 channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16, "rtmdet": 16, "yolox": 16,
+    "vfnet": 32, "tood": 32, "ddod": 32, "reppoints": 16,
 }  # fmt: skip
 """Channels of the necks of tiny detectors."""
 
@@ -27,10 +28,14 @@ def tiny_settings(family: str) -> dict[str, Any]:
     if family in ("rtmdet", "yolox"):
         head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1}
         return {"neck": {"out_channels": neck, "num_csp_blocks": 1}, "bbox_head": head}
+    ranges = {"regress_ranges": [[-1, 16], [16, 32], [32, 64], [64, 128], [128, 999]]}
+    reach: dict[str, Any]
     if family == "fcos":
-        reach: dict[str, Any] = {
-            "regress_ranges": [[-1, 16], [16, 32], [32, 64], [64, 128], [128, 999]]
-        }
+        reach = ranges
+    elif family == "reppoints":
+        reach = {"point_feat_channels": neck}
+    elif family == "vfnet":
+        reach = ranges | {"anchor_generator": {"octave_base_scale": 4}}
     else:
         reach = {"anchor_generator": {"octave_base_scale": 2 if "retinanet" in family else 4}}
     head = {"in_channels": neck, "feat_channels": neck, "stacked_convs": 1, **reach}

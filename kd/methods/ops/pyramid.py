@@ -49,7 +49,7 @@ class Pyramid(NamedTuple):
         """Return the pyramid of mmdet's model dict, or None if its head states no strides."""
         head = model.get("rpn_head") or model.get("bbox_head") or {}
         priors = head.get("anchor_generator") or head.get("prior_generator") or {}
-        strides = priors.get("strides") or head.get("strides")
+        strides = priors.get("strides") or head.get("strides") or head.get("point_strides")
         if not strides:
             return None
         numbers = (s[0] if isinstance(s, list | tuple) else s for s in strides)
