@@ -73,14 +73,9 @@ class AlignedObservation(BoxObservation):
     recording = staticmethod(aligned_assignment)
 
     @cached_property
-    def probability_maps(self) -> list[Tensor]:
-        """Per level (B, C, H, W): the scores."""
-        return [maps.float() for maps in self.class_outputs]
-
-    @cached_property
     def class_maps(self) -> list[Tensor]:
         """Per level (B, C, H, W): the logits of the scores."""
-        return [maps.logit(torch.finfo(maps.dtype).eps) for maps in self.probability_maps]
+        return [maps.float().logit(torch.finfo(torch.float).eps) for maps in self.class_outputs]
 
     def _codes(self, raw: Tensor, prior: Tensor) -> Tensor:
         return self.encode(raw * self.prior_strides[prior, None], prior)

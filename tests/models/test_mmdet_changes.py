@@ -47,6 +47,25 @@ RELIED_ON = {
         f"{HEADS}.yolox_head:YOLOXHead._bbox_decode",
         f"{HEADS}.yolox_head:YOLOXHead._get_l1_target",
     ],
+    "kd.observers.recording.class_assignment": [
+        f"{HEADS}.ddod_head:DDODHead.loss_by_feat",
+        f"{HEADS}.ddod_head:DDODHead._get_targets_single",
+    ],
+    "kd.observers.recording.aligned_assignment": [
+        f"{HEADS}.tood_head:TOODHead.get_targets",
+        f"{HEADS}.tood_head:TOODHead._get_targets_single",
+    ],
+    "kd.observers.recording.refined_assignment": [
+        f"{HEADS}.reppoints_head:RepPointsHead.loss_by_feat",
+        f"{HEADS}.reppoints_head:RepPointsHead._get_targets_single",
+    ],
+    "kd.observers.refined": [
+        f"{HEADS}.vfnet_head:VFNetHead.forward_single",
+        f"{HEADS}.vfnet_head:VFNetHead.get_atss_targets",
+        f"{HEADS}.tood_head:TOODHead.forward",
+        f"{HEADS}.reppoints_head:RepPointsHead.forward_single",
+        f"{HEADS}.reppoints_head:RepPointsHead.points2bbox",
+    ],
     "kd.observers.two_stage": [
         "mmdet.models.roi_heads.standard_roi_head:StandardRoIHead.loss",
         "mmdet.models.roi_heads.standard_roi_head:StandardRoIHead.bbox_loss",

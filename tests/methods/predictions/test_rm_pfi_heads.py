@@ -163,10 +163,10 @@ def test_it_draws_the_ranked_boxes_of_the_first_image(pair, family):
 def test_the_heads_that_offer_their_needs():
     rank, imitate = RankMimicking().needs.both, PredictionGuidedImitation().needs.both
     assert {name for name, offered in OBSERVABLE.items() if rank <= offered} == {
-        "anchor", "gfl", "point", "ssd",
+        "anchor", "gfl", "point", "ssd", "vfnet", "tood", "ddod",
     }  # fmt: skip
     assert {name for name, offered in OBSERVABLE.items() if imitate <= offered} == {
-        "anchor", "gfl", "point", "ssd", "yolo",
+        "anchor", "gfl", "point", "ssd", "yolo", "vfnet", "tood", "ddod", "reppoints",
     }  # fmt: skip
 
 
