@@ -225,7 +225,7 @@ class GlobalBatchVFNetHead(dense_heads.VFNetHead):
 class GlobalBatchTOODHead(dense_heads.TOODHead):
     """mmdet's TOODHead, which clamps the sums of weights to 1 over all processes, not in each.
 
-    The loop tells it the epoch, of which mmdet's reads a message: it assigns labels as ATSS in the
+    The loop sets its epoch, which mmdet reads from a message hub: it assigns labels as ATSS in the
     first ``initial_epoch`` epochs, and by its own outputs afterwards. Without a loop it is past
     these epochs. Boxes are sampled in float32, also with mixed precision: mmdet rounds them to the
     precision of the offsets, and bfloat16 has no coordinate between 128 and 129.
@@ -276,9 +276,9 @@ class GlobalBatchDDODHead(dense_heads.DDODHead):
         if get_world_size() > 1:
             positive = [(label >= 0) & (label < self.num_classes) for label in labels_list]
             counts = torch.stack([level.sum() for level in positive])
-            own = counts.tolist()
+            before = counts.tolist()
             all_reduce(counts)
-            for level, (total, here) in enumerate(zip(counts.tolist(), own, strict=True)):
+            for level, (total, here) in enumerate(zip(counts.tolist(), before, strict=True)):
                 self.cls_num_pos_samples_per_level[level] += total - here
         return super().calc_reweight_factor(labels_list)
 
