@@ -20,8 +20,8 @@ TIMEOUT_SECONDS = 30.0
 def fetch(source: str, digest: str) -> Path:
     """Return the local file of ``source`` (a path, or an http address that is downloaded once).
 
-    Raise UserError if the file is absent, cannot be downloaded, or does not have the SHA-256
-    ``digest``.
+    ``digest``: the file's SHA-256, or its first digits. UserError if the file is absent, cannot be
+    downloaded, or has another SHA-256.
     """
     if source.startswith(("https://", "http://")):
         path = FOLDER / f"{digest[:8]}-{source.rsplit('/', 1)[-1]}"
@@ -37,7 +37,7 @@ def fetch(source: str, digest: str) -> Path:
         if not path.is_file():
             raise UserError(f"{source}: no such file; correct 'source' of the checkpoint")
     actual = sha256(path)
-    if actual != digest.lower():
+    if not actual.startswith(digest.lower()):
         raise UserError(
             f"{path}: SHA-256 is {actual}, expected {digest}; replace the file, "
             "or correct 'sha256' of the checkpoint"

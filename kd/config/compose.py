@@ -19,17 +19,23 @@ WEIGHTS = "weights.pth"
 
 
 def compose(
-    run: Run, terms: dict[str, Any], scale: Scale, library: Library, where: str
+    run: Run,
+    terms: dict[str, Any],
+    scale: Scale,
+    library: Library,
+    where: str,
+    init: str | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of a run as plain data that mmengine loads.
 
-    ``terms``: checked settings by method term, empty for a run without a method.
+    ``terms``: checked settings by method term, empty for a run without a method. ``init``: initial
+    weights of the backbone, in place of those of the schedule.
     """
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
     classes = classes_of(run.dataset, dataset)
     model = detector_model(
-        run.detector, run.student, len(classes), schedule.init, scale, library, where
+        run.detector, run.student, len(classes), init or schedule.init, scale, library, where
     )
     if schedule.norm == "SyncBN":
         model["backbone"] = _synchronized(model["backbone"], run, where)
@@ -80,10 +86,13 @@ def imported(
     run: Run, checkpoint: Checkpoint, scale: Scale, library: Library, where: str
 ) -> dict[str, Any]:
     """Return the configuration of a run whose weights are imported instead of trained."""
-    config = compose(run, {}, scale, library, where)
+    backbone, _ = library.backbone(run.student, where)
+    # Published weights replace those of ImageNet, which some backbones lack here.
+    init = None if backbone.imagenet else "scratch"
+    config = compose(run, {}, scale, library, where, init)
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         del config[key]
-    return {**config, "published_checkpoint": checkpoint.model_dump()}
+    return {**config, "published_checkpoint": checkpoint.model_dump(exclude_defaults=True)}
 
 
 def detector_model(

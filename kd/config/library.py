@@ -58,10 +58,19 @@ class Library:
         return self._read(Dataset, "datasets", name, where)
 
     def detector(self, name: str, where: str) -> Detector:
-        """Return a detector; UserError where it changes settings that do not exist."""
-        part = self._read(Detector, "detectors", name, where)
+        """Return a detector, or a file of ``teachers``, which only teaches.
+
+        UserError where it changes settings that do not exist, or is in the wrong folder.
+        """
+        folder = "teachers" if name in self.names("teachers") else "detectors"
+        part = self._read(Detector, folder, name, where)
+        if (folder == "teachers") != (part.trained_as is not None):
+            raise UserError(
+                f"{self.root / folder}/{name}.yaml: only files of {self.root}/teachers have "
+                "'trained_as', and each has it; move the file, or correct the key"
+            )
         for backbone, changes in part.backbones.items():
-            key = f"{self.root}/detectors/{name}.yaml: key 'backbones'"
+            key = f"{self.root / folder}/{name}.yaml: key 'backbones'"
             self._path("backbones", backbone, key)
             merge(part.model, changes.model, f"{key}: {backbone}.model")
         return part

@@ -42,7 +42,7 @@ class DetectorOnBackbone(Part):
 
 
 class Detector(Part):
-    """A detector without its backbone: ``configs/detectors/*.yaml``."""
+    """A detector without its backbone: ``configs/detectors`` or ``configs/teachers``, ``*.yaml``."""
 
     title: str
     """Name in tables and figures."""
@@ -57,6 +57,11 @@ class Detector(Part):
     """If true, the neck appends maps of ``out_channels`` of ``model`` to those of the backbone."""
     observer: str | None = None
     """Observer of a head that ``kd/observers/heads.py`` does not list; a key of its REQUIRED."""
+    strides: list[PositiveInt] | None = None
+    """Pixels per cell of each level of the neck, if the head does not state them."""
+    trained_as: str | None = None
+    """Detector that is trained in place of this one, which only teaches, with published weights
+    (``configs/teachers``)."""
     flops: DetectorFlops | None = None
     """Published FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
@@ -217,6 +222,9 @@ class Scale(Part):
     detectors: dict[str, dict[str, Any]] = {}
     """Changes that are merged into a detector's ``model``. A block that changes a list of blocks
     changes each of them."""
+    checkpoints: bool = True
+    """If false, teachers are trained in place of published weights, which fit only the networks and
+    classes of the study."""
     input_sizes: dict[str, PositiveInt] = {}
     """Replacements for the ``input_size`` of detectors that have one."""
     jobs: Jobs = Jobs()

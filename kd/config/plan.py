@@ -15,6 +15,7 @@ from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.planning.cells import TableCell, row_key, swept_settings
 from kd.config.planning.control import CONTROL, equal_times, lengthened
+from kd.config.planning.teachers import check_student, teacher_of
 from kd.config.planning.term_epochs import with_scaled_epochs
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
@@ -142,6 +143,7 @@ class _Planner:
         paired = self.options.teacher_seeds or table.teacher_seeds or self.study.teacher_seeds
         rows: dict[tuple[Any, ...], Row] = {}
         for detector in table.detectors:
+            check_student(detector, self.library, where)
             for schedule in table.schedules:
                 for pair in table.pairs:
                     cell = TableCell(key, table, schedule, detector, pair, seeds, paired, where)
@@ -269,8 +271,8 @@ class _Planner:
 
     def _teacher(self, cell: TableCell, backbone: str, seed: int) -> Run:
         pair = cell.pair
-        detector = pair.teacher_detector or cell.detector
-        if pair.checkpoint is None:
+        detector, checkpoint = teacher_of(pair, cell.detector, self.scale, self.library, cell.where)
+        if checkpoint is None:
             return self._alone(cell, detector, backbone, seed)
         if cell.teacher_seeds == "paired":
             raise UserError(
@@ -280,7 +282,7 @@ class _Planner:
             )
         schedule = self._stand_in("schedules", cell.schedule, cell.where)
         run = replace(self._uncomposed(cell, detector, backbone, seed), schedule=schedule)
-        config = imported(run, pair.checkpoint, self.scale, self.library, cell.where)
+        config = imported(run, checkpoint, self.scale, self.library, cell.where)
         return replace(run, config=config)
 
     def _classifier_name(self, cell: TableCell) -> str:
@@ -324,8 +326,9 @@ class _Planner:
         terms = resolve(method, settings, detector, self.library, where)
         schedules = cell.schedule, self._schedule(cell)
         terms = with_scaled_epochs(terms, settings, schedules, self.library, where)
-        other = (pair.teacher_detector or detector) if teacher else None
-        check_readable(terms, detector, other, self.library, where)
+        others = [pair.teacher_detector or detector, teacher.detector] if teacher else [None]
+        for other in dict.fromkeys(others):
+            check_readable(terms, detector, other, self.library, where)
         kinds = teachers(terms)
         if "detector" in kinds and teacher is None:
             raise UserError(

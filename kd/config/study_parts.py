@@ -3,6 +3,7 @@
 The docstring below a field is the reference of its key.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,12 +27,18 @@ class Checkpoint(Part):
     source: str
     """A file or an address."""
     sha256: str
-    """SHA-256 that the file must have."""
+    """SHA-256 that the file must have, or its first digits: names of mmdet's files end with 8."""
+    without: list[str] = []
+    """Beginnings of the names of weights that are left out, such as ``roi_head.mask_head.``: a
+    Mask R-CNN without its mask branch is a Faster R-CNN."""
 
     @model_validator(mode="after")
     def _digest_is_hex(self) -> "Checkpoint":
-        if len(self.sha256) != 64 or set(self.sha256.lower()) - set("0123456789abcdef"):
-            raise ValueError("sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them")
+        if not re.fullmatch(r"[0-9a-fA-F]{8,64}", self.sha256):
+            raise ValueError(
+                "sha256 must be 64 hexadecimal digits, or at least the first 8; `sha256sum FILE` "
+                "prints them"
+            )
         return self
 
 
@@ -45,7 +52,8 @@ class Pair(Part):
     teacher_detector: str | None = None
     """Detector of the teacher, if not that of the student."""
     checkpoint: Checkpoint | None = None
-    """Published weights of the teacher, which is then not trained."""
+    """Published weights of the teacher, which is then not trained (unless ``checkpoints`` of the
+    scale is false)."""
     teacher_schedule: str | None = None
     """Schedule of the teacher, if not that of the student."""
     classifier: str | None = None

@@ -100,6 +100,11 @@ def refusals(
             f"compares {_in_words(needs.both - SHARED)} row for row, "
             f"which '{teacher}' and '{student}' do not share"
         )
+    elif "stages" in needs.both and student_part.maps != teacher_part.maps:
+        yield (
+            f"compares the backbone's maps, of which '{student}' and '{teacher}' do not read the "
+            "same"
+        )
     elif "neck" not in needs.both or student_layout.strides == teacher_layout.strides:
         return
     elif not method.across_pyramids:
@@ -195,11 +200,13 @@ class _Layout(NamedTuple):
 def _layout(name: str, part: Detector) -> _Layout:
     head = part.model.get("rpn_head") or part.model.get("bbox_head") or {}
     priors = head.get("anchor_generator", {})
-    strides = priors.get("strides") or head.get("strides") or head.get("point_strides")
+    strides = (
+        priors.get("strides") or head.get("strides") or head.get("point_strides") or part.strides
+    )
     if not strides:
         raise UserError(
             f"configs/detectors/{name}.yaml: the head has no strides, which methods need to "
-            "compare maps; set its 'strides' or those of its 'anchor_generator'"
+            "compare maps; set its 'strides', those of its 'anchor_generator', or the key 'strides'"
         )
     return _Layout(observer_of_model(part.model, part.observer), strides, priors)
 

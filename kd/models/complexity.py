@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import kd.models.mmdet_setup  # noqa: F401
 from kd.models.build import build_model
 
+from mmdet.structures import DetDataSample  # isort: skip, after kd.models.mmdet_setup
+
 
 class Complexity(NamedTuple):
     """Counts of a detector."""
@@ -29,12 +31,14 @@ def complexity(model: dict[str, Any], width: int, height: int) -> Complexity:
 
     ``width`` and ``height`` in pixels. The heads of a two-stage detector run on as many proposals
     as its RPN outputs at most. The network has shapes but no values ("meta" tensors), so this takes
-    no memory and no time that depends on the image.
+    no memory and no time that depends on the image. Only transformers are run on the CPU.
     """
-    with torch.device("meta"):
+    # A transformer reads values of its tensors, such as the sizes of its maps.
+    device = "cpu" if "encoder" in model else "meta"
+    with torch.device(device):
         # torch.Tensor(n), with which SSD makes a parameter, ignores the device of the context.
-        detector = build_model(model).to("meta").eval()
-        image = torch.empty(1, 3, *_padded(model, height, width))
+        detector = build_model(model).to(device).eval()
+        image = torch.zeros(1, 3, *_padded(model, height, width))
     with torch.no_grad(), counter() as counts:
         _forward(detector, image)
     state = detector.state_dict().values()
@@ -66,6 +70,10 @@ def _padded(model: dict[str, Any], *sides: int) -> list[int]:
 
 def _forward(detector: Any, image: Tensor) -> None:
     """Run all layers that an image passes in a test."""
+    if hasattr(detector, "encoder"):
+        size = {"img_shape": image.shape[2:], "batch_input_shape": image.shape[2:]}
+        detector(image, [DetDataSample(metainfo=size)])
+        return
     levels = detector.extract_feat(image)
     if not hasattr(detector, "rpn_head"):
         detector.bbox_head(levels)

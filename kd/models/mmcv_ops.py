@@ -174,6 +174,26 @@ def sigmoid_focal_loss_backward(
     grad_input.copy_(sign * scale * wrong**gamma * slope)
 
 
+def ms_deform_attn_forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    locations: Tensor,
+    weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Return the multi-scale deformable attention (B, Q, C) of ``value`` (B, K, heads, c) on a GPU.
+
+    ``mmcv.ops`` calls it on a GPU and has a plain form for CPUs, which computes it here.
+    """
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    attention: Tensor = multi_scale_deformable_attn_pytorch(
+        value, spatial_shapes, locations, weights
+    )
+    return attention
+
+
 def get_compiler_version() -> str:
     """Return the text that mmcv's environment report prints in place of a compiler."""
     return f"none: operators of torchvision {torchvision.__version__}"
@@ -196,6 +216,7 @@ _SERVED: tuple[Callable[..., Any], ...] = (
     deform_ops.deform_conv_backward_parameters,
     deform_ops.modulated_deform_conv_forward,
     deform_ops.modulated_deform_conv_backward,
+    ms_deform_attn_forward,
     get_compiler_version,
     get_compiling_cuda_version,
 )

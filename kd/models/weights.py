@@ -2,6 +2,7 @@
 
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint into a model; UserError with the keys that do not match, if any."""
+def load_strictly(model: nn.Module, path: Path, without: Sequence[str] = ()) -> None:
+    """Load a checkpoint into a model; UserError with the keys that do not match, if any.
+
+    Weights whose names begin with an entry of ``without`` are left out.
+    """
     state = read_state(path)
+    for prefix in without:
+        if not any(key.startswith(prefix) for key in state):
+            raise UserError(
+                f"{path}: no weights begin with '{prefix}'; correct 'without' of the checkpoint"
+            )
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(without))}
     own_state = model.state_dict()
     shapes = [
         f"{key} is {tuple(state[key].shape)}, not {tuple(own_state[key].shape)}"
@@ -107,10 +117,13 @@ def check_classes(path: Path, classes: list[str]) -> None:
     )
 
 
-def load_frozen(config: dict[str, Any], checkpoint: str | Path) -> Any:
-    """Build a detector or classifier, load its checkpoint, freeze it and set it to eval mode."""
+def load_frozen(config: dict[str, Any], checkpoint: str | Path, without: Sequence[str] = ()) -> Any:
+    """Build a detector or classifier, load its checkpoint, freeze it and set it to eval mode.
+
+    Weights whose names begin with an entry of ``without`` are left out.
+    """
     model = build_model(config)
-    load_strictly(model, Path(checkpoint))
+    load_strictly(model, Path(checkpoint), without)
     return model.requires_grad_(False).eval()
 
 

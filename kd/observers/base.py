@@ -232,16 +232,23 @@ def strides_of(head: Any) -> list[int]:
 def channels_of(detector: Any) -> Channels:
     """Return the widths of a detector's maps, measured on a blank image in eval mode."""
     head = getattr(detector, "rpn_head", None) or detector.bbox_head
-    strides, width = strides_of(head), head.in_channels
     backbone, training = detector.backbone, detector.backbone.training
     backbone.eval()
     with torch.no_grad():
         # The neck's widths are settings; those of the backbone are known only from its outputs.
         blank = next(detector.parameters()).new_zeros(1, 3, 64, 64)
-        stages = [stage.shape[1] for stage in backbone(blank)]
+        stages = backbone(blank)
+        # Heads of transformers have neither priors nor the neck's widths.
+        neck = [] if hasattr(head, "prior_generator") else detector.neck(tuple(stages))
     backbone.train(training)
-    neck = [width] * len(strides) if isinstance(width, int) else list(width)
-    return Channels(neck, stages, tuple(strides))
+    widths = [stage.shape[1] for stage in stages]
+    if neck:
+        strides = tuple(blank.shape[-1] // level.shape[-1] for level in neck)
+        return Channels([level.shape[1] for level in neck], widths, strides)
+    strides, width = tuple(strides_of(head)), head.in_channels
+    return Channels(
+        [width] * len(strides) if isinstance(width, int) else list(width), widths, strides
+    )
 
 
 def plain(boxes: Any) -> Tensor:

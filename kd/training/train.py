@@ -324,7 +324,7 @@ def _import(config: dict[str, Any], directory: Path) -> None:
     path = fetch(published["source"], published["sha256"])
     weights.check_classes(path, composed.class_names)
     depends = inputs.of_training(config, directory, Library())
-    detector = weights.load_frozen(composed.model, path)
+    detector = weights.load_frozen(composed.model, path, published.get("without", ()))
     inputs.record(directory, "training", depends)
     state = {"state_dict": detector.state_dict(), "inputs": depends, **_meta(config)}
     weights.save(directory / WEIGHTS, state)
