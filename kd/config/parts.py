@@ -42,7 +42,7 @@ class DetectorOnBackbone(Part):
 
 
 class Detector(Part):
-    """A detector without its backbone: ``configs/detectors`` or ``configs/teachers``, ``*.yaml``."""
+    """A detector without its backbone: ``configs/detectors``, or ``configs/teachers``."""
 
     title: str
     """Name in tables and figures."""

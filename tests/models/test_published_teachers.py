@@ -93,7 +93,7 @@ def test_the_neck_of_dino_is_read(quiet_mmdet: None) -> None:
 
 def test_dino_predicts(quiet_mmdet: None) -> None:
     torch.manual_seed(0)
-    detector = build_model(composed("dino", "r18-w0.125", 8, num_queries=30)).eval()
+    detector = build_model(composed("dino", "r18-w0.125", 8, num_queries=50)).eval()
     sample = DetDataSample(
         metainfo={
             "img_shape": (64, 96),
