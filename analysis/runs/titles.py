@@ -76,13 +76,17 @@ def backbone_name(name: str, library: Library) -> str:
 def teacher_name(row: Row, library: Library, scale: Scale | None = None) -> str:
     """Return the printed names of a row's teachers: a detector's backbone, a classifier.
 
-    They are the names in the study; with a scale, those of the networks that it trains instead.
+    The detector comes first if it is not the row's. They are the names in the study; with a scale, those of the networks that it trains instead.
     """
     backbones = scale.backbones if scale else {}
     classifiers = scale.classifiers if scale else {}
     names = []
     if backbone := row.teacher_backbone:
-        names.append(backbone_name(backbones.get(backbone, backbone), library))
+        run = next(iter(row.runs.values()))
+        detector = (run.teacher or run).detector
+        title = backbone_name(backbones.get(backbone, backbone), library)
+        is_other = detector != row.detector
+        names.append(f"{library.detector(detector, 'table').title} {title}" if is_other else title)
     if row.classifier:
         classifier = classifiers.get(row.classifier, row.classifier)
         names.append(f"classifier {library.classifier(classifier, 'table').title}")
