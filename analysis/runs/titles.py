@@ -76,7 +76,8 @@ def backbone_name(name: str, library: Library) -> str:
 def teacher_name(row: Row, library: Library, scale: Scale | None = None) -> str:
     """Return the printed names of a row's teachers: a detector's backbone, a classifier.
 
-    The detector comes first if it is not the row's. They are the names in the study; with a scale, those of the networks that it trains instead.
+    The detector comes first if it is not the row's. They are the names in the study; with a scale,
+    those of the networks that it trains instead.
     """
     backbones = scale.backbones if scale else {}
     classifiers = scale.classifiers if scale else {}
