@@ -233,54 +233,6 @@ def classes_of(name: str, dataset: Dataset) -> list[str]:
         raise UserError(f"configs/datasets/{name}.yaml: {error}") from None
 
 
-def training(schedule: Schedule) -> dict[str, Any]:
-    """Return loop, optimizer, schedulers and hooks of a training of any model."""
-    optimizer = {
-        "type": schedule.optimizer,
-        "lr": schedule.lr,
-        **({"momentum": schedule.momentum} if schedule.optimizer == "SGD" else {}),
-        "weight_decay": schedule.weight_decay,
-    }
-    clip = {"clip_grad": {"max_norm": schedule.clip_grad}} if schedule.clip_grad else {}
-    updates: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer, **clip}
-    if schedule.precision != "float32":
-        updates |= {"type": "PreciseOptimWrapper", "precision": schedule.precision}
-    warmup = {
-        "type": "LinearLR",
-        "start_factor": 0.001,
-        "by_epoch": False,
-        "begin": 0,
-        "end": schedule.warmup_iters,
-    }
-    steps = {
-        "type": "MultiStepLR",
-        "by_epoch": True,
-        "begin": 0,
-        "end": schedule.epochs,
-        "milestones": schedule.milestones,
-        "gamma": 0.1,
-        "convert_to_iter_based": True,
-    }
-    stop = {"stop_epoch": schedule.stop_epoch} if schedule.stop_epoch else {}
-    return {
-        "train_cfg": {"type": "ResumableEpochLoop", "max_epochs": schedule.epochs, **stop},
-        "optim_wrapper": updates,
-        "param_scheduler": [warmup, steps] if schedule.warmup_iters else [steps],
-        "default_hooks": {
-            "logger": None,
-            "checkpoint": None,
-            "sampler_seed": None,
-            "runtime_info": None,
-        },
-        "custom_hooks": [
-            {"type": "SeedEachStep"},
-            {"type": "FiniteLoss"},
-            {"type": "StepLog"},
-            {"type": "Checkpoints", "steps": schedule.checkpoint_steps, "minutes": 5},
-        ],
-    }
-
-
 def _training_loader(split: dict[str, Any], batch_size: int, seed: int) -> dict[str, Any]:
     seeded = {"type": "SeededDataset", "seed": seed, "dataset": split}
     return _loader(seeded, batch_size, shuffle=True)

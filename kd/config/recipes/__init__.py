@@ -1,0 +1,1 @@
+"""Recipes of a training: optimizer, learning rate and stages of a schedule."""

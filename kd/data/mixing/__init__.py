@@ -1,0 +1,1 @@
+"""Augmentation that mixes several images: Mosaic and MixUp."""
