@@ -9,6 +9,9 @@ from typing import Any
 
 Settings = dict[str, Any]
 
+PIPELINES = ("pipeline", "last_pipeline")
+"""Keys of a data set that hold transforms."""
+
 
 def walk(dataset: Settings) -> Iterator[Settings]:
     """Yield a data set's settings and those of all data sets in it, outer ones first."""
@@ -24,7 +27,8 @@ def readers(dataset: Settings) -> list[Settings]:
 
 def pipelines(dataset: Settings) -> list[list[Settings]]:
     """Return the transforms of all data sets that have any, outer ones first."""
-    return [settings["pipeline"] for settings in walk(dataset) if settings.get("pipeline")]
+    blocks = [settings.get(key) for settings in walk(dataset) for key in PIPELINES]
+    return [transforms for transforms in blocks if transforms]
 
 
 def changed(dataset: Settings, change: Callable[[Settings], Settings]) -> Settings:
@@ -46,7 +50,7 @@ def class_names(dataset: Settings) -> list[str]:
 def image_size(pipeline: list[Settings]) -> tuple[int, int] | None:
     """Return the largest width and height in pixels of an image; None without a resizing step."""
     for step in pipeline:
-        if step["type"] == "FitInto":
+        if step["type"] in ("FitInto", "PadInto"):
             return step["width"], step["height"]
         if step["type"] == "Resize":
             width, height = step["scale"]

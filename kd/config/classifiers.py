@@ -3,9 +3,10 @@
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.config.compose import classes_of, training
+from kd.config.compose import classes_of
 from kd.config.library import Library
 from kd.config.parts import Classifier
+from kd.config.recipes.optimization import training
 from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
 

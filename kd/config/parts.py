@@ -18,7 +18,7 @@ from kd.common.merging import merge
 from kd.common.schema import Part
 from kd.observers.heads import check_declaration
 
-Augmentation = Literal["general", "ssd", "yolo"]
+Augmentation = Literal["general", "ssd", "yolo", "rtmdet", "rtmdet-tiny", "yolox", "yolox-tiny"]
 
 
 class DetectorFlops(Part):
@@ -47,7 +47,8 @@ class Detector(Part):
     title: str
     """Name in tables and figures."""
     augmentation: Augmentation = "general"
-    """Augmentation of training images (kd/config/pipelines.py): a flip, or SSD's or YOLOv3's."""
+    """Augmentation of training images: a flip, or that of SSD, YOLOv3, RTMDet or YOLOX
+    (kd/config/pipelines.py, kd/config/recipes/mixing.py)."""
     input_size: PositiveInt | None = None
     """Side in pixels of the square that images are fitted into (``ssd``: stretched to). Without it
     they are fitted into the data set's ``image_size``."""
@@ -74,6 +75,11 @@ class Detector(Part):
     def _fits_together(self) -> "Detector":
         if self.augmentation == "ssd" and self.input_size is None:
             raise ValueError("augmentation 'ssd' stretches images, so 'input_size' must be given")
+        if self.augmentation.startswith(("rtmdet", "yolox")) and self.input_size is None:
+            raise ValueError(
+                f"augmentation '{self.augmentation}' pads images to a square, so 'input_size' must "
+                "be given"
+            )
         if self.maps and len(set(self.maps)) < len(self.maps):
             raise ValueError(f"'maps' must list each map once, not {self.maps}")
         check_declaration(self.model, self.observer)
@@ -115,7 +121,7 @@ class Backbone(Part):
 
 
 class Schedule(Part):
-    """A training schedule with linear warm-up and steps: ``configs/schedules/*.yaml``."""
+    """A training schedule: ``configs/schedules/*.yaml``."""
 
     base: str | None = None
     """Schedule whose settings this one inherits unless it sets them."""
@@ -126,8 +132,20 @@ class Schedule(Part):
     unfinished training."""
     milestones: list[PositiveInt]
     """Epochs after which the learning rate is divided by 10."""
+    cosine_from: NonNegativeInt | None = None
+    """Epochs after which the learning rate falls as half a cosine, in place of ``milestones``."""
+    cosine_to: float = Field(0.05, ge=0, lt=1)
+    """Share of ``lr`` at which the cosine ends."""
+    constant_epochs: PositiveInt | None = None
+    """Last epochs, which have the rate at which the cosine ends; without it, the cosine ends with
+    the training."""
     warmup_iters: NonNegativeInt
-    """Steps over which the learning rate rises from a thousandth to ``lr``."""
+    """Steps over which the learning rate rises linearly to ``lr``."""
+    warmup_start: float = Field(0.001, gt=0, lt=1)
+    """Share of ``lr`` at which the linear warm-up starts."""
+    warmup_epochs: PositiveInt | None = None
+    """Epochs over which the learning rate rises quadratically from 0, in place of
+    ``warmup_iters``, which is then 0."""
     batch_size: PositiveInt
     """Images of a step, of all GPUs together."""
     lr: PositiveFloat
@@ -136,8 +154,12 @@ class Schedule(Part):
     """SGD in every paper. AdamW learns more in the few steps of the smoke scale."""
     momentum: NonNegativeFloat = 0.9
     """Momentum of SGD; AdamW ignores it."""
+    nesterov: bool = False
+    """If true, SGD has Nesterov's momentum."""
     weight_decay: NonNegativeFloat = 0.0001
     """Weight decay of the optimizer."""
+    decay_norm_and_bias: bool = True
+    """If false, normalization layers and biases have no weight decay."""
     clip_grad: PositiveFloat | None = None
     """Largest norm of the gradient; without it gradients are not clipped."""
     init: Literal["imagenet", "scratch"] = "imagenet"
@@ -148,6 +170,13 @@ class Schedule(Part):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of convolutions and matrix products in the forward passes of student and teachers.
     Weights and distillation terms are float32. With float16 the loss is scaled."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Share of the newest weights in the exponential moving average of the student's weights, late
+    in the training. The averaged weights are those of the run: they are saved and evaluated, and
+    teach. The share falls from 1 as ``ema + (1 - ema) exp(-steps / 2000)``."""
+    unmixed_epochs: PositiveInt | None = None
+    """Last epochs in which the augmentations of RTMDet and YOLOX mix no images (Mosaic, MixUp) and
+    YOLOX has an L1 loss of boxes."""
     checkpoint_steps: PositiveInt = 500
     """Steps between checkpoints. Others are written every five minutes and at the end."""
 
@@ -159,6 +188,30 @@ class Schedule(Part):
             )
         if self.stop_epoch and self.stop_epoch > self.epochs:
             raise ValueError(f"stop_epoch {self.stop_epoch} must lie within {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "Schedule":
+        if self.warmup_epochs and self.warmup_iters:
+            raise ValueError("'warmup_epochs' needs 'warmup_iters: 0': there is one warm-up")
+        if self.nesterov and (self.optimizer != "SGD" or not self.momentum):
+            raise ValueError("'nesterov' needs 'optimizer: SGD' and a 'momentum' above 0")
+        if self.unmixed_epochs and self.unmixed_epochs > self.epochs:
+            raise ValueError(
+                f"unmixed_epochs {self.unmixed_epochs} must lie within {self.epochs} epochs"
+            )
+        if self.cosine_from is None:
+            if self.constant_epochs:
+                raise ValueError("'constant_epochs' needs 'cosine_from'")
+            return self
+        if self.milestones:
+            raise ValueError("'cosine_from' needs 'milestones: []': the rate falls in one way")
+        first = max(self.cosine_from, self.warmup_epochs or 0)
+        if first >= self.epochs - (self.constant_epochs or 0):
+            raise ValueError(
+                f"{self.epochs} epochs leave none for the cosine: set a lower 'cosine_from', "
+                "'warmup_epochs' or 'constant_epochs'"
+            )
         return self
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from kd.config.composed import ComposedConfig
 from kd.config.parts import Augmentation
+from kd.config.recipes import mixing
+from kd.config.recipes.mixing import Pipeline
 
-Pipeline = list[dict[str, Any]]
 PREPROCESSOR: dict[str, Any] = {
     "type": "DetDataPreprocessor",
     "mean": [123.675, 116.28, 103.53],
@@ -19,7 +20,15 @@ deviation, RGB, 0 to 255."""
 _CROP_IOUS = {"ssd": (0.1, 0.3, 0.5, 0.7, 0.9), "yolo": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}
 _LARGEST_CANVAS = {"ssd": 4, "yolo": 2}
 _DETERMINISTIC = frozenset(
-    {"LoadImageFromFile", "LoadAnnotations", "FitInto", "Resize", "PackDetInputs"}
+    {
+        "LoadImageFromFile",
+        "LoadAnnotations",
+        "FilterAnnotations",
+        "FitInto",
+        "PackDetInputs",
+        "PadInto",
+        "Resize",
+    }
 )
 """Transforms whose output for an image is the same each time."""
 
@@ -28,12 +37,15 @@ def training(family: Augmentation, size: tuple[int, int], mean: list[float]) -> 
     """Return the pipeline of training images; ``size``: width and height in pixels.
 
     ``mean``: RGB, 0 to 255, with which SSD and YOLO surround a shrunk image. Their augmentations
-    are those of mmdet 3.3.0.
+    are those of mmdet 3.3.0. The pipeline of RTMDet and YOLOX only reads image and boxes;
+    ``kd.config.recipes.mixing`` has the rest.
     """
     loading: Pipeline = [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations", "with_bbox": True},
     ]
+    if family in mixing.MIXING:
+        return loading
     resizing: Pipeline = [_resize(family, size), {"type": "RandomFlip", "prob": 0.5}]
     packing: Pipeline = [{"type": "PackDetInputs"}]
     if family == "general":
@@ -60,9 +72,11 @@ def training(family: Augmentation, size: tuple[int, int], mean: list[float]) -> 
 def testing(family: Augmentation, size: tuple[int, int]) -> Pipeline:
     """Return the pipeline of test images; ``size``: width and height in pixels."""
     meta_keys = ["img_id", "img_path", "ori_shape", "img_shape", "scale_factor"]
+    padding = [mixing.padded(size)] if family in mixing.MIXING else []
     return [
         {"type": "LoadImageFromFile"},
         _resize(family, size),
+        *padding,
         {"type": "PackDetInputs", "meta_keys": meta_keys},
     ]
 

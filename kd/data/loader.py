@@ -62,12 +62,13 @@ def fast_loader(loader: Settings, workers: int) -> Settings:
 
 def _packed(dataset: Settings) -> Settings:
     """Return the settings of one data set with ``PackPixels``."""
-    if "pipeline" not in dataset:
-        return dataset
     replacements = {"PackDetInputs": PackPixels.__name__}
-    steps = dataset["pipeline"]
-    steps = [{**step, "type": replacements.get(step["type"], step["type"])} for step in steps]
-    return {**dataset, "pipeline": steps}
+    pipelines = {
+        key: [{**step, "type": replacements.get(step["type"], step["type"])} for step in steps]
+        for key in nested.PIPELINES
+        if (steps := dataset.get(key)) is not None
+    }
+    return {**dataset, **pipelines}
 
 
 def _pixels(pipeline: list[Settings]) -> int:

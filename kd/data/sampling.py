@@ -90,11 +90,15 @@ class SeededDataset(Dataset[Any]):
         _legacy.set_bit_generator(self.bits)  # faster than copying its state
         seed_everything(mix(self.seed, epoch, sample))
         try:
-            return self.dataset[sample]
+            return self._load(epoch, sample)
         finally:
             random.setstate(states[0])
             _legacy.set_bit_generator(states[1])
             torch.set_rng_state(states[2])
+
+    def _load(self, epoch: int, sample: int) -> Any:
+        """Return a sample of an epoch; the random states are seeded."""
+        return self.dataset[sample]
 
 
 def build_dataset(config: dict[str, Any]) -> Any:
