@@ -8,7 +8,9 @@ from kd.common.merging import merge
 from kd.config import pipelines
 from kd.config.canonical import composed_detector, composed_form, detector
 from kd.config.library import Library
-from kd.config.parts import Detector, Scale, Schedule
+from kd.config.parts import Augmentation, Detector, Scale, Schedule
+from kd.config.recipes import mixing
+from kd.config.recipes.optimization import training
 from kd.config.run import Run
 from kd.config.study_parts import Checkpoint
 from kd.config.terms import method_of
@@ -44,6 +46,8 @@ def compose(
     size = _input_size(run.detector, part, dataset, scale)
     train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
     test = pipelines.testing(family, size)
+    updates = training(schedule)
+    updates["custom_hooks"] += mixing.hooks(family, _head(model), size[0], schedule)
     if terms:
         terms = fitted(terms, model, size, where)
         distiller = {"type": "Distiller", "student": model, "seed": run.seed}
@@ -52,14 +56,16 @@ def compose(
         "default_scope": "mmdet",
         "custom_imports": {"imports": ["kd.runtime"], "allow_failed_imports": False},
         "model": model,
-        "train_dataloader": _training_loader(
-            split_config(dataset, "train", classes, train), schedule.batch_size, run.seed
+        "train_dataloader": _loader(
+            _training_data(dataset, classes, train, family, schedule, run.seed, size[0]),
+            schedule.batch_size,
+            shuffle=True,
         ),
         **_test_loader("test", dataset, classes, test),
         **(_test_loader("val", dataset, classes, test) if dataset.val is not None else {}),
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
-        **training(schedule),
+        **updates,
         "randomness": {"seed": run.seed},
     }
     return composed_form(config)
@@ -233,9 +239,27 @@ def classes_of(name: str, dataset: Dataset) -> list[str]:
         raise UserError(f"configs/datasets/{name}.yaml: {error}") from None
 
 
-def _training_loader(split: dict[str, Any], batch_size: int, seed: int) -> dict[str, Any]:
-    seeded = {"type": "SeededDataset", "seed": seed, "dataset": split}
-    return _loader(seeded, batch_size, shuffle=True)
+def _training_data(
+    dataset: Dataset,
+    classes: list[str],
+    pipeline: pipelines.Pipeline,
+    family: Augmentation,
+    schedule: Schedule,
+    seed: int,
+    side: int,
+) -> dict[str, Any]:
+    """Return the training images of a family; ``side``: their width in pixels."""
+    numbers = mixing.MIXING.get(family)
+    keeps_empty = numbers is not None and numbers.empty_images
+    split = split_config(dataset, "train", classes, pipeline, keeps_empty)
+    if numbers:
+        return mixing.mixed(split, family, side, schedule, seed)
+    return {"type": "SeededDataset", "seed": seed, "dataset": split}
+
+
+def _head(model: dict[str, Any]) -> str:
+    """Return the type of a dense detector's head; empty for a two-stage detector."""
+    return model.get("bbox_head", {}).get("type", "")
 
 
 def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[str, Any]:
@@ -256,11 +280,19 @@ def _test_loader(
 
 
 def split_config(
-    dataset: Dataset, split: SplitName, classes: list[str], pipeline: pipelines.Pipeline
+    dataset: Dataset,
+    split: SplitName,
+    classes: list[str],
+    pipeline: pipelines.Pipeline,
+    keeps_empty: bool = False,
 ) -> dict[str, Any]:
-    """Return mmdet's data set of a split, whose images go through ``pipeline``."""
+    """Return mmdet's data set of a split, whose images go through ``pipeline``.
+
+    ``keeps_empty``: train on images without boxes, too.
+    """
     parts = [
-        _reader(dataset, source, split, classes, pipeline) for source in _sources(dataset, split)
+        _reader(dataset, source, split, classes, pipeline, keeps_empty)
+        for source in _sources(dataset, split)
     ]
     return parts[0] if len(parts) == 1 else {"type": "ConcatDataset", "datasets": parts}
 
@@ -276,12 +308,14 @@ def _reader(
     split: SplitName,
     classes: list[str],
     pipeline: pipelines.Pipeline,
+    keeps_empty: bool,
 ) -> dict[str, Any]:
-    training = split == "train"
+    is_training = split == "train"
+    selection = {"filter_empty_gt": is_training and not keeps_empty, "min_size": 1}
     common = {
         "metainfo": {"classes": classes},
         "pipeline": pipeline,
-        "test_mode": not training,
+        "test_mode": not is_training,
     }
     if isinstance(source, CocoSplit):
         return {
@@ -289,17 +323,17 @@ def _reader(
             "data_root": dataset.root,
             "ann_file": source.annotations,
             "data_prefix": {"img": source.images},
-            "filter_cfg": {"filter_empty_gt": training, "min_size": 1},
+            "filter_cfg": selection,
             **common,
         }
     folder, name = Path(source).parent, Path(source).name
     # Without this key mmdet loads VOC boxes without area; in test mode it refuses the key.
-    smallest = {"bbox_min_size": 1} if training else {}
+    smallest = {"bbox_min_size": 1} if is_training else {}
     return {
         "type": "VocImages",
         "data_root": str(Path(dataset.root) / folder),
         "ann_file": f"ImageSets/Main/{name}.txt",
         "data_prefix": {"sub_data_root": ""},
-        "filter_cfg": {"filter_empty_gt": training, "min_size": 1, **smallest},
+        "filter_cfg": {**selection, **smallest},
         **common,
     }

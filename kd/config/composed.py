@@ -243,7 +243,9 @@ def _mmdet_backbone(backbone: Settings) -> Settings:
 
 def _mmdet_transform(transform: Settings) -> Settings:
     """Return a transform of mmdet that computes the same image."""
-    if transform["type"] != "FitInto":
+    if transform["type"] not in ("FitInto", "PadInto"):
         return transform
-    scale = (transform["width"], transform["height"])
-    return {"type": "Resize", "scale": scale, "keep_ratio": True}
+    size = (transform["width"], transform["height"])
+    if transform["type"] == "FitInto":
+        return {"type": "Resize", "scale": size, "keep_ratio": True}
+    return {"type": "Pad", "size": size, "pad_val": {"img": (transform["value"],) * 3}}

@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
+NORMALIZATIONS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 FUSED = {"SGD", "AdamW"}
 """Optimizers whose step torch computes in one kernel, on the CPU and on CUDA."""
 
@@ -68,6 +71,33 @@ class PreciseOptimWrapper(OptimWrapper):
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state.pop("loss_scaler"))
         super().load_state_dict(state)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TwoParameterGroups(DefaultOptimWrapperConstructor):
+    """Constructor of an optimizer without weight decay of normalization layers and biases.
+
+    The parameters are those that mmengine selects by ``norm_decay_mult: 0, bias_decay_mult: 0``.
+    mmengine's constructor makes a group of each parameter, and an optimizer updates group by group.
+    """
+
+    def add_params(
+        self,
+        params: list[dict[str, Any]],
+        module: nn.Module,
+        prefix: str = "",
+        is_dcn_module: Any = None,
+    ) -> None:
+        """Append the group of decayed parameters and that of the others to ``params``."""
+        norms = (layer for layer in module.modules() if isinstance(layer, NORMALIZATIONS))
+        undecayed = {id(value) for layer in norms for value in layer.parameters(recurse=False)}
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, value in module.named_parameters():
+            if value.requires_grad:
+                is_bias = name.rpartition(".")[2] == "bias"
+                groups[not is_bias and id(value) not in undecayed].append(value)
+        params += [{"params": groups[True]}] if groups[True] else []
+        params += [{"params": groups[False], "weight_decay": 0.0}] if groups[False] else []
 
 
 def fastest(settings: dict[str, Any]) -> dict[str, Any]:

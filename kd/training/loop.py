@@ -319,6 +319,7 @@ class Checkpoints(Hook):
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
             "modules": training_states(bare(runner.model)),
         }
+        runner.call_hook("before_save_checkpoint", checkpoint=content)
         weights.save(path, content)
         for old in _saved(path.parent)[:-MOST_CHECKPOINTS]:
             old.unlink()
@@ -379,6 +380,7 @@ def _restore(runner: Runner, content: dict[str, Any]) -> int:
     runner.optim_wrapper.load_state_dict(content["optimizer"])
     for scheduler, state in zip(runner.param_schedulers, content["schedulers"], strict=True):
         scheduler.load_state_dict(state)
+    runner.call_hook("after_load_checkpoint", checkpoint=content)
     return content["step"]
 
 

@@ -29,6 +29,7 @@ from kd.models.optimizers import fastest
 from kd.models.registration import register
 from kd.records import inputs, provenance
 from kd.training import launch, run_lock
+from kd.training.averaging import averaged
 from kd.training.inactive_adapters import EPOCH_KEYS, InactiveAdapters
 from kd.training.launch import per_process
 from kd.training.loop import bare
@@ -266,8 +267,9 @@ def _train(
         return
     model = bare(runner.model)
     adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
-    state = {"state_dict": weights.detector_state(model), **adapters, "inputs": runner.inputs}
-    weights.save(directory / WEIGHTS, {**state, **_meta(config)})
+    with averaged(runner):
+        state = {"state_dict": weights.detector_state(model), **adapters, "inputs": runner.inputs}
+        weights.save(directory / WEIGHTS, {**state, **_meta(config)})
     record = {
         "run": directory.name,
         **started,

@@ -16,6 +16,7 @@ from kd.config.library import Library
 from kd.data.entry import SplitName
 from kd.evaluation.evaluate import coco_results, metrics_of, truth_of
 from kd.evaluation.predict import detections, split_batches
+from kd.training.averaging import averaged
 from kd.training.launch import StopRequested
 from kd.training.loop import Checkpoints, agreed, bare, run_directory, truncate
 
@@ -55,7 +56,7 @@ class Validation(Hook):
             return
         step = epoch * len(runner.train_dataloader)
         self.checkpoints.save(runner, step)
-        with runner.train_loop.meter.paused():
+        with runner.train_loop.meter.paused(), averaged(runner):
             records = self._detections(runner, step)
         if is_main_process():
             metrics = self._metrics(records)
