@@ -95,16 +95,47 @@ def _splits(rows: Sequence[ResultRow]) -> Iterator[str]:
 
 
 def _schedule(name: str, schedule: Schedule) -> str:
-    steps = [str(epoch) for epoch in schedule.milestones]
-    drops = f", divided by 10 after {enumerate_names(steps)} epochs" if steps else ""
     start = "ImageNet weights" if schedule.init == "imagenet" else "random weights"
     clipped = f", gradients clipped at norm {schedule.clip_grad:g}" if schedule.clip_grad else ""
+    nesterov = " with Nesterov's momentum" if schedule.nesterov else ""
+    undecayed = "" if schedule.decay_norm_and_bias else " (none of normalization and biases)"
     return (
         f"Schedule {name} trained from {start} for {schedule.epochs} epochs with "
-        f"{schedule.optimizer}, batch size {schedule.batch_size}, learning rate {schedule.lr:g}"
-        f"{drops}, a linear warm-up of {schedule.warmup_iters} steps, weight decay "
-        f"{schedule.weight_decay:g}{clipped} and {schedule.precision} precision."
+        f"{schedule.optimizer}{nesterov}, batch size {schedule.batch_size}, learning rate "
+        f"{schedule.lr:g}{_drops(schedule)}, {_warm_up(schedule)}, weight decay "
+        f"{schedule.weight_decay:g}{undecayed}{clipped} and {schedule.precision} precision."
+        f"{_stages(schedule)}"
     )
+
+
+def _drops(schedule: Schedule) -> str:
+    if schedule.cosine_from is not None:
+        end = schedule.epochs - (schedule.constant_epochs or 0)
+        return (
+            f", falling as a cosine to {schedule.lr * schedule.cosine_to:g} from epoch "
+            f"{schedule.cosine_from} to {end}"
+        )
+    steps = [str(epoch) for epoch in schedule.milestones]
+    return f", divided by 10 after {enumerate_names(steps)} epochs" if steps else ""
+
+
+def _warm_up(schedule: Schedule) -> str:
+    if schedule.warmup_epochs:
+        return f"a quadratic warm-up of {schedule.warmup_epochs} epochs"
+    return f"a linear warm-up of {schedule.warmup_iters} steps"
+
+
+def _stages(schedule: Schedule) -> str:
+    """Return sentences on averaged weights and the last stage."""
+    text = ""
+    if schedule.ema:
+        text += (
+            " The weights are an exponential moving average of those of all steps, with momentum "
+            f"{schedule.ema:g}."
+        )
+    if schedule.unmixed_epochs:
+        text += f" The last {schedule.unmixed_epochs} epochs mixed no images."
+    return text
 
 
 def _statistics(rows: Sequence[ResultRow]) -> Iterator[str]:

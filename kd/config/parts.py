@@ -18,7 +18,9 @@ from kd.common.merging import merge
 from kd.common.schema import Part
 from kd.observers.heads import check_declaration
 
-Augmentation = Literal["general", "ssd", "yolo", "rtmdet", "rtmdet-tiny", "yolox", "yolox-tiny"]
+Augmentation = Literal[
+    "general", "ssd", "yolo", "rtmdet", "rtmdet-s", "rtmdet-tiny", "yolox", "yolox-tiny"
+]
 
 
 class DetectorFlops(Part):

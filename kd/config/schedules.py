@@ -18,6 +18,8 @@ KEYS = ("lr", *(key for key in Schedule.model_fields if key not in ("base", "lr"
 NEXT = re.compile(r"[,\s]+(?=\w+\s*=)")
 """Separator of two changes; a comma within a list of milestones is none."""
 SEGMENT = re.compile(rf"-({'|'.join(sorted(KEYS, key=len, reverse=True))})([\w.+]*)")
+STAGES = ("cosine_from", "constant_epochs", "unmixed_epochs")
+"""Keys with epochs that keep their share of the training, as milestones do."""
 NONE = "none"
 """Text in a name for null and for an empty list."""
 
@@ -55,15 +57,25 @@ def changed(schedule: Schedule, changes: Mapping[str, Any], where: str) -> Sched
     """Return a schedule with changes; UserError names ``where`` if they are invalid.
 
     With other epochs, milestones that are not given keep their share of the training, rounded down
-    to whole epochs: [8, 11] of 12 become [4, 5] of 6 and [16, 22] of 24.
+    to whole epochs: [8, 11] of 12 become [4, 5] of 6 and [16, 22] of 24. The stages of a training
+    keep theirs, too; the last ones have at least one epoch.
     """
     settings = schedule.model_dump(exclude={"base"})
-    validated = Schedule.parse({**settings, "milestones": [], **changes}, where)
-    if "milestones" in changes:
-        return validated
-    scaled = [epoch * validated.epochs // schedule.epochs for epoch in schedule.milestones]
-    milestones = [epoch for epoch in dict.fromkeys(scaled) if epoch]
-    return Schedule.parse({**validated.model_dump(), "milestones": milestones}, where)
+    scaled = _scaled(schedule, changes, where) if "epochs" in changes else {}
+    return Schedule.parse({**settings, **scaled, **changes}, where)
+
+
+def _scaled(schedule: Schedule, changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the milestones and stages of a schedule with other epochs, without those given."""
+    unset: dict[str, Any] = {"milestones": [], "stop_epoch": None, **dict.fromkeys(STAGES)}
+    length = {**schedule.model_dump(exclude={"base"}), **unset, "epochs": changes["epochs"]}
+    epochs = Schedule.parse(length, where).epochs
+    milestones = [epoch * epochs // schedule.epochs for epoch in schedule.milestones]
+    scaled: dict[str, Any] = {"milestones": [epoch for epoch in dict.fromkeys(milestones) if epoch]}
+    for key in STAGES:
+        if value := getattr(schedule, key):
+            scaled[key] = max(value * epochs // schedule.epochs, 1)
+    return scaled
 
 
 def changed_name(name: str, schedule: Schedule, changes: Mapping[str, Any], where: str) -> str:

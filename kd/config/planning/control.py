@@ -8,7 +8,7 @@ from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.planning.step_flops import StepFlops
 from kd.config.run import Run
-from kd.config.schedules import changed, split_name
+from kd.config.schedules import STAGES, changed, split_name
 from kd.config.study_parts import Table
 
 CONTROL = "same_time"
@@ -84,8 +84,8 @@ def _names(run: Run) -> str:
 def lengthened(name: str, epochs: int, library: Library, where: str) -> str:
     """Return the name of a schedule that trains for other epochs, such as ``1x-epochs16``.
 
-    Milestones keep their share of the training. The warm-up keeps its steps. A schedule with
-    ``stop_epoch`` is stopped after ``epochs``, at the same share of its epochs.
+    Milestones and stages keep their share of the training. The warm-up keeps its steps. A schedule
+    with ``stop_epoch`` is stopped after ``epochs``, at the same share of its epochs.
     """
     base, changes = split_name(name, library.names("schedules"))
     schedule = library.schedule(name, where)
@@ -93,6 +93,6 @@ def lengthened(name: str, epochs: int, library: Library, where: str) -> str:
     if schedule.stop_epoch:
         whole = round(schedule.epochs * epochs / schedule.stop_epoch)
         length = {"epochs": whole, "stop_epoch": epochs}
-    if "milestones" in changes:
-        changes["milestones"] = changed(schedule, length, where).milestones
+    longer = changed(schedule, length, where)
+    changes |= {key: getattr(longer, key) for key in ("milestones", *STAGES) if key in changes}
     return library.changed_schedule(base, {**changes, **length}, where)

@@ -1,9 +1,8 @@
 """Augmentations of RTMDet and YOLOX, which mix several images.
 
-They are those of mmdet 3.3.0, for images of 640 pixels, in proportion to the image's side. mmdet
-draws the images that RTMDet mixes from a cache of the loading process. Here every sample draws them
-from the data set, with the same probability for each, so that it depends on (seed, epoch, sample)
-only.
+They are those of mmdet 3.3.0 for images of 640 pixels, in proportion to the side of the images.
+mmdet draws the images that RTMDet mixes from a cache of the loading process. Here every sample
+draws them from the data set, so that it depends on (seed, epoch, sample) only.
 """
 
 from typing import Any, NamedTuple
@@ -24,17 +23,20 @@ class Mixing(NamedTuple):
     mix_up: float
     """Share of samples that MixUp mixes with another image."""
     batch_sides: tuple[float, float] | None = None
-    """Range of the side of a whole batch, which is resized every ten steps, relative to the
-    image's side."""
+    """Range of the side of a batch, relative to the training images; every ten steps another
+    one is drawn."""
+    growth: float = 1.0
+    """Side of training images over that of test images."""
     empty_images: bool = False
     """True if images without boxes are trained on."""
 
 
 MIXING: dict[Augmentation, Mixing] = {
-    "rtmdet": Mixing((0.5, 2.0), 1.0),
+    "rtmdet": Mixing((0.1, 2.0), 1.0),
+    "rtmdet-s": Mixing((0.5, 2.0), 1.0),
     "rtmdet-tiny": Mixing((0.5, 2.0), 0.5),
     "yolox": Mixing((0.1, 2.0), 1.0, (0.75, 1.25), empty_images=True),
-    "yolox-tiny": Mixing((0.5, 1.5), 0.0, (0.5, 1.0), empty_images=True),
+    "yolox-tiny": Mixing((0.5, 1.5), 0.0, (0.5, 1.0), growth=640 / 416, empty_images=True),
 }
 """Numbers of the families that mix images."""
 
@@ -42,9 +44,9 @@ MIXING: dict[Augmentation, Mixing] = {
 def mixed(
     dataset: dict[str, Any], family: Augmentation, side: int, schedule: Schedule, seed: int
 ) -> dict[str, Any]:
-    """Return the data set that mixes the images of ``dataset``; ``side``: of the image, pixels."""
-    is_rtmdet = family.startswith("rtmdet")
-    first, last = (_rtmdet if is_rtmdet else _yolox)(MIXING[family], side)
+    """Return the data set that mixes images of ``dataset``; ``side``: of test images, in pixels."""
+    numbers, is_rtmdet = MIXING[family], family.startswith("rtmdet")
+    first, last = (_rtmdet if is_rtmdet else _yolox)(numbers, _training_side(numbers, side))
     stages: dict[str, Any] = {"pipeline": first}
     if schedule.unmixed_epochs:
         stages |= {"last_pipeline": last, "last_from": schedule.epochs - schedule.unmixed_epochs}
@@ -52,16 +54,25 @@ def mixed(
 
 
 def hooks(family: Augmentation, head: str, side: int, schedule: Schedule) -> list[dict[str, Any]]:
-    """Return the hooks of a family's training; ``head``: type of the detector's head."""
+    """Return the hooks of a family's training.
+
+    ``head``: type of the detector's head. ``side``: of test images, in pixels.
+    """
     hooks: list[dict[str, Any]] = []
     numbers = MIXING.get(family)
     if numbers and numbers.batch_sides:
-        smallest, largest = (round(side * share) for share in numbers.batch_sides)
+        whole = _training_side(numbers, side)
+        smallest, largest = (round(whole * share) for share in numbers.batch_sides)
         hooks.append({"type": "ResizeBatches", "smallest": smallest, "largest": largest})
     if schedule.unmixed_epochs and "YOLOXHead" in head:
         first = schedule.epochs - schedule.unmixed_epochs
         hooks.append({"type": "BoxL1Loss", "from_epoch": first})
     return hooks
+
+
+def _training_side(numbers: Mixing, side: int) -> int:
+    """Return the side of training images in pixels, a multiple of 32 if it is another one."""
+    return side if numbers.growth == 1 else 32 * round(side * numbers.growth / 32)
 
 
 def padded(size: tuple[int, int]) -> dict[str, Any]:
