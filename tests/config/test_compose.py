@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "an unknown augmentation": (
         lambda: edit(YOLO, augmentation="yolov3"),
         "yolov3",
-        rf"^{YOLO}: key 'augmentation': .*'general', 'ssd' or 'yolo', not 'yolov3'$",
+        rf"^{YOLO}: key 'augmentation': .*'general', 'ssd', 'yolo', .*not 'yolov3'$",
     ),
     "no size to stretch images to": (
         lambda: edit(SSD, input_size=None),

@@ -52,7 +52,7 @@ def _updates(schedule: Schedule) -> Settings:
 def _warm_up(schedule: Schedule) -> list[Settings]:
     if schedule.warmup_epochs:
         by_epoch = {"by_epoch": True, "begin": 0, "end": schedule.warmup_epochs}
-        return [{"type": "QuadraticWarmupLR", **by_epoch, "convert_to_iter_based": True}]
+        return [{"type": "mmdet.QuadraticWarmupLR", **by_epoch, "convert_to_iter_based": True}]
     if not schedule.warmup_iters:
         return []
     linear = {"type": "LinearLR", "start_factor": schedule.warmup_start}
