@@ -162,13 +162,16 @@ def test_learning_rates_are_those_of_mmdet(configs: dict[str, Any], name: str, f
     config, part = configs[family], schedule(name)
     ours = rates(training(part)["param_scheduler"], part.lr, part.epochs)
     theirs = rates([dict(one) for one in config.param_scheduler], part.lr, part.epochs)
-    # mmdet's cosine of YOLOX has another end, see the schedule's file.
-    assert ours == pytest.approx(theirs, rel=0.03 if name == "yolox" else 1e-9)
+    # mmdet's cosine of YOLOX has another period, see the schedule's file.
+    tolerance = {"abs": 0.016 * part.lr} if name == "yolox" else {"rel": 1e-9}
+    assert ours == pytest.approx(theirs, **tolerance)
     assert ours[-1] == pytest.approx(0.05 * part.lr, rel=1e-3)
     if name == "yolox":
-        assert ours[4 * 285 :] == pytest.approx([0.05 * part.lr] * 60)
+        assert ours[4 * 285 :] == pytest.approx([0.05 * part.lr] * 60, rel=1e-3)
         assert ours[9] == pytest.approx(part.lr * (10 / 20) ** 2)
-        assert ours[4 * 145] == pytest.approx(part.lr * (0.05 + 0.95 / 2))  # half of the cosine
+        assert ours[4 * 145] == pytest.approx(
+            part.lr * (0.05 + 0.95 / 2), rel=1e-3
+        )  # half of the cosine
 
 
 # --- Schedules -------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def test_crops_without_any_box_are_an_error_in_the_end(coco: Dataset, monkeypatc
     monkeypatch.setattr(images_module, "MOST_DRAWS", 4)
     data = build_dataset(settings(coco, "rtmdet"))
     monkeypatch.setattr(data, "_augmented", lambda sample, steps: None)
-    with pytest.raises(UserError, match="no box of 4 training images .*kd check"):
+    with pytest.raises(UserError, match=r"no box of 4 training images .*kd check"):
         data[0]
 
 
