@@ -37,6 +37,8 @@ class DetectorFlops(Part):
 class DetectorOnBackbone(Part):
     """Settings of a detector on a backbone, in place of those that it has on others."""
 
+    augmentation: Augmentation | None = None
+    """Augmentation of training images, if not the detector's."""
     input_size: PositiveInt | None = None
     """Side in pixels of the square that images are fitted into, if not the detector's."""
     model: dict[str, Any] = {}
@@ -94,7 +96,10 @@ class Detector(Part):
             return self
         model = merge(self.model, changes.model)
         size = changes.input_size or self.input_size
-        return self.model_copy(update={"model": model, "input_size": size})
+        family = changes.augmentation or self.augmentation
+        return self.model_copy(
+            update={"model": model, "input_size": size, "augmentation": family}
+        )
 
 
 class Backbone(Part):

@@ -4,7 +4,7 @@ import random
 import sys
 from typing import Any
 
-from mmdet.models.data_preprocessors import BatchSyncRandomResize
+from mmdet.registry import MODELS
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.registry import HOOKS
@@ -33,7 +33,8 @@ class ResizeBatches(Hook):
 
     def before_run(self, runner: Runner) -> None:
         # The largest interval: this hook selects the size instead.
-        self.resize = BatchSyncRandomResize((1, 1), interval=sys.maxsize)
+        unused = {"random_size_range": (1, 1), "interval": sys.maxsize}
+        self.resize = MODELS.build({"type": "mmdet.BatchSyncRandomResize", **unused})
         preprocessor = bare(runner.model).data_preprocessor
         preprocessor.batch_augments = nn.ModuleList([self.resize])
 
