@@ -97,9 +97,7 @@ class Detector(Part):
         model = merge(self.model, changes.model)
         size = changes.input_size or self.input_size
         family = changes.augmentation or self.augmentation
-        return self.model_copy(
-            update={"model": model, "input_size": size, "augmentation": family}
-        )
+        return self.model_copy(update={"model": model, "input_size": size, "augmentation": family})
 
 
 class Backbone(Part):
