@@ -25,6 +25,7 @@ PINS = Path(__file__).with_name("mmdet_sources.json")
 FRAMEWORKS = ("mmdet", "mmengine", "mmcv")
 
 HEADS = "mmdet.models.dense_heads"
+TRANSFORMS = "mmdet.datasets.transforms.transforms"
 RELIED_ON = {
     "kd.observers.recording.anchor_assignment": [
         f"{HEADS}.anchor_head:AnchorHead._get_targets_single",
@@ -89,6 +90,19 @@ RELIED_ON = {
     ],
     "kd.training.loop.FiniteLoss": [
         "mmengine.model.base_model.base_model:BaseModel.parse_losses",
+    ],
+    "kd.data.mixing.images.MixedImages": [
+        f"{TRANSFORMS}:Mosaic.get_indexes",
+        f"{TRANSFORMS}:Mosaic.transform",
+        f"{TRANSFORMS}:MixUp.transform",
+    ],
+    "kd.training.averaging.AverageWeights": [
+        "mmdet.models.layers.ema:ExpMomentumEMA.avg_func",
+        "mmengine.model.averaged_model:BaseAveragedModel.update_parameters",
+    ],
+    "kd.training.stages": [
+        "mmdet.models.data_preprocessors.data_preprocessor:BatchSyncRandomResize.forward",
+        f"{HEADS}.yolox_head:YOLOXHead.loss_by_feat",
     ],
     "kd.models.mmcv_ops": [
         "mmcv.ops.nms:NMSop.forward",
