@@ -182,8 +182,8 @@ def test_stages_keep_their_share_of_other_epochs() -> None:
     assert (short.cosine_from, short.constant_epochs, short.unmixed_epochs) == (1, 1, 1)
     longer = changed(schedule("rtmdet"), {"epochs": 600}, "tests")
     assert (longer.cosine_from, longer.unmixed_epochs) == (300, 40)
-    chosen = changed(schedule("rtmdet"), {"epochs": 600, "unmixed_epochs": None}, "tests")
-    assert chosen.unmixed_epochs is None
+    unswitched = changed(schedule("rtmdet"), {"epochs": 600, "unmixed_epochs": None}, "tests")
+    assert unswitched.unmixed_epochs is None
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,11 @@ def test_the_student_has_its_own_weights_after_the_block_even_after_an_error() -
     hook.before_run(runner)
     initial = bits(model.state_dict())
     nn.init.constant_(model.layers[0].weight, 7)
-    own = bits(model.state_dict())
+    newest = bits(model.state_dict())
     with suppress(KeyboardInterrupt), averaged(runner):
         assert torch.equal(bits(model.state_dict()), initial)
         raise KeyboardInterrupt
-    assert torch.equal(bits(model.state_dict()), own)
+    assert torch.equal(bits(model.state_dict()), newest)
     assert torch.equal(bits(hook.average), initial)
 
 
