@@ -76,6 +76,9 @@ def refusals(
 ) -> Iterator[str]:
     """Yield the reasons why a method does not apply to a student and its teacher's detector."""
     needs = method.needs
+    if method.start == "inherit" and needs.teacher != "detector":
+        yield "has 'start: inherit', but its teacher is no detector; set 'start: own'"
+        return
     student_part = library.detector(student, where)
     missing = (needs.both | needs.student) - offered(student_part.model, student_part.observer)
     if missing:

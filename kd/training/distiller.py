@@ -18,6 +18,7 @@ from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.observers.declared import check_declared
 from kd.training.image_groups import grouped_losses
+from kd.training.inherit import inherit
 from kd.training.teacher_images import conversion
 
 
@@ -64,6 +65,8 @@ class Distiller(BaseModel):
             self.adapters = self._adapters()
         self.teacher_cache: Any = None
         """Cache of the teacher's outputs: kd.training.teacher_cache.TeacherCache."""
+        self.inherited = ""
+        """Line on what the student inherited from its teacher, empty if it starts on its own."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         """Names of the distillation losses of the last step."""
@@ -78,8 +81,13 @@ class Distiller(BaseModel):
         return self._teachers["detector"]
 
     def init_weights(self) -> None:
-        """Initialize the student; teachers and adapters are initialized already."""
+        """Initialize the student; teachers and adapters are initialized already.
+
+        A resumed run replaces these weights by those of its checkpoint.
+        """
         self.student.init_weights()
+        if any(term.start == "inherit" for term in self.terms.values()):
+            self.inherited = inherit(self.student, self.teacher)
 
     def forward(
         self, inputs: Tensor, data_samples: list[Any] | None = None, mode: str = "tensor"

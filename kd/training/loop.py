@@ -88,6 +88,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self._epoch = self._iter // len(self.dataloader)
             if is_main_process():
                 logger.info("resuming at step %d of %d", self._iter, self.max_iters)
+        elif is_main_process() and (inherited := getattr(bare(self.runner.model), "inherited", "")):
+            logger.info(inherited)
         return super().run()
 
     def run_epoch(self) -> None:

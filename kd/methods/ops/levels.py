@@ -66,3 +66,10 @@ def resized(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     if student_map.shape[-2:] == size:
         return student_map
     return F.interpolate(student_map, tuple(size), mode="bilinear")
+
+
+def compared_levels(
+    student: Sequence[int], teacher: Sequence[int], count: int | None
+) -> list[tuple[int, int]]:
+    """Return the ``count`` finest of ``level_pairs``, finest first; all if it is None."""
+    return sorted(level_pairs(student, teacher), key=lambda pair: student[pair[0]])[:count]

@@ -112,7 +112,7 @@ def weighted_masks(
     A cell of several boxes has the largest of their weights. ``weight`` computes a cell's weight;
     the other arguments are those of ``object_masks``.
     """
-    boxes, is_box = _padded(batch.gt_boxes)
+    boxes, is_box = padded_boxes(batch.gt_boxes)
     ranks = level_of(boxes, len(strides), sides)
     finest_first = sorted(strides)
     return [
@@ -128,7 +128,7 @@ def center_masks(batch: Batch, priors: list[Tensor], sizes: list[tuple[int, int]
     box's border is outside, and every level counts for every box: mode ``fitnet`` of LD's code
     (HikariTJU/LD 4287990c, ``ld_head.py``, get_im_region).
     """
-    boxes, is_box = _padded(batch.gt_boxes)
+    boxes, is_box = padded_boxes(batch.gt_boxes)
     top_left, bottom_right = boxes[:, :, None, :2], boxes[:, :, None, 2:]
     masks = []
     for level_priors, size in zip(priors, sizes, strict=True):
@@ -153,7 +153,7 @@ def _draw(mask: Tensor, boxes: Tensor, images: list[int], stride: float) -> None
         mask[image, top:bottom, left:right] = 1
 
 
-def _padded(boxes_by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
+def padded_boxes(boxes_by_image: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the boxes of all images (B, G, 4), padded, and which of them are boxes (B, G)."""
     ones = [boxes.new_ones(len(boxes)) for boxes in boxes_by_image]
     boxes, is_box = (rnn.pad_sequence(rows, batch_first=True) for rows in (boxes_by_image, ones))
@@ -164,18 +164,29 @@ def _weighted_mask(
     boxes: Tensor, on_level: Tensor, stride: float, size: tuple[int, int], weight: CellWeight
 ) -> Tensor:
     """Return (B, H, W): each cell's largest weight in the boxes (B, G, 4) on the level (B, G)."""
-    left, top, right, bottom = cells_of(boxes, stride, *size)[..., None].unbind(-2)
-    row, column = (torch.arange(cells, device=boxes.device) for cells in size)
+    return largest_weights(cells_of(boxes, stride, *size), on_level, size, weight, boxes.dtype)
+
+
+def largest_weights(
+    cells: Tensor, is_box: Tensor, size: tuple[int, int], weight: CellWeight, dtype: torch.dtype
+) -> Tensor:
+    """Return (B, H, W): each cell's largest weight in the boxes that cover it, 0 without one.
+
+    ``cells``: (B, G, 4), left, top, right and bottom, the last two exclusive, as in ``cells_of``;
+    they may lie beyond the border. ``is_box``: (B, G), false for rows that are no box.
+    """
+    left, top, right, bottom = cells[..., None].unbind(-2)
+    row, column = (torch.arange(count, device=cells.device) for count in size)
     # A box is a range of rows (B, G, H) times a range of columns (B, G, W).
-    rows = (row >= top) & (row < bottom) & on_level[..., None]
+    rows = (row >= top) & (row < bottom) & is_box[..., None]
     columns = (column >= left) & (column < right)
-    largest = boxes.new_zeros(len(boxes), 1, *size)
+    largest = cells.new_zeros(len(cells), 1, *size, dtype=dtype)
     # The weights of all boxes, (B, G, H, W), may not fit into memory, so boxes are taken in parts.
     boxes_at_once = max(1, MOST_WEIGHTS // largest.numel())
-    for start in range(0, boxes.shape[1], boxes_at_once):
+    for start in range(0, cells.shape[1], boxes_at_once):
         part = slice(start, start + boxes_at_once)
         y, x = (row - top)[:, part, :, None], (column - left)[:, part, None]
-        y, x = y.to(boxes.dtype), x.to(boxes.dtype)
+        y, x = y.to(dtype), x.to(dtype)
         box_size = (bottom - top)[:, part, None], (right - left)[:, part, None]
         inside = rows[:, part, :, None] & columns[:, part, None]
         weights = weight(y, x, *box_size).where(inside, 0)

@@ -33,6 +33,16 @@ whole octaves; at scale ``paper`` they equal ``published``. SSD has the sides th
 ObjectSides = Annotated[LevelSides, Field(description=_OBJECT_SIDES)]
 """The setting ``level_sides`` of methods that draw objects into masks."""
 
+_CELL_FACTOR = """\
+Factor of sums over all cells of a map, which grow with the area of the images. The weights were
+published for images of 800 px. ``published``: 1; ``scaled``: 1 for images of published sizes and 4
+for each octave below, so that a sum over cells has its published size. At scale ``paper`` both are
+equal."""
+CellFactor = Annotated[
+    Literal["scaled", "published"] | PositiveFloat, Field(description=_CELL_FACTOR)
+]
+"""The setting ``cell_factor`` of methods that sum over the cells of whole maps."""
+
 
 class Pyramid(NamedTuple):
     """Levels of a detector and size of its training images."""
@@ -90,6 +100,16 @@ def sides_of(setting: LevelSides) -> tuple[float, ...] | None:
     Composed configurations hold the sides; only a method built by hand still holds a rule's name.
     """
     return None if isinstance(setting, str) else setting
+
+
+def fitted_cell_factor(setting: CellFactor, image_size: tuple[int, int]) -> float:
+    """Return the number that a setting ``cell_factor`` selects for images of a size."""
+    return 4.0 ** -octaves(image_size) if setting == "scaled" else cell_factor_of(setting)
+
+
+def cell_factor_of(setting: CellFactor) -> float:
+    """Return the number of a resolved setting, or 1, the published one, for a rule's name."""
+    return 1.0 if isinstance(setting, str) else setting
 
 
 def octaves(image_size: tuple[int, int]) -> int:
