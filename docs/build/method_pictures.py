@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 METHODS = {
     "retinanet": [
         *("soft_labels", "chen", "fitnets", "fgfi", "tadf", "defeat", "fkd", "gid", "rm", "pfi"),
-        "dicod",
+        *("dicod", "mgd", "fgd"),
     ],
     "faster_rcnn": ["mimic", "defeat_full"],
 }

@@ -41,6 +41,8 @@ CAPTIONS = {
     "rm": "student's boxes at the ranked priors",
     "pfi": "difference of class outputs, by level",
     "dicod": "predicted boxes, and crops of boxes and objects as the classifier sees them",
+    "mgd": "norm of the student's neck map in the cells that are not masked, by level",
+    "fgd": "weight of each cell: the teacher's attention in boxes and in the background, by level",
 }
 """Content of the pictures of methods and presets."""
 
