@@ -106,8 +106,7 @@ class MaskedGeneration(Method):
             student_map = full_precision(student.neck[level])
             if f"align{level}" in adapters:
                 student_map = adapters[f"align{level}"](student_map)
-            student_map = resized(student_map, teacher.neck[other])
-            masked = student_map * masks[level][:, None]
+            masked = resized(student_map * masks[level][:, None], teacher.neck[other])
             distance = squared_distance(adapters[f"generator{level}"](masked), teacher.neck[other])
             terms.append(scale * distance.sum() / shared_count(len(distance)))
         return {"loss_mgd": terms}
