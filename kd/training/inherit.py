@@ -46,6 +46,10 @@ def _not_copied(reasons: dict[str, str]) -> str:
     by_module = {name.rpartition(".")[0]: reason for name, reason in reasons.items()}
     if not by_module:
         return ""
-    named = [f"{module} ({reason})" for module, reason in [*by_module.items()][:MOST_MODULES]]
-    rest = len(by_module) - len(named)
-    return f"; not copied: {', '.join(named)}" + (f" and {rest} more modules" if rest else "")
+    descriptions = [
+        f"{module} ({reason})" for module, reason in [*by_module.items()][:MOST_MODULES]
+    ]
+    rest = len(by_module) - len(descriptions)
+    return f"; not copied: {', '.join(descriptions)}" + (
+        f" and {rest} more modules" if rest else ""
+    )

@@ -106,8 +106,10 @@ def test_a_student_starts_from_the_neck_and_head_of_its_teacher(study):
     assert differing and not any(name.startswith("backbone.") for name in differing)
     same = {name for name in distilled if name in teacher and distilled[name].equal(teacher[name])}
     assert {name for name in differing if name not in same} == set()
-    own = {name for name in alone if name not in differing and not name.startswith("backbone.")}
-    shapes_differ = {name for name in own if alone[name].shape != teacher[name].shape}
+    unchanged = {
+        name for name in alone if name not in differing and not name.startswith("backbone.")
+    }
+    shapes_differ = {name for name in unchanged if alone[name].shape != teacher[name].shape}
     assert shapes_differ == {
         *(f"neck.lateral_convs.{level}.conv.weight" for level in range(3)),
         "neck.fpn_convs.3.conv.weight",  # its input is a map of the backbone

@@ -20,7 +20,7 @@ IDENTITY = nn.ModuleDict({f"generator{level}": nn.Identity() for level in range(
 TEXT_IDS = ["000005", "000007"]
 
 
-def named(batch: Batch, *ids: Any) -> Batch:
+def with_ids(batch: Batch, *ids: Any) -> Batch:
     """Return the batch with ids of its images."""
     for sample, image in zip(batch.samples, ids, strict=True):
         sample.img_id = image
@@ -83,7 +83,7 @@ def test_masks_depend_on_seed_step_and_image_and_not_on_the_batch(ids):
     def masks(seed: int, step: int, *images: Any) -> list[Tensor]:
         seed_everything(mix(seed, 1 + step))
         torch.rand(seed + step)  # draws of the step before the masks do not matter
-        return random_masks(named(batch_of(*([] for _ in images)), *images), SIZES, 0.5)
+        return random_masks(with_ids(batch_of(*([] for _ in images)), *images), SIZES, 0.5)
 
     both = masks(0, 0, *ids)
     (alone,) = {tuple(mask.flatten().tolist()) for mask in masks(0, 0, ids[1])[:1]}
