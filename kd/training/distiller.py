@@ -66,7 +66,7 @@ class Distiller(BaseModel):
         self.teacher_cache: Any = None
         """Cache of the teacher's outputs: kd.training.teacher_cache.TeacherCache."""
         self.inherited = ""
-        """Line on what the student inherited from its teacher, empty if it starts on its own."""
+        """Line on the tensors that the student inherited; empty if it inherits none."""
         self.progress = Progress()
         self.distilled: tuple[str, ...] = ()
         """Names of the distillation losses of the last step."""

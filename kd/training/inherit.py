@@ -10,7 +10,7 @@ MOST_MODULES = 6
 
 
 def inherit(student: nn.Module, teacher: nn.Module) -> str:
-    """Copy the teacher's neck and heads into the student; return a line that says what was copied.
+    """Copy the teacher's neck and heads into the student; return a line that counts the copies.
 
     A tensor outside of the backbone, parameter or buffer, is copied if the teacher has one of the
     same name and shape; all others keep the student's initial values. Published code does the same
@@ -46,10 +46,7 @@ def _not_copied(reasons: dict[str, str]) -> str:
     by_module = {name.rpartition(".")[0]: reason for name, reason in reasons.items()}
     if not by_module:
         return ""
-    descriptions = [
-        f"{module} ({reason})" for module, reason in [*by_module.items()][:MOST_MODULES]
-    ]
-    rest = len(by_module) - len(descriptions)
-    return f"; not copied: {', '.join(descriptions)}" + (
-        f" and {rest} more modules" if rest else ""
-    )
+    modules = [*by_module.items()][:MOST_MODULES]
+    text = ", ".join(f"{module} ({reason})" for module, reason in modules)
+    rest = len(by_module) - len(modules)
+    return f"; not copied: {text}" + (f" and {rest} more modules" if rest else "")

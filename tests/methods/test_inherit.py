@@ -151,6 +151,6 @@ def test_a_method_without_a_teacher_detector_cannot_inherit():
 
 def test_only_a_run_that_inherits_has_the_setting():
     library = Library(CONFIGS)
-    (own,) = resolve("fgd", {}, "retinanet", library, "tests").values()
+    (default,) = resolve("fgd", {}, "retinanet", library, "tests").values()
     (inherited,) = resolve("fgd_inherit", {}, "retinanet", library, "tests").values()
-    assert "start" not in own and inherited == own | {"start": "inherit"}
+    assert "start" not in default and inherited == default | {"start": "inherit"}
