@@ -14,11 +14,11 @@ from kd.config.terms import method_of
 from kd.data.sampling import mix
 from kd.methods.base import DETECTION_TERM, Losses, Method
 from kd.models.build import build_model
+from kd.models.inherit import inherit
 from kd.models.weights import load_frozen
 from kd.observers import Batch, Channels, Observation, Progress, channels_of, observe
 from kd.observers.declared import check_declared
 from kd.training.image_groups import grouped_losses
-from kd.training.inherit import inherit
 from kd.training.teacher_images import conversion
 
 

@@ -15,7 +15,7 @@ from kd.config.library import Library
 from kd.config.run import Run
 from kd.config.terms import check_readable, resolve
 from kd.models import weights
-from kd.training.inherit import inherit
+from kd.models.inherit import inherit
 from kd.training.train import build_runner
 from tests.support.paths import CONFIGS
 from tests.support.states import changed, copied
