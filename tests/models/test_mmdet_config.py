@@ -24,6 +24,7 @@ RUNS = [
     ("rtmdet", "cspnext-tiny-w0.25"),
     ("yolox", "csp-darknet-tiny-w0.25"),
     ("retinanet", "swin-t-w0.125"),
+    *((family, "r18-w0.125") for family in ("tood", "vfnet", "ddod", "reppoints")),
 ]
 
 

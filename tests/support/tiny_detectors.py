@@ -8,7 +8,7 @@ BACKBONE = "r18-w0.125"
 NECKS = {  # GFL, FCOS, ATSS and their relatives normalize groups of 32 channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16, "rtmdet": 16, "yolox": 16,
-    "vfnet": 32, "tood": 32, "ddod": 32, "reppoints": 16,
+    "vfnet": 64, "tood": 64, "ddod": 64, "reppoints": 16,
 }  # fmt: skip
 """Channels of the necks of tiny detectors."""
 
