@@ -43,9 +43,12 @@ class DenseObservation(Observation):
         """Outputs of the head by level: class maps, box maps and, of some heads, more."""
         from kd.observers import towers
 
-        with self.gradients(), towers.recording(self.head, self.neck) as features:
-            outputs = self.head(tuple(self.neck))
-        if features is not None and not self.frozen:
+        with self.gradients():
+            if self.frozen:  # a teacher's features would be in memory without a use
+                return self.head(tuple(self.neck))
+            with towers.recording(self.head, self.neck) as features:
+                outputs = self.head(tuple(self.neck))
+        if features is not None:
             self.towers = features
         return outputs
 
