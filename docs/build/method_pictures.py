@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 METHODS = {
     "retinanet": [
         *("soft_labels", "chen", "fitnets", "fgfi", "tadf", "defeat", "fkd", "gid", "rm", "pfi"),
-        *("dicod", "mgd", "fgd"),
+        *("dicod", "pkd", "cwd", "mgd", "frs", "fgd", "crosskd"),
     ],
     "faster_rcnn": ["mimic", "defeat_full"],
 }

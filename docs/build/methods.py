@@ -41,6 +41,10 @@ CAPTIONS = {
     "rm": "student's boxes at the ranked priors",
     "pfi": "difference of class outputs, by level",
     "dicod": "predicted boxes, and crops of boxes and objects as the classifier sees them",
+    "pkd": "teacher's squared standardized features, averaged over channels, by level",
+    "cwd": "teacher's probability of each cell, averaged over channels, by level",
+    "frs": "the teacher's best score of each cell, by level",
+    "crosskd": "quality focal loss of the class outputs of the teacher's head, by level",
     "mgd": "norm of the student's neck map in the cells that are not masked, by level",
     "fgd": "weight of each cell: the teacher's attention in boxes and in the background, by level",
 }
