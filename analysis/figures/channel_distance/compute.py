@@ -91,9 +91,9 @@ def _image_sums(
     student_output = observe(student.detector, batch, frozen=True)
     teacher_output = observe(teacher.detector, batch, frozen=True)
     student_map = adapted(adapters, level, _neck_level(student_output, level, student))
-    teacher_map = _neck_level(teacher_output, level, teacher).float()
-    _check_sizes(student_map, teacher_map, student, teacher, level)
     stride = student_output.strides[level]
+    teacher_map = _level_of_stride(teacher_output, stride, level, student, teacher).float()
+    _check_sizes(student_map, teacher_map, student, teacher, level)
     # (2, B, H, W), 1 and 0: the cells on any object, and the others.
     size = (student_map.shape[-2], student_map.shape[-1])
     objects = object_mask(batch, stride, size).double()
@@ -123,6 +123,18 @@ def _neck_level(output: Observation, level: int, run: RunNetworks) -> Tensor:
     if level > last:
         raise UserError(f"level {level}: the neck of {run.directory} has levels 0 to {last}")
     return output.neck[level]
+
+
+def _level_of_stride(
+    output: Observation, stride: int, level: int, student: RunNetworks, teacher: RunNetworks
+) -> Tensor:
+    """Return the teacher's level (B, C, H, W) of a stride; UserError if its neck has none."""
+    if stride not in output.strides:
+        raise UserError(
+            f"level {level} of the neck of {student.directory} has the stride {stride}; the neck "
+            f"of its teacher {teacher.directory} has {', '.join(map(str, output.strides))}"
+        )
+    return output.neck[[*output.strides].index(stride)]
 
 
 def _check_sizes(

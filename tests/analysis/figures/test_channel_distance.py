@@ -68,6 +68,17 @@ def test_means_are_over_the_cells_of_a_region_in_all_images(handmade):
     assert (distances.cells.tolist(), distances.images, distances.stride) == ([3, 5], 2, 8)
 
 
+def test_levels_of_another_pyramid_are_compared_by_stride(monkeypatch):
+    fine, coarse = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
+    student = network(SimpleNamespace(neck=[3 * coarse], strides=[8]))
+    teacher = network(SimpleNamespace(neck=[fine, coarse], strides=[4, 8]), "teacher")
+    monkeypatch.setattr(module, "observe", lambda detector, batch, frozen: detector)
+    samples = [image(0, (0.0, 0, 8, 8))]
+    np.testing.assert_allclose(channel_distances(student, teacher, samples).mean, [[2], [2]])
+    with pytest.raises(UserError, match="level 0 of the neck of teacher has the stride 4; .* has 8"):
+        channel_distances(teacher, student, samples)
+
+
 def test_a_region_without_cells_has_no_distance(handmade):
     covered = image(0, (0.0, 0, 16, 16))
     distances = channel_distances(
