@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kd.common.modules import LazyModule
 
@@ -36,11 +36,14 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
     return overlap / union - (enclosing - union) / enclosing
 
 
-def iou_and_diou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Return IoU and distance IoU, (P, G) each, of boxes (P, 4) with others (G, 4).
+def iou_and_diou(
+    boxes: Tensor, others: Tensor, divisor: Literal["union", "box"] = "union"
+) -> tuple[Tensor, Tensor]:
+    """Return IoU and distance IoU (DIoU), (P, G) each, of boxes (P, 4) with others (G, 4).
 
-    The distance IoU is the IoU less the squared distance of both centers, divided by the squared
-    diagonal of the smallest enclosing box (Zheng et al., AAAI 2020).
+    DIoU is the IoU less the squared distance of both centers, divided by the squared diagonal of
+    the smallest enclosing box (Zheng et al., AAAI 2020). With ``divisor="box"``, the first part of
+    DIoU is the overlap divided by the area of the box.
     """
     top_left, other_top_left = boxes[:, None, :2], others[:, :2]
     bottom_right, other_bottom_right = boxes[:, None, 2:], others[:, 2:]
@@ -49,12 +52,13 @@ def iou_and_diou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     area = (bottom_right - top_left).prod(-1)
     other_area = (other_bottom_right - other_top_left).prod(-1)
     iou = overlap / (area + other_area - overlap).clamp(min=1e-6)
+    share = iou if divisor == "union" else overlap / area.clamp(min=1e-6)
     enclosing = torch.maximum(bottom_right, other_bottom_right)
     enclosing = enclosing - torch.minimum(top_left, other_top_left)
     # The difference of the sums of corners is twice that of the centers.
     doubled = top_left + bottom_right - other_top_left - other_bottom_right
     distance = doubled.square().sum(-1) / 4
-    return iou, iou - distance / enclosing.square().sum(-1).clamp(min=1e-6)
+    return iou, share - distance / enclosing.square().sum(-1).clamp(min=1e-6)
 
 
 def shares_inside(boxes: Tensor, others: Tensor) -> Tensor:
