@@ -31,6 +31,7 @@ METHODS = {
         *("dicod", "pkd", "cwd", "mgd", "frs", "fgd", "crosskd"),
     ],
     "faster_rcnn": ["mimic", "defeat_full"],
+    "gfl": ["ld", "bckd"],
 }
 """Methods and presets by the detector that they are drawn with."""
 SCALE = "smoke"
