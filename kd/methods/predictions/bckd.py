@@ -35,9 +35,9 @@ class BinaryDistillation(Method):
     by 0. Preset ``bckd_released`` is its form.
 
     Here: all levels count. The probability is that of the class map alone, without the centerness
-    of ATSS and FCOS. Heads with a softmax over classes have no binary decisions. YOLOv3's class
-    outputs are conditional on an object and untrained at other priors, where most differences
-    would be. The planner refuses both.
+    of ATSS and FCOS. Heads with a softmax over classes have no binary decisions. The class outputs
+    of YOLOv3 and YOLOX are conditional on an object and untrained at other priors, where most
+    differences would be. The planner refuses all of these.
 
     Unknown: the paper's text was not at hand; all values are those of the code.
     """
