@@ -118,8 +118,8 @@ class LocalizationDistillation(Method):
         )
         return Focus(
             by_stride(student.strides, maps),
-            {"boxes of the main term": boxes},
-            quantity="weight in the valuable localization region",
+            {"positive boxes": boxes},
+            quantity="weight in the region (VLR)",
         )
 
     def _region(self, student: DistributionObservation, batch: Batch) -> Tensor:
