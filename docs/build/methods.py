@@ -40,7 +40,7 @@ CAPTIONS = {
     "gid": "the regions where both models disagree",
     "rm": "student's boxes at the ranked priors",
     "pfi": "difference of class outputs, by level",
-    "ld": "weights in the valuable localization region (VLR) by level, and boxes at positive priors",
+    "ld": "weights in the valuable localization region by level, and boxes at positive priors",
     "bckd": "largest difference of class probabilities, by level",
     "dicod": "predicted boxes, and crops of boxes and objects as the classifier sees them",
     "pkd": "teacher's squared standardized features, averaged over channels, by level",
