@@ -19,7 +19,7 @@ from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
 
-HEADS = ["retinanet", "atss", "fcos", "gfl", "rtmdet"]
+HEADS = ["retinanet", "atss", "fcos", "gfl", "rtmdet", "tood", "vfnet", "ddod", "reppoints"]
 BOX, OTHER = [20.0, 10.0, 70.0, 55.0], [4.0, 8.0, 40.0, 44.0]
 POSITIVE = {(0, 40): 0, (0, 41): 0, (1, 99): 0}
 
