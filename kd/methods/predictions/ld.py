@@ -170,7 +170,7 @@ def atss_threshold(
     ``nearest`` valid anchors to its center on each level. It is not a number for one candidate.
     Arguments as in ``valuable_region``, and ``iou`` (N, G).
     """
-    candidates, exist, first = [], [], 0
+    candidates, existing, first = [], [], 0
     for anchors in level_anchors:
         rows = slice(first, first + len(anchors))
         # The difference of the sums of corners is twice that of the centers, in the same order.
@@ -178,10 +178,10 @@ def atss_threshold(
         distance = offset.norm(dim=2).masked_fill(~valid[rows, None], torch.inf)
         least, row = distance.topk(min(nearest, len(anchors)), dim=0, largest=False)
         candidates.append(iou[rows].gather(0, row))
-        exist.append(least.isfinite())
+        existing.append(least.isfinite())
         first += len(anchors)
-    ious, counted = torch.cat(candidates), torch.cat(exist)
-    count = counted.sum(0)
-    mean = ious.where(counted, 0).sum(0) / count
-    variance = (ious - mean).square().where(counted, 0).sum(0) / (count - 1)
+    ious, exists = torch.cat(candidates), torch.cat(existing)
+    count = exists.sum(0)
+    mean = ious.where(exists, 0).sum(0) / count
+    variance = (ious - mean).square().where(exists, 0).sum(0) / (count - 1)
     return mean + variance.sqrt()

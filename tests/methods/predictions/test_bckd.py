@@ -29,10 +29,10 @@ def losses_of(of: Scene, **settings: Any) -> dict[str, Any]:
     return method.losses(of.student, of.teacher, of.batch, torch.nn.ModuleDict())
 
 
-def plain_form(student: Any, teacher: Any, counted: Tensor, power: float = 1) -> tuple[Any, Any]:
+def plain_form(student: Any, teacher: Any, compared: Tensor, power: float = 1) -> tuple[Any, Any]:
     """Return both terms without their weights, from probabilities (B, N, C) and boxes (B, N, 4).
 
-    ``counted``: (B, N), true for priors that count.
+    ``compared``: (B, N), true for priors that count.
     """
     p_student, p_teacher = student.logits.sigmoid(), teacher.logits.sigmoid().detach()
     gap = (p_teacher - p_student).abs()
@@ -41,9 +41,9 @@ def plain_form(student: Any, teacher: Any, counted: Tensor, power: float = 1) ->
     boxes = (model.prior_boxes.flatten(0, 1) for model in (student, teacher))
     rows = zip(*boxes, strict=True)
     giou = torch.stack([generalized_box_iou(a[None], b[None])[0, 0] for a, b in rows])
-    weight = gap.detach().amax(2)[counted]
-    classes = (gap.pow(power) * entropy)[counted].sum() / positive
-    return classes, (weight * (1 - giou.unflatten(0, counted.shape)[counted])).sum() / positive
+    weight = gap.detach().amax(2)[compared]
+    classes = (gap.pow(power) * entropy)[compared].sum() / positive
+    return classes, (weight * (1 - giou.unflatten(0, compared.shape)[compared])).sum() / positive
 
 
 # --- Values ------------------------------------------------------------------------------------
@@ -83,9 +83,9 @@ def test_ignored_priors_do_not_count():
 def test_levels_without_a_positive_prior_can_be_skipped():
     """The first 96 priors are the finer level; only it has positive priors."""
     of = scene([BOX], [OTHER], positives={(0, 40): 0})
-    counted = torch.ones_like(of.student.sampled)
-    counted[:, 96:] = False
-    classes, boxes = plain_form(of.student, of.teacher, counted)
+    compared = torch.ones_like(of.student.sampled)
+    compared[:, 96:] = False
+    classes, boxes = plain_form(of.student, of.teacher, compared)
     losses = losses_of(of, levels="positive")
     assert losses["loss_bckd_cls"].item() == pytest.approx(classes.item())
     assert losses["loss_bckd_loc"].item() == pytest.approx(4 * boxes.item())
