@@ -21,6 +21,7 @@ if "seaborn" not in sys.modules:  # mmdet works without; it imports pandas and s
 OUTDATED = (
     "pkg_resources is deprecated",
     "`num_anchors` is deprecated",
+    "DeprecationWarning: pos_bboxes is deprecated",
     "`torch.cuda.amp.autocast",
     "torch.meshgrid: in an upcoming release",
 )
