@@ -15,8 +15,9 @@ COLORS = (
 """Colors of methods, with a contrast of 3:1 or more to white. The ``difference`` of any two, and of
 each to the black of teachers and the gray of baselines, is 12 or more."""
 PREFERRED = {
-    "chen": 8, "defeat": 5, "dicod": 1, "fgfi": 7, "fitnets": 11, "fkd": 6, "gid": 4,
-    "mimic": 9, "pfi": 2, "rm": 0, "rm+pfi": 9, "soft_labels": 3, "tadf": 10,
+    "bckd": 3, "chen": 8, "crosskd": 4, "cwd": 7, "defeat": 5, "dicod": 1, "fgd": 6, "fgfi": 7,
+    "fitnets": 11, "fkd": 6, "frs": 10, "gid": 4, "ld": 2, "mgd": 5, "mimic": 9, "pfi": 2, "pkd": 8,
+    "rm": 0, "rm+pfi": 9, "soft_labels": 3, "tadf": 10,
 }  # fmt: skip
 """Index in ``COLORS`` of the color that a method has in all figures where no other row has it."""
 VISIONS: Mapping[str, Sequence[Sequence[float]]] = {

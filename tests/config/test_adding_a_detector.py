@@ -16,7 +16,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.tiny_detectors import save_random_weights
 
 PAGE = (REPOSITORY / "docs" / "how-to" / "add-detector.md").read_text()
-DETECTOR, SMALL_DETECTOR, BACKBONE, SMALL_BACKBONE, STUDY = (
+DETECTOR, ON_BACKBONE, SMALL_DETECTOR, BACKBONE, SMALL_BACKBONE, STUDY = (
     textwrap.dedent(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 )
 
@@ -36,6 +36,12 @@ def added(study) -> Plan:
     }
     Path("configs/scales/tiny.yaml").write_text(yaml.safe_dump(scale))
     return plan("fsaf", "tiny", Library(Path("configs")))
+
+
+def test_the_example_of_settings_by_backbone_is_that_of_rtmdet() -> None:
+    example = yaml.safe_load(ON_BACKBONE)["backbones"]["cspnext-s"]["model"]
+    settings = Library().detector("rtmdet", "test").on("cspnext-s").model
+    assert all(settings[part].items() >= changes.items() for part, changes in example.items())
 
 
 def test_methods_apply_by_what_the_head_offers(added: Plan) -> None:

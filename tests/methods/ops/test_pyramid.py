@@ -14,6 +14,7 @@ from kd.common.errors import UserError
 from kd.config import pipelines
 from kd.config.compose import detector_model, fitted
 from kd.config.library import Library
+from kd.config.recipes.mixing import MIXING
 from kd.config.terms import settings_of
 from kd.data.builtin.shapes import generate
 from kd.data.entry import Shapes
@@ -186,6 +187,8 @@ def test_every_level_has_objects(
         pytest.skip(f"no BCCD data at {folders[name]}")
     detector_pyramid = pyramid(detector, scale, dataset)
     family = LIBRARY.detector(detector, "").augmentation
+    if family in MIXING:
+        family = "general"  # the last epochs of these trainings mix no images
     source = "bccd" if name == "bccd" else "shapes-smoke"  # mini begins with the images of smoke
     image_boxes = boxes(folders[name], source, family, detector_pyramid.image_size)
     levels = len(detector_pyramid.strides)

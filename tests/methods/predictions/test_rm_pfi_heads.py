@@ -163,10 +163,11 @@ def test_it_draws_the_ranked_boxes_of_the_first_image(pair, family):
 def test_the_heads_that_offer_their_needs():
     rank, imitate = RankMimicking().needs.both, PredictionGuidedImitation().needs.both
     assert {name for name, offered in OBSERVABLE.items() if rank <= offered} == {
-        "anchor", "gfl", "point", "ssd", "vfnet", "tood", "ddod",
+        "anchor", "gfl", "point", "ssd", "vfnet", "tood", "ddod", "rtmdet", "yolox",
     }  # fmt: skip
     assert {name for name, offered in OBSERVABLE.items() if imitate <= offered} == {
-        "anchor", "gfl", "point", "ssd", "yolo", "vfnet", "tood", "ddod", "reppoints",
+        "anchor", "gfl", "point", "ssd", "yolo", "vfnet", "tood", "ddod", "reppoints", "rtmdet",
+        "yolox",
     }  # fmt: skip
 
 
