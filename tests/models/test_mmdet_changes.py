@@ -93,8 +93,7 @@ RELIED_ON = {
     ],
     "kd.data.mixing.images.MixedImages": [
         f"{TRANSFORMS}:Mosaic.get_indexes",
-        f"{TRANSFORMS}:Mosaic.transform",
-        f"{TRANSFORMS}:MixUp.transform",
+        f"{TRANSFORMS}:Mosaic._mosaic_combine",
     ],
     "kd.training.averaging.AverageWeights": [
         "mmdet.models.layers.ema:ExpMomentumEMA.avg_func",
