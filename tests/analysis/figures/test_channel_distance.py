@@ -75,7 +75,8 @@ def test_levels_of_another_pyramid_are_compared_by_stride(monkeypatch):
     monkeypatch.setattr(module, "observe", lambda detector, batch, frozen: detector)
     samples = [image(0, (0.0, 0, 8, 8))]
     np.testing.assert_allclose(channel_distances(student, teacher, samples).mean, [[2], [2]])
-    with pytest.raises(UserError, match="level 0 of the neck of teacher has the stride 4; .* has 8"):
+    message = r"level 0 of the neck of teacher has the stride 4; .* has 8"
+    with pytest.raises(UserError, match=message):
         channel_distances(teacher, student, samples)
 
 
