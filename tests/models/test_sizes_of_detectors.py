@@ -146,7 +146,7 @@ def test_a_detector_without_changes_is_itself() -> None:
         ),
         (
             {"cspnext-s": {"neck": {}}},
-            r"unknown key 'backbones.cspnext-s.neck'; valid: input_size, model",
+            r"unknown key 'backbones.cspnext-s.neck'; valid: augmentation, input_size, model",
         ),
         ({"cspnext-s": {"input_size": 0}}, r"key 'backbones.cspnext-s.input_size': "),
     ],

@@ -63,7 +63,7 @@ def box_gradients(detector: str, scale: Scale, name: str) -> list[float]:
     box_losses = [
         value
         for key, value in losses.items()
-        if key.startswith(("loss_bbox", "loss_rpn_bbox", "loss_xy"))
+        if key.startswith(("loss_bbox", "loss_rpn_bbox", "loss_xy", "loss_pts"))
     ]
     parts = [
         part for value in box_losses for part in (value if isinstance(value, list) else [value])
