@@ -157,8 +157,9 @@ def test_a_part_is_mapped_by_name(part: str, stand_in: str):
 def test_every_shipped_part_has_a_stand_in_at_smoke_and_mini():
     library = Library(CONFIGS)
     left_out = {
-        "schedules": {"classifier", "classifier-smoke", "mini", "mini-3x", "mini-bf16", "smoke",
-                      "smoke-bf16"},
+        "schedules": {"classifier", "classifier-smoke", "mini", "mini-3x", "mini-bf16",
+                      "mini-rtmdet", "mini-yolox", "smoke", "smoke-bf16", "smoke-rtmdet",
+                      "smoke-yolox"},
         "datasets": {"example", "shapes-mini", "shapes-smoke"},
         "backbones": set(), "detectors": set(), "classifiers": {"smoke", "smoke-ssd"},
     }  # fmt: skip

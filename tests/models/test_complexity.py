@@ -66,10 +66,16 @@ def test_a_miniature_equals_a_sum_by_hand() -> None:
     assert counts.weight_bytes == 4 * (counts.parameters + norms) + counters
 
 
-@pytest.mark.parametrize("detector", LIBRARY.names("detectors"))
+PUBLISHED = {
+    name: flops
+    for name in LIBRARY.names("detectors")
+    if (flops := LIBRARY.detector(name, "test").flops)
+}
+
+
+@pytest.mark.parametrize("detector", PUBLISHED)
 def test_counts_are_near_the_published_ones_of_the_configuration(detector: str) -> None:
-    flops = LIBRARY.detector(detector, "test").flops
-    assert flops is not None
+    flops = PUBLISHED[detector]
     counts = complexity(model(detector, flops.backbone, "paper", 80), *flops.size)
     assert counts.multiply_adds == pytest.approx(flops.gflops * 1e9, rel=0.05)
 
