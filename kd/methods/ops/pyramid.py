@@ -35,9 +35,9 @@ ObjectSides = Annotated[LevelSides, Field(description=_OBJECT_SIDES)]
 
 _CELL_FACTOR = """\
 Factor of sums over all cells of a map, which grow with the area of the images. The weights were
-published for images of 800 px. ``published``: 1; ``scaled``: 1 for images of published sizes and 4
-for each octave below, so that a sum over cells has its published size. At scale ``paper`` both are
-equal."""
+published for images of 800 px. ``published``: 1, at every size; ``scaled``: 1 for images of
+published sizes and 4 for each octave below, so that a sum over cells has its published size. At
+scale ``paper`` both are equal."""
 CellFactor = Annotated[
     Literal["scaled", "published"] | PositiveFloat, Field(description=_CELL_FACTOR)
 ]

@@ -195,7 +195,8 @@ def test_levels_alike_keeps_the_sum_of_factors_over_cells():
 
 @pytest.mark.parametrize(("size", "factor"), [((1333, 800), 1.0), ((128, 128), 64.0)])
 def test_sums_over_cells_are_scaled_to_the_image_size(size, factor):
-    assert FocalGlobal().fitted(Pyramid((8, 16), size)).cell_factor == factor
+    scaled = FocalGlobal(cell_factor="scaled").fitted(Pyramid((8, 16), size))
+    assert scaled.cell_factor == factor
 
 
 def test_two_stage_detectors_have_their_published_settings():

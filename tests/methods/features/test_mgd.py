@@ -133,6 +133,6 @@ def test_levels_of_equal_stride_are_compared():
 )
 def test_sums_over_cells_are_scaled_to_the_image_size(size, factor):
     pyramid = Pyramid((8, 16), size)
-    assert MaskedGeneration().fitted(pyramid).cell_factor == factor
-    assert MaskedGeneration(cell_factor="published").fitted(pyramid).cell_factor == 1.0
+    assert MaskedGeneration(cell_factor="scaled").fitted(pyramid).cell_factor == factor
+    assert MaskedGeneration().fitted(pyramid).cell_factor == 1.0
     assert MaskedGeneration(cell_factor=2.5).fitted(pyramid).cell_factor == 2.5
