@@ -187,10 +187,15 @@ def test_every_level_has_objects(
         pytest.skip(f"no BCCD data at {folders[name]}")
     detector_pyramid = pyramid(detector, scale, dataset)
     family = LIBRARY.detector(detector, "").augmentation
+    resized = [1]
     if family in MIXING:
-        family = "general"  # the last epochs of these trainings mix no images
+        # The last epochs of these trainings mix no images, and enlarge them up to twice.
+        family, resized = "general", [1, 2]
     source = "bccd" if name == "bccd" else "shapes-smoke"  # mini begins with the images of smoke
-    image_boxes = boxes(folders[name], source, family, detector_pyramid.image_size)
+    size = detector_pyramid.image_size
+    image_boxes = [
+        factor * image for factor in resized for image in boxes(folders[name], source, family, size)
+    ]
     levels = len(detector_pyramid.strides)
     for pooled in (False, True):
         sides = detector_pyramid.sides("scaled", per_stride=pooled)
