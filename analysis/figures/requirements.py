@@ -7,7 +7,6 @@ from analysis.runs.groups import RunGroup
 from kd.common.errors import UserError
 from kd.common.files import read_json
 from kd.config.library import Library
-from kd.observers.heads import offered
 
 
 def check(
@@ -17,12 +16,12 @@ def check(
     detectors = {teacher: read_json(teacher / "run.json")["detector"]}
     detectors |= {group.directory: group.identity["detector"] for group in groups}
     for directory, detector in detectors.items():
-        lacking = needs - offered(library.detector(detector, str(directory)).model)
+        lacking = needs - library.detector(detector, str(directory)).offered
         if lacking:
             suitable = [
                 name
                 for name in library.names("detectors")
-                if needs <= offered(library.detector(name, "detectors").model)
+                if needs <= library.detector(name, "detectors").offered
             ]
             raise UserError(
                 f"{directory}: detector '{detector}' does not offer "

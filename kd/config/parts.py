@@ -16,7 +16,7 @@ from pydantic import (
 
 from kd.common.merging import merge
 from kd.common.schema import Part
-from kd.observers.heads import check_declaration
+from kd.observers.heads import check_declaration, observer_of_model, offered
 
 Augmentation = Literal[
     "general", "ssd", "yolo", "rtmdet", "rtmdet-s", "rtmdet-tiny", "yolox", "yolox-tiny"
@@ -88,6 +88,16 @@ class Detector(Part):
             raise ValueError(f"'maps' must list each map once, not {self.maps}")
         check_declaration(self.model, self.observer)
         return self
+
+    @property
+    def observed_by(self) -> str:
+        """Name of the observer of its head: the listed or declared one, otherwise ``maps``."""
+        return observer_of_model(self.model, self.observer)
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """Features that methods and analyses can read of it, as ``OBSERVABLE`` names them."""
+        return offered(self.model, self.observer)
 
     def on(self, backbone: str) -> "Detector":
         """Return the detector on a backbone, named as its file."""

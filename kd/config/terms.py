@@ -15,8 +15,6 @@ from kd.observers.heads import (
     ROI_HEADS,
     SHARED,
     head_types,
-    observer_of_model,
-    offered,
 )
 
 Terms = dict[str, dict[str, Any]]
@@ -80,14 +78,14 @@ def refusals(
         yield "has 'start: inherit', but its teacher is no detector; set 'start: own'"
         return
     student_part = library.detector(student, where)
-    missing = (needs.both | needs.student) - offered(student_part.model, student_part.observer)
+    missing = (needs.both | needs.student) - student_part.offered
     if missing:
         yield _missing(missing, student, student_part)
         return
     if needs.teacher != "detector" or teacher is None:
         return
     teacher_part = library.detector(teacher, where)
-    if missing := needs.of_teacher - offered(teacher_part.model):
+    if missing := needs.of_teacher - teacher_part.offered:
         yield _missing(missing, teacher, teacher_part)
         return
     yield from _unequal(needs.both, student_part, teacher_part)
@@ -96,7 +94,7 @@ def refusals(
     )
     if student_layout == teacher_layout:
         return
-    if missing := needs.both - offered(teacher_part.model, teacher_part.observer):
+    if missing := needs.both - teacher_part.offered:
         yield _missing(missing, teacher, teacher_part)
     elif needs.both - SHARED:
         yield (
@@ -142,7 +140,7 @@ def _unequal(features: frozenset[str], student: Detector, teacher: Detector) -> 
 def _missing(outputs: frozenset[str], detector: str, part: Detector) -> str:
     """Return the reason that a detector lacks outputs, with the known heads if its own is not."""
     text = f"reads {_in_words(outputs)}, which detector '{detector}' does not offer"
-    if observer_of_model(part.model, part.observer) != "maps":
+    if part.observed_by != "maps":
         return text
     types = " and ".join(filter(None, head_types(part.model)))
     readable = ", ".join([*DENSE_HEADS, *(f"{name} behind RPNHead" for name in ROI_HEADS)])
@@ -211,7 +209,7 @@ def _layout(name: str, part: Detector) -> _Layout:
             f"configs/detectors/{name}.yaml: the head has no strides, which methods need to "
             "compare maps; set its 'strides', those of its 'anchor_generator', or the key 'strides'"
         )
-    return _Layout(observer_of_model(part.model, part.observer), strides, priors)
+    return _Layout(part.observed_by, strides, priors)
 
 
 def _in_words(values: Any) -> str:

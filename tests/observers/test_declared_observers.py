@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from analysis.figures import requirements
 from kd.common.errors import UserError
 from kd.config.applicability import matrix
 from kd.config.canonical import canonical_detector
@@ -66,8 +67,19 @@ def test_a_declared_observer_offers_what_the_observer_of_a_listed_head_does(proj
     library = write("plain", "retinanet", UNLISTED, None)
     assert matrix(library)["rm"]["plain"]
     library = write("declared", "retinanet", UNLISTED, "anchor")
+    no_towers = "reads towers, which detector 'declared' does not offer"
     for row in matrix(library).values():
-        assert bool(row["declared"]) == bool(row["retinanet"])
+        assert row["declared"] == no_towers or bool(row["declared"]) == bool(row["retinanet"])
+    declared, listed = (library.detector(name, "test") for name in ("declared", "retinanet"))
+    assert declared.offered == listed.offered - {"towers"}
+
+
+def test_an_analysis_reads_predictions_of_a_declared_head(project: Path) -> None:
+    library = write("declared", "retinanet", UNLISTED, "anchor")
+    Path("run.json").write_text('{"detector": "declared"}', encoding="utf-8")
+    requirements.check(frozenset({"rankings"}), [], Path(), library)
+    with pytest.raises(UserError, match=r"'declared' does not offer towers.*retinanet"):
+        requirements.check(frozenset({"towers"}), [], Path(), library)
 
 
 def test_a_detector_is_built_with_its_declared_observer(project: Path) -> None:

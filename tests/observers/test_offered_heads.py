@@ -25,7 +25,6 @@ from kd.observers.heads import (
     ROI_HEADS,
     head_types,
     observer_of_model,
-    offered,
 )
 from tests.support.paths import CONFIGS
 from tests.support.tiny import make_project
@@ -146,7 +145,7 @@ def test_a_reading_of_every_feature_is_tested_and_every_head_has_a_family() -> N
 def test_features_that_a_head_offers_can_be_recorded(build: Any, batch: Any, family: str) -> None:
     observation = observe(build(family), batch(), frozen=False)
     observation.losses()
-    for name in offered(Library(CONFIGS).detector(family, "test").model):
+    for name in Library(CONFIGS).detector(family, "test").offered:
         READ[name](observation)
 
 

@@ -139,11 +139,12 @@ def test_the_bootstrap_draws_the_same_resamples_for_runs_of_all_seeds() -> None:
 
 RANDOM = re.compile(
     r"\b(randperm|multinomial|default_rng|manual_seed|normal_|uniform_|MT19937"
-    r"|torch\.rand\w*|np\.random\.\w+|random\.(random|choice|shuffle|uniform|seed))\("
+    r"|torch\.rand\w*|np\.random\.\w+|random\.(Random|random|choice|shuffle|uniform|seed))\("
 )
 EXCEPTIONS = {
     "kd/data/builtin/drawing.py": "called by kd/data/builtin/shapes.py with its generator",
     "analysis/statistics/moderated.py": "draws a fixed reference sample, not results of a run",
+    "kd/observers/declared.py": "checks an observer on a fixed image, in a copy of the detector",
     "kd/profiling/trainee.py": "measures time and memory, not results",
 }
 

@@ -360,6 +360,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const seconds = Number(document.body.dataset.reload);
   if (seconds) {
     const before = read("sessionStorage", STATE);
+    history.scrollRestoration = "manual";
     if (before) restore(JSON.parse(before));
     window.addEventListener("pagehide", remember);
     setInterval(() => dialog.open || location.reload(), 1000 * seconds);

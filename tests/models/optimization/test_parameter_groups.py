@@ -32,7 +32,7 @@ def updated(constructor: type[DefaultOptimWrapperConstructor]) -> tuple[int, tor
         torch.manual_seed(step)
         wrapper.update_params(model(torch.randn(6, 4)).square().sum())
     weights = torch.cat([value.detach().flatten() for value in model.parameters()])
-    return len(wrapper.param_groups), weights
+    return len(wrapper.optimizer.param_groups), weights
 
 
 def test_two_groups_update_as_mmengines_group_of_each_parameter() -> None:
@@ -45,7 +45,7 @@ def test_two_groups_update_as_mmengines_group_of_each_parameter() -> None:
 
 def test_decay_applies_to_weights_of_layers_only() -> None:
     model = network()
-    decayed, others = TwoParameterGroups(SETTINGS, UNDECAYED)(model).param_groups
+    decayed, others = TwoParameterGroups(SETTINGS, UNDECAYED)(model).optimizer.param_groups
     assert [value.ndim for value in decayed["params"]] == [2, 2]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
     assert all(value.ndim == 1 for value in others["params"])

@@ -82,6 +82,7 @@ def test_the_neck_of_dino_is_read(quiet_mmdet: None) -> None:
 
     torch.manual_seed(0)
     detector = build_model(composed("dino", "r18-w0.125", 8)).requires_grad_(False).eval()
+    detector.init_weights()
     assert channels_of(detector) == ([256] * 4, [16, 32, 64], (8, 16, 32, 64))
     images = torch.randn(2, 3, 64, 96)
     observation = observe(detector, Batch(images, []), frozen=True)
@@ -94,6 +95,7 @@ def test_the_neck_of_dino_is_read(quiet_mmdet: None) -> None:
 def test_dino_predicts(quiet_mmdet: None) -> None:
     torch.manual_seed(0)
     detector = build_model(composed("dino", "r18-w0.125", 8, num_queries=50)).eval()
+    detector.init_weights()
     sample = DetDataSample(
         metainfo={
             "img_shape": (64, 96),
