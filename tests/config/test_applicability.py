@@ -34,6 +34,7 @@ DECLARED += [on_one(preset) for preset in PRESETS]
 """Methods on every detector, and their presets on one."""
 REFUSED = [cell for cell in CELLS if MATRIX[cell[0]][cell[1]]]
 STEPS = 20
+"""Most steps after which a term must be below its first value."""
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +131,23 @@ def test_trains_lowers_its_term_and_is_saved_without_teacher(cell, method, detec
     untouched = [name for name in trained if trainee.model.get_parameter(name).grad is None]
     assert not untouched
 
-    values, optimizer = [], torch.optim.Adam(trainee.model.parameters(), lr=3e-4)
-    for _ in range(STEPS):
-        distilled = losses_of(trainee)[1]
-        values.append(distilled.item())
-        step(optimizer, distilled / values[0])
-    # Other RoIs may become positive meanwhile, so the last value need not be the lowest.
-    assert min([*values[1:], losses_of(trainee)[1].item()]) < values[0]
-
+    assert is_lowered(trainee, torch.optim.Adam(trainee.model.parameters(), lr=3e-4))
     assert_saved_and_predicts(trainee, tmp_path / "weights.pth")
+
+
+def is_lowered(trainee: SimpleNamespace, optimizer: Any) -> bool:
+    """Return whether steps on the distillation terms alone lower their sum.
+
+    One step may raise it, because other RoIs become positive.
+    """
+    distilled = losses_of(trainee)[1]
+    first = distilled.item()
+    for _ in range(STEPS):
+        step(optimizer, distilled / first)
+        distilled = losses_of(trainee)[1]
+        if distilled.item() < first:
+            return True
+    return False
 
 
 def step(optimizer: Any, loss: Any) -> None:
