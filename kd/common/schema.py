@@ -1,5 +1,6 @@
 """Strict model of configuration files, and reading of YAML."""
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -95,12 +96,30 @@ def _load(text: str) -> Any:
 
 
 def _describe(model: type[BaseModel], error: ValidationError) -> str:
-    """Return one sentence per problem, with keys as in the configuration file."""
-    return "; ".join(_problem(model, detail) for detail in error.errors())
+    """Return one sentence per key with a problem, with keys as in the configuration file."""
+    by_key: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        by_key.setdefault(".".join(_location(detail)), []).append(detail)
+    return "; ".join(_problems(model, details) for details in by_key.values())
+
+
+def _location(detail: Any) -> list[str]:
+    """Return the keys that lead to a problem, without pydantic's names of alternatives."""
+    return [part for part in map(str, detail["loc"]) if not ALTERNATIVE.match(part)]
+
+
+def _problems(model: type[BaseModel], details: list[Any]) -> str:
+    """Return one sentence on a key; a value that fits no alternative has a detail for each."""
+    sentences = [_problem(model, detail) for detail in details]
+    start, end = f"key '{'.'.join(_location(details[0]))}': must be ", _given(details[0])
+    if not all(text.startswith(start) and text.endswith(end) for text in sentences):
+        return "; ".join(sentences)
+    alternatives = (text.removeprefix(start).removesuffix(end) for text in sentences)
+    return f"{start}{' or '.join(alternatives)}{end}"
 
 
 def _problem(model: type[BaseModel], detail: Any) -> str:
-    location = [part for part in map(str, detail["loc"]) if not part.startswith("(")]
+    location = _location(detail)
     key = ".".join(location)
     if detail["type"] == "extra_forbidden":
         owner = _model_at(model, detail["loc"][:-1])
@@ -112,6 +131,8 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
     return f"key '{key}': {message}" if key else message
 
 
+ALTERNATIVE = re.compile(r"\(|(literal|tuple|list|dict)\[|constrained-")
+"""Beginning of pydantic's name for one of several types of a value, in an error's location."""
 NAME_PATTERN = r"^\w+$"
 FIGURE_PATTERN = r"^(Figure [A-Z]?\d+[a-z]?|[A-Z][a-z]+ figure)$"
 PATTERNS = {
@@ -146,9 +167,13 @@ def _requirement(detail: Any) -> str:
     if text is None and not detail["msg"].startswith("Input should be "):
         return str(detail["msg"]).removeprefix("Value error, ")
     text = text or detail["msg"].removeprefix("Input should be ")
+    return f"must be {text}{_given(detail)}"
+
+
+def _given(detail: Any) -> str:
+    """Return the end of a sentence that names the value, empty if it is no scalar."""
     value = detail["input"]
-    suffix = f", not {value!r}" if isinstance(value, str | int | float) else ""
-    return f"must be {text}{suffix}"
+    return f", not {value!r}" if isinstance(value, str | int | float) else ""
 
 
 def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
