@@ -33,6 +33,12 @@ def categorical_divergence(
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(1)
 
 
+def side_divergence(teacher_logits: Tensor, student_logits: Tensor, temperature: float) -> Tensor:
+    """Return (P,) the mean over sides of T^2 KL from the logits (P, 4, R + 1) of distributions."""
+    rows = teacher_logits.flatten(0, 1), student_logits.flatten(0, 1)
+    return categorical_divergence(*rows, temperature).unflatten(0, teacher_logits.shape[:2]).mean(1)
+
+
 def focused_entropy(teacher_logits: Tensor, student_logits: Tensor, power: float) -> Tensor:
     """Return, in the shape of both, |p^T - p^S|^power BCE(p^T, p^S) of p = sigmoid(logits).
 

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs, by_stride
 from kd.methods.ops.boxes import aligned_giou
-from kd.methods.ops.divergences import categorical_divergence, focused_entropy
+from kd.methods.ops.divergences import focused_entropy, side_divergence
 from kd.methods.ops.reduction import shared_count
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class CrossKD(Method):
     (GFL) T^2 times their KL divergence, averaged over the four sides. Both sums are divided by a
     count of priors.
 
-    Code: none was read. The equations are the paper's (arXiv 2306.11369). Its repository has a
-    license without commercial use.
+    Code: none was read, because the license of its repository excludes commercial use. Equations
+    and weights are those of the paper (arXiv 2306.11369), by a description of it.
 
     Here: the student's outputs get no distillation gradient, because its last convolution and its
     predictors are not part of the term. Padding is compared as well. With fewer stacked
@@ -43,7 +43,8 @@ class CrossKD(Method):
     Both heads must have the same depth and width.
 
     Unknown: the count that divides both sums (``divisor``) and the weights of priors in the sum of
-    boxes (``region``).
+    boxes (``region``). The paper's text was not at hand, and no public description that was found
+    states them. Preset ``crosskd_all`` is the other form.
     """
 
     title = "CrossKD"
@@ -76,30 +77,35 @@ class CrossKD(Method):
         return Needs(both=frozenset({"towers", "class_sigmoids", "priors"}))
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
-        """Return ``loss_crosskd_cls`` and ``loss_crosskd_box``, scalars."""
+        """Return ``loss_crosskd_cls`` and ``loss_crosskd_box``, scalars.
+
+        A term of weight 0 is left out.
+        """
         crossed = self._crossed(student, teacher)
         scores = best_scores(teacher)
         count = shared_count(self._count(student, scores))
-        entropy = torch.stack(
-            [
-                focused_entropy(teacher_maps, student_maps, self.beta).sum()
-                for teacher_maps, student_maps in zip(
-                    teacher.class_maps, crossed.class_maps, strict=True
-                )
-            ]
-        )
-        distances = self._box_distances(teacher, crossed)
-        if self.region == "scores":
-            distances = distances * scores
-        return {
-            "loss_crosskd_cls": self.class_weight * entropy.sum() / count,
-            "loss_crosskd_box": self._box_weight(teacher) * distances.sum() / count,
-        }
+        losses: Losses = {}
+        if self.class_weight:
+            sums = [entropy.sum() for entropy in self._entropies(teacher, crossed)]
+            losses["loss_crosskd_cls"] = self.class_weight * torch.stack(sums).sum() / count
+        if weight := self._box_weight(teacher):
+            distances = self._box_distances(teacher, crossed)
+            if self.region == "scores":
+                distances = distances * scores
+            losses["loss_crosskd_box"] = weight * distances.sum() / count
+        return losses
 
     def _crossed(self, student: Any, teacher: Any) -> Any:
         """Return the observation of the student's features after the teacher's last layers."""
         layers = min(self.teacher_layers, len(teacher.head.cls_convs))
         return teacher.crossed(student, layers)
+
+    def _entropies(self, teacher: Any, crossed: Any) -> list[Tensor]:
+        """Return by level the quality focal loss of each class output, (B, A*K, H, W)."""
+        return [
+            focused_entropy(teacher_map, student_map, self.beta)
+            for teacher_map, student_map in zip(teacher.class_maps, crossed.class_maps, strict=True)
+        ]
 
     def _count(self, student: Any, scores: Tensor) -> float | Tensor:
         if self.divisor == "scores":
@@ -116,10 +122,8 @@ class CrossKD(Method):
     def _box_distances(self, teacher: Any, crossed: Any) -> Tensor:
         """Return (B, N): the divergence of the sides, or 1 - GIoU of the boxes, of every prior."""
         if hasattr(teacher, "sides"):
-            divergence = categorical_divergence(
-                teacher.sides.flatten(0, 2), crossed.sides.flatten(0, 2), self.temperature
-            )
-            return divergence.unflatten(0, teacher.sides.shape[:3]).mean(2)
+            rows = teacher.sides.flatten(0, 1), crossed.sides.flatten(0, 1)
+            return side_divergence(*rows, self.temperature).unflatten(0, teacher.sides.shape[:2])
         boxes = (observation.prior_boxes for observation in (crossed, teacher))
         student_boxes, teacher_boxes = (both.flatten(0, 1) for both in boxes)
         overlap = aligned_giou(student_boxes, teacher_boxes.detach())
@@ -127,13 +131,8 @@ class CrossKD(Method):
 
     def focus(self, student: Any, teacher: Any, batch: Batch) -> Focus:
         """Return the sum of the class term over the classes and priors of each cell, by level."""
-        crossed = self._crossed(student, teacher)
-        maps = [
-            focused_entropy(teacher_maps, student_maps, self.beta)[0].sum(0)
-            for teacher_maps, student_maps in zip(
-                teacher.class_maps, crossed.class_maps, strict=True
-            )
-        ]
+        entropies = self._entropies(teacher, self._crossed(student, teacher))
+        maps = [entropy[0].sum(0) for entropy in entropies]
         return Focus(by_stride(student.strides, maps), quantity="quality focal loss")
 
 

@@ -93,6 +93,16 @@ def test_the_best_score_of_a_prior_is_over_its_classes() -> None:
     assert torch.equal(best_scores(observation), expected)
 
 
+@pytest.mark.parametrize("name", ["class", "box"])
+def test_a_weight_of_zero_leaves_a_term_out(name: str) -> None:
+    logits = torch.zeros(1, 1, *CELLS, dtype=torch.float64)
+    # Without the term, nothing that only it needs is computed.
+    outputs: dict[str, Any] = {"class": {"prior_boxes": boxes()}, "box": {}}[name]
+    method = CrossKD(**{f"{name}_weight": 0.0})
+    (term,) = losses(method, view(logits, **outputs), view(logits, **outputs))
+    assert [term] == method.term_names and name not in term.replace("cls", "class")
+
+
 @pytest.mark.parametrize("divisor", ["scores", "all"])
 def test_gradients_in_float64(divisor: Any) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -12,10 +12,10 @@ from torch import Tensor
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
+from kd.methods.ops.divergences import side_divergence
 from kd.methods.predictions.ld import (
     LocalizationDistillation,
     atss_threshold,
-    side_divergence,
     valuable_region,
 )
 from tests.methods.predictions.side_scene import BINS, Scene, anchors, scene
@@ -43,9 +43,9 @@ def test_the_divergence_of_sides_worked_out_by_hand():
     teacher[0, 2, 0] = math.log(2)
     by_hand = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
     divergence = side_divergence(teacher, torch.zeros(1, 4, 2), 1.0)
-    assert divergence.tolist() == pytest.approx([by_hand / 4 / 2])  # sides, bins
+    assert divergence.tolist() == pytest.approx([by_hand / 4])
     hot = side_divergence(5 * teacher, torch.zeros(1, 4, 2), 5.0)
-    assert hot.tolist() == pytest.approx([25 * by_hand / 4 / 2])
+    assert hot.tolist() == pytest.approx([25 * by_hand / 4])
 
 
 def test_the_main_term_is_weighted_by_the_highest_probability_and_summed():
@@ -54,7 +54,7 @@ def test_the_main_term_is_weighted_by_the_highest_probability_and_summed():
     for image, prior in POSITIVE:
         rows = (model.sides[image, prior][None] for model in (of.teacher, of.student))
         score = of.student.logits[image, prior].sigmoid().max()
-        by_hand += 0.25 * float(score * side_divergence(*rows, 10.0))
+        by_hand += 0.25 * float(score * side_divergence(*rows, 10.0)) / BINS
     assert losses_of(of)["loss_ld"].item() == pytest.approx(by_hand)
     assert losses_of(of, per_images=4)["loss_ld"].item() == pytest.approx(2 * by_hand)
     assert losses_of(of, weight=1)["loss_ld"].item() == pytest.approx(4 * by_hand)
@@ -64,7 +64,7 @@ def test_the_region_term_is_weighted_by_iou():
     of = scene([BOX], [], positives={})
     region = valuable_region(anchors(), torch.tensor([BOX]).double(), all_valid(), settings())
     divergence = side_divergence(of.teacher.sides[0], of.student.sides[0], 10.0)
-    by_hand = 0.0625 * (region * divergence).sum()
+    by_hand = 0.0625 * (region * divergence).sum() / BINS
     losses = losses_of(of)
     assert losses["loss_ld_region"].item() == pytest.approx(by_hand.item())
     assert losses["loss_ld"].item() == 0
@@ -237,6 +237,12 @@ def test_a_weight_of_zero_leaves_a_term_out():
     of = scene([BOX], [OTHER], positives=POSITIVE)
     assert losses_of(of, region_weight=0).keys() == {"loss_ld"}
     assert losses_of(of, weight=0).keys() == {"loss_ld_region"}
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.0])
+def test_a_share_that_leaves_no_region_is_refused(gamma):
+    with pytest.raises(UserError, match=r"^here: settings of 'ld': key 'gamma': must be "):
+        resolve("ld", {"ld": {"gamma": gamma}}, "gfl", Library(CONFIGS), "here")
 
 
 def test_the_focus_is_the_region_of_the_first_image(build, batch):
