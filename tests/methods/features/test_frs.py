@@ -94,6 +94,25 @@ def test_a_level_without_any_score_is_zero() -> None:
         assert values[0] > 0 and values[1] == 0
 
 
+def test_a_weight_of_zero_leaves_out_its_term_and_its_layers() -> None:
+    student, teacher = pair()
+    channels = (Channels([5, 5], [], tuple(STRIDES)),) * 2
+    for name, term in (("feature_weight", "loss_frs_cls"), ("class_weight", "loss_frs_neck")):
+        method = FeatureRichness(**{name: 0})
+        assert [*losses(method, student, teacher)] == [term] == method.term_names
+        assert bool(method.adapters(*channels)) == (term == "loss_frs_neck")
+        assert ("neck" in method.needs.both) == (term == "loss_frs_neck")
+
+
+def test_a_map_of_another_size_is_resized_to_the_teachers() -> None:
+    student, teacher = pair()
+    student.neck = [torch.full((2, 5, 9, 13), 2.0).double(), student.neck[1]]
+    teacher.neck[0] = torch.full((2, 5, *SIZES[0]), 2.0).double()
+    values = losses(FeatureRichness(class_weight=0), student, teacher)["loss_frs_neck"]
+    # The identity keeps the constant, so that interpolation does, too.
+    assert values[0].item() == pytest.approx(0, abs=1e-12) and values[1] > 0
+
+
 def test_gradients_in_float64() -> None:
     student, teacher = pair()
     layers = identity()
