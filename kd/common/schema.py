@@ -111,7 +111,7 @@ def _location(detail: Any) -> list[str]:
 def _problems(model: type[BaseModel], details: list[Any]) -> str:
     """Return one sentence on a key; a value that fits no alternative has a detail for each."""
     sentences = [_problem(model, detail) for detail in details]
-    start, end = f"key '{'.'.join(_location(details[0]))}': must be ", _given(details[0])
+    start, end = f"key '{'.'.join(_location(details[0]))}': must be ", _rejected_value(details[0])
     if not all(text.startswith(start) and text.endswith(end) for text in sentences):
         return "; ".join(sentences)
     alternatives = (text.removeprefix(start).removesuffix(end) for text in sentences)
@@ -167,10 +167,10 @@ def _requirement(detail: Any) -> str:
     if text is None and not detail["msg"].startswith("Input should be "):
         return str(detail["msg"]).removeprefix("Value error, ")
     text = text or detail["msg"].removeprefix("Input should be ")
-    return f"must be {text}{_given(detail)}"
+    return f"must be {text}{_rejected_value(detail)}"
 
 
-def _given(detail: Any) -> str:
+def _rejected_value(detail: Any) -> str:
     """Return the end of a sentence that names the value, empty if it is no scalar."""
     value = detail["input"]
     return f", not {value!r}" if isinstance(value, str | int | float) else ""
