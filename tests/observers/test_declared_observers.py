@@ -70,8 +70,8 @@ def test_a_declared_observer_offers_what_the_observer_of_a_listed_head_does(proj
     no_towers = "reads towers, which detector 'declared' does not offer"
     for row in matrix(library).values():
         assert row["declared"] == no_towers or bool(row["declared"]) == bool(row["retinanet"])
-    declared, listed = (library.detector(name, "test") for name in ("declared", "retinanet"))
-    assert declared.offered == listed.offered - {"towers"}
+    declared, retinanet = (library.detector(name, "test") for name in ("declared", "retinanet"))
+    assert declared.offered == retinanet.offered - {"towers"}
 
 
 def test_an_analysis_reads_predictions_of_a_declared_head(project: Path) -> None:
