@@ -6,7 +6,7 @@ image; v2 also scales each sample by a mask and adds a bias. Tensors are named a
 ``geometry``. ``im2col_step`` of v1 changes no value.
 """
 
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +26,38 @@ _weight_gradients: Any = WeakTensorKeyDictionary()
 
 mmcv asks for the gradients of input and weight in two calls, and torchvision computes them in one.
 """
+
+
+def accept_any_batch() -> None:
+    """Make mmcv's convolution v1 accept any number of images.
+
+    mmcv refuses more than ``im2col_step`` images (32) unless it divides their number, because its
+    own kernels compute so many at once. Here the largest divisor up to ``im2col_step`` replaces it.
+    """
+    from mmcv.ops.deform_conv import DeformConv2dFunction
+
+    forward = DeformConv2dFunction.forward
+
+    @wraps(forward)
+    def of_any_batch(
+        ctx: Any,
+        input: Tensor,
+        offset: Tensor,
+        weight: Tensor,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        bias: bool = False,
+        im2col_step: int = 32,
+    ) -> Tensor:
+        step = next(step for step in range(im2col_step, 0, -1) if len(input) % step == 0)
+        geometry = stride, padding, dilation, groups, deform_groups
+        output: Tensor = forward(ctx, input, offset, weight, *geometry, bias, step)
+        return output
+
+    DeformConv2dFunction.forward = staticmethod(of_any_batch)
 
 
 def common_float(*tensors: Tensor) -> tuple[Tensor, ...]:

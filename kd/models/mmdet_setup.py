@@ -1,14 +1,14 @@
 """Preparation of a process for mmdet: import this module before mmdet and before kd.data.sampling.
 
-It installs the operators that mmcv-lite lacks, keeps seaborn from being imported and hides
-warnings of mmdet and its dependencies about outdated calls. It also makes glibc keep freed
-memory.
+It installs the operators that mmcv-lite lacks, makes deformable convolutions accept any batch, keeps
+seaborn from being imported and hides warnings of mmdet and its dependencies about outdated calls.
+It also makes glibc keep freed memory.
 """
 
 import sys
 import warnings
 
-from kd.models import allocator, mmcv_ops
+from kd.models import allocator, deform_ops, mmcv_ops
 
 allocator.keep_freed_memory()
 mmcv_ops.install()
@@ -18,6 +18,7 @@ if "seaborn" not in sys.modules:  # mmdet works without; it imports pandas and s
     import mmdet.visualization  # noqa: F401
 
     del sys.modules["seaborn"]
+deform_ops.accept_any_batch()
 OUTDATED = (
     "pkg_resources is deprecated",
     "`num_anchors` is deprecated",

@@ -16,8 +16,7 @@ from kd.models.build import build_model
 from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
-IMAGES = 64
-"""Number of images. mmcv's deformable convolution reads 32 at once and refuses a remainder."""
+IMAGES = 48
 
 
 def images_of(name: str, side: int) -> tuple[torch.Tensor, list[DetDataSample]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import kd.models.mmdet_setup  # noqa: F401
 from kd.models import deform_ops
 from kd.models.mmcv_ops import install
 
@@ -32,6 +33,9 @@ GEOMETRIES = {
     "one cell": {"kernel": (1, 1), "deform_groups": 4, "groups": 4},
     "flat": {"kernel": (1, 3), "stride": (1, 2), "padding": (0, 1)},
 }
+
+BATCHED = ("input", "offset", "gradient")
+"""Operands with an entry for each image."""
 
 
 def problem(batch: int = 2, spread: float = 2.0, **geometry: Any) -> SimpleNamespace:
@@ -223,6 +227,40 @@ def test_the_images_of_a_call_do_not_change_values(step: int) -> None:
     p = problem(batch=4)
     values = p.input, p.offset, p.weight, 1, 0, 1, 1, 1, False
     assert torch.equal(ops.deform_conv2d(*values, step), ops.deform_conv2d(*values, 32))
+
+
+@pytest.mark.parametrize("images", [33, 37, 48, 64])
+def test_a_batch_of_any_size_is_computed_image_by_image(images: int) -> None:
+    """mmcv refuses numbers above 32 that 32 does not divide."""
+    p = problem(batch=images, padding=1)
+    halves = [
+        SimpleNamespace(**{**vars(p), **{key: getattr(p, key)[part] for key in BATCHED}})
+        for part in (slice(20), slice(20, None))
+    ]
+    for case in (p, *halves):
+        case.input = case.input.clone().requires_grad_()
+    output, parts = first(p), [first(half) for half in halves]
+    torch.testing.assert_close(output, torch.cat(parts), rtol=1e-12, atol=1e-12)
+    (whole,) = torch.autograd.grad(output, p.input, p.gradient)
+    gradients = [
+        torch.autograd.grad(part, half.input, half.gradient)[0]
+        for part, half in zip(parts, halves, strict=True)
+    ]
+    torch.testing.assert_close(whole, torch.cat(gradients), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("images", "step"), [(1, 1), (20, 20), (33, 11), (37, 1), (48, 24)])
+def test_the_step_divides_the_batch(
+    images: int, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled mmcv would compute so many images at once."""
+    steps = []
+    module = ops.deform_conv.ext_module
+    monkeypatch.setattr(
+        module, "deform_conv_forward", lambda *_, im2col_step, **__: steps.append(im2col_step)
+    )
+    first(problem(batch=images))
+    assert steps == [step]
 
 
 def test_a_batch_of_no_image() -> None:
