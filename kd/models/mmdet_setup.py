@@ -1,8 +1,8 @@
 """Preparation of a process for mmdet: import this module before mmdet and before kd.data.sampling.
 
-It installs the operators that mmcv-lite lacks, makes deformable convolutions accept any batch, keeps
-seaborn from being imported and hides warnings of mmdet and its dependencies about outdated calls.
-It also makes glibc keep freed memory.
+It installs the operators that mmcv-lite lacks, makes deformable convolutions accept any batch,
+keeps seaborn from being imported and hides warnings of mmdet and its dependencies about outdated
+calls. It also makes glibc keep freed memory.
 """
 
 import sys

@@ -231,7 +231,7 @@ def test_the_images_of_a_call_do_not_change_values(step: int) -> None:
 
 @pytest.mark.parametrize("images", [33, 37, 48, 64])
 def test_a_batch_of_any_size_is_computed_image_by_image(images: int) -> None:
-    """mmcv refuses numbers above 32 that 32 does not divide."""
+    """The function of mmcv refuses numbers above 32 that 32 does not divide."""
     p = problem(batch=images, padding=1)
     halves = [
         SimpleNamespace(**{**vars(p), **{key: getattr(p, key)[part] for key in BATCHED}})
