@@ -137,6 +137,7 @@ def detector_model(
     changes = {"data_preprocessor": preprocessor, "backbone": backbone_model, "neck": neck}
     declared = {"observer": part.observer} if part.observer else {}
     composed = merge(merge(model, changes), _heads(part, neck, classes))
+    _check_assignment(composed, detector, where)
     return composed_detector(composed | declared)
 
 
@@ -147,6 +148,15 @@ def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> No
                 f"configs/detectors/{detector}.yaml: key 'maps': no map {index} of backbone "
                 f"'{backbone}'; valid: 0 to {count - 1}"
             )
+
+
+def _check_assignment(model: dict[str, Any], detector: str, where: str) -> None:
+    """Raise UserError for a VFNet that assigns labels as FCOS, which its observer cannot read."""
+    if not model.get("bbox_head", {}).get("use_atss", True):
+        raise UserError(
+            f"{where}: detector '{detector}': key 'model.bbox_head.use_atss' must be true, because "
+            "methods read the labels that ATSS assigns; delete the key"
+        )
 
 
 def _heads(part: Detector, neck: dict[str, Any], classes: int) -> dict[str, Any]:

@@ -8,7 +8,12 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from kd.common.errors import UserError
+from kd.config.compose import detector_model
+from kd.config.library import Library
+from kd.config.parts import Scale
 from kd.observers import observe
+from tests.support.paths import CONFIGS
 from tests.support.tiny_detectors import CLASSES
 
 torch.set_num_threads(1)
@@ -275,3 +280,28 @@ def test_tood_samples_boxes_in_float32_in_mixed_precision(detector: Any) -> None
     boxes = torch.full((1, 4, 2, 2), 100.5)
     offsets = torch.zeros(1, 8, 2, 2, dtype=torch.bfloat16)
     assert torch.equal(head.deform_sampling(boxes, offsets), boxes)
+
+
+def test_labels_of_vfnet_that_atss_does_not_assign_are_refused() -> None:
+    scale = Scale(title="test", detectors={"vfnet": {"bbox_head": {"use_atss": False}}})
+    with pytest.raises(UserError, match=r"^here: detector 'vfnet': key .*use_atss' must be true"):
+        detector_model("vfnet", "r18", 8, "scratch", scale, Library(CONFIGS), "here")
+
+
+def test_points_are_assigned_on_their_device(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The assigner of mmdet makes an index without a device."""
+    from mmdet.models.dense_heads import RepPointsHead
+
+    head, devices = build("reppoints").bbox_head, []
+
+    def get_targets(self: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+        devices.append(torch.arange(3).device.type)
+        return (*[None] * 5, 1)
+
+    monkeypatch.setattr(RepPointsHead, "get_targets", get_targets)
+    for device in ("cpu", "meta"):
+        points = [[torch.zeros(3, 3, device=device)]]
+        head.get_targets(points)
+        head.get_targets(proposals_list=points)
+    assert devices == ["cpu"] * 2 + ["meta"] * 2
+    assert torch.arange(3).device.type == "cpu"
