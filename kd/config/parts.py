@@ -24,12 +24,12 @@ Augmentation = Literal[
 
 
 class DetectorFlops(Part):
-    """Published FLOPs of a detector on a backbone."""
+    """FLOPs of a detector on a backbone, published or counted by ``kd.models.complexity``."""
 
     gflops: PositiveFloat
     """Giga multiply-adds of an image."""
     backbone: str
-    """Backbone that they were published for."""
+    """Backbone that they are stated for."""
     size: tuple[PositiveInt, PositiveInt]
     """Width and height of the image in pixels."""
 
@@ -68,7 +68,7 @@ class Detector(Part):
     """Detector that is trained in place of this one, which only teaches, with published weights
     (``configs/teachers``)."""
     flops: DetectorFlops | None = None
-    """Published FLOPs, from which the time of trainings is estimated until some are measured."""
+    """FLOPs, from which the time of trainings is estimated until some are measured."""
     model: dict[str, Any]
     """The detector as mmdet configures it, without backbone and number of classes."""
     backbones: dict[str, DetectorOnBackbone] = {}
