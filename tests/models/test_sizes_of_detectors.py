@@ -12,6 +12,7 @@ from kd.config.canonical import canonical_detector
 from kd.config.compose import detector_model
 from kd.config.library import Library
 from kd.config.parts import Detector, Scale
+from kd.config.plan import plan
 from kd.models.complexity import complexity
 from tests.support.paths import CONFIGS
 
@@ -104,6 +105,19 @@ def test_the_weights_of_cspnext_are_those_of_mmdets_file() -> None:
         part, _ = LIBRARY.backbone(f"cspnext-{size}", "tests")
         assert part.imagenet is not None
         assert part.imagenet.startswith(f"{address}-") and part.imagenet.endswith(".pth")
+
+
+@pytest.mark.parametrize("size", ["tiny", "s", "m", "l"])
+def test_backbones_of_the_study_start_from_the_weights_that_mmdets_file_names(size: str) -> None:
+    published = Config.fromfile(PUBLISHED / SIZES["rtmdet", f"cspnext-{size}"]).model
+    runs = [
+        run
+        for run in plan("rtmdet", "paper", LIBRARY).runs.values()
+        if run.student == f"cspnext-{size}"
+    ]
+    ours = {"init_cfg" in run.config["model"].get("student", run.config["model"])["backbone"]
+            for run in runs}  # fmt: skip
+    assert ours == {"init_cfg" in published.backbone}
 
 
 # --- Changes on a backbone -------------------------------------------------------------------
