@@ -23,6 +23,7 @@ from tests.support.paths import CONFIGS
 FILES = Path(mmdet.__file__).parent / ".mim" / "configs"
 MASKS = ["roi_head.mask_head."]
 TEACHERS = {
+    "swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco": ("faster_rcnn", "swin-s", MASKS),
     "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco": ("faster_rcnn", "swin-t", MASKS),
     "dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco": (
         *("cascade_rcnn", "x101-32x4d-dconv"),
