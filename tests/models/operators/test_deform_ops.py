@@ -253,7 +253,7 @@ def test_a_batch_of_any_size_is_computed_image_by_image(images: int) -> None:
 def test_the_step_divides_the_batch(
     images: int, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A compiled mmcv would compute so many images at once."""
+    """A compiled mmcv would compute that number of images at once."""
     steps = []
     module = ops.deform_conv.ext_module
     monkeypatch.setattr(
