@@ -32,7 +32,7 @@ def accept_any_batch() -> None:
     """Make mmcv's convolution v1 accept any number of images.
 
     mmcv refuses more than ``im2col_step`` images (32) unless it divides their number, because its
-    own kernels compute that number at once. Here the largest divisor up to ``im2col_step`` replaces it.
+    own kernels compute that number at once. Here the largest divisor up to it takes its place.
     """
     from mmcv.ops.deform_conv import DeformConv2dFunction
 
