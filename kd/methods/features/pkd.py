@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from kd.methods.base import Focus, Losses, Method, Needs, by_stride
 from kd.methods.ops.adapters import adaptations_of, adapted
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.levels import channel_pairs, level_pairs, resized
+from kd.methods.ops.levels import channel_pairs, compared_levels, resized
 from kd.methods.ops.standardization import batch_normalized, correlation_distance
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class PearsonCorrelation(Method):
 
     Code: official, in mmrazor (open-mmlab/mmrazor 90c7af1f). It compares the first four levels.
     A level's weight is 10 for RetinaNet, RepPoints, and RetinaNet taught by FCOS. It is 6 for
-    Faster R-CNN, and for RetinaNet taught by Mask R-CNN on Swin.
+    Faster R-CNN, for RetinaNet taught by Mask R-CNN on Swin, and in the paper for GFL.
 
     Here: a channel's statistics cover all images of a step in all processes; in the code, those of
     one GPU. Detectors with different pyramids are compared on levels of equal stride. The code
@@ -75,10 +75,9 @@ class PearsonCorrelation(Method):
 
     def _levels(self, student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
         """Return the compared (student level, teacher level), finest first, from strides."""
-        if self.pairing == "index":
-            pairs = [(level, level) for level in range(min(len(student), len(teacher)))]
-        else:
-            pairs = level_pairs(student, teacher)
+        if self.pairing == "stride":
+            return compared_levels(student, teacher, self.levels)
+        pairs = [(level, level) for level in range(min(len(student), len(teacher)))]
         return sorted(pairs, key=lambda pair: student[pair[0]])[: self.levels]
 
     def _maps(self, student: Any, teacher: Any, adapters: Any) -> Iterator[tuple[Tensor, Tensor]]:
