@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs, by_stride
+from kd.methods.ops.adapters import aligned, alignment
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.levels import compared_levels, resized
+from kd.methods.ops.levels import (
+    TWO_STAGE_LEVELS,
+    ComparedLevels,
+    channel_pairs,
+    compared_levels,
+    resized,
+)
 from kd.methods.ops.masks import largest_weights, map_sizes, padded_boxes
 from kd.methods.ops.pyramid import CellFactor, Pyramid, cell_factor_of, fitted_cell_factor
 from kd.methods.ops.reduction import shared_count
@@ -22,11 +29,6 @@ if TYPE_CHECKING:
     from kd.observers import Batch, Channels
 else:
     torch = LazyModule("torch")
-    nn = LazyModule("torch.nn")
-
-TWO_STAGE_LEVELS = 4
-"""Levels of two-stage detectors that the published configuration compares: P2 to P5. P6 is pooled
-from P5 and has no convolution."""
 
 
 class Scene(NamedTuple):
@@ -83,9 +85,7 @@ class FocalGlobal(Method):
     """lambda, the weight of the global term: alpha / 200, and 5e-7 for Faster R-CNN."""
     temperature: PositiveFloat = 0.5
     """T, the temperature of the attention: 0.5, and 0.8 for FCOS."""
-    levels: PositiveInt | None = None
-    """Number of neck levels that are compared, from the finest; None compares all. Two-stage
-    detectors have 4: the code leaves out P6, which is pooled from P5."""
+    levels: ComparedLevels = None
     extent: Literal["input", "image"] = "input"
     """Size by which boxes are scaled to a map: that of the padded input, which the map covers, or
     that of the image without padding (the code)."""
@@ -124,13 +124,12 @@ class FocalGlobal(Method):
         from kd.methods.ops.context_block import GlobalContextBlock
 
         layers: dict[str, nn.Module] = {}
-        for level, other in compared_levels(student.strides, teacher.strides, self.levels):
-            student_channels, channels = student.neck[level], teacher.neck[other]
-            if student_channels != channels:
-                layers[f"align{level}"] = nn.Conv2d(student_channels, channels, 1)
+        levels = compared_levels(student.strides, teacher.strides, self.levels)
+        for level, widths in channel_pairs(student, teacher, levels).items():
+            layers |= alignment(level, *widths)
             if self.global_weight:
                 for side in ("student", "teacher"):
-                    layers[f"{side}{level}"] = GlobalContextBlock(channels)
+                    layers[f"{side}{level}"] = GlobalContextBlock(widths[1])
         return layers
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
@@ -143,9 +142,7 @@ class FocalGlobal(Method):
         factors = self._cell_factors([student.neck[level] for level, _ in pairs])
         losses: dict[str, list[Tensor]] = {}
         for (level, other), factor in zip(pairs, factors, strict=True):
-            student_map = full_precision(student.neck[level])
-            if f"align{level}" in adapters:
-                student_map = adapters[f"align{level}"](student_map)
+            student_map = aligned(adapters, level, student.neck[level])
             student_map = resized(student_map, teacher.neck[other])
             teacher_map = full_precision(teacher.neck[other].detach())
             images = shared_count(len(student_map))

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs, by_stride
-from kd.methods.ops.adapters import squared_distance
+from kd.methods.ops.adapters import aligned, alignment, squared_distance
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.levels import compared_levels, resized
+from kd.methods.ops.levels import (
+    TWO_STAGE_LEVELS,
+    ComparedLevels,
+    channel_pairs,
+    compared_levels,
+    resized,
+)
 from kd.methods.ops.masks import map_sizes
 from kd.methods.ops.pyramid import CellFactor, Pyramid, cell_factor_of, fitted_cell_factor
 from kd.methods.ops.random_masks import random_masks
@@ -23,10 +29,6 @@ if TYPE_CHECKING:
     from kd.observers import Batch, Channels
 else:
     nn = LazyModule("torch.nn")
-
-TWO_STAGE_LEVELS = 4
-"""Levels of two-stage detectors that the published configuration compares: P2 to P5. P6 is pooled
-from P5 and has no convolution."""
 
 
 class MaskedGeneration(Method):
@@ -59,9 +61,7 @@ class MaskedGeneration(Method):
     masked_share: Annotated[float, Field(ge=0, lt=1)] = 0.65
     """lambda, the share of cells that are masked: 0.65 for one-stage detectors, 0.45 for Faster
     R-CNN."""
-    levels: PositiveInt | None = None
-    """Number of neck levels that are compared, from the finest; None compares all. Two-stage
-    detectors have 4: the code leaves out P6, which is pooled from P5."""
+    levels: ComparedLevels = None
     cell_factor: CellFactor = "published"
 
     @classmethod
@@ -82,10 +82,9 @@ class MaskedGeneration(Method):
     def adapters(self, student: Channels, teacher: Channels) -> dict[str, nn.Module]:
         """Return ``generator0``, ... by student level, and ``align0``, ... where widths differ."""
         layers: dict[str, nn.Module] = {}
-        for level, other in compared_levels(student.strides, teacher.strides, self.levels):
-            student_channels, channels = student.neck[level], teacher.neck[other]
-            if student_channels != channels:
-                layers[f"align{level}"] = nn.Conv2d(student_channels, channels, 1)
+        levels = compared_levels(student.strides, teacher.strides, self.levels)
+        for level, (student_channels, channels) in channel_pairs(student, teacher, levels).items():
+            layers |= alignment(level, student_channels, channels)
             layers[f"generator{level}"] = nn.Sequential(
                 nn.Conv2d(channels, channels, 3, padding=1),
                 nn.ReLU(),
@@ -104,9 +103,7 @@ class MaskedGeneration(Method):
         scale = self.weight * cell_factor_of(self.cell_factor)
         terms = []
         for level, other in compared_levels(student.strides, teacher.strides, self.levels):
-            student_map = full_precision(student.neck[level])
-            if f"align{level}" in adapters:
-                student_map = adapters[f"align{level}"](student_map)
+            student_map = aligned(adapters, level, student.neck[level])
             masked = resized(student_map * masks[level][:, None], teacher.neck[other])
             distance = squared_distance(adapters[f"generator{level}"](masked), teacher.neck[other])
             terms.append(scale * distance.sum() / shared_count(len(distance)))

@@ -52,8 +52,17 @@ def adaptations_of(channels: dict[int, tuple[int, int]], kind: Adaptation) -> di
 
 def adapted(adapters: Any, level: int, student_map: Tensor) -> Tensor:
     """Return a student's map in full precision, through its level's layer if there is one."""
-    name, student_map = f"level{level}", full_precision(student_map)
-    return adapters[name](student_map) if name in adapters else student_map
+    return _through(adapters, f"level{level}", student_map)
+
+
+def alignment(level: int, student: int, teacher: int) -> dict[str, nn.Module]:
+    """Return ``align0`` for level 0: a 1x1 convolution if the numbers of channels differ."""
+    return {f"align{level}": nn.Conv2d(student, teacher, 1)} if student != teacher else {}
+
+
+def aligned(adapters: Any, level: int, student_map: Tensor) -> Tensor:
+    """Return a student's map in full precision, through its ``alignment`` if there is one."""
+    return _through(adapters, f"align{level}", student_map)
 
 
 def squared_distance(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -77,6 +86,11 @@ def zero_without_positives(
     if levels is None:
         levels = range(len(has_positives))
     return [term * has_positives[level] for term, level in zip(terms, levels, strict=True)]
+
+
+def _through(adapters: Any, name: str, student_map: Tensor) -> Tensor:
+    student_map = full_precision(student_map)
+    return adapters[name](student_map) if name in adapters else student_map
 
 
 def _layer(student_channels: int, teacher_channels: int, kind: Adaptation) -> nn.Module:

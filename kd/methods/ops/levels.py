@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, PositiveInt
 
 from kd.common.modules import LazyModule
 
@@ -14,6 +16,15 @@ if TYPE_CHECKING:
     from kd.observers import Channels
 else:
     F = LazyModule("torch.nn.functional")
+
+TWO_STAGE_LEVELS = 4
+"""Levels of two-stage detectors that the code of FGD and MGD compares: P2 to P5. P6 is pooled from
+P5 and has no convolution."""
+_LEVELS = """\
+Number of neck levels that are compared, from the finest; null compares all, and so does a number
+beyond them. Two-stage detectors have 4: the code leaves out P6, which is pooled from P5."""
+ComparedLevels = Annotated[PositiveInt | None, Field(description=_LEVELS)]
+"""Setting ``levels`` of FGD and MGD."""
 
 
 def shared_levels(student: Sequence[int], teacher: Sequence[int]) -> list[tuple[int, int]]:
