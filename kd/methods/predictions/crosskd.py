@@ -30,21 +30,22 @@ class CrossKD(Method):
     Loss: the student's features after all but the last of the stacked convolutions of its class
     branch and box branch go through the rest of the teacher's head. The class outputs have the
     quality focal loss with the teacher's probability as the target, |p^T - p^S|^beta BCE, summed
-    over classes and priors. Boxes have 1 - GIoU with the teacher's box, and distributions of sides
-    (GFL) T^2 times their KL divergence, averaged over the four sides. Both sums are divided by a
-    count of priors.
+    over classes. Boxes have 1 - GIoU with the teacher's box, and distributions of sides
+    (GFL) T^2 times their KL divergence, averaged over the four sides. Both terms are means over all
+    priors (equation 3 with S(r) = 1).
 
     Code: none was read, because the license of its repository excludes commercial use. Equations
-    and weights are those of the paper (arXiv 2306.11369), by a description of it.
+    and weights are those of the paper (arXiv 2306.11369), by descriptions of it.
 
     Here: the student's outputs get no distillation gradient, because its last convolution and its
     predictors are not part of the term. Padding is compared as well. With fewer stacked
     convolutions than ``teacher_layers``, the student's neck maps go through all of the teacher's.
-    Both heads must have the same depth and width.
+    Both heads must have the same depth and width. Preset ``crosskd_scores`` weighs boxes by the
+    teacher's scores and divides both sums by the sum of these scores.
 
-    Unknown: the count that divides both sums (``divisor``) and the weights of priors in the sum of
-    boxes (``region``). The paper's text was not at hand, and no public description that was found
-    states them. Preset ``crosskd_all`` is the other form.
+    Unknown: the paper's text was not at hand. Two public descriptions of it agree on equation 3,
+    the sum of S(r) D(r) over positions r, divided by the normalization factor |S|, with S(r) = 1 at
+    every position. That |S| is then the number of priors (``divisor``) is our reading.
     """
 
     title = "CrossKD"
@@ -65,12 +66,12 @@ class CrossKD(Method):
     """Exponent of the quality focal loss."""
     temperature: PositiveFloat = 1.0
     """T, which divides the logits of distributions of sides."""
-    region: Literal["scores", "all"] = "scores"
-    """Weight of a prior in the sum of boxes. ``scores``: the teacher's best class probability;
-    ``all``: 1."""
-    divisor: Literal["scores", "positive", "all"] = "scores"
-    """Divisor of both sums. ``scores``: the sum of the teacher's best class probabilities over
-    priors; ``positive``: the number of the student's positive priors; ``all``: that of priors."""
+    region: Literal["all", "scores"] = "all"
+    """Weight of a prior in the sum of boxes. ``all``: 1 (the paper's S); ``scores``: the teacher's
+    best class probability."""
+    divisor: Literal["all", "positive", "scores"] = "all"
+    """Divisor of both sums. ``all``: the number of priors; ``positive``: that of the student's
+    positive priors; ``scores``: the sum of the teacher's best class probabilities over priors."""
 
     @property
     def needs(self) -> Needs:

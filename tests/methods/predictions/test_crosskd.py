@@ -63,9 +63,26 @@ def test_a_value_worked_out_by_hand(divisor: Any) -> None:
     values = losses(CrossKD(divisor=divisor), teacher, crossed, positive=(0, 4))
     count = {"scores": 0.8 + 5 * 0.2, "positive": 2, "all": 6}[divisor]
     assert values["loss_crosskd_cls"].item() == pytest.approx(0.3 * math.log(2) / count)
-    assert values["loss_crosskd_box"].item() == pytest.approx(0.8 * (2 / 3) / count)
-    everywhere = losses(CrossKD(divisor=divisor, region="all"), teacher, crossed, (0, 4))
-    assert everywhere["loss_crosskd_box"].item() == pytest.approx((2 / 3) / count)
+    assert values["loss_crosskd_box"].item() == pytest.approx((2 / 3) / count)
+    weighted = losses(CrossKD(divisor=divisor, region="scores"), teacher, crossed, (0, 4))
+    assert weighted["loss_crosskd_box"].item() == pytest.approx(0.8 * (2 / 3) / count)
+
+
+def test_the_defaults_are_the_means_of_the_paper() -> None:
+    """Equation 3 has S(r) = 1 for every position r: each term is a mean over all priors."""
+    assert (CrossKD().region, CrossKD().divisor) == ("all", "all")
+    generator = torch.Generator().manual_seed(1)
+    logits, others = torch.randn(2, 2, 3, *CELLS, generator=generator, dtype=torch.float64)
+    shift = torch.rand(2, math.prod(CELLS), 1, generator=generator, dtype=torch.float64)
+    teacher_boxes = torch.cat([boxes(), boxes()])
+    views = view(logits, prior_boxes=teacher_boxes), view(others, prior_boxes=teacher_boxes + shift)
+    twice = [
+        view(torch.cat([one.class_maps[0]] * 2), prior_boxes=torch.cat([one.prior_boxes] * 2))
+        for one in views
+    ]
+    once, repeated = losses(CrossKD(), *views), losses(CrossKD(), *twice)
+    for name, value in once.items():
+        assert value > 0 and repeated[name].item() == pytest.approx(value.item())
 
 
 def test_distributions_of_sides_worked_out_by_hand() -> None:
@@ -76,7 +93,7 @@ def test_distributions_of_sides_worked_out_by_hand() -> None:
     teacher_sides[0, 3, 0, 0] = math.log(2)
     teacher, crossed = view(logits, sides=teacher_sides), view(logits, sides=sides)
     divergence = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
-    by_hand = 4 * 0.5 * divergence / 4 / (6 * 0.5)
+    by_hand = 4 * divergence / 4 / 6
     value = losses(CrossKD(), teacher, crossed)["loss_crosskd_box"]
     assert value.item() == pytest.approx(by_hand)
     assert losses(CrossKD(box_weight=1.0), teacher, crossed)[
@@ -134,7 +151,7 @@ def test_equal_heads_on_equal_maps_have_no_loss(build, batch, family, boxes_of_i
     student.losses()
     teacher = observe(model.eval(), data, frozen=True)
     teacher.neck = [maps.detach() for maps in student.neck]
-    for settings in ({}, {"divisor": "positive"}, {"region": "all"}):
+    for settings in ({}, {"divisor": "positive"}, {"region": "scores", "divisor": "scores"}):
         values = CrossKD(**settings).losses(student, teacher, data, torch.nn.ModuleDict())
         assert all(0 <= value < 1e-5 for value in values.values()), values
 
@@ -144,7 +161,7 @@ def test_terms_of_groups_are_those_of_their_images(build, batch):
     student, teacher = observe(build(), data, frozen=False), build(seed=1)
     student.losses()
     whole = observe(teacher.eval().requires_grad_(False), data, frozen=True)
-    method = CrossKD(divisor="all")
+    method = CrossKD()
     values = method.losses(student, whole, data, torch.nn.ModuleDict())
     parts = [
         method.losses(student.subset(one), whole.subset(one), data.subset(one), {})
