@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,10 @@ from kd.config.run import Run
 from kd.training.train import build_runner
 
 EXTRACTOR = "roi_head.bbox_roi_extractor"
-DENSE = ("backbone", "neck", "bbox_head.retina_cls", "bbox_head.retina_reg")
+LEVELS = 5
+_DENSE = ("backbone", "neck", "bbox_head.cls_convs.0", "bbox_head.reg_convs.0")
+RETINANET = (*_DENSE, "bbox_head.retina_cls", "bbox_head.retina_reg")
+GFL = (*_DENSE, "bbox_head.gfl_cls", *(f"bbox_head.scales.{level}" for level in range(LEVELS)))
 TWO_STAGE = ("backbone", "neck", "rpn_head", EXTRACTOR, "roi_head.bbox_head")
 
 
@@ -43,20 +45,43 @@ class Detector:
         """The neck's maps by level, each (B, C, H, W)."""
         return list(self.outputs("neck")[-1])
 
+    def by_level(self, name: str) -> list[Tensor]:
+        """Return what a module returned for each level, in its first calls.
+
+        CrossKD calls the teacher's modules once more, on the student's features.
+        """
+        return self.outputs(name)[:LEVELS]
+
     @property
     def class_maps(self) -> list[Tensor]:
-        """RetinaNet's class logits by level, each (B, A * K, H, W)."""
-        return self.outputs("bbox_head.retina_cls")[-len(self.neck) :]
+        """Class logits by level, each (B, A * K, H, W); those of an RPN have one class."""
+        if "rpn_head" in self.calls:
+            return list(self.outputs("rpn_head")[0][0])
+        predictors = ("bbox_head.retina_cls", "bbox_head.gfl_cls")
+        return self.by_level(next(name for name in predictors if name in self.calls))
 
     @property
     def logits(self) -> Tensor:
-        """RetinaNet's class logits (B, N, K) by level, row, column and anchor."""
+        """Class logits (B, N, K) of a dense head by level, row, column and anchor."""
         return by_prior(self.class_maps, self.model.bbox_head.num_classes)
 
     @property
     def codes(self) -> Tensor:
         """RetinaNet's encoded boxes (B, N, 4)."""
-        return by_prior(self.outputs("bbox_head.retina_reg")[-len(self.neck) :], 4)
+        return by_prior(self.by_level("bbox_head.retina_reg"), 4)
+
+    @property
+    def has_sides(self) -> bool:
+        """True for GFL, which predicts distributions of box sides."""
+        return "bbox_head.scales.0" in self.calls
+
+    @property
+    def sides(self) -> Tensor:
+        """GFL's logits (B, N, 4, bins) of the distances to a box's sides, in strides."""
+        calls = [self.outputs(f"bbox_head.scales.{level}") for level in range(LEVELS)]
+        # A teacher's class branch runs apart from its box branch, with box maps of no channel.
+        maps = [next(output for output in outputs if output.shape[1]) for outputs in calls]
+        return by_prior(maps, maps[0].shape[1]).unflatten(2, (4, -1))
 
     def proposals(self, samples: list[Any]) -> list[Tensor]:
         """Return the boxes (n, 4) that mmdet proposes for each image, xyxy in pixels."""
@@ -94,6 +119,8 @@ class Step:
     labels: list[Tensor]
     """Per image (G,)."""
     samples: list[Any]
+    seed: int
+    """Seed of torch's generator."""
     adapters: nn.ModuleDict
     student: Detector
     teacher: Detector
@@ -115,7 +142,7 @@ class Step:
 
     @cached_property
     def level_anchors(self) -> list[Tensor]:
-        """RetinaNet's anchors by level, each (n, 4), xyxy in pixels."""
+        """Anchors of a dense head by level, each (n, 4), xyxy in pixels."""
         return self.student.model.bbox_head.prior_generator.grid_priors(self.sizes, device="cpu")
 
     @cached_property
@@ -127,10 +154,13 @@ class Step:
     def assignment(self) -> Tensor:
         """(B, N): each anchor's box in its image by mmdet's assigner, -1 background, -2 ignored."""
         assign, assignments = self.student.model.bbox_head.assigner.assign, []
+        counts = [len(anchors) for anchors in self.level_anchors]
         for boxes, labels in zip(self.boxes, self.labels, strict=True):
             priors, truth = InstanceData(priors=self.anchors), InstanceData(bboxes=boxes)
             truth.labels = labels
-            indices = assign(priors, truth).gt_inds
+            # GFL's assigner, ATSS, assigns level by level.
+            arguments = (counts, truth) if self.student.has_sides else (truth,)
+            indices = assign(priors, *arguments).gt_inds
             assignments.append(torch.where(indices > 0, indices - 1, -1 - (indices < 0).long()))
         return torch.stack(assignments)
 
@@ -145,8 +175,11 @@ def train(run: Run, modules: Sequence[str]) -> list[Step]:
     """Train a run; return the steps in its log, with the outputs of ``modules``."""
     runner = build_runner(run.config, Path(run.directory))
     distiller, steps = runner.model, []
-    student = record_calls(distiller.student, modules)
-    teacher = record_calls(distiller.teacher, modules)
+    student: dict[str, list[tuple[Any, Any]]] = {}
+    teacher: dict[str, list[tuple[Any, Any]]] = {}
+    handles = []
+    for calls, detector in ((student, distiller.student), (teacher, distiller.teacher)):
+        handles += record_calls(detector, modules, calls)
 
     def begin(_: Any, arguments: Any, arguments_by_name: dict[str, Any]) -> None:
         for calls in (student, teacher):
@@ -158,6 +191,7 @@ def train(run: Run, modules: Sequence[str]) -> list[Step]:
                 [copied(getattr(image.bboxes, "tensor", image.bboxes)) for image in truth],
                 [image.labels for image in truth],
                 arguments_by_name["data_samples"],
+                torch.initial_seed(),
                 copy.deepcopy(distiller.adapters),
                 Detector(distiller.student, {}),
                 Detector(distiller.teacher, {}),
@@ -171,22 +205,26 @@ def train(run: Run, modules: Sequence[str]) -> list[Step]:
     distiller.register_forward_pre_hook(begin, with_kwargs=True)
     distiller.register_forward_hook(end)
     runner.train()
+    for handle in handles:
+        handle.remove()  # formulas may call the teacher's modules
     for line in (run.directory / "log.jsonl").read_text().splitlines():
         record = json.loads(line)
         steps[record["step"] - 1].record = record
     return [step for step in steps if step.record]
 
 
-def record_calls(detector: nn.Module, modules: Sequence[str]) -> dict[str, list[tuple[Any, Any]]]:
+def record_calls(
+    detector: nn.Module, modules: Sequence[str], calls: dict[str, list[tuple[Any, Any]]]
+) -> list[Any]:
     """Register hooks that append the arguments and the output of each call, by module."""
-    calls: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+    handles = []
     for name in modules:
 
         def record(_: Any, arguments: Any, output: Any, name: str = name) -> None:
-            calls[name].append((copied(arguments), copied(output)))
+            calls.setdefault(name, []).append((copied(arguments), copied(output)))
 
-        detector.get_submodule(name).register_forward_hook(record)
-    return calls
+        handles.append(detector.get_submodule(name).register_forward_hook(record))
+    return handles
 
 
 def copied(value: Any) -> Any:

@@ -14,6 +14,7 @@ from torchvision import ops
 
 from tests.methods.formulas.hooked import Step
 from tests.methods.formulas.parts import (
+    attention,
     decoded,
     level_of,
     masked_mean,
@@ -105,11 +106,6 @@ def nonlocal_block(block: Any, maps: Tensor) -> Tensor:
     relation = block.out(torch.einsum("bij,bcj->bci", affinity, g).unflatten(2, maps.shape[-2:]))
     scale, shift = block.norm.weight, block.norm.bias
     return maps + F.batch_norm(relation, None, None, scale, shift, training=True)
-
-
-def attention(maps: Tensor, places: tuple[int, ...], temperature: float) -> Tensor:
-    """Return the softmax (B, n) over places of the mean magnitude over the other dimensions."""
-    return (maps.abs().mean(places).flatten(1) / temperature).softmax(1)
 
 
 def feature_distillation(step: Step, method: Any) -> dict[str, Any]:

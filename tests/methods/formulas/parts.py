@@ -23,6 +23,11 @@ def softmax_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     return temperature**2 * (p * (p.log() - q.log())).sum(1)
 
 
+def attention(maps: Tensor, places: tuple[int, ...], temperature: float) -> Tensor:
+    """Return the softmax (B, n) over places of the mean magnitude over the other dimensions."""
+    return (maps.abs().mean(places).flatten(1) / temperature).softmax(1)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of values over a mask of the same shape, 0 if it is empty."""
     return (values * mask).sum() / mask.sum().clamp(min=1)

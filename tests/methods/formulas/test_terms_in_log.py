@@ -10,14 +10,17 @@ import torch
 
 from kd import methods
 from kd.models import weights
-from tests.methods.formulas import hooked, one_stage, two_stage
+from tests.methods.formulas import dense_outputs, hooked, neck_maps, one_stage, two_stage
 from tests.methods.formulas.hooked import Step
 from tests.support.paths import CONFIGS
+from tests.support.tiny import edit
 from tests.support.tiny_study import plan_study, write_tiny_parts
 
 torch.set_num_threads(1)
 
-ONE_STAGE: dict[str, dict[str, Any]] = {
+Settings = dict[str, dict[str, Any]]
+WARMUP = {"warmup_steps": 4, "warmup_share": 1.0}
+ON_RETINANET: Settings = {
     "rm": {"score": "logit"},  # of scores, nearly equal at first, float32 rounds 0.3 % away
     "pfi": {"input": "logit", "reduction": "squared"},
     "fitnets": {"region": "positive", "adaptation": "3x3"},
@@ -27,10 +30,37 @@ ONE_STAGE: dict[str, dict[str, Any]] = {
     "gid": {"least_side": 4.0},
     "chen": {"margin": 0.1},
     "dicod": {"crop_size": 32},
+    "pkd": {},
+    "cwd": {"temperature": 2.0},
+    "mgd": {},
+    "frs": WARMUP,
+    "fgd": {},
+    "bckd": {},
+    "crosskd": {},
 }
-TWO_STAGE: dict[str, dict[str, Any]] = {
+ON_WIDE_TEACHER: Settings = {
+    "pkd": {"levels": 5},
+    "cwd": {},
+    "mgd": {},
+    "frs": WARMUP | {"class_weight": 0.0},
+    "fgd": {"temperature": 0.8},
+}
+"""Methods of RetinaNet with a teacher whose neck has more channels than the student's."""
+ON_GFL: Settings = {
+    "cwd": {"maps": "class"},
+    "frs": WARMUP,
+    "ld": {},
+    "bckd": {"power": 2.0},
+    "crosskd": {"beta": 2.0, "temperature": 3.0},
+}
+ON_FASTER_RCNN: Settings = {
     "mimic": {},
     "tadf": {"regression": "l1", "classified": "foreground"},
+    "pkd": {},
+    "cwd": {"normalize": True},
+    "mgd": {},
+    "frs": WARMUP,
+    "fgd": {},
     "defeat": {
         "positive_weight": 2.0,
         "negative_weight": 1.0,
@@ -40,6 +70,15 @@ TWO_STAGE: dict[str, dict[str, Any]] = {
     },
 }
 """Settings of the methods; DeFeat is last, so that its RoIs are the last that the student pools."""
+TRAININGS = {
+    "retinanet": ON_RETINANET,
+    "wide_teacher": ON_WIDE_TEACHER,
+    "gfl": ON_GFL,
+    "faster_rcnn": ON_FASTER_RCNN,
+}
+"""Settings of the methods of each training, by the training's fixture."""
+CELLS = [(training, method) for training, settings in TRAININGS.items() for method in settings]
+FORMULAS = one_stage.FORMULAS | two_stage.FORMULAS | neck_maps.FORMULAS | dense_outputs.FORMULAS
 
 POSITIVE_IOU = 0.25
 
@@ -53,27 +92,46 @@ def project(
         patch.chdir(tmp_path_factory.mktemp("hooked"))
         shutil.copytree(CONFIGS, "configs")
         write_tiny_parts(shapes_root)
+        for detector in ("retinanet", "gfl"):  # CrossKD's features are between two convolutions
+            key = f"detectors__{detector}__bbox_head__stacked_convs"
+            edit("configs/scales/tiny.yaml", **{key: 2})
         yield
 
 
 @pytest.fixture(scope="module")
 def retinanet(project: None) -> list[Step]:
     """Train RetinaNet with all methods of one-stage detectors at once."""
-    name = "+".join(ONE_STAGE)
-    run = list(plan_study([name], ONE_STAGE, classifier="smoke").runs.values())[-1]
+    run = planned_run(ON_RETINANET, classifier="smoke")
     save_classifier(run.config["model"])
-    return hooked.train(run, hooked.DENSE)
+    return hooked.train(run, hooked.RETINANET)
+
+
+@pytest.fixture(scope="module")
+def wide_teacher(project: None) -> list[Step]:
+    """Train RetinaNet with a teacher whose neck has more channels."""
+    run = planned_run(ON_WIDE_TEACHER, teacher_detector="retinanet-wide")
+    return hooked.train(run, hooked.RETINANET)
+
+
+@pytest.fixture(scope="module")
+def gfl(project: None) -> list[Step]:
+    """Train GFL with the methods that read distributions of box sides, and with class maps."""
+    return hooked.train(planned_run(ON_GFL, detectors=("gfl",)), hooked.GFL)
 
 
 @pytest.fixture(scope="module")
 def faster_rcnn(project: None) -> list[Step]:
-    """Train Faster R-CNN with the methods that read RoIs."""
-    plan = plan_study(["+".join(TWO_STAGE)], TWO_STAGE, detectors=("faster_rcnn",))
-    run = list(plan.runs.values())[-1]
+    """Train Faster R-CNN with the methods that read RoIs or neck maps."""
+    run = planned_run(ON_FASTER_RCNN, detectors=("faster_rcnn",))
     # Proposals of random weights fit no object by half; at 0.5 objects alone would be positive.
     assigner = run.config["model"]["student"]["train_cfg"]["rcnn"]["assigner"]
     assigner.update(dict.fromkeys(("pos_iou_thr", "neg_iou_thr", "min_pos_iou"), POSITIVE_IOU))
     return hooked.train(run, hooked.TWO_STAGE)
+
+
+def planned_run(settings: Settings, **options: Any) -> Any:
+    """Return the run of a study that joins the methods of ``settings``."""
+    return list(plan_study(["+".join(settings)], settings, **options).runs.values())[-1]
 
 
 def save_classifier(model: dict[str, Any]) -> None:
@@ -85,23 +143,15 @@ def save_classifier(model: dict[str, Any]) -> None:
     weights.save(Path(model["classifier_checkpoint"]), {"state_dict": state})
 
 
-FORMULAS = one_stage.FORMULAS | two_stage.FORMULAS
+def test_every_method_has_a_formula_and_a_training() -> None:
+    assert FORMULAS.keys() == set(methods.names()) == {method for _, method in CELLS}
 
 
-WITHOUT_FORMULA = {"bckd", "crosskd", "cwd", "fgd", "frs", "ld", "mgd", "pkd"}
-"""Methods whose terms in a log no formula computes yet; golden data or hand values check them."""
-
-
-def test_every_method_has_a_formula() -> None:
-    assert FORMULAS.keys() | WITHOUT_FORMULA == set(methods.names())
-    assert FORMULAS.keys() == ONE_STAGE.keys() | TWO_STAGE.keys()
-
-
-@pytest.mark.parametrize("method", FORMULAS)
-def test_the_log_has_the_terms_of_the_formula(method: str, request: pytest.FixtureRequest) -> None:
-    steps: list[Step] = request.getfixturevalue(
-        "retinanet" if method in ONE_STAGE else "faster_rcnn"
-    )
+@pytest.mark.parametrize(("training", "method"), CELLS)
+def test_the_log_has_the_terms_of_the_formula(
+    training: str, method: str, request: pytest.FixtureRequest
+) -> None:
+    steps: list[Step] = request.getfixturevalue(training)
     assert len(steps) >= 3
     largest: dict[str, float] = {}
     for step in steps:
