@@ -226,6 +226,25 @@ def test_gradients_are_those_of_the_value():
     assert of.teacher.sides.grad is None
 
 
+def test_gradients_of_both_terms_agree_with_finite_differences():
+    of = scene([BOX], [OTHER], positives=POSITIVE)
+    sides, region = of.student.sides.detach(), torch.tensor([[BOX], [OTHER]]).double()
+    image = torch.tensor([0, 0, 1, 0, 1])
+    inside = [
+        int(valuable_region(anchors(), boxes, all_valid(), settings()).argmax()) for boxes in region
+    ]
+    prior = torch.tensor([40, 41, 99, *inside])
+
+    def terms(rows: Tensor) -> tuple[Tensor, ...]:
+        of.student.sides = sides.index_put((image, prior), rows)
+        return tuple(losses_of(of, temperature=1.0).values())
+
+    rows = sides[image, prior].requires_grad_()
+    assert torch.autograd.gradcheck(terms, rows)
+    gradients = torch.autograd.grad(sum(terms(rows)), rows)[0]
+    assert gradients.flatten(1).any(1).all()
+
+
 def test_zero_for_equal_distributions():
     of = scene([BOX], [OTHER], positives=POSITIVE)
     equal = Scene(of.student, of.student, of.batch, of.maps)
