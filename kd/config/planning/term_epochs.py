@@ -30,12 +30,12 @@ def with_scaled_epochs(
     for term, settings in terms.items():
         limits = {key: settings[key] for key in KEYS if key in settings}
         for key, epoch in limits.items():
-            if epoch > nominal.epochs - (key == "from_epoch"):
+            largest = nominal.epochs - (key == "from_epoch")
+            if epoch > largest:
                 place = _place(term, key, overrides, library, where)
                 raise UserError(
                     f"{place}: key '{key}' is {epoch}, but schedule '{schedules[0]}' has "
-                    f"{nominal.epochs} epochs; use at most "
-                    f"{nominal.epochs - (key == 'from_epoch')}, or remove the key"
+                    f"{nominal.epochs} epochs; use at most {largest}, or remove the key"
                 )
         scaled[term] = {**settings, **_scaled(limits, nominal, trained)}
     return scaled

@@ -59,9 +59,9 @@ class ChannelWise(Method):
     """Compared maps: the neck's, or the class logits on its cells, a channel for each class of each
     anchor."""
     normalize: bool = False
-    """Divide each channel by its standard deviation before the softmax, less its mean, over all
-    images and cells of the level. It is a batch normalization without learned weights, on both
-    sides (RTMDet's recipe)."""
+    """Subtract the mean of each channel and divide by its standard deviation before the softmax.
+    Both cover all images and cells of the level. It is a batch normalization without learned
+    weights, on both sides (RTMDet's recipe)."""
 
     @property
     def needs(self) -> Needs:

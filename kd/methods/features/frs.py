@@ -39,8 +39,8 @@ class FeatureRichness(Method):
     has the scores. Presets ``frs_gfl`` and ``frs_fcos`` have those of GFL and FCOS. The published
     weight of neck maps on GFL is 20 times that on RetinaNet, and squares are divided neither by the
     number of channels nor by that of levels. So the neck term outweighs detection at the start of a
-    training: on GFL at scale smoke, its gradient at the neck was 13 times that of detection with
-    the weight of RetinaNet, and 250 times with that of GFL.
+    training: on GFL at scale smoke, and without the warm-up, its gradient at the neck was 13 times
+    that of detection with the weight of RetinaNet, and 250 times with that of GFL.
 
     Here: levels are those whose strides both detectors have. The class outputs of two different
     detectors are not comparable, so such a pair needs a ``class_weight`` of 0. The warm-up takes at

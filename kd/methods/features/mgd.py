@@ -42,8 +42,9 @@ class MaskedGeneration(Method):
 
     Here: a cell's mask is a function of seed, step, level and image, so that results do not depend
     on the number of processes and a resumed run draws the same masks. A factor can scale sums over
-    cells to the image size (``cell_factor``). It is off: with it the gradient at the neck was 5
-    times that of detection on images of 128 px, and 0.1 times without it.
+    cells to the image size (``cell_factor``). It is off by default: at the start of a training of
+    RetinaNet on images of 128 px, the gradient at the neck was 5 times that of detection with the
+    factor, and 0.1 times without it.
 
     Unknown: the settings of FCOS and GFL, which have no published configuration; they have those of
     RetinaNet. The paper masks cells where the random number is below the share, the code where it
