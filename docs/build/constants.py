@@ -35,7 +35,11 @@ whole octaves, because the levels of a pyramid are octaves (`kd/methods/ops/pyra
 800 px (COCO) and of 600 px (VOC) have the published values, because both were published with them.
 At 256 x 192 px a constant is a quarter of the published value, at 128 px an eighth. A preset that
 is named after published code keeps the published value. `tests/methods/ops/test_pyramid.py` checks
-that each level has objects, with the exceptions below."""
+that each level has objects, with the exceptions below.
+
+MGD and FGD sum over the cells of whole maps, so their terms grow with the area of the images. Their
+setting `cell_factor` is `published` by default, which keeps the published weights at every size;
+`scaled` multiplies these sums by 4 for each octave below 800 px."""
 EXCEPTIONS = """## Levels without objects
 
 - VOC at scale `paper`, pyramids of five levels: the coarsest level begins at 896 px, and images

@@ -1,4 +1,4 @@
-"""Object sizes at which the levels of a detector's pyramid begin.
+"""Settings that depend on the image size: object sizes of levels, factors of sums over cells.
 
 The planner reads this module, so it does not import torch.
 """
