@@ -86,7 +86,7 @@ def sides_kl(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 def cross_head(step: Step, method: Any) -> dict[str, Any]:
-    """Return CrossKD's terms, weighted by the teacher's best score of each prior."""
+    """Return CrossKD's terms: means over priors, or weighted by the teacher's best scores."""
     logits, outputs = crossed(step)
     teacher_outputs = box_outputs(step.teacher)
     scores = step.teacher.logits.sigmoid().amax(2)
@@ -96,6 +96,8 @@ def cross_head(step: Step, method: Any) -> dict[str, Any]:
         box_weight = 4
     else:
         boxes, box_weight = box_distance(step, outputs, teacher_outputs), 1
+    if method.region == method.divisor == "all":
+        scores = torch.ones_like(scores)
     return {
         "loss_crosskd_cls": method.class_weight * classes / scores.sum(),
         "loss_crosskd_box": box_weight * (scores * boxes).sum() / scores.sum(),

@@ -51,7 +51,7 @@ ON_GFL: Settings = {
     "frs": WARMUP,
     "ld": {},
     "bckd": {"power": 2.0},
-    "crosskd": {"beta": 2.0, "temperature": 3.0},
+    "crosskd": {"beta": 2.0, "temperature": 3.0, "region": "scores", "divisor": "scores"},
 }
 ON_FASTER_RCNN: Settings = {
     "mimic": {},
