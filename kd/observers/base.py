@@ -216,6 +216,15 @@ class MapsObservation(Observation):
     def head(self) -> Any:
         return getattr(self.detector, "rpn_head", None) or self.detector.bbox_head
 
+    @property
+    def strides(self) -> list[int]:
+        """Pixels per cell of each neck level, measured once if the head states none."""
+        if hasattr(self.head, "prior_generator"):
+            return strides_of(self.head)
+        if not hasattr(self.detector, "neck_strides"):
+            self.detector.neck_strides = channels_of(self.detector).strides
+        return list(self.detector.neck_strides)
+
     def losses(self) -> dict[str, Any]:
         from kd.observers.recording import wrapped
 

@@ -196,7 +196,11 @@ def test_stages_keep_their_share_of_other_epochs() -> None:
         ({"warmup_epochs": 5}, "'warmup_epochs' needs 'warmup_iters: 0'"),
         ({"nesterov": True}, "'nesterov' needs 'optimizer: SGD'"),
         ({"unmixed_epochs": 301}, "unmixed_epochs 301 must lie within 300 epochs"),
+        ({"unmixed_epochs": 0}, "key 'unmixed_epochs'"),
         ({"ema": 1}, "key 'ema'"),
+        ({"ema": 0}, "key 'ema'"),
+        ({"ema": -0.1}, "key 'ema'"),
+        ({"ema": float("nan")}, "key 'ema'"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(changes: dict[str, Any], problem: str) -> None:
@@ -215,6 +219,16 @@ def test_keys_that_are_not_set_do_not_appear() -> None:
 def test_a_family_that_pads_needs_a_size(family: str) -> None:
     with pytest.raises(UserError, match="'input_size' must be given"):
         Detector.parse({"title": "A", "augmentation": family, "model": {}}, "a.yaml")
+
+
+def test_an_unknown_augmentation_is_refused_with_the_valid_ones() -> None:
+    with pytest.raises(UserError, match=r"a.yaml: key 'augmentation'.*'rtmdet-tiny'") as error:
+        Detector.parse({"title": "A", "augmentation": "mosaic", "model": {}}, "a.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_shares_of_mixed_samples_are_probabilities() -> None:
+    assert all(0 <= numbers.mix_up <= 1 for numbers in mixing.MIXING.values())
 
 
 def test_the_configuration_for_mmdet_pads_as_the_run_does() -> None:
