@@ -1,4 +1,4 @@
-"""Heads whose losses depend on the epoch or on earlier steps: TOOD and DDOD, also when resumed."""
+"""Heads that refine boxes or depend on the epoch or earlier steps, resumed in each epoch."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def run(study: Any) -> Any:
     return written
 
 
-@pytest.mark.parametrize("family", ["tood", "ddod"])
+@pytest.mark.parametrize("family", ["tood", "ddod", "vfnet", "reppoints"])
 @pytest.mark.parametrize("step", [3, 7], ids=["in the first epoch", "in the second"])
 def test_a_resumed_run_ends_with_the_weights_of_a_whole_run(
     run: Any, family: str, step: int
