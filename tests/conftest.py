@@ -53,12 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Seed all generators before a test and its fixtures, so that no test depends on others."""
+    """Seed all generators and use one thread, so that no test depends on others."""
     random.seed(0)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+        torch.set_num_threads(1)  # commands change it, and other numbers round sums otherwise
 
 
 @pytest.fixture(scope="session")
