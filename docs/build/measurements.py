@@ -15,7 +15,10 @@ logger = logging.getLogger(__name__)
 STUDIES = {"docs/tutorials/first-table.md": {"demo": "smoke"}}
 """Studies in each document, with the scale of their runs."""
 MEASUREMENTS = {
-    "docs/reference/methods.md": ["step_time-retinanet", "step_time-faster_rcnn"],
+    "docs/reference/methods.md": [
+        *("step_time-retinanet", "step_time-faster_rcnn"),
+        *("step_time-retinanet-added", "step_time-gfl-added"),
+    ],
     "docs/explanation/architecture.md": ["errors"],
     "docs/explanation/profiling.md": ["profile"],
     "docs/explanation/speed.md": [
