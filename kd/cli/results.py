@@ -7,15 +7,26 @@ from kd.cli.plan import plan_of, scale_of, study_options
 
 
 def write_tables(options: Namespace) -> None:
-    """Write and print a study's tables from the results that exist."""
+    """Write and print a study's tables from the results that exist.
+
+    UserError with the option ``--complete`` if a run has none.
+    """
     from analysis.tables.write import PARTIAL, publish
+    from kd.common.errors import UserError
     from kd.config.run import study_folder
 
     scale = scale_of(options)
     print(publish(plan_of(options), options.study, scale))
     folder = study_folder(options.study, scale)
     partial = folder / PARTIAL
-    print(f"written to {partial if partial.is_dir() else folder}", file=sys.stderr)
+    is_partial = partial.is_dir()
+    print(f"written to {partial if is_partial else folder}", file=sys.stderr)
+    if options.complete and is_partial:
+        raise UserError(
+            f"{partial}: runs of study '{options.study}' are missing (`kd status {options.study} "
+            f"--scale {scale}` lists them); if its configuration changed since `snakemake` started, "
+            "run it again"
+        )
 
 
 def write_report(options: Namespace) -> None:

@@ -26,4 +26,4 @@ for publication in WORKFLOW.publications:
             titles=publication.titles,
             arguments=publication.arguments,
         shell:
-            "{KD} table {params.arguments:q}"
+            "{KD} table --complete {params.arguments:q}"

@@ -69,6 +69,13 @@ def _logs(parser: ArgumentParser) -> None:
     )
 
 
+def _table(parser: ArgumentParser) -> None:
+    options.add_study(parser)
+    parser.add_argument(
+        "--complete", action="store_true", help="fail if a run is missing, as the workflow needs"
+    )
+
+
 def _report(parser: ArgumentParser) -> None:
     options.add_study(parser)
     options.add_watch(parser, 30, "write the page again", "until all runs are finished or Ctrl-C")
@@ -132,7 +139,7 @@ GROUP = Group(
             "table.md, table.csv, table.tex and gains/TABLE.pdf and .png to results/STUDY/SCALE, "
             "or to its folder `partial` while runs are missing",
             (Example("table demo", "tables of the study demo"),),
-            options.add_study,
+            _table,
         ),
         Command(
             "report",

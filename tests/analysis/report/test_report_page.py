@@ -125,7 +125,7 @@ def embedded_csv(page: Any) -> str:
 def test_files_are_linked_next_to_the_page() -> None:
     complete()
     draw()
-    assert main(["table", "tiny", "--scale", "tiny", "--seeds", "2"]) == 0
+    assert main(["table", "tiny", "--scale", "tiny", "--seeds", "2", "--complete"]) == 0
     page = write_page()
     assert embedded_csv(page) == (TINY.folder / "table.csv").read_text()
     links = re.findall(r'href="([^#"]*)" download', page.path.read_text())
