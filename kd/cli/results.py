@@ -23,9 +23,9 @@ def write_tables(options: Namespace) -> None:
     print(f"written to {partial if is_partial else folder}", file=sys.stderr)
     if options.complete and is_partial:
         raise UserError(
-            f"{partial}: runs of study '{options.study}' are missing (`kd status {options.study} "
-            f"--scale {scale}` lists them); if its configuration changed since `snakemake` started, "
-            "run it again"
+            f"{partial}: runs of study '{options.study}' are missing; `kd status {options.study} "
+            f"--scale {scale}` lists them. If its configuration changed since `snakemake` started, "
+            "run `snakemake` again."
         )
 
 
