@@ -18,7 +18,7 @@ Settings = dict[str, Any]
 
 
 class Absent:
-    """Type of ``ABSENT``, which stands for a setting that one side does not have."""
+    """Type of ``ABSENT``, the value of a setting that one side does not have."""
 
     def __repr__(self) -> str:
         return "absent"
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 
 @dataclass
-class Comparison:
+class MmdetComparison:
     """Result of a comparison: the settings that differ, and the number of equal ones."""
 
     differences: list[Difference] = field(default_factory=list)
@@ -52,32 +52,34 @@ class Comparison:
         ]
 
 
-def compare(config: Settings, name: str) -> Comparison:
+def compare(config: Settings, name: str) -> MmdetComparison:
     """Compare a composed configuration with mmdet's file ``<name>.py``.
 
     UserError if the installed mmdet has no such file.
     """
-    comparison = Comparison()
+    comparison = MmdetComparison()
     ours, mmdets = form_of_composed(config), form_of_mmdet(read_mmdet(name), name)
-    _walk(comparison, "", ours, mmdets, stated=True)
+    _walk(comparison, "", ours, mmdets, is_explicit=True)
     return comparison
 
 
-def _walk(comparison: Comparison, path: str, ours: Any, mmdets: Any, *, stated: bool) -> None:
-    """Add the differences below ``path``; ``stated``: one side states the setting."""
+def _walk(
+    comparison: MmdetComparison, path: str, ours: Any, mmdets: Any, *, is_explicit: bool
+) -> None:
+    """Add the differences below ``path``; ``is_explicit``: one side states the setting."""
     if isinstance(ours, dict) and isinstance(mmdets, dict):
-        _walk_dicts(comparison, path, ours, mmdets, stated)
+        _walk_dicts(comparison, path, ours, mmdets, is_explicit)
     elif _is_list_of_dicts(ours) and _is_list_of_dicts(mmdets) and len(ours) == len(mmdets):
         for index, pair in enumerate(zip(ours, mmdets, strict=True)):
-            _walk(comparison, f"{path}.{index}", *pair, stated=stated)
+            _walk(comparison, f"{path}.{index}", *pair, is_explicit=is_explicit)
     elif not _equal(ours, mmdets):
         comparison.differences.append(Difference(path, ours, mmdets))
-    elif stated:
+    elif is_explicit:
         comparison.equal += 1
 
 
 def _walk_dicts(
-    comparison: Comparison, path: str, ours: Settings, mmdets: Settings, stated: bool
+    comparison: MmdetComparison, path: str, ours: Settings, mmdets: Settings, is_explicit: bool
 ) -> None:
     explicit = ours.keys() | mmdets.keys()
     if "type" in ours and ours["type"] == mmdets.get("type"):
@@ -85,7 +87,7 @@ def _walk_dicts(
     for key in dict.fromkeys([*ours, *mmdets]):
         inner = f"{path}.{key}" if path else str(key)
         values = ours.get(key, ABSENT), mmdets.get(key, ABSENT)
-        _walk(comparison, inner, *values, stated=stated and key in explicit)
+        _walk(comparison, inner, *values, is_explicit=is_explicit and key in explicit)
 
 
 def _is_list_of_dicts(value: Any) -> bool:

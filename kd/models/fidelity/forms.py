@@ -143,8 +143,8 @@ def _source(reader: Settings, folder: str) -> Settings:
 
 def _batch_size(config: Settings, name: str) -> int:
     """Return the images of a step of all GPUs; a name such as ``8xb32`` states GPUs and images."""
-    if stated := re.search(r"_(\d+)xb(\d+)-", name):
-        return int(stated[1]) * int(stated[2])
+    if sizes := re.search(r"_(\d+)xb(\d+)-", name):
+        return int(sizes[1]) * int(sizes[2])
     scaling = config.get("auto_scale_lr") or {}
     batch = scaling.get("base_batch_size") or GPUS * config["train_dataloader"]["batch_size"]
     return int(batch)

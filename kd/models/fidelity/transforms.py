@@ -13,14 +13,14 @@ def stages(training: Pipeline | None, ending: Pipeline | None, testing: Pipeline
     """Return the transforms of the stages of a training and of test images."""
     # mmdet reads the boxes of test images with the images; here the evaluation reads them.
     testing = [one for one in testing if one["type"] != "LoadAnnotations"]
-    named = {"training": training, "ending": ending, "testing": testing}
-    return {stage: _by_name(steps) for stage, steps in named.items() if steps is not None}
+    pipelines = {"training": training, "ending": ending, "testing": testing}
+    return {stage: _by_name(steps) for stage, steps in pipelines.items() if steps is not None}
 
 
 def _by_name(pipeline: Pipeline) -> Settings:
     """Return transforms by name, and their order."""
     counts: Counter[str] = Counter()
-    named: Settings = {}
+    steps_by_name: Settings = {}
     square: list[int] | None = None
     for step in pipeline:
         transform = _canonical(step, square)
@@ -28,8 +28,8 @@ def _by_name(pipeline: Pipeline) -> Settings:
             square = transform["scale"]
         name: str = SAME.get(transform["type"]) or transform["type"]
         counts[name] += 1
-        named[name if counts[name] == 1 else f"{name}{counts[name]}"] = transform
-    return {**named, "order": list(named)}
+        steps_by_name[name if counts[name] == 1 else f"{name}{counts[name]}"] = transform
+    return {**steps_by_name, "order": list(steps_by_name)}
 
 
 def _canonical(step: Settings, square: list[int] | None) -> Settings:

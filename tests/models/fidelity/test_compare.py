@@ -10,7 +10,7 @@ from kd.common.errors import UserError
 from kd.config.compose import compose
 from kd.config.library import Library
 from kd.config.run import Run
-from kd.models.fidelity.compare import ABSENT, Comparison, compare
+from kd.models.fidelity.compare import ABSENT, MmdetComparison, compare
 from kd.models.fidelity.forms import form_of_mmdet
 from kd.models.fidelity.mmdet_files import read_mmdet
 from tests.support.paths import CONFIGS
@@ -28,7 +28,7 @@ def composed(detector: str, backbone: str, schedule: str, dataset: str) -> dict[
     return copy
 
 
-def paths(comparison: Comparison) -> list[str]:
+def paths(comparison: MmdetComparison) -> list[str]:
     return sorted(difference.path for difference in comparison.differences)
 
 
