@@ -1,4 +1,4 @@
-"""Commands that prepare data: ``generate``, ``check``, ``split`` and ``crops``."""
+"""Commands that prepare data: ``generate``, ``stand-in``, ``check``, ``split`` and ``crops``."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -21,6 +21,24 @@ def generate_data(options: Namespace) -> None:
             f"{', '.join(built_in) or 'none'}"
         )
     generate(dataset.generate, Path(dataset.root))
+
+
+def write_stand_in_data(options: Namespace) -> None:
+    """Write the stand-in data of a data set unless it is complete, and print its size."""
+    import time
+
+    from kd.config.library import Library
+    from kd.data.stand_in import writing
+
+    dataset = Library().dataset(options.dataset, "kd stand-in")
+    folder = writing.folder_of(options.dataset)
+    start = time.monotonic()
+    writing.write_stand_in(options.dataset, dataset, folder, options.seed, options.longest)
+    marker = writing.read_marker(folder)
+    print(
+        f"{folder}: stand-in data of {options.dataset}: {marker['images']} images, "
+        f"{marker['boxes']} boxes, {time.monotonic() - start:.1f} s"
+    )
 
 
 def check_data(options: Namespace) -> int:

@@ -1,10 +1,24 @@
-"""Commands of data: ``generate``, ``check``, ``split``, ``crops`` and ``classifier``."""
+"""Commands of data: ``generate``, ``stand-in``, ``check``, ``split``, ``crops`` and more."""
 
 from argparse import ArgumentParser
 
 from kd.cli import data, options, plan
 from kd.cli.command import Command, Example, Group
 from kd.cli.project import project_path
+
+
+def _stand_in(parser: ArgumentParser) -> None:
+    options.add_dataset(parser)
+    parser.add_argument(
+        "--longest",
+        type=options.positive,
+        metavar="N",
+        help="most images of an annotation file or image set (default: the published number of "
+        "COCO and VOC, 300 for others)",
+    )
+    parser.add_argument(
+        "--seed", type=options.count, default=0, metavar="N", help="seed of the data (default: 0)"
+    )
 
 
 def _check(parser: ArgumentParser) -> None:
@@ -76,6 +90,21 @@ GROUP = Group(
             "annotations and images to the folder that the data set's file names as `root`",
             (Example("generate shapes-smoke", "data of scale smoke"),),
             options.add_dataset,
+        ),
+        Command(
+            "stand-in",
+            data.write_stand_in_data,
+            "write drawn data in the format of an absent data set",
+            "Write stand-in data of a data set that is not on this machine: its layout, number of "
+            "images and statistics of boxes, with drawn photographs. Complete stand-in data of the "
+            "same settings are not written again. A training on them shows that a configuration "
+            "runs, and at which speed; its AP means nothing.",
+            "annotations and images to results/rehearsals/data/DATASET",
+            (
+                Example("stand-in coco2017", "123287 images, 150 MB"),
+                Example("stand-in voc0712 --longest 500", "at most 500 images of each image set"),
+            ),
+            _stand_in,
         ),
         Command(
             "check",

@@ -1,0 +1,1 @@
+"""Stand-in data: generated files in the format of a data set that is not on this machine."""
