@@ -44,7 +44,7 @@ def compose(
     part = library.detector_on(run.detector, run.student, where)
     family = part.augmentation
     size = _input_size(run.detector, part, dataset, scale)
-    train = pipelines.training(family, size, model["data_preprocessor"]["mean"])
+    train = pipelines.training(family, size, _mean_color(model["data_preprocessor"]))
     test = pipelines.testing(family, size)
     updates = training(schedule)
     updates["custom_hooks"] += mixing.hooks(family, _head(model), size[0], schedule)
@@ -119,16 +119,10 @@ def detector_model(
         backbone_model["out_indices"] = sorted(indices[index] for index in part.maps)
         channels = [channels[index] for index in part.maps]
     model = merge(part.model, scale.detectors.get(detector, {}))
-    preprocessor = pipelines.PREPROCESSOR | model.get("data_preprocessor", {})
+    trained_with = library.backbone(backbone, where)[0].data_preprocessor
+    preprocessor = pipelines.PREPROCESSOR | trained_with | model.get("data_preprocessor", {})
     if "init_cfg" in backbone_model:
-        # The first layer's ImageNet weights are converted to the normalization of the images.
-        backbone_model["init_cfg"] |= {
-            key: preprocessor[key]
-            for key in ("mean", "std")
-            if preprocessor[key] != pipelines.PREPROCESSOR[key]
-        }
-        if not preprocessor["bgr_to_rgb"]:
-            backbone_model["init_cfg"]["bgr"] = True
+        backbone_model["init_cfg"] |= _fitting(preprocessor, trained_with)
     neck: dict[str, Any] = {"in_channels": channels}
     if part.neck_appends:
         neck["out_channels"] = channels + model["neck"]["out_channels"]
@@ -139,6 +133,23 @@ def detector_model(
     composed = merge(merge(model, changes), _heads(part, neck, classes))
     _check_assignment(composed, detector, where)
     return composed_detector(composed | declared)
+
+
+def _fitting(preprocessor: dict[str, Any], trained_with: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings by which ImageNet weights are fitted to the normalization of images."""
+    usual = pipelines.PREPROCESSOR
+    settings = {
+        key: preprocessor[key] for key in ("mean", "std") if preprocessor[key] != usual[key]
+    }
+    if not preprocessor["bgr_to_rgb"]:
+        settings["bgr"] = True
+    return {**settings, "trained_with": trained_with} if trained_with else settings
+
+
+def _mean_color(preprocessor: dict[str, Any]) -> list[float]:
+    """Return the mean of images, RGB, 0 to 255."""
+    mean: list[float] = preprocessor["mean"]
+    return mean if preprocessor["bgr_to_rgb"] else mean[::-1]
 
 
 def _check_maps(maps: list[int], detector: str, backbone: str, count: int) -> None:
@@ -204,7 +215,9 @@ def _synchronized(backbone: dict[str, Any], run: Run, where: str) -> dict[str, A
             f"{where}: schedule '{run.schedule}' has 'norm: SyncBN', and backbone "
             f"'{run.student}' has no batch normalization; use 'norm: BN'"
         )
-    return {**backbone, "norm_cfg": {**backbone["norm_cfg"], "type": "SyncBN"}, "norm_eval": False}
+    trained = {"requires_grad": True} if "requires_grad" in backbone["norm_cfg"] else {}
+    norm = {**backbone["norm_cfg"], "type": "SyncBN", **trained}
+    return {**backbone, "norm_cfg": norm, "norm_eval": False}
 
 
 def _divisible(value: float, divisor: int) -> int:

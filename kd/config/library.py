@@ -13,6 +13,7 @@ from kd.common.errors import UserError, suggest
 from kd.common.merging import merge
 from kd.common.schema import Part, read_yaml
 from kd.config.parts import Backbone, Classifier, Detector, PresetEntry, Scale, Schedule
+from kd.config.pipelines import PREPROCESSOR
 from kd.config.run import FOLDERS
 from kd.config.schedules import changed, changed_name, describe_changes, split_name
 from kd.config.study_parts import Study
@@ -69,10 +70,11 @@ class Library:
                 f"{self.root / folder}/{name}.yaml: only files of {self.root}/teachers have "
                 "'trained_as', and each has it; move the file, or correct the key"
             )
+        complete = {"data_preprocessor": PREPROCESSOR, **part.model}
         for backbone, changes in part.backbones.items():
             key = f"{self.root / folder}/{name}.yaml: key 'backbones'"
             self._path("backbones", backbone, key)
-            merge(part.model, changes.model, f"{key}: {backbone}.model")
+            merge(complete, changes.model, f"{key}: {backbone}.model")
         return part
 
     def detector_on(self, name: str, backbone: str, where: str) -> Detector:

@@ -131,6 +131,9 @@ class Backbone(Part):
     """If false, narrower backbones cannot use the weights."""
     imagenet_frozen: dict[str, Any] = {}
     """Further arguments of ``model`` at full width with ``init: imagenet``."""
+    data_preprocessor: dict[str, Any] = {}
+    """Normalization of the images that the ImageNet weights were trained on, if it is not that of
+    torchvision. Detectors whose ``model`` states no normalization prepare images with it."""
     gflops: PositiveFloat | None = None
     """Giga multiply-adds of an image of 224 x 224 pixels, at full width."""
 

@@ -1,7 +1,7 @@
 """ImageNet weights of torchvision or OpenMMLab for mmdet's backbones, sliced for narrower ones."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ HEADS = ("fc.", "classifier.", "head.", "norm.")
 """Classifiers of torchvision's networks, with the normalization before Swin's."""
 TORCHVISION = "torchvision://"
 PREFIX = "backbone."
-"""Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab."""
+"""Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab. Files of caffe's ResNets
+have none."""
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -49,6 +50,9 @@ class ImageNet:
     if ``bgr``. If torchvision's weights were trained with another normalization or order, the first
     layer is fitted to this. Weights of OpenMMLab are fitted to the normalization alone: mmdet reads
     them with BGR images for RTMDet and with RGB images for other detectors.
+
+    ``trained_with``: ``mean``, ``std`` and ``bgr_to_rgb`` of the weights' training, which is known
+    for caffe's weights. Then these are fitted to normalization and order.
     """
 
     def __init__(
@@ -57,9 +61,11 @@ class ImageNet:
         mean: Sequence[float] = PREPROCESSOR["mean"],
         std: Sequence[float] = PREPROCESSOR["std"],
         bgr: bool = False,
+        trained_with: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = checkpoint.removeprefix(TORCHVISION)
         self.mean, self.std, self.bgr = mean, std, bgr
+        self.trained_with = trained_with
 
     def __call__(self, module: nn.Module) -> None:
         state = module.state_dict()
@@ -78,10 +84,11 @@ class ImageNet:
         """Return the tensors of the weights for those of a backbone, which ``names`` lists."""
         weights = read_state(find(self.name))
         if _is_address(self.name):
-            absent = [name for name in names if PREFIX + name not in weights]
+            prefix = PREFIX if any(key.startswith(PREFIX) for key in weights) else ""
+            absent = [name for name in names if prefix + name not in weights]
             if not absent:
-                return [weights[PREFIX + name] for name in names]
-            problem = f"have no '{PREFIX}{absent[0]}'"
+                return [weights[prefix + name] for name in names]
+            problem = f"have no '{prefix}{absent[0]}'"
         else:
             layers = list(_ordered(weights))
             if len(layers) >= len(names):
@@ -100,11 +107,10 @@ class ImageNet:
         convolution (O, 3, k, k) and its bias, or weight, bias and mean of a batch normalization.
         At the border the result differs, because the zeros of the padding are another color there.
         """
-        mean, std = _normalization(self.name)
-        if self.bgr:
+        mean, std, was_bgr = self._training()
+        if self.bgr != was_bgr:
             mean, std = mean.flip(0), std.flip(0)
-            if not _is_address(self.name):
-                layers[0] = layers[0].flip(1)
+            layers[0] = layers[0].flip(1)
         factor = torch.tensor(self.std, dtype=torch.double) / std
         offset = (torch.tensor(self.mean, dtype=torch.double) - mean) / std
         if torch.allclose(factor, torch.ones(3).double()) and offset.abs().max() < 1e-6:
@@ -115,6 +121,17 @@ class ImageNet:
         index, change = (1, shift) if biased else (3, -shift)
         layers[0] = (kernel * factor.view(3, 1, 1)).to(layers[0])
         layers[index] = (layers[index] + change).to(layers[0])
+
+    def _training(self) -> tuple[Tensor, Tensor, bool]:
+        """Return mean and std (3,), 0 to 255, of the weights' training, and True if it read BGR."""
+        settings = self.trained_with
+        if settings is not None:
+            mean, std = (torch.tensor(settings[key], dtype=torch.double) for key in ("mean", "std"))
+            return mean, std, not settings["bgr_to_rgb"]
+        mean, std = _normalization(self.name)
+        if self.bgr and _is_address(self.name):
+            return mean.flip(0), std.flip(0), True
+        return mean, std, False
 
 
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:

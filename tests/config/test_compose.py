@@ -8,10 +8,11 @@ import pytest
 import yaml
 
 from kd.common.errors import UserError
-from kd.config.compose import detector_model, merge
+from kd.config.compose import compose, detector_model, merge
 from kd.config.library import Library
 from kd.config.parts import Detector, Scale
 from kd.config.pipelines import PREPROCESSOR
+from kd.config.run import Run
 from tests.support.paths import CONFIGS
 from tests.support.tiny import edit, make_project
 
@@ -74,6 +75,52 @@ def test_imagenet_weights_are_converted_to_the_normalization_of_a_detector():
     assert "mean" not in ssd["backbone"]["init_cfg"]
     assert yolo["data_preprocessor"] == {**PREPROCESSOR, "mean": [0.0] * 3, "std": [255.0] * 3}
     assert yolo["backbone"]["init_cfg"]["mean"] == [0.0] * 3
+
+
+CAFFE = {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "bgr_to_rgb": False}
+"""Normalization of caffe's ResNets."""
+
+
+@pytest.mark.parametrize(
+    ("detector", "changes"),
+    [
+        ("retinanet", {}),
+        ("fcos", {"mean": [102.9801, 115.9465, 122.7717]}),
+        ("rtmdet", {"std": [57.375, 57.12, 58.395]}),
+        ("yolox", {"mean": [0.0, 0.0, 0.0]}),
+    ],
+)
+def test_images_have_the_normalization_of_the_backbone_unless_the_detector_has_one(
+    detector, changes
+):
+    composed = model(detector, "r50-caffe", "imagenet")
+    expected = PREPROCESSOR | CAFFE | changes
+    assert composed["data_preprocessor"] == expected
+    weights = composed["backbone"]["init_cfg"]
+    assert weights["trained_with"] == CAFFE
+    assert weights["bgr"]
+    assert (weights["mean"], weights["std"]) == (expected["mean"], expected["std"])
+
+
+def test_a_caffe_backbone_is_frozen_as_mmdets_and_trained_under_syncbn():
+    frozen = model("retinanet", "r50-caffe", "imagenet")["backbone"]
+    assert (frozen["style"], frozen["norm_eval"], frozen["frozen_stages"]) == ("caffe", True, 1)
+    assert frozen["norm_cfg"] == {"type": "BN", "requires_grad": False}
+    library, scale = Library(CONFIGS), Library(CONFIGS).scale("paper", "test")
+    run = Run("paper", "voc0712", "voc12-syncbn-clip", "retinanet", "r50-caffe", seed=0)
+    trained = compose(run, {}, scale, library, "test")["model"]["backbone"]
+    assert trained["norm_cfg"] == {"type": "SyncBN", "requires_grad": True}
+
+
+def test_a_shrunk_image_is_surrounded_by_the_mean_of_its_channels():
+    """Expand reads an RGB mean; the normalization of caffe's images is BGR."""
+    library, scale = Library(CONFIGS), Library(CONFIGS).scale("paper", "test")
+    run = Run("paper", "coco2017", "ssd", "ssd300", "r50-caffe", seed=0)
+    composed = compose(run, {}, scale, library, "test")
+    pipeline = composed["train_dataloader"]["dataset"]["dataset"]["pipeline"]
+    (expand,) = (step for step in pipeline if step["type"] == "Expand")
+    assert (expand["mean"], expand["to_rgb"]) == ([123.675, 116.28, 103.53], True)
+    assert composed["model"]["data_preprocessor"]["mean"] == [103.53, 116.28, 123.675]
 
 
 def test_darknet_has_no_imagenet_weights():

@@ -110,6 +110,68 @@ def test_torchvisions_first_layer_reads_bgr_images(
     torch.testing.assert_close(backbone.conv1(image.flip(1)), expected, rtol=1e-4, atol=1e-4)
 
 
+# --- Weights of caffe ----------------------------------------------------------------------------
+
+CAFFE = "r50-caffe-w0.125"
+CAFFE_MEAN, FCOS_MEAN = Tensor([103.53, 116.28, 123.675]), Tensor([102.9801, 115.9465, 122.7717])
+"""Means of the weights' training and of FCOS's images, BGR."""
+
+
+@pytest.fixture
+def caffe(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> dict[str, Tensor]:
+    """Return random weights that are the ImageNet weights, in a file of the backbone alone."""
+    state: dict[str, Tensor] = build("retinanet", seed=1, backbone=CAFFE).backbone.state_dict()
+    for key, value in state.items():
+        if key.endswith(("running_mean", "bn1.bias")):
+            value.normal_()
+    torch.save({"state_dict": state}, tmp_path / "resnet50.pth")
+    monkeypatch.setattr(imagenet, "find", lambda name: tmp_path / "resnet50.pth")
+    return state
+
+
+def _first_layer(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """Return the normalized first convolution, without its border: padding has another color."""
+    convolved = nn.functional.conv2d(images, state["conv1.weight"], stride=2)
+    return convolved - state["bn1.running_mean"][:, None, None]
+
+
+def test_caffes_weights_are_loaded_unchanged_into_a_detector_of_their_normalization(
+    build: Callable[..., Any], caffe: dict[str, Tensor]
+) -> None:
+    state = build("retinanet", backbone=CAFFE, init="imagenet").backbone.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in caffe.items())
+
+
+def test_caffes_first_layer_is_fitted_to_the_mean_of_fcos(
+    build: Callable[..., Any], caffe: dict[str, Tensor]
+) -> None:
+    state = build("fcos", backbone=CAFFE, init="imagenet").backbone.state_dict()
+    pixels = torch.rand(1, 3, 32, 32) * 255
+    outputs = (
+        _first_layer(weights, pixels - mean[:, None, None])
+        for weights, mean in ((state, FCOS_MEAN), (caffe, CAFFE_MEAN))
+    )
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-3)
+    assert not torch.equal(state["bn1.running_mean"], caffe["bn1.running_mean"])
+
+
+def test_caffes_first_layer_reads_rgb_images(
+    build: Callable[..., Any], caffe: dict[str, Tensor]
+) -> None:
+    backbone = build("retinanet", backbone=CAFFE).backbone
+    trained_with = {"mean": CAFFE_MEAN.tolist(), "std": [1.0] * 3, "bgr_to_rgb": False}
+    imagenet.ImageNet("https://server/resnet50-00000000.pth", trained_with=trained_with)(backbone)
+    rgb = torch.rand(1, 3, 32, 32) * 255
+    normalized = (rgb - MEAN[:, None, None]) / STD[:, None, None]
+    outputs = (
+        _first_layer(backbone.state_dict(), normalized),
+        _first_layer(caffe, rgb.flip(1) - CAFFE_MEAN[:, None, None]),
+    )
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-3)
+
+
 # --- The file ----------------------------------------------------------------------------------
 
 

@@ -10,7 +10,15 @@ import torch
 from kd.observers import Batch
 from kd.training.teacher_images import conversion
 
-PAIRS = [("yolox", "retinanet"), ("retinanet", "rtmdet"), ("rtmdet", "yolox"), ("ssd300", "gfl")]
+PAIRS = [
+    *((pair, ("r18", "r18")) for pair in (("yolox", "retinanet"), ("retinanet", "rtmdet"))),
+    *((pair, ("r18", "r18")) for pair in (("rtmdet", "yolox"), ("ssd300", "gfl"))),
+    (("retinanet", "fcos"), ("r18", "r50-caffe")),
+    (("fcos", "fcos"), ("r50", "r101-caffe")),
+    (("retinanet", "fcos"), ("r50-caffe", "r50-caffe")),
+    (("fcos", "gfl"), ("r50-caffe", "r50")),
+]
+"""Student and teacher, with their backbones."""
 
 
 @pytest.fixture
@@ -39,14 +47,17 @@ def raw(images: Callable[..., dict[str, Any]]) -> Callable[[dict[str, Any]], Bat
     return prepared
 
 
-@pytest.mark.parametrize(("student", "teacher"), PAIRS)
+@pytest.mark.parametrize(("detectors", "backbones"), PAIRS)
 def test_a_teacher_reads_the_images_that_its_own_preprocessor_returns(
-    raw: Any, model_config: Any, student: str, teacher: str
+    raw: Any, model_config: Any, detectors: tuple[str, str], backbones: tuple[str, str]
 ) -> None:
-    ours, theirs = model_config(student), model_config(teacher)
+    ours, theirs = map(model_config, detectors, backbones)
+    assert ours["data_preprocessor"] != theirs["data_preprocessor"]
     batch, expected = raw(ours), raw(theirs)
     converted = conversion(ours, theirs)(batch)
-    torch.testing.assert_close(converted.inputs, expected.inputs, rtol=1e-5, atol=1e-4)
+    # caffe's images are not divided by a deviation: rounding is relative to 255.
+    tolerance = 1e-4 * max(1.0, float(expected.inputs.abs().max()) / 3)
+    torch.testing.assert_close(converted.inputs, expected.inputs, rtol=1e-5, atol=tolerance)
     assert not converted.inputs[1, :, 40:].any() and not converted.inputs[1, :, :, 48:].any()
     torch.testing.assert_close(converted.mean, expected.mean)
     torch.testing.assert_close(converted.std, expected.std)
@@ -58,6 +69,8 @@ def test_images_are_not_changed_if_both_detectors_prepare_them_alike(model_confi
     batch = Batch(torch.ones(1, 3, 8, 8), [])
     for student, teacher in (("retinanet", "faster_rcnn"), ("yolox", "yolox")):
         assert conversion(model_config(student), model_config(teacher))(batch) is batch
+    pair = (model_config("retinanet", backbone) for backbone in ("r50-caffe", "r101-caffe"))
+    assert conversion(*pair)(batch) is batch
 
 
 def test_a_classifier_reads_rgb_crops(model_config: Any) -> None:
