@@ -19,13 +19,20 @@ def train_run(options: Namespace) -> int:
         ComposedConfig(read_config(run)).require_teachers(run)
     launch.set_rank()
     if options.processes > 1 and "RANK" not in os.environ:
-        return launch.launch(run, options.processes, options.arguments, options.folder)
+        return launch.launch(
+            run, options.processes, options.arguments, options.folder, options.accumulate
+        )
     load_networks(options.threads)
     from kd.training.train import train
 
     try:
         train(
-            run, options.workers, options.check_report, options.val_interval, options.teacher_cache
+            run,
+            options.workers,
+            options.check_report,
+            options.val_interval,
+            options.teacher_cache,
+            options.accumulate,
         )
     except launch.StopRequested as stop:
         if launch.rank() == 0:

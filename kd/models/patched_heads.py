@@ -1,22 +1,24 @@
 """Patched heads: mmdet's heads with losses of the global batch, and a repaired SSDHead.
 
 mmdet divides some losses by each process's own count, or by none. The ``GlobalBatch`` heads divide
-by the count's mean over processes, so that averaged gradients are those of the joined batch. In one
-process they compute bit-identical losses to mmdet's.
+by the count's mean over processes and over the parts of a batch, so that averaged gradients are
+those of the joined batch. In one process and one part they compute bit-identical losses to mmdet's.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from mmdet.models import dense_heads
 from mmdet.models.roi_heads import bbox_heads
 from mmdet.registry import MODELS
-from mmdet.utils import reduce_mean
-from mmengine.dist import all_reduce, get_world_size
+from mmdet.utils import dist_utils, reduce_mean
 from mmengine.logging import MessageHub
-from torch import Tensor
+from torch import Tensor, distributed
 
-from kd.methods.ops.reduction import shared_count
+from kd.methods.ops.parts import Parts
+from kd.methods.ops.reduction import participants, shared_count, shared_sum
 
 
 class _SharedCount:
@@ -76,7 +78,7 @@ class _SharedSum:
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self._weight_sums.clear()
         losses = super().loss_by_feat(*args, **kwargs)  # type: ignore[misc]
-        if get_world_size() == 1:
+        if participants() == 1:
             return losses
         scale = _rescaled(reduce_mean(sum(self._weight_sums)))
         scaled = {name: [scale * level for level in losses[name]] for name in self.divided}
@@ -88,8 +90,8 @@ def _rescaled(mean: Tensor) -> Tensor:
 
     mmdet divided by ``mean.clamp(min=1)``; the joined batch divides by its own sum, clamped.
     """
-    world = get_world_size()
-    return mean.clamp(min=1) / ((mean * world).clamp(min=1) / world)
+    number = participants()
+    return mean.clamp(min=1) / ((mean * number).clamp(min=1) / number)
 
 
 @MODELS.register_module()
@@ -135,7 +137,7 @@ class GlobalBatchYOLOXHead(dense_heads.YOLOXHead):
             [level.float() for level in levels] for levels in (cls_scores, bbox_preds, objectnesses)
         )
         losses = super().loss_by_feat(*outputs, *args, **kwargs)
-        if get_world_size() == 1:
+        if participants() == 1:
             return losses
         count = cls_scores[0].new_tensor(sum(self._positive_counts), dtype=torch.float)
         scale = _rescaled(reduce_mean(count))
@@ -148,7 +150,7 @@ class GlobalBatchShared2FCBBoxHead(bbox_heads.Shared2FCBBoxHead):
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         losses = super().loss(*args, **kwargs)
-        if get_world_size() == 1:
+        if participants() == 1:
             return losses
         # The counts by which mmdet divided, each of this process alone, are replaced by the mean.
         label_weights, bbox_targets = args[4], args[5]
@@ -167,11 +169,11 @@ class GlobalBatchYOLOV3Head(dense_heads.YOLOV3Head):
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         losses = super().loss_by_feat(*args, **kwargs)
-        world = get_world_size()
-        if world == 1:
+        number = participants()
+        if number == 1:
             return losses
-        # DistributedDataParallel averages gradients over processes: world times that is the sum.
-        return {name: [world * level for level in levels] for name, levels in losses.items()}
+        # Gradients are averaged over processes and parts: that number of times it is the sum.
+        return {name: [number * level for level in levels] for name, levels in losses.items()}
 
 
 @MODELS.register_module()
@@ -188,13 +190,13 @@ class GlobalBatchVFNetHead(dense_heads.VFNetHead):
 
     def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         targets = super().get_targets(*args, **kwargs)
-        if get_world_size() > 1:
+        if participants() > 1:
             labels = torch.cat(targets[0])
             self._sums["loss_cls"] = ((labels >= 0) & (labels < self.num_classes)).sum().float()
         return targets
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if get_world_size() == 1:
+        if participants() == 1:
             return super().loss_by_feat(*args, **kwargs)
         zero = args[0][0].new_zeros((), dtype=torch.float)
         # A process without a positive point does not call the losses of boxes.
@@ -256,7 +258,7 @@ class GlobalBatchTOODHead(dense_heads.TOODHead):
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self._weight_sums.clear()
         losses = super().loss_by_feat(*args, **kwargs)
-        if get_world_size() == 1:
+        if participants() == 1:
             return losses
         scales = _rescaled(reduce_mean(torch.stack(self._weight_sums).sum(0)))
         return {
@@ -273,12 +275,11 @@ class GlobalBatchDDODHead(dense_heads.DDODHead):
     """
 
     def calc_reweight_factor(self, labels_list: list[Tensor]) -> list[float]:
-        if get_world_size() > 1:
+        if participants() > 1:
             positive = [(label >= 0) & (label < self.num_classes) for label in labels_list]
             counts = torch.stack([level.sum() for level in positive])
-            before = counts.tolist()
-            all_reduce(counts)
-            for level, (total, here) in enumerate(zip(counts.tolist(), before, strict=True)):
+            before, totals = counts.tolist(), shared_sum(counts).tolist()
+            for level, (total, here) in enumerate(zip(totals, before, strict=True)):
                 self.cls_num_pos_samples_per_level[level] += total - here
         return super().calc_reweight_factor(labels_list)
 
@@ -304,3 +305,32 @@ class GlobalBatchRepPointsHead(_SharedCount, dense_heads.RepPointsHead):
         proposals = kwargs.get("proposals_list") or args[0]
         with proposals[0][0].device:
             return super().get_targets(*args, **kwargs)
+
+
+class _PartGroup:
+    """Stand-in for ``torch.distributed`` whose members are the parts of a batch."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(distributed, name)
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_world_size(self) -> int:
+        return self.parts.participants
+
+    def all_reduce(self, tensor: Tensor, op: Any = None) -> None:
+        tensor.copy_(self.parts.total(tensor.detach()))
+
+
+@contextmanager
+def means_over(parts: Parts) -> Iterator[None]:
+    """Extend mmdet's ``reduce_mean`` in a block to all parts of a batch."""
+    dist_utils.dist = _PartGroup(parts)
+    try:
+        yield
+    finally:
+        dist_utils.dist = distributed

@@ -8,6 +8,7 @@ from functools import cache
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from kd.common.errors import UserError
+from kd.common.lists import divisors
 from kd.common.schema import Part
 from kd.config.library import Library
 from kd.config.parts import Scale
@@ -18,6 +19,8 @@ from kd.resources.throughput import Basis, DeviceSpeed, Throughput
 MARGIN = 1.5  # requested time over expected time
 START_UP_MINUTES = 10  # imports, annotations, downloads of weights, a slow file system
 WORKER_MB = 1500
+OPTIONS = "configs/default.yaml and --config"
+"""File and argument with the options of jobs, in errors."""
 IMAGES_CUT_PER_SECOND = 20  # images that a CPU thread decodes and cuts objects out of
 
 
@@ -28,6 +31,9 @@ class JobOptions(Part):
     """GPUs of a training, which share its batch; 0 for CPUs, null for the scale's number."""
     gpus_per_node: PositiveInt = 8
     """Largest number of GPUs on one machine; a training with more uses several machines."""
+    accumulate: PositiveInt = 1
+    """Parts in which each process computes its share of a batch, one after the other. More parts
+    need less memory; results stay the same up to rounding."""
     threads: PositiveInt | None = None
     """CPU threads of each process; null for the scale's number."""
     workers: NonNegativeInt | None = None
@@ -74,17 +80,25 @@ class ResourceRequests:
         self.prediction = cache(self._prediction)
 
     def check(self, runs: Iterable[AnyRun]) -> None:
-        """Raise UserError if the batch of a run cannot be divided among the GPUs."""
+        """Raise UserError if the batch of a run cannot be divided among GPUs and parts."""
         trained = [run for run in runs if _is_trained(run)]
         divisor = math.gcd(*(run.composed.batch_size for run in trained))
-        valid = [str(n) for n in range(1, divisor + 1) if divisor % n == 0]
         for run in trained:
-            batch_size = run.composed.batch_size
-            if self.gpus and batch_size % self.gpus:
+            if self.gpus and run.composed.batch_size % self.gpus:
+                valid = ", ".join(map(str, divisors(divisor)))
                 raise UserError(
-                    f"'gpus' of configs/default.yaml and --config: {self.gpus} GPUs cannot share "
-                    f"the batch of {batch_size} images of schedule '{run.schedule}' (run "
-                    f"{run.name}); valid: 0 (no GPU), {', '.join(valid)}"
+                    f"'gpus' of {OPTIONS}: {self.gpus} GPUs cannot share {_batch(run)}; valid: "
+                    f"0 (no GPU), {valid}"
+                )
+        processes = max(self.gpus, 1)
+        for run in trained:
+            images = run.composed.batch_size // processes
+            if images % self.options.accumulate:
+                shared = f" on each of {processes} GPUs ('gpus')" if processes > 1 else ""
+                valid = ", ".join(map(str, divisors(divisor // processes)))
+                raise UserError(
+                    f"'accumulate' of {OPTIONS}: {images} images{shared} of {_batch(run)} cannot "
+                    f"be computed in {self.options.accumulate} equal parts; valid: {valid}"
                 )
 
     def expected(self, run: AnyRun) -> tuple[float, Basis] | None:
@@ -149,6 +163,14 @@ class ResourceRequests:
         """Return the smallest number of nodes with the same number of GPUs on each."""
         fewest = math.ceil(max(gpus, 1) / self.options.gpus_per_node)
         return next(nodes for nodes in range(fewest, gpus + 2) if gpus % nodes == 0)
+
+
+def _batch(run: AnyRun) -> str:
+    """Return the words that name the batch of a run in an error."""
+    return (
+        f"the batch of {run.composed.batch_size} images of schedule '{run.schedule}' (run "
+        f"{run.name})"
+    )
 
 
 def _is_trained(run: AnyRun) -> bool:

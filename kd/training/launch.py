@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.common.lists import divisors
 from kd.config.composed import ComposedConfig
 
 logger = logging.getLogger(__name__)
@@ -55,8 +56,26 @@ class LostProcessError(UserError):
 def per_process(batch_size: int, processes: int) -> int:
     """Return a process's share of the total batch size; UserError if it does not divide."""
     if batch_size % processes:
-        raise UserError(f"a total batch of {batch_size} cannot be shared by {processes} processes")
+        raise UserError(
+            f"a total batch of {batch_size} cannot be shared by {processes} processes; change "
+            "--processes"
+        )
     return batch_size // processes
+
+
+def check_parts(batch_size: int, processes: int, accumulate: int, directory: Path) -> None:
+    """Raise UserError if a run's batch cannot be divided among processes and equal parts."""
+    path = directory / "config.json"
+    try:
+        images = per_process(batch_size, processes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if images % accumulate:
+        shared = f" on each of {processes} processes" if processes > 1 else ""
+        raise UserError(
+            f"{path}: {images} images{shared} cannot be computed in {accumulate} equal parts; "
+            f"valid for --accumulate: {', '.join(map(str, divisors(images)))}"
+        )
 
 
 def rank() -> int:
@@ -103,11 +122,16 @@ def set_rank() -> None:
 
 
 def launch(
-    directory: Path, processes: int, arguments: list[str], folder: Path | None = None
+    directory: Path,
+    processes: int,
+    arguments: list[str],
+    folder: Path | None = None,
+    accumulate: int = 1,
 ) -> int:
     """Run ``kd`` with these arguments in each process of a group; return the exit status.
 
     ``folder``: working directory of the processes, to which paths in the arguments are relative.
+    ``accumulate``: the parts of each process's batch, to check that they are equal.
     The status is that of the first process that failed. A line reports a process that was killed.
     A process that stops on request exits with 0, because srun ends the others at any other status.
     """
@@ -115,10 +139,7 @@ def launch(
 
     config = ComposedConfig.read(directory)
     if config.has_split("train"):
-        try:
-            per_process(config.batch_size, processes)
-        except UserError as error:
-            raise UserError(f"{directory / 'config.json'}: {error}; change --processes") from None
+        check_parts(config.batch_size, processes, accumulate, directory)
     run_lock.check(directory)
     forget_failures(directory)
     trained = _stamp(directory / "provenance.json")

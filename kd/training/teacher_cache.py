@@ -51,7 +51,7 @@ class TeacherInputs(NamedTuple):
     forms: int
     """2 where images are mirrored at random."""
     batch_size: int
-    """Images in a batch of one process."""
+    """Images that the teacher computes at once: those of a part of a process's batch."""
 
 
 class TeacherCache:
@@ -267,8 +267,11 @@ def amount(size: float) -> str:
 class TeacherCaching(Hook):
     """Hook that gives the distiller a cache; UserError for a run that cannot use one."""
 
-    def __init__(self, megabytes: int, config: dict[str, Any], directory: Path) -> None:
+    def __init__(
+        self, megabytes: int, config: dict[str, Any], directory: Path, accumulate: int = 1
+    ) -> None:
         self.megabytes, self.config = megabytes, ComposedConfig(config)
+        self.accumulate = accumulate
         problem = _obstacle(self.config)
         if problem:
             raise UserError(f"{directory / 'config.json'}: {problem}; leave out --teacher-cache")
@@ -282,7 +285,8 @@ class TeacherCaching(Hook):
             "pipelines": self.config.pipelines("train"),
             "preprocessor": self.config.student["data_preprocessor"],
         }
-        inputs = TeacherInputs(len(loader.dataset), pipelines.forms(self.config), loader.batch_size)
+        images = loader.batch_size // self.accumulate
+        inputs = TeacherInputs(len(loader.dataset), pipelines.forms(self.config), images)
         self.cache = TeacherCache(settings, inputs, self.megabytes)
         bare(runner.model).teacher_cache = self.cache
 

@@ -33,6 +33,8 @@ from kd.training.averaging import averaged
 from kd.training.inactive_adapters import EPOCH_KEYS, InactiveAdapters
 from kd.training.launch import per_process
 from kd.training.loop import bare
+from kd.training.parts.accumulation import Accumulation
+from kd.training.parts.memory import out_of_memory
 from kd.training.teacher_cache import TeacherCaching
 from kd.training.validation import Validation
 
@@ -59,15 +61,17 @@ def train(
     report: Path | None = None,
     val_interval: int = 0,
     teacher_cache_mb: int = 0,
+    accumulate: int = 1,
 ) -> None:
     """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
 
     Resume from the newest checkpoint. ``workers``: data loading processes. ``report``: the data
     set's check report; its count of dropped boxes goes into the provenance. ``val_interval``:
     epochs between measurements of AP, 0 for none. ``teacher_cache_mb``: the limit of cached teacher
-    outputs. Neither of the last two changes a weight. A run that fails leaves ``failure.json`` and
-    raises its error. StopRequested if a stop was requested; TakenError if another process trains
-    the run.
+    outputs. Neither of the last two changes a weight. ``accumulate``: the parts in which each
+    process computes its share of a batch; weights are equal up to rounding. A run that fails leaves
+    ``failure.json`` and raises its error. StopRequested if a stop was requested; TakenError if
+    another process trains the run.
     """
     config = read_config(directory)
     if launch.rank() == 0:
@@ -76,12 +80,15 @@ def train(
         if ComposedConfig(config).published_checkpoint:
             _import(config, directory)
         else:
-            _train(config, directory, workers, report, val_interval, teacher_cache_mb)
+            _train(config, directory, workers, report, val_interval, teacher_cache_mb, accumulate)
     except launch.StopRequested:
         _leave()
         raise
     except Exception as error:
-        recorded = _recorded(directory, error)
+        failure: Exception = error
+        if isinstance(error, torch.OutOfMemoryError):
+            failure = out_of_memory(error, ComposedConfig(config).batch_size, accumulate)
+        recorded = _recorded(directory, failure)
         if recorded is error:
             raise
         raise recorded from None
@@ -142,6 +149,7 @@ def build_runner(
     workers: int = 0,
     val_interval: int = 0,
     teacher_cache_mb: int = 0,
+    accumulate: int = 1,
 ) -> Runner:
     """Return mmengine's runner of a composed configuration, working in ``directory``."""
     register(config)
@@ -167,6 +175,7 @@ def build_runner(
     settings.log_level = "WARNING"
     settings.default_hooks.timer = None  # its history is copied at each step and not used
     settings.optim_wrapper = fastest(settings.optim_wrapper)
+    launch.check_parts(composed.batch_size, launch.world(), accumulate, directory)
     batch_size = per_process(composed.batch_size, launch.world())
     settings.train_dataloader = fast_loader(
         {**composed.loader("train"), "batch_size": batch_size}, workers
@@ -181,7 +190,9 @@ def build_runner(
     if any(term.keys() & EPOCH_KEYS for term in composed.terms.values()):
         runner.register_hook(InactiveAdapters())
     if teacher_cache_mb:
-        runner.register_hook(TeacherCaching(teacher_cache_mb, config, directory))
+        runner.register_hook(TeacherCaching(teacher_cache_mb, config, directory, accumulate))
+    if accumulate > 1:
+        runner.register_hook(Accumulation(accumulate))
     return runner
 
 
@@ -233,11 +244,14 @@ def _device(local: int, devices: int) -> int:
     )
 
 
-def _describe(config: ComposedConfig) -> str:
-    """Return a line with each process's share of the batch and the learning rate."""
+def _describe(config: ComposedConfig, accumulate: int) -> str:
+    """Return a line with each process's share of the batch, its parts and the learning rate."""
     batch, rate = config.batch_size, config.learning_rate
     processes = launch.world()
     shared = f" = {batch // processes} on each of {processes} processes" if processes > 1 else ""
+    if accumulate > 1:
+        images = batch // processes // accumulate
+        shared += f", in {accumulate} parts of {images} images"
     return f"batch {batch}{shared}; learning rate {rate:g} (schedule's, for the whole batch)"
 
 
@@ -248,10 +262,13 @@ def _train(
     report: Path | None,
     val_interval: int,
     teacher_cache_mb: int,
+    accumulate: int,
 ) -> None:
     started = {"started": provenance.now(), **provenance.environment(), **_dropped(report)}
     try:
-        runner = build_runner(config, directory, workers, val_interval, teacher_cache_mb)
+        runner = build_runner(
+            config, directory, workers, val_interval, teacher_cache_mb, accumulate
+        )
     except KeyError as error:
         raise _unregistered(error, directory) from None
     if is_main_process():
@@ -261,7 +278,7 @@ def _train(
         }
         runner.inputs = inputs.of_training(config, directory, Library())
         inputs.record(directory, "training", runner.inputs)
-        logger.info(_describe(ComposedConfig(config)))
+        logger.info(_describe(ComposedConfig(config), accumulate))
     runner.train()
     if not is_main_process():
         return
@@ -277,6 +294,7 @@ def _train(
         "inputs": runner.inputs,
         **_cost(runner),
         "teacher_cache_mb": teacher_cache_mb,  # with it a step costs less than the method does
+        "accumulate": accumulate,  # with it a step costs more
         "weights_sha256": sha256(directory / WEIGHTS),
     }
     write_json(directory / "provenance.json", record)

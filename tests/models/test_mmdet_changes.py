@@ -87,6 +87,11 @@ RELIED_ON = {
         f"{HEADS}.anchor_head:AnchorHead.loss_by_feat",
         f"{HEADS}.ssd_head:SSDHead.loss_by_feat",
         f"{HEADS}.base_dense_head:BaseDenseHead._predict_by_feat_single",
+        "mmdet.utils.dist_utils:reduce_mean",
+    ],
+    "kd.training.parts.accumulation": [
+        "mmengine.model.base_model.base_model:BaseModel.train_step",
+        "mmengine.model.wrappers.distributed:MMDistributedDataParallel.train_step",
     ],
     "kd.training.loop.FiniteLoss": [
         "mmengine.model.base_model.base_model:BaseModel.parse_losses",

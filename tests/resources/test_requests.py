@@ -289,3 +289,23 @@ def test_memory_for_the_teacher_cache_is_requested_if_images_are_repeated() -> N
     dicod = workflow("dicod", teacher_cache=500)
     cached = {run.detector for name, run in dicod.runs.items() if dicod.teacher_cache(name)}
     assert "faster_rcnn" in cached and "ssd300" not in cached
+
+
+def test_a_batch_that_parts_cannot_divide_is_refused_with_the_valid_numbers() -> None:
+    with pytest.raises(UserError) as raised:
+        workflow(accumulate=3)
+    line = "'accumulate' of configs/default.yaml and --config: 16 images of the batch of 16 images"
+    assert str(raised.value).startswith(line)
+    assert str(raised.value).endswith("cannot be computed in 3 equal parts; valid: 1, 2, 4, 8, 16")
+    with pytest.raises(UserError) as raised:
+        workflow(gpus=4, accumulate=8)
+    assert "4 images on each of 4 GPUs ('gpus') of the batch of 16 images" in str(raised.value)
+    assert str(raised.value).endswith("valid: 1, 2, 4")
+    assert workflow(gpus=4, accumulate=4).options.accumulate == 4
+
+
+def test_parts_of_a_batch_change_neither_runs_nor_requests() -> None:
+    whole, in_parts = workflow(), workflow(accumulate=4)
+    assert in_parts.runs.keys() == whole.runs.keys()
+    name = run_named(whole, TEACHER).name
+    assert in_parts.training(name) == whole.training(name)

@@ -20,6 +20,7 @@ rule train:
         version=VERSIONS["training"],
     shell:
         "{KD} train {params.directory:q} --check-report {input.report:q}"
-        " --processes {resources.tasks} --val-interval {WORKFLOW.options.val_interval} {LOADING}"
+        " --processes {resources.tasks} --accumulate {WORKFLOW.options.accumulate} {LOADING}"
+        " --val-interval {WORKFLOW.options.val_interval}"
         " --teacher-cache {resources.teacher_cache_mb} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"

@@ -55,6 +55,14 @@ def _train(parser: ArgumentParser) -> None:
         help="share the batch among N processes with a GPU each: the tasks of a Slurm job, "
         "or processes on this machine (default: 1)",
     )
+    parser.add_argument(
+        "--accumulate",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="compute the batch of each process in N parts, one after the other, to need less "
+        "memory; weights stay the same up to rounding (default: 1)",
+    )
 
 
 def _predict(parser: ArgumentParser) -> None:

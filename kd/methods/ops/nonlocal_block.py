@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.methods.ops.reduction import shared_sum
+from kd.methods.ops.reduction import over, shared_sum
 
 
 class NonLocalBlock(nn.Module):
@@ -38,7 +38,8 @@ class NonLocalBlock(nn.Module):
 class ZeroBatchNorm(nn.Module):
     """Batch normalization over all processes, with initial weight and bias 0.
 
-    It runs in training only, so it has no running statistics.
+    It runs in training only, so it has no running statistics. If a batch is computed in parts, the
+    statistics are those of a part.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -49,9 +50,10 @@ class ZeroBatchNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return (B, C, H, W) for (B, C, H, W)."""
-        count = shared_sum(maps.new_full((), maps[:, 0].numel()))
-        centered = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
-        # The mean of squares less the squared mean would cancel digits of a small variance.
-        variance = shared_sum(centered.square().sum((0, 2, 3))) / count
+        with over(None):
+            count = shared_sum(maps.new_full((), maps[:, 0].numel()))
+            centered = maps - shared_sum(maps.sum((0, 2, 3)))[:, None, None] / count
+            # The mean of squares less the squared mean would cancel digits of a small variance.
+            variance = shared_sum(centered.square().sum((0, 2, 3))) / count
         scale = self.weight * (variance + self.eps).rsqrt()
         return centered * scale[:, None, None] + self.bias[:, None, None]

@@ -1,4 +1,7 @@
-"""Sums, counts and means over all processes: averaged gradients equal those of the joint batch."""
+"""Sums, counts and means over the batch of a step, in all processes and all of its parts.
+
+Gradients are averaged over processes and parts; they equal those of the joint batch.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from kd.common.modules import LazyModule
+from kd.methods.ops.parts import Parts
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +21,7 @@ else:
 
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
+_parts: ContextVar[Parts | None] = ContextVar("parts", default=None)
 
 
 @contextmanager
@@ -32,35 +37,65 @@ def alone() -> Iterator[None]:
         _alone.reset(token)
 
 
-def shared_count(count: float | Tensor) -> float | Tensor:
-    """Return the divisor of a sum over rows: the mean of ``count`` over processes.
+@contextmanager
+def over(parts: Parts | None) -> Iterator[None]:
+    """Extend sums and counts in a block to all parts of a batch; None: to one part.
 
-    The total count is at least 1, so the quotient of an empty sum is 0. DistributedDataParallel
-    averages gradients, so a sum divided by this count has the gradient of the joint batch.
+    Inside ``over(None)`` a sum is that of the current part of each process. Statistics of a batch
+    normalization need it: their gradients in one part depend on all others.
     """
-    world = _world()
-    if world == 1:
+    token = _parts.set(parts)
+    try:
+        yield
+    finally:
+        _parts.reset(token)
+
+
+def participants() -> int:
+    """Return the number of processes times that of the parts of each one's batch."""
+    parts = None if _alone.get() else _parts.get()
+    return parts.participants if parts else processes()
+
+
+def shared_count(count: float | Tensor) -> float | Tensor:
+    """Return the divisor of a sum over rows: the mean of ``count`` over processes and parts.
+
+    The total count is at least 1, so the quotient of an empty sum is 0. Gradients are averaged over
+    processes and parts, so a sum divided by this count has the gradient of the joint batch.
+    """
+    number = participants()
+    if number == 1:
         return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1)
+    parts = _parts.get()
+    if parts:
+        local = torch.as_tensor(count, device=parts.device).detach()
+        total = parts.total(local if local.is_floating_point() else local.float())
+        return total.clamp(min=1) / number
     # all_reduce overwrites its argument, which must not be the caller's tensor.
     total = torch.as_tensor(count, dtype=torch.float, device=_device()).clone()
     torch.distributed.all_reduce(total)
-    return total.clamp(min=1) / world
+    return total.clamp(min=1) / number
 
 
-def shared_sum(value: Tensor) -> Tensor:
-    """Return the sum of ``value`` over processes, of its shape, with gradients in each process.
+def shared_sum(value: Tensor, depth: int = 0) -> Tensor:
+    """Return the sum of ``value`` over processes and parts, of its shape, with its gradients.
 
-    A function of the whole batch's sum, such as an unsquared norm, needs it.
+    A function of the whole batch's sum, such as an unsquared norm, needs it. In parts, the loss
+    must depend on ``value`` through the sum alone. ``depth``: the number of earlier sums, one after
+    the other, that ``value`` depends on.
     """
-    if _world() == 1:
+    if participants() == 1:
         return value
+    parts = _parts.get()
+    if parts:
+        return parts.total(value, depth)
     from torch.distributed.nn.functional import all_reduce
 
     return all_reduce(value)
 
 
 def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return the mean of values over all processes, weighted by a mask of their shape.
+    """Return the mean of values over the joint batch, weighted by a mask of their shape.
 
     It is sum(m v) / sum(m), and 0 for an empty mask. A sum of weights below 1 counts as 1.
     """
@@ -69,7 +104,8 @@ def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return (values * mask).sum() / shared_count(mask.sum())
 
 
-def _world() -> int:
+def processes() -> int:
+    """Return the number of processes whose batches are joined; 1 inside of ``alone``."""
     distributed = torch.distributed
     if _alone.get() or not distributed.is_initialized():
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kd.common.modules import LazyModule
-from kd.methods.ops.reduction import shared_sum
+from kd.methods.ops.reduction import over, shared_sum
 
 if TYPE_CHECKING:
     import torch
@@ -44,11 +44,13 @@ def batch_normalized(maps: Tensor) -> Tensor:
     """Return maps (B, C, H, W), each channel less its mean, divided by its standard deviation.
 
     It is a batch normalization in training without learned scale and shift: the variance is that
-    over m values with divisor m, and ``NORMALIZATION_EPSILON`` is added to it.
+    over m values with divisor m, and ``NORMALIZATION_EPSILON`` is added to it. If a batch is
+    computed in parts, the statistics are those of a part.
     """
-    count = shared_sum(maps.new_full((1,), maps.numel() / maps.shape[1]))
-    centered = maps - (shared_sum(maps.sum(CELLS)) / count)[:, None, None]
-    variance = shared_sum(centered.square().sum(CELLS)) / count
+    with over(None):
+        count = shared_sum(maps.new_full((1,), maps.numel() / maps.shape[1]))
+        centered = maps - (shared_sum(maps.sum(CELLS)) / count)[:, None, None]
+        variance = shared_sum(centered.square().sum(CELLS)) / count
     return centered * (variance + NORMALIZATION_EPSILON).rsqrt()[:, None, None]
 
 
@@ -68,7 +70,7 @@ def _moments(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor, 
         level - mean[:, None, None] for level, mean in zip(maps, means, strict=True)
     )
     products = (student.square(), teacher.square(), student * teacher)
-    moments = shared_sum(torch.stack([product.sum(CELLS) for product in products]))
+    moments = shared_sum(torch.stack([product.sum(CELLS) for product in products]), depth=1)
     return moments, means, count
 
 

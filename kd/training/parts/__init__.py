@@ -1,0 +1,1 @@
+"""Steps whose batch is computed in parts, one after the other."""
