@@ -31,8 +31,8 @@ HEADS = ("fc.", "classifier.", "head.", "norm.")
 """Classifiers of torchvision's networks, with the normalization before Swin's."""
 TORCHVISION = "torchvision://"
 PREFIX = "backbone."
-"""Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab. Files of caffe's ResNets
-have none."""
+"""Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab. Files of caffe's
+ResNets have none."""
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 

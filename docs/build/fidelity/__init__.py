@@ -1,0 +1,1 @@
+"""Page of our configurations beside mmdet's: ``python -m docs.build.fidelity``."""
