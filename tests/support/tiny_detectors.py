@@ -9,6 +9,7 @@ NECKS = {  # GFL, FCOS, ATSS and their relatives normalize groups of 32 channels
     "retinanet": 16, "retinanet-wide": 24, "gfl": 32, "fcos": 32, "atss": 32, "faster_rcnn": 16,
     "cascade_rcnn": 16, "ssd300": 16, "ssd512": 16, "yolov3": 16, "rtmdet": 16, "yolox": 16,
     "vfnet": 64, "tood": 64, "ddod": 64, "reppoints": 16,
+    "reppoints_gn": 64,
 }  # fmt: skip
 """Channels of the necks of tiny detectors."""
 
@@ -32,7 +33,7 @@ def tiny_settings(family: str) -> dict[str, Any]:
     reach: dict[str, Any]
     if family == "fcos":
         reach = ranges
-    elif family == "reppoints":
+    elif family.startswith("reppoints"):
         reach = {"point_feat_channels": neck}
     elif family == "vfnet":
         reach = ranges | {"anchor_generator": {"octave_base_scale": 4}}

@@ -20,6 +20,7 @@ Study = Callable[..., Plan]
         ("swin-t-w0.125", "retinanet"),
         ("swin-t-w0.125", "faster_rcnn"),
         ("x101-32x4d-w0.25", "retinanet"),
+        ("r50-caffe-w0.125", "fcos"),
     ],
 )
 def test_a_student_on_resnet_learns_from_the_neck(
