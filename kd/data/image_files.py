@@ -15,7 +15,7 @@ from kd.data.scan import Problem, Record, Scan, bytes_of, size_of
 
 
 class ImageCheck(NamedTuple):
-    """Result of decoding one image file."""
+    """Result of comparing an image file with its record."""
 
     fault: str | None
     """Reason why training cannot use the image, or None."""
@@ -30,17 +30,20 @@ def check_images(
 
     An image is an error if it is absent, cannot be decoded by the training loader, has another size
     than its annotation, or has no pixel left when it is resized into ``image_size``, width and
-    height in pixels. Images that loading turns are notes. ``title``: name of the progress bar.
+    height in pixels. Images that loading turns are notes. A file with several names (hard links)
+    is decoded once. ``title``: name of the progress bar.
     """
     silence_opencv()
     errors: list[Problem] = []
     doubtful: list[Path] = []
     # Threads suffice because OpenCV decodes outside of the interpreter's lock.
+    files = [_identity(path) for path in scan.paths]
+    distinct = dict(zip(files, scan.paths, strict=True))
     with ThreadPoolExecutor(_cores()) as pool:
-        sizes = [image_size] * len(scan.paths)
-        results = pool.map(_check_image, scan.paths, scan.images, sizes)
-        together = zip(scan.paths, results, strict=True)
-        for path, result in progress(together, len(scan.paths), title):
+        results = progress(pool.map(_decode_file, distinct.values()), len(distinct), title)
+        decoded = dict(zip(distinct, results, strict=True))
+        for file, path, image in zip(files, scan.paths, scan.images, strict=True):
+            result = _check_image(decoded[file], image, image_size)
             if result.fault:
                 errors.append(Problem(str(path), result.fault))
             elif result.doubtful:
@@ -64,18 +67,46 @@ def _cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _check_image(path: Path, record: Record, image_size: tuple[int, int]) -> ImageCheck:
-    """Decode one image completely and compare it with its record."""
+def _identity(path: Path) -> object:
+    """Return the same value for all names of a file with hard links, and the path of others."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return path
+    return (status.st_dev, status.st_ino) if status.st_nlink > 1 else path
+
+
+class DecodedFile(NamedTuple):
+    """Width and height of a decoded image in pixels, and its header; or the fault of its file."""
+
+    size: tuple[int, int]
+    header: Header
+    fault: str | None = None
+
+
+def _decode_file(path: Path) -> DecodedFile:
+    """Decode an image completely."""
     size = size_of(path)
     if size <= 0:
-        return ImageCheck("no such image" if size < 0 else "the image file is empty", False)
+        return _faulty("no such image" if size < 0 else "the image file is empty")
     data = bytes_of(path)
     image = decode(data)
     if image is None:
-        return ImageCheck(explain_failure(data), False)
+        return _faulty(explain_failure(data))
     header = read_header(data) or Header(image.shape[1], image.shape[0], 1)
-    loaded = (image.shape[1], image.shape[0])
-    fault = _fault_of_size(loaded, record, header) or _fault_of_resizing(loaded, image_size)
+    return DecodedFile((image.shape[1], image.shape[0]), header)
+
+
+def _faulty(fault: str) -> DecodedFile:
+    return DecodedFile((0, 0), Header(0, 0, 1), fault)
+
+
+def _check_image(file: DecodedFile, record: Record, image_size: tuple[int, int]) -> ImageCheck:
+    """Compare a decoded image with its record."""
+    if file.fault:
+        return ImageCheck(file.fault, False)
+    header = file.header
+    fault = _fault_of_size(file.size, record, header) or _fault_of_resizing(file.size, image_size)
     # A quarter turn swaps the sides, so the annotated size shows which image was annotated.
     is_size_decisive = header.orientation in SWAPPED and header.width != header.height
     return ImageCheck(fault, header.orientation != 1 and not is_size_decisive)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from kd.common.errors import UserError
+from kd.common.files import uncollected
 from kd.data.coco import category_names, scan_coco
 from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.data.scan import Problem, Record, Scan
@@ -106,7 +107,8 @@ def scan_split(dataset: Dataset, split: SplitName, classes: list[str] | None) ->
     """Scan a split for content and problems; without ``classes``, use all classes of the files."""
     readers: dict[str, Callable[[Dataset, SplitName, list[str] | None], Scan]]
     readers = {"coco": scan_coco, "voc": scan_voc}
-    scan = readers[dataset.format](dataset, split, classes)
+    with uncollected():
+        scan = readers[dataset.format](dataset, split, classes)
     if not scan.errors and not scan.images:
         scan.error(dataset.root, f"split '{split}' has no images; correct '{split}' of the entry")
     elif not scan.errors and not scan.annotations:

@@ -6,10 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kd.common.errors import suggest
 from kd.data.entry import Dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Record = dict[str, Any]
 Verdict = Literal["usable", "thin", "useless"]
@@ -92,6 +96,10 @@ class Scan:
         As in mmdet's CocoDataset, a box without area or entirely outside of the image is left out.
         A box that sticks out is used as written; training clips it when it resizes the image.
         """
+        x, y, width, height = box
+        is_inside = x + width <= image["width"] and y + height <= image["height"]
+        if is_inside and x >= 0 and y >= 0 and width >= 2 and height >= 2:
+            return "usable"  # as most boxes, so COCO is read seconds faster
         useless, thin = _useless(box, image), is_thin(box, image)
         odd = None if useless else _odd(box, image)
         for reason, problems in ((useless, self.dropped), (odd, self.notes)):
@@ -120,6 +128,16 @@ def is_thin(box: list[float], image: Record) -> bool:
     infinite.
     """
     return min(*box[2:], *_visible(box, image)) < 1
+
+
+def are_thin(boxes: "NDArray[np.float64]", sizes: "NDArray[np.float64]") -> "NDArray[np.bool_]":
+    """Return ``is_thin`` of boxes (N, 4) in images of ``sizes`` (N, 2), width and height."""
+    import numpy as np
+
+    low, extent = boxes[:, :2], boxes[:, 2:]
+    visible = np.minimum(low + extent, sizes) - np.maximum(low, 0)
+    thin: NDArray[np.bool_] = np.minimum(extent, visible).min(axis=1, initial=np.inf) < 1
+    return thin
 
 
 def _visible(box: list[float], image: Record) -> tuple[float, float]:
