@@ -35,21 +35,31 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/publish.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/rehearse.smk"
 
 
 onstart:
-    require_data()
-    WORKFLOW.write_options()
-    write_runs()
-    write_report()
-    watch_report()
+    if is_rehearsal():
+        write_rehearsals()
+    else:
+        require_data()
+        WORKFLOW.write_options()
+        write_runs()
+        write_report()
+        watch_report()
 
 
 onsuccess:
-    print_table()
-    write_report()
+    if is_rehearsal():
+        print_rehearsals()
+    else:
+        print_table()
+        write_report()
 
 
 onerror:
-    print_partial_table()
-    write_report()
+    if is_rehearsal():
+        print_rehearsals()
+    else:
+        print_partial_table()
+        write_report()

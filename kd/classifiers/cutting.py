@@ -36,8 +36,13 @@ class Job(NamedTuple):
     objects: list[Record]
 
 
-def build(crops: Crops, library: Library, threads: int = 1) -> dict[str, dict[str, Any]]:
-    """Cut both splits unless complete ones exist; return the facts of each split's JSON file."""
+def build(
+    crops: Crops, library: Library, threads: int = 1, most_images: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Cut both splits unless complete ones exist; return the facts of each split's JSON file.
+
+    ``most_images``: number of images whose objects are cut, for a rehearsal; None for all.
+    """
     settings, folder = crops.settings, crops.directory
     dataset = library.dataset(settings["dataset"], str(folder))
     margin, min_side = settings["margin"], settings["min_side"]
@@ -53,6 +58,9 @@ def build(crops: Crops, library: Library, threads: int = 1) -> dict[str, dict[st
         facts = read_facts(folder, split)
         if facts is None or facts["fingerprint"] != truth.fingerprint:
             objects, left_out = choose(truth, min_side)
+            if most_images:
+                images = list(dict.fromkeys(one["image"] for one in objects))[:most_images]
+                objects = [one for one in objects if one["image"] in set(images)]
             if not objects:
                 raise UserError(
                     f"{folder}: no object of the split '{split}' remains; left out: "

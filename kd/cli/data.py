@@ -23,22 +23,13 @@ def generate_data(options: Namespace) -> None:
     generate(dataset.generate, Path(dataset.root))
 
 
-def write_stand_in_data(options: Namespace) -> None:
-    """Write the stand-in data of a data set unless it is complete, and print its size."""
-    import time
-
+def prepare_rehearsal_data(options: Namespace) -> None:
+    """Prepare a data set for rehearsals, and print its origin."""
     from kd.config.library import Library
-    from kd.data.stand_in import writing
+    from kd.rehearsal.project import prepare
 
     dataset = Library().dataset(options.dataset, "kd stand-in")
-    folder = writing.folder_of(options.dataset)
-    start = time.monotonic()
-    writing.write_stand_in(options.dataset, dataset, folder, options.seed, options.longest)
-    marker = writing.read_marker(folder)
-    print(
-        f"{folder}: stand-in data of {options.dataset}: {marker['images']} images, "
-        f"{marker['boxes']} boxes, {time.monotonic() - start:.1f} s"
-    )
+    print(prepare(options.dataset, dataset, options.images))
 
 
 def check_data(options: Namespace) -> int:

@@ -110,6 +110,17 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name of a file in configs/datasets")
 
 
+def add_listed_images(parser: argparse.ArgumentParser) -> None:
+    """Add the option that limits the images of a stand-in."""
+    parser.add_argument(
+        "--images",
+        type=positive,
+        metavar="N",
+        help="most images of an annotation file or image set of a stand-in (default: the published "
+        "number of COCO and VOC, 300 for others)",
+    )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the argument RUN, which ``find_run`` reads."""
     text = "the run: its directory, or one or more parts of its name"

@@ -122,3 +122,15 @@ def compose_classifier(options: Namespace) -> None:
     run = classifier_run(name, scale_name, dataset, options.seed, library, where)
     run.write()
     print(run.directory)
+
+
+def print_rehearsals(options: Namespace) -> int:
+    """Write and print the table of a study's rehearsals; return 1 if one failed or is missing."""
+    from kd.rehearsal.table import write_table
+    from kd.rehearsal.trainings import distinct_trainings
+
+    plan = plan_of(options)
+    trainings = distinct_trainings([*plan.classifiers.values(), *plan.runs.values()]).values()
+    path, text = write_table(options.study, scale_of(options), trainings)
+    print(f"{text}\n\n{path}")
+    return 0 if all(training.record for training in trainings) else 1

@@ -102,3 +102,18 @@ def profile_run(options: Namespace) -> None:
     print(describe(measurements))
     for path in write_profile(measurements, options.to or run / "profile"):
         print(path)
+
+
+def rehearse_run(options: Namespace) -> None:
+    """Rehearse the training of a run, and print its speed and memory."""
+    from kd.monitoring.run_names import find_run
+    from kd.rehearsal.configuration import RehearsalExtent
+    from kd.rehearsal.rehearse import Processes, rehearse
+    from kd.rehearsal.table import describe
+
+    extent = RehearsalExtent(options.steps, options.batch, options.images)
+    processes = Processes(options.processes, options.workers)
+    path, record = rehearse(
+        find_run(*options.run), extent, processes, lambda: load_networks(options.threads)
+    )
+    print(f"{path}: {describe(record)}")

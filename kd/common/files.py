@@ -111,3 +111,15 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def truncate(path: Path, step: int) -> None:
+    """Remove the records of a log, one in each line, after a step, and an incomplete last line."""
+    if not path.exists():
+        return
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        lines.append(line)
+    write_text(path, "".join(lines))

@@ -14,7 +14,10 @@ from kd.common.results import RESULTS
 from kd.config.canonical import canonical_form
 from kd.config.composed import MMDET_CONFIG, ComposedConfig, mmdet_config_text, read_config
 
-FOLDERS = ("analyses", "benchmarks", "checks", "classifiers", "crops", "runs", "teacher_outputs")
+FOLDERS = (
+    *("analyses", "benchmarks", "checks", "classifiers", "crops", "rehearsals", "runs"),
+    "teacher_outputs",
+)
 """Folders of ``results`` that are not folders of studies."""
 CROPS = "crops.json"
 """File with the settings of a folder of crops."""
@@ -77,9 +80,13 @@ class BaseRun:
         The directory's name ends in the configuration's digest, so existing files are up to date.
         A ``config.json`` of an earlier version, with mmdet's class names, is replaced.
         """
-        path = self.directory / "config.json"
+        self.write_to(self.directory)
+
+    def write_to(self, directory: Path) -> None:
+        """Write ``run.json`` and ``config.json`` to a directory, as ``write`` does."""
+        path = directory / "config.json"
         if not path.exists():
-            write_json(self.directory / "run.json", self.identity)
+            write_json(directory / "run.json", self.identity)
             write_json(path, self.config)
         elif (config := read_json(path)) != self.config and _same_run(config, self.config):
             write_json(path, self.config)

@@ -17,7 +17,9 @@ from kd.config.run import AnyRun
 from kd.resources.throughput import Basis, DeviceSpeed, Throughput
 
 MARGIN = 1.5  # requested time over expected time
+MEMORY_MARGIN = 1.3  # requested memory over that of a rehearsal, whose images may be smaller
 START_UP_MINUTES = 10  # imports, annotations, downloads of weights, a slow file system
+REHEARSAL_MINUTES = 120
 WORKER_MB = 1500
 OPTIONS = "configs/default.yaml and --config"
 """File and argument with the options of jobs, in errors."""
@@ -46,6 +48,18 @@ class JobOptions(Part):
     """Longest job that the site allows, in minutes."""
     teacher_cache: NonNegativeInt = 0
     """MB of teacher outputs that each process caches, in memory and on disk."""
+
+
+class RehearsalOptions(Part):
+    """Size of rehearsals: keys of ``configs/default.yaml``."""
+
+    rehearsal_steps: PositiveInt | None = None
+    """Training steps of a rehearsal; null for 20 on a GPU and 2 on a CPU."""
+    rehearsal_batch: PositiveInt | None = None
+    """Images of a step in a rehearsal; null for the batch of the run."""
+    rehearsal_images: PositiveInt | None = None
+    """Most images of an annotation file or image set of a stand-in; null for the published number
+    of COCO and VOC."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +143,23 @@ class ResourceRequests:
             hours = images / IMAGES_CUT_PER_SECOND / self.threads / 3600
         return self._request(0, hours, self.threads)
 
+    def rehearsal(self) -> ResourceRequest:
+        """Return the request of a rehearsal: that of the training, for a short time."""
+        minutes = min(REHEARSAL_MINUTES, self.options.max_runtime)
+        return replace(self._request(self.gpus, None), runtime=minutes)
+
     def _training(self, run: AnyRun) -> ResourceRequest:
-        request = self._request(self.gpus if _is_trained(run) else 0, self.hours(run))
+        gpus = self.gpus if _is_trained(run) else 0
+        request = self._request(gpus, self.hours(run), process_mb=self._process_mb(run))
         cache_mb = request.tasks // request.nodes * self.teacher_cache(run)
         return replace(request, mem_mb=request.mem_mb + cache_mb)
+
+    def _process_mb(self, run: AnyRun) -> int:
+        """Return the memory of a training process: that of its rehearsal, or the scale's."""
+        rehearsal = self.throughput.rehearsals.of(run)
+        if not rehearsal or rehearsal.is_cut or bool(rehearsal.gpus) != bool(self.gpus):
+            return self.process_mb
+        return math.ceil(MEMORY_MARGIN * rehearsal.process_mb) + self.workers * WORKER_MB
 
     def _prediction(self, run: AnyRun) -> ResourceRequest:
         gpus = min(self.gpus, 1)
@@ -144,7 +171,11 @@ class ResourceRequests:
         return self._request(gpus, hours)
 
     def _request(
-        self, gpus: int, hours: float | None, threads: int | None = None
+        self,
+        gpus: int,
+        hours: float | None,
+        threads: int | None = None,
+        process_mb: int | None = None,
     ) -> ResourceRequest:
         """Return the request of a job that is expected to run for ``hours``, None if unknown."""
         tasks, nodes = max(gpus, 1), self._nodes(gpus)
@@ -155,7 +186,7 @@ class ResourceRequests:
             tasks=tasks,
             nodes=nodes,
             threads=threads or self.threads + self.workers,
-            mem_mb=tasks // nodes * self.process_mb,
+            mem_mb=tasks // nodes * (process_mb or self.process_mb),
             runtime=min(minutes, longest),
         )
 

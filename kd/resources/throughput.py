@@ -13,14 +13,15 @@ from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.config.run import AnyRun, Run, read_classifier_run, read_run
 from kd.resources.flops import RunFlops
+from kd.resources.rehearsals import Rehearsals
 
 SECONDS_PER_GPU_STEP = 0.1
 """Shortest time of a step on a GPU, however little it computes."""
 
-Basis = Literal["measured", "corrected", "modeled"]
-"""Source of an estimate: ``measured`` on runs that differ only in their seed; ``corrected``, the
-model times the median ratio of measured to modeled throughput of the scale's finished runs;
-``modeled``, FLOPs alone."""
+Basis = Literal["measured", "rehearsed", "corrected", "modeled"]
+"""Source of an estimate: ``measured`` on runs that differ only in their seed; ``rehearsed`` on a
+few steps of the training; ``corrected``, the model times the median ratio of measured to modeled
+throughput of the scale's finished runs; ``modeled``, FLOPs alone."""
 
 
 class ThroughputEstimate(NamedTuple):
@@ -53,12 +54,12 @@ class Throughput:
     """Images a second of trainings and predictions, on ``gpus`` GPUs or ``threads`` threads."""
 
     def __init__(self, speed: DeviceSpeed, library: Library) -> None:
-        self.speed, self.flops = speed, RunFlops(library)
+        self.speed, self.flops, self.rehearsals = speed, RunFlops(library), Rehearsals()
         self._correction = cache(self._median_of_measured_to_modeled)
         self._finished = cache(lambda folder, scale: list(_finished_trainings(folder, scale)))
 
     def training(self, run: AnyRun, gpus: int, threads: int) -> ThroughputEstimate | None:
-        """Return the throughput measured on other seeds or, without one, the modeled throughput.
+        """Return the throughput of other seeds, of a rehearsal or, without both, the modeled one.
 
         The modeled throughput is multiplied by the correction of the run's scale.
         """
@@ -69,6 +70,10 @@ class Throughput:
         ]
         if per_device:
             return ThroughputEstimate(median(per_device) * max(gpus, 1), "measured")
+        rehearsal = self.rehearsals.of(run)
+        if rehearsal and bool(rehearsal.gpus) == bool(gpus):
+            factor = gpus / rehearsal.gpus if gpus else threads / rehearsal.threads
+            return ThroughputEstimate(rehearsal.images_per_second * factor, "rehearsed")
         modeled = self._modeled(run, gpus, threads)
         if not modeled:
             return None

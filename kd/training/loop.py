@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch import Tensor, nn, tensor, uint8
 import kd.models.mmdet_setup  # noqa: F401
 from kd.common.durations import duration
 from kd.common.errors import UserError
-from kd.common.files import write_text
+from kd.common.files import truncate
 from kd.data.sampling import mix, seed_everything
 from kd.models import weights
 from kd.observers import Progress
@@ -70,14 +71,22 @@ def bare(model: nn.Module) -> Any:
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs that can be entered in the middle, from the newest checkpoint of the run.
 
-    A training with ``stop_epoch`` ends after that epoch; methods see the progress of the whole one.
+    A training with ``stop_epoch`` ends after that epoch, and a rehearsal with ``stop_step`` after
+    that step; methods see the progress of the whole training.
     """
 
     def __init__(
-        self, runner: Runner, dataloader: Any, max_epochs: int, stop_epoch: int | None = None
+        self,
+        runner: Runner,
+        dataloader: Any,
+        max_epochs: int,
+        stop_epoch: int | None = None,
+        stop_step: int | None = None,
     ) -> None:
         super().__init__(runner, dataloader, stop_epoch or max_epochs)
         self.schedule_epochs = max_epochs
+        if stop_step:
+            self._max_iters: int = min(self.max_iters, stop_step)
 
     def run(self) -> nn.Module:
         """Restore the newest checkpoint of the same inputs if there is one; train to the end."""
@@ -102,11 +111,13 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         set_epoch(model, self._epoch)
         epochs = self.schedule_epochs
         steps = epochs * len(self.dataloader)
-        for index, batch in enumerate(self.dataloader, start=done):
+        left = islice(self.dataloader, self.max_iters - self._iter)
+        for index, batch in enumerate(left, start=done):
             model.progress = Progress(self._iter, self._epoch, epochs, steps)
             self.run_iter(index, batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
+        self.stop_training = self._iter == self.max_iters
 
 
 @HOOKS.register_module()
@@ -255,18 +266,6 @@ class StepLog(Hook):
             f"step {step}/{runner.max_iters} loss {outputs['loss'].item():.3f} "
             f"{rate:.1f} images/s, {duration(left)} left"
         )
-
-
-def truncate(path: Path, step: int) -> None:
-    """Remove the records after a step, which a resumed run computes again."""
-    if not path.exists():
-        return
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        lines.append(line)
-    write_text(path, "".join(lines))
 
 
 @HOOKS.register_module()

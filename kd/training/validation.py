@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from kd.common.files import truncate
 from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.data.entry import SplitName
@@ -18,7 +19,7 @@ from kd.evaluation.evaluate import coco_results, metrics_of, truth_of
 from kd.evaluation.predict import detections, split_batches
 from kd.training.averaging import averaged
 from kd.training.launch import StopRequested
-from kd.training.loop import Checkpoints, agreed, bare, run_directory, truncate
+from kd.training.loop import Checkpoints, agreed, bare, run_directory
 
 logger = logging.getLogger(__name__)
 

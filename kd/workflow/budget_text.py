@@ -19,6 +19,7 @@ TRAININGS_AT_ONCE = (1, 2, 4, 8)
 COLUMNS = ("table", "runs", "finished", "used", "remaining")
 BASES: dict[Basis, str] = {
     "measured": "the throughput of the same runs with other seeds",
+    "rehearsed": "rehearsals of a few steps (`kd rehearsals` prints them)",
     "corrected": "multiply-adds, corrected by the finished runs of the scale",
     "modeled": "multiply-adds alone",
 }

@@ -7,7 +7,7 @@ from kd.common.lists import split_list
 from kd.common.results import RESULTS
 from kd.config.library import Library
 from kd.config.selection import StudyOptions
-from kd.resources.requests import JobOptions
+from kd.resources.requests import JobOptions, RehearsalOptions
 
 STUDIES_FOLDER = "studies"
 """Folder of ``configs`` with the studies."""
@@ -17,7 +17,7 @@ LAST_OPTIONS = RESULTS / "workflow.json"
 """Studies, scale and selection of the workflow that started last."""
 
 
-class WorkflowOptions(StudyOptions, JobOptions):
+class WorkflowOptions(StudyOptions, JobOptions, RehearsalOptions):
     """Keys of ``configs/default.yaml`` and ``snakemake --config``."""
 
     study: str

@@ -185,6 +185,10 @@ class Workflow:
         crops = self._classifier(classifier).crops
         return [str(crops.directory / f"{split}.json") for split in ("train", "test")]
 
+    def is_present(self, dataset: str) -> bool:
+        """Return True if a data set is on this machine, so rehearsals need no stand-in."""
+        return self._dataset(dataset).is_present()
+
     @property
     def datasets(self) -> list[str]:
         """The data sets of all runs."""

@@ -1,5 +1,6 @@
 """Resource requests of jobs: computed from the run and corrected by measured throughput."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
+from kd.resources.rehearsals import Rehearsal, rehearsal_key
 from kd.resources.requests import ResourceRequest, ResourceRequests
 from kd.workflow.plan_text import describe_plan
 from kd.workflow.workflow import Workflow
@@ -142,6 +144,47 @@ def test_trainings_on_cpus_or_of_another_scale_do_not_change_an_estimate() -> No
     finish(run_named(workflow(scale="mini"), "retinanet-r18-w0.5/alone"), images_per_second=0.1)
     assert training_request(DISTILLED) == before
     assert training_request(DISTILLED, gpus=0).runtime == 10_000  # 0.1 images a second
+
+
+def rehearse(run: Run, **changes: Any) -> None:
+    """Write the record of a rehearsal of a run on a GPU: half a second for a step of 16 images."""
+    values: dict[str, Any] = {
+        "run": run.name, "device": "A100", "gpus": 1, "threads": 2, "workers": 4, "steps": 20,
+        "batch": 16, "planned_batch": 16, "data": "coco2017", "random_weights": (),
+        "first_step": 30.0, "seconds_per_step": 0.5, "images_per_second": 32.0,
+        "process_mb": 4000, "gpu_mb": 9000, "checkpoint_mb": 300.0,
+        "seconds": {}, "gradient_ratios": {}, "losses": {},
+    }  # fmt: skip
+    Rehearsal(**{**values, **changes}).write(rehearsal_key(run.config))
+
+
+def test_a_rehearsal_sets_time_and_memory_until_a_training_has_finished() -> None:
+    before = training_request(STUDENT, gpus=1)
+    run = run_named(workflow(), STUDENT)
+    rehearse(run)
+    request = training_request(STUDENT, gpus=1)
+    # 10 minutes to start, and 1.5 times the time of all images at 32 a second.
+    assert request.runtime == 10 + math.ceil(1.5 * IMAGES / 32 / 60)
+    # 1.3 times the memory of the process, and 1500 MB for each of four loading processes.
+    assert request.mem_mb == 5200 + 4 * 1500
+    assert before.mem_mb == 12_000 + 4 * 1500
+    assert training_request(STUDENT, gpus=2).runtime == 10 + math.ceil(1.5 * IMAGES / 64 / 60)
+    finish(run, images_per_second=64.0)
+    assert training_request(STUDENT, gpus=1).runtime == 10 + math.ceil(1.5 * IMAGES / 64 / 60)
+
+
+def test_a_rehearsal_with_a_cut_batch_sets_no_memory() -> None:
+    before = training_request(DISTILLED, gpus=1)
+    rehearse(run_named(workflow(), DISTILLED), batch=2)
+    request = training_request(DISTILLED, gpus=1)
+    assert request.mem_mb == before.mem_mb
+    assert request.runtime != before.runtime
+
+
+def test_a_rehearsal_on_a_cpu_is_no_measurement_of_a_gpu() -> None:
+    before = training_request(DISTILLED, gpus=1)
+    rehearse(run_named(workflow(), DISTILLED), gpus=0, gpu_mb=None)
+    assert training_request(DISTILLED, gpus=1) == before
 
 
 def test_an_unreadable_record_is_skipped() -> None:

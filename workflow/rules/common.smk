@@ -1,4 +1,5 @@
 # The plan and the functions that the rules share. Nothing here imports torch.
+import functools
 import os
 import re
 import shlex
@@ -87,6 +88,24 @@ def require_data():
 def write_runs():
     for run in [*WORKFLOW.classifiers.values(), *WORKFLOW.runs.values()]:
         run.write()
+
+
+def is_rehearsal():
+    """Return True if the target is `rehearse`, whose runs write no results."""
+    return "rehearse" in workflow.dag_settings.targets
+
+
+def write_rehearsals():
+    for training in trainings().values():
+        training.write_plan()
+
+
+def print_rehearsals():
+    for publication in WORKFLOW.publications:
+        subprocess.run(
+            [sys.executable, "-m", "kd", "rehearsals", *publication.arguments],
+            check=False,
+        )
 
 
 def print_table():

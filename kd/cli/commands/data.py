@@ -9,16 +9,7 @@ from kd.cli.project import project_path
 
 def _stand_in(parser: ArgumentParser) -> None:
     options.add_dataset(parser)
-    parser.add_argument(
-        "--longest",
-        type=options.positive,
-        metavar="N",
-        help="most images of an annotation file or image set (default: the published number of "
-        "COCO and VOC, 300 for others)",
-    )
-    parser.add_argument(
-        "--seed", type=options.count, default=0, metavar="N", help="seed of the data (default: 0)"
-    )
+    options.add_listed_images(parser)
 
 
 def _check(parser: ArgumentParser) -> None:
@@ -93,16 +84,15 @@ GROUP = Group(
         ),
         Command(
             "stand-in",
-            data.write_stand_in_data,
-            "write drawn data in the format of an absent data set",
-            "Write stand-in data of a data set that is not on this machine: its layout, number of "
-            "images and statistics of boxes, with drawn photographs. Complete stand-in data of the "
-            "same settings are not written again. A training on them shows that a configuration "
-            "runs, and at which speed; its AP means nothing.",
-            "annotations and images to results/rehearsals/data/DATASET",
+            data.prepare_rehearsal_data,
+            "prepare a data set for rehearsals; if it is absent, draw a stand-in",
+            "Prepare a data set for rehearsals: link and check it if it is on this machine. "
+            "Otherwise write and check a stand-in: its layout, number of images and statistics of "
+            "boxes, with drawn photographs. `snakemake rehearse` and `kd rehearse` do this too.",
+            "stand-in data, an entry and a check report to results/rehearsals",
             (
                 Example("stand-in coco2017", "123287 images, 150 MB"),
-                Example("stand-in voc0712 --longest 500", "at most 500 images of each image set"),
+                Example("stand-in voc0712 --images 500", "at most 500 images of each image set"),
             ),
             _stand_in,
         ),

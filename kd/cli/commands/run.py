@@ -47,22 +47,7 @@ def _train(parser: ArgumentParser) -> None:
         help="cache teacher outputs of images that later epochs repeat: up to MB in memory, and "
         "up to MB on disk per teacher (default: 0, no cache)",
     )
-    parser.add_argument(
-        "--processes",
-        type=options.positive,
-        default=1,
-        metavar="N",
-        help="share the batch among N processes with a GPU each: the tasks of a Slurm job, "
-        "or processes on this machine (default: 1)",
-    )
-    parser.add_argument(
-        "--accumulate",
-        type=options.positive,
-        default=1,
-        metavar="N",
-        help="compute the batch of each process in N parts, one after the other, to need less "
-        "memory; weights stay the same up to rounding (default: 1)",
-    )
+    _add_processes(parser)
 
 
 def _predict(parser: ArgumentParser) -> None:
@@ -92,6 +77,43 @@ def _profile(parser: ArgumentParser) -> None:
     options.add_workers(parser)
     options.add_threads(parser)
     options.add_folder(parser, "folder for the results (default: profile in the run's directory)")
+
+
+def _rehearse(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    parser.add_argument(
+        "--steps",
+        type=options.positive,
+        metavar="N",
+        help="number of training steps, with a stop after half of them (default: 20 on a GPU, 2 "
+        "on a CPU)",
+    )
+    parser.add_argument(
+        "--batch", type=options.positive, metavar="N", help="images per step (default: the run's)"
+    )
+    options.add_listed_images(parser)
+    options.add_workers(parser)
+    options.add_threads(parser)
+    _add_processes(parser)
+
+
+def _add_processes(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="share the batch among N processes with a GPU each: the tasks of a Slurm job, "
+        "or processes on this machine (default: 1)",
+    )
+    parser.add_argument(
+        "--accumulate",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="compute the batch of each process in N parts, one after the other, to need less "
+        "memory; weights stay the same up to rounding (default: 1)",
+    )
 
 
 GROUP = Group(
@@ -126,6 +148,23 @@ GROUP = Group(
                 Example(f"train {TEACHER}", "train the teacher GFL"),
             ),
             _train,
+        ),
+        Command(
+            "rehearse",
+            runs.rehearse_run,
+            "make a few steps of a run at full size, before it takes hours",
+            "Make a few training steps of a run at its real size, stop and resume, predict a few "
+            "images and evaluate them. Absent data get a stand-in in their format; weights of "
+            "teachers and of ImageNet that are absent are random. `snakemake rehearse` rehearses "
+            "every distinct training of a study.",
+            "rehearsal.json, with times and memory, to a folder of results/rehearsals; nothing to "
+            "the run's directory",
+            (
+                Example("generate shapes-smoke", "the demo's data"),
+                Example("compose demo --write", "the configurations of its runs"),
+                Example(f"rehearse {TEACHER} --steps 4", "four steps of the teacher GFL"),
+            ),
+            _rehearse,
         ),
         Command(
             "predict",

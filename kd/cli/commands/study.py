@@ -104,6 +104,17 @@ GROUP = Group(
             _plan,
         ),
         Command(
+            "rehearsals",
+            plan.print_rehearsals,
+            "print the speed, memory and failures of a study's rehearsed trainings",
+            "Print a row for each distinct training of a study that `snakemake rehearse` has "
+            "rehearsed: time of a step, memory, size of a checkpoint, gradient of each "
+            "distillation term, warnings, or the reason why it failed.",
+            "rehearsals.md to the study's folder, results/STUDY/SCALE",
+            (Example("rehearsals demo", "the rehearsals of the study demo"),),
+            options.add_study,
+        ),
+        Command(
             "status",
             monitor.print_status,
             "print the state of every run",

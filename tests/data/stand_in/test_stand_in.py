@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from pycocotools import mask as masks
 
-from kd.__main__ import main
 from kd.common.errors import UserError
 from kd.data.check import check
 from kd.data.entry import Dataset
@@ -265,18 +264,3 @@ def test_an_entry_without_classes_is_refused(tmp_path: Path) -> None:
     mine = entry("example").model_copy(update={"classes": None})
     with pytest.raises(UserError, match=r"mine.yaml: key 'classes' is missing"):
         write_stand_in("mine", mine, tmp_path / "mine")
-
-
-def test_the_command_prints_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
-    assert main(["stand-in", "bccd", "--longest", "3"]) == 0
-    line = capsys.readouterr().out
-    assert line.startswith("results/rehearsals/data/bccd: stand-in data of bccd: 6 images, ")
-    assert line.count("\n") == 1
-    assert main(["stand-in", "shapes-smoke"]) == 2
-    assert "shapes-smoke.yaml: a generated data set needs no stand-in" in capsys.readouterr().err
-    assert main(["stand-in", "coco2071"]) == 2
-    assert "did you mean 'coco2017'" in capsys.readouterr().err

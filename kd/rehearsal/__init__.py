@@ -1,0 +1,1 @@
+"""Rehearsals: a few steps of a training at full size, before it takes hours."""
