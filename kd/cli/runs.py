@@ -112,7 +112,7 @@ def rehearse_run(options: Namespace) -> None:
     from kd.rehearsal.table import describe
 
     extent = RehearsalExtent(options.steps, options.batch, options.images)
-    processes = Processes(options.processes, options.workers)
+    processes = Processes(options.processes, options.workers, options.accumulate)
     path, record = rehearse(
         find_run(*options.run), extent, processes, lambda: load_networks(options.threads)
     )

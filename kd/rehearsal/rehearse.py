@@ -44,6 +44,8 @@ class Processes:
     """Training processes, with a GPU each if there are GPUs."""
     workers: int
     """Data loading processes of each training process."""
+    accumulate: int = 1
+    """Parts in which each process computes its batch."""
 
 
 def rehearse(
@@ -103,7 +105,7 @@ def _steps(
     on_gpu = torch.cuda.is_available()
     settings = rehearsed(config, name, dataset, extent, on_gpu=on_gpu)
     write_json(directory / "config.json", with_teachers(settings, directory))
-    rehearse_steps(directory, trained, processes.count, processes.workers)
+    rehearse_steps(directory, trained, processes)
 
 
 def run_apart(call: Callable[[], None]) -> None:
@@ -168,6 +170,7 @@ def _record(
         gpus=processes.count if provenance["devices"] else 0,
         threads=provenance["threads"],
         workers=processes.workers,
+        accumulate=processes.accumulate,
         steps=len(steps),
         batch=batch,
         planned_batch=ComposedConfig(config).batch_size,

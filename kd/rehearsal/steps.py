@@ -28,7 +28,7 @@ from kd.models.build import build_model
 from kd.models.registration import register
 from kd.rehearsal.configuration import PREDICTED_CROPS, with_available_imagenet
 from kd.rehearsal.project import report_of
-from kd.rehearsal.rehearse import RESULT
+from kd.rehearsal.rehearse import RESULT, Processes
 from kd.training import launch
 from kd.training.term_scale import ratios
 from kd.training.train import train
@@ -51,7 +51,7 @@ class PartTimes(dict[str, float]):
         self[part] = round(time.monotonic() - started, 1)
 
 
-def rehearse_steps(directory: Path, trained: dict[str, Path], processes: int, workers: int) -> None:
+def rehearse_steps(directory: Path, trained: dict[str, Path], processes: Processes) -> None:
     """Train, stop, resume, predict and evaluate the training of a directory; write ``RESULT``.
 
     ``trained``: weights of teachers that are trained already; the others get random ones. The
@@ -68,13 +68,13 @@ def rehearse_steps(directory: Path, trained: dict[str, Path], processes: int, wo
             threads = torch.get_num_threads()
             cutting.build(Crops(settings), Library(), threads, most_images=PREDICTED_CROPS)
     with times.measured("training"):
-        _train(directory, processes, workers, stops=True)
+        _train(directory, processes, stops=True)
     checkpoints = list((directory / "checkpoints").glob("*.pth"))
     checkpoint_mb = max(path.stat().st_size for path in checkpoints) / 2**20
     with times.measured("resumption"):
-        _train(directory, processes, workers, stops=False)
+        _train(directory, processes, stops=False)
     with times.measured("prediction"):
-        predict(directory, workers)
+        predict(directory, processes.workers)
     with times.measured("evaluation"):
         measure(directory, Library())
     write_json(
@@ -83,25 +83,26 @@ def rehearse_steps(directory: Path, trained: dict[str, Path], processes: int, wo
             "random_weights": [*random, *(["ImageNet"] if without_imagenet else [])],
             "seconds": times,
             "checkpoint_mb": round(checkpoint_mb, 1),
-            **_memory(directory, processes),
+            **_memory(directory, processes.count),
             **_losses(directory),
         },
     )
 
 
-def _train(directory: Path, processes: int, workers: int, *, stops: bool) -> None:
+def _train(directory: Path, processes: Processes, *, stops: bool) -> None:
     """Train up to the stop, or from there to the last step."""
     report, stop = report_of(read_json(directory / "run.json")["dataset"]), directory / STOP
     os.environ[launch.STOP_FILE] = str(stop)
     try:
-        if processes == 1:
-            train(directory, workers, report)
+        if processes.count == 1:
+            train(directory, processes.workers, report, accumulate=processes.accumulate)
             status = 0
         else:
             words = ["train", str(directory), "--check-report", str(report)]
-            words += ["--processes", str(processes), "--workers", str(workers)]
+            words += ["--processes", str(processes.count), "--workers", str(processes.workers)]
+            words += ["--accumulate", str(processes.accumulate)]
             words += ["--threads", str(torch.get_num_threads())]
-            status = launch.launch(directory, processes, words)
+            status = launch.launch(directory, processes.count, words)
     except launch.StopRequested:
         status = launch.STOPPED
     finally:

@@ -59,7 +59,7 @@ def _row(training: RehearsedTraining, record: Rehearsal | None) -> list[str]:
     ratios = ", ".join(f"{name} {value:.2g}" for name, value in record.gradient_ratios.items())
     return [
         *start,
-        f"{record.batch}" + (f" of {record.planned_batch}" if record.is_cut else ""),
+        _batch(record),
         f"{record.seconds_per_step:.3g}",
         f"{record.images_per_second:.3g}",
         duration(record.first_step),
@@ -68,6 +68,12 @@ def _row(training: RehearsedTraining, record: Rehearsal | None) -> list[str]:
         ratios,
         "; ".join(["passed", *record.warnings]),
     ]
+
+
+def _batch(record: Rehearsal) -> str:
+    """Return the images of a step, in how many parts it was computed, and what it was cut from."""
+    parts = f" in {record.accumulate} parts" if record.accumulate > 1 else ""
+    return f"{record.batch}{parts}" + (f" of {record.planned_batch}" if record.is_cut else "")
 
 
 def _memory(record: Rehearsal) -> str:

@@ -67,6 +67,8 @@ class Rehearsal:
     """Losses of the last step by name."""
     warnings: tuple[str, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
+    accumulate: int = 1
+    """Parts in which each process computed its batch."""
 
     @property
     def is_cut(self) -> bool:

@@ -53,8 +53,8 @@ rule rehearsal:
         options=rehearsal_arguments("steps", "batch", "images"),
         version=VERSIONS["training"],
     shell:
-        "{KD} rehearse {params.directory:q} --processes {resources.tasks} {LOADING} {params.options}"
-        " 2>&1 | tee {log:q}"
+        "{KD} rehearse {params.directory:q} --processes {resources.tasks}"
+        " --accumulate {WORKFLOW.options.accumulate} {LOADING} {params.options} 2>&1 | tee {log:q}"
 
 
 rule rehearsal_data:
