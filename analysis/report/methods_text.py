@@ -11,7 +11,7 @@ from analysis.tables.rows import ResultRow
 from kd import methods
 from kd.common.lists import enumerate_names
 from kd.config.library import Library
-from kd.config.parts import Schedule
+from kd.config.parts import Schedule, ZooWeights
 from kd.config.plan import Plan
 from kd.config.run import Run
 
@@ -94,8 +94,14 @@ def _splits(rows: Sequence[ResultRow]) -> Iterator[str]:
         yield "No validation images were held out."
 
 
+def _start(init: str | ZooWeights) -> str:
+    if isinstance(init, ZooWeights):
+        return f"{init.zoo} of mmdet's model zoo"
+    return "ImageNet weights" if init == "imagenet" else "random weights"
+
+
 def _schedule(name: str, schedule: Schedule) -> str:
-    start = "ImageNet weights" if schedule.init == "imagenet" else "random weights"
+    start = _start(schedule.init)
     clipped = f", gradients clipped at norm {schedule.clip_grad:g}" if schedule.clip_grad else ""
     nesterov = " with Nesterov's momentum" if schedule.nesterov else ""
     undecayed = "" if schedule.decay_norm_and_bias else " (none of normalization and biases)"

@@ -53,7 +53,7 @@ KINDS = (
         ),
     ),
     Kind("Scales: `configs/scales/*.yaml`", parts.Scale, (parts.Jobs,)),
-    Kind("Schedules: `configs/schedules/*.yaml`", parts.Schedule),
+    Kind("Schedules: `configs/schedules/*.yaml`", parts.Schedule, (parts.ZooWeights,)),
     Kind("Data sets: `configs/datasets/*.yaml`", entry.Dataset, (entry.CocoSplit, entry.Shapes)),
     Kind(
         "Detectors: `configs/detectors/*.yaml`",
@@ -62,6 +62,7 @@ KINDS = (
     ),
     Kind("Backbones: `configs/backbones/*.yaml`", parts.Backbone),
     Kind("Classifiers: `configs/classifiers/*.yaml`", parts.Classifier),
+    Kind("Published detectors: an entry of `configs/zoo.yaml`", parts.ZooEntry),
     Kind("Presets: an entry of `configs/presets/<method>.yaml`", parts.PresetEntry),
 )
 BLOCKS: dict[type[BaseModel], str] = {
@@ -72,6 +73,7 @@ BLOCKS: dict[type[BaseModel], str] = {
     study_parts.Figure: "Figures of a study",
     study_parts.PaperFigure: "The paper's figure that a figure of a study makes again",
     parts.Jobs: "Jobs of a scale",
+    parts.ZooWeights: "Initial weights of a detector",
     entry.CocoSplit: "A split in COCO format",
     entry.Shapes: "Generated data",
     parts.DetectorFlops: "FLOPs of a detector",

@@ -118,6 +118,11 @@ title: ResNet-50
 architecture: resnet50
 family: general
 """,
+    "ZooEntry": """
+detector: retinanet     # the entry of retinanet_r101_fpn_2x_coco
+backbone: r101
+schedule: 2x-lr0.01
+""",
     "PresetEntry": """
 title: RM with a weight of 2     # the entry of rm_strong in configs/presets/rm.yaml
 settings: {weight: 2}

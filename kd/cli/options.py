@@ -75,6 +75,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="first: all students learn from the teacher of seed 0; paired: each learns from the "
         "teacher of its seed (default: the study's)",
     )
+    parser.add_argument(
+        "--teachers",
+        choices=("trained", "zoo"),
+        default="trained",
+        help="zoo: import teachers from mmdet's model zoo where it has an equal one (default: "
+        "train them)",
+    )
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
     add_list(parser, "--detectors", "NAME", "select the rows of these detectors (default: all)")
     add_list(

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch.hub import download_url_to_file
-
 from kd.common.errors import UserError
 from kd.common.files import sha256
 
@@ -23,14 +21,15 @@ def fetch(source: str, digest: str) -> Path:
     ``digest``: the file's SHA-256, or its first digits. UserError if the file is absent, cannot be
     downloaded, or has another SHA-256.
     """
-    if source.startswith(("https://", "http://")):
-        path = FOLDER / f"{digest[:8]}-{source.rsplit('/', 1)[-1]}"
+    if is_address(source):
+        path = downloaded(source, digest) or FOLDER / f"{digest[:8]}-{_name(source)}"
         if not path.is_file():
             try:
                 download(source, path, digest)
             except OSError as error:
                 raise UserError(
-                    f"{source}: cannot be downloaded ({error}); put it at {path}"
+                    f"{source}: cannot be downloaded ({error}); put it at "
+                    f"{FOLDER / _name(source)} (from another machine)"
                 ) from None
     else:
         path = Path(source)
@@ -45,6 +44,24 @@ def fetch(source: str, digest: str) -> Path:
     return path
 
 
+def is_address(source: str) -> bool:
+    """Return True for an http address, False for a path."""
+    return source.startswith(("https://", "http://"))
+
+
+def downloaded(source: str, digest: str) -> Path | None:
+    """Return the local file of an address, None if there is none.
+
+    A file that was put there by hand may have the name that it has at the address.
+    """
+    names = (f"{digest[:8]}-{_name(source)}", _name(source))
+    return next((FOLDER / name for name in names if (FOLDER / name).is_file()), None)
+
+
+def _name(source: str) -> str:
+    return source.rsplit("/", 1)[-1]
+
+
 def download(source: str, path: Path, digest: str) -> None:
     """Download the file at an address to ``path``, which appears only once it is verified.
 
@@ -55,6 +72,8 @@ def download(source: str, path: Path, digest: str) -> None:
     have a few hundred megabytes at most. COCO's 20 GB are downloaded by
     ``workflow/scripts/download_coco.sh``, which resumes.
     """
+    from torch.hub import download_url_to_file
+
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _socket_timeout(TIMEOUT_SECONDS):

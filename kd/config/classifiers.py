@@ -5,7 +5,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.config.compose import classes_of
 from kd.config.library import Library
-from kd.config.parts import Classifier
+from kd.config.parts import Classifier, Schedule
 from kd.config.recipes.optimization import training
 from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
@@ -55,7 +55,7 @@ def compose_classifier(
             "classes": len(classes),
             "size": part.size,
             "loss": part.loss,
-            "init": schedule.init,
+            "init": _init(schedule, name, where),
             **NORMALIZATION[part.family],
         },
         "crops": crops.settings,
@@ -82,6 +82,16 @@ def compose_classifier(
         **training(schedule),
         "randomness": {"seed": seed},
     }
+
+
+def _init(schedule: Schedule, name: str, where: str) -> str:
+    """Return the initial weights of a classifier; UserError if they are a detector's."""
+    if isinstance(schedule.init, str):
+        return schedule.init
+    raise UserError(
+        f"{where}: the schedule of classifier '{name}' starts from a detector; set its 'init' to "
+        "imagenet or scratch"
+    )
 
 
 def crop_settings(name: str, dataset: Dataset, margin: float, min_side: int) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from kd.common.merging import merge
 from kd.config import pipelines
 from kd.config.canonical import composed_detector, composed_form, detector
 from kd.config.library import Library
-from kd.config.parts import Augmentation, Detector, Scale, Schedule
+from kd.config.parts import Augmentation, Detector, Scale, Schedule, ZooWeights
 from kd.config.recipes import mixing
 from kd.config.recipes.optimization import training
 from kd.config.run import Run
 from kd.config.study_parts import Checkpoint
 from kd.config.terms import method_of
+from kd.config.zoo.initial import DETECTOR, initial_weights
 from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.methods.ops.pyramid import Pyramid
 
@@ -35,10 +36,9 @@ def compose(
     """
     dataset = library.dataset(run.dataset, where)
     schedule = library.schedule(run.schedule, where)
+    start, initial = initial_weights(run, init or schedule.init, terms, scale, library, where)
     classes = classes_of(run.dataset, dataset)
-    model = detector_model(
-        run.detector, run.student, len(classes), init or schedule.init, scale, library, where
-    )
+    model = detector_model(run.detector, run.student, len(classes), start, scale, library, where)
     if schedule.norm == "SyncBN":
         model["backbone"] = _synchronized(model["backbone"], run, where)
     part = library.detector_on(run.detector, run.student, where)
@@ -66,6 +66,7 @@ def compose(
         "test_cfg": {"type": "TestLoop"},
         "test_evaluator": [],
         **updates,
+        **initial,
         "randomness": {"seed": run.seed},
     }
     return composed_form(config)
@@ -95,6 +96,8 @@ def imported(
     backbone, _ = library.backbone(run.student, where)
     # Published weights replace those of ImageNet, which some backbones lack here.
     init = None if backbone.imagenet else "scratch"
+    if init is None and isinstance(library.schedule(run.schedule, where).init, ZooWeights):
+        init = "imagenet"
     config = compose(run, {}, scale, library, where, init)
     for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
         del config[key]
@@ -203,8 +206,9 @@ def _backbone(
                 f"{where}: backbone '{name}' cannot use the ImageNet weights of the full width; "
                 "use 'init: scratch', or the full width"
             )
-        model |= part.imagenet_frozen if width == 1 else {}
         model["init_cfg"] = {"type": "ImageNet", "checkpoint": part.imagenet}
+    if init in ("imagenet", DETECTOR):
+        model |= part.imagenet_frozen if width == 1 else {}
     return model, channels
 
 

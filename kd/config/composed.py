@@ -142,6 +142,11 @@ class ComposedConfig:
         return self.settings.get("published_checkpoint")
 
     @property
+    def initial_checkpoint(self) -> Settings | None:
+        """Published weights of a detector that the training of the student starts from."""
+        return self.settings.get("initial_checkpoint")
+
+    @property
     def batch_size(self) -> int:
         """Training images of a step, of all processes together."""
         return self.loader("train")["batch_size"]

@@ -6,11 +6,13 @@ The docstring below a field is the reference of its key. Studies are in ``kd.con
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
@@ -138,6 +140,21 @@ class Backbone(Part):
     """Giga multiply-adds of an image of 224 x 224 pixels, at full width."""
 
 
+class ZooWeights(Part):
+    """Initial weights of a whole detector."""
+
+    zoo: str
+    """Name of a detector of mmdet's model zoo with the same architecture; docs/reference/zoo.md
+    lists them."""
+
+
+InitialWeights = Annotated[
+    Annotated[Literal["imagenet", "scratch"], Tag("(name)")] | Annotated[ZooWeights, Tag("(zoo)")],
+    Discriminator(lambda value: "(name)" if isinstance(value, str) else "(zoo)"),
+]
+"""Initial weights of the backbone, or of a whole detector."""
+
+
 class Schedule(Part):
     """A training schedule: ``configs/schedules/*.yaml``."""
 
@@ -180,11 +197,13 @@ class Schedule(Part):
     """If false, normalization layers and biases have no weight decay."""
     clip_grad: PositiveFloat | None = None
     """Largest norm of the gradient; without it gradients are not clipped."""
-    init: Literal["imagenet", "scratch"] = "imagenet"
-    """Initial weights of the backbone."""
+    init: InitialWeights = "imagenet"
+    """Initial weights: those of the backbone, or ``{zoo: NAME}``, those of a published detector of
+    the same architecture. Its class layers are left out unless its classes are those of the data.
+    """
     norm: Literal["BN", "SyncBN"] = "BN"
-    """Normalization of the backbone. ``BN`` is that of the backbone's file, frozen with
-    ``init: imagenet``. ``SyncBN`` is trained with the statistics of the whole batch."""
+    """Normalization of the backbone. ``BN`` is that of the backbone's file, frozen unless
+    ``init`` is ``scratch``. ``SyncBN`` is trained with the statistics of the whole batch."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of convolutions and matrix products in the forward passes of student and teachers.
     Weights and distillation terms are float32. With float16 the loss is scaled."""
@@ -309,3 +328,20 @@ class PresetEntry(Part):
     """Name in tables and figures."""
     settings: dict[str, Any] = {}
     """Settings of the method, over its defaults."""
+
+
+class ZooEntry(Part):
+    """An entry of ``configs/zoo.yaml``: a published detector, under mmdet's folder and name."""
+
+    detector: str
+    """Detector with the same architecture."""
+    backbone: str
+    """Backbone with the same architecture."""
+    schedule: str
+    """Schedule of its training; that of a file, or of a file with changes."""
+    without: list[str] = []
+    """Beginnings of the names of weights that are left out, such as those of a mask branch."""
+    differs: str = ""
+    """Other differences of its training, with which only a pair that names it learns from it."""
+    remark: str = ""
+    """Difference of its initial weights, which is stated and does not count."""

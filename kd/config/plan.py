@@ -10,12 +10,12 @@ from kd.common.errors import UserError, suggest
 from kd.common.merging import merge
 from kd.config import stand_ins
 from kd.config.classifiers import classifier_run
-from kd.config.compose import compose, imported
+from kd.config.compose import compose
 from kd.config.library import Library
 from kd.config.parts import Scale
 from kd.config.planning.cells import TableCell, row_key, swept_settings
 from kd.config.planning.control import CONTROL, equal_times, lengthened
-from kd.config.planning.teachers import check_student, teacher_of
+from kd.config.planning.teachers import check_student, imported_teacher, teacher_of
 from kd.config.planning.term_epochs import with_scaled_epochs
 from kd.config.published import find, read_published
 from kd.config.run import ClassifierRun, Run
@@ -24,6 +24,7 @@ from kd.config.selection import UNCHANGED, StudyOptions, check_names, selected
 from kd.config.stand_ins import check_detector
 from kd.config.study_parts import Study
 from kd.config.terms import check_overrides, check_readable, resolve, teachers
+from kd.config.zoo.entries import PublishedDetectors
 from kd.data.entry import SplitName
 
 Kind = Literal["teacher", "baseline", "control", "distilled"]
@@ -131,7 +132,9 @@ class _Planner:
         self.options = options
         self.changes = parse_changes(options.schedule) if options.schedule else {}
         self.changes_place = f"schedule '{options.schedule}'"
-        self.published = read_published(library, study, self.where)
+        self.numbers = read_published(library, study, self.where)
+        self.published = PublishedDetectors(library)
+        self.published.check_scale(options.teachers, self.scale, scale)
 
     def table(self, key: str) -> list[Row]:
         """Return the rows of a table without duplicates of pairs that share teacher or student."""
@@ -221,7 +224,7 @@ class _Planner:
             classifier = self._classifier_name(cell) if run.classifier else ""
             teacher = (cell.pair.teacher or "") if run.teacher else classifier
         names = (cell.schedule, cell.detector, teacher, student, method, setting)
-        line = find(self.published, cell.table.dataset, cell.table.published or "", names)
+        line = find(self.numbers, cell.table.dataset, cell.table.published or "", names)
         voc = self.library.dataset(cell.table.dataset, cell.where).metric == "voc"
         metric = "VOC07" if voc else "AP"
         gain_baseline, of_gain = line.gain_baseline(metric, published_baseline)
@@ -270,20 +273,18 @@ class _Planner:
         return {seed: self._teacher(cell, cell.pair.teacher, seed) for seed in seeds}
 
     def _teacher(self, cell: TableCell, backbone: str, seed: int) -> Run:
-        pair = cell.pair
-        detector, checkpoint = teacher_of(pair, cell.detector, self.scale, self.library, cell.where)
+        detector, checkpoint = teacher_of(
+            cell.pair, cell.detector, self.scale, self.library, cell.where
+        )
+        run = self._uncomposed(cell, detector, backbone, seed)
+        if checkpoint is not None:  # weights that no change of a schedule changes
+            schedule = self._stand_in("schedules", cell.schedule, cell.where)
+            run = replace(run, schedule=schedule)
+        elif self.options.teachers == "zoo":
+            checkpoint = self.published.exact(run, self.scale)
         if checkpoint is None:
-            return self._alone(cell, detector, backbone, seed)
-        if cell.teacher_seeds == "paired":
-            raise UserError(
-                f"{cell.where}: 'teacher_seeds: paired' trains a teacher for each seed, but the "
-                f"pair of teacher '{backbone}' and student '{pair.student}' has one published "
-                "'checkpoint'; delete that key to train its teachers, or set 'teacher_seeds: first'"
-            )
-        schedule = self._stand_in("schedules", cell.schedule, cell.where)
-        run = replace(self._uncomposed(cell, detector, backbone, seed), schedule=schedule)
-        config = imported(run, checkpoint, self.scale, self.library, cell.where)
-        return replace(run, config=config)
+            return self._composed(run, {}, cell.where)
+        return imported_teacher(run, checkpoint, cell, self.scale, self.published)
 
     def _classifier_name(self, cell: TableCell) -> str:
         """Return the classifier of a pair or, without one, that of the detector's family."""

@@ -10,7 +10,7 @@ from kd.common.errors import UserError, suggest
 from kd.common.lists import split_list
 from kd.common.schema import Part
 from kd.config.planning.control import CONTROL
-from kd.config.study_parts import Study, Table, TeacherSeeds
+from kd.config.study_parts import Study, Table, TeacherSeeds, TeacherSource
 
 if TYPE_CHECKING:
     from kd.config.plan import Row
@@ -39,6 +39,10 @@ class StudyOptions(Part):
     teacher_seeds: TeacherSeeds | None = None
     """``first``: all students learn from the teacher of seed 0. ``paired``: each learns from the
     teacher of its seed. null for what the study or its table sets."""
+    teachers: TeacherSource = "trained"
+    """``trained``: all teachers are trained, but those with a ``checkpoint``. ``zoo``: those that
+    equal a detector of mmdet's model zoo in architecture, schedule and data are imported from
+    there (docs/how-to/published-teachers.md)."""
     tables: Names = None
     """Tables of the study to run; null for all of them."""
     detectors: Names = None

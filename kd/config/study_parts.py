@@ -19,21 +19,28 @@ from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
 from kd.config.parts import Augmentation
 
 TeacherSeeds = Literal["first", "paired"]
+TeacherSource = Literal["trained", "zoo"]
 
 
 class Checkpoint(Part):
-    """Published weights."""
+    """Published weights: ``zoo``, or ``source`` and ``sha256``."""
 
-    source: str
+    zoo: str | None = None
+    """Name of a detector of mmdet's model zoo; docs/reference/zoo.md lists them."""
+    source: str | None = None
     """A file or an address."""
-    sha256: str
+    sha256: str | None = None
     """SHA-256 that the file must have, or its first digits: names of mmdet's files end with 8."""
     without: list[str] = []
     """Beginnings of the names of weights that are left out, such as ``roi_head.mask_head.``: a
     Mask R-CNN without its mask branch is a Faster R-CNN."""
 
     @model_validator(mode="after")
-    def _digest_is_hex(self) -> "Checkpoint":
+    def _is_complete(self) -> "Checkpoint":
+        if self.source is None or self.sha256 is None:
+            if self.zoo is None or self.source or self.sha256 or self.without:
+                raise ValueError("give 'source' and 'sha256', or 'zoo' alone")
+            return self
         if not re.fullmatch(r"[0-9a-fA-F]{8,64}", self.sha256):
             raise ValueError(
                 "sha256 must be 64 hexadecimal digits, or at least the first 8; `sha256sum FILE` "

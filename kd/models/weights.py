@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.common.files import replacing
 from kd.models.build import build_model
+from kd.models.inert import inert_objects
 
 SHOWN_KEYS = 5
 """Keys of each kind that an error message names."""
@@ -27,6 +28,15 @@ def save(path: Path, content: dict[str, Any]) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
+
+
+def read_published(path: Path) -> dict[str, Any]:
+    """Return the content of a published checkpoint with inert objects in place of Python objects.
+
+    UserError if it cannot be read safely even so.
+    """
+    with inert_objects(path):
+        return read(path)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -54,7 +64,11 @@ def read(path: Path) -> dict[str, Any]:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint, bare or under ``state_dict``."""
-    content = read(path)
+    return state_in(read(path), path)
+
+
+def state_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """Return the state dict in the content of a file, bare or under ``state_dict``."""
     state = content.get("state_dict", content)
     if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
         raise UserError(f"{path}: contains no state dict of tensors; save one")
@@ -66,7 +80,13 @@ def load_strictly(model: nn.Module, path: Path, without: Sequence[str] = ()) -> 
 
     Weights whose names begin with an entry of ``without`` are left out.
     """
-    state = read_state(path)
+    load_state(model, read_state(path), path, without)
+
+
+def load_state(
+    model: nn.Module, state: dict[str, Tensor], path: Path, without: Sequence[str] = ()
+) -> None:
+    """Load the state dict of a file as ``load_strictly`` does."""
     for prefix in without:
         if not any(key.startswith(prefix) for key in state):
             raise UserError(
@@ -91,19 +111,27 @@ def load_strictly(model: nn.Module, path: Path, without: Sequence[str] = ()) -> 
     model.load_state_dict(state)
 
 
-def check_classes(path: Path, classes: list[str]) -> None:
-    """Compare the class names in a checkpoint, if it has any, with those of the data.
+def class_names(content: dict[str, Any]) -> list[str] | None:
+    """Return the class names in a checkpoint in label order; None if it has none.
 
     mmdet 3 writes them into ``meta.dataset_meta.classes``, earlier versions into ``meta.CLASSES``.
-    UserError if names or their order differ, because label i must mean class i in both.
     """
-    meta = read(path).get("meta")
+    meta = content.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     data_meta = meta.get("dataset_meta")
     data_meta = data_meta if isinstance(data_meta, dict) else {}
     names = data_meta.get("classes") or data_meta.get("CLASSES") or meta.get("CLASSES")
     names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list | tuple) or list(names) == classes:
+    return list(names) if isinstance(names, list | tuple) else None
+
+
+def check_classes(content: dict[str, Any], path: Path, classes: list[str]) -> None:
+    """Compare the class names in a checkpoint, if it has any, with those of the data.
+
+    UserError if names or their order differ, because label i must mean class i in both.
+    """
+    names = class_names(content)
+    if names is None or names == classes:
         return
     differ = "the same classes in another order" if sorted(names) == sorted(classes) else "others"
     index, theirs, ours = next(
@@ -122,8 +150,16 @@ def load_frozen(config: dict[str, Any], checkpoint: str | Path, without: Sequenc
 
     Weights whose names begin with an entry of ``without`` are left out.
     """
+    path = Path(checkpoint)
+    return frozen(config, read_state(path), path, without)
+
+
+def frozen(
+    config: dict[str, Any], state: dict[str, Tensor], path: Path, without: Sequence[str] = ()
+) -> Any:
+    """Build a model, load the state dict of a file, freeze the model and set it to eval mode."""
     model = build_model(config)
-    load_strictly(model, Path(checkpoint), without)
+    load_state(model, state, path, without)
     return model.requires_grad_(False).eval()
 
 

@@ -39,6 +39,7 @@ NAMES = {
     "classifier": "classifier's weights",
     "imagenet": "ImageNet weights",
     "imported": "imported weights",
+    "initial": "initial weights",
     "weights": "weights",
     "detections": "detections",
 }
@@ -86,6 +87,8 @@ def of_training(config: dict[str, Any], directory: Path, library: Library) -> In
     inputs["data"] = split_fingerprint(config, directory, "train", library)
     for teacher, path in composed.teacher_checkpoints.items():
         inputs[teacher] = weights_digest(path)
+    if composed.initial_checkpoint:
+        inputs["initial"] = composed.initial_checkpoint["sha256"].lower()
     imagenet = _imagenet_file(composed.imagenet_source)
     return {**inputs, "imagenet": imagenet} if imagenet else inputs
 

@@ -17,7 +17,6 @@ from torch import distributed
 
 import kd.models.mmdet_setup  # noqa: F401
 from kd.common.errors import UserError
-from kd.common.fetch import fetch
 from kd.common.files import sha256, write_json
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
@@ -35,6 +34,8 @@ from kd.training.launch import per_process
 from kd.training.loop import bare
 from kd.training.parts.accumulation import Accumulation
 from kd.training.parts.memory import out_of_memory
+from kd.training.published.imports import class_meta, import_weights
+from kd.training.published.initial import start_from_published
 from kd.training.teacher_cache import TeacherCaching
 from kd.training.validation import Validation
 
@@ -78,7 +79,7 @@ def train(
         launch.forget_failures(directory)
     try:
         if ComposedConfig(config).published_checkpoint:
-            _import(config, directory)
+            import_weights(config, directory)
         else:
             _train(config, directory, workers, report, val_interval, teacher_cache_mb, accumulate)
     except launch.StopRequested:
@@ -133,6 +134,8 @@ class _Runner(Runner):
         The order matters: initial values are drawn in the order of memory.
         """
         super()._init_model_weights()
+        if line := start_from_published(bare(self.model), self.cfg):
+            logger.info(line)
         if "precision" in self.cfg.optim_wrapper:
             bare(self.model).to(memory_format=torch.channels_last)
 
@@ -276,6 +279,8 @@ def _train(
             teacher: str(path)
             for teacher, path in ComposedConfig(config).teacher_checkpoints.items()
         }
+        if initial := ComposedConfig(config).initial_checkpoint:
+            started["initial_checkpoint"] = initial
         runner.inputs = inputs.of_training(config, directory, Library())
         inputs.record(directory, "training", runner.inputs)
         logger.info(_describe(ComposedConfig(config), accumulate))
@@ -286,7 +291,7 @@ def _train(
     adapters = {"adapters": model.adapters.state_dict()} if hasattr(model, "adapters") else {}
     with averaged(runner):
         state = {"state_dict": weights.detector_state(model), **adapters, "inputs": runner.inputs}
-        weights.save(directory / WEIGHTS, {**state, **_meta(config)})
+        weights.save(directory / WEIGHTS, {**state, **class_meta(config)})
     record = {
         "run": directory.name,
         **started,
@@ -298,14 +303,6 @@ def _train(
         "weights_sha256": sha256(directory / WEIGHTS),
     }
     write_json(directory / "provenance.json", record)
-
-
-def _meta(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a detector's class names, and colors to draw them, for mmdet; {} for a classifier."""
-    composed = ComposedConfig(config)
-    if composed.kind == "classifier":
-        return {}
-    return {"meta": {"dataset_meta": {"classes": composed.class_names, "palette": "random"}}}
 
 
 def _unregistered(error: KeyError, directory: Path) -> Exception:
@@ -333,27 +330,3 @@ def _cost(runner: Runner) -> dict[str, Any]:
 def _dropped(report: Path | None) -> dict[str, Any]:
     """Return the number of boxes that the data check left out; nothing without its report."""
     return {"dropped_boxes": read_report(report).left_out} if report else {}
-
-
-def _import(config: dict[str, Any], directory: Path) -> None:
-    """Check published weights against the architecture and store them as the run's weights."""
-    register(config)
-    composed = ComposedConfig(config)
-    published = composed.published_checkpoint
-    assert published is not None
-    path = fetch(published["source"], published["sha256"])
-    weights.check_classes(path, composed.class_names)
-    depends = inputs.of_training(config, directory, Library())
-    detector = weights.load_frozen(composed.model, path, published.get("without", ()))
-    inputs.record(directory, "training", depends)
-    state = {"state_dict": detector.state_dict(), "inputs": depends, **_meta(config)}
-    weights.save(directory / WEIGHTS, state)
-    record = {
-        "run": directory.name,
-        "finished": provenance.now(),
-        "inputs": depends,
-        "published_checkpoint": published,
-        "weights_sha256": sha256(directory / WEIGHTS),
-        **provenance.environment(),
-    }
-    write_json(directory / "provenance.json", record)

@@ -13,6 +13,7 @@ from kd.config.plan import Plan, Row
 from kd.resources.throughput import Basis
 from kd.workflow.budget import Budget, TrainingBudget, budget_of, makespan
 from kd.workflow.options import WorkflowOptions
+from kd.workflow.zoo_text import describe_teachers
 
 TRAININGS_AT_ONCE = (1, 2, 4, 8)
 """Numbers of simultaneous trainings whose time is printed if the number of GPUs is not given."""
@@ -33,6 +34,8 @@ def describe_budget(plan: Plan, library: Library, gpus: int | None = None) -> st
     budget = budget_of(plan, library)
     check_gpus(budget, gpus)
     lines = _tables(plan, budget)
+    if teachers := describe_teachers(plan, library):
+        lines += ["", *teachers]
     lines += ["", *_times(budget, gpus), *_energy(budget), *_bases(budget, library), ""]
     lines.append("These numbers cover training only; prediction and evaluation take extra time.")
     return "\n".join(lines)

@@ -57,10 +57,11 @@ def study_config(study: str, scale: str, options: StudyOptions) -> list[str]:
 
 
 def _texts(options: StudyOptions) -> dict[str, str]:
-    """Return the values of the options by key, without those that the study sets."""
-    values = {key: getattr(options, key) for key in StudyOptions.model_fields}
+    """Return the values of the options by key, without defaults."""
+    fields = StudyOptions.model_fields
+    values = {key: getattr(options, key) for key in fields}
     return {
         key: ",".join(value) if isinstance(value, list) else str(value)
         for key, value in values.items()
-        if value is not None
+        if value != fields[key].default
     }

@@ -8,6 +8,7 @@ from kd.common.lists import enumerate_names
 from kd.config.library import Library
 from kd.config.plan import Plan, Row
 from kd.workflow.budget import Budget, TrainingBudget, budget_of
+from kd.workflow.zoo_text import describe_teachers
 
 COLUMNS = ("row", "seeds", "finished", "used", "remaining, estimated")
 CLASSIFIER = "classifier"
@@ -28,7 +29,8 @@ def describe_plan(plan: Plan, library: Library) -> str:
         "A training that several rows share counts in each row, and once in the sums.",
         "Add --budget for hours by table and days on GPUs, or --rows KEY to select rows.",
     ]
-    lines = [*_sums(plan, budget), *missing_data(plan, library), *early_splits(plan, library)]
+    lines = [*_sums(plan, budget), *describe_teachers(plan, library)]
+    lines += [*missing_data(plan, library), *early_splits(plan, library)]
     return "\n".join([*lines, "", table, "", *notes])
 
 

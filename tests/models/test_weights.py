@@ -158,7 +158,7 @@ CLASSES = ["disc", "bar"]
 def test_a_checkpoint_of_other_classes_is_refused(checkpoint, meta, problem):
     path = checkpoint({"state_dict": Detector().state_dict(), "meta": meta})
     with pytest.raises(UserError, match=problem) as caught:
-        weights.check_classes(path, CLASSES)
+        weights.check_classes(weights.read(path), path, CLASSES)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -166,4 +166,5 @@ def test_a_checkpoint_of_other_classes_is_refused(checkpoint, meta, problem):
     "meta", [{"dataset_meta": {"classes": ("disc", "bar")}}, {"CLASSES": None}, {"epoch": 3}, 7]
 )
 def test_a_checkpoint_of_these_classes_or_of_none_is_accepted(checkpoint, meta):
-    weights.check_classes(checkpoint({"state_dict": {}, "meta": meta}), CLASSES)
+    path = checkpoint({"state_dict": {}, "meta": meta})
+    weights.check_classes(weights.read(path), path, CLASSES)

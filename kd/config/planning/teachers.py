@@ -1,9 +1,15 @@
 """Teachers of a pair: a detector that is trained, or published weights of one."""
 
+from dataclasses import replace
+
 from kd.common.errors import UserError
+from kd.config.compose import imported
 from kd.config.library import Library
 from kd.config.parts import Scale
+from kd.config.planning.cells import TableCell
+from kd.config.run import Run
 from kd.config.study_parts import Checkpoint, Pair
+from kd.config.zoo.entries import PublishedDetectors
 
 
 def teacher_of(
@@ -34,3 +40,33 @@ def check_student(detector: str, library: Library, where: str) -> None:
             f"{where}: key 'detectors': '{detector}' only teaches; name it as 'teacher_detector' "
             "of a pair"
         )
+
+
+def imported_teacher(
+    run: Run, checkpoint: Checkpoint, cell: TableCell, scale: Scale, published: PublishedDetectors
+) -> Run:
+    """Return a teacher whose weights are imported in place of a training.
+
+    UserError if each seed needs its own teacher, or if the weights do not fit.
+    """
+    if cell.teacher_seeds == "paired":
+        raise UserError(_refusal_of_pairs(cell, checkpoint))
+    if checkpoint.zoo is not None:
+        where = f"{cell.where}: {_pair(cell)}: key 'checkpoint.zoo'"
+        checkpoint = published.checkpoint(checkpoint.zoo, run, where)
+    return replace(run, config=imported(run, checkpoint, scale, published.library, cell.where))
+
+
+def _refusal_of_pairs(cell: TableCell, checkpoint: Checkpoint) -> str:
+    weights, remedy = "one published 'checkpoint'", "delete that key to train its teachers"
+    if cell.pair.checkpoint is None:
+        weights = f"one of mmdet's model zoo, '{checkpoint.zoo}', with 'teachers: zoo'"
+        remedy = "set 'teachers: trained' to train its teachers"
+    return (
+        f"{cell.where}: 'teacher_seeds: paired' trains a teacher for each seed, but the "
+        f"{_pair(cell)} has {weights}; {remedy}, or set 'teacher_seeds: first'"
+    )
+
+
+def _pair(cell: TableCell) -> str:
+    return f"pair of teacher '{cell.pair.teacher}' and student '{cell.pair.student}'"

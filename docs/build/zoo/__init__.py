@@ -1,0 +1,1 @@
+"""Generators of ``configs/zoo.yaml`` and of the page on published detectors."""
