@@ -112,7 +112,7 @@ def _settings(name: str, dataset: Dataset, seed: int, longest: int | None) -> di
 
 def _is_written(folder: Path, settings: dict[str, Any]) -> bool:
     """Return True for a complete stand-in of these settings; UserError for other files."""
-    if not folder.exists():
+    if not folder.exists() or not any(folder.iterdir()):
         return False
     try:
         marker = read_marker(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,23 @@ def test_a_complete_stand_in_is_not_written_again(
     root = Path(coco_stand_in.root)
     again = write_stand_in("coco2017", entry("coco2017"), root, longest=LONGEST)
     assert again == coco_stand_in
+
+
+def test_of_two_writers_one_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Path] = []
+    write = writing._write
+
+    def count(name: str, stand_in: Dataset, folder: Path, settings: dict[str, Any]) -> None:
+        calls.append(folder)
+        write(name, stand_in, folder, settings)
+
+    monkeypatch.setattr(writing, "_write", count)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(write_stand_in, "coco2017", entry("coco2017"), tmp_path / "c", longest=3)
+            for _ in range(2)
+        ]
+    assert jobs[0].result() == jobs[1].result() and len(calls) == 1
 
 
 def test_an_interrupted_stand_in_starts_again(
