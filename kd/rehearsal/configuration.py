@@ -16,6 +16,8 @@ from kd.rehearsal.project import root_of
 Settings = dict[str, Any]
 GPU_STEPS, CPU_STEPS = 20, 2
 """Steps of a rehearsal by default."""
+ALWAYS_ACTIVE = {"from_epoch": None, "until_epoch": None, "warmup_steps": 0}
+"""Settings of a distillation term with which its first steps compute what later ones do."""
 PREDICTED_IMAGES = 2
 """Images of each test file that a rehearsal predicts."""
 PREDICTED_CROPS = 32
@@ -41,7 +43,7 @@ def rehearsed(
     """Return the configuration that a rehearsal trains, with paths of the rehearsals' project.
 
     ``name`` and ``dataset``: the data set of the run. The distillation terms are computed from the
-    first epoch on. Gradients are measured in the first step alone.
+    first step on. Gradients are measured in the first step alone.
     """
     steps = extent.steps or (GPU_STEPS if on_gpu else CPU_STEPS)
     config = copy.deepcopy(config)
@@ -55,7 +57,7 @@ def rehearsed(
             reader["indices"] = PREDICTED_IMAGES
     config.pop("val_dataloader", None)
     for term in composed.terms.values():
-        term |= {"from_epoch": None, "until_epoch": None}
+        term |= {key: value for key, value in ALWAYS_ACTIVE.items() if key in term}
     config["train_dataloader"]["batch_size"] = extent.batch or composed.batch_size
     config["train_cfg"]["stop_step"] = steps
     for hook in config["custom_hooks"]:

@@ -23,6 +23,7 @@ from kd.config.run import Crops
 from kd.data.sampling import seed_everything
 from kd.evaluation.evaluate import measure
 from kd.evaluation.predict import predict
+from kd.methods.base import DETECTION_TERM
 from kd.models import weights
 from kd.models.build import build_model
 from kd.models.registration import register
@@ -152,8 +153,11 @@ def _losses(directory: Path) -> dict[str, Any]:
     lines = (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()
     first, last = json.loads(lines[0]), json.loads(lines[-1])
     numbers = {"step", "steps", "epoch", "lr", "images_per_second", "share", "gradient_norm"}
-    norms = first.get("gradient_norm")
+    norms = first.get("gradient_norm") or {}
+    measured = ratios(norms) if norms else {}
     return {
-        "gradient_ratios": ratios(norms) if norms else {},
+        "gradient_ratios": {
+            name: measured.get(name, 0.0) for name in norms if name != DETECTION_TERM
+        },
         "losses": {name: value for name, value in last.items() if name not in numbers},
     }

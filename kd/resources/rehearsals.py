@@ -25,6 +25,7 @@ UNREHEARSED = {
     "stop_epoch",
     "from_epoch",
     "until_epoch",
+    "warmup_steps",
     "val_dataloader",
 }
 """Keys of a configuration that do not change the computation of a step, or only when it is made."""
@@ -62,7 +63,8 @@ class Rehearsal:
     seconds: dict[str, float]
     """Seconds by part: data, training, resumption, prediction and evaluation."""
     gradient_ratios: dict[str, float]
-    """Norm of each distillation term's gradient at the neck over that of detection, first step."""
+    """Norm of each distillation term's gradient at the neck over that of detection, in the first
+    step; 0 for a term of other maps, or without objects."""
     losses: dict[str, float]
     """Losses of the last step by name."""
     warnings: tuple[str, ...] = ()
