@@ -108,7 +108,7 @@ def _schedule(name: str, schedule: Schedule) -> str:
     return (
         f"Schedule {name} trained from {start} for {schedule.epochs} epochs with "
         f"{schedule.optimizer}{nesterov}, batch size {schedule.batch_size}, learning rate "
-        f"{schedule.lr:g}{_drops(schedule)}, {_warm_up(schedule)}, weight decay "
+        f"{schedule.learning_rate:g}{_drops(schedule)}, {_warm_up(schedule)}, weight decay "
         f"{schedule.weight_decay:g}{undecayed}{clipped} and {schedule.precision} precision."
         f"{_stages(schedule)}"
     )
@@ -118,8 +118,8 @@ def _drops(schedule: Schedule) -> str:
     if schedule.cosine_from is not None:
         end = schedule.epochs - (schedule.constant_epochs or 0)
         return (
-            f", falling as a cosine to {schedule.lr * schedule.cosine_to:g} from epoch "
-            f"{schedule.cosine_from} to {end}"
+            f", falling as a cosine to {schedule.learning_rate * schedule.cosine_to:g} from "
+            f"epoch {schedule.cosine_from} to {end}"
         )
     steps = [str(epoch) for epoch in schedule.milestones]
     return f", divided by 10 after {enumerate_names(steps)} epochs" if steps else ""

@@ -185,6 +185,9 @@ class Schedule(Part):
     """Images of a step, of all GPUs together."""
     lr: PositiveFloat
     """Learning rate of the whole batch."""
+    base_batch_size: PositiveInt | None = None
+    """Batch that ``lr`` is stated for, if that is another one. The learning rate is then ``lr``
+    times ``batch_size`` over this number (linear scaling rule)."""
     optimizer: Literal["SGD", "AdamW"] = "SGD"
     """SGD in every paper. AdamW learns more in the few steps of the smoke scale."""
     momentum: NonNegativeFloat = 0.9
@@ -216,6 +219,13 @@ class Schedule(Part):
     YOLOX has an L1 loss of boxes."""
     checkpoint_steps: PositiveInt = 500
     """Steps between checkpoints. Others are written every five minutes and at the end."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the training, after the warm-up."""
+        if self.base_batch_size is None:
+            return self.lr
+        return self.lr * self.batch_size / self.base_batch_size
 
     @model_validator(mode="after")
     def _milestones_within(self) -> "Schedule":

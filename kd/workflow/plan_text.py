@@ -30,8 +30,24 @@ def describe_plan(plan: Plan, library: Library) -> str:
         "Add --budget for hours by table and days on GPUs, or --rows KEY to select rows.",
     ]
     lines = [*_sums(plan, budget), *describe_teachers(plan, library)]
+    lines += scaled_rates(plan, library)
     lines += [*missing_data(plan, library), *early_splits(plan, library)]
     return "\n".join([*lines, "", table, "", *notes])
+
+
+def scaled_rates(plan: Plan, library: Library) -> list[str]:
+    """Return a line for each schedule whose learning rate follows from that of another batch."""
+    lines = []
+    names = [run.schedule for run in plan.runs.values()]
+    classifiers = [run.schedule for run in plan.classifiers.values()]
+    for name in dict.fromkeys([*names, *classifiers]):
+        schedule = library.schedule(name, "the plan")
+        if schedule.base_batch_size:
+            lines.append(
+                f"Learning rate of schedule '{name}': {schedule.learning_rate:g} for a batch of "
+                f"{schedule.batch_size} ({schedule.lr:g} for {schedule.base_batch_size})"
+            )
+    return lines
 
 
 def missing_data(plan: Plan, library: Library) -> list[str]:

@@ -112,6 +112,8 @@ def test_the_old_spelling_of_optimizer_is_refused_with_the_new_one(project: None
 # --- Changes without a file ------------------------------------------------------------------
 
 LIBRARY = Library(CONFIGS)
+SAME = "base_batch_size=16"
+"""Batch of schedule 1x."""
 
 
 def changed(text: str, study: str = "rm_pfi", library: Library = LIBRARY) -> Plan:
@@ -146,6 +148,28 @@ def test_a_changed_schedule_is_read_by_its_name(
         assert run.config["train_cfg"]["max_epochs"] == epochs
         assert run.config["param_scheduler"][-1]["milestones"] == milestones
         assert run.config["optim_wrapper"]["optimizer"]["lr"] == schedule.lr
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("batch_size=8,base_batch_size=16", 0.01),
+        ("batch_size=8 base_batch_size=16 lr=0.005", 0.0025),
+        ("base_batch_size=4", 0.08),
+        ("base_batch_size=16", 0.02),
+        ("batch_size=8", 0.02),
+    ],
+)
+def test_the_rate_of_another_batch_is_scaled_with_its_size(text: str, rate: float) -> None:
+    runs = changed(text).runs.values()
+    assert {run.config["optim_wrapper"]["optimizer"]["lr"] for run in runs} == {rate}
+    (name,) = {run.schedule for run in runs}
+    assert LIBRARY.schedule(name, "tests").learning_rate == rate
+
+
+def test_a_base_equal_to_the_batch_composes_the_same_teacher() -> None:
+    teachers = [next(iter(changed(text).runs.values())) for text in ("lr=0.02", SAME)]
+    assert teachers[0].config == teachers[1].config
 
 
 def test_a_run_stopped_after_an_epoch_is_that_of_the_changed_schedule() -> None:
@@ -203,6 +227,8 @@ def test_a_written_run_is_read_with_its_schedule(project: None) -> None:
         ("lr=fast", "schedule 'lr=fast': key 'lr': must be a number, not 'fast'"),
         ("lr=-1", "key 'lr': .*greater than 0"),
         ("lr=.inf", "key 'lr': must be a finite number, not inf"),
+        ("base_batch_size=0", "key 'base_batch_size': .*greater than 0"),
+        ("base_batch_size=half", "key 'base_batch_size': .*not 'half'"),
         ("stop_epoch=13", "stop_epoch 13 must lie within 12 epochs"),
         ("milestones=9,15", r"milestones \[9, 15\] must rise and lie within 12 epochs"),
         ("2x", "'2x' is not KEY=VALUE; give changes .* such as lr=0.005,epochs=6"),

@@ -11,6 +11,7 @@ from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.run import Run
+from kd.config.selection import StudyOptions
 from kd.resources.rehearsals import Rehearsal, rehearsal_key
 from kd.resources.requests import ResourceRequest, ResourceRequests
 from kd.workflow.plan_text import describe_plan
@@ -316,6 +317,17 @@ def test_a_plan_prints_which_hours_are_estimates_and_which_are_measured() -> Non
         f"Time: 2.0 h used, about {expected:.0f} h remaining (an estimate for 9 trainings)",
         f"GPU hours in all: about {4 + expected:.0f} h",
     ]
+
+
+def test_a_plan_prints_the_learning_rate_that_is_scaled_to_the_batch() -> None:
+    options = StudyOptions(schedule="batch_size=8,base_batch_size=16")
+    lines = describe_plan(plan("demo", "paper", Library(), options), Library()).splitlines()
+    assert [line for line in lines if line.startswith("Learning rate")] == [
+        "Learning rate of schedule '1x-batch_size8-base_batch_size16': 0.01 for a batch of 8 "
+        "(0.02 for 16)"
+    ]
+    lines = describe_plan(plan("demo", "paper", Library()), Library()).splitlines()
+    assert not [line for line in lines if line.startswith("Learning rate")]
 
 
 def test_a_plan_names_missing_data_and_how_to_fetch_them() -> None:

@@ -34,7 +34,7 @@ def _updates(schedule: Schedule) -> Settings:
     """Return the optimizer and its wrapper."""
     optimizer = {
         "type": schedule.optimizer,
-        "lr": schedule.lr,
+        "lr": schedule.learning_rate,
         **({"momentum": schedule.momentum} if schedule.optimizer == "SGD" else {}),
         **({"nesterov": True} if schedule.nesterov else {}),
         "weight_decay": schedule.weight_decay,
