@@ -254,7 +254,7 @@ def _describe(config: ComposedConfig, accumulate: int) -> str:
     shared = f" = {batch // processes} on each of {processes} processes" if processes > 1 else ""
     if accumulate > 1:
         images = batch // processes // accumulate
-        shared += f", in {accumulate} parts of {images} images"
+        shared += f", in {accumulate} parts of {images} image{'s' * (images > 1)}"
     return f"batch {batch}{shared}; learning rate {rate:g} (schedule's, for the whole batch)"
 
 

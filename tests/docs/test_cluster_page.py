@@ -13,6 +13,7 @@ SOURCES = [
     *(REPOSITORY / "workflow/plugins/snakemake_executor_plugin_submitit").glob("*.py"),
     REPOSITORY / "kd/training/launch.py",
     REPOSITORY / "kd/resources/requests.py",
+    REPOSITORY / "kd/training/parts/memory.py",
 ]
 VALUE = "\0"
 """Mark of a value in the text of a message."""

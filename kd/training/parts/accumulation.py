@@ -56,7 +56,7 @@ class Accumulation(Hook):
         batches = parts_of(data, self.images)
         if len(batches) == 1:
             return self.whole_step(data, optim_wrapper=optim_wrapper)
-        step = _Step(self.runner, batches)
+        step = _Step(self.runner, optim_wrapper, batches)
         self.has_sums = self.has_sums and step.record()
         losses = step.gradients()
         optim_wrapper.step()
@@ -82,8 +82,8 @@ def parts_of(data: Mapping[str, Any], largest: int) -> list[dict[str, Any]]:
 class _Step:
     """Step of a training whose batch is computed in parts."""
 
-    def __init__(self, runner: Runner, batches: Sequence[dict[str, Any]]) -> None:
-        self.wrapped, self.optimizer = runner.model, runner.optim_wrapper
+    def __init__(self, runner: Runner, optimizer: Any, batches: Sequence[dict[str, Any]]) -> None:
+        self.wrapped, self.optimizer = runner.model, optimizer
         self.model = bare(runner.model)
         self.seed = mix(runner.seed, 1 + runner.iter)  # as SeedEachStep
         with self.optimizer.optim_context(self.wrapped):

@@ -14,8 +14,8 @@ BOXES = (3, 0, 1, 2, 1, 1, 4, 2, 0, 0, 5, 1, 2, 2, 1, 3)
 """Objects of each image of the batch of 16: the parts have different counts."""
 ONE_OBJECT = (0,) * 15 + (1,)
 """Only one part has an object."""
-DETECTORS = ("retinanet", "gfl", "tood", "faster_rcnn", "yolov3")
-"""GFL and TOOD divide by sums of predicted qualities, YOLOv3 by no count."""
+DETECTORS = ("retinanet", "gfl", "tood", "ddod", "faster_rcnn", "yolov3")
+"""GFL and TOOD divide by sums of predicted qualities, YOLOv3 by no count. DDOD counts all steps."""
 METHODS = {
     "rm": "retinanet",
     "pfi": "retinanet",
@@ -73,11 +73,13 @@ def distillers(quiet_mmdet: None, model_config: Callable[..., Any], folder: Path
 
 def compare(config: dict[str, Any], boxes: tuple[int, ...], parts: int) -> tuple[float, float]:
     """Return the largest differences of gradients and losses between parts and a whole batch."""
+    from kd.training.module_states import training_states
     from tests.support.steps import build, largest_difference, raw_batch, step_of
 
-    model = build(config)
-    whole, losses = step_of(model, raw_batch(boxes))
+    whole_model, model = build(config), build(config)
+    whole, losses = step_of(whole_model, raw_batch(boxes))
     parted, parted_losses = step_of(model, raw_batch(boxes), parts)
+    assert training_states(model) == training_states(whole_model)
     assert (whole.updates, parted.updates) == (1, 1)
     assert parted_losses.keys() == losses.keys()
     scale = losses["loss"].abs()
