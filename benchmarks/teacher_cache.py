@@ -86,7 +86,7 @@ def _runs(study: str, methods: list[str]) -> Iterator[Run]:
 def _measured(run: Run, study: str, folder: Path, steps: int) -> list[Line]:
     """Return the lines of each epoch, and of a training as long as the run's."""
     config = copy.deepcopy(run.config)
-    config["model"]["checkpoint"] = _random(config["model"]["teacher"], folder)
+    config["model"]["checkpoint"] = random_weights(config["model"]["teacher"], folder)
     images, size = len(build_dataset(_reader(config))), config["train_dataloader"]["batch_size"]
     _reader(config)["indices"] = steps * size
     trainees = {"student": Trainee.build(student_alone(config))}
@@ -140,7 +140,7 @@ def _reader(config: dict[str, Any]) -> dict[str, Any]:
     return config["train_dataloader"]["dataset"]["dataset"]
 
 
-def _random(teacher: dict[str, Any], folder: Path) -> str:
+def random_weights(teacher: dict[str, Any], folder: Path) -> str:
     """Save random weights of a teacher; return where."""
     torch.manual_seed(1)
     model = build_model(teacher)
