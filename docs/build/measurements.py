@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "docs/explanation/speed.md": [
         *("suite-cpu", "step_time-smoke", "shortcuts", "allocator", "teacher_cache", "loop"),
         *("loader", "start", "loop-bfloat16", "compile", "evaluation", "workflow", "growth"),
+        "accumulation",
     ],
     "docs/explanation/statistics.md": ["bootstrap"],
     "docs/explanation/simulation.md": [
