@@ -77,10 +77,10 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--teachers",
-        choices=("trained", "zoo"),
+        choices=("trained", "zoo", "zoo_any_lr"),
         default="trained",
-        help="zoo: import teachers from mmdet's model zoo where it has an equal one (default: "
-        "train them)",
+        help="zoo: import teachers from mmdet's model zoo where it has an equal one; zoo_any_lr: "
+        "also those with another learning rate (default: train them)",
     )
     add_list(parser, "--tables", "TABLE", "select these tables of the study (default: all)")
     add_list(parser, "--detectors", "NAME", "select the rows of these detectors (default: all)")

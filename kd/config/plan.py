@@ -229,6 +229,7 @@ class _Planner:
         metric = "VOC07" if voc else "AP"
         gain_baseline, of_gain = line.gain_baseline(metric, published_baseline)
         several = len(cell.table.schedules) > 1
+        rate = self.published.other_rate(run.teacher or run, self.options.teachers)
         return Row(
             key=row_key(cell, teacher, classifier, student, method, setting),
             table=cell.key,
@@ -245,7 +246,7 @@ class _Planner:
             published_baseline=dict(gain_baseline),
             setting=", ".join(filter(None, (cell.schedule if several else "", setting))),
             classifier=classifier,
-            differs="; ".join(filter(None, (line.differs, self._changed(cell, run)))),
+            differs="; ".join(filter(None, (line.differs, self._changed(cell, run), rate))),
             remark="; ".join(filter(None, (line.note, of_gain))),
             source=line.source,
             split=self._split(cell, run),
@@ -280,8 +281,8 @@ class _Planner:
         if checkpoint is not None:  # weights that no change of a schedule changes
             schedule = self._stand_in("schedules", cell.schedule, cell.where)
             run = replace(run, schedule=schedule)
-        elif self.options.teachers == "zoo":
-            checkpoint = self.published.exact(run, self.scale)
+        else:
+            checkpoint = self.published.equal(run, self.scale, self.options.teachers)
         if checkpoint is None:
             return self._composed(run, {}, cell.where)
         return imported_teacher(run, checkpoint, cell, self.scale, self.published)

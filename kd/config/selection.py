@@ -42,7 +42,8 @@ class StudyOptions(Part):
     teachers: TeacherSource = "trained"
     """``trained``: all teachers are trained, but those with a ``checkpoint``. ``zoo``: those that
     equal a detector of mmdet's model zoo in architecture, schedule and data are imported from
-    there (docs/how-to/published-teachers.md)."""
+    there (docs/how-to/published-teachers.md). ``zoo_any_lr``: also those that were trained with
+    another learning rate."""
     tables: Names = None
     """Tables of the study to run; null for all of them."""
     detectors: Names = None

@@ -19,7 +19,7 @@ from kd.common.schema import FIGURE_PATTERN, NAME_PATTERN, Part
 from kd.config.parts import Augmentation
 
 TeacherSeeds = Literal["first", "paired"]
-TeacherSource = Literal["trained", "zoo"]
+TeacherSource = Literal["trained", "zoo", "zoo_any_lr"]
 
 
 class Checkpoint(Part):

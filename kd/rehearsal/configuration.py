@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd.common import fetch
 from kd.common.errors import UserError
 from kd.common.nested import readers, walk
 from kd.config.classifiers import crop_settings
@@ -77,18 +78,32 @@ def with_teachers(config: Settings, folder: Path) -> Settings:
     return {**config, "model": model}
 
 
-def with_available_imagenet(config: Settings) -> tuple[Settings, bool]:
-    """Return a configuration, and True if its ImageNet weights are left out: they are absent."""
-    source = ComposedConfig(config).imagenet_source
-    if source is None:
-        return config, False
+def with_available_weights(config: Settings) -> tuple[Settings, list[str]]:
+    """Return a configuration without initial weights that are absent, and the names of these."""
+    composed, absent = ComposedConfig(config), []
+    if initial := composed.initial_checkpoint:
+        if not _is_present(initial):
+            config = {key: item for key, item in config.items() if key != "initial_checkpoint"}
+            absent.append("a published detector")
+    elif composed.imagenet_source and not _has_imagenet(composed.imagenet_source):
+        config = without_imagenet(config)
+        absent.append("ImageNet")
+    return config, absent
+
+
+def _is_present(checkpoint: Settings) -> bool:
+    source, digest = checkpoint["source"], checkpoint["sha256"]
+    return fetch.downloaded(source, digest) is not None or Path(source).is_file()
+
+
+def _has_imagenet(source: str) -> bool:
     from kd.models import imagenet
 
     try:
         imagenet.find(source.removeprefix(imagenet.TORCHVISION))
     except UserError:
-        return without_imagenet(config), True
-    return config, False
+        return False
+    return True
 
 
 def _use_data(settings: Settings, dataset: Dataset, root: str) -> None:

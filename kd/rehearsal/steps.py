@@ -27,7 +27,7 @@ from kd.methods.base import DETECTION_TERM
 from kd.models import weights
 from kd.models.build import build_model
 from kd.models.registration import register
-from kd.rehearsal.configuration import PREDICTED_CROPS, with_available_imagenet
+from kd.rehearsal.configuration import PREDICTED_CROPS, with_available_weights
 from kd.rehearsal.project import report_of
 from kd.rehearsal.rehearse import RESULT, Processes
 from kd.training import launch
@@ -63,7 +63,7 @@ def rehearse_steps(directory: Path, trained: dict[str, Path], processes: Process
     register(config)
     with times.measured("data"):
         random = _teacher_weights(config, trained)
-        config, without_imagenet = with_available_imagenet(config)
+        config, absent = with_available_weights(config)
         write_json(directory / "config.json", config)
         if settings := ComposedConfig(config).crops:
             threads = torch.get_num_threads()
@@ -81,7 +81,7 @@ def rehearse_steps(directory: Path, trained: dict[str, Path], processes: Process
     write_json(
         directory / RESULT,
         {
-            "random_weights": [*random, *(["ImageNet"] if without_imagenet else [])],
+            "random_weights": [*random, *absent],
             "seconds": times,
             "checkpoint_mb": round(checkpoint_mb, 1),
             **_memory(directory, processes.count),

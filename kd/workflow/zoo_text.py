@@ -24,7 +24,7 @@ class ZooTeacher:
     ap: float | None
     remark: str
     hours: float | None
-    """GPU hours (without GPUs: hours) that its training would take; None without an estimate."""
+    """GPU hours (without GPUs: hours) that the import saves; None without an estimate."""
 
 
 def describe_teachers(plan: Plan, library: Library) -> list[str]:
@@ -33,7 +33,7 @@ def describe_teachers(plan: Plan, library: Library) -> list[str]:
     With ``teachers: zoo`` also those that are trained because the zoo has no equal one.
     """
     imported = zoo_teachers(plan, library)
-    uses_zoo = plan.options.teachers == "zoo"
+    uses_zoo = plan.options.teachers != "trained"
     if not imported and not uses_zoo:
         return []
     lines = [*_imported(imported, library, plan)]
@@ -124,10 +124,13 @@ def _trained(plan: Plan, library: Library) -> Iterable[str]:
 
 
 def _hours(run: Run, plan: Plan, library: Library, requests: ResourceRequests) -> float | None:
-    """Return the GPU hours that a training of an imported teacher would take."""
+    """Return the GPU hours that an import saves: 0 if a row trains the same detector anyway."""
     try:
         config = compose(run, {}, plan.scale, library, "the plan")
     except UserError:  # such as a backbone without initial weights
         config = compose(run, {}, plan.scale, library, "the plan", "scratch")
-    hours = requests.hours(replace(run, config=config))
+    trained = replace(run, config=config)
+    if trained.name in plan.runs:
+        return 0.0
+    hours = requests.hours(trained)
     return None if hours is None else hours * max(requests.gpus, 1)

@@ -7,11 +7,12 @@ from docs.build.markdown import grid
 from kd.common.files import write_text
 from kd.config.library import Library
 from kd.config.run import Run
-from kd.config.study_parts import Pair, Study, Table
+from kd.config.study_parts import Pair, Study, Table, TeacherSource
 from kd.config.zoo.entries import PublishedDetectors
 
 PAGE = Path("docs/reference/zoo.md")
 SCALE = "paper"
+OPTIONS: tuple[TeacherSource, ...] = ("zoo_any_lr", "zoo")
 WHERE = "the page of published detectors"
 INTRODUCTION = """# Published detectors
 
@@ -23,7 +24,8 @@ package contains. `tests/config/zoo/test_fit.py` builds each detector from mmdet
 compares its weights, predictions, losses, images and schedule with those of this project."""
 TEACHERS = """## Teachers of the studies
 
-With `teachers=zoo` a teacher is imported if architecture, data, images and schedule are equal.
+With `teachers=zoo` a teacher is imported if architecture, data, images and schedule are equal. With
+`teachers=zoo_any_lr` the learning rate may differ. All other teachers are trained.
 Column "published detector" has its name and the AP on COCO's validation images that mmdet reports,
 or the nearest ones with their differences. A pair can name any of them with
 `checkpoint: {zoo: NAME}`."""
@@ -52,7 +54,7 @@ def page(library: Library) -> str:
                         "teacher",
                         "data set",
                         "schedule",
-                        "imported",
+                        "imported with",
                         "published detector",
                     ],
                     _teachers(library, detectors),
@@ -87,17 +89,17 @@ def _teachers(library: Library, detectors: PublishedDetectors) -> Iterator[list[
     """Yield a line for each teacher that some study trains or imports."""
     scale = library.scale(SCALE, WHERE)
     for run, studies in sorted(_trained(library).items(), key=lambda item: item[0].name):
-        exact = detectors.exact(run, scale)
-        if exact is not None and exact.zoo is not None:
-            text = f"`{exact.zoo}`, AP {_ap(detectors, exact.zoo)}"
-        else:
-            text = detectors.nearest(run)
+        option, text = "", detectors.nearest(run)
+        for teachers in OPTIONS:
+            equal = detectors.equal(run, scale, teachers)
+            if equal is not None and equal.zoo is not None:
+                option, text = f"`{teachers}`", f"`{equal.zoo}`, AP {_ap(detectors, equal.zoo)}"
         yield [
             ", ".join(f"`{study}`" for study in studies),
             f"`{run.model}`",
             f"`{run.dataset}`",
             f"`{run.schedule}`",
-            "yes" if exact else "no",
+            option,
             text,
         ]
 

@@ -60,7 +60,7 @@ def imported_teacher(
 def _refusal_of_pairs(cell: TableCell, checkpoint: Checkpoint) -> str:
     weights, remedy = "one published 'checkpoint'", "delete that key to train its teachers"
     if cell.pair.checkpoint is None:
-        weights = f"one of mmdet's model zoo, '{checkpoint.zoo}', with 'teachers: zoo'"
+        weights = f"one of mmdet's model zoo, '{checkpoint.zoo}', which option 'teachers' imports"
         remedy = "set 'teachers: trained' to train its teachers"
     return (
         f"{cell.where}: 'teacher_seeds: paired' trains a teacher for each seed, but the "

@@ -55,11 +55,11 @@ class PublishedDetectors:
 
     def check_scale(self, teachers: TeacherSource, scale: Scale, name: str) -> None:
         """Raise UserError if teachers of the zoo are asked for at a scale that imports none."""
-        if teachers == "zoo" and not scale.checkpoints:
+        if teachers != "trained" and not scale.checkpoints:
             raise UserError(
-                f"teachers: zoo: scale '{name}' imports no published weights ('checkpoints: false' "
-                "of its file), because its networks are narrower; leave the option out, or choose "
-                "a scale with whole networks, such as 'paper'"
+                f"teachers: {teachers}: scale '{name}' imports no published weights "
+                "('checkpoints: false' of its file), because its networks are narrower; leave the "
+                "option out, or choose a scale with whole networks, such as 'paper'"
             )
 
     def entry(self, name: str, where: str) -> ZooEntry:
@@ -120,18 +120,32 @@ class PublishedDetectors:
             if (entry.detector, entry.backbone) == (detector, backbone)
         ]
 
-    def exact(self, run: Run, scale: Scale) -> Checkpoint | None:
+    def equal(self, run: Run, scale: Scale, teachers: TeacherSource) -> Checkpoint | None:
         """Return the entry that a training would equal, by its name; None without one.
 
-        Architecture, data, images and schedule are the same; initial weights may have another
-        source.
+        Architecture, data, images and schedule are the same; with ``zoo_any_lr`` the learning rate
+        may differ. Initial weights may have another source.
         """
         is_changed = scale.detectors.get(run.detector) or run.detector in scale.input_sizes
-        if run.dataset != DATASET or is_changed:
+        if teachers == "trained" or run.dataset != DATASET or is_changed:
             return None
-        names = self.of(run.detector, run.student)
-        equal = [name for name in names if not self.differences(name, run.schedule)]
+        differences = {
+            name: self.differences(name, run.schedule)
+            for name in self.of(run.detector, run.student)
+        }
+        if teachers == "zoo_any_lr":
+            differences = {name: _without_rate(clauses) for name, clauses in differences.items()}
+        equal = [name for name, clauses in differences.items() if not clauses]
         return Checkpoint(zoo=equal[0]) if equal else None
+
+    def other_rate(self, run: Run, teachers: TeacherSource) -> str:
+        """Return a clause on the learning rate of a teacher that ``zoo_any_lr`` imported."""
+        name = (run.config.get("published_checkpoint") or {}).get("zoo")
+        if name is None or teachers != "zoo_any_lr":
+            return ""
+        differences = self.differences(name, run.schedule)
+        is_rate = differences and not _without_rate(differences)
+        return f"teacher {name} was trained with {differences[0]}" if is_rate else ""
 
     def nearest(self, run: Run) -> str:
         """Return the published detectors of a run's architecture, with what differs in each."""
@@ -157,3 +171,7 @@ def _changes(ours: Schedule, theirs: Schedule) -> list[str]:
         for key in KEYS
         if key not in UNCOMPARED and getattr(ours, key) != getattr(theirs, key)
     ]
+
+
+def _without_rate(clauses: list[str]) -> list[str]:
+    return [clause for clause in clauses if not clause.startswith("lr ")]

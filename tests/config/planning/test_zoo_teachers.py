@@ -116,6 +116,20 @@ def test_a_changed_schedule_is_compared() -> None:
     assert published(planned(R101, teachers="zoo", schedule="epochs=6")) is None
 
 
+def test_another_learning_rate_is_accepted_and_marked() -> None:
+    study = planned(R101, "2x", teachers="zoo_any_lr")
+    assert published(study) == RETINANET
+    differs = "teacher retinanet_r101_fpn_2x_coco was trained with lr 0.01"
+    assert {row.kind: row.differs for row in study.rows} == {
+        "teacher": differs,
+        "baseline": "",
+        "distilled": differs,
+    }
+    equal = planned(R101, teachers="zoo_any_lr")
+    assert published(equal) == RETINANET and not any(row.differs for row in equal.rows)
+    assert published(planned(R101, detector="gfl", teachers="zoo_any_lr")) is None
+
+
 def test_a_scale_that_changes_the_detector_trains_it(project: Path) -> None:
     scale = {"title": "narrow", "detectors": {"retinanet": {"bbox_head": {"stacked_convs": 2}}}}
     (project / "configs/scales/narrow.yaml").write_text(yaml.safe_dump(scale))
@@ -174,8 +188,8 @@ def test_paired_seeds_need_trained_teachers() -> None:
     assert refusal(R101, teachers="zoo", teacher_seeds="paired", seeds=2) == (
         "configs/studies/s.yaml: table 'only': 'teacher_seeds: paired' trains a teacher for each "
         "seed, but the pair of teacher 'r101' and student 'r50' has one of mmdet's model zoo, "
-        "'retinanet_r101_fpn_2x_coco', with 'teachers: zoo'; set 'teachers: trained' to train its "
-        "teachers, or set 'teacher_seeds: first'"
+        "'retinanet_r101_fpn_2x_coco', which option 'teachers' imports; set "
+        "'teachers: trained' to train its teachers, or set 'teacher_seeds: first'"
     )
     planned(R101, "2x", teachers="zoo", teacher_seeds="paired", seeds=2)
 
