@@ -178,6 +178,8 @@ class Schedule(Part):
     """Steps over which the learning rate rises linearly to ``lr``."""
     warmup_start: float = Field(0.001, gt=0, lt=1)
     """Share of ``lr`` at which the linear warm-up starts."""
+    warmup_constant: bool = False
+    """If true, the learning rate stays at ``warmup_start`` during the warm-up, then is ``lr``."""
     warmup_epochs: PositiveInt | None = None
     """Epochs over which the learning rate rises quadratically from 0, in place of
     ``warmup_iters``, which is then 0."""
@@ -198,6 +200,9 @@ class Schedule(Part):
     """Weight decay of the optimizer."""
     decay_norm_and_bias: bool = True
     """If false, normalization layers and biases have no weight decay."""
+    bias_lr: PositiveFloat | None = None
+    """Learning rate of biases relative to ``lr``, except those of normalization. With it no bias
+    has weight decay; without it biases are trained as weights."""
     clip_grad: PositiveFloat | None = None
     """Largest norm of the gradient; without it gradients are not clipped."""
     init: InitialWeights = "imagenet"
@@ -241,6 +246,12 @@ class Schedule(Part):
     def _stages_fit(self) -> "Schedule":
         if self.warmup_epochs and self.warmup_iters:
             raise ValueError("'warmup_epochs' needs 'warmup_iters: 0': there is one warm-up")
+        if self.warmup_constant and not self.warmup_iters:
+            raise ValueError("'warmup_constant' needs 'warmup_iters' above 0")
+        if self.bias_lr and not self.decay_norm_and_bias:
+            raise ValueError(
+                "'bias_lr' needs 'decay_norm_and_bias: true': biases have no decay then"
+            )
         if self.nesterov and (self.optimizer != "SGD" or not self.momentum):
             raise ValueError("'nesterov' needs 'optimizer: SGD' and a 'momentum' above 0")
         if self.unmixed_epochs and self.unmixed_epochs > self.epochs:

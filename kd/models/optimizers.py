@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 NORMALIZATIONS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
+OFFSETS = ".conv_offset."
+"""Part of the names of a deformable convolution's offsets, whose biases are trained as weights."""
 FUSED = {"SGD", "AdamW"}
 """Optimizers whose step torch computes in one kernel, on the CPU and on CUDA."""
 
@@ -75,10 +77,13 @@ class PreciseOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TwoParameterGroups(DefaultOptimWrapperConstructor):
-    """Constructor of an optimizer without weight decay of normalization layers and biases.
+    """Constructor of an optimizer that updates biases otherwise than weights.
 
-    The parameters are those that mmengine selects by ``norm_decay_mult: 0, bias_decay_mult: 0``.
-    mmengine's constructor makes a group of each parameter, and an optimizer updates group by group.
+    The parameters are those that mmengine selects by ``norm_decay_mult: 0, bias_decay_mult: 0``:
+    normalization layers and biases have no weight decay. By ``bias_lr_mult, bias_decay_mult: 0``
+    biases have no weight decay, and those of layers other than normalization have another rate, in
+    a third group. mmengine's constructor makes a group of each parameter, and an optimizer updates
+    group by group.
     """
 
     def add_params(
@@ -88,16 +93,31 @@ class TwoParameterGroups(DefaultOptimWrapperConstructor):
         prefix: str = "",
         is_dcn_module: Any = None,
     ) -> None:
-        """Append the group of decayed parameters and that of the others to ``params``."""
+        """Append a group for each rate and weight decay to ``params``; that of weights is first."""
         norms = (layer for layer in module.modules() if isinstance(layer, NORMALIZATIONS))
-        undecayed = {id(value) for layer in norms for value in layer.parameters(recurse=False)}
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        of_norms = {id(value) for layer in norms for value in layer.parameters(recurse=False)}
+        bias_rate = self.paramwise_cfg.get("bias_lr_mult")
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {
+            (True, False): [],
+            (False, False): [],
+            (False, True): [],
+        }
         for name, value in module.named_parameters():
-            if value.requires_grad:
-                is_bias = name.rpartition(".")[2] == "bias"
-                groups[not is_bias and id(value) not in undecayed].append(value)
-        params += [{"params": groups[True]}] if groups[True] else []
-        params += [{"params": groups[False], "weight_decay": 0.0}] if groups[False] else []
+            if not value.requires_grad:
+                continue
+            is_bias, is_norm = name.rpartition(".")[2] == "bias", id(value) in of_norms
+            if bias_rate is None:
+                groups[not is_bias and not is_norm, False].append(value)
+            elif not is_bias or OFFSETS in f".{name}":
+                groups[True, False].append(value)
+            else:
+                groups[False, not is_norm].append(value)
+        for (is_decayed, has_bias_rate), values in groups.items():
+            if not values:
+                continue
+            decay = {} if is_decayed else {"weight_decay": 0.0}
+            rate = {"lr": self.base_lr * bias_rate} if has_bias_rate else {}
+            params += [{"params": values, **decay, **rate}]
 
 
 def fastest(settings: dict[str, Any]) -> dict[str, Any]:

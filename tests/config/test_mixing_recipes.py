@@ -198,6 +198,9 @@ def test_stages_keep_their_share_of_other_epochs() -> None:
         ({"unmixed_epochs": 301}, "unmixed_epochs 301 must lie within 300 epochs"),
         ({"unmixed_epochs": 0}, "key 'unmixed_epochs'"),
         ({"ema": 1}, "key 'ema'"),
+        ({"bias_lr": 2}, "'bias_lr' needs 'decay_norm_and_bias: true'"),
+        ({"bias_lr": 0}, "key 'bias_lr'"),
+        ({"warmup_constant": True, "warmup_iters": 0}, "'warmup_constant' needs 'warmup_iters'"),
         ({"ema": 0}, "key 'ema'"),
         ({"ema": -0.1}, "key 'ema'"),
         ({"ema": float("nan")}, "key 'ema'"),
@@ -209,9 +212,24 @@ def test_stages_that_do_not_fit_are_refused(changes: dict[str, Any], problem: st
         Schedule.parse({**settings, **changes}, "schedule.yaml")
 
 
+def test_the_schedule_of_fcos_has_mmdets_rates() -> None:
+    settings = training(schedule("1x-fcos"))
+    assert settings["optim_wrapper"] == {
+        "type": "OptimWrapper",
+        "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001},
+        "clip_grad": {"max_norm": 35},
+        "constructor": "TwoParameterGroups",
+        "paramwise_cfg": {"bias_lr_mult": 2, "bias_decay_mult": 0},
+    }
+    assert settings["param_scheduler"][0] == {
+        "type": "ConstantLR", "factor": pytest.approx(1 / 3), "by_epoch": False, "begin": 0,
+        "end": 500,
+    }  # fmt: skip
+
+
 def test_keys_that_are_not_set_do_not_appear() -> None:
     names = str(training(schedule("1x")))
-    for name in ("nesterov", "paramwise", "AverageWeights", "Cosine", "Quadratic"):
+    for name in ("nesterov", "paramwise", "ConstantLR", "AverageWeights", "Cosine", "Quadratic"):
         assert name not in names
 
 

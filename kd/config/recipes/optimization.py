@@ -43,9 +43,13 @@ def _updates(schedule: Schedule) -> Settings:
     updates: Settings = {"type": "OptimWrapper", "optimizer": optimizer, **clip}
     if schedule.precision != "float32":
         updates |= {"type": "PreciseOptimWrapper", "precision": schedule.precision}
+    special: Settings = {}
     if not schedule.decay_norm_and_bias:
-        undecayed = {"norm_decay_mult": 0, "bias_decay_mult": 0}
-        updates |= {"constructor": "TwoParameterGroups", "paramwise_cfg": undecayed}
+        special = {"norm_decay_mult": 0, "bias_decay_mult": 0}
+    elif schedule.bias_lr:
+        special = {"bias_lr_mult": schedule.bias_lr, "bias_decay_mult": 0}
+    if special:
+        updates |= {"constructor": "TwoParameterGroups", "paramwise_cfg": special}
     return updates
 
 
@@ -55,8 +59,10 @@ def _warm_up(schedule: Schedule) -> list[Settings]:
         return [{"type": "mmdet.QuadraticWarmupLR", **by_epoch, "convert_to_iter_based": True}]
     if not schedule.warmup_iters:
         return []
-    linear = {"type": "LinearLR", "start_factor": schedule.warmup_start}
-    return [{**linear, "by_epoch": False, "begin": 0, "end": schedule.warmup_iters}]
+    rise = {"type": "LinearLR", "start_factor": schedule.warmup_start}
+    if schedule.warmup_constant:
+        rise = {"type": "ConstantLR", "factor": schedule.warmup_start}
+    return [{**rise, "by_epoch": False, "begin": 0, "end": schedule.warmup_iters}]
 
 
 def _decay(schedule: Schedule) -> list[Settings]:

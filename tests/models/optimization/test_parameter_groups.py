@@ -1,5 +1,6 @@
 """Optimizers without weight decay of normalization layers and biases."""
 
+import pytest
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -12,6 +13,7 @@ SETTINGS = {
     "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5},
 }
 UNDECAYED = {"norm_decay_mult": 0, "bias_decay_mult": 0}
+FAST_BIASES = {"bias_lr_mult": 2, "bias_decay_mult": 0}
 
 
 def network() -> nn.Module:
@@ -23,11 +25,13 @@ def network() -> nn.Module:
     return nn.Sequential(*layers, nn.GroupNorm(2, 4))
 
 
-def updated(constructor: type[DefaultOptimWrapperConstructor]) -> tuple[int, torch.Tensor]:
+def updated(
+    constructor: type[DefaultOptimWrapperConstructor], special: dict[str, int]
+) -> tuple[int, torch.Tensor]:
     """Return the number of parameter groups, and the parameters after three steps."""
     model = network()
     unique = {"bypass_duplicate": True} if constructor is DefaultOptimWrapperConstructor else {}
-    wrapper = constructor(SETTINGS, {**UNDECAYED, **unique})(model)
+    wrapper = constructor(SETTINGS, {**special, **unique})(model)
     for step in range(3):
         torch.manual_seed(step)
         wrapper.update_params(model(torch.randn(6, 4)).square().sum())
@@ -35,10 +39,13 @@ def updated(constructor: type[DefaultOptimWrapperConstructor]) -> tuple[int, tor
     return len(wrapper.optimizer.param_groups), weights
 
 
-def test_two_groups_update_as_mmengines_group_of_each_parameter() -> None:
-    count, weights = updated(TwoParameterGroups)
-    assert count == 2
-    other_count, others = updated(DefaultOptimWrapperConstructor)
+@pytest.mark.parametrize(("special", "groups"), [(UNDECAYED, 2), (FAST_BIASES, 3)])
+def test_few_groups_update_as_mmengines_group_of_each_parameter(
+    special: dict[str, int], groups: int
+) -> None:
+    count, weights = updated(TwoParameterGroups, special)
+    assert count == groups
+    other_count, others = updated(DefaultOptimWrapperConstructor, special)
     assert other_count == 10
     assert torch.equal(weights, others)
 
@@ -55,3 +62,18 @@ def test_decay_applies_to_weights_of_layers_only() -> None:
 def test_a_network_of_normalization_layers_has_one_group() -> None:
     (group,) = TwoParameterGroups(SETTINGS, UNDECAYED)(nn.BatchNorm2d(3)).param_groups
     assert group["weight_decay"] == 0.0
+
+
+def test_biases_of_other_layers_than_normalization_have_their_rate() -> None:
+    """Those of a deformable convolution's offsets are trained as weights."""
+    model = network()
+    offsets = nn.Module()
+    offsets.conv_offset = nn.Linear(4, 2)
+    model.append(offsets)
+    weights, norms, biases = TwoParameterGroups(SETTINGS, FAST_BIASES)(model).optimizer.param_groups
+    assert (weights["lr"], weights["weight_decay"]) == (0.1, 0.5)
+    assert (norms["lr"], norms["weight_decay"]) == (0.1, 0.0)
+    assert (biases["lr"], biases["weight_decay"]) == (0.2, 0.0)
+    assert {id(value) for value in biases["params"]} == {id(model[0].bias), id(model[2].bias)}
+    assert {id(value) for value in norms["params"]} == {id(model[at].bias) for at in (1, 3, 6)}
+    assert len(weights["params"]) == 2 + 3 + 2
