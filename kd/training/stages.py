@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+import kd.models.mmdet_setup  # noqa: F401
 from kd.data.sampling import mix
 from kd.training.loop import bare
 

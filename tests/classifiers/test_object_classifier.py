@@ -234,6 +234,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(trained: Path, stop: int) -> 
     assert_same(run, trained)
 
 
+def test_a_batch_in_parts_makes_as_many_steps(trained: Path) -> None:
+    run = copy_run(trained, "in-parts")
+    train(run, accumulate=2)
+    steps, whole = (
+        [json.loads(line)["step"] for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (run, trained)
+    )
+    assert steps == whole
+
+
 def test_absent_crops_stop_training_with_their_remedy(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+import kd.models.mmdet_setup  # noqa: F401
 from kd.data.sampling import mix, seed_everything
 from kd.methods.ops.parts import Parts
 from kd.methods.ops.reduction import over

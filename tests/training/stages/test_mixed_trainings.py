@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from kd.models import weights
 from kd.training.stages import ResizeBatches
 from kd.training.train import train
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, kd, write_run
 from tests.support.training import (
     assert_same,
+    change,
     interrupted_before,
     log,
     project_with_teacher,
@@ -20,6 +22,8 @@ from tests.support.training import (
 
 STEPS_PER_EPOCH = 6
 FAMILIES = ("rtmdet-tiny", "yolox")
+TOLERANCE = 1e-4
+"""Largest difference of weights, as a share of their norm."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +70,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         train(run, workers=workers)
     train(run, workers=workers)
     assert_same(run, whole[family])
+
+
+def test_batches_in_parts_train_the_same_averaged_weights(whole: dict[str, Path]) -> None:
+    """Mixed images, batches of other sizes after ten steps, and the average of weights."""
+    runs = [copy_run(whole["yolox"], name) for name in ("at-once", "in-parts")]
+    for run, parts in zip(runs, (1, 2), strict=True):
+        change(run, lambda config: config["model"]["backbone"].update(norm_eval=True))
+        train(run, accumulate=parts)
+    at_once, in_parts = (weights.read_state(run / "weights.pth") for run in runs)
+    for name, value in at_once.items():
+        gap = (in_parts[name] - value).double().norm()
+        assert gap <= TOLERANCE * value.double().norm(), name
 
 
 def test_the_command_line_trains_the_same_weights(whole: dict[str, Path]) -> None:
