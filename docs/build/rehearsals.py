@@ -29,14 +29,15 @@ Row = dict[str, str]
 
 INTRODUCTION = """# Rehearsals at paper scale
 
-This page lists the distinct trainings of all studies at scale `paper`, and the rehearsals of them that this project made:
-a few steps at the real configuration and image size, stopped, resumed, predicted and evaluated
-([rehearse a study](../how-to/rehearse.md)). Data were stand-ins and weights were random, so a rehearsal shows that a training
-runs, with how much memory and how fast, and nothing about AP. `python -m docs.build.rehearsals` writes the page."""
+This page lists the distinct trainings of all studies at scale `paper`, and the rehearsals of them
+that this project made: a few steps at the real configuration and image size, stopped, resumed,
+predicted and evaluated ([rehearse a study](../how-to/rehearse.md)). Data were stand-ins and weights
+were random, so a rehearsal shows that a training runs, with how much memory and how fast, and
+nothing about AP. `python -m docs.build.rehearsals` writes the page."""
 
 
 def studies_by_key(library: Library) -> dict[str, tuple[RehearsedTraining, list[str]]]:
-    """Return each distinct training of all studies at paper scale, with the studies that have it."""
+    """Return each distinct training of all studies at paper scale, and the studies that have it."""
     trainings: dict[str, tuple[RehearsedTraining, list[str]]] = {}
     for study in library.names("studies"):
         planned = plan(study, SCALE, library)
@@ -47,7 +48,7 @@ def studies_by_key(library: Library) -> dict[str, tuple[RehearsedTraining, list[
 
 
 def collect(library: Library, rows: Iterable[Row]) -> list[Row]:
-    """Return the rows of planned trainings, with new records of ``results`` in place of old rows."""
+    """Return the rows of planned trainings; records of ``results`` replace old rows."""
     old = {row["key"]: row for row in rows}
     current = ((key, training) for key, (training, _) in studies_by_key(library).items())
     collected = [_row(training) or old.get(key) for key, training in current]
@@ -60,8 +61,9 @@ def page(library: Library, rows: list[Row]) -> str:
     planned = studies_by_key(library)
     parts = [INTRODUCTION, _summary(planned, by_key), _conditions(rows), "## Trainings"]
     parts.append(
-        "The time is that of one step, and the memory is the peak of the training process. Gradient ratios are those of a "
-        "term at the neck over detection in the first step, with random weights."
+        "The time is that of one step, and the memory is the peak of the training process. "
+        "Gradient ratios are those of a term at the neck over detection in the first step, with "
+        "random weights."
     )
     header = ["training", "studies", "batch", "s/step", "memory, GB", "checkpoint, MB"]
     header += ["gradient ratios", "result"]
@@ -144,9 +146,9 @@ def _conditions(rows: list[Row]) -> str:
     seconds = [float(row["seconds_per_step"]) for row in passed]
     memory = [int(row["process_mb"]) / 1024 for row in passed]
     return (
-        f"Device: {devices}. Images of a step: {batches}. A step took {median(seconds):.0f} s (median; "
-        f"{min(seconds):.0f} to {max(seconds):.0f} s), beside other work on the machine, so the times "
-        f"compare no methods. A process took {median(memory):.1f} GB (median; at most "
+        f"Device: {devices}. Images of a step: {batches}. A step took {median(seconds):.0f} s "
+        f"(median; {min(seconds):.0f} to {max(seconds):.0f} s), beside other work on the machine, "
+        f"so the times compare no methods. A process took {median(memory):.1f} GB (median; at most "
         f"{max(memory):.1f} GB)."
     )
 
