@@ -196,7 +196,7 @@ def test_processes_of_a_training_start_in_the_folder_of_the_user(
     monkeypatch.chdir("configs")
     words = ["train", f"../{written[0]}", "--processes", "2"]
     assert main(words) == 0
-    assert launched == [(Path(written[0]), 2, words, Path.cwd() / "configs")]
+    assert launched == [(Path(written[0]), 2, words, Path.cwd() / "configs", 1)]
 
 
 @pytest.mark.parametrize(
