@@ -15,6 +15,7 @@ from kd.common.files import write_text
 from kd.common.lists import enumerate_names
 from kd.config.library import Library
 from kd.config.plan import plan
+from kd.config.run import AnyRun
 from kd.rehearsal.trainings import RehearsedTraining, distinct_trainings, title_of
 
 PAGE = Path("docs/reference/rehearsals.md")
@@ -41,7 +42,7 @@ def studies_by_key(library: Library) -> dict[str, tuple[RehearsedTraining, list[
     trainings: dict[str, tuple[RehearsedTraining, list[str]]] = {}
     for study in library.names("studies"):
         planned = plan(study, SCALE, library)
-        runs = [*planned.classifiers.values(), *planned.runs.values()]
+        runs: list[AnyRun] = [*planned.classifiers.values(), *planned.runs.values()]
         for key, training in distinct_trainings(runs).items():
             trainings.setdefault(key, (training, []))[1].append(study)
     return trainings
