@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.build.rehearsals import DATA, PAGE, collect, page, read_rows, studies_by_key
+from docs.build.rehearsals.page import DATA, PAGE, collect, page, read_rows, studies_by_key
 from kd.config.library import Library
 from tests.support.paths import CONFIGS, REPOSITORY
 

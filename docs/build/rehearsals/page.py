@@ -1,8 +1,4 @@
-"""Page of rehearsals at paper scale, ``docs/reference/rehearsals.md``.
-
-``python -m docs.build.rehearsals`` adds the rehearsals in ``results`` to ``docs/evidence`` and
-writes the page from there.
-"""
+"""Text of ``docs/reference/rehearsals.md``, and the data that it is written from."""
 
 import csv
 import io
@@ -161,22 +157,10 @@ def read_rows() -> list[Row]:
     return list(csv.DictReader(io.StringIO(DATA.read_text(encoding="utf-8"))))
 
 
-def _write_rows(rows: list[Row]) -> None:
+def write_rows(rows: list[Row]) -> None:
+    """Write the rows to ``DATA``."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(DATA, stream.getvalue())
-
-
-def main() -> None:
-    """Add the rehearsals in ``results`` to the data, and write the page."""
-    library = Library()
-    rows = collect(library, read_rows())
-    _write_rows(rows)
-    write_text(PAGE, page(library, rows))
-    print(f"{PAGE}: {len(rows)} rehearsals")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Page of rehearsals at paper scale."""
