@@ -179,7 +179,7 @@ IN_A_RUN = {
         ("published.pth", "SHA-256", ZEROS),
     ),
     "published weights with objects": Case(
-        lambda: imported(pickled), "train run", ("published.pth", "Python objects")
+        lambda: imported(pickled), "train run", ("published.pth", "no state dict of tensors")
     ),
     "prediction before training": Case(student, "predict run", ("run/weights.pth", "no such")),
     "prediction with half a checkpoint": Case(

@@ -132,6 +132,9 @@ def _parameter_groups(groups: Settings, settings: Settings) -> list[str]:
     if rules == {"norm_decay_mult": 0, "bias_decay_mult": 0}:
         settings["decay_norm_and_bias"] = False
         return []
+    if rules.keys() == {"bias_lr_mult", "bias_decay_mult"} and not rules["bias_decay_mult"]:
+        settings["bias_lr"] = rules["bias_lr_mult"]
+        return []
     return [f"{key.replace('_mult', '').replace('_', ' ')} times {value:g}"
             for key, value in rules.items() if isinstance(value, int | float)]  # fmt: skip
 
@@ -150,7 +153,8 @@ def _rate(step: Any, settings: Settings, passes: int, rate: float) -> list[str]:
         case "ConstantLR" if step.by_epoch:
             settings["constant_epochs"] = step.end - step.begin
         case "ConstantLR":
-            return [f"warm-up at {step.factor:.2f} of the rate"]
+            constant = {"warmup_start": step.factor, "warmup_constant": True}
+            settings |= {"warmup_iters": step.end, **constant}
         case other:
             return [other]
     return []
