@@ -33,7 +33,7 @@ from kd.training.inactive_adapters import EPOCH_KEYS, InactiveAdapters
 from kd.training.launch import per_process
 from kd.training.loop import bare
 from kd.training.parts.accumulation import Accumulation
-from kd.training.parts.memory import out_of_memory
+from kd.training.parts.memory import is_out_of_memory, out_of_memory
 from kd.training.published.imports import class_meta, import_weights
 from kd.training.published.initial import start_from_published
 from kd.training.teacher_cache import TeacherCaching
@@ -87,7 +87,7 @@ def train(
         raise
     except Exception as error:
         failure: Exception = error
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             failure = out_of_memory(error, ComposedConfig(config).batch_size, accumulate)
         recorded = _recorded(directory, failure)
         if recorded is error:

@@ -13,7 +13,7 @@ from kd.config.composed import read_config
 from kd.models.weights import read_state
 from kd.training.distiller import Distiller
 from kd.training.parts.accumulation import parts_of
-from kd.training.parts.memory import out_of_memory
+from kd.training.parts.memory import is_out_of_memory, out_of_memory
 from kd.training.train import build_runner, train
 from tests.support.tiny import DISTILLED, STUDENT, copy_run, write_run
 from tests.support.training import (
@@ -209,7 +209,20 @@ def test_too_little_gpu_memory_is_one_line_and_a_failure(
     )
     assert errors[0].endswith(line)
     failure = json.loads((run / "failure.json").read_text())
-    assert (failure["reason"], failure["kind"]) == (line, "GpuMemoryError")
+    assert (failure["reason"], failure["kind"]) == (line, "OutOfMemoryError")
+
+
+def test_memory_that_the_machine_refuses_is_one_line() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**58)
+    assert is_out_of_memory(refused.value)
+    line = str(out_of_memory(refused.value, batch_size=16, accumulate=1))
+    assert line.startswith(
+        "out of memory with 16 images at a time (DefaultCPUAllocator: can't allocate memory: you "
+        "tried to allocate 1152921504606846976 bytes"
+    )
+    assert line.endswith("accumulate=2); results stay the same up to rounding")
+    assert not is_out_of_memory(RuntimeError("another error"))
 
 
 def test_a_part_of_one_image_has_no_smaller_part() -> None:
