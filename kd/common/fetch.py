@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from kd.common.errors import UserError
 from kd.common.files import sha256
@@ -52,13 +53,19 @@ def is_address(source: str) -> bool:
 def downloaded(source: str, digest: str) -> Path | None:
     """Return the local file of an address, None if there is none.
 
-    A file that was put there by hand may have the name that it has at the address.
+    A file that was put there by hand may have the name that it has at the address, decoded as wget
+    does or not.
     """
-    names = (f"{digest[:8]}-{_name(source)}", _name(source))
+    names = (f"{digest[:8]}-{_name(source)}", _name(source), _encoded_name(source))
     return next((FOLDER / name for name in names if (FOLDER / name).is_file()), None)
 
 
 def _name(source: str) -> str:
+    """Return the name of the file at an address, decoded: ``%2B`` is a plus."""
+    return unquote(_encoded_name(source))
+
+
+def _encoded_name(source: str) -> str:
     return source.rsplit("/", 1)[-1]
 
 

@@ -137,3 +137,18 @@ def test_two_downloads_of_a_file_at_once_do_not_mix(server: Server) -> None:
         assert fetch(server.address, DIGEST).read_bytes() == CONTENT
         assert isinstance(interrupted.exception(), UserError)
     assert [path.name for path in FOLDER.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize(
+    "name", ["gn-neck%2Bhead.pth", "gn-neck+head.pth", "{digest}-gn-neck+head.pth"]
+)
+def test_a_file_put_there_by_hand_may_have_its_decoded_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = b"weights"
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path("checkpoints", name.format(digest=digest[:8]))
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert fetch("https://host.invalid/models/gn-neck%2Bhead.pth", digest[:8]) == path

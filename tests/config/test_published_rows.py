@@ -38,7 +38,7 @@ REFERENCE_COLUMNS = (
 DETECTORS = {
     "RetinaNet": "retinanet", "FCOS": "fcos", "ATSS": "atss", "GFL": "gfl", "SSD300": "ssd300",
     "SSD512": "ssd512", "Faster R-CNN": "faster_rcnn", "Faster R-CNN FPN": "faster_rcnn",
-    "RepPoints": "reppoints",
+    "RepPoints": "reppoints_gn",
 }  # fmt: skip
 STUDENTS = {
     "": "", "ResNet18": "r18", "ResNet50": "r50", "ResNet101": "r101", "MobileNetV2": "mbv2",
