@@ -71,11 +71,31 @@ class Rehearsal:
     environment: dict[str, Any] = field(default_factory=dict)
     accumulate: int = 1
     """Parts in which each process computed its batch."""
+    listed_images: int | None = None
+    """Most images of a list of its stand-in; None if no list was cut."""
 
     @property
     def is_cut(self) -> bool:
         """True if the batch is smaller than that of the run."""
         return self.batch < self.planned_batch
+
+    @property
+    def images_at_once(self) -> float:
+        """Images that a process computed at a time."""
+        return self.batch / max(self.gpus, 1) / self.accumulate
+
+    def has_speed_of(self, gpus: int, accumulate: int) -> bool:
+        """Return True if trainings on GPUs, or on none, in so many parts are as fast.
+
+        A GPU computes few images at a time less efficiently, so a cut batch has another speed.
+        """
+        is_same_device = bool(self.gpus) == bool(gpus)
+        return is_same_device and self.accumulate == accumulate and not (gpus and self.is_cut)
+
+    def has_memory_of(self, gpus: int, images_at_once: float) -> bool:
+        """Return True if a process with at most so many images at a time needs no more memory."""
+        is_same_device = bool(self.gpus) == bool(gpus)
+        return is_same_device and not self.listed_images and self.images_at_once >= images_at_once
 
     def write(self, key: str) -> Path:
         """Write the record of a key and return its path."""

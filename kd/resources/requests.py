@@ -88,7 +88,7 @@ class ResourceRequests:
         self.workers = defaults.workers if options.workers is None else options.workers
         self.process_mb = defaults.mem_mb + self.workers * WORKER_MB
         speed = DeviceSpeed(gpu=1000 * options.gpu_tflops, thread=options.cpu_gflops)
-        self.throughput = Throughput(speed, library)
+        self.throughput = Throughput(speed, library, options.accumulate)
         self.flops = self.throughput.flops
         self.training = cache(self._training)
         self.prediction = cache(self._prediction)
@@ -157,7 +157,10 @@ class ResourceRequests:
     def _process_mb(self, run: AnyRun) -> int:
         """Return the memory of a training process: that of its rehearsal, or the scale's."""
         rehearsal = self.throughput.rehearsals.of(run)
-        if not rehearsal or rehearsal.is_cut or bool(rehearsal.gpus) != bool(self.gpus):
+        if rehearsal is None:
+            return self.process_mb
+        images_at_once = run.composed.batch_size / max(self.gpus, 1) / self.options.accumulate
+        if not rehearsal.has_memory_of(self.gpus, images_at_once):
             return self.process_mb
         return math.ceil(MEMORY_MARGIN * rehearsal.process_mb) + self.workers * WORKER_MB
 

@@ -48,15 +48,22 @@ class FinishedTraining:
     images_per_second: float
     gpus: int
     threads: int
+    accumulate: int
+    """Parts in which each process computed its batch."""
 
 
 class Throughput:
-    """Images a second of trainings and predictions, on ``gpus`` GPUs or ``threads`` threads."""
+    """Images a second of trainings and predictions, on ``gpus`` GPUs or ``threads`` threads.
 
-    def __init__(self, speed: DeviceSpeed, library: Library) -> None:
+    ``accumulate``: the parts in which each process computes its batch. Steps in parts are slower,
+    so measurements of another number of parts are not used.
+    """
+
+    def __init__(self, speed: DeviceSpeed, library: Library, accumulate: int = 1) -> None:
         self.speed, self.flops, self.rehearsals = speed, RunFlops(library), Rehearsals()
+        self.accumulate = accumulate
         self._correction = cache(self._median_of_measured_to_modeled)
-        self._finished = cache(lambda folder, scale: list(_finished_trainings(folder, scale)))
+        self._finished = cache(self._finished_in_as_many_parts)
 
     def training(self, run: AnyRun, gpus: int, threads: int) -> ThroughputEstimate | None:
         """Return the throughput of other seeds, of a rehearsal or, without both, the modeled one.
@@ -71,7 +78,7 @@ class Throughput:
         if per_device:
             return ThroughputEstimate(median(per_device) * max(gpus, 1), "measured")
         rehearsal = self.rehearsals.of(run)
-        if rehearsal and bool(rehearsal.gpus) == bool(gpus):
+        if rehearsal and rehearsal.has_speed_of(gpus, self.accumulate):
             factor = gpus / rehearsal.gpus if gpus else threads / rehearsal.threads
             return ThroughputEstimate(rehearsal.images_per_second * factor, "rehearsed")
         modeled = self._modeled(run, gpus, threads)
@@ -99,6 +106,10 @@ class Throughput:
             seconds = gflops * batch_size / gpus / self.speed.gpu
             return batch_size / max(SECONDS_PER_GPU_STEP, seconds)
         return self.speed.thread * threads / gflops
+
+    def _finished_in_as_many_parts(self, folder: str, scale: str) -> list[FinishedTraining]:
+        finished = _finished_trainings(folder, scale)
+        return [training for training in finished if training.accumulate == self.accumulate]
 
     def _median_of_measured_to_modeled(
         self, folder: str, scale: str, on_gpus: bool
@@ -140,6 +151,7 @@ def _finished_trainings(folder: str, scale: str) -> Iterator[FinishedTraining]:
                 images_per_second=float(record["images_per_second"]),
                 gpus=round(record["gpu_seconds"] / record["seconds"]),
                 threads=int(record["threads"]),
+                accumulate=int(record.get("accumulate", 1)),  # records of earlier versions lack it
             )
         except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
             continue

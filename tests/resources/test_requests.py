@@ -10,17 +10,14 @@ from kd.common.errors import UserError
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import plan
-from kd.config.run import Run
 from kd.config.selection import StudyOptions
-from kd.resources.rehearsals import Rehearsal, rehearsal_key
-from kd.resources.requests import ResourceRequest, ResourceRequests
+from kd.resources.requests import ResourceRequests
 from kd.workflow.plan_text import describe_plan
-from kd.workflow.workflow import Workflow
+from tests.support.requests import IMAGES, finish, run_named, training_request, workflow
 from tests.support.tiny import edit, make_project
 
 TEACHER, STUDENT = "retinanet-r50/alone", "retinanet-r18/alone"
 DISTILLED = "retinanet-r18/rm_from_retinanet-r50"
-IMAGES = 12 * 118_287
 # RetinaNet needs 239 giga multiply-adds at 1280 x 800, and its ResNet-50 4.1 at 224 x 224. Training
 # images of COCO are assumed to have 1067 x 800 pixels.
 PIXELS = 800 * 800 * 4 / 3
@@ -32,30 +29,6 @@ R18 = R50 - (4.1 - 1.8) * PIXELS / 224**2
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a copy of the configuration, without data."""
     monkeypatch.chdir(make_project(tmp_path, data=False))
-
-
-def workflow(study: str = "demo", scale: str = "paper", **changes: Any) -> Workflow:
-    config = {"study": study, "scale": scale, "seeds": None, "tables": None}
-    return Workflow.read({**config, "max_runtime": 10_000, **changes})
-
-
-def run_named(planned: Workflow, text: str) -> Run:
-    (run,) = (run for name, run in planned.runs.items() if f"/{text}/" in name)
-    return run
-
-
-def training_request(text: str, **changes: Any) -> ResourceRequest:
-    planned = workflow(**changes)
-    return planned.training(run_named(planned, text).name)
-
-
-def finish(run: Run, seed: int = 1, gpus: int = 1, **record: Any) -> None:
-    """Write the records of a finished training of another seed."""
-    directory = run.directory.parent / f"seed{seed}-00000000"
-    write_json(directory / "run.json", run.identity | {"seed": seed})
-    write_json(directory / "config.json", run.config)
-    usage = {"seconds": 3600.0, "gpu_seconds": 3600.0 * gpus, "threads": 1}
-    write_json(directory / "provenance.json", usage | record)
 
 
 def minutes(hours: float) -> pytest.approx:
@@ -147,45 +120,18 @@ def test_trainings_on_cpus_or_of_another_scale_do_not_change_an_estimate() -> No
     assert training_request(DISTILLED, gpus=0).runtime == 10_000  # 0.1 images a second
 
 
-def rehearse(run: Run, **changes: Any) -> None:
-    """Write the record of a rehearsal of a run on a GPU: half a second for a step of 16 images."""
-    values: dict[str, Any] = {
-        "run": run.name, "device": "A100", "gpus": 1, "threads": 2, "workers": 4, "steps": 20,
-        "batch": 16, "planned_batch": 16, "data": "coco2017", "random_weights": (),
-        "first_step": 30.0, "seconds_per_step": 0.5, "images_per_second": 32.0,
-        "process_mb": 4000, "gpu_mb": 9000, "checkpoint_mb": 300.0,
-        "seconds": {}, "gradient_ratios": {}, "losses": {},
-    }  # fmt: skip
-    Rehearsal(**{**values, **changes}).write(rehearsal_key(run.config))
-
-
-def test_a_rehearsal_sets_time_and_memory_until_a_training_has_finished() -> None:
-    before = training_request(STUDENT, gpus=1)
-    run = run_named(workflow(), STUDENT)
-    rehearse(run)
-    request = training_request(STUDENT, gpus=1)
-    # 10 minutes to start, and 1.5 times the time of all images at 32 a second.
-    assert request.runtime == 10 + math.ceil(1.5 * IMAGES / 32 / 60)
-    # 1.3 times the memory of the process, and 1500 MB for each of four loading processes.
-    assert request.mem_mb == 5200 + 4 * 1500
-    assert before.mem_mb == 12_000 + 4 * 1500
-    assert training_request(STUDENT, gpus=2).runtime == 10 + math.ceil(1.5 * IMAGES / 64 / 60)
-    finish(run, images_per_second=64.0)
-    assert training_request(STUDENT, gpus=1).runtime == 10 + math.ceil(1.5 * IMAGES / 64 / 60)
-
-
-def test_a_rehearsal_with_a_cut_batch_sets_no_memory() -> None:
-    before = training_request(DISTILLED, gpus=1)
-    rehearse(run_named(workflow(), DISTILLED), batch=2)
-    request = training_request(DISTILLED, gpus=1)
-    assert request.mem_mb == before.mem_mb
-    assert request.runtime != before.runtime
-
-
-def test_a_rehearsal_on_a_cpu_is_no_measurement_of_a_gpu() -> None:
-    before = training_request(DISTILLED, gpus=1)
-    rehearse(run_named(workflow(), DISTILLED), gpus=0, gpu_mb=None)
-    assert training_request(DISTILLED, gpus=1) == before
+def test_a_training_in_other_parts_is_no_measurement() -> None:
+    before = training_request(TEACHER, gpus=1)
+    run = run_named(workflow(), TEACHER)
+    finish(run, images_per_second=1.0, accumulate=2)
+    finish(run_named(workflow(), STUDENT), images_per_second=1.0, accumulate=2)
+    assert training_request(TEACHER, gpus=1) == before
+    finish(run, seed=2, images_per_second=300.0)
+    finish(run, seed=3, images_per_second=200.0, accumulate=2)
+    finish(run, seed=4, images_per_second=200.0, accumulate=2)
+    whole, in_parts = (training_request(TEACHER, gpus=1, accumulate=n) for n in (1, 2))
+    assert whole.runtime == 10 + math.ceil(1.5 * IMAGES / 300 / 60)
+    assert in_parts.runtime == 10 + math.ceil(1.5 * IMAGES / 200 / 60)
 
 
 def test_an_unreadable_record_is_skipped() -> None:
