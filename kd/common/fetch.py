@@ -62,7 +62,7 @@ def downloaded(source: str, digest: str) -> Path | None:
 
 def _name(source: str) -> str:
     """Return the name of the file at an address, decoded: ``%2B`` is a plus."""
-    return unquote(_encoded_name(source))
+    return unquote(source).rsplit("/", 1)[-1]
 
 
 def _encoded_name(source: str) -> str:

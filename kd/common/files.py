@@ -1,5 +1,6 @@
 """Atomic writing of files, and reading with errors for users."""
 
+import fcntl
 import gc
 import gzip
 import hashlib
@@ -41,6 +42,18 @@ def replacing(path: Path, synced: bool = True) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, waits: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock; the system releases it when the process and its children end.
+
+    BlockingIOError if another process holds it, unless ``waits``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def printable(text: str) -> str:

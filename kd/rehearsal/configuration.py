@@ -17,6 +17,7 @@ from kd.rehearsal.project import root_of
 Settings = dict[str, Any]
 GPU_STEPS, CPU_STEPS = 20, 2
 """Steps of a rehearsal by default."""
+FEWEST_STEPS = 2
 ALWAYS_ACTIVE = {"from_epoch": None, "until_epoch": None, "warmup_steps": 0}
 """Settings of a distillation term with which its first steps compute what later ones do."""
 PREDICTED_IMAGES = 2
@@ -33,9 +34,16 @@ class RehearsalExtent:
     """Training steps, half of them before a stop and the rest after resuming; None for
     ``GPU_STEPS`` or ``CPU_STEPS``."""
     batch: int | None = None
-    """Images of a step; None for the batch of the run."""
+    """Most images of a step; None for the batch of the run."""
     images: int | None = None
     """Training images that a stand-in lists; None for as many as the data set has."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < FEWEST_STEPS:
+            raise UserError(
+                f"a rehearsal of {self.steps} step cannot stop and resume; make at least "
+                f"{FEWEST_STEPS} (--steps, or 'rehearsal_steps')"
+            )
 
 
 def rehearsed(
@@ -59,7 +67,9 @@ def rehearsed(
     config.pop("val_dataloader", None)
     for term in composed.terms.values():
         term |= {key: value for key, value in ALWAYS_ACTIVE.items() if key in term}
-    config["train_dataloader"]["batch_size"] = extent.batch or composed.batch_size
+    config["train_dataloader"]["batch_size"] = min(
+        extent.batch or composed.batch_size, composed.batch_size
+    )
     config["train_cfg"]["stop_step"] = steps
     for hook in config["custom_hooks"]:
         if hook["type"] == "StepLog":

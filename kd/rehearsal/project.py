@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from kd.common.errors import UserError
-from kd.common.files import read_json, write_json, write_text
+from kd.common.fetch import FOLDER
+from kd.common.files import locked, read_json, write_json, write_text
 from kd.data.builtin.shapes import generate
 from kd.data.check import check
 from kd.data.entry import Dataset
@@ -48,8 +49,13 @@ def prepare(name: str, dataset: Dataset, images: int | None = None) -> str:
     """Link or write a data set of the rehearsals' project, and check it; return a line about it.
 
     Prepared data are used again as long as their source is the same. UserError if the data have
-    errors, as a stand-in of few images may: a class without a box.
+    errors, as a stand-in of few images may: a class without a box. A second process waits.
     """
+    with locked(PROJECT / "data" / f".{name}.lock"):
+        return _prepare(name, dataset, images)
+
+
+def _prepare(name: str, dataset: Dataset, images: int | None) -> str:
     started, source = time.monotonic(), source_of(name, dataset, images)
     record = PROJECT / "data" / f"{name}.json"
     if record.exists() and (PROJECT / report_of(name)).exists() and read_json(record) == source:
@@ -68,6 +74,12 @@ def prepare(name: str, dataset: Dataset, images: int | None = None) -> str:
         write_json(report_of(name), report.to_json())
     write_json(record, source)
     return f"{name}: {_describe(source)}; prepared in {time.monotonic() - started:.0f} s"
+
+
+def link_checkpoints() -> None:
+    """Let the rehearsals' project use the downloaded weights of published detectors."""
+    if FOLDER.is_dir():
+        _link(PROJECT / FOLDER, FOLDER)
 
 
 def is_stand_in(name: str) -> bool:

@@ -16,19 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.common.files import read_json, write_json
+from kd.common.files import locked, read_json, write_json
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.rehearsal.configuration import RehearsalExtent, rehearsed, with_teachers
-from kd.rehearsal.project import is_stand_in, prepare
+from kd.rehearsal.project import is_stand_in, link_checkpoints, prepare
 from kd.rehearsal.trainings import title_of
-from kd.resources.rehearsals import PROJECT, Rehearsal, folder_of, rehearsal_key
-from kd.training.launch import FAILURE
+from kd.resources.rehearsals import PROJECT, RECORD, Rehearsal, folder_of, rehearsal_key
+from kd.training.launch import FAILURE, end_with_parent
 
 logger = logging.getLogger(__name__)
 TRAININGS = Path("results", "runs")
 """Folder of the rehearsed trainings in the rehearsals' project."""
+LOCK = ".lock"
+"""File of a rehearsal's folder that the process locks that makes it."""
 RESULT, STEP_TIMES, WARNINGS = "result.json", "steps.jsonl", "warnings.jsonl"
 """Files of a rehearsed training: measurements, times of the steps, warnings."""
 
@@ -59,18 +61,39 @@ def rehearse(
     config, identity = read_config(run), read_json(run / "run.json")
     if ComposedConfig(config).published_checkpoint:
         raise UserError(f"{run}: imports published weights, so there is no training to rehearse")
-    started, key = time.time(), rehearsal_key(config)
-    dataset = Library().dataset(identity["dataset"], str(run))
-    logger.info(prepare(identity["dataset"], dataset, extent.images))
-    folder = TRAININGS / _folder_name(identity) / key
-    directory = PROJECT / folder
-    shutil.rmtree(directory, ignore_errors=True)
-    write_json(directory / "run.json", {**identity, "rehearsal": True})
-    failed = folder_of(key) / FAILURE
-    failed.unlink(missing_ok=True)
+    key = rehearsal_key(config)
     try:
+        with locked(folder_of(key) / LOCK, waits=False):
+            return _rehearse(run, key, config, identity, extent, processes, load)
+    except BlockingIOError:
+        raise UserError(
+            f"{folder_of(key)}: another process makes this rehearsal; wait until it ends, or end it"
+        ) from None
+
+
+def _rehearse(
+    run: Path,
+    key: str,
+    config: dict[str, Any],
+    identity: dict[str, Any],
+    extent: RehearsalExtent,
+    processes: Processes,
+    load: Callable[[], None],
+) -> tuple[Path, Rehearsal]:
+    """Make a rehearsal in place of an earlier one, whose record and failure are deleted first."""
+    started, name = time.time(), identity["dataset"]
+    folder = TRAININGS / _folder_name(identity) / key
+    directory, failed = PROJECT / folder, folder_of(key) / FAILURE
+    for path in (failed, folder_of(key) / RECORD):
+        path.unlink(missing_ok=True)
+    try:
+        dataset = Library().dataset(name, str(run))
+        logger.info(prepare(name, dataset, extent.images))
+        link_checkpoints()
+        shutil.rmtree(directory, ignore_errors=True)
+        write_json(directory / "run.json", {**identity, "rehearsal": True})
         run_apart(lambda: _steps(folder, config, dataset, extent, processes, load))
-        record = _record(directory, config, processes, started)
+        record = _record(directory, config, processes, started, extent.images)
     except UserError as error:
         write_json(failed, {"run": title_of(identity), "reason": str(error)})
         raise
@@ -127,7 +150,11 @@ def run_apart(call: Callable[[], None]) -> None:
 
 
 def _report_error(call: Callable[[], None], sender: Any) -> None:
-    """Call a function and send the first line of its error, if it raises one."""
+    """Call a function and send the first line of its error, if it raises one.
+
+    The system kills this process with its parent, so no training continues unseen.
+    """
+    end_with_parent()
     try:
         call()
     except KeyboardInterrupt:
@@ -155,12 +182,16 @@ def _ending(status: int) -> str:
 
 
 def _record(
-    directory: Path, config: dict[str, Any], processes: Processes, started: float
+    directory: Path,
+    config: dict[str, Any],
+    processes: Processes,
+    started: float,
+    listed_images: int | None,
 ) -> Rehearsal:
     """Return the record of a rehearsal from the files that its process wrote."""
     identity, result = read_json(directory / "run.json"), read_json(directory / RESULT)
     provenance = read_json(directory / "provenance.json")
-    steps, seconds = _lines(directory / STEP_TIMES), result["seconds"]
+    steps, seconds = read_lines(directory / STEP_TIMES), result["seconds"]
     batch, name = ComposedConfig.read(directory).batch_size, identity["dataset"]
     step_seconds = seconds_per_step(steps)
     environment = {key: provenance.get(key) for key in ("commit", "packages", "host", "started")}
@@ -175,6 +206,7 @@ def _record(
         batch=batch,
         planned_batch=ComposedConfig(config).batch_size,
         data=f"{name} (stand-in)" if is_stand_in(name) else name,
+        listed_images=listed_images if is_stand_in(name) else None,
         random_weights=tuple(result["random_weights"]),
         first_step=round(steps[0]["ended"] - started, 1),
         seconds_per_step=round(step_seconds, 4),
@@ -185,7 +217,7 @@ def _record(
         seconds=seconds,
         gradient_ratios=_rounded(result["gradient_ratios"]),
         losses=_rounded(result["losses"]),
-        warnings=tuple(dict.fromkeys(line["warning"] for line in _lines(directory / WARNINGS))),
+        warnings=tuple(dict.fromkeys(line["warning"] for line in read_lines(directory / WARNINGS))),
         environment=environment,
     )
 
@@ -208,7 +240,7 @@ def _folder_name(identity: dict[str, Any]) -> Path:
     return Path(*title_of(identity).split("/")[2:])
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the records of a file of JSON lines; none without the file."""
     if not path.exists():
         return []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class StepTimes(Hook):
             "ended": now,
             "seconds": now - self.ended,
             "first": self.is_first,
+            "process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10,
             "probed": bool(getattr(runner.model, "probing", False)),
         }
         with open(run_directory(runner) / STEP_TIMES, "a", encoding="utf-8") as stream:

@@ -29,7 +29,7 @@ from kd.models.build import build_model
 from kd.models.registration import register
 from kd.rehearsal.configuration import PREDICTED_CROPS, with_available_weights
 from kd.rehearsal.project import report_of
-from kd.rehearsal.rehearse import RESULT, Processes
+from kd.rehearsal.rehearse import RESULT, STEP_TIMES, Processes, read_lines
 from kd.training import launch
 from kd.training.term_scale import ratios
 from kd.training.train import train
@@ -103,14 +103,18 @@ def _train(directory: Path, processes: Processes, *, stops: bool) -> None:
             words += ["--processes", str(processes.count), "--workers", str(processes.workers)]
             words += ["--accumulate", str(processes.accumulate)]
             words += ["--threads", str(torch.get_num_threads())]
-            status = launch.launch(directory, processes.count, words)
+            status = launch.launch(
+                directory, processes.count, words, accumulate=processes.accumulate
+            )
     except launch.StopRequested:
         status = launch.STOPPED
     finally:
         stop.unlink(missing_ok=True)
     if status != (launch.STOPPED if stops else 0):
         failure = directory / launch.FAILURE
-        reason = read_json(failure)["reason"] if failure.exists() else f"exit status {status}"
+        reason = f"exit status {status}" if status else "the run ended before it could be stopped"
+        if failure.exists():
+            reason = read_json(failure)["reason"]
         raise UserError(reason)
 
 
@@ -141,9 +145,12 @@ def _teacher_weights(config: dict[str, Any], trained: dict[str, Path]) -> list[s
 def _memory(directory: Path, processes: int) -> dict[str, Any]:
     """Return the peaks of the memory of a training process, and of its GPU's, in MB."""
     peak_mb = read_json(directory / "provenance.json")["peak_memory_mb"]
-    who = resource.RUSAGE_SELF if processes == 1 else resource.RUSAGE_CHILDREN
+    # Processes that srun starts are no children of this one, so the first of them measures itself.
+    process_mb = max(step["process_mb"] for step in read_lines(directory / STEP_TIMES))
+    if processes == 1:
+        process_mb = max(process_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10)
     return {
-        "process_mb": resource.getrusage(who).ru_maxrss // 2**10,
+        "process_mb": process_mb,
         "gpu_mb": peak_mb if torch.cuda.is_available() else None,
     }
 

@@ -85,7 +85,7 @@ class Rehearsal:
         return self.batch / max(self.gpus, 1) / self.accumulate
 
     def has_speed_of(self, gpus: int, accumulate: int) -> bool:
-        """Return True if trainings on GPUs, or on none, in so many parts are as fast.
+        """Return True if trainings on GPUs, or on none, in ``accumulate`` parts are as fast.
 
         A GPU computes few images at a time less efficiently, so a cut batch has another speed.
         """
@@ -93,7 +93,7 @@ class Rehearsal:
         return is_same_device and self.accumulate == accumulate and not (gpus and self.is_cut)
 
     def has_memory_of(self, gpus: int, images_at_once: float) -> bool:
-        """Return True if a process with at most so many images at a time needs no more memory."""
+        """Return True if a process with ``images_at_once`` images needs no more memory."""
         is_same_device = bool(self.gpus) == bool(gpus)
         return is_same_device and not self.listed_images and self.images_at_once >= images_at_once
 

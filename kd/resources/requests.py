@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Annotated
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kd.common.errors import UserError
 from kd.common.lists import divisors
@@ -53,10 +54,10 @@ class JobOptions(Part):
 class RehearsalOptions(Part):
     """Size of rehearsals: keys of ``configs/default.yaml``."""
 
-    rehearsal_steps: PositiveInt | None = None
+    rehearsal_steps: Annotated[int, Field(ge=2)] | None = None
     """Training steps of a rehearsal; null for 20 on a GPU and 2 on a CPU."""
     rehearsal_batch: PositiveInt | None = None
-    """Images of a step in a rehearsal; null for the batch of the run."""
+    """Most images of a step in a rehearsal; null for the batch of the run."""
     rehearsal_images: PositiveInt | None = None
     """Most images of an annotation file or image set of a stand-in; null for the published number
     of COCO and VOC."""

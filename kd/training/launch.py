@@ -159,7 +159,7 @@ def _here(command: list[str], processes: int, directory: Path, folder: Path | No
         for number in range(processes):
             environment = shared | {"RANK": str(number), "LOCAL_RANK": str(number)}
             child = subprocess.Popen(
-                command, cwd=folder, env=environment, preexec_fn=_end_with_parent
+                command, cwd=folder, env=environment, preexec_fn=end_with_parent
             )
             children.append(child)
         number, status = _first_failure(children)
@@ -305,7 +305,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let the system kill this process when its parent dies for any reason."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -152,3 +152,14 @@ def test_a_file_put_there_by_hand_may_have_its_decoded_name(
     path.parent.mkdir()
     path.write_bytes(content)
     assert fetch("https://host.invalid/models/gn-neck%2Bhead.pth", digest[:8]) == path
+
+
+def test_an_address_leads_to_no_other_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("secret.pth").write_bytes(CONTENT)
+    FOLDER.mkdir()
+    assert module.downloaded("https://example.org/a%2F..%2F..%2Fsecret.pth", DIGEST) is None
+    (FOLDER / "b+c.pth").touch()
+    assert module.downloaded("https://example.org/b%2Bc.pth", DIGEST) == FOLDER / "b+c.pth"

@@ -26,11 +26,11 @@ def project_without_data(folder: Path) -> Path:
     return project
 
 
-def snakemake(project: Path, *arguments: str) -> tuple[int, str]:
+def snakemake(project: Path, *arguments: str, changes: tuple[str, ...] = ()) -> tuple[int, str]:
     """Run the workflow of study tiny; return exit status and output."""
     profile = REPOSITORY / "workflow" / "profiles" / "default"
     options = ["--snakefile", str(REPOSITORY / "Snakefile"), "--workflow-profile", str(profile)]
-    config = ["--config", "study=tiny", "scale=tiny", *SMALL]
+    config = ["--config", "study=tiny", "scale=tiny", *SMALL, *changes]
     here = os.getcwd()
     os.chdir(project)
     try:
@@ -105,6 +105,12 @@ def test_a_second_call_rehearses_nothing(rehearsed: tuple[Path, str]) -> None:
     assert status == 0
     counts = [line.split() for line in output.splitlines() if line.startswith("rehears")]
     assert all(words[0] == "rehearse" for words in counts)
+
+
+def test_other_parts_are_rehearsed_again(rehearsed: tuple[Path, str]) -> None:
+    status, output = snakemake(rehearsed[0], "rehearse", "--dry-run", changes=("accumulate=2",))
+    assert status == 0
+    assert ["rehearsal", "4"] in [line.split() for line in output.splitlines()]
 
 
 def test_the_budget_uses_rehearsals(

@@ -51,10 +51,12 @@ rule rehearsal:
     params:
         directory="results/rehearsals/{rehearsal}",
         options=rehearsal_arguments("steps", "batch", "images"),
+        gpus=WORKFLOW.requests.gpus,
+        accumulate=WORKFLOW.options.accumulate,
         version=VERSIONS["training"],
     shell:
         "{KD} rehearse {params.directory:q} --processes {resources.tasks}"
-        " --accumulate {WORKFLOW.options.accumulate} {LOADING} {params.options} 2>&1 | tee {log:q}"
+        " --accumulate {params.accumulate} {LOADING} {params.options} 2>&1 | tee {log:q}"
 
 
 rule rehearsal_data:

@@ -89,7 +89,10 @@ def _rehearse(parser: ArgumentParser) -> None:
         "on a CPU)",
     )
     parser.add_argument(
-        "--batch", type=options.positive, metavar="N", help="images per step (default: the run's)"
+        "--batch",
+        type=options.positive,
+        metavar="N",
+        help="most images per step (default: the run's)",
     )
     options.add_listed_images(parser)
     options.add_workers(parser)

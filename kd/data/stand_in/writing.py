@@ -6,11 +6,8 @@ of all images, by hard links. The same seed writes the same files, with the same
 and Pillow.
 """
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kd.common.errors import UserError
-from kd.common.files import read_json, write_json
+from kd.common.files import locked, read_json, write_json
 from kd.common.progress import progress
 from kd.common.results import RESULTS
 from kd.data.entry import CocoSplit, Dataset
@@ -77,7 +74,7 @@ def write_stand_in(
     settings = _settings(name, dataset, seed, longest)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f".{folder.name}.lock"):
+        with locked(folder.parent / f".{folder.name}.lock"):
             if not _is_written(folder, settings):
                 _write(name, stand_in, folder, settings)
     except OSError as error:
@@ -121,14 +118,6 @@ def _is_written(folder: Path, settings: dict[str, Any]) -> bool:
             f"{folder}: contains files that are not a stand-in; move them, or name another folder"
         ) from None
     return settings.items() <= marker.items()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the system releases it when the process ends."""
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write(name: str, stand_in: Dataset, folder: Path, settings: dict[str, Any]) -> None:
