@@ -96,7 +96,7 @@ def _init(schedule: Schedule, name: str, where: str) -> str:
 
 def crop_settings(name: str, dataset: Dataset, margin: float, min_side: int) -> dict[str, Any]:
     """Return everything that the crops of a data set depend on, except the data."""
-    unused = dict.fromkeys(("fetch", "metric", "image_size", "val"), True)
+    unused = dict.fromkeys(("fetch", "metric", "image_size", "val", "group_by_aspect"), True)
     return {
         "version": CUTTING_VERSION,
         "dataset": name,

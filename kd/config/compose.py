@@ -59,7 +59,7 @@ def compose(
         "train_dataloader": _loader(
             _training_data(dataset, classes, train, family, schedule, run.seed, size[0]),
             schedule.batch_size,
-            shuffle=True,
+            {"shuffle": True, **_grouping(run.detector, part, dataset, schedule, scale)},
         ),
         **_test_loader("test", dataset, classes, test),
         **(_test_loader("val", dataset, classes, test) if dataset.val is not None else {}),
@@ -289,11 +289,20 @@ def _head(model: dict[str, Any]) -> str:
     return model.get("bbox_head", {}).get("type", "")
 
 
-def _loader(dataset: dict[str, Any], batch_size: int, *, shuffle: bool) -> dict[str, Any]:
+def _grouping(
+    name: str, part: Detector, dataset: Dataset, schedule: Schedule, scale: Scale
+) -> dict[str, int]:
+    """Return the key of the sampler that makes batches of wide or of tall images only."""
+    is_square = scale.input_sizes.get(name, part.input_size) is not None
+    groups = dataset.group_by_aspect and not is_square
+    return {"aspect_batch": schedule.batch_size} if groups else {}
+
+
+def _loader(dataset: dict[str, Any], batch_size: int, sampling: dict[str, Any]) -> dict[str, Any]:
     return {
         "batch_size": batch_size,
         "num_workers": 0,
-        "sampler": {"type": "EpochSampler", "shuffle": shuffle},
+        "sampler": {"type": "EpochSampler", **sampling},
         "dataset": dataset,
     }
 
@@ -302,7 +311,7 @@ def _test_loader(
     split: SplitName, dataset: Dataset, classes: list[str], pipeline: pipelines.Pipeline
 ) -> dict[str, Any]:
     """Return the loader of ``test`` or ``val`` under mmengine's key for it."""
-    loader = _loader(split_config(dataset, split, classes, pipeline), 1, shuffle=False)
+    loader = _loader(split_config(dataset, split, classes, pipeline), 1, {"shuffle": False})
     return {f"{split}_dataloader": loader}
 
 

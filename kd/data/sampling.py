@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS
 from mmengine.dist import get_dist_info
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 _legacy: Any = np.random  # the stubs lack get_bit_generator
@@ -31,11 +33,22 @@ class EpochSampler(Sampler[int]):
     ``skip`` lets the next epoch start later, so that a run resumes in the middle of an epoch. In
     distributed training, every process loads each world-size-th sample. The epoch is filled up with
     its first samples so that all processes load equally many.
+
+    ``aspect_batch``: images of a batch, of all processes together, which are then all wide or all
+    tall, except in the last batches of an epoch. Batches of both need padding to a square. mmdet's
+    AspectRatioBatchSampler does so with the batch of each process.
     """
 
-    def __init__(self, dataset: Any, seed: int | None = None, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        seed: int | None = None,
+        shuffle: bool = True,
+        aspect_batch: int | None = None,
+    ) -> None:
         self.rank, self.world = get_dist_info()
         self.dataset, self.seed, self.shuffle = dataset, seed or 0, shuffle
+        self.aspect_batch = aspect_batch
         self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -48,8 +61,15 @@ class EpochSampler(Sampler[int]):
         if not self.shuffle:
             return list(range(count))
         generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
-        order = torch.randperm(count, generator=generator).tolist()
-        return (order * self.world)[: len(self) * self.world]
+        permutation = torch.randperm(count, generator=generator)
+        if self.aspect_batch:
+            permutation = grouped(permutation, self._are_tall, self.aspect_batch)
+        return (permutation.tolist() * self.world)[: len(self) * self.world]
+
+    @cached_property
+    def _are_tall(self) -> Tensor:
+        """Booleans (N,) that are true for images that are higher than wide."""
+        return torch.tensor([height > width for width, height in self.dataset.image_sizes()])
 
     def __iter__(self) -> Iterator[int]:
         offset = self.epoch * len(self.dataset) if self.shuffle else 0
@@ -58,6 +78,24 @@ class EpochSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.world)
+
+
+def grouped(order: Tensor, are_tall: Tensor, batch_size: int) -> Tensor:
+    """Return an order (N,) of samples with batches of tall or of wide images only.
+
+    A batch is placed where its last image was. The images that fill no batch come last, tall ones
+    first, as in mmdet's AspectRatioBatchSampler.
+    """
+    tall = are_tall[order]
+    batches, ends, rest = [], [], []
+    for positions in (tall.nonzero().flatten(), (~tall).nonzero().flatten()):
+        full = len(positions) // batch_size * batch_size
+        blocks = positions[:full].view(-1, batch_size)
+        batches.append(blocks)
+        ends.append(blocks[:, -1])
+        rest.append(positions[full:])
+    by_end = torch.cat(batches)[torch.cat(ends).argsort()]
+    return order[torch.cat([by_end.flatten(), *rest])]
 
 
 @DATASETS.register_module()
@@ -77,6 +115,12 @@ class SeededDataset(Dataset[Any]):
     def labels(self) -> list[int]:
         """Return the class of each sample, for a data set with one object per sample."""
         return self.dataset.labels
+
+    def image_sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield width and height in pixels of each image, as its annotations state them."""
+        for index in range(len(self.dataset)):
+            info = self.dataset.get_data_info(index)
+            yield info["width"], info["height"]
 
     def full_init(self) -> None:
         self.dataset.full_init()

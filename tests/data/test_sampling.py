@@ -130,3 +130,57 @@ def test_epochs_and_seeds_have_different_orders() -> None:
     assert sorted(first) == sorted(order.order()) == [*range(22)]
     assert first != order.order()
     assert first != EpochSampler(range(22), seed=6).order()
+
+
+class Shapes:
+    """Images of given sizes, as a data set states them."""
+
+    def __init__(self, sizes: list[tuple[int, int]]) -> None:
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def image_sizes(self) -> list[tuple[int, int]]:
+        return self.sizes
+
+    def get_data_info(self, index: int) -> dict[str, int]:
+        width, height = self.sizes[index]
+        return {"width": width, "height": height}
+
+
+def shapes(count: int, tall_share: float) -> Shapes:
+    generator = random.Random(3)
+    tall = [generator.random() < tall_share for _ in range(count)]
+    return Shapes([(480, 640) if one else (640, 480) for one in tall])
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 101])
+@pytest.mark.parametrize("tall_share", [0.0, 0.3, 1.0])
+def test_batches_of_one_aspect_are_those_of_mmdet(count: int, tall_share: float) -> None:
+    from mmdet.datasets.samplers import AspectRatioBatchSampler
+
+    data = shapes(count, tall_share)
+    expected = AspectRatioBatchSampler(EpochSampler(data, seed=4), batch_size=8)
+    order = EpochSampler(data, seed=4, aspect_batch=8).order()
+    assert [order[start : start + 8] for start in range(0, count, 8)] == [*expected]
+
+
+def test_a_square_image_counts_as_wide_and_full_batches_have_one_aspect() -> None:
+    data = Shapes([(5, 5), (6, 5), (5, 6), (5, 7)] * 10)
+    sampler = EpochSampler(data, seed=1, aspect_batch=4)
+    order = sampler.order()
+    batches = [order[start : start + 4] for start in range(0, 40, 4)]
+    assert sorted(order) == [*range(40)]
+    assert all(len({index % 4 > 1 for index in batch}) == 1 for batch in batches)
+    sampler.set_epoch(1)
+    assert sampler.order() != order
+
+
+def test_processes_share_batches_of_one_aspect() -> None:
+    data = shapes(64, 0.4)
+    alone = EpochSampler(data, seed=2, aspect_batch=8).order()
+    parts = [EpochSampler(data, seed=2, aspect_batch=8) for _ in range(2)]
+    for rank, sampler in enumerate(parts):
+        sampler.rank, sampler.world = rank, 2
+    assert [index for pair in zip(*map(list, parts), strict=True) for index in pair] == alone

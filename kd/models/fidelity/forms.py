@@ -37,11 +37,17 @@ def form_of_composed(config: Settings) -> Settings:
         **transforms.stages(training, ending, composed.pipelines("test")[0]),
         "schedule": recipes.of_composed(composed.settings),
         "data": {
-            "batch_sampler": None,
+            "batch_sampler": _batch_sampler(composed),
             "training": [_composed_source(one) for one in composed.readers("train")],
             "testing": [_composed_source(one) for one in composed.readers("test")],
         },
     }
+
+
+def _batch_sampler(composed: ComposedConfig) -> str | None:
+    """Return mmdet's name for a sampler whose batches have images of one aspect."""
+    groups = "aspect_batch" in composed.loader("train")["sampler"]
+    return "AspectRatioBatchSampler" if groups else None
 
 
 def form_of_mmdet(config: Settings, name: str) -> Settings:
