@@ -30,6 +30,9 @@ UNREHEARSED = {
 }
 """Keys of a configuration that do not change the computation of a step, or only when it is made."""
 
+SIZES = {"ratio_range", "deepen_factor", "widen_factor", "expand_ratio"}
+"""Keys whose real numbers are sizes of images and networks, so steps differ with their values."""
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -139,8 +142,8 @@ def rehearsal_key(config: dict[str, Any]) -> str:
     """Return eight hex digits that are equal for trainings whose steps compute the same.
 
     Such trainings differ in seed, teacher weights, length and real-valued settings, such as the
-    weight of a term or the learning rate. A setting of 0 differs from others, because it may leave
-    out a computation.
+    weight of a term or the learning rate. ``SIZES`` are no such settings. A setting of 0
+    differs from others, because it may leave out a computation.
     """
     computation = _computation(seedless(canonical_form(config)))
     text = json.dumps(computation, sort_keys=True, separators=(",", ":"))
@@ -148,10 +151,12 @@ def rehearsal_key(config: dict[str, Any]) -> str:
 
 
 def _computation(settings: Any) -> Any:
-    """Return settings without ``UNREHEARSED`` keys, with each real number as its sign."""
+    """Return settings without ``UNREHEARSED`` keys; real numbers beside ``SIZES`` are 0 or not."""
     if isinstance(settings, dict):
-        kept_keys = settings.keys() - UNREHEARSED
-        return {key: _computation(settings[key]) for key in sorted(kept_keys)}
+        return {
+            key: settings[key] if key in SIZES else _computation(settings[key])
+            for key in sorted(settings.keys() - UNREHEARSED)
+        }
     if isinstance(settings, list | tuple):
         return [_computation(value) for value in settings]
     if isinstance(settings, float):

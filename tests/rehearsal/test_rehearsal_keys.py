@@ -35,6 +35,17 @@ def test_another_computation_has_another_rehearsal(schedule: str) -> None:
     assert rehearsal_key(distilled(schedule=schedule).config) != rehearsal_key(distilled().config)
 
 
+@pytest.mark.parametrize("value", [[0.5, 2.0], [0.1, 2.0]])
+@pytest.mark.parametrize("place", ["train_dataloader", "model"])
+def test_sizes_of_images_and_networks_are_compared(place: str, value: list[float]) -> None:
+    config = copy.deepcopy(distilled().config)
+    changes = {"train_dataloader": "ratio_range", "model": "widen_factor"}
+    config[place]["nested"] = [{changes[place]: value}]
+    other = copy.deepcopy(config)
+    other[place]["nested"][0][changes[place]] = [0.8, 1.2]
+    assert rehearsal_key(config) != rehearsal_key(other)
+
+
 def test_seeds_share_a_rehearsal_and_networks_do_not() -> None:
     runs = [*plan("tiny", "tiny", Library(), StudyOptions(seeds=3, teacher_seeds="paired"))
             .runs.values()]  # fmt: skip
