@@ -191,3 +191,10 @@ def positive(text: str) -> int:
     if not count(text):
         raise argparse.ArgumentTypeError("must be 1 or more")
     return int(text)
+
+
+def at_least_two(text: str) -> int:
+    """Return a whole number from 2."""
+    if count(text) < 2:
+        raise argparse.ArgumentTypeError("must be 2 or more")
+    return int(text)

@@ -5,6 +5,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from kd.cli.project import MARKER
+from kd.cli.terminal import wrap_sentences
 from kd.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def print_plan(options: Namespace) -> None:
         )
         return
     if options.budget:
-        print(describe_budget(plan, library, options.gpus))
+        text = describe_budget(plan, library, options.gpus)
     else:
-        print(describe_plan(plan, library))
-    print(power.describe(plan))
+        text = describe_plan(plan, library)
+    print(wrap_sentences(f"{text}\n{power.describe(plan)}"))
 
 
 def print_next(options: Namespace) -> None:
@@ -132,5 +133,5 @@ def print_rehearsals(options: Namespace) -> int:
     plan = plan_of(options)
     trainings = distinct_trainings([*plan.classifiers.values(), *plan.runs.values()]).values()
     path, text = write_table(options.study, scale_of(options), trainings)
-    print(f"{text}\n\n{path}")
+    print(wrap_sentences(f"{text}\n\n{path}"))
     return 0 if all(training.record for training in trainings) else 1

@@ -1,10 +1,16 @@
-"""Terminal output of the library's loggers."""
+"""Terminal output: messages of the library's loggers, and the width of lines."""
 
 import logging
+import re
 import sys
+import textwrap
 
 LOGGERS = ("kd", "analysis")
 """Packages whose messages the command line prints."""
+WIDTH = 100
+"""Most characters of a sentence's line. Rows of tables may be longer."""
+COLUMNS = re.compile(r"\S {2,}\S")
+"""Gap between two columns of a table."""
 
 
 class TerminalHandler(logging.Handler):
@@ -29,3 +35,25 @@ def log_to_terminal() -> None:
         logger.setLevel(logging.INFO)
         logger.addHandler(HANDLER)
         logger.propagate = False  # a handler of the root logger would print the message again
+
+
+def wrap_sentences(text: str) -> str:
+    """Return a text whose sentences have at most ``WIDTH`` characters in a line.
+
+    Rows of tables, and words such as addresses, are not broken. Continued lines are indented.
+    """
+    return "\n".join(map(_wrap, text.split("\n")))
+
+
+def _wrap(line: str) -> str:
+    if len(line) <= WIDTH or COLUMNS.search(line) or " " not in line.strip():
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    lines = textwrap.wrap(
+        line,
+        WIDTH,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)

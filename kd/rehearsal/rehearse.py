@@ -36,6 +36,8 @@ RESULT, STEP_TIMES, WARNINGS = "result.json", "steps.jsonl", "warnings.jsonl"
 
 SOURCE_LINE = re.compile(r"^\S+\.py:\d+: ")
 """Place in the code at the beginning of a warning of Python."""
+RESUMPTION = "the method `get_instance` should not accept any other arguments"
+"""Part of mmengine's warnings on a second training in a process, as every rehearsal makes one."""
 
 
 @dataclass(frozen=True)
@@ -256,5 +258,7 @@ class WarningLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = SOURCE_LINE.sub("", record.getMessage().strip().splitlines()[0])
+        if RESUMPTION in line:
+            return
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"warning": line}) + "\n")

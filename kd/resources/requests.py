@@ -55,7 +55,7 @@ class RehearsalOptions(Part):
     """Size of rehearsals: keys of ``configs/default.yaml``."""
 
     rehearsal_steps: Annotated[int, Field(ge=2)] | None = None
-    """Training steps of a rehearsal; null for 20 on a GPU and 2 on a CPU."""
+    """Training steps of a rehearsal, 2 or more; null for 20 on a GPU and 2 on a CPU."""
     rehearsal_batch: PositiveInt | None = None
     """Most images of a step in a rehearsal; null for the batch of the run."""
     rehearsal_images: PositiveInt | None = None

@@ -109,7 +109,7 @@ def _imported(teachers: Sequence[ZooTeacher], library: Library, plan: Plan) -> I
     rest = f" ({without} without an estimate)" if without else ""
     if hours:
         unit = "GPU hours" if plan.scale.jobs.gpus else "hours"
-        yield f"They save about {sum(hours):,.0f} {unit} of training{rest}"
+        yield f"These imports save about {sum(hours):,.0f} {unit} of training{rest}"
 
 
 def _trained(plan: Plan, library: Library) -> Iterable[str]:

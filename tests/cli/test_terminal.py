@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from kd.cli.main import main
-from kd.cli.terminal import log_to_terminal
+from kd.cli.terminal import log_to_terminal, wrap_sentences
 from kd.data.builtin import shapes
 
 
@@ -68,3 +68,14 @@ def test_the_command_line_prints_the_messages_of_the_library(
     assert main(["generate", "shapes-smoke"]) == 0
     assert main(["generate", "shapes-smoke"]) == 0
     assert capsys.readouterr().out == "generated\n" * 2
+
+
+def test_sentences_are_wrapped_and_tables_and_addresses_are_not() -> None:
+    address = f"  https://example.org/{'x' * 120}.pth"
+    row = f"{'a' * 60}   {'b' * 60}"
+    sentence = "  " + "word " * 30 + "end"
+    lines = wrap_sentences("\n".join(["short", "", address, row, sentence])).split("\n")
+    assert lines[:4] == ["short", "", address, row]
+    assert " ".join(line.strip() for line in lines[4:]) == sentence.strip()
+    assert [len(line) - len(line.lstrip()) for line in lines[4:]] == [2, 4]
+    assert max(map(len, lines[4:])) <= 100

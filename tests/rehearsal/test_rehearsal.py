@@ -12,6 +12,7 @@ from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.rehearsal.rehearse import run_apart, seconds_per_step
 from kd.resources.rehearsals import PROJECT, read_rehearsal
+from kd.workflow.options import WorkflowOptions
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import edit, kd, make_project, python
 
@@ -146,6 +147,29 @@ def test_a_training_that_diverges_fails_with_its_reason(
     assert "the training diverged" in json.loads(failure.read_text())["reason"]
     output, _ = kd("rehearsals", "tiny", "--scale", "tiny").communicate()
     assert "0 of 4 rehearsals passed, 1 failed, 3 were not made." in output
+
+
+def test_a_rehearsal_takes_two_steps_or_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    assert main(["rehearse", "x", "--steps", "1"]) == 2
+    assert "argument --steps: must be 2 or more" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"key 'rehearsal_steps': must be .* 2, not 1"):
+        WorkflowOptions.parse({"study": "tiny", "scale": "tiny", "rehearsal_steps": 1}, "--config")
+
+
+def test_a_failure_replaces_an_earlier_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_without_data(tmp_path))
+    kd("compose", "tiny", "--scale", "tiny", "--write").wait()
+    run = "r18-w0.125/alone"
+    assert kd("rehearse", run, "--images", "8").wait() == 0
+    (record,) = Path("results/rehearsals").glob("*/rehearsal.json")
+    assert kd("rehearse", run, "--images", "8", "--accumulate", "3").wait() == 2
+    assert not record.exists()
+    assert record.with_name("failure.json").exists()
 
 
 def test_a_classifier_is_rehearsed_on_crops(

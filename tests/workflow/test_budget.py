@@ -154,10 +154,10 @@ def test_a_finished_study_has_no_remaining_time(budget: Callable[..., list[str]]
 def test_an_estimate_without_any_measurement_is_stated(budget: Callable[..., list[str]]) -> None:
     lines = budget()
     assert "Estimate for 4 trainings: " in line_with("Estimate for", lines)
-    assert line_with("No training", lines) == (
+    assert (
         "No training of scale 'tiny' has been measured, so the estimate assumes 5 tera "
         "multiply-adds a second: key 'gpu_tflops' of configs/default.yaml."
-    )
+    ) in " ".join(map(str.strip, lines))
 
 
 def test_other_runs_of_the_scale_correct_the_estimate(budget: Callable[..., list[str]]) -> None:
@@ -185,7 +185,7 @@ def test_a_run_of_two_tables_is_trained_once(budget: Callable[..., list[str]]) -
     lines = budget()
     assert lines[2].split() == ["other", "3", "0", "0.00", "4.50"]
     assert lines[3].split()[2:] == ["4", "0", "0.00", "6.00"]
-    assert "once in 'all tables'" in lines[4]
+    assert "once in 'all tables'" in " ".join(map(str.strip, lines[4:6]))
 
 
 def test_trainings_on_a_cpu_share_its_threads(

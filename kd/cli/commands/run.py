@@ -83,10 +83,10 @@ def _rehearse(parser: ArgumentParser) -> None:
     options.add_run(parser)
     parser.add_argument(
         "--steps",
-        type=options.positive,
+        type=options.at_least_two,
         metavar="N",
-        help="number of training steps, with a stop after half of them (default: 20 on a GPU, 2 "
-        "on a CPU)",
+        help="number of training steps, 2 or more, with a stop after half of them (default: "
+        "20 on a GPU, 2 on a CPU)",
     )
     parser.add_argument(
         "--batch",

@@ -90,10 +90,10 @@ GROUP = Group(
             plan.print_plan,
             "list the rows of a study with their hours, or its budget",
             "List the rows of a study with their seeds and hours, or the hours, GPUs and energy of "
-            "each table with --budget. Hours are measured where runs of the scale have finished, "
-            "and estimated otherwise. The list ends with the smallest gain that the planned seeds "
-            "detect. With --next, print which rows are decided after the seeds measured so far, "
-            "and the command that adds a seed to the others.",
+            "each table with --budget. Hours come from finished runs of the scale, otherwise from "
+            "rehearsals, otherwise from multiply-adds. The list ends with the smallest gain "
+            "that the planned seeds detect. With --next, print which rows are decided after the "
+            "seeds measured so far, and the command that adds a seed to the others.",
             "nothing",
             (
                 Example("plan demo", "all rows of the study demo"),

@@ -204,7 +204,9 @@ def test_the_plan_lists_imported_and_trained_teachers(project: Path) -> None:
     study = planned(R101, teachers="zoo")
     lines = describe_teachers(study, library)
     assert lines[1] == "  retinanet-r101, 2x-lr0.01: retinanet_r101_fpn_2x_coco, AP 38.9"
-    assert lines[2].startswith("They save about ") and lines[2].endswith(" GPU hours of training")
+    assert lines[2].startswith("These imports save about ") and lines[2].endswith(
+        " GPU hours of training"
+    )
     assert lines[-1] == f"  {RETINANET['source']}"
     assert "put them into the folder checkpoints" in lines[-2]
     for text in (describe_plan(study, library), describe_budget(study, library)):
