@@ -37,6 +37,13 @@ def test_scripts_parse(name: str) -> None:
     subprocess.run(["bash", "-n", SCRIPTS / name], check=True)
 
 
+def test_coco_counts_as_present_once_its_images_are_unpacked() -> None:
+    lines = (SCRIPTS / "download_coco.sh").read_text().splitlines()
+    archives = [line.split('"')[3] for line in lines if line.startswith("unpack ")]
+    assert archives[-1] == "$host/annotations/annotations_trainval2017.zip"
+    assert len(archives) == 3
+
+
 def unpack(folder: Path, archive: Path, md5: str) -> "subprocess.CompletedProcess[str]":
     for tool in ("curl", "unzip", "md5sum"):
         if shutil.which(tool) is None:

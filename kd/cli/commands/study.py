@@ -107,10 +107,10 @@ GROUP = Group(
             "rehearsals",
             plan.print_rehearsals,
             "print the speed, memory and failures of a study's rehearsed trainings",
-            "Print a row for each distinct training of a study that `snakemake rehearse` has "
-            "rehearsed: time of a step, memory, size of a checkpoint, gradient of each "
-            "distillation term, warnings, or the reason why it failed.",
-            "rehearsals.md to the study's folder, results/STUDY/SCALE",
+            "Print a row for each distinct training of a study, with the time of a step and the "
+            "memory that `snakemake rehearse` has measured. Below the rows, print the reason and "
+            "the log of each failed rehearsal, and warnings.",
+            "rehearsals.md, which also has checkpoints and gradients, to results/STUDY/SCALE",
             (Example("rehearsals demo", "the rehearsals of the study demo"),),
             options.add_study,
         ),

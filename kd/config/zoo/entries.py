@@ -167,10 +167,14 @@ class PublishedDetectors:
 
 def _changes(ours: Schedule, theirs: Schedule) -> list[str]:
     return [
-        f"{key} {getattr(theirs, key)}"
+        f"{key} {_text(getattr(theirs, key))}"
         for key in KEYS
         if key not in UNCOMPARED and getattr(ours, key) != getattr(theirs, key)
     ]
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _without_rate(clauses: list[str]) -> list[str]:

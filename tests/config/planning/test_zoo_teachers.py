@@ -12,6 +12,7 @@ from kd.config.library import Library
 from kd.config.plan import Plan, plan
 from kd.config.run import Run
 from kd.config.selection import StudyOptions
+from kd.config.zoo.entries import PublishedDetectors
 from kd.workflow.budget_text import describe_budget
 from kd.workflow.plan_text import describe_plan
 from kd.workflow.zoo_text import describe_teachers
@@ -223,6 +224,13 @@ def test_the_plan_says_why_a_teacher_is_trained() -> None:
     assert lines[2].startswith(
         "  retinanet-r101, 2x, coco2017: retinanet_r101_fpn_2x_coco has lr 0.01; "
     )
+
+
+def test_differences_are_printed_with_few_digits() -> None:
+    detectors = PublishedDetectors(Library())
+    name = "fcos_x101-64x4d_fpn_gn-head_ms-640-800-2x_coco"
+    clauses = detectors.differences(name, "2x-lr0.01")
+    assert {"warmup_start 0.3333", "bias_lr 2", "warmup_constant True"} <= set(clauses)
 
 
 def start_from(name: str) -> None:
