@@ -11,6 +11,8 @@ WIDTH = 100
 """Most characters of a sentence's line. Rows of tables may be longer."""
 COLUMNS = re.compile(r"\S {2,}\S")
 """Gap between two columns of a table."""
+COMMAND = "; run"
+"""End of a line below which a command is printed."""
 
 
 class TerminalHandler(logging.Handler):
@@ -40,9 +42,13 @@ def log_to_terminal() -> None:
 def wrap_sentences(text: str) -> str:
     """Return a text whose sentences have at most ``WIDTH`` characters in a line.
 
-    Rows of tables, and words such as addresses, are not broken. Continued lines are indented.
+    Rows of tables, commands below a line that ends in ``; run``, and words such as addresses are
+    not broken. Continued lines are indented.
     """
-    return "\n".join(map(_wrap, text.split("\n")))
+    lines = text.split("\n")
+    pairs = zip(["", *lines], lines, strict=False)
+    wrapped = (line if before.endswith(COMMAND) else _wrap(line) for before, line in pairs)
+    return "\n".join(wrapped)
 
 
 def _wrap(line: str) -> str:

@@ -51,13 +51,18 @@ def scaled_rates(plan: Plan, library: Library) -> list[str]:
 
 
 def missing_data(plan: Plan, library: Library) -> list[str]:
-    """Return a line for each data set of a plan that is not on this machine."""
+    """Return a line for each data set of a plan that is not on this machine.
+
+    A command is on a separate line, to be copied.
+    """
     lines = []
     for name in sorted({run.dataset for run in plan.runs.values()}):
         entry = library.dataset(name, "the plan")
         if not entry.is_present():
             remedy = entry.fetch or f"put it at '{entry.root}', or correct 'root' in its entry"
-            lines.append(f"Data set '{name}' is missing: {remedy}")
+            reason, separator, command = remedy.partition("; run ")
+            lines.append(f"Data set '{name}' is missing: {reason}{separator.rstrip()}")
+            lines += [f"  {command}"] if command else []
     return lines
 
 

@@ -28,15 +28,15 @@ class ZooTeacher:
 
 
 def describe_teachers(plan: Plan, library: Library) -> list[str]:
-    """Return lines on the teachers of a plan that are imported; [] if it has none.
+    """Return lines on the teachers of a plan that are imported, and on files to download.
 
-    With ``teachers: zoo`` also those that are trained because the zoo has no equal one.
+    With ``teachers: zoo`` also on those that are trained because the zoo has no equal one.
     """
     imported = zoo_teachers(plan, library)
+    lines: list[str] = []
     uses_zoo = plan.options.teachers != "trained"
-    if not imported and not uses_zoo:
-        return []
-    lines = [*_imported(imported, library, plan)]
+    if imported or uses_zoo:
+        lines += _imported(imported, library, plan)
     if uses_zoo:
         lines += _trained(plan, library)
     return [*lines, *missing_files(_published(plan))]
@@ -86,7 +86,9 @@ def missing_files(checkpoints: Iterable[Checkpoint]) -> list[str]:
 
 
 def _published(plan: Plan) -> list[Checkpoint]:
-    configs = [run.composed.published_checkpoint for run in plan.runs.values()]
+    """Return the published weights that the runs of a plan import or start from."""
+    composed = [run.composed for run in plan.runs.values()]
+    configs = [one.published_checkpoint or one.initial_checkpoint for one in composed]
     return [Checkpoint.model_validate(config) for config in configs if config]
 
 

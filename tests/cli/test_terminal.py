@@ -73,9 +73,11 @@ def test_the_command_line_prints_the_messages_of_the_library(
 def test_sentences_are_wrapped_and_tables_and_addresses_are_not() -> None:
     address = f"  https://example.org/{'x' * 120}.pth"
     row = f"{'a' * 60}   {'b' * 60}"
+    command = "  cp " + "file " * 30
     sentence = "  " + "word " * 30 + "end"
-    lines = wrap_sentences("\n".join(["short", "", address, row, sentence])).split("\n")
-    assert lines[:4] == ["short", "", address, row]
-    assert " ".join(line.strip() for line in lines[4:]) == sentence.strip()
-    assert [len(line) - len(line.lstrip()) for line in lines[4:]] == [2, 4]
-    assert max(map(len, lines[4:])) <= 100
+    unbroken = ["short", "", address, row, "absent; run", command]
+    lines = wrap_sentences("\n".join([*unbroken, sentence])).split("\n")
+    assert lines[:6] == unbroken
+    assert " ".join(line.strip() for line in lines[6:]) == sentence.strip()
+    assert [len(line) - len(line.lstrip()) for line in lines[6:]] == [2, 4]
+    assert max(map(len, lines[6:])) <= 100

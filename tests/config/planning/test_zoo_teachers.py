@@ -252,6 +252,9 @@ def test_a_student_starts_from_a_published_detector() -> None:
         backbone = run.composed.student["backbone"]
         assert "init_cfg" not in backbone
         assert backbone["frozen_stages"] == 1 and backbone["norm_eval"]
+    lines = describe_teachers(study, Library())
+    assert lines[0].startswith("Published weights to download: 1 file.")
+    assert lines[1].endswith("/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth")
 
 
 @pytest.mark.parametrize(
