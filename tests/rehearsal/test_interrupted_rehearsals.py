@@ -18,7 +18,7 @@ from kd.config.plan import plan
 from kd.config.run import Run
 from kd.config.selection import StudyOptions
 from kd.rehearsal import rehearse as module
-from kd.rehearsal.configuration import RehearsalExtent, rehearsed
+from kd.rehearsal.configuration import RehearsalExtent
 from kd.rehearsal.project import link_checkpoints
 from kd.rehearsal.rehearse import LOCK, Processes, rehearse
 from kd.resources.rehearsals import PROJECT, folder_of, rehearsal_key
@@ -121,14 +121,6 @@ def test_one_step_is_refused() -> None:
         RehearsalExtent(steps=1)
     with pytest.raises(UserError, match="rehearsal_steps"):
         WorkflowOptions.parse({"study": "x", "scale": "y", "rehearsal_steps": 1}, "here")
-
-
-@pytest.mark.parametrize(("batch", "expected"), [(2, 2), (64, 4), (None, 4)])
-def test_a_batch_is_cut_and_never_raised(run: Run, batch: int | None, expected: int) -> None:
-    dataset = Library().dataset(run.dataset, "here")
-    extent = RehearsalExtent(batch=batch)
-    config = rehearsed(run.config, run.dataset, dataset, extent, on_gpu=False)
-    assert config["train_dataloader"]["batch_size"] == expected
 
 
 def test_downloaded_detectors_are_those_of_the_project(run: Run) -> None:

@@ -94,3 +94,15 @@ def test_an_absent_file_is_named_with_its_folder(
     PUBLISHED.rename(place)
     run = imported(checkpoint)
     assert (run.directory / "weights.pth").exists()
+
+
+def test_classes_in_another_order_are_refused(state: dict[str, torch.Tensor]) -> None:
+    content = torch.load(PUBLISHED, weights_only=False)  # the fixture wrote it
+    names = content["meta"]["dataset_meta"]["classes"]
+    content["meta"]["dataset_meta"]["classes"] = names[::-1]
+    torch.save(content, PUBLISHED)
+    run = teacher({"source": str(PUBLISHED), "sha256": sha256(PUBLISHED)})
+    run.write()
+    with pytest.raises(UserError, match="the same classes in another order"):
+        train(run.directory)
+    assert not (run.directory / "weights.pth").exists()
