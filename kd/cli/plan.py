@@ -133,5 +133,5 @@ def print_rehearsals(options: Namespace) -> int:
     plan = plan_of(options)
     trainings = distinct_trainings([*plan.classifiers.values(), *plan.runs.values()]).values()
     path, text = write_table(options.study, scale_of(options), trainings)
-    print(wrap_sentences(f"{text}\n\n{path}"))
+    print(wrap_sentences(f"{text}\n\nAll columns: {path}"))
     return 0 if all(training.record for training in trainings) else 1

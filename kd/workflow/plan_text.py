@@ -93,7 +93,7 @@ def hours_text(hours: float) -> str:
 def _about(hours: float) -> str:
     """Return hours of an estimate."""
     text = hours_text(hours)
-    return text if text.startswith("under") else f"about {text}"
+    return text if text.startswith("under") or not hours else f"about {text}"
 
 
 def _sums(plan: Plan, budget: Budget) -> list[str]:

@@ -147,6 +147,7 @@ def test_a_training_that_diverges_fails_with_its_reason(
     assert "the training diverged" in json.loads(failure.read_text())["reason"]
     output, _ = kd("rehearsals", "tiny", "--scale", "tiny").communicate()
     assert "0 of 4 rehearsals passed, 1 failed, 3 were not made." in output
+    assert output.endswith("All columns: results/tiny/tiny/rehearsals.md\n")
 
 
 def test_a_rehearsal_takes_two_steps_or_more(

@@ -212,6 +212,8 @@ def test_the_plan_lists_imported_and_trained_teachers(project: Path) -> None:
     assert "put them into the folder checkpoints" in lines[-2]
     for text in (describe_plan(study, library), describe_budget(study, library)):
         assert "\n".join(lines) in text
+    (row,) = [line for line in describe_plan(study, library).splitlines() if "/teacher " in line]
+    assert row.split()[-3:] == ["-", "0", "min"]
     (project / "checkpoints").mkdir()
     (project / "checkpoints/retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth").touch()
     assert describe_teachers(study, library) == lines[:-2]
