@@ -83,7 +83,7 @@ def _rehearse(
     load: Callable[[], None],
 ) -> tuple[Path, Rehearsal]:
     """Make a rehearsal in place of an earlier one, whose record and failure are deleted first."""
-    started, name = time.time(), identity["dataset"]
+    name = identity["dataset"]
     folder = TRAININGS / _folder_name(identity) / key
     directory, failed = PROJECT / folder, folder_of(key) / FAILURE
     for path in (failed, folder_of(key) / RECORD):
@@ -94,6 +94,7 @@ def _rehearse(
         link_checkpoints()
         shutil.rmtree(directory, ignore_errors=True)
         write_json(directory / "run.json", {**identity, "rehearsal": True})
+        started = time.time()
         run_apart(lambda: _steps(folder, config, dataset, extent, processes, load))
         record = _record(directory, config, processes, started, extent.images)
     except UserError as error:

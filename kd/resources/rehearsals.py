@@ -54,7 +54,7 @@ class Rehearsal:
     random_weights: tuple[str, ...]
     """Networks with random weights in place of those of a training or of ImageNet."""
     first_step: float
-    """Seconds from the start of the process to the end of the first step."""
+    """Seconds from the start of the process, with data prepared, to the end of the first step."""
     seconds_per_step: float
     """Median over steps that are neither the first of a start nor measure gradients."""
     images_per_second: float

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,6 +84,28 @@ def test_an_interrupted_rehearsal_counts_as_not_made(
         attempt(run)
     assert not (folder / RECORD).exists()
     assert not (folder / FAILURE).exists()
+
+
+def test_the_time_of_the_first_step_leaves_out_the_preparation_of_data(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, starts = [100.0], []
+
+    def prepare(*_: Any) -> str:
+        clock[0] += 15
+        return ""
+
+    def record(*arguments: Any) -> None:
+        starts.append(arguments[3])
+        raise UserError("no record")
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: clock[0]))
+    monkeypatch.setattr(module, "prepare", prepare)
+    monkeypatch.setattr(module, "run_apart", lambda _: None)
+    monkeypatch.setattr(module, "_record", record)
+    with pytest.raises(UserError, match="no record"):
+        attempt(run)
+    assert starts == [115.0]
 
 
 def test_a_second_process_is_refused(run: Run) -> None:
