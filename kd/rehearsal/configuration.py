@@ -89,7 +89,10 @@ def with_teachers(config: Settings, folder: Path) -> Settings:
 
 
 def with_available_weights(config: Settings) -> tuple[Settings, list[str]]:
-    """Return a configuration without initial weights that are absent, and the names of these."""
+    """Return a configuration without initial weights that are absent, and the names of these.
+
+    UserError for weights that no machine could use: damaged ones, or an unknown name.
+    """
     composed, absent = ComposedConfig(config), []
     if initial := composed.initial_checkpoint:
         if not _is_present(initial):
@@ -111,7 +114,7 @@ def _has_imagenet(source: str) -> bool:
 
     try:
         imagenet.find(source.removeprefix(imagenet.TORCHVISION))
-    except UserError:
+    except imagenet.UnreachableError:
         return False
     return True
 
