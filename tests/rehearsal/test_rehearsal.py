@@ -185,6 +185,7 @@ def test_a_classifier_is_rehearsed_on_crops(
     assert process.returncode == 0, errors
     (record,) = records(Path()).values()
     assert record["planned_batch"] > record["batch"] == 4
+    assert record["steps"] == 2  # of an epoch with more
     assert record["gradient_ratios"] == {}
 
 

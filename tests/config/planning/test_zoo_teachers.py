@@ -270,3 +270,10 @@ def test_a_start_from_another_architecture_is_refused(name: str, problem: str) -
     start_from(name)
     message = refusal(R101, "fine")
     assert "schedule 'fine': key 'init.zoo': " in message and problem in message
+
+
+def test_narrow_networks_start_from_no_published_detector() -> None:
+    start_from("retinanet_r50_fpn_1x_coco")
+    pair = {**R101, "teacher_schedule": "2x-lr0.01"}
+    message = refusal(pair, "fine", dataset="voc0712", scale="laptop")
+    assert "schedule 'fine': key 'init.zoo': no published weights fit" in message
