@@ -117,7 +117,7 @@ def test_a_row_has_an_address(path: Path, show: Show) -> None:
     dialog = tab.get_by_role("dialog")
     expect(dialog.get_by_role("heading", name="RM + PFI")).to_be_visible()
     tab.keyboard.press("Escape")
-    assert tab.evaluate("location.hash") == ""
+    tab.wait_for_function("location.hash === ''")  # set when the closing has ended
 
 
 def test_commands_and_references_can_be_copied(path: Path, show: Show) -> None:
