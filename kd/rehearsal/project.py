@@ -58,7 +58,7 @@ def prepare(name: str, dataset: Dataset, images: int | None = None) -> str:
 def _prepare(name: str, dataset: Dataset, images: int | None) -> str:
     started, source = time.monotonic(), source_of(name, dataset, images)
     record = PROJECT / "data" / f"{name}.json"
-    if record.exists() and (PROJECT / report_of(name)).exists() and read_json(record) == source:
+    if _is_prepared(name, dataset) and read_json(record) == source:
         return f"{name}: {_describe(source)}; prepared already"
     (PROJECT / report_of(name)).unlink(missing_ok=True)
     _link(PROJECT / DEFAULTS, DEFAULTS)
@@ -74,6 +74,14 @@ def _prepare(name: str, dataset: Dataset, images: int | None) -> str:
         write_json(report_of(name), report.to_json())
     write_json(record, source)
     return f"{name}: {_describe(source)}; prepared in {time.monotonic() - started:.0f} s"
+
+
+def _is_prepared(name: str, dataset: Dataset) -> bool:
+    """Return True if a data set was prepared, and its images were not deleted since."""
+    linked = dataset.model_copy(update={"root": str(PROJECT / root_of(name))})
+    paths = [path for split in dataset.splits for path in linked.listings(split)]
+    paths += [PROJECT / "data" / f"{name}.json", PROJECT / report_of(name)]
+    return all(path.exists() for path in paths)
 
 
 def link_checkpoints() -> None:

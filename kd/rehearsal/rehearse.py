@@ -31,6 +31,8 @@ TRAININGS = Path("results", "runs")
 """Folder of the rehearsed trainings in the rehearsals' project."""
 LOCK = ".lock"
 """File of a rehearsal's folder that the process locks that makes it."""
+PARTS = {"dataset", "schedule"}
+"""Keys that ``run.json`` must have."""
 RESULT, STEP_TIMES, WARNINGS = "result.json", "steps.jsonl", "warnings.jsonl"
 """Files of a rehearsed training: measurements, times of the steps, warnings."""
 
@@ -61,6 +63,8 @@ def rehearse(
     a part of the rehearsal fails.
     """
     config, identity = read_config(run), read_json(run / "run.json")
+    if not isinstance(identity, dict) or not identity.keys() >= PARTS:
+        raise UserError(f"{run / 'run.json'}: does not describe a run; compose it again")
     if ComposedConfig(config).published_checkpoint:
         raise UserError(f"{run}: imports published weights, so there is no training to rehearse")
     key = rehearsal_key(config)

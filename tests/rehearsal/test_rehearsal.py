@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from kd.rehearsal.rehearse import run_apart, seconds_per_step
 from kd.resources.rehearsals import PROJECT, read_rehearsal
 from kd.workflow.options import WorkflowOptions
 from tests.support.paths import REPOSITORY
-from tests.support.tiny import edit, kd, make_project, python
+from tests.support.tiny import edit, kd, make_project, python, write_run
 
 ENTRY = "configs/datasets/shapes-tiny.yaml"
 SMALL = ("rehearsal_images=8", "gpus=0", "workers=0")
@@ -215,6 +216,30 @@ def test_data_on_this_machine_are_linked(
     link = PROJECT / "data" / "shapes-tiny"
     assert link.resolve() == Path("data/shapes-tiny").resolve()
     assert link.is_symlink()
+
+
+def test_deleted_data_are_prepared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path))
+    for prepared in ("in", "already"):
+        assert main(["stand-in", "shapes-tiny"]) == 0
+        assert f"prepared {prepared}" in capsys.readouterr().out
+    shutil.rmtree("data/shapes-tiny")
+    assert main(["stand-in", "shapes-tiny"]) == 0
+    assert "prepared in" in capsys.readouterr().out
+    assert Path("data/shapes-tiny").is_dir()
+
+
+def test_a_file_that_describes_no_run_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path))
+    run = write_run("r18-w0.125/alone")
+    (run / "run.json").write_text("{}")
+    assert main(["rehearse", str(run)]) == 2
+    line = f"error: {run}/run.json: does not describe a run; compose it again\n"
+    assert capsys.readouterr().err == line
 
 
 def kill_this_process() -> None:
