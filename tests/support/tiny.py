@@ -84,6 +84,14 @@ def make_project(folder: Path, data: bool = True) -> Path:
     return folder
 
 
+def write_other_study(project: Path) -> None:
+    """Add study ``other``, which shares a teacher and two students with ``tiny``."""
+    study = yaml.safe_load((project / "configs/studies/tiny.yaml").read_text())
+    study["tables"]["pair"]["methods"] = ["rm", "pfi"]
+    study["figures"] = {"curves": {"analysis": "training_curves"}}
+    (project / "configs/studies/other.yaml").write_text(yaml.safe_dump(study))
+
+
 def edit(path: str | Path, **changes: Any) -> None:
     """Set keys of a YAML file; ``a__b=1`` sets ``b`` in the block ``a``, None removes a key."""
     content = yaml.safe_load(Path(path).read_text())

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kd.common.errors import UserError
 from kd.config.library import Library
@@ -12,10 +11,9 @@ from kd.config.plan import plan
 from kd.monitoring.queue import QueueSnapshot
 from kd.monitoring.runs import StatusOptions, select_runs
 from kd.workflow.workflow import Workflow
-from tests.support.tiny import edit, make_project
-from tests.workflow.test_workflow import jobs, snakemake
+from tests.support.tiny import edit, make_project, write_other_study
+from tests.workflow.test_workflow import BOTH, jobs
 
-BOTH = "study=tiny,other"
 RUN = ("train", "predict", "evaluate", "resample")
 
 
@@ -23,10 +21,7 @@ RUN = ("train", "predict", "evaluate", "resample")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a project with the tiny study and one that shares its teacher and two students."""
     root = make_project(tmp_path)
-    study = yaml.safe_load((root / "configs/studies/tiny.yaml").read_text())
-    study["tables"]["pair"]["methods"] = ["rm", "pfi"]
-    study["figures"] = {"curves": {"analysis": "training_curves"}}
-    (root / "configs/studies/other.yaml").write_text(yaml.safe_dump(study))
+    write_other_study(root)
     monkeypatch.chdir(root)
     return root
 
@@ -68,21 +63,6 @@ def test_all_is_every_study(project: Path) -> None:
         "other",
         "tiny",
     ]
-
-
-def test_a_finished_study_does_not_run_again_with_another(project: Path) -> None:
-    """The rule of its tables has another name then, and the same inputs."""
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout + done.stderr
-    left = dict.fromkeys(RUN, 1) | {"publish_other": 1}
-    assert jobs(project, config=BOTH) == left
-    done = snakemake(project, config=BOTH)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for study in ("tiny", "other"):
-        folder = project / "results" / study / "tiny"
-        assert (folder / "table.md").read_text() in done.stdout
-        assert f"{folder.relative_to(project)}/report.html: 4 runs: 4 done" in done.stdout
-    assert jobs(project, config=BOTH) == jobs(project) == {}
 
 
 def test_figures_are_named_after_their_study(project: Path) -> None:

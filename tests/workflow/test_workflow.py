@@ -15,9 +15,10 @@ import pytest
 
 from kd.cli.main import main
 from tests.support.paths import REPOSITORY
-from tests.support.tiny import edit, make_project
+from tests.support.tiny import edit, make_project, write_other_study
 
 STUDY = "configs/studies/tiny.yaml"
+BOTH = "study=tiny,other"
 TABLES = Path("results/tiny/tiny")
 
 
@@ -366,3 +367,19 @@ def test_a_sweep_with_a_validation_split_measures_its_rows_on_both_splits(tmp_pa
     validated = {f"{step}_on_validation": 6 for step in on_validation}
     data = {"generate_data": 1, "check_data": 1}
     assert jobs(project) == steps(6) | validated | data
+
+
+def test_a_finished_study_does_not_run_again_with_another(finished: Path, tmp_path: Path) -> None:
+    """The rule of its tables has another name then, and the same inputs."""
+    project = shutil.copytree(finished, tmp_path / "project")
+    write_other_study(project)
+    left = {rule: count for rule, count in steps(1).items() if rule != "publish"}
+    left |= {"publish_other": 1}
+    assert jobs(project, config=BOTH) == left
+    done = snakemake(project, config=BOTH)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for study in ("tiny", "other"):
+        folder = project / "results" / study / "tiny"
+        assert (folder / "table.md").read_text() in done.stdout
+        assert f"{folder.relative_to(project)}/report.html: 4 runs: 4 done" in done.stdout
+    assert jobs(project, config=BOTH) == jobs(project) == {}
