@@ -99,7 +99,7 @@ def _imported(teachers: Sequence[ZooTeacher], library: Library, plan: Plan) -> I
         return
     yield "Teachers from mmdet's model zoo, with the AP that mmdet reports:"
     for teacher in teachers:
-        ap = "no AP" if teacher.ap is None else f"AP {teacher.ap:g}"
+        ap = "no AP" if teacher.ap is None else f"AP {teacher.ap:.1f}"
         differences = PublishedDetectors(library).differences(teacher.name, teacher.run.schedule)
         notes = "; ".join(filter(None, (", ".join(differences), teacher.remark)))
         yield (

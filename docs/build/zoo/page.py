@@ -82,7 +82,7 @@ def _detectors(detectors: PublishedDetectors) -> Iterator[list[str]]:
 
 def _ap(detectors: PublishedDetectors, name: str) -> str:
     ap = detectors.line(name).ap
-    return "" if ap is None else f"{ap:g}"
+    return "" if ap is None else f"{ap:.1f}"
 
 
 def _teachers(library: Library, detectors: PublishedDetectors) -> Iterator[list[str]]:
