@@ -19,6 +19,8 @@ from kd.data.entry import CocoSplit, Dataset, SplitName
 from kd.methods.ops.pyramid import Pyramid
 
 WEIGHTS = "weights.pth"
+KEEPING_ASPECT = ("general", "yolo")
+"""Augmentations whose images keep their aspect ratio; those of others are squares."""
 
 
 def compose(
@@ -59,7 +61,7 @@ def compose(
         "train_dataloader": _loader(
             _training_data(dataset, classes, train, family, schedule, run.seed, size[0]),
             schedule.batch_size,
-            {"shuffle": True, **_grouping(run.detector, part, dataset, schedule, scale)},
+            {"shuffle": True, **_grouping(part, dataset, schedule)},
         ),
         **_test_loader("test", dataset, classes, test),
         **(_test_loader("val", dataset, classes, test) if dataset.val is not None else {}),
@@ -289,12 +291,9 @@ def _head(model: dict[str, Any]) -> str:
     return model.get("bbox_head", {}).get("type", "")
 
 
-def _grouping(
-    name: str, part: Detector, dataset: Dataset, schedule: Schedule, scale: Scale
-) -> dict[str, int]:
+def _grouping(part: Detector, dataset: Dataset, schedule: Schedule) -> dict[str, int]:
     """Return the key of the sampler that makes batches of wide or of tall images only."""
-    is_square = scale.input_sizes.get(name, part.input_size) is not None
-    groups = dataset.group_by_aspect and not is_square
+    groups = dataset.group_by_aspect and part.augmentation in KEEPING_ASPECT
     return {"aspect_batch": schedule.batch_size} if groups else {}
 
 

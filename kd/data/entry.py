@@ -79,7 +79,8 @@ class Dataset(Part):
     """Width and height, in pixels, that images are resized into (aspect ratio kept)."""
     group_by_aspect: Annotated[Literal[True] | None, Field(exclude_if=_is_absent)] = None
     """If true, the images of a training batch are all wide or all tall, as with mmdet's sampler. A
-    batch of both is padded to a square. Detectors with an ``input_size`` ignore the key."""
+    batch of both is padded to a square. SSD, RTMDet and YOLOX ignore the key: their images are
+    squares."""
     metric: Literal["coco", "voc"] = "coco"
     """Headline metric: AP over IoU 0.5 to 0.95, or VOC mAP at IoU 0.5."""
     generate: Shapes | None = None

@@ -17,7 +17,7 @@ from tests.support.paths import CONFIGS
 
 LIBRARY = Library(CONFIGS)
 RETINANET = "retinanet_r50_fpn_1x_coco"
-DATA = ["data.batch_sampler", "data.training.0.filter.min_size"]
+DATA = ["data.training.0.filter.min_size"]
 """Settings of RetinaNet that differ from mmdet's by choice."""
 
 
