@@ -30,12 +30,11 @@ logger = logging.getLogger(__name__)
 TRAININGS = Path("results", "runs")
 """Folder of the rehearsed trainings in the rehearsals' project."""
 LOCK = ".lock"
-"""File of a rehearsal's folder that the process locks that makes it."""
+"""File in the folder of a rehearsal, which the process that makes it locks."""
 PARTS = {"dataset", "schedule"}
 """Keys that ``run.json`` must have."""
 RESULT, STEP_TIMES, WARNINGS = "result.json", "steps.jsonl", "warnings.jsonl"
 """Files of a rehearsed training: measurements, times of the steps, warnings."""
-
 SOURCE_LINE = re.compile(r"^\S+\.py:\d+: ")
 """Place in the code at the beginning of a warning of Python."""
 RESUMPTION = "the method `get_instance` should not accept any other arguments"
@@ -180,7 +179,7 @@ def _ending(status: int) -> str:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     if status != -signal.SIGKILL:
-        return f"the process ended by {name}"
+        return f"the process ended with {name}"
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"the system killed the process (SIGKILL), most likely because memory ran out: it used "

@@ -148,24 +148,15 @@ def gradients(jobs: dict[str, dict[str, Any]], data: dict[str, Any]) -> dict[str
     A distiller's gradients are those of its distillation terms, a detector's those of its loss.
     """
     import torch
-    from mmengine.logging import MMLogger
     from torch.nn.parallel import DistributedDataParallel
 
+    import kd.runtime  # noqa: F401, the modules below import mmdet
     from kd.data.sampling import seed_everything
-    from kd.models.build import build_model
-    from kd.observers import Progress
+    from tests.support.steps import build
 
-    MMLogger.get_instance("distributed", log_level="ERROR")
     gradients_of_jobs = {}
     for job, config in jobs.items():
-        torch.manual_seed(0)
-        model = build_model(config)
-        model.init_weights()
-        model.progress = Progress(step=10_000, epoch=0, epochs=12)
-        model.train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.eval()  # batch statistics would differ: each process has half of the images
+        model = build(config)  # with constant statistics: each process has half of the images
         is_shared = torch.distributed.is_initialized()
         wrapped = DistributedDataParallel(model) if is_shared else model
         for _ in range(2):  # DDP refuses a second forward if a parameter got no gradient
