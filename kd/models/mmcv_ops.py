@@ -1,15 +1,16 @@
 """Operators of mmcv's compiled module ``mmcv._ext``, computed by torchvision and plain torch.
 
 mmcv-lite has the Python half of ``mmcv.ops`` but not the compiled half, which mmdet imports.
-``install`` registers a module with the operators that the detectors here call, on CPU and CUDA.
+``extension`` is a module with the operators that the detectors here call, on CPU and CUDA. An
+installation of this project has the file ``mmcv/_ext.py``, which is replaced by this module.
 Arguments have the names and order that ``mmcv.ops`` passes; results are written where it reads.
 """
 
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -31,14 +32,24 @@ class UnservedOperatorError(UserError, NotImplementedError):
     """Error of a call of an mmcv operator that only compiled mmcv has."""
 
 
+def extension() -> ModuleType:
+    """Return our ``mmcv._ext``."""
+    return _Extension()
+
+
 def install() -> bool:
-    """Register our ``mmcv._ext``; call this before ``mmcv.ops`` or mmdet is imported.
+    """Import ``mmcv._ext``, and register ours if no file has that name (``PYTHONPATH`` alone).
 
     Return True if ours is in use, False if a compiled mmcv is installed, which is not replaced.
     """
-    if _NAME not in sys.modules and find_spec(_NAME) is None:
-        sys.modules[_NAME] = _Extension()
-    return isinstance(sys.modules.get(_NAME), _Extension)
+    if _NAME not in sys.modules:
+        try:
+            import_module(_NAME)
+        except ModuleNotFoundError as error:
+            if error.name != _NAME:
+                raise
+            sys.modules[_NAME] = extension()
+    return isinstance(sys.modules[_NAME], _Extension)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

@@ -33,7 +33,7 @@ def trained(study):
 def test_the_code_prints_detections_with_the_names_of_the_data(
     trained, shapes_root, capsys, recwarn
 ):
-    assert CODE.startswith("import kd.runtime")
+    assert CODE.startswith("from mmdet.apis import ")
     image = next((shapes_root / "test").iterdir())
     code = re.sub(r'run = ".*"', f'run = "{trained.directory}"', CODE)
     code = re.sub(r'"data/.*\.png"', f'"{image}"', code).replace("score > 0.3", "score > 0")

@@ -281,9 +281,10 @@ def test_a_loaded_compiled_mmcv_is_left_in_place(monkeypatch):
     assert sys.modules["mmcv._ext"] is compiled
 
 
-def test_an_installed_compiled_mmcv_is_left_to_be_imported(monkeypatch, tmp_path):
-    (tmp_path / "_ext.py").write_text("")
-    monkeypatch.setattr(mmcv, "__path__", [*mmcv.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "mmcv._ext")
+def test_an_installed_compiled_mmcv_is_used(monkeypatch, tmp_path):
+    (tmp_path / "_ext.py").write_text("compiled = True")
+    monkeypatch.setattr(mmcv, "__path__", [str(tmp_path), *mmcv.__path__])
+    monkeypatch.setitem(sys.modules, "mmcv._ext", sys.modules["mmcv._ext"])
+    del sys.modules["mmcv._ext"]
     assert install() is False
-    assert "mmcv._ext" not in sys.modules
+    assert sys.modules["mmcv._ext"].compiled

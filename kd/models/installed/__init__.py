@@ -1,0 +1,1 @@
+"""Files that the installation of this project copies into other packages."""
