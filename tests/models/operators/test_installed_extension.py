@@ -1,4 +1,4 @@
-"""mmdet is imported without this project's modules before it, in its installation and in a wheel."""
+"""mmdet is imported before this project's modules, in its installation and from a wheel."""
 
 import os
 import subprocess
