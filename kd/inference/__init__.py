@@ -1,0 +1,1 @@
+"""Use of trained detectors: detections in images, pictures of them, latency."""

@@ -1,0 +1,36 @@
+"""Loading of a trained detector, whatever file it is in."""
+
+from pathlib import Path
+
+from kd.common.errors import UserError
+from kd.inference.detector import ReadyDetector
+
+
+def load_detector(source: Path, device: str | None = None) -> ReadyDetector:
+    """Load the detector of a run's directory.
+
+    ``device``: cpu, cuda or cuda:N; without it, a GPU if there is one. UserError if the machine has
+    no such device, and for a source that holds no trained detector.
+    """
+    from kd.inference.run_detector import RunDetector
+
+    return RunDetector(source, device_of(device))
+
+
+def device_of(name: str | None) -> str:
+    """Return the name of torch's device, by default a GPU if there is one; UserError without it."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if name is None:
+        return "cuda:0" if gpus else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device '{name}': unknown; valid: cpu, cuda, cuda:1, ...") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{name}': not supported; valid: cpu, cuda, cuda:1, ...")
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        remedy = f"it has {gpus} GPUs" if gpus else "it has no GPU that torch can use; give cpu"
+        raise UserError(f"device '{name}': this machine has no such device; {remedy}")
+    return name
