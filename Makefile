@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+PLUGIN := workflow/plugins/snakemake-executor-plugin-submitit
 
 .PHONY: help demo test test-nightly test-slurm setup check
 
@@ -29,8 +30,8 @@ check: setup ## lint, format, types and import rules
 
 setup: $(READY) ## install the locked packages into .venv
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(PLUGIN)/pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --no-deps --requirement requirements.lock
-	$(BIN)/python -m pip install --no-deps --editable .
+	$(BIN)/python -m pip install --no-deps --editable $(PLUGIN) --editable .
 	touch $@

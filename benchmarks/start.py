@@ -201,10 +201,9 @@ def as_job(run: Path) -> dict[str, float]:
     configuration = ["--config", "study=demo", "scale=smoke"]
     command = [sys.executable, "-m", "snakemake", *profile, *configuration]
     command += ["--", f"{target}/weights.pth"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "workflow/plugins")])
     workflow = subprocess.Popen(
         command,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -9,16 +9,25 @@ from packaging.utils import canonicalize_name
 
 from tests.support.paths import REPOSITORY
 
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PLUGIN_FOLDER = "workflow/plugins/snakemake-executor-plugin-submitit"
+PROJECT, PLUGIN = (
+    tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text())["project"]
+    for folder in (".", PLUGIN_FOLDER)
+)
 LOCK = [
     Requirement(line)
     for line in (REPOSITORY / "requirements.lock").read_text().splitlines()
     if line and not line.startswith("#")
 ]
-REQUIREMENTS = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+REQUIREMENTS = [
+    *PROJECT["dependencies"],
+    *PROJECT["optional-dependencies"]["dev"],
+    *PLUGIN["dependencies"],
+    *PLUGIN["optional-dependencies"]["test"],
+]
 
 
-@pytest.mark.parametrize("text", REQUIREMENTS)
+@pytest.mark.parametrize("text", sorted({*REQUIREMENTS} - {PLUGIN["name"]}))
 def test_the_lock_pins_all_requirements_of_the_project(text: str) -> None:
     requirement = Requirement(text)
     name = canonicalize_name(requirement.name)
@@ -43,4 +52,9 @@ def test_the_conda_environment_installs_the_lock() -> None:
     version = python.removeprefix("python=")
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
     (pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
-    assert pip == ["--requirement requirements.lock", "--editable ."]
+    editable = [f"--editable {PLUGIN_FOLDER}", "--editable ."]
+    assert pip == ["--requirement requirements.lock", *editable]
+    assert " ".join(editable) in (REPOSITORY / "Makefile").read_text().replace(
+        "$(PLUGIN)", PLUGIN_FOLDER
+    )
+    assert PLUGIN["name"] in PROJECT["dependencies"]

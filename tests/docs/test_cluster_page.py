@@ -10,7 +10,10 @@ from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/how-to/cluster.md").read_text(encoding="utf-8")
 SOURCES = [
-    *(REPOSITORY / "workflow/plugins/snakemake_executor_plugin_submitit").glob("*.py"),
+    *(
+        REPOSITORY
+        / "workflow/plugins/snakemake-executor-plugin-submitit/snakemake_executor_plugin_submitit"
+    ).glob("*.py"),
     REPOSITORY / "kd/training/launch.py",
     REPOSITORY / "kd/resources/requests.py",
     REPOSITORY / "kd/training/parts/memory.py",

@@ -33,7 +33,12 @@ QUESTIONS = {
 def pages() -> list[Path]:
     """Return all Markdown pages of the repository."""
     folders = ("docs", "benchmarks", "workflow", "kd", "analysis", "configs", "tests")
-    nested = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.md")]
+    nested = [
+        path
+        for folder in folders
+        for path in (REPOSITORY / folder).rglob("*.md")
+        if ".pytest_cache" not in path.parts
+    ]
     return sorted([*REPOSITORY.glob("*.md"), *nested])
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tests.support.paths import REPOSITORY
 
-PRODUCT = ("kd", "analysis", "docs/build", "workflow/plugins")
-ALL = (*PRODUCT, "benchmarks", "tests")
+PLUGIN = "workflow/plugins/snakemake-executor-plugin-submitit"
+PRODUCT = ("kd", "analysis", "docs/build", f"{PLUGIN}/snakemake_executor_plugin_submitit")
+ALL = (*PRODUCT, "benchmarks", "tests", f"{PLUGIN}/tests")
 Place = tuple[int, str]
 """A line number and the text in it."""
 

@@ -43,13 +43,15 @@ def test_tests_mirror_the_rooms() -> None:
         room for room in rooms if not any(folder.startswith(f"{room}/") for folder in tested)
     }
     assert untested == set()
-    others = {".", "analysis", "benchmarks", "docs", "house", "plugin", "slurm"}
+    others = {".", "analysis", "benchmarks", "docs", "house", "slurm"}
     assert {folder.split("/")[0] for folder in tested} <= rooms | others
 
 
 def test_no_two_test_files_have_the_same_name() -> None:
     """Pytest imports test files by their bare names, so it refuses a second one of a name."""
-    counts = Counter(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    counts = Counter(
+        path.name for path in sources.files(*sources.ALL) if path.name.startswith("test_")
+    )
     assert [name for name, count in counts.items() if count > 1] == []
 
 
