@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from analysis.plotting.lettering import legible
 from analysis.plotting.overlay import DETECTION_COLOR, TRUTH_COLOR, draw_boxes
+from kd.common.lettering import legible
 
 CORNERS = ("left", "top", "right", "bottom")
 """Columns of a box, in pixels."""

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plotting.alt_text import PDF_KEY, PNG_KEY
-from analysis.plotting.lettering import families, legible
 from analysis.plotting.method_styles import COLORS, assign
 from kd.common.files import replacing
+from kd.common.lettering import families, legible
 
 QUIET = "0.45"
 """Gray of notes, axes of reference and other secondary elements."""

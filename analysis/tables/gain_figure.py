@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as MarkerPath
 
-from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH
 from analysis.statistics.equivalence import HELPS, HURTS, NO_GAIN
 from analysis.statistics.seeds import Interval
@@ -20,6 +19,7 @@ from analysis.tables.formatting import MINUS, STAR, judgment_text, metric_title
 from analysis.tables.miniature import printable, warning
 from analysis.tables.printed import distinct_label
 from analysis.tables.rows import DONE, ResultRow, by_group
+from kd.common.lettering import legible
 
 # Two of Okabe and Ito's colors; filled and hollow marks differ in gray, too.
 OURS: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markersize": 4.5}

@@ -14,6 +14,11 @@ from kd.common.errors import UserError
 
 CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
 """Exit status if the reader of the output has closed it, equal to that of a death by SIGPIPE."""
+RESUMES = {
+    "train": "; the same command resumes at the last checkpoint",
+    "infer": "; the same command skips the finished files",
+}
+"""Remedies of interrupted commands."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,8 +62,7 @@ def _run(arguments: list[str] | None) -> int:
         from kd.training import launch
 
         if not launch.launched():
-            resumes = "; the same command resumes at the last checkpoint"
-            print(f"interrupted{resumes if words[:1] == ['train'] else ''}", file=sys.stderr)
+            print(f"interrupted{RESUMES.get(''.join(words[:1]), '')}", file=sys.stderr)
         return 130
 
 

@@ -186,6 +186,17 @@ def fraction(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return value
+
+
 def positive(text: str) -> int:
     """Return a whole number from 1."""
     if not count(text):

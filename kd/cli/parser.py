@@ -5,9 +5,9 @@ from importlib import metadata
 from typing import Any
 
 from kd.cli.command import Command, Parser, TopParser, add_command
-from kd.cli.commands import data, look, run, study
+from kd.cli.commands import data, look, run, study, use
 
-GROUPS = (study.GROUP, run.GROUP, data.GROUP, look.GROUP)
+GROUPS = (study.GROUP, run.GROUP, use.GROUP, data.GROUP, look.GROUP)
 DISTRIBUTION = "kd-detection"
 """Name of the installed package, which has the version."""
 

@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from pathlib import Path
 
 from kd.cli.networks import load_networks
 
@@ -42,14 +43,33 @@ def train_run(options: Namespace) -> int:
 
 
 def predict_run(options: Namespace) -> None:
-    """Write the detections or predictions of a run on a split."""
+    """Write the detections or predictions of a run on a split, also as COCO results."""
     from kd.monitoring.run_names import find_run
 
     run = find_run(*options.run)
+    if options.coco:
+        _require_coco(run, options.coco)
     load_networks(options.threads)
-    from kd.evaluation.predict import predict
+    from kd.config.library import Library
+    from kd.evaluation.evaluate import write_coco_results
+    from kd.evaluation.predict import is_current, predict
 
-    predict(run, options.workers, options.split)
+    if not options.coco or not is_current(run, options.split):
+        predict(run, options.workers, options.split)
+    if options.coco:
+        for path in write_coco_results(run, Library(), options.coco, options.split):
+            print(path)
+
+
+def _require_coco(run: Path, path: Path) -> None:
+    """Raise UserError if a file for COCO results exists, and for a classifier."""
+    from kd.common.errors import UserError
+    from kd.config.composed import ComposedConfig
+
+    if path.exists():
+        raise UserError(f"{path}: exists; give another name for --coco, or remove it")
+    if ComposedConfig.read(run).kind == "classifier":
+        raise UserError(f"{run}: a classifier has no detections; leave out --coco")
 
 
 def evaluate_run(options: Namespace) -> None:

@@ -59,6 +59,13 @@ class Detections(Boxes):
     score: Floats
 
 
+def stored_boxes(corners: Floats) -> list[list[float]]:
+    """Return boxes (N, 4), xyxy, as files store them: xywh in pixels, thousandths."""
+    boxes = np.asarray(corners, dtype=np.float64)
+    sides = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
+    return [[round(side, 3) for side in box] for box in sides]
+
+
 def read(
     ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
 ) -> tuple[list[Any], Objects, Detections]:

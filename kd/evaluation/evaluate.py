@@ -42,6 +42,24 @@ def measure(directory: Path, library: Library, split: SplitName = "test") -> Pat
     return folder / "metrics.json"
 
 
+def write_coco_results(
+    directory: Path, library: Library, path: Path, split: SplitName = "test"
+) -> list[Path]:
+    """Write a run's detections as COCO results to ``path``; return the written files.
+
+    The ids of images and categories are those of the annotation file. VOC has no such file, so the
+    split's ground truth is written beside ``path`` with the ids, as ``NAME-truth.json``.
+    """
+    folder = results_folder(directory, split)
+    truth = truth_of(directory, library, split).coco
+    write_json(path, read_detections(folder / DETECTIONS, truth), indent=None)
+    if all("img_id" not in image for image in truth["images"]):
+        return [path]
+    truth_path = path.with_name(f"{path.stem}-truth.json")
+    write_json(truth_path, truth)
+    return [path, truth_path]
+
+
 def truth_of(directory: Path, library: Library, split: SplitName = "test") -> GroundTruth:
     """Return a split of a detector's run; UserError if its entry changed since."""
     _, dataset = inputs.entry_of(read_config(directory), directory, split, library)

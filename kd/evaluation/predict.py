@@ -20,6 +20,7 @@ from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.data.entry import SplitName
 from kd.data.sampling import build_dataset
+from kd.evaluation.detections import stored_boxes
 from kd.evaluation.evaluate import DETECTIONS
 from kd.models import weights
 from kd.models.registration import register
@@ -41,15 +42,29 @@ def predict(directory: Path, workers: int = 0, split: SplitName = "test") -> Non
     """
     config = read_config(directory)
     register(config)
-    require_result(directory / WEIGHTS)
-    trained = weights.read(directory / WEIGHTS).get("inputs", {})
-    depends = inputs.of_prediction(config, trained, directory, Library(), split)
+    depends = _inputs(config, directory, split)
     if ComposedConfig(config).kind == "classifier":
         predictions = classifiers.predict(config, directory, workers)
     else:
         predictions = _detect(config, directory, workers, split)
     depends["detections"] = sha256(predictions)
     inputs.record(results_folder(directory, split), "prediction", depends)
+
+
+def is_current(directory: Path, split: SplitName = "test") -> bool:
+    """Return True if a detector's detections come from the weights and data of now."""
+    folder = results_folder(directory, split)
+    path = folder / DETECTIONS
+    if not path.exists():
+        return False
+    depends = _inputs(read_config(directory), directory, split)
+    return inputs.recorded(folder, "prediction") == {**depends, "detections": sha256(path)}
+
+
+def _inputs(config: dict[str, Any], directory: Path, split: SplitName) -> inputs.Inputs:
+    require_result(directory / WEIGHTS)
+    trained = weights.read(directory / WEIGHTS).get("inputs", {})
+    return inputs.of_prediction(config, trained, directory, Library(), split)
 
 
 def _detect(config: dict[str, Any], directory: Path, workers: int, split: SplitName) -> Path:
@@ -94,15 +109,9 @@ def detections(detector: Any, batch: Any) -> list[dict[str, Any]]:
 
 def _records(sample: Any) -> list[dict[str, Any]]:
     instances = sample.pred_instances
-    corners = instances.bboxes.double()
-    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
+    boxes = stored_boxes(instances.bboxes.cpu().numpy())
     return [
-        {
-            "image": sample.img_id,
-            "label": label,
-            "bbox": [round(side, 3) for side in box],
-            "score": score,
-        }
+        {"image": sample.img_id, "label": label, "bbox": box, "score": score}
         for label, box, score in zip(
             instances.labels.tolist(), boxes, instances.scores.tolist(), strict=True
         )

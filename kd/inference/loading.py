@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from kd.common.errors import UserError
+from kd.common.results import require_result
+from kd.config.compose import WEIGHTS
 from kd.inference.detector import ReadyDetector
 
 
@@ -15,6 +17,13 @@ def load_detector(source: Path, device: str | None = None) -> ReadyDetector:
     from kd.inference.run_detector import RunDetector
 
     return RunDetector(source, device_of(device))
+
+
+def weights_file(source: Path) -> Path:
+    """Return the file with the weights of a source; UserError if it is absent."""
+    path = source / WEIGHTS
+    require_result(path)
+    return path
 
 
 def device_of(name: str | None) -> str:

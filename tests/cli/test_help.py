@@ -45,7 +45,7 @@ def test_kd_alone_prints_the_commands_by_group(
     monkeypatch.chdir(tmp_path)  # outside a project
     text = printed("", capsys)
     assert text == printed("--help", capsys)
-    assert [group.title for group in GROUPS] == ["Study", "Run", "Data", "Look"]
+    assert [group.title for group in GROUPS] == ["Study", "Run", "Use", "Data", "Look"]
     for command in COMMANDS.values():
         assert re.search(rf"^  {command.name} +{re.escape(command.summary)}$", text, re.MULTILINE)
     assert all(re.search(rf"^  {status} +\w", text, re.MULTILINE) for status in EXIT_STATUSES)

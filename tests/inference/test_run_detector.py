@@ -13,22 +13,6 @@ from kd.evaluation.predict import detections, split_batches
 from kd.inference.loading import device_of, load_detector
 from kd.inference.run_detector import RunDetector
 from kd.models import weights
-from tests.support.tiny_detectors import save_random_weights
-
-
-@pytest.fixture
-def run_of(study):
-    """Return a function that writes a run of a tiny detector with random weights."""
-
-    def write(family="retinanet", student="r18-w0.125", score=0.0):
-        plan = study([], detectors=(family,), student=student)
-        run = next(run for run in plan.runs.values() if run.student == student)
-        run.config["model"]["test_cfg"]["score_thr"] = score  # random weights have low scores
-        run.write()
-        save_random_weights(run.config["model"], run.directory)
-        return run
-
-    return write
 
 
 @pytest.mark.parametrize(

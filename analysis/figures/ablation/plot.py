@@ -14,9 +14,9 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from analysis.figures.ablation.compute import is_numeric
-from analysis.plotting.lettering import legible
 from analysis.plotting.panels import horizontal_grid, panel_grid, widen
 from analysis.plotting.style import STYLE, Look, legend, legend_height
+from kd.common.lettering import legible
 
 COLUMNS = 3
 """Panels in a row."""

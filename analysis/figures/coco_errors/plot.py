@@ -30,8 +30,8 @@ from analysis.figures.coco_errors.plot_curves import (
     set_unit_limits,
     wrapped,
 )
-from analysis.plotting.lettering import legible
 from analysis.plotting.style import QUIET, STYLE, WIDTH, Look, legend, legend_height
+from kd.common.lettering import legible
 
 Looks = Mapping[str, Look]
 

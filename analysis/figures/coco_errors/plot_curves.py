@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.figures.coco_errors.compute import CURVES, OVERALL
-from analysis.plotting.lettering import legible
 from analysis.plotting.panels import columns_of
 from analysis.plotting.style import QUIET, STYLE, WIDTH
+from kd.common.lettering import legible
 
 MATCHED75, MATCHED50 = "AP75", "AP50 less AP75"
 FILLS = {

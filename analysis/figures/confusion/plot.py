@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from analysis.figures.confusion.compute import BACKGROUND, reduced, shares
-from analysis.plotting.lettering import legible
 from analysis.plotting.panels import panel_grid
 from analysis.plotting.style import STYLE, WIDTH
+from kd.common.lettering import legible
 from kd.evaluation.voc import Floats, Integers
 
 COLORS = "Blues"

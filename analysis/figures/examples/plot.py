@@ -18,11 +18,11 @@ from analysis.plotting.detections import (
     kind_handles,
     selected_boxes,
 )
-from analysis.plotting.lettering import legible
 from analysis.plotting.overlay import show_image
 from analysis.plotting.panels import message_figure
 from analysis.plotting.style import STYLE, WIDTH
 from analysis.tables.formatting import MINUS
+from kd.common.lettering import legible
 
 TITLES: dict[Selection, str] = {
     "gain": "Largest gain",

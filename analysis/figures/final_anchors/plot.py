@@ -12,7 +12,6 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from analysis.figures.final_anchors.compute import ANCHOR, BOX, CORNERS, TEACHER
-from analysis.plotting.lettering import legible
 from analysis.plotting.overlay import (
     DETECTION_COLOR,
     PRIOR_COLOR,
@@ -22,6 +21,7 @@ from analysis.plotting.overlay import (
     show_region,
 )
 from analysis.plotting.style import QUIET, STYLE, WIDTH
+from kd.common.lettering import legible
 from kd.data import decoding
 
 PANEL = WIDTH / 4

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from analysis.figures.lrp.compute import MEASURES
 from analysis.plotting import dots
-from analysis.plotting.lettering import legible
 from analysis.plotting.style import STYLE, WIDTH, Look
 from analysis.tables.formatting import ABSENT
+from kd.common.lettering import legible
 
 TITLES = {
     "oLRP": "oLRP",

@@ -20,7 +20,6 @@ from analysis.plotting.detections import (
     kind_handles,
     selected_boxes,
 )
-from analysis.plotting.lettering import legible
 from analysis.plotting.overlay import (
     DETECTION_COLOR,
     PRIOR_COLOR,
@@ -31,6 +30,7 @@ from analysis.plotting.overlay import (
 )
 from analysis.plotting.panels import message_figure
 from analysis.plotting.style import QUIET, STYLE, WIDTH
+from kd.common.lettering import legible
 
 PANEL = 1.75
 """Width of a panel in inches."""

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.figures.rank_agreement.compute import CORNERS, ExampleObject
-from analysis.plotting.lettering import legible
 from analysis.plotting.overlay import DETECTION_COLOR, TRUTH_COLOR, draw_boxes, show_region
 from analysis.plotting.panels import message_figure
 from analysis.plotting.style import STYLE, WIDTH, Look, legend
+from kd.common.lettering import legible
 from kd.data import decoding
 
 MOST_STUDENTS = 3

@@ -52,6 +52,13 @@ def _train(parser: ArgumentParser) -> None:
 
 def _predict(parser: ArgumentParser) -> None:
     _add_run_and_split(parser)
+    parser.add_argument(
+        "--coco",
+        type=project_path,
+        metavar="FILE",
+        help="write the detections as COCO results, too, with the ids of the annotation file; "
+        "detections that are up to date are not computed again (default: no such file)",
+    )
     options.add_workers(parser)
     options.add_threads(parser)
 
@@ -176,9 +183,10 @@ GROUP = Group(
             "Run a trained detector on a split and store its detections; of a classifier, "
             "its predictions.",
             "detections.json.gz and model.json to the run's directory, or detections.json.gz to "
-            "the folder `val` in it; of a classifier, predictions.json.gz",
+            "the folder `val` in it; of a classifier, predictions.json.gz; COCO results to --coco",
             (
                 Example(f"predict {TEACHER}", "detections of the teacher GFL"),
+                Example(f"predict {TEACHER} --coco results.json", "the same as COCO results"),
                 Example(f"predict {TEACHER} --split val", "the same on the validation split"),
             ),
             _predict,

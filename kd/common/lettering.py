@@ -1,4 +1,4 @@
-"""Names of users in figures: plain text of limited length, in fonts that have its letters."""
+"""Names of users in pictures: plain text of limited length, in fonts that have its letters."""
 
 import logging
 from functools import cache
@@ -63,16 +63,22 @@ def _is_not_about_weight(record: logging.LogRecord) -> bool:
 
 
 @cache
+def font_files() -> dict[str, frozenset[int]]:
+    """Return the code points of the letters in each font file, in the order of ``families``."""
+    paths = [font_manager.findfont(name, fallback_to_default=False) for name in families()]
+    return {path: frozenset(FT2Font(path).get_charmap()) for path in paths}
+
+
+@cache
 def _letters() -> frozenset[int]:
     """Return the code points of all letters in the fonts of figures."""
-    paths = [font_manager.findfont(name, fallback_to_default=False) for name in families()]
-    return frozenset().union(*(FT2Font(path).get_charmap() for path in paths))
+    return frozenset().union(*font_files().values())
 
 
 @cache
 def _warn_of_missing_letters() -> None:
     """Log a warning, once in a process."""
     logger.warning(
-        "No installed font has some letters of these names; figures print their numbers (U+...). "
+        "No installed font has some letters of these names; pictures print their numbers (U+...). "
         "Install a font that has them, such as Noto Sans CJK"
     )

@@ -9,9 +9,9 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.plotting import lettering
-from analysis.plotting.lettering import LONGEST, families, legible, shortened
 from analysis.plotting.style import STYLE, save
+from kd.common import lettering
+from kd.common.lettering import LONGEST, families, legible, shortened
 
 NAMES = ["$x_{1}$", "cost $5", r"\frac{$", "木材 crate", "a" * 60 + "b" * 60, "one\ntwo\tthree"]
 
@@ -24,7 +24,12 @@ def only_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget() -> None:
-    for cached in (lettering.families, lettering._letters, lettering._warn_of_missing_letters):
+    for cached in (
+        lettering.families,
+        lettering.font_files,
+        lettering._letters,
+        lettering._warn_of_missing_letters,
+    ):
         cached.cache_clear()
 
 

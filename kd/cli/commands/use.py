@@ -1,0 +1,84 @@
+"""Commands that use trained detectors: ``infer``."""
+
+from argparse import ArgumentParser
+
+from kd.cli import options, use
+from kd.cli.command import Command, Example, Group
+from kd.cli.project import project_path
+
+STUDENT = "rm+pfi_from_gfl-r18-w0.5"
+"""Part of the name of a student of study demo at scale smoke."""
+
+
+def _infer(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        metavar="RUN",
+        type=options.run_word,
+        help="the run: its directory, or a part of its name",
+    )
+    parser.add_argument(
+        "images",
+        metavar="IMAGES",
+        nargs="+",
+        type=project_path,
+        help="images, videos, and folders, which are searched with their subfolders",
+    )
+    parser.add_argument(
+        "--to", type=project_path, metavar="DIR", required=True, help="folder for the results"
+    )
+    parser.add_argument(
+        "--score",
+        type=options.share,
+        default=0.3,
+        metavar="S",
+        help="draw detections that score S or more, from 0 to 1; the JSON files have all "
+        "(default: 0.3)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="number of images that the network computes together (default: 1)",
+    )
+    _add_device(parser)
+    parser.add_argument(
+        "--workers",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="number of threads that read images ahead (default: 0, read between two batches)",
+    )
+    options.add_threads(parser)
+
+
+def _add_device(parser: ArgumentParser) -> None:
+    text = "cpu, cuda or cuda:N (default: a GPU if there is one)"
+    parser.add_argument("--device", metavar="DEVICE", help=text)
+
+
+GROUP = Group(
+    "Use",
+    "trained detectors on images",
+    (
+        Command(
+            "infer",
+            use.infer_images,
+            "detect objects in images and videos",
+            "Detect objects in images and videos with the detector of a run; of a distilled run, "
+            "with its student. Write pictures with boxes, class names and scores, and detections "
+            "in COCO's format. Images are turned by their EXIF orientation, as in training. A file "
+            "that cannot be read is reported and left out, and the exit status is 1. The same "
+            "command again skips finished files.",
+            "pictures, videos, detections.json, images.json, infer.json and progress.jsonl to "
+            "--to, an empty or new folder",
+            (
+                Example(f"infer {STUDENT} data/shapes-smoke/test --to out", "a folder"),
+                Example(f"infer {STUDENT} film.mp4 --to out --score 0.5", "a video"),
+            ),
+            _infer,
+            needs_project=False,
+        ),
+    ),
+)

@@ -1,0 +1,43 @@
+"""Commands that use trained detectors: ``infer``."""
+
+from argparse import Namespace
+
+from kd.cli.networks import load_networks
+
+
+def infer_images(options: Namespace) -> int:
+    """Write pictures and COCO files of the detections in a user's images and videos.
+
+    Return 1 if an image or video could not be read.
+    """
+    from kd.common.files import sha256
+    from kd.inference.loading import device_of, load_detector, weights_file
+    from kd.inference.results import ResultsFolder, require_usable
+    from kd.inference.sources import list_sources
+    from kd.monitoring.run_names import find_run
+
+    sources = list_sources(options.images, options.to)
+    source = find_run(options.source)
+    record = {
+        "source": str(source),
+        "weights_sha256": sha256(weights_file(source)),
+        "score": options.score,
+    }
+    require_usable(options.to, sources, record)
+    load_networks(options.threads)
+    from kd.inference.infer import Settings, infer
+
+    device = device_of(options.device)
+    detector = load_detector(source, device)
+    settings = Settings(options.score, options.batch, options.workers)
+    with ResultsFolder(options.to, sources, {**record, "device": device}) as results:
+        summary = infer(detector, results, settings)
+    totals, skipped, failures = summary
+    skipped_text = f", {skipped} of the files finished before" if skipped else ""
+    print(
+        f"{options.to}: {totals.images} images with {totals.detections} detections{skipped_text}; "
+        f"pictures show scores from {options.score:g}"
+    )
+    if failures:
+        print(f"{len(failures)} files could not be read completely, see above")
+    return 1 if failures else 0
