@@ -197,6 +197,14 @@ def share(text: str) -> float:
     return value
 
 
+def assignment(text: str) -> tuple[str, str]:
+    """Return the two sides of ``KEY=VALUE``."""
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
+    return key, value
+
+
 def positive(text: str) -> int:
     """Return a whole number from 1."""
     if not count(text):

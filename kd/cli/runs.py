@@ -14,8 +14,10 @@ def train_run(options: Namespace) -> int:
     from kd.config.composed import ComposedConfig, read_config
     from kd.monitoring.run_names import find_run
     from kd.training import launch
+    from kd.training.tracking.names import check_trackers
 
     run = find_run(*options.run)
+    trackers = check_trackers(options.trackers or [], "--trackers")
     if "RANK" not in os.environ:  # before a failure of the run would be recorded
         ComposedConfig(read_config(run)).require_teachers(run)
     launch.set_rank()
@@ -24,6 +26,7 @@ def train_run(options: Namespace) -> int:
             run, options.processes, options.arguments, options.folder, options.accumulate
         )
     load_networks(options.threads)
+    from kd.training.tracking.hook import Tracking
     from kd.training.train import train
 
     try:
@@ -34,6 +37,7 @@ def train_run(options: Namespace) -> int:
             options.val_interval,
             options.teacher_cache,
             options.accumulate,
+            Tracking(trackers, dict(options.tag)) if trackers else None,
         )
     except launch.StopRequested as stop:
         if launch.rank() == 0:

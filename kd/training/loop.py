@@ -219,6 +219,7 @@ class StepLog(Hook):
                 self._judge(runner, step, batch_idx)
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
+            runner.call_hook("after_log", record=record)
         due = self.times[-1] - self.printed >= self.every_seconds
         if due or step in (1, runner.max_iters):
             self.printed = self.times[-1]

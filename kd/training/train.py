@@ -37,6 +37,7 @@ from kd.training.parts.memory import is_out_of_memory, out_of_memory
 from kd.training.published.imports import class_meta, import_weights
 from kd.training.published.initial import start_from_published
 from kd.training.teacher_cache import TeacherCaching
+from kd.training.tracking.hook import Tracking, closing
 from kd.training.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def train(
     val_interval: int = 0,
     teacher_cache_mb: int = 0,
     accumulate: int = 1,
+    tracking: Tracking | None = None,
 ) -> None:
     """Train the run, or import its published weights, and write ``weights.pth`` and provenance.
 
@@ -70,8 +72,9 @@ def train(
     set's check report; its count of dropped boxes goes into the provenance. ``val_interval``:
     epochs between measurements of AP, 0 for none. ``teacher_cache_mb``: the limit of cached teacher
     outputs. Neither of the last two changes a weight. ``accumulate``: the parts in which each
-    process computes its share of a batch; weights are equal up to rounding. A run that fails leaves
-    ``failure.json`` and raises its error. StopRequested if a stop was requested; TakenError if
+    process computes its share of a batch; weights are equal up to rounding. ``tracking``: the hook
+    that shows the log in trackers. A run that fails leaves ``failure.json`` and raises its error.
+    StopRequested if a stop was requested; TakenError if
     another process trains the run.
     """
     config = read_config(directory)
@@ -81,7 +84,8 @@ def train(
         if ComposedConfig(config).published_checkpoint:
             import_weights(config, directory)
         else:
-            _train(config, directory, workers, report, val_interval, teacher_cache_mb, accumulate)
+            options = workers, report, val_interval, teacher_cache_mb, accumulate, tracking
+            _train(config, directory, *options)
     except launch.StopRequested:
         _leave()
         raise
@@ -266,6 +270,7 @@ def _train(
     val_interval: int,
     teacher_cache_mb: int,
     accumulate: int,
+    tracking: Tracking | None,
 ) -> None:
     started = {"started": provenance.now(), **provenance.environment(), **_dropped(report)}
     try:
@@ -284,7 +289,10 @@ def _train(
         runner.inputs = inputs.of_training(config, directory, Library())
         inputs.record(directory, "training", runner.inputs)
         logger.info(_describe(ComposedConfig(config), accumulate))
-    runner.train()
+    if tracking:
+        runner.register_hook(tracking)
+    with closing(tracking):
+        runner.train()
     if not is_main_process():
         return
     model = bare(runner.model)

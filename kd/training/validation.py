@@ -64,6 +64,7 @@ class Validation(Hook):
             record = {"epoch": epoch, "step": step, "split": self.split, **metrics}
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
+            runner.call_hook("after_validation", record=record)
             ap = "undefined" if metrics["AP"] is None else f"{100 * metrics['AP']:.1f}"
             logger.info("epoch %d/%d: AP %s (%s split)", epoch, runner.max_epochs, ap, self.split)
 

@@ -6,7 +6,7 @@ from kd.common.errors import UserError
 from kd.common.lists import split_list
 from kd.common.results import RESULTS
 from kd.config.library import Library
-from kd.config.selection import StudyOptions
+from kd.config.selection import Names, StudyOptions
 from kd.resources.requests import JobOptions, RehearsalOptions
 
 STUDIES_FOLDER = "studies"
@@ -26,6 +26,9 @@ class WorkflowOptions(StudyOptions, JobOptions, RehearsalOptions):
     """Name of a file in ``configs/scales``."""
     val_interval: NonNegativeInt = 1
     """Epochs between two measurements of AP during training; 0 measures AP at the end only."""
+    trackers: Names = None
+    """Trackers that show losses, learning rate and AP of trainings: ``tensorboard``, ``mlflow``,
+    ``wandb`` (docs/how-to/track.md); null for none. They change no run."""
 
     def study_names(self, library: Library) -> list[str]:
         """Return the names of the studies, each once.

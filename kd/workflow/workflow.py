@@ -19,6 +19,7 @@ from kd.data.builtin.shapes import MARKER
 from kd.data.entry import Dataset
 from kd.data.fingerprint import content_of
 from kd.resources.requests import ResourceRequest, ResourceRequests
+from kd.training.tracking.names import check_trackers
 from kd.workflow.options import LAST_OPTIONS, WorkflowOptions, study_arguments
 
 
@@ -112,6 +113,7 @@ class Workflow:
                     "with commas between several changes"
                 )
         options = WorkflowOptions.parse(config, where)
+        check_trackers(options.trackers or [], f"'trackers' of {where}")
         return cls(options, Library())
 
     def add(self, runs: Iterable[Run]) -> None:
@@ -135,6 +137,13 @@ class Workflow:
     def cpu_threads(self) -> int:
         """CPU threads of a process: the requested number, at most those it may use."""
         return min(self.requests.threads, len(os.sched_getaffinity(0)))
+
+    @property
+    def tracking(self) -> str:
+        """Options of ``kd train`` that name trackers and tag runs with the workflow's studies."""
+        names = ",".join(self.options.trackers or [])
+        studies = ",".join(publication.study for publication in self.publications)
+        return f"--trackers {names} --tag study={studies}" if names else ""
 
     def training(self, run: str) -> ResourceRequest:
         return self.requests.training(self._run(run))

@@ -56,7 +56,8 @@ rule train_classifier:
         version=VERSIONS["training"],
     shell:
         "{KD} train {params.directory:q} --check-report {input.report:q}"
-        " --processes {resources.tasks} --accumulate {WORKFLOW.options.accumulate} {LOADING} 2>&1"
+        " --processes {resources.tasks} --accumulate {WORKFLOW.options.accumulate} {LOADING}"
+        " {TRACKING} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"
 
 

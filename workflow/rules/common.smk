@@ -50,6 +50,8 @@ if workflow.nodes is not None:
 
 KD = f"{shlex.quote(sys.executable)} -m kd"
 LOADING = f"--threads {WORKFLOW.cpu_threads} --workers {WORKFLOW.requests.workers}"
+# A global of shell commands: a change of it makes no job run again.
+TRACKING = WORKFLOW.tracking
 PUBLISHED = [
     path for publication in WORKFLOW.publications for path in publication.files
 ]

@@ -21,6 +21,7 @@ rule train:
     shell:
         "{KD} train {params.directory:q} --check-report {input.report:q}"
         " --processes {resources.tasks} --accumulate {WORKFLOW.options.accumulate} {LOADING}"
+        " {TRACKING}"
         " --val-interval {WORKFLOW.options.val_interval}"
         " --teacher-cache {resources.teacher_cache_mb} 2>&1"
         " | tee {log:q} | tee -a {params.directory:q}/train.log"

@@ -47,6 +47,20 @@ def _train(parser: ArgumentParser) -> None:
         help="cache teacher outputs of images that later epochs repeat: up to MB in memory, and "
         "up to MB on disk per teacher (default: 0, no cache)",
     )
+    options.add_list(
+        parser,
+        "--trackers",
+        "NAME",
+        "show losses, learning rate and AP in tensorboard, mlflow or wandb (default: none)",
+    )
+    parser.add_argument(
+        "--tag",
+        type=options.assignment,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="tag of the run in trackers, beside those of its parts; may be repeated",
+    )
     _add_processes(parser)
 
 
