@@ -134,9 +134,9 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", nargs="+", type=run_word, help=text)
 
 
-def add_folder(parser: argparse.ArgumentParser, text: str) -> None:
+def add_folder(parser: argparse.ArgumentParser, text: str, required: bool = False) -> None:
     """Add ``--to``, a folder for results."""
-    parser.add_argument("--to", type=project_path, metavar="DIR", help=text)
+    parser.add_argument("--to", type=project_path, required=required, metavar="DIR", help=text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

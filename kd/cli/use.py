@@ -1,4 +1,4 @@
-"""Commands that use trained detectors: ``infer``."""
+"""Commands that use trained detectors: ``infer`` and ``export``."""
 
 from argparse import Namespace
 
@@ -41,3 +41,30 @@ def infer_images(options: Namespace) -> int:
     if failures:
         print(f"{len(failures)} files could not be read completely, see above")
     return 1 if failures else 0
+
+
+def export_run(options: Namespace) -> int:
+    """Write forms of a run's detector, and compare their AP with the run's; 1 if one differs."""
+    from kd.config.library import Library
+    from kd.export.forms import check_forms
+    from kd.monitoring.run_names import find_run
+
+    run, forms = find_run(*options.run), check_forms(options.forms or ("mmdet", "onnx"))
+    load_networks(options.threads)
+    from kd.export.check import LARGEST_DIFFERENCE, check
+    from kd.export.export import TrainedRun, export
+
+    trained = TrainedRun.read(run)
+    written = export(trained, forms, options.to)
+    for files in written.values():
+        for path in files:
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+    if not options.check:
+        return 0
+    results = check(trained, written, Library())
+    for one in results:
+        print(f"{one.form}: AP {one.ap:.2f}, {one.difference:+.2f} to the run's")
+    failed = [one.form for one in results if not one.passed]
+    if failed:
+        print(f"more than {LARGEST_DIFFERENCE} AP from the run: {', '.join(failed)}")
+    return 1 if failed else 0

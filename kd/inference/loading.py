@@ -6,14 +6,17 @@ from kd.common.errors import UserError
 from kd.common.results import require_result
 from kd.config.compose import WEIGHTS
 from kd.inference.detector import ReadyDetector
+from kd.inference.onnx_detector import OnnxDetector, onnx_file
 
 
 def load_detector(source: Path, device: str | None = None) -> ReadyDetector:
-    """Load the detector of a run's directory.
+    """Load the detector of a run's directory, an ONNX file or the folder of an export with one.
 
-    ``device``: cpu, cuda or cuda:N; without it, a GPU if there is one. UserError if the machine has
-    no such device, and for a source that holds no trained detector.
+    ``device``: cpu, cuda or cuda:N; without it, a GPU if there is one, and the CPU for ONNX.
+    UserError if the machine has no such device, and for a source that holds no trained detector.
     """
+    if (path := onnx_file(source)) is not None:
+        return OnnxDetector(path, device or "cpu")
     from kd.inference.run_detector import RunDetector
 
     return RunDetector(source, device_of(device))

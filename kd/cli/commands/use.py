@@ -1,4 +1,4 @@
-"""Commands that use trained detectors: ``infer``."""
+"""Commands that use trained detectors: ``infer`` and ``export``."""
 
 from argparse import ArgumentParser
 
@@ -58,9 +58,28 @@ def _add_device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", help=text)
 
 
+def _export(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    options.add_folder(parser, "folder for the files", required=True)
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        action=options.ListAction,
+        metavar="FORM",
+        help="mmdet, onnx or torchscript, separated by commas or spaces (default: mmdet,onnx)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="measure the AP of each form on the test split; exit status 1 if it is more than 0.1 "
+        "from the run's",
+    )
+    options.add_threads(parser)
+
+
 GROUP = Group(
     "Use",
-    "trained detectors on images",
+    "trained detectors on images, and as files for other programs",
     (
         Command(
             "infer",
@@ -79,6 +98,21 @@ GROUP = Group(
             ),
             _infer,
             needs_project=False,
+        ),
+        Command(
+            "export",
+            use.export_run,
+            "write a trained detector as files for mmdet, ONNX Runtime or torch",
+            "Write the detector of a run, of a distilled run its student, as files that need "
+            "nothing of this project. The ONNX form contains normalization and post-processing. "
+            "With --check, print the AP of each form on the test split beside the run's.",
+            "mmdet_config.py, mmdet_weights.pth, detector.onnx, detect_onnx.py, detector.pt and "
+            "README.md to --to, by form",
+            (
+                Example(f"export {STUDENT} --to exported", "for mmdet and ONNX Runtime"),
+                Example(f"export {STUDENT} --to exported --forms onnx --check", "with its AP"),
+            ),
+            _export,
         ),
     ),
 )

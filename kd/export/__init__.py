@@ -1,0 +1,1 @@
+"""Exports: a student as files for mmdet, ONNX Runtime and torch, without this project."""

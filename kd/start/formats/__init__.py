@@ -1,1 +1,0 @@
-"""Readers of labeled folders, one module per format."""
