@@ -50,6 +50,9 @@ RESERVED = frozenset(
 QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
+LEAST_MB = 500
+"""Least memory of a job, because Snakemake in the job takes about 140 MB beside the command."""
+
 IGNORE_EARLY_WARNING = "trap '' USR2"
 """Shell line that makes a job ignore the warning signal until submitit's handler is set."""
 
@@ -173,7 +176,7 @@ def request_of(job: "JobExecutorInterface", settings: "ExecutorSettings") -> Job
     request = JobRequest(
         name=job.name,
         minutes=_count(resources, "runtime", 60),
-        mem_mb=_count(resources, "mem_mb", 4000),
+        mem_mb=max(LEAST_MB, _count(resources, "mem_mb", 4000)),
         cpus=max(1, job.threads),
         nodes=nodes,
         tasks_per_node=tasks // nodes,

@@ -19,7 +19,8 @@ from snakemake_executor_plugin_submitit.submission import Submitter
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, without the variables of a surrounding job."""
     for name in list(os.environ):
-        if name.startswith(("SLURM_", "SUBMITIT_", "SNAKEMAKE_")):
+        of_a_job = name.startswith(("SLURM_", "SUBMITIT_", "SNAKEMAKE_"))
+        if of_a_job and name not in ("SLURM_CONF", "SUBMITIT_TEST_CLUSTER"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

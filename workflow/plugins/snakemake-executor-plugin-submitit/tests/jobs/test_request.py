@@ -56,6 +56,11 @@ def test_options_for_requeueing_and_adoption_are_always_set() -> None:
     assert parameters["slurm_use_srun"] is False
 
 
+def test_a_job_has_memory_for_snakemake_itself() -> None:
+    assert sbatch(mem_mb=20)["slurm_mem"] == "500MB"
+    assert sbatch(mem_mb=501)["slurm_mem"] == "501MB"
+
+
 def test_a_site_without_requeueing_gets_the_option_that_forbids_it(tmp_path: Path) -> None:
     lines = script(tmp_path, {"requeue": "no"})
     assert "#SBATCH --no-requeue" in lines and "#SBATCH --requeue" not in lines
