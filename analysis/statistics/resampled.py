@@ -1,6 +1,6 @@
 """Metrics of resampled test images, and the intervals computed from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,36 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
 
     ``recalls``: those of ``average_precision``, by default COCO's.
     """
-    size = (classes, len(weights))
-    objects = tally(outcomes.object_image, outcomes.object_label, *size) @ weights
-    defined = np.count_nonzero(objects, axis=0)
+    defined = np.count_nonzero(_objects(outcomes, weights, classes), axis=0)
     mean_ap = np.full((len(outcomes.correct), weights.shape[1]), np.nan)
-    for row, correct, ignored in zip(mean_ap, outcomes.correct, outcomes.ignored, strict=True):
+    for row, ap in zip(mean_ap, _by_iou(outcomes, weights, classes, *recalls), strict=True):
+        # A class without objects in a resample adds 0 to the total and is not counted.
+        np.divide(ap.sum(axis=0), defined, out=row, where=defined > 0)
+    return mean_ap
+
+
+def class_precisions(outcomes: Outcomes, weights: Floats, classes: int) -> Floats:
+    """Return (K, R): AP of each class, 0 to 1, the mean over the IoUs; NaN without objects."""
+    objects = _objects(outcomes, weights, classes)
+    total = np.zeros(objects.shape)
+    for ap in _by_iou(outcomes, weights, classes):
+        total += ap
+    return np.where(objects > 0, total / len(outcomes.correct), np.nan)
+
+
+def _objects(outcomes: Outcomes, weights: Floats, classes: int) -> Floats:
+    """Return (K, R): the objects of each class in each resample."""
+    size = (classes, len(weights))
+    objects: Floats = tally(outcomes.object_image, outcomes.object_label, *size) @ weights
+    return objects
+
+
+def _by_iou(
+    outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floats
+) -> Iterator[Floats]:
+    """Yield (K, R) for each IoU: AP of each class, 0 without objects."""
+    objects = _objects(outcomes, weights, classes)
+    for correct, ignored in zip(outcomes.correct, outcomes.ignored, strict=True):
         count = ~ignored
         image, label, hit, image_weights = spread_ties(
             outcomes.image[count],
@@ -90,10 +115,7 @@ def precisions(outcomes: Outcomes, weights: Floats, classes: int, *recalls: Floa
             weights,
         )
         ranked = rank(image, label, hit, classes, len(image_weights))
-        total = average_precision(ranked, image_weights, objects, *recalls).sum(axis=0)
-        # A class without objects in a resample adds 0 to the total and is not counted.
-        np.divide(total, defined, out=row, where=defined > 0)
-    return mean_ap
+        yield average_precision(ranked, image_weights, objects, *recalls)
 
 
 def image_interval(samples: Floats) -> Interval | None:
@@ -122,7 +144,7 @@ def gain_samples(
 
 def _gain_samples(student: Path, baseline: Path, metric: str) -> Floats | None:
     student_samples, baseline_samples = (
-        _current_samples(run, metric) for run in (student, baseline)
+        current_samples(run, metric) for run in (student, baseline)
     )
     if student_samples is None or baseline_samples is None:
         return None
@@ -134,7 +156,7 @@ def _gain_samples(student: Path, baseline: Path, metric: str) -> Floats | None:
     return student_samples[metric].astype(np.float64) - baseline_samples[metric]
 
 
-def _current_samples(run: Path, metric: str) -> dict[str, Any] | None:
+def current_samples(run: Path, metric: str) -> dict[str, Any] | None:
     """Return a run's samples; None without any, or if the first differs from its metrics."""
     path, metrics_file = run / FILE, run / "metrics.json"
     if not path.exists():

@@ -87,6 +87,8 @@ class Dataset(Part):
     """Settings of built-in images, which are drawn into ``root`` instead of downloaded."""
     fetch: str | None = None
     """Text for users without the data: the download, its size, and the command for it."""
+    license: Annotated[str | None, Field(exclude=True)] = None
+    """License of images and annotations, which model cards state."""
 
     @property
     def splits(self) -> tuple[SplitName, ...]:

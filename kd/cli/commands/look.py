@@ -2,8 +2,9 @@
 
 from argparse import ArgumentParser
 
-from kd.cli import look, options
+from kd.cli import card, look, options
 from kd.cli.command import Command, Example, Group
+from kd.cli.project import project_path
 
 
 def _methods(parser: ArgumentParser) -> None:
@@ -48,9 +49,28 @@ def _figures(parser: ArgumentParser) -> None:
     options.add_threads(parser)
 
 
+def _card(parser: ArgumentParser) -> None:
+    options.add_run(parser)
+    parser.add_argument(
+        "--to",
+        type=project_path,
+        metavar="PATH",
+        help="file, or folder for a README.md (default: the run's directory)",
+    )
+    parser.add_argument(
+        "--license",
+        metavar="ID",
+        help="license of the weights, such as apache-2.0 (default: that of an earlier card, or "
+        "unknown)",
+    )
+    options.add_list(
+        parser, "--datasets", "ID", "identifiers of the data set on a hub (default: none)"
+    )
+
+
 GROUP = Group(
     "Look",
-    "methods, and figures of finished runs",
+    "methods, figures and model cards of finished runs",
     (
         Command(
             "methods",
@@ -65,6 +85,24 @@ GROUP = Group(
                 Example("methods fkd", "one method in detail"),
             ),
             _methods,
+        ),
+        Command(
+            "card",
+            card.write_model_card,
+            "write the model card of a run",
+            "Write what a user of a trained detector must know: data, training, AP with intervals "
+            "in all and by class, the gain over the student alone, calibration, size, latency if "
+            "measured, limits, license and provenance. The metadata before it are those of Hugging "
+            "Face. Parts between marks are for the author; a later card preserves them.",
+            "README.md to the run's directory, or the file of --to; resampled.npz if it is absent",
+            (
+                Example("card retinanet-r18-w0.25/rm_from", "the card of a run of the study demo"),
+                Example(
+                    "card retinanet-r18-w0.25/rm_from --to card.md --license mit",
+                    "another file, and the license of the weights",
+                ),
+            ),
+            _card,
         ),
         Command(
             "figures",
