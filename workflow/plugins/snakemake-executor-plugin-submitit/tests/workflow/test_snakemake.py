@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from snakemake.cli import get_argument_parser
 from snakemake_executor_plugin_submitit import ledger
 
 SNAKEFILE = """
@@ -60,3 +61,18 @@ def test_the_debug_backend_reports_a_failed_job() -> None:
     done = snakemake("debug", "out/bad.txt")
     assert done.returncode == 1
     assert "(make name=bad): exception: KeyError: 17; log: logs/bad.log" in done.stderr
+
+
+def test_it_works_with_a_logger_plugin() -> None:
+    pytest.importorskip("snakemake_logger_plugin_rich", reason="the plugin 'rich' is absent")
+    done = snakemake("debug", "out/good.txt", "--logger", "rich")
+    assert done.returncode == 0, done.stderr
+    assert "Submitted make name=good" in done.stdout + done.stderr
+
+
+def test_it_works_with_metadata_in_a_database() -> None:
+    if "--persistence-backend" not in get_argument_parser().format_help():
+        pytest.skip("this version of Snakemake has no option --persistence-backend")
+    done = snakemake("debug", "out/good.txt", "--persistence-backend", "db")
+    assert done.returncode == 0, done.stderr
+    assert Path("out/good.txt").exists() and Path(".snakemake/metadata.db").exists()
