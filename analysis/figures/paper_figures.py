@@ -64,7 +64,7 @@ def paper_pictures(plan: Plan, study: str, scale: str) -> dict[str, PaperPicture
     for figure, paper in planned:
         suffix = f"-{figure.name}" if shared[paper.figure] > 1 else ""
         name = file_name(paper.figure) + suffix
-        pictures[name] = PaperPicture(figure, paper, plan.study.source, folder / name)
+        pictures[name] = PaperPicture(figure, paper, plan.study.source or "", folder / name)
     return pictures
 
 

@@ -40,7 +40,8 @@ def publish(plan: Plan, study: str, scale: str) -> str:
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:
         folder /= PARTIAL
-    title = f"{plan.study.title} ({plan.study.source}); {scale_title(plan, scale)}"
+    source = f" ({plan.study.source})" if plan.study.source else ""
+    title = f"{plan.study.title}{source}; {scale_title(plan, scale)}"
     markdown = to_markdown(rows, _with_selection(title, plan))
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))

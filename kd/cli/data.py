@@ -1,9 +1,28 @@
-"""Commands that prepare data: ``generate``, ``stand-in``, ``check``, ``split`` and ``crops``."""
+"""Commands that prepare data: ``start``, ``generate``, ``check``, ``split`` and more."""
 
 from argparse import Namespace
 from pathlib import Path
 
 from kd.common.errors import UserError
+
+
+def start_study(options: Namespace) -> None:
+    """Propose a data set and a study for a labeled folder, and print what it contains."""
+    from kd.config.library import Library
+    from kd.start.description import describe
+    from kd.start.start import Request, start
+
+    request = Request(
+        folder=options.source.expanduser(),
+        name=options.name,
+        study=options.study,
+        detector=options.detector,
+        format=options.format,
+        device=options.device,
+        seed=options.seed,
+        force=options.force,
+    )
+    print(describe(start(request, Library())))
 
 
 def generate_data(options: Namespace) -> None:

@@ -127,8 +127,9 @@ class _Planner:
     ) -> None:
         self.where = f"configs/studies/{name}.yaml"
         self.library, self.study = library, study
-        self.scale_name, self.scale = scale, library.scale(scale, "scale")
-        _check_scale(self.scale, library, f"configs/scales/{scale}.yaml")
+        self.scale_name, self.bare_scale = scale, library.scale(scale, "scale")
+        _check_scale(self.bare_scale, library, f"configs/scales/{scale}.yaml")
+        self.scale = stand_ins.adapted(self.bare_scale, study, library, self.where)
         self.options = options
         self.changes = parse_changes(options.schedule) if options.schedule else {}
         self.changes_place = f"schedule '{options.schedule}'"
@@ -347,7 +348,7 @@ class _Planner:
 
     def _uncomposed(self, cell: TableCell, detector: str, backbone: str, seed: int) -> Run:
         where = cell.where
-        check_detector(detector, self.scale, self.scale_name, self.library, where)
+        check_detector(detector, self.bare_scale, self.scale_name, self.library, where)
         return Run(
             scale=self.scale_name,
             dataset=self._stand_in("datasets", cell.table.dataset, where),

@@ -4,8 +4,10 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from kd.common.errors import UserError
+from kd.common.merging import merge
 from kd.config.library import Library
 from kd.config.parts import Scale
+from kd.config.study_parts import Study
 
 Kind = Literal["datasets", "schedules", "backbones", "classifiers"]
 NOUNS: dict[str, str] = {
@@ -40,6 +42,26 @@ def stand_in(kind: Kind, name: str, scale: Scale, scale_name: str, where: str) -
         f"run at full size; under '{kind}' of {file} add '{name}: {stand_ins[near]}' (the stand-in "
         f"of '{near}'), or '{name}: {name}' to run it unchanged"
     )
+
+
+def adapted(scale: Scale, study: Study, library: Library, where: str) -> Scale:
+    """Return a scale with the changes of a study; UserError where they change nothing that exists.
+
+    ``where``: the study's file.
+    """
+    for name, changes in study.detectors.items():
+        key = f"{where}: key 'detectors'"
+        part = library.detector(name, key)
+        merge(part.model, changes, f"{key}: {name}")
+    for name in study.input_sizes:
+        key = f"{where}: key 'input_sizes'"
+        if library.detector(name, key).input_size is None:
+            raise UserError(f"{key}: detector '{name}' has no 'input_size'; delete its line")
+    changes = {
+        "detectors": merge(scale.detectors, study.detectors),
+        "input_sizes": {**scale.input_sizes, **study.input_sizes},
+    }
+    return scale.model_copy(update=changes)
 
 
 def check_detector(name: str, scale: Scale, scale_name: str, library: Library, where: str) -> None:

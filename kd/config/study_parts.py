@@ -193,8 +193,8 @@ class Study(Part):
 
     title: str
     """Heading of the study's tables and report."""
-    source: str
-    """Reference of the paper."""
+    source: str | None = None
+    """Reference of the paper; none for a study of your data."""
     cite: list[str] = []
     """Keys of the paper and of the data in ``configs/published/references.bib``."""
     published: str | None = None
@@ -206,10 +206,22 @@ class Study(Part):
     seed learns from the teacher of the same seed, and intervals include their variation."""
     tables: Annotated[dict[Word, Table], Field(min_length=1)]
     """Tables by key, which names their file of gains."""
+    detectors: dict[str, dict[str, Any]] = {}
+    """Changes that are merged into a detector's ``model``, over those of the scale: the smallest
+    anchors and the levels that fit the objects of your data. ``kd start`` proposes them."""
+    input_sizes: dict[str, PositiveInt] = {}
+    """Replacements for the ``input_size`` of detectors that have one, over those of the scale."""
     figures: dict[Word, Figure] = {}
     """Figures by key, which names their folder and rule."""
     not_drawn: dict[str, str] = {}
     """Reasons why figures of the paper are not drawn, by their names in the paper."""
+
+    @model_validator(mode="after")
+    def _papers_are_named(self) -> "Study":
+        of_paper = self.published or any(figure.paper for figure in self.figures.values())
+        if of_paper and self.source is None:
+            raise ValueError("'source' is missing: the study has numbers or figures of a paper")
+        return self
 
     @model_validator(mode="after")
     def _titles_differ(self) -> "Study":

@@ -159,7 +159,7 @@ def _records(
         return
     ids: set[int] = set()
     for position, record in enumerate(records):
-        fault = None if _is_plain(record, kinds) else _fault(record, kinds)
+        fault = None if _is_plain(record, kinds) else fault_of(record, kinds)
         if fault:
             scan.error(path, f"{key}[{position}]: {fault}")
         elif record["id"] in ids:
@@ -188,7 +188,8 @@ def _is_plain(record: Any, kinds: dict[str, Kind]) -> bool:
         return False
 
 
-def _fault(record: Any, kinds: dict[str, Kind]) -> str | None:
+def fault_of(record: Any, kinds: dict[str, Kind]) -> str | None:
+    """Return why a record lacks a key or has a wrong value, or None."""
     if not isinstance(record, dict):
         return "must be an object"
     for key, (is_valid, requirement) in kinds.items():

@@ -107,7 +107,7 @@ def scan_voc(dataset: Dataset, split: SplitName, classes: list[str] | None) -> S
             pictures[line.folder] = ImageFiles(root / folder)
         image_file = folder / _choose_image(scan, pictures[line.folder], line.name)
         try:
-            width, height, objects = _parse(data, root / image_file)
+            width, height, objects = parse_annotation(data, root / image_file)
         except MalformedError as error:
             scan.error(path, str(error))
             continue
@@ -190,8 +190,8 @@ def _lines(scan: Scan, path: Path, dataset: Dataset) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _parse(data: bytes, image: Path) -> tuple[int, int, list[VocObject]]:
-    """Return width, height and objects of an annotation file."""
+def parse_annotation(data: bytes, image: Path) -> tuple[int, int, list[VocObject]]:
+    """Return width, height and objects of an annotation file; MalformedError names the fault."""
     try:
         page = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:

@@ -1,10 +1,41 @@
-"""Commands of data: ``generate``, ``stand-in``, ``check``, ``split``, ``crops`` and more."""
+"""Commands of data: ``start``, ``generate``, ``stand-in``, ``check``, ``split`` and more."""
 
 from argparse import ArgumentParser
 
 from kd.cli import data, options, plan
 from kd.cli.command import Command, Example, Group
 from kd.cli.project import project_path
+
+
+def _start(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FOLDER", type=project_path, help="folder with images and labels"
+    )
+    text = "name of the data set, the schedule and the study (default: that of the folder)"
+    parser.add_argument("--name", metavar="NAME", help=text)
+    text = "name of the study, if not that of the data set"
+    parser.add_argument("--study", metavar="NAME", help=text)
+    text = "detector to propose, such as rtmdet or yolox (default: retinanet)"
+    parser.add_argument("--detector", metavar="NAME", help=text)
+    parser.add_argument(
+        "--format",
+        choices=("coco", "voc", "yolo", "cvat", "label-studio"),
+        help="format of the labels, if the folder has several (default: the one that it has)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "gpu"),
+        help="device to propose networks for (default: a GPU if this machine has one)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=options.count,
+        default=0,
+        metavar="N",
+        help="seed of the splits that are split off (default: 0)",
+    )
+    text = "replace files that an earlier `kd start` wrote and that are unchanged"
+    parser.add_argument("--force", action="store_true", help=text)
 
 
 def _stand_in(parser: ArgumentParser) -> None:
@@ -73,6 +104,22 @@ GROUP = Group(
     "Data",
     "data sets, and crops for classifier teachers",
     (
+        Command(
+            "start",
+            data.start_study,
+            "start with a labeled folder: propose a data set and a study",
+            "Read a folder of labeled images: COCO, Pascal VOC, YOLO, CVAT or Label Studio, as "
+            "Roboflow and other tools export them. Print what it contains, split off validation "
+            "and test images where it has none, and propose detector, teacher, student, image "
+            "size, anchors and schedule for the data and this machine. The folder is not changed.",
+            "annotations to data/NAME/kd-start, and a data set, a schedule and a study to configs, "
+            "with the reason for each value",
+            (
+                Example("start data/cells", "then: snakemake --config study=cells scale=own"),
+                Example("start ~/photos --name pets --detector rtmdet", "another detector"),
+            ),
+            _start,
+        ),
         Command(
             "generate",
             data.generate_data,

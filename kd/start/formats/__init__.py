@@ -1,0 +1,1 @@
+"""Readers of labeled folders, one module per format."""
