@@ -1,7 +1,6 @@
 """Proposed study: detector, teacher, student, image size, anchors, methods and seeds."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from kd.common.errors import UserError, suggest
 from kd.config.library import Library
@@ -201,8 +200,3 @@ def _seeds(device: str) -> Setting:
             "prints which rows need more."
         )
     return SEEDS[device], reason
-
-
-def plain(settings: dict[str, Setting]) -> dict[str, Any]:
-    """Return settings without their reasons."""
-    return {key: value for key, (value, _) in settings.items()}

@@ -6,7 +6,7 @@ and pixels, ignores the orientation, and returns file names without their suffix
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kd.common.errors import UserError
@@ -59,9 +59,9 @@ def read(folder: Folder) -> Labels:
             _read_file(source, image, entry, labels, faults)
         labels.images.append(image)
     faults.refuse()
-    for path in label_files.unused():
+    for path in label_files.unused(folder.images):
         labels.leave_out("label files without an image", path)
-    if not label_files.used:
+    if all(image.source == image.path for image in labels.images):
         raise UserError(
             f"{folder.root}: no label file belongs to an image; put labels beside the images, or "
             "in 'labels' beside 'images', with the same names"
@@ -98,7 +98,6 @@ class _LabelFiles:
         self.root = folder.root
         self.files = {*folder.of(".txt")}
         self.candidates = _label_files(folder)
-        self.used: set[Path] = set()
 
     def of(self, image: Path) -> Path | None:
         """Return the label file of an image, or None."""
@@ -110,13 +109,13 @@ class _LabelFiles:
             places.insert(0, self.root / Path(*parts[:index], "labels", *parts[index + 1 :]))
         for place in places:
             if place in self.files:
-                self.used.add(place)
                 return place
         return None
 
-    def unused(self) -> list[Path]:
-        """Return the label files that belong to no image."""
-        return [path for path in self.candidates if path not in self.used]
+    def unused(self, images: Iterable[Path]) -> list[Path]:
+        """Return the label files that belong to none of the images."""
+        used = {*map(self.of, images)}
+        return [path for path in self.candidates if path not in used]
 
 
 def _read_file(
