@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from analysis.statistics.gains import Gain
+from analysis.statistics.resampled import gain_samples, image_interval
 from analysis.statistics.seeds import Interval, mean_std
 from analysis.statistics.verdicts import NOT_REPRODUCED, level_verdict, verdict
 from analysis.tables.cells import CellFacts, Cells, Measurements
@@ -78,6 +79,8 @@ class RowSpec(TableRow):
     baseline_runs: Mapping[int, Path] = field(default_factory=dict)
     teacher_runs: Sequence[Path] = ()
     _: KW_ONLY
+    teacher_detectors: Mapping[int, Path] = field(default_factory=dict)
+    """Directories of the teacher detectors by the student's seed."""
     published_baseline: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -228,13 +231,46 @@ def _level_verdict(spec: RowSpec, cells: Cells, measurements: Measurements) -> s
 
 
 def _cautions(spec: RowSpec, cells: Cells, measurements: Measurements) -> Iterator[str]:
-    """Yield a remark if the student alone, below the gain of a row, is not reproduced."""
+    """Yield remarks on a weak teacher, and on a student alone that is not reproduced."""
+    yield from _weak_teacher(spec, measurements)
     baseline = cells.baseline(spec)
     if baseline is None or _level_verdict(baseline, cells, measurements) != NOT_REPRODUCED:
         return
     ours = mean_std(measurements.points(baseline.results, baseline.metric).values()).mean
     theirs = baseline.published[baseline.metric]
     yield f"its student alone is not reproduced: {number(ours)}, published {number(theirs)}"
+
+
+def _weak_teacher(spec: RowSpec, measurements: Measurements) -> Iterator[str]:
+    """Yield a remark if the teacher is not shown to be better than its student alone.
+
+    It is better if the interval of the difference over resampled images is above 0; without
+    resamples, if its mean is higher.
+    """
+    teachers = {
+        seed: results_folder(run, spec.split) for seed, run in spec.teacher_detectors.items()
+    }
+    of_teachers, of_students = (
+        measurements.points(runs, spec.metric) for runs in (teachers, spec.baseline_results)
+    )
+    shared = of_teachers.keys() & of_students.keys()
+    if not shared:
+        return
+    ours, alone = (
+        mean_std(values[seed] for seed in shared).mean for values in (of_teachers, of_students)
+    )
+    assert ours is not None and alone is not None
+    samples = gain_samples(
+        {seed: teachers[seed] for seed in shared}, spec.baseline_results, spec.metric
+    )
+    interval = None if samples is None else image_interval(samples)
+    is_better = interval.low > 0 if interval else ours > alone
+    if not is_better:
+        limits = f", {interval.low:+.1f} to {interval.high:+.1f} over images" if interval else ""
+        yield (
+            f"its teacher is not clearly better than its student alone ({number(ours)} and "
+            f"{number(alone)}{limits})"
+        )
 
 
 def _failures(directories: Iterable[Path]) -> tuple[str, ...]:

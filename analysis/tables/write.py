@@ -95,6 +95,9 @@ def specification(row: Row, plan: Plan, library: Library) -> RowSpec:
         runs=_directories(row.runs),
         baseline_runs=_directories(row.baselines),
         teacher_runs=list(dict.fromkeys(teachers)),
+        teacher_detectors={
+            seed: student.teacher.directory for seed, student in row.runs.items() if student.teacher
+        },
         published=row.published,
         published_baseline=row.published_baseline,
         metric=row.metric,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from kd.common.merging import merge
 from kd.config.library import Library
 from kd.config.parts import Detector
 from kd.config.planning.term_epochs import active_share
@@ -58,9 +57,8 @@ class StepFlops:
         if part.flops is None or neck_and_head is None or backbone.gflops is None:
             return None
         # A neck of half the width, and a head on it, compute a quarter.
-        changes = self.library.scale(run.scale, WHERE).detectors.get(run.detector, {})
         published = self.library.detector_on(run.detector, part.flops.backbone, WHERE)
-        neck_width = _neck_channels(merge(part.model, changes)) / _neck_channels(published.model)
+        neck_width = _composed_channels(run, part) / _neck_channels(published.model)
         per_pixel = backbone.gflops * width**2 / REFERENCE_PIXELS + neck_and_head * neck_width**2
         return per_pixel * self._pixels(run, part)
 
@@ -74,12 +72,20 @@ class StepFlops:
 
     def _pixels(self, run: Run, part: Detector) -> float:
         """Return the pixels of an image: 4:3 for photographs, a square for generated images."""
-        side = self.library.scale(run.scale, WHERE).input_sizes.get(run.detector, part.input_size)
         entry = self.library.dataset(run.dataset, WHERE)
-        width, height = (side, side) if side else entry.image_size
-        if side or entry.generate:
+        is_square = part.input_size is not None or entry.generate is not None
+        width, height = run.composed.image_sizes("test")[0] if is_square else entry.image_size
+        if is_square:
             return min(width, height) ** 2
         return min(height, width * 3 / 4) ** 2 * 4 / 3
+
+
+def _composed_channels(run: Run, part: Detector) -> int:
+    """Return the channels of a run's neck, without the backbone's that it appends to."""
+    neck = run.composed.student["neck"]
+    if part.neck_appends:
+        return max(neck["out_channels"][len(neck["in_channels"]) :])
+    return _neck_channels({"neck": neck})
 
 
 def _neck_channels(model: dict[str, Any]) -> int:

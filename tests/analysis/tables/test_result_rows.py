@@ -181,3 +181,24 @@ def test_runs_that_cannot_be_compared_are_marked(run):
     assert [row.mismatches for row in results] == [(), (OTHER_DATA,), (OTHER_TEACHER,)]
     text = to_markdown(results)
     assert f"† {OTHER_DATA.capitalize()}" in text and f"‡ {OTHER_TEACHER.capitalize()}" in text
+
+
+@pytest.mark.parametrize(
+    ("teacher", "spread", "remark"),
+    [
+        (0.36, 0.0, None),  # +6 to +6
+        (0.28, 5.0, "its teacher is not clearly better than its student alone (28.0 and 30.0, -1.9"
+                    " to +2.9 over images)"),
+        (0.31, None, None),
+        (0.30, None, "its teacher is not clearly better than its student alone (30.0 and 30.0)"),
+    ],
+)  # fmt: skip
+def test_a_teacher_that_is_not_clearly_better_is_remarked(run, teacher, spread, remark):
+    """The teacher's resamples lie 0 to ``spread`` points above its AP, those of the student at 30.
+
+    Ends of the interval are at 2.5 and 97.5 % of them.
+    """
+    weak = run("teacher", teacher, spread=spread)
+    base = run("base", 0.30, spread=None if spread is None else 0.0)
+    (row,) = build([one_seed(run, "x", 0.31, base, teacher_detectors={0: weak})])
+    assert row.notes == ((remark,) if remark else ())
