@@ -13,12 +13,16 @@ ANALYSES = RESULTS / "analyses"
 
 def print_methods(options: Namespace) -> None:
     """Print the methods, with their presets on request, or one method in detail."""
-    from kd.config.applicability import describe, explain, grid, methods_json
+    from kd.config.applicability import bibtex, describe, explain, grid, methods_json
     from kd.config.library import Library
 
     if options.name and (options.all or options.json or options.grid):
         raise UserError(f"'{options.name}' with --all, --grid or --json: give one of them")
-    if options.json:
+    if options.bibtex and (options.all or options.json or options.grid):
+        raise UserError("--bibtex with --all, --grid or --json: give one of them")
+    if options.bibtex:
+        print(bibtex(options.name or "", Library()))
+    elif options.json:
         print(methods_json(Library()))
     elif options.name:
         print(explain(options.name, Library()))

@@ -116,6 +116,14 @@ def explain(name: str, library: Library) -> str:
     return "\n\n".join(paragraphs)
 
 
+def bibtex(name: str, library: Library) -> str:
+    """Return the BibTeX entries of a method's paper, of a composition's, or of all methods."""
+    terms = name.split("+") if name else methods.names()
+    settings = [settings_of(term, {}, False, library, WHERE) for term in terms]
+    keys = dict.fromkeys(methods.get(one["method"]).cite for one in settings)
+    return "\n\n".join(library.reference(key, WHERE) for key in keys if key)
+
+
 def _detectors(row: dict[str, str]) -> list[str]:
     """Return a line with the detectors of a method, and one for each reason of a refusal."""
     accepted = [detector for detector, reason in row.items() if not reason]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
-from kd.config.applicability import matrix
+from kd.config.applicability import bibtex, matrix
 from kd.config.compose import WEIGHTS
 from kd.config.library import Library
 from kd.config.terms import check_readable, resolve
@@ -235,3 +235,14 @@ def test_every_method_applies_somewhere_and_every_detector_is_taught():
     assert all(any(not reason for reason in row.values()) for row in MATRIX.values())
     detectors = next(iter(MATRIX.values()))
     assert all(any(not row[detector] for row in MATRIX.values()) for detector in detectors)
+
+
+def test_a_composition_cites_the_paper_of_each_method_once() -> None:
+    assert bibtex("rm+pfi", LIBRARY) == LIBRARY.references["li2022knowledge"]
+    two = bibtex("rm_class+cwd", LIBRARY).split("\n\n")
+    assert [entry.partition("{")[0] for entry in two] == ["@inproceedings"] * 2
+    assert LIBRARY.references["li2022knowledge"] == two[0]
+    everything = bibtex("", LIBRARY)
+    assert all(entry in everything for entry in two)
+    with pytest.raises(UserError, match="no method 'rmm'; did you mean 'rm'"):
+        bibtex("rmm", LIBRARY)

@@ -18,6 +18,9 @@ def _methods(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--grid", action="store_true", help="print a grid of methods and detectors instead"
     )
+    parser.add_argument(
+        "--bibtex", action="store_true", help="print the BibTeX entries of the papers instead"
+    )
     options.add_json(parser)
 
 
