@@ -1,6 +1,7 @@
 """Commands that use trained detectors: ``infer`` and ``export``."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from kd.cli.networks import load_networks
 
@@ -11,13 +12,12 @@ def infer_images(options: Namespace) -> int:
     Return 1 if an image or video could not be read.
     """
     from kd.common.files import sha256
-    from kd.inference.loading import device_of, load_detector, weights_file
+    from kd.inference.loading import device_for, load_detector, weights_file
     from kd.inference.results import ResultsFolder, require_usable
     from kd.inference.sources import list_sources
-    from kd.monitoring.run_names import find_run
 
     sources = list_sources(options.images, options.to)
-    source = find_run(options.source)
+    source = _detector_source(options.source)
     record = {
         "source": str(source),
         "weights_sha256": sha256(weights_file(source)),
@@ -27,7 +27,7 @@ def infer_images(options: Namespace) -> int:
     load_networks(options.threads)
     from kd.inference.infer import Settings, infer
 
-    device = device_of(options.device)
+    device = device_for(source, options.device)
     detector = load_detector(source, device)
     settings = Settings(options.score, options.batch, options.workers)
     with ResultsFolder(options.to, sources, {**record, "device": device}) as results:
@@ -41,6 +41,15 @@ def infer_images(options: Namespace) -> int:
     if failures:
         print(f"{len(failures)} files could not be read completely, see above")
     return 1 if failures else 0
+
+
+def _detector_source(word: str) -> Path:
+    """Return an ONNX file, the folder of an export, or the run with a part of a name."""
+    from kd.inference.onnx_detector import onnx_file
+    from kd.monitoring.run_names import find_run
+
+    path = Path(word)
+    return path if onnx_file(path) else find_run(word)
 
 
 def export_run(options: Namespace) -> int:

@@ -16,7 +16,7 @@ def load_detector(source: Path, device: str | None = None) -> ReadyDetector:
     UserError if the machine has no such device, and for a source that holds no trained detector.
     """
     if (path := onnx_file(source)) is not None:
-        return OnnxDetector(path, device or "cpu")
+        return OnnxDetector(path, device_for(source, device))
     from kd.inference.run_detector import RunDetector
 
     return RunDetector(source, device_of(device))
@@ -24,9 +24,16 @@ def load_detector(source: Path, device: str | None = None) -> ReadyDetector:
 
 def weights_file(source: Path) -> Path:
     """Return the file with the weights of a source; UserError if it is absent."""
+    if (exported := onnx_file(source)) is not None:
+        return exported
     path = source / WEIGHTS
     require_result(path)
     return path
+
+
+def device_for(source: Path, name: str | None) -> str:
+    """Return the device of a source's detector: by default the CPU for ONNX, else ``device_of``."""
+    return "cpu" if name is None and onnx_file(source) else device_of(name)
 
 
 def device_of(name: str | None) -> str:

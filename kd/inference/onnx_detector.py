@@ -82,8 +82,13 @@ class OnnxDetector:
 
 
 def onnx_file(source: Path) -> Path | None:
-    """Return the ONNX file that a path names, or an export folder holds; None for other paths."""
+    """Return the ONNX file that a path names, or an export folder holds; None for other paths.
+
+    UserError for an absent ONNX file.
+    """
     if source.suffix == ".onnx":
+        if not source.is_file():
+            raise UserError(f"{source}: no such file; write it with `kd export RUN --to DIR`")
         return source
     path = source / ONNX_FILE
     return path if path.is_file() else None

@@ -68,3 +68,11 @@ def _assert_line(capsys, message):
     assert error.startswith("error: ")
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_infer_takes_the_folder_of_an_export(exported, shapes_root, capsys):
+    words = ["infer", str(exported.folder), f"{shapes_root}/test", "--to", "detections"]
+    assert main(words) == 0
+    assert "2 images with 400 detections" in capsys.readouterr().out
+    assert main(["infer", "absent.onnx", f"{shapes_root}/test", "--to", "none"]) == 2
+    _assert_line(capsys, "absent.onnx: no such file; write it with `kd export RUN --to DIR`")

@@ -15,7 +15,8 @@ def _infer(parser: ArgumentParser) -> None:
         "source",
         metavar="RUN",
         type=options.run_word,
-        help="the run: its directory, or a part of its name",
+        help="the run: its directory, or a part of its name; or an ONNX file or folder of "
+        "`kd export`",
     )
     parser.add_argument(
         "images",
