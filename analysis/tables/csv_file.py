@@ -12,6 +12,7 @@ from analysis.statistics.joint import Probability
 from analysis.statistics.seeds import Interval
 from analysis.tables.cells import CellFacts
 from analysis.tables.rows import MEASURES, METRICS, ResultRow
+from kd.records.latency import BatchLatency, Conditions, Latency
 from kd.records.model_size import ModelSize
 from kd.resources.usage import Usage
 
@@ -40,6 +41,17 @@ SIZE = {
     "height": "test_image_height",
 }
 """Columns of the size of a row's detector, by field."""
+CONDITIONS = {name: f"inference_{name}" for name in Conditions._fields}
+BATCHES = {
+    "batch": "inference_batches",
+    "median_ms": "inference_ms",
+    "p95_ms": "inference_p95_ms",
+    "preprocessing_ms": "preprocessing_ms",
+    "iterations": "inference_iterations",
+}
+"""Columns of the inference latency of a row's detector, by field; those of batches have a number
+for each batch size, with spaces between them."""
+LATENCY = (*CONDITIONS.values(), *BATCHES.values(), "inference_measured")
 PATHS = ("runs", "baseline_runs", "teacher_runs")
 LAST = {"selection": "", "split": "test", "early_split": ""}
 """Last columns, and their values in tables of earlier versions without them."""
@@ -53,7 +65,7 @@ def to_csv(rows: Sequence[ResultRow]) -> str:
         *(*DESCRIPTION, "seeds", "status", *metrics, *measures, "std", *LEVEL, *GAIN, "verdict"),
         *(*(f"published_{name}" for name in metrics), "published_gain"),
         *CellFacts._fields,
-        *(*Usage._fields, *SIZE.values(), *LISTS, "source", *PATHS, *LAST),
+        *(*Usage._fields, *SIZE.values(), *LATENCY, *LISTS, "source", *PATHS, *LAST),
     ]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
@@ -86,6 +98,7 @@ def _cells(row: ResultRow) -> dict[str, str]:
         "judgment": row.gain.judgment if row.gain else "",
         **{name: f"{value:.6g}" for name, value in numbers.items() if value is not None},
         **{SIZE[name]: str(count) for name, count in size.items()},
+        **(_latency_cells(row.latency) if row.latency else {}),
         **{name: BETWEEN.join(clauses) for name, clauses in zip(LISTS, lists, strict=True)},
         **{name: " ".join(map(str, runs)) for name, runs in zip(PATHS, paths, strict=True)},
     }
@@ -112,6 +125,19 @@ def _ends(name: str, interval: Interval | None) -> dict[str, float]:
     """Return the ends of an interval by column."""
     ends = interval._asdict() if interval else {}
     return {f"{name}_{end}": value for end, value in ends.items()}
+
+
+def _latency_cells(latency: Latency) -> dict[str, str]:
+    """Return a latency as text by column."""
+    conditions = latency.conditions._asdict().items()
+    return {
+        **{CONDITIONS[name]: str(value) for name, value in conditions if value is not None},
+        **{
+            column: " ".join(f"{getattr(one, name):.6g}" for one in latency.batches)
+            for name, column in BATCHES.items()
+        },
+        "inference_measured": latency.measured,
+    }
 
 
 def read_csv(path: Path) -> list[ResultRow]:
@@ -148,6 +174,7 @@ def _row(line: Mapping[str, str]) -> ResultRow:
         published_gain=_number(line["published_gain"]),
         usage=_usage(line),
         size=_size(line),
+        latency=_latency(line),
         mismatches=mismatches,
         runs=runs,
         baseline_runs=baseline_runs,
@@ -206,6 +233,31 @@ def _size(line: Mapping[str, str]) -> ModelSize | None:
     if not line.get("parameters"):
         return None
     return ModelSize(**{name: int(line[column]) for name, column in SIZE.items()})
+
+
+def _latency(line: Mapping[str, str]) -> Latency | None:
+    # Tables of earlier versions have no columns of latency.
+    if not line.get(BATCHES["batch"]):
+        return None
+    conditions: dict[str, Any] = {name: line[column] for name, column in CONDITIONS.items()}
+    numbers = {name: int(conditions[name]) for name in ("threads", "width", "height")
+               if conditions[name]}  # fmt: skip
+    columns = zip(*(line[column].split() for column in BATCHES.values()), strict=True)
+    batches = (dict(zip(BATCHES, map(float, texts), strict=True)) for texts in columns)
+    return Latency(
+        Conditions(**conditions | {"threads": None} | numbers),
+        tuple(
+            BatchLatency(
+                int(one["batch"]),
+                one["median_ms"],
+                one["p95_ms"],
+                one["preprocessing_ms"],
+                int(one["iterations"]),
+            )
+            for one in batches
+        ),
+        line["inference_measured"],
+    )
 
 
 def _number(text: str) -> float | None:

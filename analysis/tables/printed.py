@@ -20,7 +20,7 @@ from analysis.tables.measures import has_measures, measure_cells, measure_notes
 from analysis.tables.miniature import LEFT_OUT, printable
 from analysis.tables.notes import Remark, marks_of, notes, remarks
 from analysis.tables.rows import DONE, METRICS, ResultRow, by_group, by_table
-from analysis.tables.sizes import size_cells, size_notes
+from analysis.tables.sizes import latency_cells, latency_notes, size_cells, size_notes
 from analysis.tables.usage import total_usage
 from kd.resources.usage import Usage
 
@@ -94,8 +94,14 @@ def _printed_table(title: str, measured: Sequence[ResultRow]) -> PrintedTable:
     measure_rows = [
         _name_cells(row, rows) | measure_cells(row) for row in rows if has_measures(row)
     ]
-    usage_rows = [_usage_cells(row, rows) for row in rows if row.usage or row.size]
-    usage_notes = [*_total_usage(rows), *hours_notes(rows), *size_notes(rows)]
+    costly = [row for row in rows if row.usage or row.size or row.latency]
+    usage_rows = [_usage_cells(row, rows) for row in costly]
+    usage_notes = [
+        *_total_usage(rows),
+        *hours_notes(rows),
+        *size_notes(rows),
+        *latency_notes(rows),
+    ]
     lines = [*notes(rows), *left_out]
     return PrintedTable(
         title,
@@ -155,7 +161,7 @@ def _moderated(row: ResultRow) -> str:
 def _usage_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:
     """Return the cost of a row as text by column: of its trainings, and of its detector."""
     costs = (_training_cells(row.usage) if row.usage else {}) | size_cells(row.size)
-    return _name_cells(row, rows) | costs
+    return _name_cells(row, rows) | costs | latency_cells(row, rows)
 
 
 def _name_cells(row: ResultRow, rows: Sequence[ResultRow]) -> dict[str, str]:

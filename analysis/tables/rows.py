@@ -22,6 +22,7 @@ from kd.common.files import read_json
 from kd.common.results import results_folder
 from kd.data.entry import SplitName
 from kd.evaluation.metrics import CALIBRATION_METRICS, LRP_METRICS
+from kd.records.latency import Latency, read_latency
 from kd.records.model_size import ModelSize, read_size
 from kd.resources.usage import Usage
 
@@ -128,6 +129,8 @@ class ResultRow(TableRow):
     """Resource usage of all measured runs together; None without any."""
     size: ModelSize | None = None
     """Size of the row's detector, without teacher and adaptation layers; None if not recorded."""
+    latency: Latency | None = None
+    """Inference latency of the row's detector; None if not measured."""
     mismatches: tuple[str, ...] = ()
     """Reasons from the runs' records why they cannot be compared."""
     runs: tuple[Path, ...] = ()
@@ -209,6 +212,7 @@ def _result(
         level_verdict=_level_verdict(spec, cells, measurements),
         usage=usage if usage.hours else None,
         size=next(filter(None, map(read_size, spec.runs.values())), None),
+        latency=next(filter(None, map(read_latency, spec.runs.values())), None),
         mismatches=tuple(mismatches(spec.runs.values(), spec.baseline_runs.values(), spec.split)),
         runs=tuple(spec.runs.values()),
         baseline_runs=tuple(spec.baseline_runs.values()),

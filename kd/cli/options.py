@@ -212,6 +212,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def positive_list(text: str) -> list[int]:
+    """Return different whole numbers from 1, separated by commas, in ascending order."""
+    return sorted({positive(word) for word in split_list(text)} or {positive("")})
+
+
+def size(text: str) -> tuple[int, int]:
+    """Return width and height, two whole numbers from 1 with a comma between them."""
+    words = text.split(",")
+    if len(words) != 2:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a width and a height, such as 640,480")
+    return positive(words[0]), positive(words[1])
+
+
 def at_least_two(text: str) -> int:
     """Return a whole number from 2."""
     if count(text) < 2:

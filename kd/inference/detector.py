@@ -24,23 +24,30 @@ class ImageDetections(NamedTuple):
 class ReadyDetector(Protocol):
     """A trained detector, loaded on a device.
 
-    ``detect`` is ``prepare`` and ``predict`` for images of any sizes. Latency is measured between
-    the two.
+    ``detect`` is ``prepare`` and ``predict`` for images of any sizes. ``kd latency`` times both.
     """
 
     classes: list[str]
     """Names in label order."""
     size: tuple[int, int]
     """Width and height in pixels that images are resized to, within or exactly."""
+    device: str
+    """cpu, cuda or cuda:N."""
+    runtime: str
+    """Library that computes the network, with its version, such as ``torch 2.11.0``."""
 
     def detect(self, images: Sequence[Image]) -> list[ImageDetections]:
         """Return the detections in each image of a batch; images may differ in size."""
         ...
 
     def prepare(self, images: Sequence[Image]) -> Any:
-        """Return images of one size as the network's input: resized, normalized, on the device."""
+        """Return images of one size as they enter the network: resized, in host memory."""
         ...
 
     def predict(self, batch: Any) -> list[ImageDetections]:
-        """Return the detections in a batch of ``prepare``: network and post-processing."""
+        """Return the detections in a batch of ``prepare``, in host memory.
+
+        It copies the images to the device, normalizes them, runs network and post-processing, and
+        copies the detections back.
+        """
         ...

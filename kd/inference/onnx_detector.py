@@ -57,6 +57,7 @@ class OnnxDetector:
         self._rule: dict[str, Any] = json.loads(facts["resize"])
         self.size: tuple[int, int] = (self._rule["width"], self._rule["height"])
         self.device = device
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def detect(self, images: Sequence[Image]) -> list[ImageDetections]:
         """Return the detections in each image; images of one size are computed together."""

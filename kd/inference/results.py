@@ -20,9 +20,9 @@ from kd.common.errors import UserError
 from kd.common.files import locked, read_json, replacing, write_json
 from kd.evaluation.detections import stored_boxes
 from kd.inference.detector import ImageDetections
-from kd.inference.sources import Sources
+from kd.inference.sources import RECORD, Sources
 
-RECORD, PROGRESS, LOCK = "infer.json", "progress.jsonl", ".lock"
+PROGRESS, LOCK = "progress.jsonl", ".lock"
 IMAGES, DETECTIONS = "images.json", "detections.json"
 IDENTITY = {
     "weights_sha256": "another detector",

@@ -28,8 +28,11 @@ class RunDetector:
     detections in an image do not depend on its batch.
     """
 
-    def __init__(self, directory: Path, device: str) -> None:
-        """Load a run's weights; UserError for a classifier, and if they do not fit the run."""
+    def __init__(self, directory: Path, device: str, size: tuple[int, int] | None = None) -> None:
+        """Load a run's weights; UserError for a classifier, and if they do not fit the run.
+
+        ``size``: width and height that images are resized to (default: the run's).
+        """
         config = read_config(directory)
         composed = ComposedConfig(config)
         if composed.kind == "classifier":
@@ -42,40 +45,34 @@ class RunDetector:
         weights.check_classes(content, path, composed.class_names)
         state = weights.state_in(content, path)
         self.classes = composed.class_names
-        self.size = composed.image_sizes("test")[0]
+        self.size = size or composed.image_sizes("test")[0]
         self.device = device
+        self.runtime = f"torch {torch.__version__.partition('+')[0]}"
         self._network = weights.frozen(composed.student, state, path).to(device)
-        self._pipeline = Compose(_of_arrays(composed.pipelines("test")[0]))
+        steps = _of_arrays(composed.pipelines("test")[0])
+        self._pipeline = Compose([_resized_to(self.size, step) for step in steps])
 
     def detect(self, images: Sequence[Image]) -> list[ImageDetections]:
         """Return the detections in each image; images of one size are computed together."""
-        samples = [self._resized(image) for image in images]
+        samples = self.prepare(images)
         groups = defaultdict(list)
         for index, sample in enumerate(samples):
             groups[sample["inputs"].shape].append(index)
         detections: dict[int, ImageDetections] = {}
         for indices in groups.values():
-            batch = self._normalized([samples[index] for index in indices])
+            batch = [samples[index] for index in indices]
             detections |= zip(indices, self.predict(batch), strict=True)
         return [detections[index] for index in range(len(images))]
 
-    def prepare(self, images: Sequence[Image]) -> dict[str, Any]:
-        """Return images of one size as a batch on the device."""
-        return self._normalized([self._resized(image) for image in images])
+    def prepare(self, images: Sequence[Image]) -> list[Any]:
+        """Return images as the test pipeline resizes and packs them."""
+        return [self._pipeline({"img": image[:, :, ::-1]}) for image in images]
 
-    def predict(self, batch: dict[str, Any]) -> list[ImageDetections]:
-        """Return the detections in a batch of ``prepare``."""
+    def predict(self, batch: list[Any]) -> list[ImageDetections]:
+        """Return the detections in images of ``prepare`` that have one size."""
         with torch.no_grad():
-            samples = self._network(**batch, mode="predict")
+            samples = self._network.test_step(pseudo_collate(batch))
         return [_sorted(sample.pred_instances) for sample in samples]
-
-    def _resized(self, image: Image) -> dict[str, Any]:
-        """Return an image (H, W, 3) as the test pipeline resizes and packs it."""
-        return self._pipeline({"img": np.ascontiguousarray(image[:, :, ::-1])})
-
-    def _normalized(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return samples of one size as normalized images ``(B, 3, H, W)`` on the device."""
-        return self._network.data_preprocessor(pseudo_collate(samples), training=False)
 
 
 def _of_arrays(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -85,6 +82,13 @@ def _of_arrays(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raise UserError(f"config.json: the test pipeline begins with {reader['type']}; "
                         "only LoadImageFromFile can be replaced")  # fmt: skip
     return [{"type": "mmdet.LoadImageFromNDArray"}, *others]
+
+
+def _resized_to(size: tuple[int, int], step: dict[str, Any]) -> dict[str, Any]:
+    """Return a transform with another size of its images, width and height."""
+    if step.keys() >= {"width", "height"}:
+        return {**step, "width": size[0], "height": size[1]}
+    return {**step, "scale": size} if "scale" in step else step
 
 
 def _sorted(instances: Any) -> ImageDetections:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from kd.common.errors import UserError
 
+RECORD = "infer.json"
+"""File by which a folder of results is recognized."""
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -33,9 +35,9 @@ class Sources(NamedTuple):
 def list_sources(arguments: Sequence[Path], without: Path) -> Sources:
     """Return the images and videos in files and folders, each once and in sorted order.
 
-    Folders are searched with their subfolders. Hidden files, other files, and ``without``, the
-    folder of results, are skipped. A file that is named itself is an image unless its suffix is a
-    video's. UserError for a path that does not exist, and if no file is left.
+    Folders are searched with their subfolders. Hidden files, other files, and folders of results,
+    ``without`` among them, are skipped. A file that is named itself is a video if its suffix is a
+    video's, otherwise an image. UserError for a path that does not exist, and if no file is left.
     """
     files: dict[Path, Path] = {}
     for argument in arguments:
@@ -68,7 +70,9 @@ def _members(folder: Path, without: Path) -> Iterator[Path]:
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and _absolute(place / name) != _absolute(without)
+            if not name.startswith(".")
+            and _absolute(place / name) != _absolute(without)
+            and not (place / name / RECORD).exists()
         ]
         for name in names:
             suffix = Path(name).suffix.lower()

@@ -184,6 +184,6 @@ def test_results_of_another_command_are_not_overwritten(run, photos, capsys):
 
 
 def test_results_inside_the_folder_of_images_are_no_images(run, photos):
-    for _ in range(2):
-        assert infer(run, photos, "--to", photos / "out") == 0
-        assert len(read_json(photos / "out" / "images.json")["images"]) == 3
+    for name in ("out", "out", "other"):
+        assert infer(run, photos, "--to", photos / name) == 0
+        assert len(read_json(photos / name / "images.json")["images"]) == 3

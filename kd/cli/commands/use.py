@@ -1,4 +1,4 @@
-"""Commands that use trained detectors: ``infer`` and ``export``."""
+"""Commands that use trained detectors: ``infer``, ``latency`` and ``export``."""
 
 from argparse import ArgumentParser
 
@@ -54,8 +54,49 @@ def _infer(parser: ArgumentParser) -> None:
     options.add_threads(parser)
 
 
+def _latency(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        metavar="RUN",
+        nargs="+",
+        type=options.run_word,
+        help="runs: the directory, or a part of the name, of each; also ONNX files and folders of "
+        "`kd export`",
+    )
+    parser.add_argument(
+        "--batch",
+        type=options.positive_list,
+        default=[1, 8],
+        metavar="N,...",
+        help="batch sizes, separated by commas (default: 1,8)",
+    )
+    parser.add_argument(
+        "--size",
+        type=options.size,
+        metavar="W,H",
+        help="width and height in pixels of the network's images (default: the run's test size)",
+    )
+    parser.add_argument(
+        "--iterations",
+        type=options.positive,
+        default=50,
+        metavar="N",
+        help="measured batches of each detector and batch size (default: 50)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=options.count,
+        default=10,
+        metavar="N",
+        help="batches before them that are not measured (default: 10)",
+    )
+    _add_device(parser)
+    options.add_threads(parser)
+    options.add_json(parser)
+
+
 def _add_device(parser: ArgumentParser) -> None:
-    text = "cpu, cuda or cuda:N (default: a GPU if there is one)"
+    text = "cpu, cuda or cuda:N (default: a GPU if there is one; cpu for ONNX)"
     parser.add_argument("--device", metavar="DEVICE", help=text)
 
 
@@ -80,7 +121,7 @@ def _export(parser: ArgumentParser) -> None:
 
 GROUP = Group(
     "Use",
-    "trained detectors on images, and as files for other programs",
+    "trained detectors on images, their speed, and as files for other programs",
     (
         Command(
             "infer",
@@ -98,6 +139,22 @@ GROUP = Group(
                 Example(f"infer {STUDENT} film.mp4 --to out --score 0.5", "a video"),
             ),
             _infer,
+            needs_project=False,
+        ),
+        Command(
+            "latency",
+            use.measure_latency,
+            "measure how long detectors take for an image",
+            "Measure the time of detectors from resized images to boxes, by batch size, beside "
+            "their parameters, GFLOPs and file. The trained teacher of a distilled run is added. "
+            "Detectors run in turn, one batch each, so that a drift of the machine's speed does "
+            "not favor one. Run it on an idle machine.",
+            "latency.json to the directory of each run; tables show it",
+            (
+                Example(f"latency {STUDENT}", "a student and its teacher"),
+                Example(f"latency {STUDENT} --batch 1 --threads 4", "one image, four CPU threads"),
+            ),
+            _latency,
             needs_project=False,
         ),
         Command(

@@ -24,6 +24,9 @@ CONTRACT = """
     residual_std residual_df equal_gains_p equal_runs_p planned_rows table_rows table_cells
     hours gpu_hours images_per_second memory_mb 
     energy_kwh parameters multiply_adds weight_bytes test_image_width test_image_height
+    inference_device inference_runtime inference_threads inference_width inference_height
+    inference_images inference_batches inference_ms inference_p95_ms preprocessing_ms
+    inference_iterations inference_measured
     stand_ins unlike differs note source runs baseline_runs teacher_runs
     selection split early_split
 """
