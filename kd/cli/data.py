@@ -25,6 +25,15 @@ def start_study(options: Namespace) -> None:
     print(describe(start(request, Library())))
 
 
+def write_new_project(options: Namespace) -> None:
+    """Write the files of a project to a folder, and print the next command."""
+    from kd.workflow.project_files import write_project
+
+    folder = options.folder / options.project
+    count = write_project(folder)
+    print(f"{options.project}: {count} files of a project written; next: cd {options.project}")
+
+
 def generate_data(options: Namespace) -> None:
     """Generate a built-in data set unless it is complete."""
     from kd.config.library import Library

@@ -21,7 +21,7 @@ def enter_project() -> None:
     if root is None:
         raise UserError(
             f"neither {Path.cwd()} nor a folder above it is a project: {MARKER} is missing; "
-            "change into a clone of the project"
+            "change into one, or write one with `kd init FOLDER`"
         )
     os.chdir(root)
 

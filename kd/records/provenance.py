@@ -79,9 +79,14 @@ def reason(error: BaseException) -> str:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, with ``+changes`` if tracked files differ from it."""
+    """Return the checkout's commit, with ``+changes`` if tracked files differ from it.
+
+    Return None for an installed package, even in a repository of its user.
+    """
+    root = Path(kd.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
     try:
-        root = Path(kd.__file__).resolve().parent.parent
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):

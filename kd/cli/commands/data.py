@@ -1,10 +1,16 @@
-"""Commands of data: ``start``, ``generate``, ``stand-in``, ``check``, ``split`` and more."""
+"""Commands of data: ``init``, ``start``, ``generate``, ``stand-in``, ``check``, ``split`` and more."""
 
 from argparse import ArgumentParser
+from pathlib import Path
 
 from kd.cli import data, options, plan
 from kd.cli.command import Command, Example, Group
 from kd.cli.project import project_path
+
+
+def _init(parser: ArgumentParser) -> None:
+    text = "new folder, or one without files of these names"
+    parser.add_argument("project", metavar="FOLDER", type=Path, help=text)
 
 
 def _start(parser: ArgumentParser) -> None:
@@ -104,6 +110,18 @@ GROUP = Group(
     "Data",
     "data sets, and crops for classifier teachers",
     (
+        Command(
+            "init",
+            data.write_new_project,
+            "write a new project: the workflow and its configuration",
+            "Write the files of a project to a folder: the Snakefile, its rules and profiles, "
+            "and all configurations. A clone of the repository is a project already; this command "
+            "makes one from an installed package. No file is replaced.",
+            "the files of a project to FOLDER",
+            (Example("init my-project", "then: cd my-project && snakemake"),),
+            _init,
+            needs_project=False,
+        ),
         Command(
             "start",
             data.start_study,
