@@ -2,9 +2,10 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
+RELEASE := build/release
 PLUGIN := workflow/plugins/snakemake-executor-plugin-submitit
 
-.PHONY: help demo test test-nightly test-slurm setup check
+.PHONY: help demo test test-nightly test-slurm release-check setup check
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -20,6 +21,16 @@ test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 
 test-slurm: setup ## run the failure tests on a small real Slurm, which it installs (root)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm
+
+release-check: setup ## build both wheels and run rows of the demo from them, in a new environment
+	rm -rf $(RELEASE)
+	$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/$(RELEASE)/dist
+	cd $(PLUGIN) && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/$(RELEASE)/dist
+	$(PYTHON) -m venv $(RELEASE)/.venv
+	$(RELEASE)/.venv/bin/python -m pip install --no-deps --requirement requirements.lock $(RELEASE)/dist/*.whl
+	$(RELEASE)/.venv/bin/python -m pip check
+	cd $(RELEASE) && .venv/bin/kd init project
+	cd $(RELEASE)/project && ../.venv/bin/snakemake --config rows=gfl/rm && cat results/demo/smoke/table.md
 
 check: setup ## lint, format, types and import rules
 	$(BIN)/ruff check .

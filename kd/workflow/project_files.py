@@ -11,8 +11,10 @@ from kd.common.errors import UserError
 from kd.common.files import replacing, write_text
 from kd.common.lists import enumerate_names
 
-FILES = ("Snakefile", "configs", "workflow/rules", "workflow/report", "workflow/scripts")
-FILES += ("workflow/profiles",)
+FILES = (
+    *("Snakefile", "configs"),
+    *(f"workflow/{name}" for name in ("profiles", "report", "rules", "scripts")),
+)
 """Files and folders of a project. ``pyproject.toml`` lists them as data of the wheel."""
 
 INSTALLED = Path("share/kd-detection")
@@ -26,7 +28,7 @@ LINKS = {
 """Links to profiles, so that ``snakemake --profile slurm`` finds its own."""
 
 IGNORED = ("/data/", "/results/", "/checkpoints/", "/logs/", ".snakemake/")
-"""What git leaves out of a project."""
+"""Folders of a project that git leaves out."""
 
 
 def write_project(folder: Path) -> int:
@@ -47,8 +49,8 @@ def write_project(folder: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target, synced=False) as temporary:
             shutil.copy(path, temporary)
-    for name, target in LINKS.items():
-        (folder / name).symlink_to(target)
+    for name, profile in LINKS.items():
+        (folder / name).symlink_to(profile)
     write_text(folder / ".gitignore", "".join(f"{line}\n" for line in IGNORED))
     return len(paths) + 1
 

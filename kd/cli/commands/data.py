@@ -1,4 +1,4 @@
-"""Commands of data: ``init``, ``start``, ``generate``, ``stand-in``, ``check``, ``split`` and more."""
+"""Commands of data, from ``init`` and ``start`` to ``crops``."""
 
 from argparse import ArgumentParser
 from pathlib import Path
