@@ -46,10 +46,15 @@ def write_card(run: Path, path: Path, options: CardOptions, library: Library) ->
     """
     file = path / FILE if path.is_dir() or not path.suffix else path
     earlier = file.read_text(encoding="utf-8") if file.exists() else ""
+    write_text(file, renewed_card(run, earlier, options, library))
+    return file
+
+
+def renewed_card(run: Path, earlier: str, options: CardOptions, library: Library) -> str:
+    """Return the card of a run with the author's parts and the license of an earlier card."""
     if options.license is None and (license := license_of(earlier)) != UNKNOWN:
         options = options._replace(license=license)
-    write_text(file, keep_filled(model_card(run, options, library), earlier))
-    return file
+    return keep_filled(model_card(run, options, library), earlier)
 
 
 def model_card(
@@ -84,7 +89,7 @@ def _sections(
     record: CardRecord, measured: Measured, options: CardOptions
 ) -> Iterator[tuple[str, str]]:
     yield "Intended use", to_fill("intended-use", INTENDED_USE)
-    yield "Use", _use(record)
+    yield "Use", options.use or _use(record)
     yield "Data", sections.data(record)
     yield "Training", sections.training(record)
     yield "Results", sections.results(record, measured)

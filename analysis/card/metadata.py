@@ -31,6 +31,8 @@ class CardOptions(NamedTuple):
     """Identifier of the license of the weights, such as ``apache-2.0``."""
     datasets: tuple[str, ...] = ()
     """Identifiers of the data set on the hub."""
+    use: str | None = None
+    """Text on the use of the files beside the card; None for those of a run."""
 
 
 def front_matter(record: CardRecord, options: CardOptions) -> str:

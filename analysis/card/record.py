@@ -35,7 +35,7 @@ class CardRecord:
         config = ComposedConfig.read(directory)
         if config.kind == "classifier":
             raise UserError(f"{directory}: a classifier; model cards describe detectors")
-        for name in ("weights.pth", "metrics.json"):
+        for name in ("weights.pth", "provenance.json", "metrics.json"):
             require_result(directory / name)
         parts = read_json(directory / "run.json")
         check = RESULTS / "checks" / f"{parts['dataset']}.json"

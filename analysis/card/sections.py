@@ -139,8 +139,8 @@ def results(record: CardRecord, measured: Measured) -> str:
     intervals = (
         f"This card has no intervals: {measured.problem}."
         if measured.problem
-        else "Intervals are percentile intervals over 1,000 resamples of the test images; they do "
-        "not include the variation between seeds."
+        else "Intervals are basic bootstrap intervals over 1,000 resamples of the test images; "
+        "they do not include the variation between seeds."
     )
     return "\n\n".join(
         [

@@ -1,4 +1,4 @@
-"""torchvision's classifiers as models that mmengine trains."""
+"""Classifiers of torchvision and timm as models that mmengine trains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +15,15 @@ from kd.common.errors import UserError, suggest
 from kd.models import imagenet
 from kd.models.weights import read_state
 
+MOST_CHARACTERS = 200
+"""Characters of the list of valid names of timm, which has a thousand."""
 AUXILIARY = {"googlenet", "inception_v3"}
 """Architectures with auxiliary heads, which no loss here would train."""
 
 
 @MODELS.register_module()
 class ObjectClassifier(BaseModel):
-    """Classifier of objects of ``size`` x ``size`` pixels; ``network`` is torchvision's model.
+    """Classifier of objects of ``size`` x ``size`` pixels; ``network`` is torchvision's or timm's.
 
     ``loss``: the names of LOSSES to add, joined by ``+``; ``mean``, ``std``: of RGB from 0 to 255;
     ``init``: ``imagenet`` or ``scratch``.
@@ -43,7 +45,7 @@ class ObjectClassifier(BaseModel):
         super().__init__()
         self.architecture, self.classes, self.size, self.init = architecture, classes, size, init
         self.loss_names = loss.split("+")
-        self.network = build(architecture, classes)
+        self.network = build(architecture, classes, size)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
@@ -77,13 +79,37 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]]
 LOSSES = {"cross_entropy": F.cross_entropy, "focal": focal_loss}
 
 
-def build(architecture: str, classes: int) -> nn.Module:
-    """Return a classifier of torchvision with random weights; UserError if it has none."""
+def build(architecture: str, classes: int, size: int) -> nn.Module:
+    """Return a classifier of torchvision or timm with random weights; UserError if it has none.
+
+    ``size``: side of the images in pixels.
+    """
+    if architecture.startswith(imagenet.TIMM):
+        return _build_timm(architecture, classes, size)
     architectures = {*torchvision.models.list_models(module=torchvision.models)} - AUXILIARY
     if architecture not in architectures:
         hint = suggest(architecture, architectures)
         raise UserError(f"torchvision has no classifier '{architecture}'; {hint}")
     return torchvision.models.get_model(architecture, weights=None, num_classes=classes)
+
+
+def _build_timm(architecture: str, classes: int, size: int) -> nn.Module:
+    import timm
+
+    name = architecture.removeprefix(imagenet.TIMM)
+    if not timm.is_model(name):
+        hint = suggest(name.partition(".")[0], timm.list_models())
+        raise UserError(f"timm has no classifier '{name}'; {hint[:MOST_CHARACTERS]}")
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # each network has other errors
+        raise UserError(
+            f"{architecture} does not accept images of {size} x {size} pixels ({error}); set "
+            "'size' in the classifier's file"
+        ) from None
+    return network.train()
 
 
 def load_imagenet(network: nn.Module, architecture: str) -> None:

@@ -61,15 +61,27 @@ class ClassifierTeacher(nn.Module):
     def stages(self, crops: Tensor, last: int) -> list[Tensor]:
         """Return maps 0 to ``last`` of crops (P, 3, s, s); deeper layers are not computed.
 
-        In a ResNet, map 0 is the stem after its pooling, and maps 1 to 4 are its layers. In a
-        network with ``features``, maps are the last ones at each resolution.
+        In a ResNet of torchvision, map 0 is the stem after its pooling, and maps 1 to 4 are its
+        layers. In a network with ``features``, maps are the last ones at each resolution. In a
+        network of timm, maps are those of its ``forward_intermediates``.
         """
-        if last >= len(self._stages):
-            stages = f"0 to {len(self._stages) - 1}" if self._stages else "none"
+        intermediates = getattr(self.network, "forward_intermediates", None)
+        count = len(self.network.feature_info) if intermediates else len(self._stages)
+        if last >= count:
+            stages = f"0 to {count - 1}" if count else "none"
             raise UserError(
                 f"classifier {self.name}: no stage {last} ('stages' of the method); valid: {stages}"
             )
         maps = [crops.contiguous(memory_format=LAYOUT)]
+        if intermediates:
+            intermediate_maps: list[Tensor] = intermediates(
+                maps[0],
+                indices=list(range(last + 1)),
+                stop_early=True,
+                output_fmt="NCHW",
+                intermediates_only=True,
+            )
+            return intermediate_maps
         for stage in self._stages[: last + 1]:
             maps.append(stage(maps[-1]))
         return maps[1:]

@@ -1,6 +1,9 @@
 """Command that writes a model card: ``card``."""
 
+import re
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 
 def write_model_card(options: Namespace) -> None:
@@ -13,3 +16,31 @@ def write_model_card(options: Namespace) -> None:
     run = find_run(*options.run)
     choices = CardOptions(options.license, tuple(options.datasets or ()))
     print(write_card(run, options.to or run, choices, Library()))
+
+
+def text_in(folder: Path) -> str:
+    """Return the README of a folder, empty without one."""
+    path = folder / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def describe_export(run: Path, folder: Path, earlier: str) -> None:
+    """Replace the README of an export by the model card of its run, which contains the README.
+
+    ``earlier``: the card of an earlier export, whose author's parts are preserved. If the run has
+    no metrics, a line reports that the card is left out.
+    """
+    from analysis.card.card import renewed_card
+    from analysis.card.metadata import CardOptions
+    from kd.common.errors import UserError
+    from kd.common.files import write_text
+    from kd.config.library import Library
+
+    without_title = re.sub(r"\A# .*\n", "", text_in(folder)).strip()
+    use = re.sub(r"(?m)^## ", "### ", without_title)
+    try:
+        text = renewed_card(run, earlier, CardOptions(use=use), Library())
+    except UserError as error:
+        print(f"{folder / 'README.md'}: without a model card: {error}", file=sys.stderr)
+    else:
+        write_text(folder / "README.md", text)

@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd.cli import card
 from kd.cli.networks import load_networks
 
 
@@ -54,8 +55,9 @@ def export_run(options: Namespace) -> int:
     from kd.export.check import LARGEST_DIFFERENCE, check
     from kd.export.export import TrainedRun, export
 
-    trained = TrainedRun.read(run)
+    trained, earlier = TrainedRun.read(run), card.text_in(options.to)
     written = export(trained, forms, options.to)
+    card.describe_export(run, options.to, earlier)
     for files in written.values():
         for path in files:
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)

@@ -1,5 +1,6 @@
 """Composition of classifier teachers: their crops and their configuration."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from kd.common.errors import UserError
@@ -11,6 +12,8 @@ from kd.config.run import ClassifierRun, Crops
 from kd.data.entry import Dataset
 
 CUTTING_VERSION = 1  # raise it if equal settings give other crops; all crops are then cut again
+TIMM = "timm/"
+"""Prefix of the names of timm's classifiers."""
 NORMALIZATION: dict[str, dict[str, list[float]]] = {
     "general": {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
     "ssd": {"mean": [123.675, 116.28, 103.53], "std": [1.0, 1.0, 1.0]},
@@ -37,6 +40,11 @@ def compose_classifier(
 ) -> dict[str, Any]:
     """Return the configuration of a classifier's training as plain data that mmengine loads."""
     part = library.classifier(name, where)
+    if part.architecture.startswith(TIMM) and find_spec("timm") is None:
+        raise UserError(
+            f"configs/classifiers/{name}.yaml: architecture '{part.architecture}' needs timm; run "
+            "`pip install --editable '.[timm]'`, or name a classifier of torchvision"
+        )
     schedule = library.schedule(part.schedule, f"configs/classifiers/{name}.yaml: key 'schedule'")
     if schedule.norm != "BN":
         raise UserError(

@@ -279,7 +279,7 @@ class Classifier(Part):
     title: str
     """Name in tables and figures."""
     architecture: str
-    """Name of a classifier of torchvision, whose final layer is replaced."""
+    """Name of a classifier of torchvision, or ``timm/NAME``; its final layer is replaced."""
     family: Literal["general", "ssd"]
     """Augmentation and normalization of the detectors that it teaches."""
     loss: Literal["cross_entropy", "focal", "cross_entropy+focal"] = "cross_entropy"

@@ -13,7 +13,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
-from kd.common.fetch import download
+from kd.common.fetch import FOLDER, download
 from kd.common.files import sha256
 from kd.config.pipelines import PREPROCESSOR
 from kd.models.weights import read_state
@@ -29,7 +29,9 @@ WINDOW_INDEX = "relative_position_index"
 """Constants of windowed attention: the row of the table for each pair of cells."""
 HEADS = ("fc.", "classifier.", "head.", "norm.")
 """Classifiers of torchvision's networks, with the normalization before Swin's."""
-TORCHVISION = "torchvision://"
+TORCHVISION, TIMM = "torchvision://", "timm/"
+TIMM_FILE = "model.safetensors"
+"""File with the weights of a model in its repository at timm's hub."""
 PREFIX = "backbone."
 """Prefix of a backbone's tensors in a classifier's checkpoint of OpenMMLab. Files of caffe's
 ResNets have none."""
@@ -149,7 +151,9 @@ def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def find(name: str) -> Path:
-    """Return the file of torchvision's model or at an address: cached, packaged or downloaded."""
+    """Return the file of torchvision's or timm's model or at an address: cached or downloaded."""
+    if name.startswith(TIMM):
+        return _timm_file(name)
     url = address_of(name)
     file = Path(urlparse(url).path).name
     cached = Path(torch.hub.get_dir()) / "checkpoints" / file
@@ -167,6 +171,27 @@ def find(name: str) -> Path:
             f"{cached}{package if name == PACKAGED else ''}, or use 'init: scratch'"
         ) from None
     return cached
+
+
+def _timm_file(name: str) -> Path:
+    """Return the file of timm's weights: in ``checkpoints/timm``, or from timm's model hub."""
+    from huggingface_hub import hf_hub_download
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name.removeprefix(TIMM))
+    if config is None or not config.hf_hub_id:
+        raise UserError(f"ImageNet weights: timm has none for '{name}'; use 'init: scratch'")
+    path = FOLDER / "timm" / f"{config.architecture}.{config.tag}.safetensors"
+    if path.is_file():
+        return path
+    try:
+        return Path(hf_hub_download(config.hf_hub_id, TIMM_FILE))
+    except Exception as error:  # each version of the hub's client has other errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnreachableError(
+            f"ImageNet weights of {name}: {TIMM_FILE} of {config.hf_hub_id} at the hub cannot be "
+            f"reached ({reason}); put the file at {path}, or use 'init: scratch'"
+        ) from None
 
 
 def address_of(source: str) -> str:

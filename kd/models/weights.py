@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
@@ -42,6 +43,8 @@ def read_published(path: Path) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU; UserError if it cannot be read safely."""
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None

@@ -222,9 +222,14 @@ def _without_teachers(inputs: Inputs) -> Inputs:
 
 
 def _imagenet_file(source: str | None) -> str | None:
-    """Return the name of the file of ImageNet weights, which ends in its digest; None without."""
+    """Return the name of the file of ImageNet weights, which ends in its digest; None without.
+
+    The names of timm's files have no digest, so the digest of the file is added.
+    """
     if source is None:
         return None
-    from kd.models.imagenet import address_of
+    from kd.models.imagenet import TIMM, address_of, find
 
+    if source.startswith(TIMM):
+        return f"{source}-{sha256(find(source))}"
     return address_of(source).rsplit("/", 1)[-1]

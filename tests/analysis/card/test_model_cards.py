@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from analysis.card.card import model_card, write_card
 from analysis.card.metadata import CardOptions
+from kd.cli.card import describe_export, text_in
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import sha256, write_json
@@ -280,6 +281,7 @@ def test_a_run_without_results_ends_with_one_line(
     assert error.startswith(f"error: {run}/weights.pth: no such file; ")
     assert error.count("\n") == 1
     (run / "weights.pth").touch()
+    write_json(run / "provenance.json", {})
     with pytest.raises(UserError, match=r"metrics\.json: no such file"):
         model_card(run)
 
@@ -294,3 +296,23 @@ def test_a_card_without_data_states_why_it_has_no_intervals(
         Path("away").rename("data")
     assert "This card has no intervals: " in section(text, "Results")
     assert "The uncertainty of AP is unknown." in section(text, "Limitations")
+
+
+def test_an_export_has_the_card_with_the_use_of_its_files(
+    distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme, usage = tmp_path / "README.md", "# Detector\n\nLabels.\n\n## ONNX\n\nRun it.\n"
+    earlier = text_in(tmp_path)
+    readme.write_text(usage)
+    describe_export(distilled, tmp_path, earlier)
+    first = readme.read_text()
+    assert section(first, "Use").strip() == "Labels.\n\n### ONNX\n\nRun it."
+    request = re.search(r"> \*\*To fill in.\*\* Who uses.*", first)[0]
+    earlier = first.replace(request, "Counting shapes.")
+    readme.write_text(usage)
+    describe_export(distilled, tmp_path, earlier)
+    assert "Counting shapes." in readme.read_text()
+    readme.write_text(usage)
+    describe_export(copy_run(distilled, "unevaluated"), tmp_path, "")
+    assert readme.read_text() == usage
+    assert "without a model card: " in capsys.readouterr().err
