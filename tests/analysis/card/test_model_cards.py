@@ -19,6 +19,7 @@ from kd.common.files import sha256, write_json
 from kd.config.library import Library
 from kd.evaluation.evaluate import measure, truth_of
 from kd.records import inputs
+from kd.records.latency import BatchLatency, Conditions, Latency, write_latency
 from tests.analysis.fakes import write_detections
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
 
@@ -316,3 +317,28 @@ def test_an_export_has_the_card_with_the_use_of_its_files(
     describe_export(copy_run(distilled, "unevaluated"), tmp_path, "")
     assert readme.read_text() == usage
     assert "without a model card: " in capsys.readouterr().err
+
+
+# --- Latency ---------------------------------------------------------------------------------
+
+
+def write_times(run: Path, median: float, measured: str) -> None:
+    conditions = Conditions("a processor", "torch 2.11.0", 1, 64, 64, "8 test images")
+    batches = (BatchLatency(1, median, 2 * median, 0.5, 20),)
+    facts = {"weights_sha256": sha256(run / "weights.pth")}
+    write_latency(run, Latency(conditions, batches, measured), facts)
+
+
+def test_latency_is_beside_that_of_a_teacher_measured_in_turn(
+    distilled: Path, teacher: Path
+) -> None:
+    assert "The latency was not measured" in section(model_card(distilled), "Size and speed")
+    write_times(distilled, 4.0, "noon")
+    write_times(teacher, 9.0, "noon")
+    speed = section(model_card(distilled), "Size and speed")
+    assert "| 1 | 4.0 | 8.0 | 250.0 | 9.0 |" in speed
+    assert "at 64 x 64 pixels, a processor, 1 thread, torch 2.11.0, 8 test images." in speed
+    write_times(teacher, 9.0, "midnight")
+    assert "| 1 | 4.0 | 8.0 | 250.0 |\n" in section(model_card(distilled), "Size and speed")
+    for run in (distilled, teacher):
+        (run / "latency.json").unlink()
