@@ -2,11 +2,12 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +26,8 @@ from kd.records.provenance import environment
 
 JPEG_QUALITY = 90
 AHEAD = 2
-"""Images for each loading thread that are read before they are needed."""
+"""Images for each thread that are read before, and written after, the network runs on them."""
+Result = TypeVar("Result")
 
 
 class Settings(NamedTuple):
@@ -36,7 +38,7 @@ class Settings(NamedTuple):
     batch: int
     """Images that the network computes together."""
     workers: int
-    """Threads that read images; 0: read them between two batches."""
+    """Threads that read images and write pictures while the network runs; 0: none."""
 
 
 class Summary(NamedTuple):
@@ -85,21 +87,74 @@ def _images(
     failures: list[str],
 ) -> Iterator[None]:
     """Detect objects in image files and write their pictures; yield once for each file."""
-    loaded = _loaded(paths, detector.size, settings.workers)
-    while batch := list(islice(loaded, settings.batch)):
-        readable: list[tuple[Path, Image]] = []
-        for path, image in batch:
-            if isinstance(image, UserError):
-                _report(failures, image)
-            else:
-                readable.append((path, image))
-        detections = detector.detect([image for _, image in readable])
-        for (path, image), detected in zip(readable, detections, strict=True):
-            picture = draw(image, detected, detector.classes, settings.score)
-            with replacing(results.picture(path), synced=False) as temporary:
-                picture.save(temporary, "JPEG", quality=JPEG_QUALITY)
-            results.add_image(path, (image.shape[1], image.shape[0]), detected)
-        yield from [None] * len(batch)
+    ahead = AHEAD * settings.workers
+    with _Workers(settings.workers) as workers:
+        loads = workers.in_order((partial(_load, path, detector.size) for path in paths), ahead)
+        loaded = zip(paths, loads, strict=True)
+        writing: deque[Future[None]] = deque()
+        while batch := list(islice(loaded, settings.batch)):
+            readable: list[tuple[Path, Image]] = []
+            for path, image in batch:
+                if isinstance(image, UserError):
+                    _report(failures, image)
+                else:
+                    readable.append((path, image))
+            detections = detector.detect([image for _, image in readable])
+            for (path, image), detected in zip(readable, detections, strict=True):
+                call = partial(_write, detector, results, path, image, detected, settings.score)
+                writing.append(workers.submit(call))
+            while len(writing) > ahead:
+                writing.popleft().result()
+            yield from [None] * len(batch)
+        for future in writing:
+            future.result()
+
+
+def _write(
+    detector: ReadyDetector,
+    results: ResultsFolder,
+    path: Path,
+    image: Image,
+    detections: ImageDetections,
+    score: float,
+) -> None:
+    """Write the picture of an image, then record its detections."""
+    picture = draw(image, detections, detector.classes, score)
+    with replacing(results.picture(path), synced=False) as temporary:
+        picture.save(temporary, "JPEG", quality=JPEG_QUALITY)
+    results.add_image(path, (image.shape[1], image.shape[0]), detections)
+
+
+class _Workers:
+    """Threads that run calls, or none: then a call runs when it is submitted."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count) if count else None
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
+        """Run a call in a thread, or now."""
+        if self._pool:
+            return self._pool.submit(call)
+        future: Future[Result] = Future()
+        future.set_result(call())
+        return future
+
+    def in_order(self, calls: Iterable[Callable[[], Result]], ahead: int) -> Iterator[Result]:
+        """Yield the results of calls in their order; at most ``ahead`` run before they are read."""
+        waiting: deque[Future[Result]] = deque()
+        for call in calls:
+            waiting.append(self.submit(call))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _video(
@@ -149,23 +204,6 @@ def _headers(paths: Sequence[Path], failures: list[str]) -> Iterator[tuple[Path,
             yield path, videos.read_header(path)
         except UserError as error:
             _report(failures, error)
-
-
-def _loaded(
-    paths: Sequence[Path], size: tuple[int, int], workers: int
-) -> Iterator[tuple[Path, Image | UserError]]:
-    """Yield images in order, or the error of each; threads read some of them ahead."""
-    if not workers:
-        yield from ((path, _load(path, size)) for path in paths)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Path, Future[Image | UserError]]] = deque()
-        for path in paths:
-            waiting.append((path, pool.submit(_load, path, size)))
-            if len(waiting) > AHEAD * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        yield from ((path, future.result()) for path, future in waiting)
 
 
 def _load(path: Path, size: tuple[int, int]) -> Image | UserError:

@@ -10,9 +10,11 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -55,6 +57,7 @@ class ResultsFolder:
         except BlockingIOError:
             raise UserError(f"{folder}: another `kd infer` writes to this folder") from None
         write_json(folder / RECORD, self.record)
+        self._writing = Lock()
         self._names = {sources.name(path): path for path in (*sources.images, *sources.videos)}
         self._pictures = _picture_names(sources)
         self._finished = self._resume()
@@ -160,8 +163,9 @@ class ResultsFolder:
         }
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+        with self._writing:  # threads write, too
+            self._stream.write(json.dumps(line) + "\n")
+            self._stream.flush()
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the command's sources that are finished."""
@@ -231,8 +235,9 @@ def _picture_names(sources: Sources) -> dict[Path, str]:
         ("videos", ".mp4", sources.videos),
     ):
         stems = [Path(sources.name(path)).with_suffix("").as_posix() for path in paths]
+        counts = Counter(stems)
         for path, stem in zip(paths, stems, strict=True):
-            name = stem if stems.count(stem) == 1 else sources.name(path)
+            name = stem if counts[stem] == 1 else sources.name(path)
             names[path] = f"{kind}/{name}{suffix}"
     return names
 

@@ -70,8 +70,15 @@ class RunDetector:
 
     def predict(self, batch: list[Any]) -> list[ImageDetections]:
         """Return the detections in images of ``prepare`` that have one size."""
-        with torch.no_grad():
-            samples = self._network.test_step(pseudo_collate(batch))
+        try:
+            with torch.no_grad():
+                samples = self._network.test_step(pseudo_collate(batch))
+        except torch.OutOfMemoryError:
+            count = len(batch)
+            raise UserError(
+                f"a batch of {count} does not fit into the memory of {self.device}; give a smaller "
+                "--batch, or --device cpu"
+            ) from None
         return [_sorted(sample.pred_instances) for sample in samples]
 
 

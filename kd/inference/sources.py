@@ -55,8 +55,12 @@ def list_sources(arguments: Sequence[Path], without: Path) -> Sources:
     folders = [_absolute(path) if path.is_dir() else _absolute(path).parent for path in arguments]
     root = Path(os.path.commonpath(folders))
     paths = sorted(files.values())
-    videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
-    return Sources(root, [path for path in paths if path not in set(videos)], videos)
+    images = [path for path in paths if not _is_video(path)]
+    return Sources(root, images, [path for path in paths if _is_video(path)])
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _absolute(path: Path) -> Path:

@@ -49,7 +49,8 @@ def _infer(parser: ArgumentParser) -> None:
         type=options.count,
         default=0,
         metavar="N",
-        help="number of threads that read images ahead (default: 0, read between two batches)",
+        help="number of threads that read images and write pictures while the network runs "
+        "(default: 0, none)",
     )
     options.add_threads(parser)
 
@@ -149,7 +150,8 @@ GROUP = Group(
             "their parameters, GFLOPs and file. The trained teacher of a distilled run is added. "
             "Detectors run in turn, one batch each, so that a drift of the machine's speed does "
             "not favor one. Run it on an idle machine.",
-            "latency.json to the directory of each run; tables show it",
+            "latency.json, and model.json where it is absent, to the directory of each run; tables "
+            "show both",
             (
                 Example(f"latency {STUDENT}", "a student and its teacher"),
                 Example(f"latency {STUDENT} --batch 1 --threads 4", "one image, four CPU threads"),
