@@ -46,11 +46,15 @@ def infer_images(options: Namespace) -> int:
 
 def export_run(options: Namespace) -> int:
     """Write forms of a run's detector, and compare their AP with the run's; 1 if one differs."""
+    from kd.common.results import require_result
     from kd.config.library import Library
-    from kd.export.forms import check_forms
+    from kd.export.forms import check_folder, check_forms
     from kd.monitoring.run_names import find_run
 
     run, forms = find_run(*options.run), check_forms(options.forms or ("mmdet", "onnx"))
+    check_folder(options.to)
+    if options.check:
+        require_result(run / "metrics.json")
     load_networks(options.threads)
     from kd.export.check import LARGEST_DIFFERENCE, check
     from kd.export.export import TrainedRun, export

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from mmengine.registry import init_default_scope
 
 import kd.models.mmdet_setup  # noqa: F401
@@ -79,6 +79,7 @@ class TrainedRun:
     def facts(self) -> dict[str, str]:
         """Return what a user of the exported network has to know, as text."""
         identity = read_json(self.directory / "run.json")
+        packages = ("kd-detection", "mmdet", "torch", "torchvision", "onnx")
         start = self.composed.imagenet_source or "none"
         return onnx_facts(
             {
@@ -94,7 +95,7 @@ class TrainedRun:
                 "run": self.directory.as_posix() if not self.directory.is_absolute() else
                 self.directory.name,
                 "AP": self.ap,
-                "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+                "versions": {name: metadata.version(name) for name in packages},
             }
         )  # fmt: skip
 
@@ -104,8 +105,6 @@ def export(run: TrainedRun, forms: Sequence[Form], folder: Path) -> dict[Form, l
 
     UserError for a detector that a form does not support.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--to {folder}: is a file; give a folder")
     written: dict[Form, list[Path]] = {}
     if "mmdet" in forms:
         names = run.composed.class_names

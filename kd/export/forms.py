@@ -1,6 +1,7 @@
 """Names of the forms of an exported detector."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from kd.common.errors import UserError, suggest
@@ -15,3 +16,9 @@ def check_forms(names: Sequence[str]) -> list[Form]:
         if name not in FORMS:
             raise UserError(f"--forms {name}: no such form; {suggest(name, FORMS)}")
     return cast(list[Form], list(names))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UserError if the folder for an export is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder}: is a file; give a folder")

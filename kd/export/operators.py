@@ -103,7 +103,7 @@ def _convolved(
     """Return torchvision's convolution; a trace holds numbers of channels as tensors."""
     *pairs, groups, offset_groups = geometry
     numbers = [int(side) for pair in pairs for side in _pair(pair)]
-    bias = input.new_zeros(len(weight)) if bias is None else bias
+    bias = input.new_zeros(weight.shape[0]) if bias is None else bias
     output: Tensor = torch.ops.torchvision.deform_conv2d(
         input, weight, offset, mask, bias, *numbers, int(groups), int(offset_groups), uses_mask
     )

@@ -28,7 +28,7 @@ print(inference_detector(detector, "image.jpg").pred_instances)
     "onnx": f"""## ONNX
 
 `{ONNX_FILE}` contains normalization, padding and post-processing. The script needs numpy,
-Pillow and onnxruntime:
+Pillow and onnxruntime (1.25 or newer if the detector has deformable convolutions):
 
 ```
 python {SCRIPT} {ONNX_FILE} image.jpg --draw .

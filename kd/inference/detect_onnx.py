@@ -10,17 +10,23 @@ from PIL import Image, ImageDraw, ImageOps
 
 
 def resize(image: np.ndarray, rule: dict) -> np.ndarray:
-    """Return an image (H, W, 3) resized bilinearly, as in training."""
+    """Return an image (H, W, 3) resized as in training: bilinearly, with OpenCV's integers."""
     sides, size = np.array(image.shape[:2]), np.array([rule["height"], rule["width"]])
     if rule["keep_ratio"]:
         scale = min(size.max() / sides.max(), size.min() / sides.min())
         size = (sides * scale + 0.5).astype(int)
-    for axis, (new, old) in enumerate(zip(size, sides, strict=True)):
-        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        low, share = at.astype(int), (at % 1).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        after = image.take(np.minimum(low + 1, old - 1), axis)
-        image = image.take(low, axis) * (1 - share) + after * share
-    return np.rint(image).astype(np.float32)
+    pixels = image.astype(int)
+    for axis, shape in ((1, (1, -1, 1)), (0, (-1, 1, 1))):
+        at = (np.arange(size[axis]) + 0.5) * sides[axis] / size[axis] - 0.5
+        at = np.clip(at, 0, sides[axis] - 1)
+        low, share = at.astype(int), np.rint(at % 1 * 2048).astype(int).reshape(shape)
+        after = pixels.take(np.minimum(low + 1, sides[axis] - 1), axis)
+        before, rest = pixels.take(low, axis), 2048 - share
+        if axis == 1:
+            pixels = before * rest + after * share
+        else:
+            pixels = ((rest * (before >> 4) >> 16) + (share * (after >> 4) >> 16) + 2) >> 2
+    return pixels.astype(np.float32)
 
 
 def main() -> None:

@@ -20,7 +20,9 @@ def test_images_are_those_of_mmcv(sides, keeps):
     expected = scaled(image, (133, 80))
     resized = resize(image, rule)
     assert resized.shape == expected.shape
-    assert np.abs(resized - expected.astype(float)).max() <= 1
+    differences = np.abs(resized - expected.astype(float))
+    assert differences.max() <= 1
+    assert (differences > 0).mean() < 0.08  # 0.12 if products were not rounded as OpenCV does
 
 
 def test_the_rule_of_a_pipeline():
