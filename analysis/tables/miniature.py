@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.statistics.verdicts import PAPER
-from analysis.tables.rows import ResultRow
+from analysis.tables.rows import WEAK_TEACHER, ResultRow
+
+OWN_SCALE = "own"
+"""Scale of own data, whose networks are those that the study names."""
 
 LEFT_OUT = (
     "Published numbers are left out: results of one seed below scale paper are not comparable "
@@ -13,14 +16,19 @@ LEFT_OUT = (
 """Note under a table whose published numbers are not printed."""
 ONE_SEED = "Miniature: tests the pipeline, not the method."
 ONE_SEED_OWN_DATA = "Reduced scale and one seed: too little to compare methods."
+ONE_SEED_FULL_SIZE = "One seed: too little to compare methods."
 SEVERAL_SEEDS = "Miniature: results hold for this data and these networks, not for those published."
 OWN_DATA = "Reduced scale: results hold for these networks, not for those of full size."
 
 
 def warning(rows: Sequence[ResultRow]) -> str:
-    """Return what results below the scale of the paper can show; empty at that scale."""
+    """Return what results below the scale of the paper can show; empty at that scale.
+
+    Results of own data at full size have a warning if they have one seed.
+    """
     if not _is_reduced(rows):
-        return ""
+        is_own = any(row.scale == OWN_SCALE for row in rows)
+        return ONE_SEED_FULL_SIZE if is_own and not _has_several_seeds(rows) else ""
     replaces_parts = any(row.stand_ins or row.published for row in rows)
     if not _has_several_seeds(rows):
         return ONE_SEED if replaces_parts else ONE_SEED_OWN_DATA
@@ -41,7 +49,7 @@ def _is_single_miniature(rows: Sequence[ResultRow]) -> bool:
 
 
 def _is_reduced(rows: Sequence[ResultRow]) -> bool:
-    return any(row.scale not in ("", PAPER) for row in rows)
+    return any(row.scale not in ("", PAPER, OWN_SCALE) for row in rows)
 
 
 def _has_several_seeds(rows: Sequence[ResultRow]) -> bool:
@@ -49,4 +57,5 @@ def _has_several_seeds(rows: Sequence[ResultRow]) -> bool:
 
 
 def _without_published(row: ResultRow) -> ResultRow:
-    return replace(row, published={}, published_gain=None, differs=(), notes=(), source="")
+    notes = tuple(note for note in row.notes if note.startswith(WEAK_TEACHER))
+    return replace(row, published={}, published_gain=None, differs=(), notes=notes, source="")

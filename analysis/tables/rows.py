@@ -33,6 +33,9 @@ METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 MEASURES = (*LRP_METRICS, *CALIBRATION_METRICS)
 """Measures beside AP, of which lower is better; runs of earlier versions lack them."""
 
+WEAK_TEACHER = "its teacher is not clearly better than its student alone"
+"""Beginning of a remark on a row."""
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -271,10 +274,7 @@ def _weak_teacher(spec: RowSpec, measurements: Measurements) -> Iterator[str]:
     is_better = interval.low > 0 if interval else ours > alone
     if not is_better:
         limits = f", {interval.low:+.1f} to {interval.high:+.1f} over images" if interval else ""
-        yield (
-            f"its teacher is not clearly better than its student alone ({number(ours)} and "
-            f"{number(alone)}{limits})"
-        )
+        yield (f"{WEAK_TEACHER} ({number(ours)} and {number(alone)}{limits})")
 
 
 def _failures(directories: Iterable[Path]) -> tuple[str, ...]:

@@ -1,22 +1,16 @@
-"""The files and the code in the pages on own data and on weights work as documented."""
+"""The code in the page on weights works as documented."""
 
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
 from kd.config.composed import MMDET_CONFIG
-from kd.config.library import Library
-from kd.config.plan import plan
 from kd.training.train import train
-from tests.support.paths import CONFIGS, REPOSITORY
+from tests.support.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "how-to" / "use-weights.md").read_text(encoding="utf-8")
 (CODE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-TUTORIAL = (REPOSITORY / "docs/tutorials/own-data.md").read_text(encoding="utf-8")
-FILES = re.findall(r"Create `(configs/\S+\.yaml)`.*?```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
 
 
 @pytest.fixture
@@ -50,23 +44,3 @@ def test_the_keys_of_the_weights_are_those_of_the_table(trained):
     table = PAGE.split("| key |")[1].split("\n\n")[0]
     documented = {name.split(".")[0] for name in re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)}
     assert documented == content.keys()
-
-
-def test_the_files_of_the_tutorial_plan_the_rows_that_it_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(CONFIGS, "configs")
-    assert [Path(path).parent.name for path, _ in FILES] == ["datasets", "schedules", "studies"]
-    for path, content in FILES:
-        Path(path).write_text(content)
-    planned = plan("cells", "laptop", Library(Path("configs")))
-    printed = re.findall(r"^(first/\S+) +1 +0 ", TUTORIAL, re.MULTILINE)
-    assert [row.key for row in planned.rows] == printed
-    assert set(re.findall(r'run = "results/runs/(.*)"', TUTORIAL)) <= {*planned.runs}
-
-
-def test_the_code_of_the_tutorial_is_that_of_the_page_on_weights() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
-    plain = [re.sub(r'"(results|data)/[^"]+"', "PATH", text) for text in (code, CODE)]
-    assert plain[0] == plain[1]

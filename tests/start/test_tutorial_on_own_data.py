@@ -1,6 +1,7 @@
 """The tutorial on own data from an empty directory: blood cells in three formats."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,11 +16,12 @@ from kd.config.plan import plan
 from kd.data.readers import valid_scan
 from tests.start.drawing import snapshot
 from tests.support import machine
-from tests.support.paths import CONFIGS
+from tests.support.paths import CONFIGS, REPOSITORY
 
 SPLITS = ("train", "val", "test")
 CLASSES = ["Platelets", "RBC", "WBC"]
 SIZE = (640, 480)
+TUTORIAL = (REPOSITORY / "docs/tutorials/own-data.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = machine.bccd()
     folder = tmp_path_factory.mktemp("tutorial")
     shutil.copytree(CONFIGS, folder / "configs")
-    for name in ("voc", "yolo", "coco"):
+    for name in ("cells", "yolo", "coco"):
         (folder / "data" / name).mkdir(parents=True)
     for part in ("Annotations", "ImageSets", "JPEGImages"):
-        (folder / "data" / "voc" / part).symlink_to(source / part)
+        (folder / "data" / "cells" / part).symlink_to(source / part)
     (folder / "data/coco/annotations").mkdir()
     write_data_yaml(folder / "data/yolo")
     for split in SPLITS:
@@ -89,7 +91,7 @@ def started(project: Path) -> dict[str, str]:
     """Return what ``kd start`` prints for each format."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        return {name: run_start(f"data/{name}") for name in ("voc", "yolo", "coco")}
+        return {name: run_start(f"data/{name}") for name in ("cells", "yolo", "coco")}
 
 
 def run_start(*arguments: str) -> str:
@@ -125,7 +127,7 @@ def test_three_formats_give_equal_images_and_boxes_in_each_split(
     project: Path, started: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    voc, yolo, coco = (content(name) for name in ("voc", "yolo", "coco"))
+    voc, yolo, coco = (content(name) for name in ("cells", "yolo", "coco"))
     assert voc == yolo == coco
     assert {split: len(images) for split, images in voc.items()} == {
         "train": 205, "val": 87, "test": 72,
@@ -134,9 +136,23 @@ def test_three_formats_give_equal_images_and_boxes_in_each_split(
         box[0] for images in voc.values() for boxes in images.values() for box in boxes
     )
     assert counts == {"RBC": 4153, "WBC": 372, "Platelets": 361}
-    for name in ("voc", "yolo", "coco"):
+    for name in ("cells", "yolo", "coco"):
         assert "2 boxes without area" in started[name]
         assert "  test: 72 images (0 without boxes), 945 boxes" in started[name]
+
+
+def test_the_tutorial_prints_what_the_command_prints(started: dict[str, str]) -> None:
+    """Only the machine that networks are proposed for differs."""
+    cores = re.compile(r"\d+ CPU cores?")
+    blocks = re.findall(r"```\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert cores.sub("N", started["cells"]) in [cores.sub("N", block) for block in blocks]
+
+
+def test_the_tutorial_shows_the_changes_of_the_study(
+    project: Path, started: dict[str, str]
+) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert block in (project / "configs/studies/cells.yaml").read_text()
 
 
 def test_the_project_reader_of_voc_gives_the_same_boxes(
@@ -144,19 +160,19 @@ def test_the_project_reader_of_voc_gives_the_same_boxes(
 ) -> None:
     monkeypatch.chdir(project)
     Path("configs/datasets/plain.yaml").write_text(
-        "{format: voc, root: data/voc, train: [train], val: [val], test: [test], "
+        "{format: voc, root: data/cells, train: [train], val: [val], test: [test], "
         "image_size: [256, 192]}"
     )
-    assert content("plain") == content("voc")
+    assert content("plain") == content("cells")
 
 
 def test_the_three_commands_plan_a_teacher_a_student_and_two_methods(
     project: Path, started: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    command = started["voc"].rstrip().splitlines()[-1].strip()
-    assert command == "snakemake --config study=voc scale=own"
-    planned = plan("voc", "own", Library())
+    command = started["cells"].rstrip().splitlines()[-1].strip()
+    assert command == "snakemake --config study=cells scale=own"
+    planned = plan("cells", "own", Library())
     assert [row.kind for row in planned.rows] == [
         "teacher", "baseline", "distilled", "distilled",
     ]  # fmt: skip

@@ -1,11 +1,14 @@
 """Printed tables in Markdown, and thereby the text of their cells."""
 
+from dataclasses import replace
+
 import pytest
 
 from analysis.tables.csv_file import read_csv, to_csv
 from analysis.tables.formatting import ABSENT, MINUS
 from analysis.tables.markdown import to_markdown
-from analysis.tables.rows import RowSpec, build
+from analysis.tables.miniature import printable
+from analysis.tables.rows import WEAK_TEACHER, RowSpec, build
 
 MARKDOWN = r"""
 # Study
@@ -268,6 +271,16 @@ def test_own_data_is_no_miniature_of_anything_published(run):
     assert "**Reduced scale: results hold for these networks" in to_markdown(
         scaled(run, "laptop", 2, **unpublished)
     )
+
+
+def test_own_data_with_the_networks_of_the_study_need_seeds_alone(run):
+    assert "**One seed: too little to compare methods.**" in to_markdown(scaled(run, "own", 1))
+
+
+def test_the_remark_on_a_weak_teacher_remains_in_a_miniature(run):
+    row = scaled(run, "smoke", 1)[1]
+    (printed,) = printable([replace(row, notes=(f"{WEAK_TEACHER} (1.0 and 2.0)", "quoted"))])
+    assert printed.notes == (f"{WEAK_TEACHER} (1.0 and 2.0)",)
 
 
 def test_rows_of_one_name_have_distinct_names_in_the_cost(run):
