@@ -1,5 +1,6 @@
 """Commands that use trained detectors: ``infer``, ``latency`` and ``export``."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,13 +126,20 @@ def _load_libraries(sources: Sequence[Path], threads: int | None) -> None:
 
 
 def _teacher_of(source: Path) -> Path | None:
-    """Return the directory of the detector that taught a run, if it is trained."""
+    """Return the directory of the detector that taught a run, if it is trained.
+
+    A teacher whose weights or directory are absent is reported on stderr.
+    """
     from kd.config.composed import ComposedConfig
     from kd.inference.loading import is_run
 
     if not is_run(source):
         return None
     path = ComposedConfig.read(source).teacher_checkpoints.get("teacher")
-    if path is None or not path.exists() or not (path.parent / "config.json").exists():
+    if path is None:
         return None
+    for file in (path, path.parent / "config.json"):
+        if not file.exists():
+            print(f"{source}: measured without its teacher: no file {file}", file=sys.stderr)
+            return None
     return path.parent

@@ -110,6 +110,13 @@ def test_the_text_names_conditions_and_the_ratio(pair, capsys):
     assert "Reading files is not timed" in text
 
 
+def test_an_absent_teacher_is_reported(pair, capsys):
+    (pair[1] / "weights.pth").unlink()
+    words = ["--batch", "1", "--iterations", "1", "--warm-up", "0", "--device", "cpu"]
+    assert main(["latency", str(pair[0]), *words]) == 0
+    assert f"measured without its teacher: no file {pair[1]}" in capsys.readouterr().err
+
+
 def test_without_test_images_drawn_images_are_measured_on(pair, capsys):
     config = read_json(pair[1] / "config.json")
     config["test_dataloader"]["dataset"]["data_root"] = "absent"
