@@ -1,7 +1,7 @@
 """Sentences of a model card on the gain from distillation."""
 
 from analysis.card.measured import GainOverAlone
-from analysis.card.record import CardRecord
+from analysis.card.record import CardRecord, shown_path
 from analysis.statistics.seeds import Interval
 from analysis.tables.formatting import ends_text, number
 
@@ -14,13 +14,13 @@ def gain_text(record: CardRecord, gain: GainOverAlone | None) -> str:
         folder = record.directory.parent.parent / "alone"
         return (
             "**Unknown.** There is no evaluated run of the student alone under the same conditions "
-            f"(in `{folder}`), so this card cannot state whether the teacher helped."
+            f"(in `{shown_path(folder)}`), so this card cannot state whether the teacher helped."
         )
     metric = "mAP" if record.metric == "VOC07" else "AP"
     sentences = [
         f"The gain over the student alone is **{number(gain.gain, signed=True)}** {metric} points"
         f"{_ends(gain.over_images)}. Both were trained under the same conditions and tested on "
-        f"the same images (`{gain.baseline}`).",
+        f"the same images (`{shown_path(gain.baseline)}`).",
         _judgment(gain.over_images),
     ]
     if gain.seeds is not None:

@@ -63,7 +63,9 @@ def _intervals(samples: Mapping[str, Floats]) -> dict[str, Interval]:
 
 
 def basic_interval(samples: Floats) -> Interval | None:
-    """Return the basic bootstrap interval of AP in points; None if a resample is undefined.
+    """Return the basic bootstrap interval of AP in points.
+
+    None if a resample is undefined, and if all are equal: AP 0 or 100 shows no variation.
 
     ``samples``: (1 + R,) AP of the split and of each resample. AP of few images is too high on
     average, and AP of resamples is higher again by about as much. The basic interval mirrors the
@@ -72,7 +74,7 @@ def basic_interval(samples: Floats) -> Interval | None:
     """
     values = np.asarray(samples, dtype=float)
     low, high = percentile_interval(values[None, 1:], resampled.CONFIDENCE)
-    if np.isnan(low[0]):
+    if np.isnan(low[0]) or low[0] == high[0]:
         return None
     ends = np.clip(2 * values[0] - np.array([high[0], low[0]]), 0, POINTS)
     return Interval(float(ends[0]), float(ends[1]))

@@ -51,10 +51,7 @@ class CardRecord:
 
     @property
     def name(self) -> str:
-        """The directory below ``results``, or its last part elsewhere."""
-        directory, root = self.directory.resolve(), RESULTS.resolve()
-        inside = directory.is_relative_to(root)
-        return directory.relative_to(root).as_posix() if inside else directory.name
+        return shown_path(self.directory)
 
     @property
     def distilled(self) -> bool:
@@ -114,6 +111,13 @@ class CardRecord:
         by = f", distilled with {self.method_title}" if self.distilled else ""
         network = " ".join(filter(None, [self.detector_title, self.backbone_title]))
         return f"{network}{by}, trained on {self.parts['dataset']}"
+
+
+def shown_path(path: Path) -> str:
+    """Return a path below ``results``, or its last part elsewhere: cards show no other folder."""
+    root = RESULTS.resolve()
+    inside = path.resolve().is_relative_to(root)
+    return path.resolve().relative_to(root).as_posix() if inside else path.name
 
 
 def _title(read: Callable[[], str], name: str) -> str:
