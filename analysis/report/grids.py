@@ -21,7 +21,7 @@ from analysis.tables.miniature import printable
 from analysis.tables.notes import MARKS, marks_of, remarks
 from analysis.tables.printed import PrintedTable, printed_tables, shown_level_verdict
 from analysis.tables.rows import METRICS, ResultRow, by_group, by_table
-from analysis.tables.sizes import LATENCIES, SIZES, shown_latency
+from analysis.tables.sizes import LATENCIES, MILLISECONDS, RATE, SIZES, shown_latency
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _size_column(key: str, label: str, title: str) -> Column:
     )
 
 
-def _latency_column(label: str, rows: Sequence[ResultRow]) -> Column:
+def _latency_column(key: str, label: str, rows: Sequence[ResultRow]) -> Column:
     """Return a column of latencies, which shows comparable rows of a table only."""
 
     def value(row: ResultRow) -> float | None:
@@ -166,7 +166,7 @@ def _latency_column(label: str, rows: Sequence[ResultRow]) -> Column:
         return LATENCIES[label](latency) if latency else None
 
     title = "Speed of the row's detector after training; the note below the table has conditions"
-    return Column(label, label, value, title, amount, is_cost=True)
+    return Column(key, label, value, title, amount, is_cost=True)
 
 
 ROW = Column("row", "Row", lambda row: row.label, text=None)
@@ -274,7 +274,8 @@ def _columns(rows: Sequence[ResultRow]) -> list[Column]:
         _level_verdict_column(headlines),
         *USAGE,
         *SIZE,
-        *(_latency_column(label, rows) for label in LATENCIES),
+        _latency_column("inference_ms", MILLISECONDS, rows),
+        _latency_column("inference_images_per_second", RATE, rows),
     ]
     return [
         ROW,
