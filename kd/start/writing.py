@@ -121,14 +121,15 @@ def write_all(name: str, files: dict[Path, str], facts: dict[str, Any], force: b
     for path in files:
         if path.exists():
             _require_replaceable(path, earlier, force)
-    for path, text in files.items():
-        _write(path, text)
     digests = {str(path): hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
     stale = [Path(path) for path in earlier if Path(path) not in files]
     for path in stale:
         if path.exists() and sha256(path) == earlier[str(path)]:
             path.unlink()
+    # The record comes first: after an interruption, --force recognizes the files that exist.
     _write(record, json.dumps({**facts, "files": digests}, indent=1, ensure_ascii=False) + "\n")
+    for path, text in files.items():
+        _write(path, text)
     return [*files, record]
 
 

@@ -21,6 +21,7 @@ from kd.start.samples import Sample
 from tests.start.drawing import yolo
 from tests.support.paths import CONFIGS
 from tests.support.tiny import make_project
+from tests.test_imports import COMMAND_LINE, heavy_modules
 
 CPU = Machine("cpu", "2 CPU cores", 16.0)
 GPU = Machine("gpu", "a GPU", 40.0)
@@ -134,6 +135,12 @@ def test_the_record_states_folder_format_and_seed(
     assert (record["folder"], record["format"], record["seed"]) == ("else where/Über", "YOLO", 3)
     assert record["split_off"] == {"val": 0.1, "test": 0.2}
     assert main(["check", "pets"]) == 0
+
+
+def test_a_start_imports_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    yolo(Path("data/pets"), 12)
+    assert heavy_modules(COMMAND_LINE, "start", "data/pets") == set()
 
 
 def study(**changes: Any) -> Study:
