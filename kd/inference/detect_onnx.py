@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="detector.onnx")
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--score", type=float, default=0.3, help="lowest score (default: 0.3)")
-    parser.add_argument("--draw", type=Path, help="existing folder for pictures")
+    parser.add_argument("--draw", type=Path, help="folder for pictures")
     options = parser.parse_args()
     session = onnxruntime.InferenceSession(options.model)
     facts = session.get_modelmeta().custom_metadata_map
@@ -51,6 +51,7 @@ def main() -> None:
                 draw.rectangle((box * scale).tolist(), outline="red")
                 draw.text((box * scale)[:2].tolist(), f"{classes[label]} {score:.2f}", fill="red")
         if options.draw:
+            options.draw.mkdir(parents=True, exist_ok=True)
             image.save(options.draw / f"{path.stem}.png")
 
 
