@@ -43,7 +43,8 @@ def compose_classifier(
     if part.architecture.startswith(TIMM) and find_spec("timm") is None:
         raise UserError(
             f"configs/classifiers/{name}.yaml: architecture '{part.architecture}' needs timm; run "
-            "`pip install --editable '.[timm]'`, or name a classifier of torchvision"
+            "`pip install timm` (the extra 'timm' of this project), or name a classifier of "
+            "torchvision"
         )
     schedule = library.schedule(part.schedule, f"configs/classifiers/{name}.yaml: key 'schedule'")
     if schedule.norm != "BN":

@@ -19,7 +19,7 @@ def check_trackers(names: Sequence[str], option: str) -> tuple[str, ...]:
             raise UserError(f"{option}: no tracker '{name}'; {suggest(name, TRACKERS)}")
         if find_spec(name) is None:
             raise UserError(
-                f"{option}: tracker '{name}' is not installed; run `pip install --editable "
-                f"'.[{name}]'`, or leave it out"
+                f"{option}: tracker '{name}' is not installed; run `pip install {name}` (the extra "
+                f"'{name}' of this project), or leave it out"
             )
     return tuple(dict.fromkeys(names))

@@ -129,7 +129,7 @@ def test_parameters_are_named_by_their_path() -> None:
     ("tracker", "message"),
     [
         ("tensorbord", "no tracker 'tensorbord'; did you mean 'tensorboard'? Valid: "),
-        ("mlflow", "tracker 'mlflow' is not installed; run `pip install --editable '.[mlflow]'`"),
+        ("mlflow", "tracker 'mlflow' is not installed; run `pip install mlflow` (the extra "),
     ],
 )
 def test_an_absent_tracker_ends_the_command_and_the_workflow_before_training(
