@@ -16,6 +16,7 @@ from kd.common.files import read_json, write_text
 from kd.common.results import require_result
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
+from kd.config.library import Library
 from kd.export.forms import Form
 from kd.export.mmdet_form import write_mmdet
 from kd.export.network import ExportedDetector
@@ -27,8 +28,8 @@ from kd.models import weights
 from kd.models.registration import register
 
 LICENSE = (
-    "Code: Apache-2.0. The weights may be subject to the licenses of the training data ({data}) "
-    "and of the weights that the training started from ({start})."
+    "Code: Apache-2.0. Training data {data}: {license}. Weights that the training started from: "
+    "{start}. All of them may restrict the use of the weights."
 )
 
 
@@ -91,13 +92,24 @@ class TrainedRun:
                 "score 0 and label -1",
                 "resize": self.rule.settings,
                 "pad_divisor": self.network.divisor,
-                "license": LICENSE.format(data=identity["dataset"], start=start),
+                "license": LICENSE.format(
+                    data=identity["dataset"], license=self._data_license, start=start
+                ),
                 "run": self.directory.as_posix() if not self.directory.is_absolute() else
                 self.directory.name,
                 "AP": self.ap,
                 "versions": {name: metadata.version(name) for name in packages},
             }
         )  # fmt: skip
+
+    @property
+    def _data_license(self) -> str:
+        """The license that the data set's entry states; "unknown" without one."""
+        name = read_json(self.directory / "run.json")["dataset"]
+        try:
+            return Library().dataset(name, str(self.directory)).license or "unknown license"
+        except UserError:  # the entry was removed
+            return "unknown license"
 
 
 def export(run: TrainedRun, forms: Sequence[Form], folder: Path) -> dict[Form, list[Path]]:

@@ -31,6 +31,7 @@ def portable_operators() -> Iterator[None]:
         import_module(f"mmcv.ops.{name}") for name in ("deform_conv", "modulated_deform_conv")
     )
     tood = import_module("mmdet.models.dense_heads.tood_head")
+    rtmdet = import_module("mmdet.models.dense_heads.rtmdet_head")
     swin = import_module("mmdet.models.backbones.swin")
     replaced: tuple[tuple[Any, str, Any], ...] = (
         (plain, "deform_conv2d", _deform_conv),
@@ -38,6 +39,8 @@ def portable_operators() -> Iterator[None]:
         (modulated, "modulated_deform_conv2d", _modulated_deform_conv),
         (tood, "deform_conv2d", _deform_conv),
         (tood, "distance2bbox", _boxes_of_distances),
+        (tood, "sigmoid_geometric_mean", _sigmoid_geometric_mean),
+        (rtmdet, "sigmoid_geometric_mean", _sigmoid_geometric_mean),
         (swin.ShiftWindowMSA, "window_reverse", _joined_windows),
     )
     register_custom_op_symbolic(_DEFORM_CONV, _onnx_deform_conv, _FIRST_OPSET)
@@ -115,6 +118,11 @@ def _boxes_of_distances(points: Tensor, distances: Tensor) -> Tensor:
     distances = distances.reshape(-1, points.shape[0], 4)
     boxes = torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
     return boxes.reshape(-1, 4)
+
+
+def _sigmoid_geometric_mean(first: Tensor, second: Tensor) -> Tensor:
+    """Return mmdet's function of this name, whose class TorchScript cannot save."""
+    return (first.sigmoid() * second.sigmoid()).sqrt()
 
 
 def _joined_windows(layer: Any, windows: Tensor, height: Any, width: Any) -> Tensor:

@@ -9,6 +9,7 @@ from mmdet.structures import DetDataSample
 
 from kd.data.decoding import load
 from kd.export.export import TrainedRun, export
+from kd.export.forms import FORMS
 from kd.inference.loading import load_detector
 from kd.inference.run_detector import RunDetector
 
@@ -58,6 +59,12 @@ def test_the_network_computes_the_detections_of_mmdet(run_of, family):
         parts = (instances.bboxes, instances.scores, instances.labels)
         for column, part in zip(columns, parts, strict=True):
             assert torch.equal(column[:count], part)
+
+
+def test_torchscript_saves_a_network_with_functions_of_mmdet(run_of, tmp_path):
+    written = export(TrainedRun.read(run_of("tood", "r18-w0.125").directory), FORMS[2:], tmp_path)
+    script = torch.jit.load(str(written["torchscript"][0]))
+    assert [len(output) for output in script(torch.zeros(2, 3, 200, 130))] == [2, 2, 2]
 
 
 def test_torchscript_computes_the_detections_of_the_network(exported):
