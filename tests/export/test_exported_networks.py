@@ -7,11 +7,14 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 
+from kd.config.compose import WEIGHTS
 from kd.data.decoding import load
 from kd.export.export import TrainedRun, export
 from kd.export.forms import FORMS
 from kd.inference.loading import load_detector
 from kd.inference.run_detector import RunDetector
+from kd.models import weights
+from tests.support.tiny_detectors import save_random_weights
 
 FAMILIES = [
     ("retinanet", "r18-w0.125"),
@@ -85,3 +88,13 @@ def _network(exported):
         return TrainedRun.read(exported.run.directory).network
     finally:
         os.chdir(before)
+
+
+def test_the_student_of_a_distilled_run_is_exported(study, tmp_path):
+    run = next(run for run in study(["soft_labels"]).runs.values() if run.teacher)
+    run.write()
+    save_random_weights(run.composed.student, run.directory)
+    written = export(TrainedRun.read(run.directory), FORMS[:2], tmp_path)
+    names = weights.read(written["mmdet"][1])["state_dict"].keys()
+    assert names == weights.read(run.directory / WEIGHTS)["state_dict"].keys()
+    assert "teacher" not in written["mmdet"][0].read_text()
