@@ -25,8 +25,8 @@ INTRODUCTION = """# Constants in pixels and steps
 
 This page lists every constant whose unit is pixels, cells or training steps, with its value at each
 scale. Scales `smoke` and `mini` have the built-in images, `laptop` has BCCD, and `paper` has COCO
-and Pascal VOC. `python -m docs.build.constants` writes the page from the composed configurations,
-and a test compares them.
+and Pascal VOC. Scale `own` applies the same rule to the sizes of your data. `python -m
+docs.build.constants` writes the page from the composed configurations, and a test compares them.
 
 ## Rule
 

@@ -21,7 +21,8 @@ POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOE
 
 
 def sources() -> list[Path]:
-    return [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+    paths = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+    return [path for path in paths if "tests" not in path.relative_to(REPOSITORY).parts]
 
 
 def unencoded(tree: ast.AST) -> Iterator[int]:

@@ -104,9 +104,13 @@ def write_page(request: ReportRequest = TINY) -> Page:
     return write(request, planned, Library())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return Chromium without a window."""
+    """Return Chromium without a window.
+
+    It ends with its module, because Playwright runs an event loop in this process. Other tests
+    start event loops and fork, which would fail or hang.
+    """
     path = machine.chromium()
     # Root cannot start its sandbox, nor can any user where the kernel denies user namespaces. The
     # pages are this project's own. Containers may have a /dev/shm of 64 MB.
