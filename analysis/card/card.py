@@ -5,7 +5,14 @@ from importlib import metadata as installed
 from pathlib import Path
 
 from analysis.card import sections
-from analysis.card.filled import LICENSED, between_marks, keep_filled, license_of, to_fill
+from analysis.card.filled import (
+    LICENSED,
+    between_marks,
+    earlier_card,
+    keep_filled,
+    license_of,
+    to_fill,
+)
 from analysis.card.gain_text import gain_text
 from analysis.card.measured import Measured, gain_over_alone, measure
 from analysis.card.metadata import UNKNOWN, CardOptions, front_matter
@@ -42,11 +49,11 @@ NEEDS_PROJECT = (
 def write_card(run: Path, path: Path, options: CardOptions, library: Library) -> Path:
     """Write the card of a run to a file or into a folder; return the file.
 
-    Parts that an author filled in an earlier card there are preserved, and its license.
+    A path that ends in ``.md`` is a file. Parts that an author filled in an earlier card there are
+    preserved, and its license. UserError for a file there that is no card.
     """
-    file = path / FILE if path.is_dir() or not path.suffix else path
-    earlier = file.read_text(encoding="utf-8") if file.exists() else ""
-    write_text(file, renewed_card(run, earlier, options, library))
+    file = path / FILE if path.is_dir() or path.suffix.lower() != ".md" else path
+    write_text(file, renewed_card(run, earlier_card(file), options, library))
     return file
 
 

@@ -18,10 +18,12 @@ def write_model_card(options: Namespace) -> None:
     print(write_card(run, options.to or run, choices, Library()))
 
 
-def text_in(folder: Path) -> str:
-    """Return the README of a folder, empty without one."""
-    path = folder / "README.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def card_in(folder: Path) -> str:
+    """Return the card in a folder, empty without one; UserError for a README of other text."""
+    from analysis.card.card import FILE
+    from analysis.card.filled import earlier_card
+
+    return earlier_card(folder / FILE)
 
 
 def describe_export(run: Path, folder: Path, earlier: str) -> None:
@@ -30,17 +32,17 @@ def describe_export(run: Path, folder: Path, earlier: str) -> None:
     ``earlier``: the card of an earlier export, whose author's parts are preserved. If the run has
     no metrics, a line reports that the card is left out.
     """
-    from analysis.card.card import renewed_card
+    from analysis.card.card import FILE, renewed_card
     from analysis.card.metadata import CardOptions
     from kd.common.errors import UserError
     from kd.common.files import write_text
     from kd.config.library import Library
 
-    without_title = re.sub(r"\A# .*\n", "", text_in(folder)).strip()
+    without_title = re.sub(r"\A# .*\n", "", (folder / FILE).read_text("utf-8")).strip()
     use = re.sub(r"(?m)^## ", "### ", without_title)
     try:
         text = renewed_card(run, earlier, CardOptions(use=use), Library())
     except UserError as error:
-        print(f"{folder / 'README.md'}: without a model card: {error}", file=sys.stderr)
+        print(f"{folder / FILE}: without a model card: {error}", file=sys.stderr)
     else:
-        write_text(folder / "README.md", text)
+        write_text(folder / FILE, text)

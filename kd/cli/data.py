@@ -1,5 +1,6 @@
 """Commands that prepare data: ``start``, ``generate``, ``check``, ``split`` and more."""
 
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def write_new_project(options: Namespace) -> None:
 
     folder = options.folder / options.project
     count = write_project(folder)
-    print(f"{options.project}: {count} files of a project written; next: cd {options.project}")
+    command = shlex.join(["cd", str(options.project)])
+    print(f"{options.project}: {count} files of a project written; next: {command}")
 
 
 def generate_data(options: Namespace) -> None:

@@ -54,13 +54,14 @@ def export_run(options: Namespace) -> int:
 
     run, forms = find_run(*options.run), check_forms(options.forms or ("mmdet", "onnx"))
     check_folder(options.to)
+    earlier = card.card_in(options.to)
     if options.check:
         require_result(run / "metrics.json")
     load_networks(options.threads)
     from kd.export.check import LARGEST_DIFFERENCE, check
     from kd.export.export import TrainedRun, export
 
-    trained, earlier = TrainedRun.read(run), card.text_in(options.to)
+    trained = TrainedRun.read(run)
     written = export(trained, forms, options.to)
     card.describe_export(run, options.to, earlier)
     for files in written.values():

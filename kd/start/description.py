@@ -102,6 +102,8 @@ def _warnings(started: Started) -> Iterator[str]:
 def _proposal(started: Started) -> Iterator[str]:
     one = started.proposal
     (width, height), epochs = one.image_size[0], one.schedule["epochs"][0]
+    if one.input_size:
+        width = height = one.input_size[0][one.detector[0]]
     yield (
         f"Proposed for {started.machine.name}: {one.detector[0]}, {one.teacher[0]} teaches "
         f"{one.student[0]}, images of {width} x {height} pixels, {epochs} epochs, "

@@ -192,7 +192,8 @@ def _seeds(device: str) -> Setting:
     if device == "cpu":
         reason = (
             "One seed shows that everything works, and no more: gains vary between seeds. `kd plan "
-            "NAME --scale own --seeds 6` prints the smallest gain that six seeds detect."
+            "NAME --scale own --seeds 6` prints the smallest gain that six seeds detect, once two "
+            "seeds have run."
         )
     else:
         reason = (

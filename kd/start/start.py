@@ -112,7 +112,17 @@ def _short_path(path: Path) -> Path:
 
 def _name_of(root: Path) -> str:
     """Return a name from that of the folder."""
-    return re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-") or "mine"
+    name = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-") or "mine"
+    return f"data-{name}" if _is_number(name) else name
+
+
+def _is_number(name: str) -> bool:
+    """Return whether ``snakemake --config study=NAME`` reads the name as a number."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _valid_name(name: str, option: str) -> str:
@@ -120,6 +130,10 @@ def _valid_name(name: str, option: str) -> str:
         raise UserError(
             f"{option} '{name}': use letters a to z, digits, '_' and '-', and begin with a letter "
             "or a digit"
+        )
+    if _is_number(name):
+        raise UserError(
+            f"{option} '{name}': snakemake reads it as a number; add a word, such as 'data-{name}'"
         )
     return name
 
@@ -162,7 +176,7 @@ def _dataset_text(
     entries = Block(
         [
             ("format", "coco", ""),
-            ("root", where["root"], "The images stay in their folder, which is not changed."),
+            ("root", where["root"], "The images stay in their folder."),
         ]
     )
     for split in division.splits:

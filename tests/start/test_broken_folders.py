@@ -203,6 +203,8 @@ def test_the_project_is_no_folder_of_images(
     [
         (["--detector", "yolo11"], "--detector: no detector 'yolo11'; did you mean 'yolo"),
         (["--name", "My Cats"], "--name 'My Cats': use letters a to z"),
+        (["--name", "2024"], "--name '2024': snakemake reads it as a number; add a word, such as"),
+        (["--study", "1e5"], "--study '1e5': snakemake reads it as a number"),
         (["--name", "bccd"], "configs/datasets/bccd.yaml: exists, and `kd start` did not write it"),
         (["--study", "demo"], "configs/studies/demo.yaml: exists, and `kd start` did not write it"),
         (["--format", "voc"], "has no labels of format 'voc'; leave out --format"),

@@ -8,6 +8,7 @@ import pytest
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import read_json
+from kd.common.schema import read_yaml
 from kd.config.library import Library
 from kd.config.plan import plan
 from kd.config.stand_ins import adapted
@@ -114,15 +115,19 @@ def test_every_detector_can_be_planned_at_scale_own(
 ) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
     yolo(Path("data/pets"), 12)
+    output = ""
     for detector in LIBRARY.names("detectors"):
         name = f"my-{detector}"
         command = ["start", "data/pets", "--name", name]
         assert main([*command, "--detector", detector, "--device", device]) == 0
+        output = capsys.readouterr().out
+        for side in read_yaml(Path(f"configs/studies/{name}.yaml")).get("input_sizes", {}).values():
+            assert f"images of {side} x {side} pixels" in output
         library = Library()
         planned = plan(name, "own", library)
         assert [row.kind for row in planned.rows] == ["teacher", "baseline", *["distilled"] * 2]
         assert {run.detector for run in planned.runs.values()} == {detector}
-    assert "gpus=1" in capsys.readouterr().out or device == "cpu"
+    assert "gpus=1" in output or device == "cpu"
 
 
 def test_the_record_states_folder_format_and_seed(
@@ -135,6 +140,15 @@ def test_the_record_states_folder_format_and_seed(
     assert (record["folder"], record["format"], record["seed"]) == ("else where/Über", "YOLO", 3)
     assert record["split_off"] == {"val": 0.1, "test": 0.2}
     assert main(["check", "pets"]) == 0
+
+
+def test_a_folder_with_a_number_as_its_name_gets_a_name_that_snakemake_reads_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    yolo(Path("data/2024"), 12)
+    assert main(["start", "data/2024"]) == 0
+    assert "snakemake --config study=data-2024 scale=own" in capsys.readouterr().out
 
 
 def test_a_start_imports_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

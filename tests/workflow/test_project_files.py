@@ -53,6 +53,8 @@ def test_the_command_names_the_next_step(
     assert main(["init", "new"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("next: cd new")
     assert (tmp_path / "new/configs/default.yaml").exists()
+    assert main(["init", "my project"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("next: cd 'my project'")
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def _card(parser: ArgumentParser) -> None:
         "--to",
         type=project_path,
         metavar="PATH",
-        help="file, or folder for a README.md (default: the run's directory)",
+        help="file that ends in .md, or folder for a README.md (default: the run's directory)",
     )
     parser.add_argument(
         "--license",

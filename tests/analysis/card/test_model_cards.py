@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from analysis.card.card import model_card, write_card
 from analysis.card.measured import basic_interval
 from analysis.card.metadata import CardOptions
-from kd.cli.card import describe_export, text_in
+from kd.cli.card import card_in, describe_export
 from kd.cli.main import main
 from kd.common.errors import UserError
 from kd.common.files import sha256, write_json
@@ -275,6 +275,24 @@ def test_a_new_card_preserves_what_the_author_wrote(distilled: Path, tmp_path: P
     assert "Counting shapes." in written
 
 
+def test_only_a_card_is_replaced(distilled: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("# Photographs of cells\n")
+    for write in (lambda: write_card(distilled, tmp_path, CardOptions(), Library()),
+                  lambda: card_in(tmp_path)):  # fmt: skip
+        with pytest.raises(UserError, match=r"README\.md: exists, and is no model card; move it"):
+            write()
+    assert readme.read_text() == "# Photographs of cells\n"
+    readme.write_text("# Detector of 2 classes\n")
+    assert card_in(tmp_path) == "# Detector of 2 classes\n"
+
+
+def test_a_folder_may_have_a_dot_in_its_name(distilled: Path, tmp_path: Path) -> None:
+    folder, file = tmp_path / "cells-v1.2", tmp_path / "card.md"
+    assert write_card(distilled, folder, CardOptions(), Library()) == folder / "README.md"
+    assert write_card(distilled, file, CardOptions(), Library()) == file
+
+
 # --- The command -----------------------------------------------------------------------------
 
 
@@ -316,7 +334,7 @@ def test_an_export_has_the_card_with_the_use_of_its_files(
     distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readme, usage = tmp_path / "README.md", "# Detector\n\nLabels.\n\n## ONNX\n\nRun it.\n"
-    earlier = text_in(tmp_path)
+    earlier = card_in(tmp_path)
     readme.write_text(usage)
     describe_export(distilled, tmp_path, earlier)
     first = readme.read_text()
