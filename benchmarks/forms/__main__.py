@@ -29,7 +29,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for run in options.runs for row in compare(run, options.to)]
-    with replacing(options.table) as temporary, open(temporary, "w", newline="") as stream:
+    with (
+        replacing(options.table) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerows([COLUMNS, *rows])
 

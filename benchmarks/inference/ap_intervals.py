@@ -48,7 +48,7 @@ def main() -> None:
         writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(path.read_text())
+    print(path.read_text(encoding="utf-8"))
 
 
 def _rows(matched: list[Any], images: int, subsets: int) -> list[dict[str, Any]]:
