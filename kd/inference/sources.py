@@ -68,9 +68,14 @@ def _absolute(path: Path) -> Path:
 
 
 def _members(folder: Path, without: Path) -> Iterator[Path]:
-    """Yield the images and videos in a folder and its subfolders."""
-    for parent, folders, names in os.walk(folder):
+    """Yield the images and videos in a folder and its subfolders; links are followed once."""
+    visited: set[Path] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
         place = Path(parent)
+        if place.resolve() in visited:
+            folders.clear()
+            continue
+        visited.add(place.resolve())
         folders[:] = [
             name
             for name in folders

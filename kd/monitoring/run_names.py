@@ -35,7 +35,7 @@ def find_run(*words: str) -> Path:
     if matches:
         raise UserError(
             f"'{query}' matches {len(matches)} runs: {_enumerate(matches)}; "
-            "add another part of the name, or give the digits at its end"
+            "give more of its name, or the digits at its end"
         )
     raise UserError(f"no run under results matches '{query}'; {_suggestion(query, [*names])}")
 

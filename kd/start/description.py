@@ -110,7 +110,10 @@ def _proposal(started: Started) -> Iterator[str]:
         f"methods {' and '.join(one.methods[0])}, seeds: {one.seeds[0]}"
     )
     yield "Wrote:"
-    yield from (f"  {path}" for path in started.files)
+    yield from (f"  {path}" for path in started.files.written)
+    if started.files.removed:
+        yield "Removed, as an earlier start wrote them and this one has others:"
+        yield from (f"  {path}" for path in started.files.removed)
 
 
 def _next(started: Started) -> Iterator[str]:

@@ -17,7 +17,16 @@ from kd.start.pictures import alike, decode_pictures
 from kd.start.proposal import Proposal, propose
 from kd.start.reading import read_labels
 from kd.start.samples import Sample, samples_of
-from kd.start.writing import Block, folder_of, image_root, places, split_files, write_all, yaml_text
+from kd.start.writing import (
+    Block,
+    Files,
+    folder_of,
+    image_root,
+    places,
+    split_files,
+    write_all,
+    yaml_text,
+)
 
 SHARES: dict[SplitName, float] = {"val": 0.1, "test": 0.2}
 """Shares of all images that are split off where a folder has no such split."""
@@ -49,7 +58,7 @@ class Started:
     measures: Measures
     machine: Machine
     proposal: Proposal
-    files: list[Path]
+    files: Files
 
 
 def start(request: Request, library: Library) -> Started:

@@ -6,7 +6,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -110,8 +110,15 @@ def _comment(text: str, indent: str) -> str:
     )
 
 
-def write_all(name: str, files: dict[Path, str], facts: dict[str, Any], force: bool) -> list[Path]:
-    """Write all files and their record, atomically; return their paths.
+class Files(NamedTuple):
+    """Files that a start wrote, and unchanged ones of an earlier start that it removed."""
+
+    written: list[Path]
+    removed: list[Path]
+
+
+def write_all(name: str, files: dict[Path, str], facts: dict[str, Any], force: bool) -> Files:
+    """Write all files and their record, atomically; remove those of an earlier start that go.
 
     UserError before the first is written if one exists, unless ``force`` is true and it is
     unchanged since an earlier ``kd start`` wrote it.
@@ -122,15 +129,18 @@ def write_all(name: str, files: dict[Path, str], facts: dict[str, Any], force: b
         if path.exists():
             _require_replaceable(path, earlier, force)
     digests = {str(path): hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
-    stale = [Path(path) for path in earlier if Path(path) not in files]
+    stale = [
+        path
+        for path, digest in ((Path(name), digest) for name, digest in earlier.items())
+        if path not in files and path.exists() and sha256(path) == digest
+    ]
     for path in stale:
-        if path.exists() and sha256(path) == earlier[str(path)]:
-            path.unlink()
+        path.unlink()
     # The record comes first: after an interruption, --force recognizes the files that exist.
     _write(record, json.dumps({**facts, "files": digests}, indent=1, ensure_ascii=False) + "\n")
     for path, text in files.items():
         _write(path, text)
-    return [*files, record]
+    return Files([*files, record], stale)
 
 
 def _require_replaceable(path: Path, earlier: dict[str, str], force: bool) -> None:

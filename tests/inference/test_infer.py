@@ -14,6 +14,7 @@ from kd.common.files import read_json
 from kd.config.library import Library
 from kd.evaluation.evaluate import read_detections, truth_of
 from kd.evaluation.predict import predict
+from kd.inference.sources import list_sources
 
 
 @pytest.fixture
@@ -187,3 +188,13 @@ def test_results_inside_the_folder_of_images_are_no_images(run, photos):
     for name in ("out", "out", "other"):
         assert infer(run, photos, "--to", photos / name) == 0
         assert len(read_json(photos / name / "images.json")["images"]) == 3
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.png").touch()
+    (tmp_path / "photos/again").symlink_to(tmp_path / "photos")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/images").symlink_to(tmp_path / "photos")
+    sources = list_sources([tmp_path / "set"], tmp_path / "out")
+    assert [sources.name(path) for path in sources.images] == ["images/a.png"]

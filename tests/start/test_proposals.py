@@ -151,6 +151,18 @@ def test_a_folder_with_a_number_as_its_name_gets_a_name_that_snakemake_reads_as_
     assert "snakemake --config study=data-2024 scale=own" in capsys.readouterr().out
 
 
+def test_a_start_names_the_files_of_an_earlier_one_that_it_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(make_project(tmp_path, data=False))
+    yolo(Path("data/pets"), 12)
+    assert main(["start", "data/pets", "--study", "first"]) == 0
+    assert "Removed" not in capsys.readouterr().out
+    assert main(["start", "data/pets", "--study", "second", "--force"]) == 0
+    assert "has others:\n  configs/studies/first.yaml\n" in capsys.readouterr().out
+    assert not Path("configs/studies/first.yaml").exists()
+
+
 def test_a_start_imports_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path, data=False))
     yolo(Path("data/pets"), 12)
