@@ -12,6 +12,7 @@ from kd.common.results import RESULTS, require_result
 from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.data.entry import Dataset
+from kd.records import inputs
 from kd.records.model_size import ModelSize, read_size
 
 
@@ -37,6 +38,8 @@ class CardRecord:
             raise UserError(f"{directory}: a classifier; model cards describe detectors")
         for name in ("weights.pth", "provenance.json", "metrics.json"):
             require_result(directory / name)
+        if problem := inputs.outdated_results(directory):
+            raise UserError(problem)
         parts = read_json(directory / "run.json")
         check = RESULTS / "checks" / f"{parts['dataset']}.json"
         return cls(

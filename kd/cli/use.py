@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kd.cli import card
 from kd.cli.networks import load_networks
+from kd.common.errors import UserError
 
 
 def infer_images(options: Namespace) -> int:
@@ -60,8 +61,11 @@ def export_run(options: Namespace) -> int:
     load_networks(options.threads)
     from kd.export.check import LARGEST_DIFFERENCE, check
     from kd.export.export import TrainedRun, export
+    from kd.records.inputs import outdated_results
 
     trained = TrainedRun.read(run)
+    if options.check and (problem := outdated_results(run)):
+        raise UserError(problem)
     written = export(trained, forms, options.to)
     card.describe_export(run, options.to, earlier)
     for files in written.values():

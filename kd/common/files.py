@@ -114,6 +114,11 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def is_waiting(path: Path) -> bool:
+    """Return True for a pipe, a socket or a device, on which a reader may wait for ever."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:

@@ -26,6 +26,7 @@ from kd.export.resizing import ResizeRule, resize_rule
 from kd.export.torchscript_form import write_torchscript
 from kd.models import weights
 from kd.models.registration import register
+from kd.records.inputs import outdated_results
 
 LICENSE = (
     "Code: Apache-2.0. Training data {data}: {license}. Weights that the training started from: "
@@ -73,9 +74,11 @@ class TrainedRun:
 
     @property
     def ap(self) -> float | None:
-        """AP of ``metrics.json``, 0 to 1; None without that file."""
+        """AP of ``metrics.json``, 0 to 1; None without that file, or if it is of other weights."""
         path = self.directory / "metrics.json"
-        return read_json(path)["AP"] if path.exists() else None
+        if not path.exists() or outdated_results(self.directory):
+            return None
+        return read_json(path)["AP"]
 
     def facts(self) -> dict[str, str]:
         """Return what a user of the exported network has to know, as text."""

@@ -19,6 +19,11 @@ def check_forms(names: Sequence[str]) -> list[Form]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError if the folder for an export is a file."""
+    """Raise UserError if the folder for an export is a file or the directory of a run."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--to {folder}: is a file; give a folder")
+    if (folder / "run.json").exists():
+        raise UserError(
+            f"--to {folder}: is the directory of a run, whose mmdet_config.py the export would "
+            "replace; give another folder"
+        )

@@ -111,7 +111,14 @@ def _test_images(run: Path) -> list[Image]:
 
 def _stretched(images: Sequence[Image], size: tuple[int, int]) -> list[Image]:
     """Return images in exactly a size, width and height, the largest that the network sees."""
-    return [np.asarray(cv2.resize(image, size), dtype=np.uint8) for image in images]
+    try:
+        return [np.asarray(cv2.resize(image, size), dtype=np.uint8) for image in images]
+    except cv2.error:
+        width, height = size
+        raise UserError(
+            f"--size {width},{height}: {len(images)} images of this size do not fit into the "
+            "memory; give a smaller one"
+        ) from None
 
 
 def _rounds(extent: LatencyExtent) -> Iterator[tuple[int, int]]:

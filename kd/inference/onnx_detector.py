@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from kd.inference.detector import Image, ImageDetections
 
 ONNX_FILE = "detector.onnx"
 """The ONNX form in an export folder."""
+ARRAYS = ["images", "boxes", "scores", "labels"]
+"""Names of the input and the outputs of an exported network."""
 
 
 class _Batch(NamedTuple):
@@ -51,10 +53,16 @@ class OnnxDetector:
             raise UserError(
                 f"{path}: metadata without '{min(missing)}'; write the file with `kd export RUN`"
             )
-        self.classes: list[str] = json.loads(facts["classes"])
+        if (arrays := _arrays(self._session)) != ARRAYS:
+            raise UserError(
+                f"{path}: its inputs and outputs are {', '.join(arrays)}, not {', '.join(ARRAYS)}; "
+                "write the file with `kd export RUN`"
+            )
+        self._path = path
+        self.classes: list[str] = _read_fact(path, facts, "classes", _are_names)
         self.facts = facts
         """All metadata of the file."""
-        self._rule: dict[str, Any] = json.loads(facts["resize"])
+        self._rule: dict[str, Any] = _read_fact(path, facts, "resize", _is_rule)
         self.size: tuple[int, int] = (self._rule["width"], self._rule["height"])
         self.device = device
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
@@ -78,6 +86,11 @@ class OnnxDetector:
     def predict(self, batch: _Batch) -> list[ImageDetections]:
         """Return the detections in a batch of ``prepare``."""
         boxes, scores, labels = self._session.run(None, {"images": batch.images})
+        if labels.size and labels.max() >= len(self.classes):
+            raise UserError(
+                f"{self._path}: detects class {labels.max()}, but its metadata name "
+                f"{len(self.classes)} classes; write the file with `kd export RUN`"
+            )
         rows = zip(boxes * batch.scales, scores, labels, strict=True)
         return [ImageDetections(*(column[row[1] > 0] for column in row)) for row in rows]
 
@@ -93,6 +106,39 @@ def onnx_file(source: Path) -> Path | None:
         return source
     path = source / ONNX_FILE
     return path if path.is_file() else None
+
+
+def _arrays(session: Any) -> list[str]:
+    """Return the names of a network's inputs and outputs."""
+    return [one.name for one in (*session.get_inputs(), *session.get_outputs())]
+
+
+def _read_fact(
+    path: Path, facts: Mapping[str, str], key: str, is_valid: Callable[[Any], bool]
+) -> Any:
+    """Return the value of a key of the metadata; UserError if it is not valid."""
+    try:
+        value = json.loads(facts[key])
+    except ValueError:
+        value = None
+    if not is_valid(value):
+        raise UserError(
+            f"{path}: metadata '{key}' is {facts[key][:40]!r}, which `kd export` does not write; "
+            "write the file with `kd export RUN`"
+        )
+    return value
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+def _is_rule(value: Any) -> bool:
+    """Return True for a whole width and height from 1, and a truth value for the ratio."""
+    if not isinstance(value, dict) or not isinstance(value.get("keep_ratio"), bool):
+        return False
+    sides = [value.get("width"), value.get("height")]
+    return all(type(side) is int and side > 0 for side in sides)
 
 
 def _batch_of(images: Sequence[Image], resized: Sequence[Any]) -> _Batch:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.common.errors import UserError
+from kd.common.files import is_waiting
 
 RECORD = "infer.json"
 """File by which a folder of results is recognized."""
@@ -85,5 +86,7 @@ def _members(folder: Path, without: Path) -> Iterator[Path]:
         ]
         for name in names:
             suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            if name.startswith(".") or suffix not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+                continue
+            if not is_waiting(place / name):
                 yield place / name

@@ -145,6 +145,26 @@ def of_evaluation(
     return {**now, "version": VERSIONS[step]}
 
 
+def outdated_results(directory: Path) -> str:
+    """Return why the metrics or the provenance of a run are those of other weights; or empty.
+
+    Files that record no weights, as those of earlier versions, are not compared.
+    """
+    weights = weights_digest(directory / WEIGHTS)
+    if recorded(directory, "evaluation").get("weights", weights) != weights:
+        return (
+            f"{directory / 'metrics.json'}: the weights changed since; run "
+            f"`kd predict {directory}` and `kd evaluate {directory}`"
+        )
+    origin = directory / "provenance.json"
+    if origin.exists() and read_json(origin).get("weights_sha256", weights) != weights:
+        return (
+            f"{origin}: describes other weights than {WEIGHTS}; copy both files of the run, or "
+            f"train it again: kd train {directory}"
+        )
+    return ""
+
+
 def split_fingerprint(
     config: dict[str, Any], directory: Path, split: SplitName, library: Library
 ) -> str:

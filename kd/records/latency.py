@@ -1,5 +1,6 @@
 """``latency.json``: inference latency of the detector of a run, measured by ``kd latency``."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,9 +92,24 @@ def read_latency(run: Path) -> Latency | None:
             for one in record["batches"]
         )
         conditions = Conditions(**{name: record[name] for name in Conditions._fields})
+        if not _are_conditions(conditions) or not all(map(_is_measured, batches)):
+            raise TypeError
         return Latency(conditions, batches, record["measured"]) if batches else None
     except (KeyError, TypeError):
         raise UserError(f"{path}: not the latency of a detector; run `kd latency {run}`") from None
+
+
+def _are_conditions(conditions: Conditions) -> bool:
+    device, runtime, threads, *size, images = conditions
+    numbers = [one for one in (threads, *size) if one is not None]
+    are_texts = all(isinstance(one, str) for one in (device, runtime, images))
+    return are_texts and None not in size and all(type(one) is int for one in numbers)
+
+
+def _is_measured(one: BatchLatency) -> bool:
+    """Return True if all values are numbers, and the times of the network above 0."""
+    is_number = all(type(value) in (int, float) and math.isfinite(value) for value in one)
+    return is_number and one.batch > 0 and one.median_ms > 0 and one.p95_ms > 0
 
 
 def _weights_digest(run: Path) -> str | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from kd.common.errors import UserError
+from kd.common.files import is_waiting
 from kd.data.entry import SplitName
 from kd.data.voc import SUFFIXES
 from kd.start.labels import SPLIT_WORDS
@@ -131,4 +132,15 @@ def _walk(root: Path) -> Iterator[Path]:
             for name in subfolders
             if not name.startswith((".", "__MACOSX")) and name != WRITTEN
         )
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        for path in (Path(folder, name) for name in names if not name.startswith(".")):
+            if not path.name.isprintable():
+                _require_unicode(path)
+            if not is_waiting(path):
+                yield path
+
+
+def _require_unicode(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: its name is not UTF-8; rename it, in its labels too") from None

@@ -1,6 +1,7 @@
 """``kd infer``: the detections of ``kd predict``, pictures, and what happens to odd files."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,14 @@ def test_a_folder_becomes_pictures_and_coco_files(run, photos, capsys):
         assert len(COCO("out/images.json").loadRes(json.load(stream)).anns) > 0
     record = read_json(Path("out/infer.json"))
     assert record["images"] == 3 and record["failures"] == []
+
+
+def test_a_pipe_in_a_folder_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "image.png").touch()
+    (tmp_path / "broken.png").symlink_to("absent.png")
+    names = [path.name for path in list_sources([tmp_path], tmp_path / "out").images]
+    assert names == ["broken.png", "image.png"]
 
 
 def test_broken_files_are_reported_and_left_out(run, photos, capsys):

@@ -130,6 +130,7 @@ MISTAKES = [
     (["--batch", "1,x"], "'x' is not a whole number"),
     (["--size", "640"], "'640' is not a width and a height, such as 640,480"),
     (["--device", "tpu"], "device 'tpu'"),
+    (["--size", "99999999,99999999"], "--size 99999999,99999999: "),
 ]
 
 
@@ -170,4 +171,18 @@ def test_a_damaged_record_names_the_command(tmp_path, content):
     write_json(tmp_path / "provenance.json", {"weights_sha256": "1a"})
     write_json(tmp_path / "latency.json", content)
     with pytest.raises(UserError, match="not the latency of a detector; run `kd latency"):
+        read_latency(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threads", [1]), ("width", None), ("median_ms", "x"), ("median_ms", 0), ("batch", True)],
+)
+def test_a_record_with_wrong_values_is_refused(tmp_path, key, value):
+    write_json(tmp_path / "provenance.json", {"weights_sha256": "1a"})
+    write_latency(tmp_path, LATENCY, {"weights_sha256": "1a"})
+    record = read_json(tmp_path / "latency.json")
+    (record if key in record else record["batches"][0])[key] = value
+    write_json(tmp_path / "latency.json", record)
+    with pytest.raises(UserError, match="not the latency of a detector"):
         read_latency(tmp_path)

@@ -148,6 +148,7 @@ LEFT_OUT = {
         lambda root: write(yolo(root) / "data.yaml", "{names: [a], train: images, val: images}"),
         [r"splits that are the same images, which are split anew"],
     ),
+    "a pipe": (lambda root: os.mkfifo(yolo(root) / "images/pipe.png"), [r"train: 9 images"]),
     "few boxes": (yolo, [r"fewer than 10 boxes in train: 'cat' and 'dog'"]),
 }  # fmt: skip
 
@@ -162,6 +163,12 @@ def test_what_is_left_out_is_counted_with_its_first_file(
     assert status == 0, errors
     for pattern in patterns:
         assert re.search(pattern, output), output
+
+
+def test_a_name_that_is_not_utf8_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (yolo(root) / os.fsdecode(b"\xff.txt")).touch()
+    status, _, errors = started(root, capsys)
+    assert status == 2 and "its name is not UTF-8; rename it" in errors
 
 
 def test_a_folder_without_permission() -> None:

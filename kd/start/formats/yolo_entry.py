@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from kd.common.errors import UserError
@@ -111,10 +112,10 @@ def _names(path: Path, keys: dict[str, Any]) -> list[str]:
             )
         value = [value[number] for number in range(len(numbers))]
     if not isinstance(value, list):
-        raise UserError(f"{place}: must be a list of names, not {str(value)[:40]!r}; write [a, b]")
+        raise UserError(f"{place}: must be a list of names, not {brief(value)}; write [a, b]")
     for name in value:
         if isinstance(name, bool) or not isinstance(name, str | int | float):
-            raise UserError(f"{place}: {name!r} is not a text; write the name in quotes")
+            raise UserError(f"{place}: {brief(name)} is not a text; write the name in quotes")
     names = checked_classes([str(name) for name in value], place)
     if "nc" in keys and keys["nc"] != len(names):
         raise UserError(
@@ -134,7 +135,7 @@ def split_images(
         values = entry.keys.get(key)
         for value in values if isinstance(values, list) else [values] if values else []:
             if not isinstance(value, str):
-                raise UserError(f"{entry.path}: key '{key}': must be a path, not {value!r}")
+                raise UserError(f"{entry.path}: key '{key}': must be a path, not {brief(value)}")
             paths = _images_of(folder, entry, key, value)
             if not paths:
                 labels.note(f"splits without images ('{key}: {value}')", entry.path)

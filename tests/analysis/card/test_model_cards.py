@@ -350,6 +350,21 @@ def test_an_export_has_the_card_with_the_use_of_its_files(
     assert "without a model card: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "provenance.json"])
+def test_results_of_other_weights_are_not_described(distilled: Path, name: str) -> None:
+    run = copy_run(distilled, f"changed-{name}")
+    for file in ("weights.pth", "provenance.json", "metrics.json"):
+        (run / file).write_bytes((distilled / file).read_bytes())
+    digest = {"weights": sha256(run / "weights.pth")}
+    inputs.record(run, "evaluation", digest)
+    model_card(run)
+    (run / "weights.pth").write_bytes(b"others")
+    if name == "provenance.json":
+        inputs.record(run, "evaluation", {"weights": sha256(run / "weights.pth")})
+    with pytest.raises(UserError, match=f"/{name}: "):
+        model_card(run)
+
+
 # --- Latency ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from statistics import median
 from snakemake_executor_plugin_submitit.slurm import on_cluster, run_command
 
 FIELDS = "JobID,ElapsedRaw,TimelimitRaw,TotalCPU,AllocCPUS,MaxRSS,ReqMem,AllocTRES,TRESUsageInAve"
-UNITS = {"": 1 / 2**20, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
+UNITS = {"": 1 / 2**20, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2, "P": 1024**3}
 """Megabytes of a unit in ``sacct``."""
 
 CHUNK = 100
@@ -78,14 +79,15 @@ def _tres(text: str) -> dict[str, float]:
 
 
 def _megabytes(text: str) -> float:
-    """Return megabytes of a size such as ``4000M`` or, by node, ``4000Mn``."""
-    text = text.rstrip("nc")
-    number = text.rstrip("KMGT")
-    return float(number) * UNITS[text[len(number) :]] if number else 0.0
+    """Return megabytes of a size such as ``4000M`` or, by node, ``4000Mn``; 0 of other texts."""
+    size = re.match(r"([\d.]+)([KMGTP]?)[nc]?$", text)
+    return float(size[1]) * UNITS[size[2]] if size else 0.0
 
 
 def _seconds(text: str) -> float:
-    """Return seconds of a time such as ``1-02:03:04`` or ``03:04.500``."""
+    """Return seconds of a time such as ``1-02:03:04`` or ``03:04.500``; 0 of other texts."""
+    if not re.match(r"(\d+-)?[\d:.]+$", text):  # such as INVALID, of a clock that ran backwards
+        return 0.0
     days, _, clock = text.rpartition("-")
     total = 0.0
     for part in clock.split(":"):

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 LIMITS = {
@@ -28,6 +29,10 @@ RESOURCES = {
 
 CHOICES = {"available_gpu_models": "gpu_model", "available_constraints": "constraint"}
 """Keys of the file with a list of values, and the text of a job that must be one of them."""
+
+
+LARGEST = 1e15
+"""Numbers from here on, and infinity, are no limits of a machine."""
 
 
 class PartitionError(Exception):
@@ -75,25 +80,37 @@ def read_partitions(path: Path) -> list[Partition]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PartitionError(f"{path}: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise PartitionError(f"{path}: is nested too deeply; write 'key: value'") from None
     partitions = content.get("partitions") if isinstance(content, dict) else None
     if not isinstance(partitions, dict) or not partitions:
         raise PartitionError(f"{path}: write a key 'partitions' with the limits of each partition")
-    return [_partition(path, str(name), limits or {}) for name, limits in partitions.items()]
+    return [_partition(path, name, limits) for name, limits in partitions.items()]
 
 
-def _partition(path: Path, name: str, content: Any) -> Partition:
-    where = f"{path}: partitions: {name}"
+def _partition(path: Path, key: Any, content: Any) -> Partition:
+    name = str(key)
+    where = f"{path}: partitions: {name if name.isprintable() else shortened(name)}"
+    if key is None or not name or any(map(str.isspace, name)):
+        raise PartitionError(f"{where}: write the name of a partition, without spaces")
+    content = {} if content is None else content
     if not isinstance(content, dict):
         raise PartitionError(f"{where}: write its limits as 'key: value'")
     limits, choices = {}, {}
     for key, value in content.items():
         if key in LIMITS:
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                raise PartitionError(f"{where}: {key} is {value!r}: set a number of at least 0")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 <= value < LARGEST
+            ):
+                raise PartitionError(
+                    f"{where}: {key} is {shortened(value)}: set a number of at least 0"
+                )
             limits[LIMITS[key]] = float(value)
         elif key in CHOICES:
             if not isinstance(value, list):
-                raise PartitionError(f"{where}: {key} is {value!r}: set a list")
+                raise PartitionError(f"{where}: {key} is {shortened(value)}: set a list")
             choices[CHOICES[key]] = [str(one) for one in value]
         else:
             valid = ", ".join([*LIMITS, *CHOICES])

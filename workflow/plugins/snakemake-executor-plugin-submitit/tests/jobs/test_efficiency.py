@@ -31,6 +31,12 @@ def sacct(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "calls"
 
 
+def test_quantities_that_slurm_does_not_know_count_as_zero(sacct: Path) -> None:
+    (sacct.parent / "sacct.txt").write_text("58||Partition_Limit|INVALID|1|?|?||\n")
+    usages = efficiency.usage_of_jobs(["58"])
+    assert usages["58"] == JobUsage(0, float("inf"), 1, 0, 0, 0)
+
+
 def test_usage_is_read_from_a_job_and_its_steps(sacct: Path) -> None:
     usages = efficiency.usage_of_jobs(["57_0", "57_1", "58", "59"], "far")
     assert usages["57_0"] == JobUsage(3600, 600, 8, 14400, 11840, 65536, 2, 0.8)

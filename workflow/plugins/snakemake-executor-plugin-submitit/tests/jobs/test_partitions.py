@@ -93,6 +93,12 @@ def test_a_job_that_fits_nowhere_is_refused_with_all_reasons(
         ("partitions: {gpu: {max_gpu: -1}}", "max_gpu is -1: set a number of at least 0"),
         ("partitions: {gpu: {available_gpu_models: a100}}", "is 'a100': set a list"),
         ("partitions: {gpu: [", "while parsing"),
+        ("partitions: {gpu: {max_gpu: .nan}}", "max_gpu is nan: set a number of at least 0"),
+        (f"partitions: {{gpu: {{max_gpu: 1{'0' * 400}}}}}", "set a number of at least 0"),
+        ("partitions: {gpu: 0}", "gpu: write its limits as 'key: value'"),
+        ('partitions: {"a\\nb": }', "write the name of a partition, without spaces"),
+        ("partitions: {null: }", "write the name of a partition, without spaces"),
+        (f"partitions: {'[' * 3000}", "is nested too deeply"),
     ],
 )
 def test_a_faulty_file_is_refused_in_one_line(folder: Path, text: str, reason: str) -> None:
