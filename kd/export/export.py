@@ -18,16 +18,24 @@ from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.export.forms import Form
+from kd.export.mmdet_form import WEIGHTS as MMDET_WEIGHTS
 from kd.export.mmdet_form import write_mmdet
 from kd.export.network import ExportedDetector
 from kd.export.onnx_form import onnx_facts, write_onnx
 from kd.export.readme import readme
 from kd.export.resizing import ResizeRule, resize_rule
-from kd.export.torchscript_form import write_torchscript
+from kd.export.torchscript_form import TORCHSCRIPT_FILE, write_torchscript
+from kd.inference.onnx_detector import ONNX_FILE
 from kd.models import weights
 from kd.models.registration import register
 from kd.records.inputs import outdated_results
 
+FILES: dict[Form, str] = {
+    "mmdet": MMDET_WEIGHTS,
+    "onnx": ONNX_FILE,
+    "torchscript": TORCHSCRIPT_FILE,
+}
+"""The file with the tensors of each form."""
 LICENSE = (
     "Code: Apache-2.0. Training data {data}: {license}. Weights that the training started from: "
     "{start}. All of them may restrict the use of the weights."
@@ -118,8 +126,10 @@ class TrainedRun:
 def export(run: TrainedRun, forms: Sequence[Form], folder: Path) -> dict[Form, list[Path]]:
     """Write forms of a run's detector and a README to a folder; return the files of each form.
 
-    UserError for a detector that a form does not support.
+    UserError for a detector that a form does not support, and for a folder in which forms of
+    another run would remain.
     """
+    _refuse_forms_of_another_run(run, forms, folder)
     written: dict[Form, list[Path]] = {}
     if "mmdet" in forms:
         names = run.composed.class_names
@@ -130,3 +140,15 @@ def export(run: TrainedRun, forms: Sequence[Form], folder: Path) -> dict[Form, l
         written["torchscript"] = [write_torchscript(run.network, run.rule, run.facts(), folder)]
     write_text(folder / "README.md", readme(run.composed.class_names, [*written], run.facts()))
     return written
+
+
+def _refuse_forms_of_another_run(run: TrainedRun, forms: Sequence[Form], folder: Path) -> None:
+    readme = folder / "README.md"
+    if not readme.exists() or run.directory.resolve().name in readme.read_text("utf-8"):
+        return
+    for form, name in FILES.items():
+        if form not in forms and (folder / name).exists():
+            raise UserError(
+                f"{folder / name}: is of another run and would remain; choose another --to, or add "
+                f"'{form}' to --forms"
+            )

@@ -47,6 +47,17 @@ def test_mistakes_give_one_line(exported, capsys, words, message):
     _assert_line(capsys, message)
 
 
+def test_forms_of_another_run_do_not_remain(exported, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("# Detector of 2 classes\n\n| run | seed0-other |\n")
+    (tmp_path / "detector.onnx").touch()
+    words = ["export", str(exported.run.directory), "--to", str(tmp_path), "--forms", "mmdet"]
+    assert main(words) == 2
+    _assert_line(capsys, "detector.onnx: is of another run and would remain; choose another --to")
+    assert not (tmp_path / "mmdet_weights.pth").exists()
+    (tmp_path / "README.md").write_text(f"# Detector of {exported.run.directory.name}\n")
+    assert main(words) == 0
+
+
 def test_a_run_without_weights_is_refused(exported, capsys):
     weights = exported.run.directory / WEIGHTS
     weights.rename(weights.with_suffix(".away"))
