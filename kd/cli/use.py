@@ -42,7 +42,8 @@ def infer_images(options: Namespace) -> int:
         f"pictures show scores from {options.score:g}"
     )
     if failures:
-        print(f"{len(failures)} files could not be read completely, see above")
+        files = "1 file" if len(failures) == 1 else f"{len(failures)} files"
+        print(f"{files} could not be read completely, see above")
     return 1 if failures else 0
 
 

@@ -68,8 +68,8 @@ def _warnings(started: Started) -> Iterator[str]:
     if measures.test_is_small:
         lines.append(
             f"the test split is small: with {measures.test_images} images, expect an interval of "
-            f"about +-{measures.half_width:.1f} AP for a gain of one seed over test images (BCCD's "
-            f"{REFERENCE_IMAGES} images gave +-1.8 and +-2.2); smaller gains cannot be shown"
+            f"about ±{measures.half_width:.1f} AP for a gain of one seed over test images (BCCD's "
+            f"{REFERENCE_IMAGES} images gave ±1.8 and ±2.2); smaller gains cannot be shown"
         )
     for split in ("train", "test"):
         rare = measures.rare[split]  # type: ignore[index]

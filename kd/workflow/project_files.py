@@ -1,5 +1,6 @@
 """Files of a project: the workflow and its configuration, written to a new folder."""
 
+import os
 import shutil
 import site
 import sys
@@ -37,7 +38,8 @@ def write_project(folder: Path) -> int:
     UserError if the folder has one of them already, since no file is replaced.
     """
     source = _source()
-    existing = [name for name in (*FILES, *LINKS, ".gitignore") if (folder / name).exists()]
+    names = (*FILES, *LINKS, ".gitignore")
+    existing = [name for name in names if os.path.lexists(folder / name)]
     if existing:
         raise UserError(
             f"{folder}: {enumerate_names(existing)} exist already, and kd init replaces no file; "

@@ -45,6 +45,11 @@ def test_no_file_is_replaced(
     assert error.count("\n") == 1 and "kd init replaces no file" in error
     assert [path.name for path in tmp_path.iterdir()] == ["Snakefile"]
 
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/slurm").symlink_to("nowhere")
+    with pytest.raises(UserError, match="slurm"):
+        write_project(tmp_path / "other")
+
 
 def test_the_command_names_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

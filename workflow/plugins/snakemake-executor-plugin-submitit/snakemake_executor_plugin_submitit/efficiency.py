@@ -138,7 +138,8 @@ class RuleUsage:
                 f"average: set {threads}"
             )
         minutes = _round_up(2 * self.longest_minutes, 10)
-        if self.limit_minutes > HOUR and self.longest_minutes < SHORT * self.limit_minutes:
+        is_limited = HOUR < self.limit_minutes < math.inf
+        if is_limited and self.longest_minutes < SHORT * self.limit_minutes:
             lines.append(
                 f"{self.rule}: runtime is {self.limit_minutes:g} minutes, and the longest job took "
                 f"{self.longest_minutes:.0f}: with {minutes}, jobs may start earlier"

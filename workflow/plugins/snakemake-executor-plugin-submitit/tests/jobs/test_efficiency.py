@@ -74,7 +74,7 @@ def test_advice_names_the_request_its_use_and_a_value() -> None:
 
 def test_a_fitting_request_and_a_job_without_time_get_no_advice() -> None:
     fitting = JobUsage(3000, 60, 4, 4 * 2700, 7000, 8000, 1, 0.9)
-    empty = JobUsage(0, 60, 0, 0, 0, 0)
+    empty = JobUsage(0, float("inf"), 0, 0, 0, 0)
     for rule in efficiency.usage_of_rules([("train", fitting), ("none", empty)]):
         assert rule.advice() == []
 
