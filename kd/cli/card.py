@@ -38,7 +38,7 @@ def describe_export(run: Path, folder: Path, earlier: str) -> None:
     from kd.common.files import write_text
     from kd.config.library import Library
 
-    without_title = re.sub(r"\A# .*\n", "", (folder / FILE).read_text("utf-8")).strip()
+    without_title = re.sub(r"\A# .*\n", "", (folder / FILE).read_text(encoding="utf-8")).strip()
     use = re.sub(r"(?m)^## ", "### ", without_title)
     try:
         text = renewed_card(run, earlier, CardOptions(use=use), Library())

@@ -144,7 +144,9 @@ def export(run: TrainedRun, forms: Sequence[Form], folder: Path) -> dict[Form, l
 
 def _refuse_forms_of_another_run(run: TrainedRun, forms: Sequence[Form], folder: Path) -> None:
     readme = folder / "README.md"
-    if not readme.exists() or run.directory.resolve().name in readme.read_text("utf-8"):
+    if not readme.exists():
+        return
+    if run.directory.resolve().name in readme.read_text(encoding="utf-8"):
         return
     for form, name in FILES.items():
         if form not in forms and (folder / name).exists():
