@@ -31,6 +31,26 @@ def verdict(gain: Gain | None, published: float | None, scale: str, comparable: 
     return _verdict_on_gain(-high, -low, -published)
 
 
+def conditions(published: float) -> dict[str, str]:
+    """Return each verdict on a ``published`` gain with its condition on our interval, from l to h.
+
+    An interval that meets no condition is inconclusive. The conditions are those of ``verdict``.
+    """
+    half = f"{WORTH_FINDING:g}"
+    if published == 0:
+        return {REPRODUCED: f"-{half} ≤ l ≤ 0 ≤ h ≤ {half}", NOT_REPRODUCED: "l > 0 or h < 0"}
+    gain = f"{abs(published):.2f}".rstrip("0").rstrip(".")
+    if published > 0:
+        helps, fails, as_large, smaller = "l > 0", "l ≤ 0", f"h ≥ {gain}", f"h < {gain}"
+    else:
+        helps, fails, as_large, smaller = "h < 0", "h ≥ 0", f"l ≤ -{gain}", f"l > -{gain}"
+    return {
+        REPRODUCED: f"{helps}, {as_large}, h - l < {gain}",
+        PARTLY: f"{helps}, {smaller}",
+        NOT_REPRODUCED: f"{fails}, {smaller}",
+    }
+
+
 def level_verdict(
     measured: bool, interval: Interval | None, published: float | None, scale: str, comparable: bool
 ) -> str:

@@ -40,10 +40,10 @@ def printable(rows: Sequence[ResultRow]) -> list[ResultRow]:
 
     A reader would take a published number beside such a result for a reproduction.
     """
-    return [_without_published(row) for row in rows] if _is_single_miniature(rows) else list(rows)
+    return [_without_published(row) for row in rows] if is_single_miniature(rows) else list(rows)
 
 
-def _is_single_miniature(rows: Sequence[ResultRow]) -> bool:
+def is_single_miniature(rows: Sequence[ResultRow]) -> bool:
     """Return True for rows of at most one measured seed below the scale of the paper."""
     return _is_reduced(rows) and not _has_several_seeds(rows)
 

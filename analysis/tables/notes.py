@@ -62,7 +62,7 @@ def marks_of(row: ResultRow, remarks: Sequence[Remark]) -> str:
 def notes(rows: Sequence[ResultRow]) -> list[str]:
     """Return the lines under a table."""
     table_remarks = remarks(rows)
-    sources = _sources(rows, table_remarks)
+    sources = published_sources(rows, table_remarks)
     signs = [*_splits(rows), *_signs(rows), *_teachers(rows)]
     return [*_selection(rows), *signs, *stand_ins(rows), *sources, *map(str, table_remarks)]
 
@@ -115,7 +115,7 @@ def _usual_source(rows: Sequence[ResultRow]) -> str:
     return max(sources, key=sources.count, default="")
 
 
-def _sources(rows: Sequence[ResultRow], remarks: Sequence[Remark]) -> list[str]:
+def published_sources(rows: Sequence[ResultRow], remarks: Sequence[Remark]) -> list[str]:
     """Return a line with the usual source, and the marks of numbers that are not comparable."""
     source = _usual_source(rows)
     if not source:

@@ -13,6 +13,8 @@ from analysis.runs.titles import (
     table_title,
     teacher_name,
 )
+from analysis.tables.claims.claim import claims_of
+from analysis.tables.claims.page import claims_page
 from analysis.tables.csv_file import split_clauses, to_csv
 from analysis.tables.gain_figure import gain_alt_text, plot_gains
 from analysis.tables.latex import to_latex
@@ -46,6 +48,9 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))
     write_text(folder / "table.tex", to_latex(rows, plan.study.title))
+    if plan.study.published:
+        claims = claims_of(plan, study, rows, Library())
+        write_text(folder / "claims.md", claims_page(claims, rows, _with_selection(title, plan)))
     for key in dict.fromkeys(row.table for row in plan.rows):
         of_table = [
             row for row, planned in zip(rows, plan.rows, strict=True) if planned.table == key
@@ -66,9 +71,9 @@ def _with_selection(title: str, plan: Plan) -> str:
     return title
 
 
-def results(plan: Plan) -> list[ResultRow]:
+def results(plan: Plan, library: Library | None = None) -> list[ResultRow]:
     """Return the rows of a plan, in its order, with the available results."""
-    library = Library()
+    library = library or Library()
     specs, planned = (
         [specification(row, plan, library) for row in rows]
         for rows in (plan.rows, plan.table_rows or plan.rows)

@@ -27,6 +27,8 @@ class TrainingBudget:
     """Remaining hours: 0 after the end, None without an estimate."""
     basis: Basis | None
     """Source of the estimate."""
+    whole_hours: float | None
+    """Hours of the training from its first step: used or, before its end, estimated."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,13 @@ def _training_budget(run: AnyRun, requests: ResourceRequests) -> TrainingBudget:
     names = tuple(teacher.name for teacher in teachers if teacher)
     images, usage = requests.flops.training_images(run), read_usage(run.directory)
     if usage:
-        return TrainingBudget(run.name, names, images, usage, 0.0, None)
-    hours, basis = requests.expected(run) or (None, None)
+        return TrainingBudget(run.name, names, images, usage, 0.0, None, usage.hours)
+    whole_hours, basis = requests.expected(run) or (None, None)
+    hours = whole_hours
     if hours and images:
         trained_images = _last_checkpoint_step(run) * run.composed.batch_size
         hours *= max(1 - trained_images / images, 0.0)
-    return TrainingBudget(run.name, names, images, None, hours, basis)
+    return TrainingBudget(run.name, names, images, None, hours, basis, whole_hours)
 
 
 def _last_checkpoint_step(run: AnyRun) -> int:

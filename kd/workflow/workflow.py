@@ -39,10 +39,15 @@ class Publication:
 
     @property
     def files(self) -> list[str]:
-        """The published files: all tables in one file per format, and the gains of each table."""
+        """The published files: all tables in one file per format, the gains of each table, claims.
+
+        Only a study with published numbers has claims.
+        """
         tables = dict.fromkeys(row.table for row in self.plan.rows)
         gains = [f"gains/{table}.{suffix}" for table in tables for suffix in ("pdf", "png")]
-        return [str(self.folder / name) for name in ("table.md", "table.csv", "table.tex", *gains)]
+        claims = ["claims.md"] if self.plan.study.published else []
+        names = ("table.md", "table.csv", "table.tex", *claims, *gains)
+        return [str(self.folder / name) for name in names]
 
     @property
     def validation_results(self) -> list[str]:

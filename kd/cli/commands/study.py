@@ -147,8 +147,9 @@ GROUP = Group(
             "write a study's tables from finished runs",
             "Write the tables of a study from its finished runs, and print them as Markdown. "
             "Unfinished rows have their state in place of numbers.",
-            "table.md, table.csv, table.tex and gains/TABLE.pdf and .png to results/STUDY/SCALE, "
-            "or to its folder `partial` while runs are missing",
+            "table.md, table.csv, table.tex, gains/TABLE.pdf and .png and, of a study with "
+            "published numbers, claims.md to results/STUDY/SCALE, or to its folder `partial` while "
+            "runs are missing",
             (Example("table demo", "tables of the study demo"),),
             _table,
         ),

@@ -4,7 +4,7 @@ import pytest
 
 from analysis.statistics.gains import Gain
 from analysis.statistics.seeds import Interval
-from analysis.statistics.verdicts import level_verdict, verdict
+from analysis.statistics.verdicts import conditions, level_verdict, verdict
 
 ONE_SEED = Gain(0.0)
 WIDE = Gain(0.0, simultaneous=Interval(-5.0, 5.0))
@@ -52,6 +52,39 @@ def test_gains_and_losses_have_the_same_rule(low, high, published, expected):
 )
 def test_a_narrow_interval_around_0_reproduces_a_gain_of_0(low, high, expected):
     assert verdict_on(low, high, 0.0) == expected
+
+
+ENDS = (-3.0, -2.3, -1.2, -0.6, -0.5, -0.4, 0.0, 0.4, 0.5, 0.6, 1.2, 2.3, 3.0)
+
+
+@pytest.mark.parametrize("published", [2.3, -2.3, 0.6, 0.0])
+def test_the_printed_conditions_are_the_rule(published):
+    """A verdict's condition holds for the intervals with this verdict and for no other."""
+    printed = conditions(published)
+    met = set()
+    for low in ENDS:
+        for high in (end for end in ENDS if end >= low):
+            holds = [name for name, text in printed.items() if is_met(text, low, high)]
+            expected = verdict_on(low, high, published)
+            assert holds == ([] if expected == "inconclusive" else [expected]), (low, high)
+            met |= {*holds}
+    assert met == {*printed}
+
+
+def is_met(condition, low, high):
+    for sign, operator in (("≥", ">="), ("≤", "<="), (",", " and")):
+        condition = condition.replace(sign, operator)
+    return eval(condition, {"l": low, "h": high})
+
+
+def test_conditions_are_in_points():
+    assert conditions(37.4 - 35.1) == {
+        "reproduced": "l > 0, h ≥ 2.3, h - l < 2.3",
+        "partly": "l > 0, h < 2.3",
+        "not reproduced": "l ≤ 0, h < 2.3",
+    }
+    assert conditions(-0.25)["reproduced"] == "h < 0, l ≤ -0.25, h - l < 0.25"
+    assert conditions(10.0)["partly"] == "l > 0, h < 10"
 
 
 def test_one_seed_is_inconclusive():

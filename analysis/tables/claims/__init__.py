@@ -1,0 +1,1 @@
+"""Claims: published gains with the command, the condition and the time that reproduce each."""
