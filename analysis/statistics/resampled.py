@@ -46,18 +46,22 @@ def write(directory: Path, library: Library, split: SplitName = "test") -> Path:
     resamples of a split of one image.
     """
     matched, depends = read_matched_run(directory, library, split)
+    folder = results_folder(directory, split)
+    write_arrays(folder / FILE, split=depends["data"], **samples_of(matched))
+    inputs.record(folder, "resampling", depends)
+    return folder / FILE
+
+
+def samples_of(matched: MatchedRun) -> dict[str, Floats]:
+    """Return the values in ``resampled.npz`` of matched detections, by metric (``write``)."""
     samples_by_metric = metrics(matched, resample(matched.images, RESAMPLES, SEED))
     if matched.images < 2:
         # Every resample equals the split, which would look like an interval of width 0.
         for samples in samples_by_metric.values():
             samples[1:] = np.nan
-    narrow = {
+    return {
         name: (POINTS * samples).astype(np.float32) for name, samples in samples_by_metric.items()
     }
-    folder = results_folder(directory, split)
-    write_arrays(folder / FILE, split=depends["data"], **narrow)
-    inputs.record(folder, "resampling", depends)
-    return folder / FILE
 
 
 def metrics(matched: MatchedRun, weights: Floats) -> dict[str, Floats]:

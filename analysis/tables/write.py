@@ -42,15 +42,13 @@ def publish(plan: Plan, study: str, scale: str) -> str:
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     else:
         folder /= PARTIAL
-    source = f" ({plan.study.source})" if plan.study.source else ""
-    title = f"{plan.study.title}{source}; {scale_title(plan, scale)}"
-    markdown = to_markdown(rows, _with_selection(title, plan))
+    markdown = to_markdown(rows, heading(plan, scale))
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.csv", to_csv(rows))
     write_text(folder / "table.tex", to_latex(rows, plan.study.title))
     if plan.study.published:
         claims = claims_of(plan, study, rows, Library())
-        write_text(folder / "claims.md", claims_page(claims, rows, _with_selection(title, plan)))
+        write_text(folder / "claims.md", claims_page(claims, rows, heading(plan, scale)))
     for key in dict.fromkeys(row.table for row in plan.rows):
         of_table = [
             row for row, planned in zip(rows, plan.rows, strict=True) if planned.table == key
@@ -62,8 +60,10 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     return markdown
 
 
-def _with_selection(title: str, plan: Plan) -> str:
-    """Return a title that names the selection of rows and the changes of schedules, if any."""
+def heading(plan: Plan, scale: str) -> str:
+    """Return the title of a study's tables, with its selection and changes of schedules."""
+    source = f" ({plan.study.source})" if plan.study.source else ""
+    title = f"{plan.study.title}{source}; {scale_title(plan, scale)}"
     if plan.options.schedule:
         title = f"Schedule changed ({plan.options.schedule}): {title}"
     if plan.options.selected_rows:
@@ -73,12 +73,16 @@ def _with_selection(title: str, plan: Plan) -> str:
 
 def results(plan: Plan, library: Library | None = None) -> list[ResultRow]:
     """Return the rows of a plan, in its order, with the available results."""
-    library = library or Library()
+    return build(*specifications(plan, library or Library()))
+
+
+def specifications(plan: Plan, library: Library) -> tuple[list[RowSpec], list[RowSpec]]:
+    """Return the rows of a plan, and all rows of their tables, in printed names."""
     specs, planned = (
         [specification(row, plan, library) for row in rows]
         for rows in (plan.rows, plan.table_rows or plan.rows)
     )
-    return build(specs, planned)
+    return specs, planned
 
 
 def specification(row: Row, plan: Plan, library: Library) -> RowSpec:

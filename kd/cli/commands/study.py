@@ -3,8 +3,9 @@
 from argparse import ArgumentParser
 
 from analysis.statistics.looks import Rule
-from kd.cli import monitor, options, plan, results
+from kd.cli import bundle, monitor, options, plan, results
 from kd.cli.command import Command, Example, Group
+from kd.cli.project import project_path
 
 
 def _plan(parser: ArgumentParser) -> None:
@@ -79,6 +80,31 @@ def _table(parser: ArgumentParser) -> None:
 def _report(parser: ArgumentParser) -> None:
     options.add_study(parser)
     options.add_watch(parser, 30, "write the page again", "until all runs are finished or Ctrl-C")
+
+
+def _bundle(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "study", metavar="STUDY", nargs="?", help="name of a file in configs/studies"
+    )
+    options.add_scale(parser)
+    options.add_selection(parser)
+    parser.add_argument(
+        "--to",
+        type=project_path,
+        metavar="FILE",
+        help="the file (default: bundle.zip in results/STUDY/SCALE)",
+    )
+    parser.add_argument("--weights", action="store_true", help="add the weights of every run")
+    parser.add_argument(
+        "--license", metavar="ID", help="license of the results, such as CC-BY-4.0 (default: none)"
+    )
+    parser.add_argument(
+        "--verify",
+        type=project_path,
+        metavar="FILE",
+        help="compute the tables of a bundle again from its detections, and compare; works outside "
+        "a project",
+    )
 
 
 GROUP = Group(
@@ -165,6 +191,23 @@ GROUP = Group(
                 Example("report demo --watch 60", "write it again every minute"),
             ),
             _report,
+        ),
+        Command(
+            "bundle",
+            bundle.bundle_study,
+            "write a study to one file that others can verify",
+            "Write one file with all that the tables of a study were computed from: "
+            "configurations, detections, ground truth, metrics, logs and provenance, also of "
+            "failed runs. With --verify, measure the detections in such a file again, compute its "
+            "tables, print every number that differs, and exit with status 1 if one does.",
+            "bundle.zip to results/STUDY/SCALE, an RO-Crate; nothing with --verify",
+            (
+                Example("bundle demo", "bundle of the study demo, without weights"),
+                Example("bundle demo --license CC-BY-4.0 --to demo.zip", "with a license"),
+                Example("bundle --verify demo.zip", "compute its tables again"),
+            ),
+            _bundle,
+            needs_project=False,
         ),
     ),
 )

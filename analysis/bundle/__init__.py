@@ -1,0 +1,1 @@
+"""Bundles: a study in one file that others can verify."""
