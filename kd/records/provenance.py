@@ -25,6 +25,8 @@ PACKAGES = (
     "hotcoco",
     "kd-detection",
 )
+IMAGE_COMMIT = "KD_COMMIT"
+"""Environment variable with the commit that a container image was built from."""
 
 
 def environment() -> dict[str, Any]:
@@ -81,11 +83,12 @@ def reason(error: BaseException) -> str:
 def commit() -> str | None:
     """Return the checkout's commit, with ``+changes`` if tracked files differ from it.
 
-    Return None for an installed package, even in a repository of its user.
+    An installed package has the commit that its container image states, or None, even in a
+    repository of its user.
     """
     root = Path(kd.__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return None
+        return os.environ.get(IMAGE_COMMIT) or None
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd.records.provenance import environment, reason
+import kd
+from kd.records.provenance import commit, environment, reason
 
 
 def test_a_reason_names_a_file_as_seen_from_here(
@@ -38,3 +39,20 @@ def test_the_record_names_the_processor_and_its_instructions() -> None:
     names = [line.split(":")[1].strip() for line in cpu_info.splitlines() if "model name" in line]
     assert (names or [platform.machine()])[0] in record["cpu"]
     assert record["instructions"] == torch.backends.cpu.get_cpu_capability()
+
+
+def test_an_installed_package_has_the_commit_of_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kd, "__file__", str(tmp_path / "site-packages/kd/__init__.py"))
+    monkeypatch.delenv("KD_COMMIT", raising=False)
+    assert commit() is None
+    monkeypatch.setenv("KD_COMMIT", "0123abcd")
+    assert commit() == "0123abcd"
+    monkeypatch.setenv("KD_COMMIT", "")
+    assert commit() is None
+
+
+def test_a_checkout_has_its_own_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_COMMIT", "0123abcd")
+    assert commit() != "0123abcd"
