@@ -55,7 +55,7 @@ def write_results(run: Run) -> None:
         {
             "started": "2026-01-02T03:04:05+00:00", "finished": "2026-01-02T04:04:05+00:00",
             "seconds": 60.0, "gpu_seconds": 0.0, "images_per_second": 20.0, "peak_memory_mb": 900,
-            "commit": "c0ffee", "packages": {"torch": "2.11.0", "kd-detection": "0.1.0"},
+            "commit": "c0ffee", "packages": {"torch": "2.11.0", "kd-detection": "7.6.5"},
             "python": "3.11.7", "user": "ada", "weights_sha256": digest,
         },
     )  # fmt: skip
