@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from analysis.runs.titles import backbone_name, teacher_name
 from analysis.statistics.verdicts import PAPER, conditions
-from analysis.tables.claims.effort import Effort, effort_of
+from analysis.tables.claims.effort import Effort, devices_of, effort_of
 from analysis.tables.formatting import number
 from analysis.tables.rows import ResultRow
 from kd.common.errors import UserError
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from kd.config.selection import StudyOptions
-from kd.workflow.budget import Budget, budget_of
+from kd.workflow.budget import budget_of
 from kd.workflow.budget_text import trainings_of
 from kd.workflow.options import study_config
 
@@ -79,14 +79,14 @@ def claims_of(
     claimed = [(row, planned) for row, planned in pairs if is_claim(planned)]
     if not claimed:
         return []
-    budget, paper_rows = _at_paper_scale(study, options, library)
+    efforts = _efforts(study, options, library)
     return [
         Claim(
             row,
             study,
             _networks(planned, library),
             options.model_copy(update={"rows": [planned.key]}),
-            effort_of(trainings(paper_rows[planned.key]), budget) if budget else None,
+            efforts.get(planned.key),
         )
         for row, planned in claimed
     ]
@@ -113,16 +113,18 @@ def _options(study_plan: Plan) -> StudyOptions:
     )
 
 
-def _at_paper_scale(
-    study: str, options: StudyOptions, library: Library
-) -> tuple[Budget | None, dict[str, Row]]:
-    """Return the budget and the rows by key of a whole study at the scale of the paper.
+def _efforts(study: str, options: StudyOptions, library: Library) -> dict[str, Effort]:
+    """Return the effort of each claim of a study at the scale of the paper, by key.
 
-    None and no rows if it cannot be planned, for example with a number of GPUs that fits only
+    Return none if that scale cannot be planned, for example with a number of GPUs that fits only
     another scale: a table must not depend on it.
     """
     try:
         whole = plan(study, PAPER, library, options)
-        return budget_of(whole, library), {row.key: row for row in whole.rows}
+        budget = budget_of(whole, library)
     except UserError:
-        return None, {}
+        return {}
+    devices = devices_of(whole, budget)
+    return {
+        row.key: effort_of(trainings(row), budget, devices) for row in whole.rows if is_claim(row)
+    }

@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from analysis.tables.formatting import amount
+from kd.common.files import read_json
+from kd.config.plan import Plan
+from kd.config.run import AnyRun
+from kd.resources.rehearsals import Rehearsals
 from kd.resources.throughput import Basis
 from kd.workflow.budget import Budget, TrainingBudget
 
@@ -28,25 +32,49 @@ class Effort(NamedTuple):
     """GPUs of each training; 0 for the CPU."""
     sources: Mapping[str, int]
     """Number of trainings by the source of their hours."""
+    devices: tuple[str, ...] = ()
+    """Devices that trainings were measured or rehearsed on."""
 
     def __str__(self) -> str:
-        """Return hours, trainings and sources, such as ``57 GPU h: 9 trainings, estimated``."""
+        """Return hours, trainings, sources and devices.
+
+        An example is ``57 GPU h: 9 trainings, measured on NVIDIA H200``.
+        """
         count = sum(self.sources.values())
         noun = f"{count} training{'s' * (count != 1)}"
         if [*self.sources] == [UNKNOWN]:
             return f"no estimate: {noun}"
         unit = "GPU h" if self.gpus else "h on the CPU"
+        devices = f" on {', '.join(self.devices)}" if self.devices else ""
         if len(self.sources) == 1:
-            return f"{amount(self.hours)} {unit}: {noun}, {next(iter(self.sources))}"
+            return f"{amount(self.hours)} {unit}: {noun}, {next(iter(self.sources))}{devices}"
         parts = ", ".join(f"{number} {source}" for source, number in self.sources.items())
-        return f"{amount(self.hours)} {unit}: {noun} ({parts})"
+        return f"{amount(self.hours)} {unit}: {noun} ({parts}){devices}"
 
 
-def effort_of(names: Iterable[str], budget: Budget) -> Effort:
-    """Return the effort of the trainings with these names, from their first steps."""
-    trainings = [budget.trainings[name] for name in dict.fromkeys(names)]
+def effort_of(names: Iterable[str], budget: Budget, devices: Mapping[str, str]) -> Effort:
+    """Return the effort of the trainings with these names, from their first steps.
+
+    ``devices``: those of measured and rehearsed trainings, by name.
+    """
+    names = [*dict.fromkeys(names)]
+    trainings = [budget.trainings[name] for name in names]
     hours = sum(_hours(training, budget.gpus) for training in trainings)
-    return Effort(hours, budget.gpus, Counter(map(_source, trainings)))
+    used = dict.fromkeys(devices[name] for name in names if name in devices)
+    return Effort(hours, budget.gpus, Counter(map(_source, trainings)), (*used,))
+
+
+def devices_of(plan: Plan, budget: Budget) -> dict[str, str]:
+    """Return the device of each training of a plan that was measured or rehearsed, by name."""
+    runs: dict[str, AnyRun] = {**plan.classifiers, **plan.runs}
+    rehearsals, devices = Rehearsals(), {}
+    for name, training in budget.trainings.items():
+        if _source(training) == MEASURED:
+            record = read_json(runs[name].directory / "provenance.json")
+            devices[name] = (record.get("devices") or [record.get("cpu")])[0]
+        elif training.basis == "rehearsed" and (rehearsal := rehearsals.of(runs[name])):
+            devices[name] = rehearsal.device
+    return {name: device for name, device in devices.items() if device}
 
 
 def _hours(training: TrainingBudget, gpus: int) -> float:

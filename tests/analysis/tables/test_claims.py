@@ -15,8 +15,9 @@ from analysis.tables.write import publish, results
 from kd.common.files import write_json
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import study_folder
+from kd.config.run import Run, study_folder
 from kd.config.selection import StudyOptions
+from kd.resources.rehearsals import Rehearsal, rehearsal_key
 from kd.resources.usage import Usage
 from kd.workflow.budget import Budget, TrainingBudget
 from kd.workflow.options import WorkflowOptions
@@ -72,9 +73,10 @@ def training(name: str, basis: Any = None, **values: Any) -> TrainingBudget:
     return TrainingBudget(**{"name": name, "basis": basis, **parts, **values})
 
 
-def effort_text(*parts: TrainingBudget, gpus: int = 2) -> str:
-    names = [part.name for part in parts]
-    return str(effort_of(names, Budget(dict(zip(names, parts, strict=True)), "paper", gpus, 4)))
+def effort_text(*parts: TrainingBudget, gpus: int = 2, **devices: str) -> str:
+    trainings_by_name = {part.name: part for part in parts}
+    budget = Budget(trainings_by_name, "paper", gpus, 4)
+    return str(effort_of(trainings_by_name, budget, devices))
 
 
 def test_the_time_of_a_claim_names_its_sources() -> None:
@@ -89,6 +91,10 @@ def test_the_time_of_a_claim_names_its_sources() -> None:
     sources = "1 measured, 1 measured on other seeds, 1 rehearsed, 2 estimated, 1 imported"
     everything = (used, begun, rehearsed, modeled, corrected, imported, unknown)
     assert effort_text(*everything) == f"26.0 GPU h: 7 trainings ({sources}, 1 without an estimate)"
+    devices = {"a": "NVIDIA H200", "c": "NVIDIA L4", "d": "NVIDIA H200"}
+    text = effort_text(used, rehearsed, gpus=1, **devices)
+    assert text == "11.0 GPU h: 2 trainings (1 measured, 1 rehearsed) on NVIDIA H200, NVIDIA L4"
+    assert effort_text(used, **devices) == "6.00 GPU h: 1 training, measured on NVIDIA H200"
     assert effort_text(begun) == "8.00 GPU h: 1 training, measured on other seeds"
     assert effort_text(used, modeled, gpus=0) == (
         "3.25 h on the CPU: 2 trainings (1 measured, 1 estimated)"
@@ -161,6 +167,33 @@ def test_claims_have_our_number_beside_the_published_one() -> None:
     assert "- † Other images" in text
     assert "Published numbers: a paper." in text
     assert other["| Claim"].endswith("†")
+
+
+@pytest.mark.usefixtures("project")
+def test_measured_and_rehearsed_trainings_name_their_device() -> None:
+    """Teacher and baselines are measured on a GPU, and students are rehearsed on another one."""
+    study_plan = plan("tiny", "paper", Library(), StudyOptions(seeds=2, rows=["rm"]))
+    finish(study_plan)
+    usage = {"seconds": 7200, "gpu_seconds": 7200, "images_per_second": 9, "peak_memory_mb": 9}
+    for run in study_plan.runs.values():
+        if run.method:
+            rehearsal_of(run).write(rehearsal_key(run.config))
+        else:
+            record = usage | {"devices": ["NVIDIA A"], "cpu": "a CPU"}
+            write_json(run.directory / "provenance.json", record)
+    time = cells_of(written(study_plan, "paper"), "RM")["Time"]
+    # 2 x 12 epochs of COCO's 118,287 images at 100 a second are 7.9 hours.
+    assert time == "13.9 GPU h: 5 trainings (3 measured, 2 rehearsed) on NVIDIA A, NVIDIA B"
+
+
+def rehearsal_of(run: Run) -> Rehearsal:
+    """Return a rehearsal of a run on a GPU, with its whole batch, of 100 images a second."""
+    size = {"gpus": 1, "threads": 1, "workers": 0, "steps": 20, "batch": 16, "planned_batch": 16}
+    speed = {"first_step": 1.0, "seconds_per_step": 0.16, "images_per_second": 100.0}
+    memory = {"process_mb": 1000, "gpu_mb": 1000, "checkpoint_mb": 100.0}
+    rest: dict[str, Any] = {"seconds": {}, "gradient_ratios": {}, "losses": {}}
+    parts: dict[str, Any] = {**size, **speed, **memory, **rest}
+    return Rehearsal(run.name, "NVIDIA B", data="coco2017", random_weights=(), **parts)
 
 
 @pytest.mark.usefixtures("project")
