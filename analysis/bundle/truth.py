@@ -43,15 +43,20 @@ class SplitTruths:
                 f"{folder / 'metrics.json'}: {problem}; evaluate again: kd evaluate {run}{option}"
             )
 
-    def facts(self, dataset: str) -> DatasetFacts:
-        """Return the license of a data set, and the fingerprints of its splits that were read."""
+    def facts(self, dataset: str, train: str) -> DatasetFacts:
+        """Return the license of a data set, and the fingerprints of its splits.
+
+        ``train``: fingerprint of the training split, empty if it was not recorded. The others are
+        those of the splits that were read.
+        """
         entry = self.library.dataset(dataset, "kd bundle")
         splits: dict[str, str] = {
             split: truth.fingerprint
             for (name, split), truth in self.splits.items()
             if name == dataset
         }
-        return DatasetFacts(dataset, entry.license, splits)
+        trained = {"train": train} if train else {}
+        return DatasetFacts(dataset, entry.license, trained | splits)
 
     def members(self) -> list[Member]:
         """Return a file for each split, a COCO dict."""

@@ -52,7 +52,7 @@ class Bundle:
     finished: int
     failed: int
     planned: int
-    """Trainings of the study."""
+    """Trainings of the selected rows, with their teachers."""
 
 
 def write_bundle(plan: Plan, name: str, scale: str, options: BundleOptions) -> Bundle:
@@ -76,14 +76,17 @@ def write_bundle(plan: Plan, name: str, scale: str, options: BundleOptions) -> B
     rows = _rows(plan, name, scale)
     facts = _facts(plan, rows, recorded, truths, options.license)
     members = list(_members(rows, trainings, truths, options.weights))
-    members.append(Member(crate.README, readme(facts, plan, rows.folder, len(trainings)).encode()))
+    planned = {run.directory for run in (*plan.classifiers.values(), *plan.runs.values())}
+    text = readme(facts, len(plan.rows), rows.folder, len(planned))
+    members.append(Member(crate.README, text.encode()))
     members.sort(key=lambda member: member.name)
     actions = [_action(run) for run in recorded]
     document = json_bytes(crate.metadata(facts, members, actions))
     path = options.path or study_folder(name, scale) / NAME
     write_archive(path, [*members, Member(crate.FILE, document)])
-    failed = sum(bool(action.error) for action in actions)
-    return Bundle(path, len(members) + 1, len(actions) - failed, failed, len(trainings))
+    own = [run for run in recorded if run.directory in planned]
+    failed = sum((run.directory / "failure.json").exists() for run in own)
+    return Bundle(path, len(members) + 1, len(own) - failed, failed, len(planned))
 
 
 def _trainings(plan: Plan) -> list[Training]:
@@ -147,6 +150,9 @@ def _facts(
     license: str | None,
 ) -> crate.StudyFacts:
     records = [_record(run) for run in recorded]
+    trained_on: dict[str, str] = {}
+    for run, record in zip(recorded, records, strict=True):
+        trained_on.setdefault(run.dataset, record.get("inputs", {}).get("data", ""))
     ends = [record.get("finished") or record.get("time") for record in records]
     return crate.StudyFacts(
         name=rows.study,
@@ -158,7 +164,7 @@ def _facts(
         date=max(end for end in ends if end),
         version=installed.version(crate.PACKAGE),
         snakemake=installed.version("snakemake"),
-        datasets=[truths.facts(name) for name in dict.fromkeys(run.dataset for run in recorded)],
+        datasets=[truths.facts(name, trained) for name, trained in trained_on.items()],
         command=shlex.join(["snakemake", *study_config(rows.study, rows.scale, plan.options)]),
     )
 

@@ -16,8 +16,12 @@ import pytest
 from analysis.bundle.crate import FILE as METADATA
 from analysis.bundle.differences import csv_differences, differences
 from analysis.bundle.verify import verify_bundle
+from analysis.bundle.write import BundleOptions, write_bundle
 from kd.cli.main import main
 from kd.common.errors import UserError
+from kd.config.library import Library
+from kd.config.plan import plan
+from kd.config.selection import StudyOptions
 from tests.analysis.bundle.conftest import REASON, Bundled, bundle, tiny_plan
 
 
@@ -217,6 +221,25 @@ def test_the_configurations_in_a_bundle_plan_the_same_runs(
     monkeypatch.chdir(tmp_path)
     assert [*tiny_plan().runs] == [*bundled.plan.runs]
     assert [path.stem for path in Path("configs/studies").iterdir()] == ["tiny"]
+
+
+def test_a_bundle_of_selected_rows_has_the_other_rows_that_gains_are_judged_with(
+    bundled: Bundled, tmp_path: Path
+) -> None:
+    options = StudyOptions(seeds=2, methods=["rm"])
+    planned = plan("tiny", "tiny", Library(), options)
+    written = write_bundle(planned, "tiny", "tiny", BundleOptions(tmp_path / "part.zip"))
+    assert (written.finished, written.failed, written.planned) == (5, 0, 5)
+    assert any("rm+pfi" in name for name in content(written.path))
+    assert verify_bundle(written.path).differences == []
+
+
+def test_the_readme_states_data_and_command(bundled: Bundled) -> None:
+    text = content(bundled.file)["README.md"].decode()
+    assert "7 trainings in 4 rows" in text
+    assert "\n- shapes-tiny (CC0): test `" in text
+    assert "\nsnakemake --config study=tiny scale=tiny seeds=2\n" in text
+    assert "\n\nThen start the study" in text
 
 
 # --- Mistakes --------------------------------------------------------------------------------
