@@ -84,9 +84,9 @@ def write_bundle(plan: Plan, name: str, scale: str, options: BundleOptions) -> B
     document = json_bytes(crate.metadata(facts, members, actions))
     path = options.path or study_folder(name, scale) / NAME
     write_archive(path, [*members, Member(crate.FILE, document)])
-    own = [run for run in recorded if run.directory in planned]
-    failed = sum((run.directory / "failure.json").exists() for run in own)
-    return Bundle(path, len(members) + 1, len(own) - failed, failed, len(planned))
+    selected = [run for run in recorded if run.directory in planned]
+    failed = sum((run.directory / "failure.json").exists() for run in selected)
+    return Bundle(path, len(members) + 1, len(selected) - failed, failed, len(planned))
 
 
 def _trainings(plan: Plan) -> list[Training]:
