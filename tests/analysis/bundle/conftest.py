@@ -1,4 +1,4 @@
-"""A finished study of eight runs with detections, one of them failed, and its bundle."""
+"""A finished study of a classifier teacher and nine detectors, one failed, and its bundle."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,11 +9,13 @@ import pytest
 
 from analysis.bundle.write import BundleOptions, write_bundle
 from analysis.statistics import resampled
+from kd.classifiers.evaluation import PREDICTIONS, metrics
 from kd.cli.main import main
-from kd.common.files import sha256, write_json
+from kd.common.files import sha256, write_json, write_predictions
+from kd.config.composed import read_config
 from kd.config.library import Library
 from kd.config.plan import Plan, plan
-from kd.config.run import Run
+from kd.config.run import ClassifierRun, Run
 from kd.config.selection import StudyOptions
 from kd.evaluation.evaluate import measure, truth_of
 from kd.records import inputs
@@ -21,7 +23,7 @@ from tests.analysis.fakes import write_detections
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import edit, make_project
 
-IMAGES = {None: 4, "rm": 6, "rm+pfi": 8}
+IMAGES = {None: 4, "rm": 6, "dicod": 7, "rm+pfi": 8}
 """Test images, of 8, in which runs of each method detect all objects."""
 REASON = "CUDA out of memory"
 
@@ -44,8 +46,19 @@ def bundle(path: Path, weights: bool = False) -> Path:
     return write_bundle(tiny_plan(), "tiny", "tiny", options).path
 
 
-def write_results(run: Run) -> None:
-    """Write all files of a finished run that detects the objects of some images."""
+def write_predictions_of(run: ClassifierRun) -> None:
+    """Write all files of a finished classifier that is right about half of its crops."""
+    digest = write_origin(run)
+    records = [{"image": 1, "label": 0, "predicted": crop % 2, "score": 0.9} for crop in range(8)]
+    write_predictions(run.directory / PREDICTIONS, records)
+    predicted = {"version": 1, "data": "da7a", "weights": digest}
+    inputs.record(run.directory, "prediction", predicted)
+    config = read_config(run.directory)
+    write_json(run.directory / "metrics.json", metrics(config, run.directory / PREDICTIONS))
+
+
+def write_origin(run: Run | ClassifierRun) -> str:
+    """Write weights and provenance of a run; return the digest of the weights."""
     run.write()
     directory = run.directory
     (directory / "weights.pth").write_bytes(run.name.encode())
@@ -59,6 +72,12 @@ def write_results(run: Run) -> None:
             "python": "3.11.7", "user": "ada", "weights_sha256": digest,
         },
     )  # fmt: skip
+    return digest
+
+
+def write_results(run: Run) -> None:
+    """Write all files of a finished run that detects the objects of some images."""
+    digest, directory = write_origin(run), run.directory
     truth = truth_of(directory, Library())
     last = IMAGES[run.method] - run.seed
     objects = [one for one in truth.coco["annotations"] if one["image_id"] <= last]
@@ -80,8 +99,15 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundled]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         edit("configs/datasets/shapes-tiny.yaml", license="CC0")
+        edit(
+            "configs/studies/tiny.yaml",
+            tables__pair__methods=["rm", "dicod", "rm+pfi"],
+            tables__pair__classifiers={"general": "smoke"},
+        )
         assert main(["check", "shapes-tiny", "--check-report", "results/checks/tiny.json"]) == 0
         planned = tiny_plan()
+        for classifier in planned.classifiers.values():
+            write_predictions_of(classifier)
         *runs, last = planned.runs.values()
         for run in runs:
             write_results(run)

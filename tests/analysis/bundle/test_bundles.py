@@ -79,7 +79,7 @@ def test_a_bundle_agrees_with_itself_far_from_its_project(
     monkeypatch.chdir(tmp_path)
     result = verify_bundle(Path(copy))
     assert result.differences == []
-    assert (result.results, len(result.missing)) == (6, 1)
+    assert (result.results, len(result.missing)) == (9, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["received.zip"]
 
 
@@ -108,6 +108,20 @@ def test_a_changed_detection_with_a_corrected_digest_is_found(
     assert any("resampled.npz: AP of resampled images differs" in line for line in lines)
     assert any("table.csv: row '" in line and "column AP:" in line for line in lines)
     assert any("table.md: line " in line for line in lines)
+
+
+def test_a_changed_prediction_of_a_classifier_is_found(bundled: Bundled, tmp_path: Path) -> None:
+    (classifier,) = bundled.plan.classifiers.values()
+    name = f"{classifier.directory}/predictions.json.gz"
+
+    def correct_one(files: dict[str, bytes]) -> None:
+        records = json.loads(gzip.decompress(files[name]))
+        records[1]["predicted"] = records[1]["label"]  # 5 of 8 are right instead of 4
+        files[name] = gzip.compress(json.dumps(records).encode())
+
+    path = changed(bundled.file, tmp_path / "changed.zip", covered(correct_one))
+    metrics = f"{classifier.directory}/metrics.json"
+    assert f"{metrics}: top1: recorded 0.5, computed 0.625" in verify_bundle(path).differences
 
 
 def test_a_changed_cell_of_a_table_is_found(bundled: Bundled, tmp_path: Path) -> None:
@@ -141,7 +155,7 @@ def test_the_command_prints_what_it_verified(
 ) -> None:
     assert main(["bundle", "--verify", str(bundled.file)]) == 0
     printed = capsys.readouterr().out
-    assert "6 results of runs measured again" in printed and "No difference" in printed
+    assert "9 results of runs measured again" in printed and "No difference" in printed
     name = f"{student(bundled)}/detections.json.gz"
     path = changed(bundled.file, tmp_path / "changed.zip", lowers_a_score(name))
     assert main(["bundle", "--verify", str(path)]) == 1
@@ -167,12 +181,12 @@ def test_every_file_has_its_digest_and_size(bundled: Bundled) -> None:
 def test_each_run_is_an_action_and_a_failed_one_has_its_reason(bundled: Bundled) -> None:
     entities = graph_of(bundled.file)
     actions = {key: one for key, one in entities.items() if one["@type"] == "CreateAction"}
-    runs = bundled.plan.runs.values()
+    runs = [*bundled.plan.classifiers.values(), *bundled.plan.runs.values()]
     assert actions.keys() == {f"#run-{run.directory}" for run in runs} | {"#workflow-run"}
     *_, last = runs
     assert actions[f"#run-{last.directory}"]["error"] == REASON
     distilled = actions[f"#run-{student(bundled)}"]
-    teacher = next(iter(runs)).directory
+    teacher = next(iter(bundled.plan.runs.values())).directory
     assert {"@id": f"#weights-{teacher}"} in distilled["object"]
     assert distilled["actionStatus"] == "http://schema.org/CompletedActionStatus"
 
@@ -236,7 +250,7 @@ def test_a_bundle_of_selected_rows_has_the_other_rows_that_gains_are_judged_with
 
 def test_the_readme_states_data_and_command(bundled: Bundled) -> None:
     text = content(bundled.file)["README.md"].decode()
-    assert "7 trainings in 4 rows" in text
+    assert "10 trainings in 5 rows" in text
     assert "\n- shapes-tiny (CC0): test `" in text
     assert "\nsnakemake --config study=tiny scale=tiny seeds=2\n" in text
     assert "\n\nThen start the study" in text
