@@ -121,7 +121,7 @@ def _measure_again(run: Path, result: Verification) -> None:
 def _detector_metrics(run: Path, split: SplitName, result: Verification) -> dict[str, Any]:
     """Return the metrics of a detector; replace those of resampled images."""
     folder = results_folder(run, split)
-    truth = read_truth(truth_file(read_json(run / "run.json")["dataset"], split))
+    truth = read_truth(truth_file(_dataset_of(run), split))
     with uncollected():
         detections = read_detections(folder / DETECTIONS, truth)
         metrics = metrics_of(detections, truth)
@@ -137,6 +137,14 @@ def _detector_metrics(run: Path, split: SplitName, result: Verification) -> dict
         write_arrays(file, split=recorded["split"], **samples)
     computed: dict[str, Any] = metrics.model_dump()
     return computed
+
+
+def _dataset_of(run: Path) -> str:
+    identity = read_json(run / "run.json")
+    name = identity.get("dataset") if isinstance(identity, dict) else None
+    if not isinstance(name, str):
+        raise UserError(f"{run / 'run.json'}: names no data set; get the bundle again")
+    return name
 
 
 def _compare_tables(rows: TableRows, result: Verification) -> None:

@@ -321,6 +321,13 @@ def test_other_files_are_refused(bundled: Bundled, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"has no {METADATA}"):
         verify_bundle(path)
 
+    def forget(files: dict[str, bytes]) -> None:
+        files[f"{student(bundled)}/run.json"] = b"[]"
+
+    path = changed(bundled.file, tmp_path / "nameless.zip", forget)
+    with pytest.raises(UserError, match="run.json: names no data set"):
+        verify_bundle(path)
+
     def renew(files: dict[str, bytes]) -> None:
         files["rows.json"] = files["rows.json"].replace(b'"label"', b'"tag"', 1)
 
