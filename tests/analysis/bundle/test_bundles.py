@@ -325,7 +325,7 @@ def test_other_files_are_refused(bundled: Bundled, tmp_path: Path) -> None:
         files[f"{student(bundled)}/run.json"] = b"[]"
 
     path = changed(bundled.file, tmp_path / "nameless.zip", forget)
-    with pytest.raises(UserError, match="run.json: names no data set"):
+    with pytest.raises(UserError, match=r"run\.json: names no data set"):
         verify_bundle(path)
 
     def renew(files: dict[str, bytes]) -> None:
