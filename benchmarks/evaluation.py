@@ -28,7 +28,7 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.cli.project import MARKER
-from kd.common.files import sha256, write_json, write_predictions, write_text
+from kd.common.files import sha256, write_json, write_text
 from kd.common.timing import in_turn, quartiles, ratio
 from kd.config.compose import split_config
 from kd.data.entry import Dataset
@@ -37,6 +37,7 @@ from kd.evaluation import detections as columns
 from kd.evaluation.detections import Detection
 from kd.evaluation.evaluate import DETECTIONS
 from kd.evaluation.metrics import COCO_METRICS, Metrics, evaluate
+from kd.evaluation.stored import StoredDetections
 from kd.records import inputs
 
 CLASSES = 80
@@ -170,7 +171,7 @@ def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Call
         loader = {"test_dataloader": {"dataset": test_split}}
         write_json(folder / "config.json", {"model": {"type": "RetinaNet"}, **loader})
         predictions = folder / DETECTIONS
-        write_predictions(predictions, [_predicted(detection) for detection in detections])
+        StoredDetections.parse([_predicted(one) for one in detections]).write(predictions)
         with contextlib.chdir(folder):
             data = fingerprints("generated", dataset)["test"]
         depends = {"version": inputs.VERSIONS["prediction"], "data": data, "weights": None}

@@ -24,7 +24,8 @@ from kd.common.progress import progress
 from kd.common.results import RESULTS, results_folder
 from kd.config.composed import read_config
 from kd.data.entry import SplitName
-from kd.evaluation.evaluate import DETECTIONS, metrics_of, read_detections
+from kd.evaluation.evaluate import DETECTIONS, metrics_of
+from kd.evaluation.stored import read_detections
 from kd.records import inputs
 
 SPLITS: tuple[SplitName, ...] = ("test", "val")
@@ -125,7 +126,7 @@ def _detector_metrics(run: Path, split: SplitName, result: Verification) -> dict
     with uncollected():
         detections = read_detections(folder / DETECTIONS, truth)
         metrics = metrics_of(detections, truth)
-    result.detections += len(detections)
+    result.detections += len(detections.score)
     file = folder / resampled.FILE
     if file.exists():
         recorded = read_arrays(file)

@@ -17,9 +17,10 @@ from kd.common.files import read_json, replacing
 from kd.common.results import require_result, results_folder
 from kd.config.library import Library
 from kd.data.entry import SplitName
-from kd.evaluation.detections import by_class, read
-from kd.evaluation.evaluate import DETECTIONS, read_detections, truth_of
-from kd.evaluation.matching import Pairing, counted_objects, match, pair
+from kd.evaluation.detections import Detections, Objects, Results, by_class, read
+from kd.evaluation.evaluate import DETECTIONS, truth_of
+from kd.evaluation.matching import Pairing, counted_objects, match, pair_columns
+from kd.evaluation.stored import read_detections
 from kd.evaluation.voc import Flags, Floats, Integers, judge
 from kd.records import inputs
 
@@ -57,11 +58,12 @@ class MatchedRun:
     classes: int
 
     @classmethod
-    def of(cls, ground_truth: Mapping[str, Any], detections: list[Any]) -> Self:
-        """Match COCO results to a COCO dict; UserError as in ``kd.evaluation.detections.read``."""
-        pairing = pair(ground_truth, detections)
-        voc = _voc(ground_truth, detections, pairing.classes)
-        return cls(_coco(pairing), voc, len(pairing.images), len(pairing.classes))
+    def of(cls, ground_truth: Mapping[str, Any], detections: Results) -> Self:
+        """Match detections to a COCO dict; UserError as in ``kd.evaluation.detections.read``."""
+        classes = [category["name"] for category in ground_truth["categories"]]
+        images, objects, columns = read(ground_truth, detections, classes)
+        coco = _coco(pair_columns(images, classes, objects, columns))
+        return cls(coco, _voc(objects, columns, len(classes)), len(images), len(classes))
 
     @classmethod
     def read(cls, path: Path, key: str) -> Self | None:
@@ -105,10 +107,9 @@ def _coco(pairing: Pairing) -> Outcomes:
     )
 
 
-def _voc(ground_truth: Mapping[str, Any], detections: list[Any], classes: list[str]) -> Outcomes:
-    _, objects, columns = read(ground_truth, detections, classes)
+def _voc(objects: Objects, columns: Detections, classes: int) -> Outcomes:
     order, hit, miss = [], [], []
-    for truth, boxes, place in by_class(objects, columns, len(classes)):
+    for truth, boxes, place in by_class(objects, columns, classes):
         judged = judge(truth, boxes)
         # Positions in the list of all detections, not in that of the class.
         order.append(place[judged.order])

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd.evaluation.evaluate import DETECTIONS, read_detections
+from kd.evaluation.evaluate import DETECTIONS
 from kd.evaluation.matching import LEAST_OVERLAP, Pairing, pair
+from kd.evaluation.stored import read_detections
 
 
 def read_pairing(
@@ -15,5 +16,5 @@ def read_pairing(
 
     UserError if its detections are absent, damaged, or of another split.
     """
-    truth = dict(ground_truth)
-    return pair(truth, read_detections(directory / DETECTIONS, truth), least_overlap)
+    detections = read_detections(directory / DETECTIONS, ground_truth)
+    return pair(ground_truth, detections, least_overlap)

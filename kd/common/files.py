@@ -83,15 +83,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
-def write_predictions(path: Path, records: list[Any]) -> None:
-    """Write records as gzipped JSON without a time stamp, so equal records give equal bytes."""
+def write_predictions(path: Path, predictions: Any) -> None:
+    """Write predictions as gzipped JSON without a time stamp, so equal ones give equal bytes."""
     with replacing(path) as temporary:
         # Level 9 takes twice as long as 6 and saves three percent of the size.
-        temporary.write_bytes(gzip.compress(json.dumps(records).encode(), 6, mtime=0))
+        temporary.write_bytes(gzip.compress(json.dumps(predictions).encode(), 6, mtime=0))
 
 
 def read_predictions(path: Path) -> Any:
-    """Return the records of ``kd predict``; raise UserError if the file is absent or damaged."""
+    """Return what ``write_predictions`` wrote; UserError if the file is absent or damaged."""
     require_result(path)
     try:
         return json.loads(gzip.decompress(path.read_bytes()))

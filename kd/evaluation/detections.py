@@ -1,7 +1,7 @@
 """Objects and detections as checked columns, the input of the evaluator and of analyses."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -59,26 +59,24 @@ class Detections(Boxes):
     score: Floats
 
 
-def stored_boxes(corners: Floats) -> list[list[float]]:
-    """Return boxes (N, 4), xyxy, as files store them: xywh in pixels, thousandths."""
-    boxes = np.asarray(corners, dtype=np.float64)
-    sides = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
-    return [[round(side, 3) for side in box] for box in sides]
+Results = Sequence[Detection] | Detections
+"""Detections as COCO results, or as columns."""
 
 
 def read(
-    ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
+    ground_truth: Mapping[str, Any], detections: Results, classes: Sequence[str]
 ) -> tuple[list[Any], Objects, Detections]:
     """Return the image ids, the objects and the detections of a COCO ``ground_truth``.
 
-    Label i is ``classes[i]`` and image i has the i-th smallest id. Annotations of other categories
-    are left out. UserError for an id or name that the ground truth lacks, for a box or score that
-    is missing or not finite, and for a repeated name or id.
+    Label i is ``classes[i]`` and image i has the i-th smallest id, also in columns, which are
+    returned unchanged. Annotations of other categories are left out. UserError for an id or name
+    that the ground truth lacks, for a box or score that is missing or not finite, and for a
+    repeated name or id.
     """
     for key in ("images", "categories", "annotations"):
         if key not in ground_truth:
             raise UserError(f"ground truth: key '{key}' is missing")
-    images = _positions(_field("image", ground_truth["images"], "id"))
+    images = image_positions(ground_truth)
     labels = _labels(ground_truth["categories"], classes)
     annotations = _annotations_of(ground_truth, labels)
     objects = Objects(
@@ -87,8 +85,10 @@ def read(
         _areas(annotations),
         _flags(annotations, "iscrowd"),
     )
-    boxes = _boxes("detection", detections, images, labels)
-    return list(images), objects, Detections(*boxes, _scores(detections))
+    if not isinstance(detections, Detections):
+        boxes = _boxes("detection", detections, images, labels)
+        detections = Detections(*boxes, _scores(detections))
+    return list(images), objects, detections
 
 
 def by_class(
@@ -114,8 +114,12 @@ def _groups(boxes: Boxes, classes: int) -> list[Integers]:
     return np.split(order, np.cumsum(np.bincount(boxes.label, minlength=classes))[:-1])
 
 
-def _positions(ids: Sequence[Any]) -> dict[Any, int]:
-    """Return each image id's rank: the engine breaks ties by it, as pycocotools does by the id."""
+def image_positions(ground_truth: Mapping[str, Any]) -> dict[Any, int]:
+    """Return each image id's rank: the engine breaks ties by it, as pycocotools does by the id.
+
+    The ids are in the order of their ranks. UserError for a repeated id.
+    """
+    ids = _field("image", ground_truth["images"], "id")
     positions = {key: rank for rank, key in enumerate(sorted(set(ids)))}
     if len(positions) < len(ids):
         raise UserError(f"ground truth: image id {_repeated(ids)} is used twice")
@@ -207,7 +211,7 @@ def _finite_boxes(what: str, records: Sequence[Any]) -> Floats:
     if not set(map(type, rows)) <= {list, tuple} or set(map(len, rows)) - {4}:
         _require_boxes(what, rows)
     boxes = np.fromiter(chain.from_iterable(rows), np.float64, 4 * len(rows)).reshape(-1, 4)
-    _require_finite(what, "bbox", boxes.sum(axis=1), records)
+    require_finite(what, "bbox", boxes, _image_of(records))
     return boxes
 
 
@@ -219,25 +223,35 @@ def _require_boxes(what: str, rows: Sequence[Any]) -> None:
 
 def _scores(detections: Sequence[Detection]) -> Floats:
     scores = _column("detection", detections, "score")
-    _require_finite("detection", "score", scores, detections)
+    require_finite("detection", "score", scores, _image_of(detections))
     return scores
 
 
-def _require_finite(what: str, key: str, values: Floats, records: Sequence[Any]) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        record = records[bad[0]]
-        raise UserError(
-            f"{what} {bad[0]} of image {record['image_id']}: {key} {record[key]} is not finite "
-            f"({len(bad)} such {what}s)"
-        )
+def require_finite(what: str, key: str, values: Floats, image_of: Callable[[int], Any]) -> None:
+    """Raise a UserError that names the first row of ``values`` (N,) or (N, 4) with NaN or infinity.
+
+    ``image_of`` returns the id of a row's image.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
+    first = int(rows[0])
+    raise UserError(
+        f"{what} {first} of image {image_of(first)}: {key} {values[first].tolist()} is not finite "
+        f"({len(rows)} such {what}s)"
+    )
+
+
+def _image_of(records: Sequence[Any]) -> Callable[[int], Any]:
+    return lambda row: records[row]["image_id"]
 
 
 def _areas(annotations: Sequence[Any]) -> Floats:
     """Return (G,) square pixels: the file's ``area``, otherwise that of the box."""
     numbers = [item.get("area", item["bbox"][2] * item["bbox"][3]) for item in annotations]
     areas = np.array(numbers, dtype=np.float64)
-    _require_finite("annotation", "area", areas, annotations)
+    require_finite("annotation", "area", areas, _image_of(annotations))
     return areas
 
 

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from kd.classifiers import evaluation as classifiers
-from kd.common.errors import UserError
-from kd.common.files import read_predictions, uncollected, write_json
-from kd.common.results import results_folder, step_arguments
+from kd.common.files import uncollected, write_json
+from kd.common.results import results_folder
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.data.entry import SplitName
 from kd.data.readers import GroundTruth, read_split
-from kd.evaluation.detections import Detection
+from kd.evaluation.detections import Results
 from kd.evaluation.metrics import Metrics, evaluate
+from kd.evaluation.stored import coco_results, read_detections
 from kd.records import inputs
 
 DETECTIONS = "detections.json.gz"
@@ -52,7 +52,7 @@ def write_coco_results(
     """
     folder = results_folder(directory, split)
     truth = truth_of(directory, library, split).coco
-    write_json(path, read_detections(folder / DETECTIONS, truth), indent=None)
+    write_json(path, coco_results(read_detections(folder / DETECTIONS, truth), truth), indent=None)
     if all("img_id" not in image for image in truth["images"]):
         return [path]
     truth_path = path.with_name(f"{path.stem}-truth.json")
@@ -66,45 +66,6 @@ def truth_of(directory: Path, library: Library, split: SplitName = "test") -> Gr
     return read_split(dataset, split)
 
 
-def metrics_of(detections: list[Detection], truth: dict[str, Any]) -> Metrics:
-    """Return the metrics of COCO results over all classes of the ground truth."""
+def metrics_of(detections: Results, truth: dict[str, Any]) -> Metrics:
+    """Return the metrics of detections over all classes of the ground truth."""
     return evaluate(truth, detections, [category["name"] for category in truth["categories"]])
-
-
-def read_detections(path: Path, truth: dict[str, Any]) -> list[Detection]:
-    """Return the COCO results in a file of ``kd predict``, with the ground truth's ids.
-
-    UserError if it is absent, damaged, or has other images or classes.
-    """
-    try:
-        with uncollected():
-            return coco_results(read_predictions(path), truth)
-    except KeyError as error:
-        raise UserError(
-            f"{path}: image or class {error} is not in the split; predict again: "
-            f"kd predict {step_arguments(path.parent)}"
-        ) from None
-    except TypeError:
-        raise UserError(
-            f"{path}: not a list of detections; predict again: "
-            f"kd predict {step_arguments(path.parent)}"
-        ) from None
-
-
-def coco_results(records: list[dict[str, Any]], truth: dict[str, Any]) -> list[Detection]:
-    """Return records of ``kd predict`` with the ground truth's ids of images and categories.
-
-    A record names an image as mmdet does: by ``img_id`` (VOC), otherwise by ``id``. Images of COCO
-    may have a ``name``, which means something else.
-    """
-    images = {image.get("img_id", image["id"]): image["id"] for image in truth["images"]}
-    categories = dict(enumerate(category["id"] for category in truth["categories"]))
-    return [
-        {
-            "image_id": images[record["image"]],
-            "category_id": categories[record["label"]],
-            "bbox": record["bbox"],
-            "score": record["score"],
-        }
-        for record in records
-    ]

@@ -7,14 +7,14 @@ areas. All data are columns of arrays, without loops over images, detections or 
 Letters of shapes: D detections, G objects, P pairs, K classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from kd.evaluation.detections import Detection, Detections, Objects, read
+from kd.evaluation.detections import Detections, Objects, Results, read
 from kd.evaluation.voc import Flags, Floats, Integers
 
 LEAST_OVERLAP = 0.1
@@ -141,10 +141,10 @@ class Matches:
 
 def pair(
     ground_truth: Mapping[str, Any],
-    detections: Sequence[Detection],
+    detections: Results,
     least_overlap: float = LEAST_OVERLAP,
 ) -> Pairing:
-    """Return the columns and overlaps of COCO results, over all categories of the file.
+    """Return the columns and overlaps of detections, over all categories of the file.
 
     At most 100 detections of an image and class count. Equal scores rank by image id, then by the
     order of the list. UserError as in ``kd.evaluation.detections.read``.

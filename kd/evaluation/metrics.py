@@ -21,7 +21,7 @@ from hotcoco import COCO, COCOeval
 from kd.common.files import read_json
 from kd.common.schema import Part
 from kd.evaluation.calibration import detection_ece, localization_ece
-from kd.evaluation.detections import Detection, Detections, Objects, by_class, read
+from kd.evaluation.detections import Detections, Objects, Results, by_class, read
 from kd.evaluation.lrp import LRP, LRP_IOU, SCORE, class_means, optimal_lrp
 from kd.evaluation.matching import match, pair_columns
 from kd.evaluation.voc import Floats, Precision, average_precision
@@ -106,12 +106,13 @@ LIMIT1, LIMIT10, LIMIT100 = range(3)
 
 
 def evaluate(
-    ground_truth: Mapping[str, Any], detections: Sequence[Detection], classes: Sequence[str]
+    ground_truth: Mapping[str, Any], detections: Results, classes: Sequence[str]
 ) -> Metrics:
     """Return every metric of ``detections`` against a COCO ``ground_truth``.
 
-    ``classes``: the category names to evaluate, in the order of the report; annotations of other
-    categories are left out. Boxes are xywh in pixels. Equal scores rank by image id, then by the
+    ``detections`` are records or columns, whose label i is ``classes[i]``. ``classes``: the
+    category names to evaluate, in the order of the report; annotations of other categories are left
+    out. Boxes are xywh in pixels. Equal scores rank by image id, then by the
     order of the list. UserError for an id or name that the ground truth lacks, for a box or score
     that is missing or not finite, and for a repeated name or id.
     """
@@ -140,7 +141,7 @@ def evaluate(
         },
         images=len(images),
         boxes=len(objects.box),
-        detections=len(detections),
+        detections=len(columns.score),
     )
 
 

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader, Subset
 
 import kd.models.mmdet_setup  # noqa: F401
 from kd.classifiers import evaluation as classifiers
-from kd.common.files import sha256, write_predictions
+from kd.common.files import sha256
 from kd.common.results import require_result, results_folder
 from kd.config.compose import WEIGHTS
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
 from kd.data.entry import SplitName
 from kd.data.sampling import build_dataset
-from kd.evaluation.detections import stored_boxes
 from kd.evaluation.evaluate import DETECTIONS
+from kd.evaluation.stored import StoredDetections
 from kd.models import weights
 from kd.models.registration import register
 from kd.records import inputs
@@ -32,10 +32,9 @@ PRINT_EVERY = 10.0
 
 
 def predict(directory: Path, workers: int = 0, split: SplitName = "test") -> None:
-    """Write ``detections.json.gz``: a list of (image, label, box xywh in pixels, score) records.
+    """Write ``detections.json.gz``, in the form of ``kd.evaluation.stored``.
 
-    ``image`` is mmdet's image id: the id of a COCO image or the name of a VOC image. ``label`` is
-    the class's index. ``model.json`` holds the detector's size. A classifier writes
+    ``model.json`` holds the detector's size. A classifier writes
     ``predictions.json.gz`` (kd/classifiers/evaluation.py) alone.
     UserError if the weights were computed from other inputs than the run has now, and for a split
     that the run does not have.
@@ -73,16 +72,16 @@ def _detect(config: dict[str, Any], directory: Path, workers: int, split: SplitN
     model = ComposedConfig(config).student
     detector = weights.load_frozen(model, directory / WEIGHTS).to(get_device())
     batches = split_batches(config, workers, split)
-    records: list[dict[str, Any]] = []
+    parts: list[StoredDetections] = []
     started = printed = time.monotonic()
     for step, batch in enumerate(batches, start=1):
-        records += detections(detector, batch)
+        parts += detections(detector, batch)
         if time.monotonic() - printed > PRINT_EVERY:
             printed = time.monotonic()
             left = (len(batches) - step) * (printed - started) / step
             logger.info("predicting: image %d/%d, %.0f s left", step, len(batches), left)
     path = results_folder(directory, split) / DETECTIONS
-    write_predictions(path, records)
+    StoredDetections.concatenate(parts).write(path)
     write_size(directory)
     return path
 
@@ -101,18 +100,14 @@ def split_batches(
     )
 
 
-def detections(detector: Any, batch: Any) -> list[dict[str, Any]]:
-    """Return a batch's records of ``detections.json.gz``, from a detector in eval mode."""
+def detections(detector: Any, batch: Any) -> list[StoredDetections]:
+    """Return the detections in each image of a batch, from a detector in eval mode."""
     with torch.no_grad():
-        return [record for sample in detector.test_step(batch) for record in _records(sample)]
+        samples = detector.test_step(batch)
+    return [_detections_of(sample) for sample in samples]
 
 
-def _records(sample: Any) -> list[dict[str, Any]]:
+def _detections_of(sample: Any) -> StoredDetections:
     instances = sample.pred_instances
-    boxes = stored_boxes(instances.bboxes.cpu().numpy())
-    return [
-        {"image": sample.img_id, "label": label, "bbox": box, "score": score}
-        for label, box, score in zip(
-            instances.labels.tolist(), boxes, instances.scores.tolist(), strict=True
-        )
-    ]
+    columns = (instances.bboxes, instances.labels, instances.scores)
+    return StoredDetections.of_image(sample.img_id, *(column.cpu().numpy() for column in columns))

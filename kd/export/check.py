@@ -1,6 +1,6 @@
 """AP of exported forms on the test split, compared with ``metrics.json``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -13,7 +13,8 @@ from kd.common.progress import progress
 from kd.config.library import Library
 from kd.data.decoding import load
 from kd.data.readers import image_path, read_split
-from kd.evaluation.evaluate import coco_results, metrics_of
+from kd.evaluation.evaluate import metrics_of
+from kd.evaluation.stored import StoredDetections
 from kd.export.export import TrainedRun
 from kd.export.forms import Form
 from kd.inference.detect_onnx import resize
@@ -53,26 +54,17 @@ def check(
     results = []
     for form, files in written.items():
         detector = _LOADERS[form](run, files)
-        records: list[dict[str, Any]] = []
+        parts = []
         images = truth["images"]
         for image in progress(images, len(images), f"checking {form}"):
             detections = detector.detect(load(image_path(dataset, "test", image)))
-            records += _records(image.get("img_id", image["id"]), detections)
-        ap = 100 * (metrics_of(coco_results(records, truth), truth).AP or 0)
+            columns = (detections.boxes, detections.labels, detections.scores)
+            parts.append(StoredDetections.of_image(image.get("img_id", image["id"]), *columns))
+        stored = StoredDetections.concatenate(parts)
+        ap = 100 * (metrics_of(stored.positioned(truth), truth).AP or 0)
         size = sum(path.stat().st_size for path in files) / 1e6
         results.append(FormCheck(form, ap, ap - expected, size))
     return results
-
-
-def _records(image: Any, detections: ImageDetections) -> Iterator[dict[str, Any]]:
-    for box, score, label in zip(*detections, strict=True):
-        left, top, right, bottom = map(float, box)
-        yield {
-            "image": image,
-            "label": int(label),
-            "bbox": [round(side, 3) for side in (left, top, right - left, bottom - top)],
-            "score": float(score),
-        }
 
 
 class _Onnx:

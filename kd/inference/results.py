@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.files import locked, read_json, replacing, write_json
-from kd.evaluation.detections import stored_boxes
+from kd.evaluation.stored import stored_boxes
 from kd.inference.detector import ImageDetections
 from kd.inference.sources import RECORD, Sources
 
@@ -153,7 +153,7 @@ class ResultsFolder:
     def _line(
         self, path: Path, size: tuple[int, int], detections: ImageDetections
     ) -> dict[str, Any]:
-        boxes = stored_boxes(detections.boxes)
+        boxes = stored_boxes(detections.boxes).tolist()
         rows = zip(detections.labels.tolist(), detections.scores.tolist(), boxes, strict=True)
         return {
             "file": self.sources.name(path),

@@ -15,8 +15,9 @@ from kd.common.files import truncate
 from kd.config.composed import ComposedConfig
 from kd.config.library import Library
 from kd.data.entry import SplitName
-from kd.evaluation.evaluate import coco_results, metrics_of, truth_of
+from kd.evaluation.evaluate import metrics_of, truth_of
 from kd.evaluation.predict import detections, split_batches
+from kd.evaluation.stored import StoredDetections
 from kd.training.averaging import averaged
 from kd.training.launch import StopRequested
 from kd.training.loop import Checkpoints, agreed, bare, run_directory
@@ -58,9 +59,9 @@ class Validation(Hook):
         step = epoch * len(runner.train_dataloader)
         self.checkpoints.save(runner, step)
         with runner.train_loop.meter.paused(), averaged(runner):
-            records = self._detections(runner, step)
+            stored = self._detections(runner, step)
         if is_main_process():
-            metrics = self._metrics(records)
+            metrics = self._metrics(stored)
             record = {"epoch": epoch, "step": step, "split": self.split, **metrics}
             with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
@@ -87,20 +88,20 @@ class Validation(Hook):
         """Ground truth of the split, as a COCO dict."""
         return truth_of(self.path.parent, Library(), self.split).coco
 
-    def _detections(self, runner: Runner, step: int) -> list[dict[str, Any]]:
+    def _detections(self, runner: Runner, step: int) -> StoredDetections:
         """Return the detections in all images; StopRequested if a stop is requested meanwhile."""
         model = bare(runner.model)
         detector = getattr(model, "student", model).eval()
-        batches, records = iter(self.batches), []
+        batches, parts = iter(self.batches), list[StoredDetections]()
         # All processes check for a stop as often as the one with the most batches.
         images = math.ceil(len(self.batches.dataset.dataset) / runner.world_size)
         for _ in range(math.ceil(images / self.batches.batch_size)):
             for batch in islice(batches, 1):
-                records += detections(detector, batch)
+                parts += detections(detector, batch)
             if self.checkpoints.stop_requested():
                 raise StopRequested(step, runner.max_iters)
-        return [record for share in all_gather_object(records) for record in share]
+        return StoredDetections.concatenate(all_gather_object(StoredDetections.concatenate(parts)))
 
-    def _metrics(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        metrics = metrics_of(coco_results(records, self.truth), self.truth).model_dump()
+    def _metrics(self, stored: StoredDetections) -> dict[str, Any]:
+        metrics = metrics_of(stored.positioned(self.truth), self.truth).model_dump()
         return {name: value for name, value in metrics.items() if name != "per_class"}

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.runs.groups import RunGroup, read
-from kd.common.files import write_json, write_predictions
+from kd.common.files import write_json
 from kd.config.library import Library
 from kd.evaluation.metrics import COCO_METRICS
+from kd.evaluation.stored import StoredDetections
 
 Settings = dict[str, dict[str, Any]]
 
@@ -47,7 +48,7 @@ def write_detections(folder: Path, records: list[tuple[Any, int, list[float], fl
     """Write detections: image, label, xywh box in pixels, score."""
     keys = ("image", "label", "bbox", "score")
     detections = [dict(zip(keys, record, strict=True)) for record in records]
-    write_predictions(folder / "detections.json.gz", detections)
+    StoredDetections.parse(detections).write(folder / "detections.json.gz")
 
 
 def groups(*folders: Path) -> list[RunGroup]:

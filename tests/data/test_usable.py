@@ -11,7 +11,8 @@ import pytest
 from kd.data.check import Report, check
 from kd.data.entry import Dataset
 from kd.data.readers import class_names, read_split
-from kd.evaluation.evaluate import coco_results, metrics_of
+from kd.evaluation.evaluate import metrics_of
+from kd.evaluation.stored import StoredDetections
 from tests.data.conftest import HEIGHT, WIDTH, voc_page
 
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
@@ -108,7 +109,8 @@ def test_names_of_coco_images_are_ignored(coco: Dataset, tmp_path: Path, name: A
         {"image": box["image_id"], "label": box["category_id"] - 7, "bbox": box["bbox"], "score": 1}
         for box in truth["annotations"]
     ]
-    metrics = metrics_of(coco_results(records, truth), truth).model_dump()
+    detections = StoredDetections.parse(records).positioned(truth)
+    metrics = metrics_of(detections, truth).model_dump()
     assert metrics["AP"] == pytest.approx(1)
 
 

@@ -13,8 +13,9 @@ from pycocotools.coco import COCO
 from kd.cli.main import main
 from kd.common.files import read_json
 from kd.config.library import Library
-from kd.evaluation.evaluate import read_detections, truth_of
+from kd.evaluation.evaluate import truth_of
 from kd.evaluation.predict import predict
+from kd.evaluation.stored import coco_results, read_detections
 from kd.inference.sources import list_sources
 
 
@@ -56,7 +57,7 @@ def test_detections_equal_those_of_prediction(run_of, batch):
     run = run_of(trained=True).directory
     predict(run)
     truth = truth_of(run, Library()).coco
-    expected = read_detections(run / "detections.json.gz", truth)
+    expected = coco_results(read_detections(run / "detections.json.gz", truth), truth)
     folder = Path(read_json(run / "config.json")["test_dataloader"]["dataset"]["data_root"], "test")
     assert infer(run, folder, "--to", "out", "--batch", batch) == 0
     images = {one["id"]: one["file_name"] for one in read_json(Path("out/images.json"))["images"]}

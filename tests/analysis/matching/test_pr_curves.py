@@ -42,5 +42,5 @@ def test_detections_of_a_run_must_have_ids_of_the_ground_truth(tmp_path):
     assert pairing.classes[pairing.detections.label[0]] == "dog"
     assert pairing.objects.place[match(pairing).object].tolist() == [1]
     write_detections(run, [(8, 1, list(SQUARE), 0.9)])
-    with pytest.raises(UserError, match=r"detections\.json\.gz: image or class 8 is not in"):
+    with pytest.raises(UserError, match=r"detections\.json\.gz: image 8 is not in"):
         read_pairing(run, truth)

@@ -15,7 +15,8 @@ from kd.common.files import read_json, sha256, write_json
 from kd.config.compose import split_config
 from kd.config.library import Library
 from kd.data.fingerprint import fingerprints
-from kd.evaluation.evaluate import read_detections, truth_of
+from kd.evaluation.evaluate import truth_of
+from kd.evaluation.stored import coco_results, read_detections
 from kd.records import inputs
 from tests.analysis.fakes import write_detections, write_run
 from tests.support.scenes import reference, repeated
@@ -92,7 +93,7 @@ def test_it_writes_ap_of_the_images_and_of_a_thousand_resamples(project):
     ap = {figure: samples(run, figure) for figure in METRICS}
     assert all(values.shape == (1001,) and (values >= 0).all() for values in ap.values())
     truth = truth_of(run, Library()).coco
-    results = read_detections(run / "detections.json.gz", truth)
+    results = coco_results(read_detections(run / "detections.json.gz", truth), truth)
     names = [category["name"] for category in truth["categories"]]
     plain = reference(truth, results, names).stats
     assert [ap["AP"][0], ap["AP50"][0]] == pytest.approx(100 * plain[:2], rel=1e-6)

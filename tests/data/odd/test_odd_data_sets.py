@@ -20,7 +20,8 @@ from kd.config.run import Run
 from kd.data.check import SplitCounts, check
 from kd.data.entry import Dataset
 from kd.data.readers import image_path, read_split
-from kd.evaluation.evaluate import coco_results, metrics_of
+from kd.evaluation.evaluate import metrics_of
+from kd.evaluation.stored import StoredDetections
 from tests.data.odd import data_sets
 from tests.support.paths import CONFIGS
 from tests.support.tiny_detectors import tiny_settings
@@ -151,7 +152,8 @@ def assert_evaluates(dataset: Dataset, config: dict[str, Any], counts: SplitCoun
         }
         for box in truth["annotations"]
     ]
-    metrics = metrics_of(coco_results(records, truth), truth).model_dump()
+    detections = StoredDetections.parse(records).positioned(truth)
+    metrics = metrics_of(detections, truth).model_dump()
     assert (metrics["images"], metrics["boxes"]) == (counts.images, counts.boxes)
     assert metrics["AP"] == (pytest.approx(1) if counts.counted_coco else None)
     twins = Counter(
