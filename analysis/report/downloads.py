@@ -21,17 +21,20 @@ class Download(NamedTuple):
 
 
 def tables(rows: Sequence[ResultRow], folder: Path, page_folder: Path, name: str) -> list[Download]:
-    """Return the rows as CSV, which the page embeds, and the written tables of other kinds."""
+    """Return the rows as CSV, which the page embeds, and the written tables and claims."""
     text = base64.b64encode(to_csv(rows).encode()).decode()
     embedded = Download("CSV, all columns", f"data:text/csv;base64,{text}", f"{name}.csv")
-    kinds = {"LaTeX": "table.tex", "Markdown": "table.md"}
-    paths = {label: folder / file for label, file in kinds.items()}
+    files = {
+        "LaTeX": ("table.tex", f"{name}.tex"),
+        "Markdown": ("table.md", f"{name}.md"),
+        "Claims": ("claims.md", f"{name}-claims.md"),
+    }
     return [
         embedded,
         *(
-            Download(label, relative(path, page_folder), f"{name}{path.suffix}")
-            for label, path in paths.items()
-            if path.exists()
+            Download(label, relative(folder / file, page_folder), saved)
+            for label, (file, saved) in files.items()
+            if (folder / file).exists()
         ),
     ]
 

@@ -130,7 +130,8 @@ def test_files_are_linked_next_to_the_page() -> None:
     assert embedded_csv(page) == (TINY.folder / "table.csv").read_text()
     links = re.findall(r'href="([^#"]*)" download', page.path.read_text())
     relative = [link for link in links if not link.startswith("data:")]
-    assert relative[:4] == ["table.tex", "table.md", "gains/pair.png", "gains/pair.pdf"]
+    pictures = ["gains/pair.png", "gains/pair.pdf"]
+    assert relative[:5] == ["table.tex", "table.md", "claims.md", *pictures]
     assert all((TINY.folder / link).is_file() for link in relative)
     assert "figures/curves/training_curves-terms.png" in relative
 
