@@ -111,8 +111,7 @@ def _voc(objects: Objects, columns: Detections, classes: int) -> Outcomes:
     order, hit, miss = [], [], []
     for truth, boxes, place in by_class(objects, columns, classes):
         judged = judge(truth, boxes)
-        # Positions in the list of all detections, not in that of the class.
-        order.append(place[judged.order])
+        order.append(place)
         hit.append(judged.hit)
         miss.append(judged.miss)
     ranked, hits, counted_flags = np.concatenate(order), np.concatenate(hit), ~objects.voc_ignored

@@ -176,31 +176,37 @@ def pair_columns(
         truth.crowd[order],
         order,
     )
-    rows = _ranked_rows(columns.image, columns.label, columns.score)
-    width_height = columns.box[rows, 2:]
+    rows = _counted_rows(columns)
     ranked = RankedDetections(
         columns.image[rows],
         columns.label[rows],
         columns.xyxy[rows],
-        width_height.prod(axis=1),
+        _products(columns.box[:, 2:])[rows],
         columns.score[rows],
         rows,
     )
-    object_area = truth.box[order, 2:].prod(axis=1)
+    object_area = _products(truth.box[:, 2:])[order]
     rivals = _rivals(ranked, objects, len(images), 1 if any_class else len(classes))
     pairs = _overlapping_pairs(ranked, objects, object_area, rivals, least_overlap)
     return Pairing(images, classes, objects, ranked, pairs, least_overlap)
 
 
-def _ranked_rows(image: Integers, label: Integers, score: Floats) -> Integers:
+def _counted_rows(columns: Detections) -> Integers:
     """Return the rows that count, by label, falling score, image, order in the list."""
-    order = np.lexsort((image, -score, label))
-    group = label[order] * (image.max(initial=0) + 1) + image[order]
-    by_group = np.argsort(group, kind="stable")
+    ranking = columns.ranking
+    group = columns.label * (columns.image.max(initial=0) + 1) + columns.image
+    is_crowded = np.bincount(group)[group] > MOST_DETECTIONS
+    crowded = np.flatnonzero(is_crowded[ranking])
+    by_group = crowded[np.argsort(group[ranking[crowded]], kind="stable")]
+    groups = group[ranking[by_group]]
     # A detection's rank in its image and class: its place less that of the group's first one.
-    first = np.searchsorted(group[by_group], group[by_group])
-    within = np.arange(len(order)) - first < MOST_DETECTIONS
-    return order[np.sort(by_group[within])]
+    beyond = np.arange(len(groups)) - np.searchsorted(groups, groups) >= MOST_DETECTIONS
+    return np.delete(ranking, by_group[beyond])
+
+
+def _products(sides: Floats) -> Floats:
+    """Return the products (N,) of sides (N, 2)."""
+    return sides[:, 0] * sides[:, 1]
 
 
 class _Rivals(NamedTuple):
@@ -272,9 +278,10 @@ def _pairs_of(
     boxes, object_boxes = detections.box[detection], objects.box[other]
     low = np.maximum(boxes[:, :2], object_boxes[:, :2])
     high = np.minimum(boxes[:, 2:], object_boxes[:, 2:])
-    overlaps = (high > low).all(axis=1)
+    sides = high - low
+    overlaps = (sides[:, 0] > 0) & (sides[:, 1] > 0)
     detection, other = detection[overlaps], other[overlaps]
-    intersection = (high - low)[overlaps].prod(axis=1)
+    intersection = _products(sides[overlaps])
     area = detections.area[detection]
     iou, cover = intersection / (area + object_area[other] - intersection), intersection / area
     near = np.maximum(iou, cover) >= least_overlap  # by rounding, an IoU may exceed its cover
@@ -296,8 +303,12 @@ def candidates(pairing: Pairing, tolerated: Flags | None = None) -> CandidatePai
     overlap = np.where(shared, pairs.cover[rows], pairs.iou[rows])
     near = overlap >= pairing.least_overlap
     detection, other, overlap, shared = detection[near], other[near], overlap[near], shared[near]
+    # Pairs are by detection already, and most detections have one pair alone.
+    several = np.flatnonzero(np.bincount(detection)[detection] > 1)
     # Among equal overlaps pycocotools prefers the last object.
-    order = np.lexsort((-other, -overlap, detection))
+    keys = (-other[several], -overlap[several], detection[several])
+    order = np.arange(len(detection))
+    order[several] = several[np.lexsort(keys)]
     return CandidatePairs(detection[order], other[order], overlap[order], shared[order])
 
 

@@ -13,7 +13,7 @@ One difference is deliberate: annotations are renumbered. pycocotools miscounts 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from hotcoco import COCO, COCOeval
@@ -99,10 +99,19 @@ COCO_METRICS = (
 LRP_METRICS = ("oLRP", "oLRP_loc", "oLRP_FP", "oLRP_FN")
 CALIBRATION_METRICS = ("D_ECE", "LaECE", "LaECE0")
 
-# Axes of the engine's precision: IoU, recall, class, size, limit; of its recall: without recall.
 IOU50, IOU75 = 0, 5
 ALL, SMALL, MEDIUM, LARGE = range(4)
-LIMIT1, LIMIT10, LIMIT100 = range(3)
+
+
+class CocoArrays(NamedTuple):
+    """The engine's results, -1 where undefined; K classes."""
+
+    precision: Floats
+    """IoU, recall, class, size (10, 101, K, 4) of at most 100 detections of an image and class."""
+    recall: Floats
+    """IoU, class, size (10, K, 4) of as many."""
+    limited_recall: Floats
+    """IoU, class, limit (10, K, 2) of at most 1 and 10 detections, all sizes."""
 
 
 def evaluate(
@@ -118,25 +127,18 @@ def evaluate(
     """
     images, objects, columns = read(ground_truth, detections, classes)
     with ThreadPoolExecutor(2) as executor:  # the engine computes without holding Python's lock
-        voc_future = executor.submit(_voc, objects, columns, len(classes))
-        pairing_future = executor.submit(
-            pair_columns, images, list(classes), objects, columns, 0.0, any_class=False
-        )
-        precision, recall = _coco_arrays(objects, columns, len(images), classes)
-    voc, pairing = voc_future.result(), pairing_future.result()
-    matches = match(pairing, LRP_IOU)
-    lrp = optimal_lrp(pairing, matches)
+        coco_future = executor.submit(_coco_arrays, objects, columns, len(images), classes)
+        pairing_future = executor.submit(_pair_metrics, images, classes, objects, columns)
+        voc = _voc(objects, columns, len(classes))
+    coco = coco_future.result()
+    lrp, calibration = pairing_future.result()
     return Metrics(
-        **_coco_metrics(precision, recall),
+        **_coco_metrics(coco),
         **_voc_means(voc),
-        **dict(zip(LRP_METRICS, map(_defined, class_means(lrp)[:, 0]), strict=True)),
-        D_ECE=detection_ece(pairing, matches),
-        LaECE=localization_ece(pairing, matches),
-        LaECE0=localization_ece(pairing, match(pairing, 0.0)),
+        **dict(zip(LRP_METRICS, map(_defined, class_means(lrp[..., None])[:, 0]), strict=True)),
+        **calibration,
         per_class={
-            name: _class_metrics(
-                precision[:, :, index, ALL, LIMIT100], voc[index], lrp[:, index, 0]
-            )
+            name: _class_metrics(coco.precision[:, :, index, ALL], voc[index], lrp[:, index])
             for index, name in enumerate(classes)
         },
         images=len(images),
@@ -147,8 +149,8 @@ def evaluate(
 
 def _coco_arrays(
     objects: Objects, detections: Detections, images: int, classes: Sequence[str]
-) -> tuple[Floats, Floats]:
-    """Return precision (10, 101, K, 4, 3) and recall (10, K, 4, 3), -1 where undefined."""
+) -> CocoArrays:
+    """Return precision and recall of every IoU, class and size."""
     # Ids are positions from 1. The engine numbers the annotations, so no id is 0 or repeated.
     target = COCO.from_arrays(
         [{"id": number} for number in range(1, images + 1)],
@@ -163,25 +165,50 @@ def _coco_arrays(
         [detections.image + 1, detections.box, detections.score, detections.label + 1]
     )
     engine = COCOeval(target, target.load_res(rows), "bbox")
+    # No metric limits the detections to 1 or 10 for one size alone.
+    engine.params.maxDets = [100]
     engine.evaluate()
+    precision, recall = _accumulated(engine)
+    engine.params.maxDets = [1, 10]
+    engine.params.areaRng, engine.params.areaRngLbl = engine.params.areaRng[:1], ["all"]
+    _, limited_recall = _accumulated(engine)
+    return CocoArrays(precision[..., 0], recall[..., 0], limited_recall[:, :, 0])
+
+
+def _accumulated(engine: COCOeval) -> tuple[Floats, Floats]:
+    """Return precision and recall with the axes (IoU, recall, class, size, limit)."""
     engine.accumulate()
-    arrays = engine.eval
-    assert arrays is not None
-    return arrays["precision"], arrays["recall"]
+    assert engine.eval is not None
+    return engine.eval["precision"], engine.eval["recall"]
 
 
-def _coco_metrics(precision: Floats, recall: Floats) -> dict[str, float | None]:
+def _pair_metrics(
+    images: list[Any], classes: Sequence[str], objects: Objects, detections: Detections
+) -> tuple[Floats, dict[str, float | None]]:
+    """Return LRP (5, K) as in ``optimal_lrp``, and the calibration errors by their names."""
+    pairing = pair_columns(images, list(classes), objects, detections, 0.0, any_class=False)
+    matches = match(pairing, LRP_IOU)
+    errors = (
+        detection_ece(pairing, matches),
+        localization_ece(pairing, matches),
+        localization_ece(pairing, match(pairing, 0.0)),
+    )
+    lrp = optimal_lrp(pairing, matches)[..., 0]
+    return lrp, dict(zip(CALIBRATION_METRICS, errors, strict=True))
+
+
+def _coco_metrics(coco: CocoArrays) -> dict[str, float | None]:
     """Return the twelve COCO metrics."""
     sized = {"S": SMALL, "M": MEDIUM, "L": LARGE}
-    limited = {"1": LIMIT1, "10": LIMIT10, "100": LIMIT100}
-    average = precision[..., LIMIT100]
     return {
-        "AP": _mean(average[..., ALL]),
-        "AP50": _mean(average[IOU50, ..., ALL]),
-        "AP75": _mean(average[IOU75, ..., ALL]),
-        **{f"AP{name}": _mean(average[..., area]) for name, area in sized.items()},
-        **{f"AR{name}": _mean(recall[:, :, ALL, limit]) for name, limit in limited.items()},
-        **{f"AR{name}": _mean(recall[:, :, area, LIMIT100]) for name, area in sized.items()},
+        "AP": _mean(coco.precision[..., ALL]),
+        "AP50": _mean(coco.precision[IOU50, ..., ALL]),
+        "AP75": _mean(coco.precision[IOU75, ..., ALL]),
+        **{f"AP{name}": _mean(coco.precision[..., size]) for name, size in sized.items()},
+        "AR1": _mean(coco.limited_recall[..., 0]),
+        "AR10": _mean(coco.limited_recall[..., 1]),
+        "AR100": _mean(coco.recall[..., ALL]),
+        **{f"AR{name}": _mean(coco.recall[..., size]) for name, size in sized.items()},
     }
 
 

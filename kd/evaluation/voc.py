@@ -40,7 +40,10 @@ class ClassObjects:
 
 @dataclass(frozen=True)
 class ClassDetections:
-    """Detections of one class: image (D,) as positions from 0, box (D, 4) xyxy, score (D,)."""
+    """Detections of one class: image (D,) as positions from 0, box (D, 4) xyxy, score (D,).
+
+    They are by falling score; equal scores are by image, then by the order of the list.
+    """
 
     image: Integers
     box: Floats
@@ -48,10 +51,8 @@ class ClassDetections:
 
 
 class Judgment(NamedTuple):
-    """Hits and misses (D,) among the detections of one class, by falling score."""
+    """Hits and misses (D,) among the detections of one class."""
 
-    order: Integers
-    """Positions of the detections in the list."""
     hit: Flags
     miss: Flags
     """False positives. A detection that is neither hit nor miss overlaps an ignored box."""
@@ -64,8 +65,8 @@ def average_precision(
 
     A detection is matched with the box of the highest IoU, if that is at least ``iou``. A match
     with an ignored (difficult) box does not count; a second match of a box is a false positive.
-    Equal scores rank by image, then by the order of the list. ``legacy`` adds one pixel to each
-    width and height, as the development kit and mmdet's VOCMetric do.
+    ``legacy`` adds one pixel to each width and height, as the development kit and mmdet's VOCMetric
+    do.
     """
     positives = int(np.count_nonzero(~objects.ignored))
     if positives == 0:
@@ -82,20 +83,16 @@ def judge(
     objects: ClassObjects, detections: ClassDetections, iou: float = 0.5, legacy: bool = True
 ) -> Judgment:
     """Return the hits and misses that ``average_precision`` is computed from."""
-    order = np.lexsort((detections.image, -detections.score))
-    ranked = ClassDetections(
-        detections.image[order], detections.box[order], detections.score[order]
-    )
-    box, overlap = _best_boxes(objects, ranked, legacy)
+    box, overlap = _best_boxes(objects, detections, legacy)
     matched = overlap >= iou
     counts = matched & ~objects.ignored[box] if len(objects.box) else matched
     hit = np.zeros(len(box), dtype=bool)
     candidates = np.flatnonzero(counts)
     first = np.full(len(objects.box), len(box))
-    # The first detection, by score, that matches a box is its hit.
+    # The first detection that matches a box is its hit.
     np.minimum.at(first, box[candidates], candidates)
     hit[first[first < len(box)]] = True
-    return Judgment(order, hit, ~matched | (counts & ~hit))
+    return Judgment(hit, ~matched | (counts & ~hit))
 
 
 def _best_boxes(

@@ -9,7 +9,7 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.common.files import read_predictions, uncollected, write_predictions
-from kd.evaluation.detections import by_class, read
+from kd.evaluation.detections import Detections, by_class, read
 from tests.support.scenes import coco, detection, random_input
 
 SQUARE = (10, 20, 40, 40)
@@ -43,17 +43,34 @@ def test_columns_are_those_of_a_plain_loop(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_classes_are_those_of_a_plain_loop(seed):
-    truth, results, classes = random_input(np.random.default_rng(seed), tied=False)
+    truth, results, classes = random_input(np.random.default_rng(seed), tied=bool(seed % 2))
     _, objects, detections = read(truth, results, classes)
     parts = list(by_class(objects, detections, len(classes)))
     assert len(parts) == len(classes)
     for label, (boxes, class_detections, place) in enumerate(parts):
         object_rows = np.flatnonzero(objects.label == label)
-        assert place.tolist() == np.flatnonzero(detections.label == label).tolist()
+        rows = np.flatnonzero(detections.label == label).tolist()
+        rows.sort(key=lambda row: (-detections.score[row], detections.image[row], row))
+        assert place.tolist() == rows
         np.testing.assert_array_equal(boxes.box, objects.xyxy[object_rows])
         np.testing.assert_array_equal(boxes.ignored, objects.voc_ignored[object_rows])
         np.testing.assert_array_equal(class_detections.box, detections.xyxy[place])
         np.testing.assert_array_equal(class_detections.score, detections.score[place])
+
+
+def test_equal_scores_rank_by_image_then_by_position():
+    image = np.array([1, 0, 1, 0, 2, 0])
+    score = np.array([0.5, 0.5, 0.5, 0.5, 0.9, -0.0])
+    label = np.array([1, 1, 1, 1, 1, 0])
+    assert Detections(image, label, np.zeros((6, 4)), score).ranking.tolist() == [5, 4, 1, 3, 0, 2]
+    empty = np.empty(0, int)
+    assert Detections(empty, empty, np.empty((0, 4)), np.empty(0)).ranking.tolist() == []
+
+
+def test_zeros_of_both_signs_are_equal_scores():
+    image, label = np.array([1, 0, 0]), np.zeros(3, int)
+    score = np.array([0.0, -0.0, 0.0])
+    assert Detections(image, label, np.zeros((3, 4)), score).ranking.tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize("box", [None, "1234", {"x": 1, "y": 2, "w": 3, "h": 4}, 7])
