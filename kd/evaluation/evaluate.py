@@ -1,10 +1,11 @@
 """Metrics of a run from its detections, without torch or a GPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from kd.classifiers import evaluation as classifiers
-from kd.common.files import uncollected, write_json
+from kd.common.files import read_predictions, uncollected, write_json
 from kd.common.results import results_folder
 from kd.config.composed import ComposedConfig, read_config
 from kd.config.library import Library
@@ -12,7 +13,7 @@ from kd.data.entry import SplitName
 from kd.data.readers import GroundTruth, read_split
 from kd.evaluation.detections import Results
 from kd.evaluation.metrics import Metrics, evaluate
-from kd.evaluation.stored import coco_results, read_detections
+from kd.evaluation.stored import coco_results, position, read_detections
 from kd.records import inputs
 
 DETECTIONS = "detections.json.gz"
@@ -33,9 +34,13 @@ def measure(directory: Path, library: Library, split: SplitName = "test") -> Pat
             data = inputs.split_fingerprint(config, directory, split, library)
             metrics = classifiers.metrics(config, predictions)
         else:
-            truth = truth_of(directory, library, split)
+            with ThreadPoolExecutor(1) as executor:
+                # gzip does not hold Python's lock, so the annotations are read meanwhile.
+                content = executor.submit(read_predictions, predictions)
+                truth = truth_of(directory, library, split)
             data = truth.fingerprint
-            metrics = metrics_of(read_detections(predictions, truth.coco), truth.coco).model_dump()
+            detections = position(predictions, content.result(), truth.coco)
+            metrics = metrics_of(detections, truth.coco).model_dump()
     depends = inputs.of_evaluation(directory, predictions, data, "evaluation", split)
     write_json(folder / "metrics.json", metrics)
     inputs.record(folder, "evaluation", depends)

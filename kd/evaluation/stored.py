@@ -120,7 +120,11 @@ def read_detections(path: Path, truth: Mapping[str, Any]) -> Detections:
 
     UserError if it is absent, damaged, or has other images or classes.
     """
-    content = read_predictions(path)
+    return position(path, read_predictions(path), truth)
+
+
+def position(path: Path, content: Any, truth: Mapping[str, Any]) -> Detections:
+    """Return the detections in the content of a file, positioned in the ground truth."""
     try:
         return StoredDetections.parse(content).positioned(truth)
     except UserError as error:
