@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from analysis.statistics.equivalence import GainJudgment, judge
 from analysis.statistics.moderated import (
@@ -111,7 +111,7 @@ def mean_interval(
     """
     if len(points) < 2 or comparison is None or _varies(comparison):
         return t_interval(points.values())
-    quantile = float(special.stdtrit(comparison.run_df, (1 + CONFIDENCE) / 2))
+    quantile = float(scipy.special.stdtrit(comparison.run_df, (1 + CONFIDENCE) / 2))
     mean, reach = math.fsum(points.values()) / len(points), quantile * comparison.run_std
     reach /= math.sqrt(len(points))
     return Interval(mean - reach, mean + reach)

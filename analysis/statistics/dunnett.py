@@ -8,7 +8,7 @@ the trapezoidal rule computes to about 1e-10.
 """
 
 import numpy as np
-from scipy import special
+import scipy
 
 from kd.evaluation.voc import Floats
 
@@ -54,8 +54,8 @@ def tail(t: float, factor: Floats, df: float) -> float:
     with np.errstate(divide="ignore"):
         for loading, count in zip(*np.unique(factor, return_counts=True), strict=True):
             rest = np.sqrt(1 - loading**2)
-            outside = special.ndtr((loading * _NORMAL - reach) / rest)
-            outside += special.ndtr(-(loading * _NORMAL + reach) / rest)
+            outside = scipy.special.ndtr((loading * _NORMAL - reach) / rest)
+            outside += scipy.special.ndtr(-(loading * _NORMAL + reach) / rest)
             log_inside += count * np.log1p(-np.minimum(outside, 1))
     return float(scale_weights @ -np.expm1(log_inside) @ normal_weights)
 
@@ -64,7 +64,8 @@ def scales(df: float) -> tuple[Floats, Floats]:
     """Return ratios of estimated to true residual deviation, and their probabilities."""
     if np.isinf(df):
         return np.ones(1), np.ones(1)
-    low, high = special.gammaincinv(df / 2, 1e-15), special.gammainccinv(df / 2, 1e-15)
+    low = scipy.special.gammaincinv(df / 2, 1e-15)
+    high = scipy.special.gammainccinv(df / 2, 1e-15)
     logs = np.log(2 / df * np.geomspace(low, high, _SCALE_STEPS)) / 2
     log_density = df * logs - df * np.exp(2 * logs) / 2
     weights = np.exp(log_density - log_density.max())
@@ -76,24 +77,29 @@ def critical_value(factor: Floats, df: float, confidence: float = 0.95) -> float
 
     It lies between the values of one gain and of Bonferroni.
     """
-    from scipy.optimize import brentq
-
     alpha = 1 - confidence
     one, bonferroni = (_t_quantile(df, alpha / count) for count in (1, len(factor)))
     if len(factor) < 2:
         return one
-    return float(brentq(lambda t: tail(t, factor, df) - alpha, one, bonferroni, xtol=1e-9))
+
+    def excess(t: float) -> float:
+        return tail(t, factor, df) - alpha
+
+    return float(scipy.optimize.brentq(excess, one, bonferroni, xtol=1e-9))
 
 
 def _t_quantile(df: float, alpha: float) -> float:
     """Return the two-sided quantile of Student's t."""
-    quantile = special.ndtri(alpha / 2) if np.isinf(df) else special.stdtrit(df, alpha / 2)
-    return -float(quantile)
+    if np.isinf(df):
+        return -float(scipy.special.ndtri(alpha / 2))
+    return -float(scipy.special.stdtrit(df, alpha / 2))
 
 
 def p_single(t: float, df: float) -> float:
     """Return the two-sided p of one t."""
-    return 2 * float(special.ndtr(-abs(t)) if np.isinf(df) else special.stdtr(df, -abs(t)))
+    if np.isinf(df):
+        return 2 * float(scipy.special.ndtr(-abs(t)))
+    return 2 * float(scipy.special.stdtr(df, -abs(t)))
 
 
 def p_adjusted(t: float, factor: Floats, df: float) -> float:

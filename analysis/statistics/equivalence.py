@@ -8,7 +8,7 @@ gain is shown to be worth less than half a point if it is significantly below 0.
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from scipy import special
+import scipy
 
 from analysis.statistics.pooled import Family, PooledGain
 from analysis.statistics.seeds import SIGNIFICANT, WORTH_FINDING, Interval, holm
@@ -36,10 +36,10 @@ def two_one_sided(
 
     ``standard_error``: above 0; ``df``: its degrees of freedom.
     """
-    reach = standard_error * float(special.stdtrit(df, 1 - SIGNIFICANT))
+    reach = standard_error * float(scipy.special.stdtrit(df, 1 - SIGNIFICANT))
     interval = Interval(mean - reach, mean + reach)
     t = (abs(mean) - limit) / standard_error
-    return Equivalence(float(special.stdtr(df, t)), interval)
+    return Equivalence(float(scipy.special.stdtr(df, t)), interval)
 
 
 def word(over_seeds: Interval | None, p_equivalence: float | None) -> Word:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from analysis.statistics.dunnett import scales
 from analysis.statistics.seeds import Interval
@@ -71,18 +71,16 @@ def image_deviations(samples: Floats) -> Floats:
 
 def _sum_quantile(probability: float, shift: Floats, scale: float, df: float) -> float:
     """Return the quantile of ``scale`` times Student's t plus a random one of ``shift``."""
-    from scipy.optimize import brentq
-
     if scale <= 0:
         return float(np.quantile(shift, probability))
     # Beyond the quantile of t from the smallest and the largest shift, against rounding.
-    reach = 1.01 * scale * abs(float(special.stdtrit(df, probability)))
+    reach = 1.01 * scale * abs(float(scipy.special.stdtrit(df, probability)))
     low, high = float(shift.min()) - reach, float(shift.max()) + reach
 
     def excess(value: float) -> float:
-        return float(special.stdtr(df, (value - shift) / scale).mean()) - probability
+        return float(scipy.special.stdtr(df, (value - shift) / scale).mean()) - probability
 
-    return float(brentq(excess, low, high, xtol=1e-9))
+    return float(scipy.optimize.brentq(excess, low, high, xtol=1e-9))
 
 
 def probability_of_gain(mean: float, standard_error: float, df: float, seeds: float) -> Probability:
@@ -97,21 +95,21 @@ def probability_of_gain(mean: float, standard_error: float, df: float, seeds: fl
         value = 0.5 + 0.5 * float(np.sign(mean))
         return Probability(value, Interval(value, value))
     t, root, tail = mean / standard_error, math.sqrt(seeds), (1 - CONFIDENCE) / 2
-    low, high = (float(special.ndtr(_noncentrality(t, df, p) / root)) for p in (1 - tail, tail))
-    return Probability(float(special.ndtr(t / root)), Interval(low, high))
+    low, high = (
+        float(scipy.special.ndtr(_noncentrality(t, df, p) / root)) for p in (1 - tail, tail)
+    )
+    return Probability(float(scipy.special.ndtr(t / root)), Interval(low, high))
 
 
 def _noncentrality(t: float, df: float, probability: float) -> float:
     """Return the parameter of the noncentral t distribution that is below ``t`` so often."""
-    from scipy.optimize import brentq
-
     scale, weights = scales(df)
     center = t * scale
 
     def excess(shift: float) -> float:
-        return float(weights @ special.ndtr(center - shift)) - probability
+        return float(weights @ scipy.special.ndtr(center - shift)) - probability
 
-    return float(brentq(excess, center.min() - 10, center.max() + 10, xtol=1e-9))
+    return float(scipy.optimize.brentq(excess, center.min() - 10, center.max() + 10, xtol=1e-9))
 
 
 def share_of_gains(gains: Sequence[float]) -> Probability | None:
@@ -120,10 +118,8 @@ def share_of_gains(gains: Sequence[float]) -> Probability | None:
     Wilson, Journal of the American Statistical Association 22, 1927. It assumes no distribution.
     Equal AP counts as not better.
     """
-    from scipy import stats
-
     if not gains:
         return None
-    test = stats.binomtest(sum(gain > 0 for gain in gains), len(gains))
+    test = scipy.stats.binomtest(sum(gain > 0 for gain in gains), len(gains))
     low, high = test.proportion_ci(CONFIDENCE, method="wilson")
     return Probability(float(test.statistic), Interval(float(low), float(high)))

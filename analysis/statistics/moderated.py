@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+import scipy
 
 from analysis.statistics.pooled import CellDesign, Family, PooledFit, PooledGain, simultaneous
 from analysis.statistics.seeds import Interval
@@ -54,12 +54,13 @@ def shrink(
     half = df[tested] / 2
     logs = _log_variances(variances, df)
     if spread is None:
-        spread = float(special.polygamma(1, half).mean()) if len(half) else 0.0
+        spread = float(scipy.special.polygamma(1, half).mean()) if len(half) else 0.0
     excess = logs.var(axis=-1, ddof=1) - spread if len(half) > 1 else np.zeros(logs.shape[:-1])
     unequal = excess > 0
     half_common = trigamma_inverse(np.where(unequal, excess, 1.0))
     if common is None:
-        fitted = np.exp(logs.mean(axis=-1) + special.digamma(half_common) - np.log(half_common))
+        digamma = scipy.special.digamma(half_common)
+        fitted = np.exp(logs.mean(axis=-1) + digamma - np.log(half_common))
         common = np.where(unequal, fitted, variances[..., tested].mean(axis=-1))
     # The share of the common variance is 1 if nothing suggests a difference.
     common_df = np.where(unequal, 2 * half_common, np.inf)
@@ -75,15 +76,15 @@ def _log_variances(variances: Floats, df: Floats) -> Floats:
         return sample
     smallest = SMALLEST * np.median(sample, axis=-1, keepdims=True)
     sample = np.maximum(sample, np.maximum(smallest, np.finfo(float).tiny))
-    return np.log(sample) + np.log(half) - special.digamma(half)
+    return np.log(sample) + np.log(half) - scipy.special.digamma(half)
 
 
 def trigamma_inverse(value: Floats) -> Floats:
     """Return x > 0 with trigamma(x) = ``value`` > 0, by Newton's method (Smyth 2004, appendix)."""
     x = 0.5 + 1 / value
     for _ in range(50):
-        trigamma = special.polygamma(1, x)
-        step = trigamma * (1 - trigamma / value) / special.polygamma(2, x)
+        trigamma = scipy.special.polygamma(1, x)
+        step = trigamma * (1 - trigamma / value) / scipy.special.polygamma(2, x)
         x = x + step
         if np.all(-step < 1e-12 * x):
             break

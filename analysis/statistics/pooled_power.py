@@ -8,7 +8,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy import special
+import scipy
 
 from analysis.statistics.dunnett import critical_value
 from analysis.statistics.pooled import CONFIDENCE
@@ -46,7 +46,7 @@ def power(
     df = (confirmed_df if confirmed else pooled_df)(seeds, methods)
     critical = _critical(methods, df, cells)
     # A significant result of the wrong sign is ignored.
-    return 1 - float(special.nctdtr(df, abs(gain) / std * math.sqrt(seeds / 2), critical))
+    return 1 - float(scipy.special.nctdtr(df, abs(gain) / std * math.sqrt(seeds / 2), critical))
 
 
 @cache
@@ -63,8 +63,6 @@ def detectable_gain(
     cells: int = 1,
 ) -> float | None:
     """Return the smallest gain with this power, in the unit of ``std``; None with one seed."""
-    from scipy.optimize import brentq
-
     if seeds < 2 or std == 0:
         return None if seeds < 2 else 0.0
 
@@ -74,7 +72,7 @@ def detectable_gain(
     high = std
     while excess(high) < 0:
         high *= 2
-    return float(brentq(excess, 0, high, rtol=1e-6))
+    return float(scipy.optimize.brentq(excess, 0, high, rtol=1e-6))
 
 
 def pooled_seeds_needed(

@@ -11,12 +11,10 @@ def false_discovery_q(p: Sequence[float | None]) -> list[float | None]:
     gains over a shared baseline, which are positively dependent. It does not limit the probability
     of any false gain, as Dunnett's p does.
     """
-    from scipy import stats
-
-    tested = [index for index, value in enumerate(p) if value is not None]
+    ranked = sorted((value, index) for index, value in enumerate(p) if value is not None)
     q: list[float | None] = [None] * len(p)
-    if tested:
-        adjusted = stats.false_discovery_control([value for value in p if value is not None])
-        for index, value in zip(tested, adjusted.tolist(), strict=True):
-            q[index] = value
+    smallest = 1.0
+    for rank, (value, index) in reversed([*enumerate(ranked, start=1)]):
+        smallest = min(smallest, value * (len(ranked) / rank))
+        q[index] = smallest
     return q
