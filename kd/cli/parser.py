@@ -1,7 +1,6 @@
 """Parser of the command line. It imports no torch."""
 
 import argparse
-from importlib import metadata
 from typing import Any
 
 from kd.cli.command import Command, Parser, TopParser, add_command
@@ -19,6 +18,8 @@ class _Version(argparse.Action):
         super().__init__(nargs=0, **settings)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
         print(f"kd {metadata.version(DISTRIBUTION)}")
         parser.exit()
 
