@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import ConfigDict
-
 from kd.common.schema import Part
 
 if TYPE_CHECKING:
@@ -46,8 +44,6 @@ class Analysis(Part):
 
     Importing the module must be fast: torch, pandas and matplotlib are imported inside functions.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     title: ClassVar[str]
     question: ClassVar[str]

@@ -1,11 +1,7 @@
 """Reference of the configuration files: ``python -m docs.build.configuration``."""
 
-import ast
-import inspect
 import json
-import textwrap
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -17,7 +13,7 @@ from analysis.tables.markdown import escaped
 from docs.build.configuration_examples import COLUMN_MEANINGS, EXAMPLES, INTRODUCTION, PUBLISHED
 from docs.build.markdown import grid
 from kd.common.files import write_text
-from kd.common.schema import Part, read_yaml
+from kd.common.schema import Part, attribute_docstrings, read_yaml
 from kd.config import parts, study_parts
 from kd.config.published import COLUMNS, SOURCE_STUDENT
 from kd.data import entry
@@ -102,13 +98,13 @@ def _section(kind: Kind) -> Iterator[str]:
     yield f"Example:\n\n```yaml\n{EXAMPLES[kind.model.__name__].strip()}\n```"
 
 
-def _rows(model: type[BaseModel]) -> Iterator[list[str]]:
+def _rows(model: type[Part]) -> Iterator[list[str]]:
     meanings = attribute_docstrings(model)
     fields = model.model_fields
     if model is WorkflowOptions:  # in the order of the file
         fields = {key: fields[key] for key in read_yaml(Path("configs/default.yaml"))}
     for key, field in fields.items():
-        meaning = _markdown(meanings[key])
+        meaning = _markdown(" ".join(meanings[key].split()))
         kind = type_text(field.annotation, field.metadata)
         yield [f"`{key}`", kind, _default(field), meaning]
 
@@ -118,24 +114,6 @@ def _markdown(text: str) -> str:
     segments = text.replace("``", "`").split("`")
     return "`".join(part if place % 2 else escaped(f"|{part}|")[2:-2]
                     for place, part in enumerate(segments))  # fmt: skip
-
-
-@cache
-def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """Return the docstring below each field of a model and of the models it inherits from."""
-    texts: dict[str, str] = {}
-    for owner in reversed(model.__mro__):
-        if not issubclass(owner, BaseModel) or owner in (BaseModel, Part):
-            continue
-        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(body, ast.ClassDef)
-        for field, text in zip(body.body, body.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                    value=ast.Constant(value=str(value))
-                ):
-                    texts[name] = " ".join(value.split())
-    return texts
 
 
 def type_text(annotation: Any, metadata: Any = ()) -> str:

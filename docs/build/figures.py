@@ -51,7 +51,7 @@ def _section(name: str, kind: type[Analysis]) -> Iterator[str]:
     yield kind.definition()
     defaults = kind().model_dump(mode="json")
     settings = (
-        [f"`{key}`", f"`{json.dumps(value)}`", _cell(kind.model_fields[key].description or "")]
+        [f"`{key}`", f"`{json.dumps(value)}`", _cell(kind.meaning(key))]
         for key, value in defaults.items()
     )
     yield grid(["setting", "default", "meaning"], settings)

@@ -126,13 +126,13 @@ def _settings(name: str, method: type[Method], library: Library) -> Iterator[lis
     one_stage, two_stage = (
         settings_of(name, {}, is_two_stage, library, WHERE) for is_two_stage in (False, True)
     )
-    for key, field in method.model_fields.items():
+    for key in method.model_fields:
         if key in Method.model_fields and one_stage.get(key) is None:
             continue
         default = f"`{_value(one_stage[key])}`"
         if one_stage[key] != two_stage[key]:
             default += f"; with two stages `{_value(two_stage[key])}`"
-        yield [f"`{key}`", default, _cell(field.description or "")]
+        yield [f"`{key}`", default, _cell(method.meaning(key))]
 
 
 def _presets(name: str, detectors: dict[str, list[str]], library: Library) -> Iterator[list[str]]:

@@ -1,7 +1,10 @@
 """Strict model of configuration files, and reading of YAML."""
 
+import ast
+import inspect
 import re
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -32,8 +35,34 @@ class Part(BaseModel):
     @classmethod
     def explain(cls, key: str, value: str) -> str:
         """Return a key with a value and, below them, the docstring of the key."""
-        text = cls.model_fields[key].description or ""
-        return f"  {key}: {value}\n{textwrap.indent(text, ' ' * 6)}".rstrip()
+        return f"  {key}: {value}\n{textwrap.indent(cls.meaning(key), ' ' * 6)}".rstrip()
+
+    @classmethod
+    def meaning(cls, key: str) -> str:
+        """Return the description of a key: that of its type, or the docstring below the key."""
+        return cls.model_fields[key].description or attribute_docstrings(cls).get(key, "")
+
+
+@cache
+def attribute_docstrings(model: type[Part]) -> dict[str, str]:
+    """Return the docstring below each field of a model and of the models it inherits from.
+
+    It is read from the source when it is printed: pydantic's ``use_attribute_docstrings`` would
+    parse the source of every model at import.
+    """
+    texts: dict[str, str] = {}
+    for owner in reversed(model.__mro__):
+        if not issubclass(owner, Part):
+            continue
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                    value=ast.Constant(value=str(value))
+                ):
+                    texts[name] = inspect.cleandoc(value)
+    return texts
 
 
 def read_yaml(path: Path) -> Any:

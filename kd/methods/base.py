@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt, model_serializer, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_serializer, model_validator
 from pydantic.functional_serializers import SerializerFunctionWrapHandler
 
 from kd.common.schema import Part
@@ -63,8 +63,6 @@ class Method(Part):
     The planner refuses a detector that does not offer what the method needs. Losses are returned
     weighted: one tensor per term, or a list with one tensor per pyramid level.
     """
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     title: ClassVar[str]
     """Name of the method in tables."""

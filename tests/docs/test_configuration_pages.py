@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from docs.build import configuration, published
-from docs.build.configuration import KINDS, Kind, attribute_docstrings
+from docs.build.configuration import KINDS, Kind
 from docs.build.configuration_examples import COLUMN_MEANINGS, EXAMPLES
+from kd.common.schema import attribute_docstrings
 from kd.config.library import Library
 from kd.config.published import COLUMNS, SOURCE_STUDENT
 from tests.support.paths import CONFIGS, REPOSITORY
