@@ -1,4 +1,4 @@
-"""Commands that build no network import no torch, because its import dominates their time."""
+"""Commands import no package that they do not need, because imports dominate their time."""
 
 import os
 import shutil
@@ -11,10 +11,22 @@ import pytest
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import make_project
 
-HEAVY = ("torch", "torchvision", "mmdet", "mmengine", "mmcv")
-REPORT = f"""
+HEAVY = {"torch", "torchvision", "mmdet", "mmengine", "mmcv"}
+STATISTICS = {"scipy.special", "scipy.optimize", "scipy.stats"}
+OF_OTHER_COMMANDS = {
+    *HEAVY,
+    *STATISTICS,
+    "numpy",
+    "pydantic",
+    "yaml",
+    "PIL",
+    "matplotlib",
+    "pandas",
+}
+"""Packages that the parser does not need."""
+REPORT = """
 import atexit, sys
-atexit.register(lambda: print("HEAVY", *(name for name in {HEAVY} if name in sys.modules)))
+atexit.register(lambda: print("MODULES", *sys.modules))
 """
 COMMAND_LINE = "from kd.cli.main import main; sys.exit(main(sys.argv[1:]))"
 SNAKEMAKE = "from snakemake.cli import main; main(sys.argv[1:])"
@@ -26,8 +38,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_project(tmp_path))
 
 
-def heavy_modules(program: str, *arguments: str) -> set[str]:
-    """Run a program that must succeed and return the heavy modules that it imported."""
+def imported(program: str, *arguments: str) -> set[str]:
+    """Run a program that must succeed and return the modules that it imported."""
     done = subprocess.run(
         [sys.executable, "-c", REPORT + program, *arguments],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -54,15 +66,27 @@ def heavy_modules(program: str, *arguments: str) -> set[str]:
     ids=" ".join,
 )
 def test_a_command_without_a_network_imports_no_torch(arguments: list[str]) -> None:
-    assert heavy_modules(COMMAND_LINE, *arguments) == set()
+    assert not imported(COMMAND_LINE, *arguments) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["--version"]], ids=" ".join
+)
+def test_the_parser_imports_no_package_of_a_command(arguments: list[str]) -> None:
+    assert not imported(COMMAND_LINE, *arguments) & OF_OTHER_COMMANDS
+
+
+def test_a_plan_without_results_imports_no_statistics() -> None:
+    assert not imported(COMMAND_LINE, "plan", *STUDY) & {*STATISTICS, "matplotlib", "pandas"}
 
 
 def test_the_test_detects_an_import() -> None:
-    assert "torch" in heavy_modules("import torch")
+    modules = imported("import torch, scipy; scipy.special")
+    assert {"torch", "scipy.special"} <= modules
 
 
 def test_planning_a_workflow_imports_no_torch() -> None:
     shutil.copy(REPOSITORY / "Snakefile", "Snakefile")
     shutil.copytree(REPOSITORY / "workflow", "workflow")
     arguments = ["--dry-run", "--quiet", "all", "--config", "study=tiny", "scale=tiny"]
-    assert heavy_modules(SNAKEMAKE, *arguments) == set()
+    assert not imported(SNAKEMAKE, *arguments) & HEAVY
