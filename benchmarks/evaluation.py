@@ -11,6 +11,7 @@ is written for ``benchmarks.growth``.
 """
 
 import contextlib
+import gzip
 import io
 import os
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,16 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.growth.figure import Curve, write_curves
 from benchmarks.report import FOLDER, Line, arguments, publish
 from kd.cli.project import MARKER
-from kd.common.files import sha256, write_json, write_text
+from kd.common.files import sha256, uncollected, write_json, write_text
 from kd.common.timing import in_turn, quartiles, ratio
 from kd.config.compose import split_config
+from kd.config.library import Library
 from kd.data.entry import Dataset
 from kd.data.fingerprint import fingerprints
-from kd.evaluation import detections as columns
-from kd.evaluation.detections import Detection
-from kd.evaluation.evaluate import DETECTIONS
+from kd.evaluation.detections import Detection, read
+from kd.evaluation.evaluate import DETECTIONS, metrics_of, truth_of
 from kd.evaluation.metrics import COCO_METRICS, Metrics, evaluate
-from kd.evaluation.stored import StoredDetections
+from kd.evaluation.stored import StoredDetections, read_detections
 from kd.records import inputs
 
 CLASSES = 80
@@ -149,8 +151,8 @@ def largest_gap(ours: Metrics, theirs: Sequence[float]) -> float:
 
 
 @contextmanager
-def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Callable[[], object]]:
-    """Yield a function that runs ``kd evaluate`` on these detections in a temporary folder."""
+def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Path]:
+    """Yield a temporary folder, a project and a run of it at once, with these detections."""
     split = {"annotations": "truth.json", "images": "."}
     entry: dict[str, Any] = {
         "format": "coco",
@@ -177,8 +179,40 @@ def written(truth: dict[str, Any], detections: list[Detection]) -> Iterator[Call
         depends = {"version": inputs.VERSIONS["prediction"], "data": data, "weights": None}
         depends["detections"] = sha256(predictions)
         inputs.record(folder, "prediction", depends)
-        command = [sys.executable, "-m", "kd", "evaluate", "."]
-        yield lambda: subprocess.run(command, cwd=folder, check=True)
+        yield folder
+
+
+def run_step(folder: Path) -> None:
+    """Run ``kd evaluate`` in a folder of ``written``."""
+    subprocess.run([sys.executable, "-m", "kd", "evaluate", "."], cwd=folder, check=True)
+
+
+MODULES = (
+    *("kd.cli.main", "kd.cli.runs", "kd.config.library", "kd.evaluation.evaluate"),
+    "kd.monitoring.run_names",
+)
+"""Modules that ``kd evaluate`` imports, with all that they import."""
+
+
+def parts_of_step(folder: Path) -> dict[str, Callable[[], object]]:
+    """Return what ``kd evaluate`` computes in a folder of ``written``, part by part."""
+    with contextlib.chdir(folder):
+        truth = truth_of(Path(), Library()).coco
+    columns = read_detections(folder / DETECTIONS, truth)
+
+    def read_annotations() -> None:
+        with contextlib.chdir(folder), uncollected():
+            truth_of(Path(), Library())
+
+    return {
+        "start": lambda: subprocess.run(
+            [sys.executable, "-c", f"import {', '.join(MODULES)}"], check=True
+        ),
+        "annotations": read_annotations,
+        "unpacking": lambda: gzip.decompress((folder / DETECTIONS).read_bytes()),
+        "detections": lambda: read_detections(folder / DETECTIONS, truth),
+        "metrics": lambda: metrics_of(replace(columns), truth),  # a copy, which is not ranked yet
+    }
 
 
 def _predicted(detection: Detection) -> dict[str, Any]:
@@ -191,20 +225,31 @@ def _predicted(detection: Detection) -> dict[str, Any]:
     }
 
 
+PARTS = {
+    "start": "of it starting Python and importing, s",
+    "annotations": "reading and checking annotations, s",
+    "detections": "reading and checking detections, s",
+    "unpacking": "of it unpacking, beside the annotations, s",
+    "metrics": "metrics of columns, s",
+}
+"""Parts of ``kd evaluate`` with their titles."""
+
+
 def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
     """Time all three, and reading the lists; return the table."""
     truth, detections = generate(images)
     classes = names(truth)
     ours = evaluate(truth, detections, classes)
-    with written(truth, detections) as step:
+    with written(truth, detections) as folder:
         gap = largest_gap(ours, pycocotools(truth, detections))
         if gap > TOLERANCE:
             raise SystemExit(f"the figures differ by {gap:.3g}")
         cases: dict[str, Callable[[], object]] = {
             "pycocotools": lambda: pycocotools(truth, detections),
             "evaluate": lambda: evaluate(truth, detections, classes),
-            "read": lambda: columns.read(truth, detections, classes),
-            "step": step,
+            "read": lambda: read(truth, detections, classes),
+            "step": lambda: run_step(folder),
+            **parts_of_step(folder),
         }
         times = in_turn(cases, rounds)
     about = (
@@ -225,6 +270,7 @@ def compare(images: int, rounds: int, name: str, before: Path | None) -> str:
         Line("evaluate(), s", quartiles(times["evaluate"])),
         Line("of it lists to checked columns, s", quartiles(times["read"])),
         Line("kd evaluate, s", quartiles(times["step"])),
+        *(Line(title, quartiles(times[part])) for part, title in PARTS.items()),
     ]
     return publish(name, about, lines, before)
 
