@@ -33,10 +33,10 @@ class Boxes:
     label: Integers
     box: Floats
 
-    @property
-    def xyxy(self) -> Floats:
-        corners = self.box.copy()
-        corners[:, 2:] += self.box[:, :2]
+    def xyxy(self, rows: Integers) -> Floats:
+        """Return the boxes of ``rows`` (N,) as (N, 4) xyxy."""
+        corners = self.box.take(rows, axis=0)  # several times as fast as indexing
+        corners[:, 2:] += corners[:, :2]
         return corners
 
 
@@ -113,15 +113,15 @@ def by_class(
     objects: Objects, detections: Detections, classes: int
 ) -> Iterator[tuple[ClassObjects, ClassDetections, Integers]]:
     """Yield objects and ranked detections of each class, and the positions of the latter."""
-    ignored, object_boxes, detection_boxes = objects.voc_ignored, objects.xyxy, detections.xyxy
+    ignored = objects.voc_ignored
     object_groups = _split(np.argsort(objects.label, kind="stable"), objects.label, classes)
     groups = _split(detections.ranking, detections.label, classes)
     for object_rows, rows in zip(object_groups, groups, strict=True):
         yield (
             ClassObjects(
-                objects.image[object_rows], object_boxes[object_rows], ignored[object_rows]
+                objects.image[object_rows], objects.xyxy(object_rows), ignored[object_rows]
             ),
-            ClassDetections(detections.image[rows], detection_boxes[rows], detections.score[rows]),
+            ClassDetections(detections.image[rows], detections.xyxy(rows), detections.score[rows]),
             rows,
         )
 

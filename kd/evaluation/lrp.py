@@ -42,13 +42,13 @@ def optimal_lrp(
     image = pairing.detections.image
     weights = np.ones((len(pairing.images), 1)) if weights is None else weights
     bounds = np.searchsorted(pairing.detections.label, np.arange(len(pairing.classes) + 1))
-    objects = np.flatnonzero(matches.counted_objects)
+    objects, right = np.flatnonzero(matches.counted_objects), matches.right
     values = np.full((5, len(pairing.classes), weights.shape[1]), np.nan)
     for label, (start, stop) in enumerate(pairwise(bounds.tolist())):
         rows = np.flatnonzero(~matches.ignored[start:stop]) + start
         of_class = objects[pairing.objects.label[objects] == label]
         counts = weights[pairing.objects.image[of_class]].sum(axis=0)
-        columns = pairing.detections.score[rows], matches.right[rows], matches.overlap[rows]
+        columns = pairing.detections.score[rows], right[rows], matches.overlap[rows]
         values[:, label] = _class_lrp(*columns, weights[image[rows]], counts, iou)
         values[:, label, counts == 0] = np.nan
     return values

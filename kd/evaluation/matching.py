@@ -171,7 +171,7 @@ def pair_columns(
     objects = SortedObjects(
         truth.image[order],
         truth.label[order],
-        truth.xyxy[order],
+        truth.xyxy(order),
         truth.area[order],
         truth.crowd[order],
         order,
@@ -180,7 +180,7 @@ def pair_columns(
     ranked = RankedDetections(
         columns.image[rows],
         columns.label[rows],
-        columns.xyxy[rows],
+        columns.xyxy(rows),
         _products(columns.box[:, 2:])[rows],
         columns.score[rows],
         rows,
@@ -275,7 +275,7 @@ def _pairs_of(
     detection = np.repeat(np.arange(rows.start, rows.stop), repeats)
     shift = rivals.start[rows] - (np.cumsum(repeats) - repeats)
     other = rivals.order[np.arange(len(detection)) + np.repeat(shift, repeats)]
-    boxes, object_boxes = detections.box[detection], objects.box[other]
+    boxes, object_boxes = detections.box.take(detection, axis=0), objects.box.take(other, axis=0)
     low = np.maximum(boxes[:, :2], object_boxes[:, :2])
     high = np.minimum(boxes[:, 2:], object_boxes[:, 2:])
     sides = high - low

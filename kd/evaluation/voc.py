@@ -116,7 +116,9 @@ def _best_boxes(
         shift = start[detections.image[near]] - first
         candidate = order[np.arange(count.sum()) + np.repeat(shift, count)]
         overlaps = pairwise_iou(
-            detections.box[np.repeat(near, count)], objects.box[candidate], legacy
+            detections.box.take(np.repeat(near, count), axis=0),
+            objects.box.take(candidate, axis=0),
+            legacy,
         )
         overlap[near] = np.maximum.reduceat(overlaps, first)
         winners = np.flatnonzero(overlaps == np.repeat(overlap[near], count))

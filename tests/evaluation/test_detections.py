@@ -52,9 +52,9 @@ def test_classes_are_those_of_a_plain_loop(seed):
         rows = np.flatnonzero(detections.label == label).tolist()
         rows.sort(key=lambda row: (-detections.score[row], detections.image[row], row))
         assert place.tolist() == rows
-        np.testing.assert_array_equal(boxes.box, objects.xyxy[object_rows])
+        np.testing.assert_array_equal(boxes.box, objects.xyxy(object_rows))
         np.testing.assert_array_equal(boxes.ignored, objects.voc_ignored[object_rows])
-        np.testing.assert_array_equal(class_detections.box, detections.xyxy[place])
+        np.testing.assert_array_equal(class_detections.box, detections.xyxy(place))
         np.testing.assert_array_equal(class_detections.score, detections.score[place])
 
 
