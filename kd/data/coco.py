@@ -174,17 +174,16 @@ def _is_plain(record: Any, kinds: dict[str, Kind]) -> bool:
     if kinds is not ANNOTATION_KEYS or type(record) is not dict:
         return False
     try:
-        box, numbers = record["bbox"], [*record["bbox"], record["area"]]
+        (x, y, width, height), area = record["bbox"], record["area"]
         ids = (record["id"], record["image_id"], record["category_id"])
         return (
-            type(box) is list
-            and len(box) == 4
-            and {*map(type, numbers)} <= NUMBER_TYPES
-            and sum(map(abs, numbers)) < LARGEST_NUMBER  # false for NaN
-            and {*map(type, ids)} == {int}
-            and max(map(abs, ids)) < 2**63
+            type(record["bbox"]) is list
+            and {type(x), type(y), type(width), type(height), type(area)} <= NUMBER_TYPES
+            and abs(x) + abs(y) + abs(width) + abs(height) + abs(area) < LARGEST_NUMBER  # no NaN
+            and type(ids[0]) is type(ids[1]) is type(ids[2]) is int
+            and -(2**63) < min(ids) <= max(ids) < 2**63
         )
-    except (KeyError, TypeError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return False
 
 
