@@ -48,8 +48,11 @@ class Library:
                 "folder"
             )
         self.root = root
-        self._read = cache(self._read_part)
+        self._yaml = cache(read_yaml)
+        self._part = cache(self._read_part)
+        self._detector = cache(self._read_detector)
         self._names = cache(self._names_in)
+        self._file = cache(self._file_of)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the parts in a folder, sorted."""
@@ -64,18 +67,7 @@ class Library:
         UserError where it changes settings that do not exist, or is in the wrong folder.
         """
         folder = "teachers" if name in self.names("teachers") else "detectors"
-        part = self._read(Detector, folder, name, where)
-        if (folder == "teachers") != (part.trained_as is not None):
-            raise UserError(
-                f"{self.root / folder}/{name}.yaml: only files of {self.root}/teachers have "
-                "'trained_as', and each has it; move the file, or correct the key"
-            )
-        complete = {"data_preprocessor": PREPROCESSOR, **part.model}
-        for backbone, changes in part.backbones.items():
-            key = f"{self.root / folder}/{name}.yaml: key 'backbones'"
-            self._path("backbones", backbone, key)
-            merge(complete, changes.model, f"{key}: {backbone}.model")
-        return part
+        return self._detector(self._path(folder, name, where))
 
     def detector_on(self, name: str, backbone: str, where: str) -> Detector:
         """Return a detector with the changes that its file has for a backbone of any width."""
@@ -97,6 +89,8 @@ class Library:
         UserError if a file of that name holds another schedule.
         """
         schedule = self.schedule(name, where)
+        if not changes:
+            return name
         new = changed_name(name, schedule, changes, where)
         settings = changed(schedule, changes, where)
         if new != name and describe_changes(self.schedule(new, where), settings):
@@ -200,40 +194,59 @@ class Library:
     def _names_in(self, folder: str) -> tuple[str, ...]:
         return tuple(sorted(path.stem for path in (self.root / folder).glob("*.yaml")))
 
-    def _read_part(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
-        path = self._path(folder, name, where)
-        if "base" not in kind.model_fields:
-            return kind.read(path)
-        return kind.parse(self._with_base(kind, folder, name, where), str(path))
+    def _read(self, kind: type[AnyPart], folder: str, name: str, where: str) -> AnyPart:
+        """Return the part that ``where`` names; UserError where it does not exist."""
+        return self._part(kind, self._path(folder, name, where))
 
-    def _with_base(
-        self, kind: type[Part], folder: str, name: str, where: str, heirs: tuple[str, ...] = ()
-    ) -> Any:
+    def _read_part(self, kind: type[AnyPart], path: Path) -> AnyPart:
+        inherits = "base" in kind.model_fields
+        return kind.parse(self._with_base(kind, path) if inherits else self._yaml(path), str(path))
+
+    def _read_detector(self, path: Path) -> Detector:
+        part = self._part(Detector, path)
+        if (path.parent.name == "teachers") != (part.trained_as is not None):
+            raise UserError(
+                f"{path}: only files of {self.root}/teachers have 'trained_as', and each has it; "
+                "move the file, or correct the key"
+            )
+        complete = {"data_preprocessor": PREPROCESSOR, **part.model}
+        for backbone, changes in part.backbones.items():
+            key = f"{path}: key 'backbones'"
+            self._path("backbones", backbone, key)
+            merge(complete, changes.model, f"{key}: {backbone}.model")
+        return part
+
+    def _with_base(self, kind: type[Part], path: Path, heirs: tuple[str, ...] = ()) -> Any:
         """Return the settings in a part's file over those of the part that its ``base`` names.
 
         Blocks are merged key by key. ``heirs``: the parts that inherit from this one.
         """
-        path = self._path(folder, name, where)
-        settings = read_yaml(path)
+        settings = self._yaml(path)
         base = settings.get("base") if isinstance(settings, dict) else None
         if not isinstance(base, str):
             return settings
         key = f"{path}: key 'base'"
-        if base in (name, *heirs):
+        if base in (path.stem, *heirs):
             raise UserError(
-                f"{key}: '{base}' already inherits from '{name}'; name another or delete the key"
+                f"{key}: '{base}' already inherits from '{path.stem}'; name another or delete the "
+                "key"
             )
-        inherited = self._with_base(kind, folder, base, key, (*heirs, name))
-        kind.parse(inherited, str(self._path(folder, base, key)))
+        base_path = self._path(path.parent.name, base, key)
+        inherited = self._with_base(kind, base_path, (*heirs, path.stem))
+        kind.parse(inherited, str(base_path))
         blocks = {key: inherited[key] | value for key, value in settings.items()
                   if isinstance(value, dict) and isinstance(inherited.get(key), dict)}  # fmt: skip
         return inherited | settings | blocks
 
     def _path(self, folder: str, name: str, where: str) -> Path:
         """Return the file of a part; UserError where it does not exist or has no valid name."""
-        path, valid = self.root / folder / f"{name}.yaml", self.names(folder)
-        if name not in valid:
-            raise UserError(f"{where}: no '{name}' in {self.root / folder}; {suggest(name, valid)}")
+        if name not in self._names(folder):
+            valid = suggest(name, self.names(folder))
+            raise UserError(f"{where}: no '{name}' in {self.root / folder}; {valid}")
+        return self._file(folder, name)
+
+    def _file_of(self, folder: str, name: str) -> Path:
+        path = self.root / folder / f"{name}.yaml"
         if not NAME.fullmatch(name):
             raise UserError(
                 f"{path}: '{name}' is not a valid name: use only letters a to z, digits, '.', "
