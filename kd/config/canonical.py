@@ -49,7 +49,14 @@ def composed_form(config: Settings) -> Settings:
     """Return a configuration whose detectors name our classes and their observer."""
     if not _is_detector(config.get("model")):
         return _with_networks(config, composed_detector)
-    model = composed_detector(detector(config))
+    return observer_apart({**config, "model": composed_detector(detector(config))})
+
+
+def observer_apart(config: Settings) -> Settings:
+    """Return a configuration that holds the observer of a composed detector trained alone."""
+    if not _is_detector(config["model"]):
+        return config
+    model = dict(config["model"])
     observer = model.pop("observer")
     return {**config, "model": model, "observer": observer}
 
@@ -79,14 +86,13 @@ def detector(config: Settings) -> Settings:
 
 def student_alone(config: Settings) -> Settings:
     """Return the configuration of a distilled run's student without teachers."""
-    model = dict(config["model"]["student"])
-    observer = model.pop("observer")
-    return {**config, "model": model, "observer": observer}
+    return observer_apart({**config, "model": config["model"]["student"]})
 
 
 def composed_detector(model: Settings) -> Settings:
     """Return a detector's model dict with our classes and, if it has none, its observer."""
-    observer = model.get("observer") or observer_of_model(canonical_detector(model))
+    heads = {key: value for key, value in model.items() if key.endswith("head")}
+    observer = model.get("observer") or observer_of_model(_renamed(heads, MMDET_CLASSES))
     return {**_renamed(model, CLASSES), "observer": observer}
 
 
@@ -121,7 +127,10 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
         return [_renamed(item, names) for item in value]
     if not isinstance(value, dict):
         return value
-    renamed = {key: _renamed(item, names) for key, item in value.items()}
+    renamed = {
+        key: _renamed(item, names) if isinstance(item, dict | list) else item
+        for key, item in value.items()
+    }
     if isinstance(kind := value.get("type"), str):
         registry, dot, name = kind.rpartition(".")
         renamed["type"] = f"{registry}{dot}{names.get(name, name)}"

@@ -6,7 +6,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.common.merging import merge
 from kd.config import pipelines
-from kd.config.canonical import composed_detector, composed_form, detector
+from kd.config.canonical import composed_detector, detector, observer_apart
 from kd.config.library import Library
 from kd.config.parts import Augmentation, Detector, Scale, Schedule, ZooWeights
 from kd.config.recipes import mixing
@@ -71,7 +71,7 @@ def compose(
         **initial,
         "randomness": {"seed": run.seed},
     }
-    return composed_form(config)
+    return observer_apart(config)
 
 
 def fitted(

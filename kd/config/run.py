@@ -143,7 +143,7 @@ class ClassifierRun(BaseRun):
     def model(self) -> str:
         return f"classifier-{self.classifier}"
 
-    @property
+    @cached_property
     def name(self) -> str:
         parts = (self.scale, self.dataset, self.schedule, self.classifier)
         return "/".join((*parts, f"seed{self.seed}-{self.digest}"))
@@ -180,7 +180,7 @@ class Run(BaseRun):
     def model(self) -> str:
         return f"{self.detector}-{self.student}"
 
-    @property
+    @cached_property
     def name(self) -> str:
         teachers = "+".join(run.model for run in (self.teacher, self.classifier) if run)
         training = (self.method or "alone") + (f"_from_{teachers}" if teachers else "")
