@@ -7,6 +7,8 @@ shared errors the gains are independent, so the probability is an integral over 
 the trapezoidal rule computes to about 1e-10.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import scipy
 
@@ -77,7 +79,12 @@ def critical_value(factor: Floats, df: float, confidence: float = 0.95) -> float
 
     It lies between the values of one gain and of Bonferroni.
     """
-    alpha = 1 - confidence
+    return _critical_value(tuple(factor.tolist()), df, confidence)
+
+
+@lru_cache(1024)  # cells of one design have the same value
+def _critical_value(loadings_of_gains: tuple[float, ...], df: float, confidence: float) -> float:
+    factor, alpha = np.array(loadings_of_gains), 1 - confidence
     one, bonferroni = (_t_quantile(df, alpha / count) for count in (1, len(factor)))
     if len(factor) < 2:
         return one
