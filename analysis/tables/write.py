@@ -1,7 +1,10 @@
 """Publish a study: write its tables and gain figures from the results of its runs."""
 
+import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from analysis.plotting import style
@@ -49,15 +52,32 @@ def publish(plan: Plan, study: str, scale: str) -> str:
     if plan.study.published:
         claims = claims_of(plan, study, rows, Library())
         write_text(folder / "claims.md", claims_page(claims, rows, heading(plan, scale)))
+    figures = {}
     for key in dict.fromkeys(row.table for row in plan.rows):
         of_table = [
             row for row, planned in zip(rows, plan.rows, strict=True) if planned.table == key
         ]
         # The workflow waits for the figures of a finished study, even without gains.
         if folder.name != PARTIAL or any(row.gain for row in of_table):
-            figure, alt_text = plot_gains(of_table), gain_alt_text(of_table)
-            style.save(figure, folder / "gains" / key, alt_text=alt_text)
+            figures[folder / "gains" / key] = of_table
+    _write_figures(figures)
     return markdown
+
+
+def _write_figures(figures: Mapping[Path, Sequence[ResultRow]]) -> None:
+    """Write the gain figure of the rows at each path, several figures at a time."""
+    processes = min(len(figures), len(os.sched_getaffinity(0)))
+    if processes < 2:
+        for stem, rows in figures.items():
+            _write_figure(stem, rows)
+        return
+    with ProcessPoolExecutor(processes, get_context("fork")) as pool:
+        for _ in pool.map(_write_figure, figures.keys(), figures.values()):
+            pass
+
+
+def _write_figure(stem: Path, rows: Sequence[ResultRow]) -> None:
+    style.save(plot_gains(rows), stem, alt_text=gain_alt_text(rows))
 
 
 def heading(plan: Plan, scale: str) -> str:

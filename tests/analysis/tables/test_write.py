@@ -2,10 +2,12 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from analysis.runs.titles import table_title
 from analysis.tables.rows import RowSpec
@@ -173,6 +175,21 @@ def test_a_study_of_baselines_has_a_figure_that_the_workflow_waits_for() -> None
     finish(study_plan)
     publish(study_plan, "tiny", "tiny")
     assert (FOLDER / "gains" / "pair.pdf").is_file()
+
+
+def test_figures_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = yaml.safe_load(Path(STUDY).read_text(encoding="utf-8"))["tables"]["pair"]
+    edit(STUDY, tables__second={**table, "title": "The same pair"})
+    study_plan = planned(methods=["rm"])
+    finish(study_plan)
+    files = []
+    for cores in (1, 2):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: {*range(cores)})
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        publish(study_plan, "tiny", "tiny")
+        files.append({path.name: path.read_bytes() for path in (FOLDER / "gains").iterdir()})
+    assert files[0].keys() == {"pair.pdf", "pair.png", "second.pdf", "second.png"}
+    assert files[0] == files[1]
 
 
 def test_a_selected_row_is_judged_as_in_the_whole_table() -> None:
