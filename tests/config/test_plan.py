@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 from kd.common.errors import UserError
 from kd.common.files import sha256
+from kd.common.schema import read_yaml
 from kd.config.library import Library
 from kd.config.plan import Plan, Row, plan
 from kd.config.published import METRICS
@@ -36,6 +38,19 @@ def planned(study: str = "tiny", scale: str = "tiny", **options: Any) -> Plan:
 def row_of(planned_study: Plan, detector: str, method: str) -> Row:
     (row,) = (row for row in planned_study.rows if (row.detector, row.method) == (detector, method))
     return row
+
+
+def test_a_plan_reads_each_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Counter[Path]()
+
+    def read(path: Path) -> Any:
+        reads[path] += 1
+        return read_yaml(path)
+
+    monkeypatch.setattr("kd.config.library.read_yaml", read)
+    planned("demo", "smoke")
+    assert {Path("configs/studies/demo.yaml"), Path("configs/schedules/1x.yaml")} <= reads.keys()
+    assert {*reads.values()} == {1}
 
 
 # The real study
