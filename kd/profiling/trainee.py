@@ -18,7 +18,7 @@ from kd.data.sampling import seed_everything
 from kd.models.weights import load_strictly
 from kd.observers import Progress
 from kd.profiling.parts import student_of
-from kd.training.train import build_runner
+from kd.training.train import build_runner, order_memory
 
 PAST_WARM_UP = Progress(step=10_000, epoch=0, epochs=12)
 LEARNING_RATE = 1e-6
@@ -49,6 +49,7 @@ class Trainee:
             runner = build_runner(settings, Path(folder), workers)
         model = runner.model
         model.init_weights()
+        order_memory(runner)
         if trained:
             load_strictly(student_of(model), trained)
         optimizer = runner.build_optim_wrapper(runner.optim_wrapper)

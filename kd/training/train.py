@@ -126,6 +126,12 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
+def order_memory(runner: Runner) -> None:
+    """Convert weights in half precision to channels-last, the order that tensor cores read."""
+    if "precision" in runner.cfg.optim_wrapper:
+        bare(runner.model).to(memory_format=torch.channels_last)
+
+
 class _Runner(Runner):
     """mmengine's runner, without files that the run has already."""
 
@@ -133,15 +139,14 @@ class _Runner(Runner):
     """Inputs of the run, set in the main process before training; checkpoints contain them."""
 
     def _init_model_weights(self) -> None:
-        """Initialize the weights; for half precision convert them to channels-last afterwards.
+        """Initialize the weights, and order their memory afterwards.
 
-        The order matters: initial values are drawn in the order of memory.
+        Initial values are drawn in the order of memory.
         """
         super()._init_model_weights()
         if line := start_from_published(bare(self.model), self.cfg):
             logger.info(line)
-        if "precision" in self.cfg.optim_wrapper:
-            bare(self.model).to(memory_format=torch.channels_last)
+        order_memory(self)
 
     def dump_config(self) -> None:
         """Write no second ``config.json``: formatting it as Python takes a second."""
