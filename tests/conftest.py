@@ -75,6 +75,18 @@ def quiet_mmdet() -> None:
     gc.freeze()  # each data set of mmengine collects garbage; scanning all modules takes a second
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Return the device that a test runs on: the GPU if there is one, otherwise the CPU."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        machine.skip("torch finds no GPU", "run `pytest -m gpu` on a machine with one")
+    if request.param == "cpu" and torch.cuda.is_available():
+        machine.skip("this machine has a GPU", "hide it: `CUDA_VISIBLE_DEVICES= pytest`")
+    return str(request.param)
+
+
 @pytest.fixture
 def model_config() -> Callable[..., dict[str, Any]]:
     """Return a function that composes mmdet's model dict of a tiny detector."""

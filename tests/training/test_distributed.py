@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from kd.config.terms import resolve
-from tests.config.test_applicability import LIBRARY, ON_ONE, classifier
+from tests.config.test_applicability import ON_ONE
 from tests.support.paths import REPOSITORY
 from tests.support.tiny import DISTILLED, STUDENT, TEACHER, copy_run, edit, make_project, write_run
 from tests.support.tiny_detectors import NECKS
@@ -33,29 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def jobs(quiet_mmdet: None, folder: Path, model_config: Any) -> dict[str, dict[str, Any]]:
     """Return a distiller's configuration for each method."""
-    from tests.support.tiny_detectors import save_random_weights
+    from tests.support.distillers import distiller_configs
 
-    configs = {}
-    for method, detector in ON_ONE:
-        teacher, student = model_config(detector, backbone="r18-w0.25"), model_config(detector)
-        if (
-            "roi_head" in student
-        ):  # larger than the number of RoIs, so that none is dropped at random
-            student["train_cfg"]["rcnn"]["sampler"]["num"] = 10_000
-        path = folder / detector / "weights.pth"
-        if not path.exists():
-            save_random_weights(teacher, path.parent)
-        terms = resolve(method, {}, detector, LIBRARY, "distributed")
-        configs[method] = {
-            "type": "Distiller",
-            "student": student,
-            "seed": 0,
-            "teacher": teacher,
-            "checkpoint": str(path),
-            "methods": terms,
-            **classifier(terms, folder),
-        }
-    return configs
+    return distiller_configs(model_config, folder)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Number of times that the terms of a step make the host wait for a GPU."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from kd.config.library import Library
 from kd.config.terms import method_of, resolve
 from kd.observers import channels_of, observe
-from kd.profiling.synchronizations import synchronizations
+from tests.support.devices import Waits, on_device
 from tests.support.paths import CONFIGS
 
 torch.set_num_threads(1)
@@ -32,21 +33,32 @@ WAITING: dict[str, dict[str, int]] = {
 
 @pytest.mark.parametrize("name", WAITING)
 def test_the_terms_of_a_step_wait_for_the_gpu_as_often_as_listed(
-    build: Any, batch: Any, name: str
+    build: Any, batch: Any, name: str, device: str
 ) -> None:
+    waits = Waits(device)
+    compute_terms(build, batch, name, device, waits)
+    if device == "cpu":
+        assert dict(waits.counts) == WAITING[name]
+    else:  # lists of the host, which a machine without a GPU counts too, are not on the GPU
+        assert waits.counts <= Counter(WAITING[name])
+        assert len(waits.warned) <= waits.counts.total(), waits.warned
+
+
+def compute_terms(build: Any, batch: Any, name: str, device: str, waits: Waits) -> None:
+    """Compute the terms of a method, forward and backward, and count their waits alone."""
     library = Library(CONFIGS)
     methods = [
         method_of(settings) for settings in resolve(name, {}, "retinanet", library, "t").values()
     ]
-    detectors = build(), build(seed=1).eval()
+    detectors = build().to(device), build(seed=1).eval().to(device)
     widths = [channels_of(detector) for detector in detectors]
-    layers = [nn.ModuleDict(method.adapters(*widths)) for method in methods]
-    data = batch()
+    layers = [nn.ModuleDict(method.adapters(*widths)).to(device) for method in methods]
+    data = on_device(batch(), device)
     object.__setattr__(data, "progress", data.progress._replace(step=10_000))
     student = observe(detectors[0], data, frozen=False)
     student.losses()
     teacher = observe(detectors[1], data, frozen=True)
-    with synchronizations() as waits:
+    with waits.counting():
         for method, adapters in zip(methods, layers, strict=True):
             taught = teacher if method.needs.teacher else None
             losses = method.losses(student, taught, data, adapters).values()
@@ -56,4 +68,3 @@ def test_the_terms_of_a_step_wait_for_the_gpu_as_often_as_listed(
                 for part in (term_losses if isinstance(term_losses, list) else [term_losses])
             ]
             torch.stack(parts).sum().backward(retain_graph=True)
-    assert dict(waits) == WAITING[name]
