@@ -27,18 +27,21 @@ def main() -> None:
     """Run the benchmark and print its table."""
     parser = report.arguments(__doc__)
     parser.add_argument("--scale", default="smoke")
+    parser.add_argument("--backbone", default="r50")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument(
         "--side", type=int, default=128, help="side of the square images, in pixels"
     )
-    options = parser.parse_args()
-    if not shutil.which("gcc") and not shutil.which("clang"):
+    parser.add_argument("--backend", default="inductor", help="backend of torch.compile")
+    options = report.parse(parser, rounds=2, batch=1, backbone="r18-w0.125", backend="aot_eager")
+    has_compiler = shutil.which("gcc") or shutil.which("clang")
+    if options.backend == "inductor" and not has_compiler:
         raise SystemExit("error: no C compiler, which torch.compile needs; nothing else here does")
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    plain = teacher(options.scale).to(device)
-    compiled = torch.compile(copy.deepcopy(plain))
+    plain = teacher(options.scale, options.backbone).to(device)
+    compiled = torch.compile(copy.deepcopy(plain), backend=options.backend)
     images = torch.randn(options.batch, 3, options.side, options.side, device=device)
     with torch.no_grad():
         compiling = first(lambda: compiled(images))
@@ -60,8 +63,8 @@ def main() -> None:
     lines[0].details.update(details)
     lines.append(report.Line("steps until it has paid", Quartiles(pays, pays, pays, 1)))
     about = (
-        f"RetinaNet's teacher, ResNet-50 at scale {options.scale}, without head and gradients, "
-        f"{options.batch} images of {options.side} pixels, on {device}, one thread."
+        f"RetinaNet's teacher, {options.backbone} at scale {options.scale}, without head and "
+        f"gradients, {options.batch} images of {options.side} pixels, on {device}, one thread."
     )
     print(report.publish(options.name or "compile", about, lines, options.before))
 
@@ -77,14 +80,14 @@ class Neck(torch.nn.Module):
         return self.neck(self.backbone(images))
 
 
-def teacher(scale_name: str) -> Neck:
+def teacher(scale_name: str, backbone: str) -> Neck:
     """Return a frozen teacher of random weights."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     library = Library()
     scale = library.scale(scale_name, "benchmark")
-    backbone = scale.backbones.get("r50", "r50")
-    model = detector_model("retinanet", backbone, 80, "scratch", scale, library, "benchmark")
+    name = scale.backbones.get(backbone, backbone)
+    model = detector_model("retinanet", name, 80, "scratch", scale, library, "benchmark")
     detector = build_model(model)
     detector.init_weights()
     return Neck(detector.requires_grad_(False).eval())

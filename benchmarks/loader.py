@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=6.0, help="duration of each case in a round"
     )
-    return parser.parse_args()
+    return report.parse(parser, rounds=1, images=8, workers=2, seconds=0.5)
 
 
 # --- Data ----------------------------------------------------------------------------------

@@ -59,13 +59,11 @@ def main() -> None:
         lines += [_hook_line(name, seconds, precision) for name, seconds in hooks.items()]
     if len(by_precision) == 2:
         low, full = (by_precision[name][0] for name in (options.precision, "float32"))
-        least = 1.6 if torch.cuda.is_available() else None
         what = f"images/s in {options.precision} / in float32"
-        lines.append(report.Line(what, ratio(full, low), least=least))
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else report.processor()
+        lines.append(report.Line(what, ratio(full, low)))
     about = (
         f"RetinaNet, scale {options.scale}, student alone, batches of {options.batch}, "
-        f"{options.rounds} rounds of {options.steps} steps, on {where}."
+        f"{options.rounds} rounds of {options.steps} steps, on {report.device_name()}."
     )
     print(report.publish(options.name or "loop", about, lines, options.before))
 
@@ -79,7 +77,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="float32")
-    return parser.parse_args()
+    return report.parse(parser, rounds=2, steps=2, batch=2)
 
 
 def _hook_line(name: str, seconds: list[float], precision: str) -> report.Line:
@@ -93,7 +91,7 @@ StepTimes = tuple[list[float], list[float], dict[str, list[float]]]
 
 def measure(precision: str, options: argparse.Namespace, folder: Path) -> StepTimes:
     """Return seconds of a step by round: of the runner, of the bare loop, and of each hook."""
-    config = compose_student(precision, options)
+    config = compose_student(precision, options, folder)
     runner = build_runner(config, folder)
     turns = Turns(BareLoop(config, options.batch), options.steps, options.rounds)
     runner.register_hook(turns, priority="LOWEST")
@@ -107,8 +105,11 @@ def measure(precision: str, options: argparse.Namespace, folder: Path) -> StepTi
     return turns.runner, turns.bare, hook_times
 
 
-def compose_student(precision: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the composed configuration of the scale's student, without a teacher."""
+def compose_student(precision: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return the composed configuration of the scale's student, without a teacher.
+
+    With ``--tiny`` its images are a few in ``folder``.
+    """
     library = Library()
     scale = library.scale(options.scale, "benchmark")
     run = Run(
@@ -120,9 +121,12 @@ def compose_student(precision: str, options: argparse.Namespace) -> dict[str, An
         seed=0,
     )
     entry = library.dataset(run.dataset, "benchmark")
-    if entry.generate:
-        generate(entry.generate, Path(entry.root))
     config = compose(run, {}, scale, library, "benchmark")
+    if entry.generate and options.tiny:
+        generate(entry.generate.model_copy(update={"train": 8, "test": 1}), folder / "images")
+        config["train_dataloader"]["dataset"]["dataset"]["data_root"] = str(folder / "images")
+    elif entry.generate:
+        generate(entry.generate, Path(entry.root))
     config["train_dataloader"]["batch_size"] = options.batch
     if precision != "float32":
         config["optim_wrapper"] |= {"type": "PreciseOptimWrapper", "precision": precision}

@@ -5,11 +5,15 @@ benchmark: that of ``--before``, or of ``<name>-before.json`` if it exists.
 """
 
 import argparse
+import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from kd.common.files import read_json, write_json, write_text
 from kd.common.results import RESULTS
@@ -17,6 +21,8 @@ from kd.common.timing import Quartiles
 from kd.records.provenance import environment, now
 
 FOLDER = RESULTS / "benchmarks"
+TINY = "tiny"
+"""Folder in FOLDER for results of ``--tiny``."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,48 @@ def arguments(text: str) -> argparse.ArgumentParser:
         "--before", type=Path, help="JSON file of an earlier run, shown in an additional column"
     )
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, **tiny: Any) -> argparse.Namespace:
+    """Return a benchmark's options, with ``--device`` and ``--tiny``, and use the device.
+
+    ``tiny``: defaults of ``--tiny``, with which the benchmark runs the same code in seconds.
+    """
+    add_device_options(parser)
+    if "--tiny" in sys.argv[1:]:
+        parser.set_defaults(name=f"{TINY}/{Path(sys.argv[0]).stem}", **tiny)
+    options = parser.parse_args()
+    use(options.device)
+    return options
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options device and tiny."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="device (default: a GPU if torch finds one)"
+    )
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help=f"run in seconds, to test the code; results go to {FOLDER / TINY}",
+    )
+
+
+def use(device: str | None) -> None:
+    """Hide the GPUs from this process if ``device`` is ``cpu``; exit if ``cuda`` is absent.
+
+    Imported modules have chosen the GPU already, so the process starts again without one.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("error: --device cuda: torch finds no GPU; --device cpu needs none")
+    if device == "cpu" and torch.cuda.is_available():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def device_name() -> str:
+    """Return the name of the GPU or, without one, of the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def publish(

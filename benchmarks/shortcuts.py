@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.models import resnet18
 
 import kd.runtime  # noqa: F401
-from benchmarks.report import Line, arguments, publish
+from benchmarks.report import Line, arguments, parse, publish
 from kd.classifiers.teacher import ClassifierTeacher
 from kd.common.timing import in_turn, quartiles, ratio
 from kd.config.compose import detector_model
@@ -50,7 +50,7 @@ class Shortcut(NamedTuple):
 
 def main() -> None:
     """Time all shortcuts and publish the table."""
-    options = arguments(__doc__).parse_args()
+    options = parse(arguments(__doc__), rounds=1)
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,6 +12,8 @@ one; on a GPU give it images and a batch of the size that is meant: `--size 1344
 
 import argparse
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +64,14 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", help="methods to measure (default: all methods, no presets)"
     )
-    options = parser.parse_args()
+    options = report.parse(
+        parser, rounds=1, scale="smoke", size="128x128", batch=1, methods=["fitnets", "dicod"]
+    )
     MMLogger.get_instance("benchmark", log_level="ERROR")
     init_default_scope("mmdet")
     torch.set_num_threads(options.threads)
     width, height = map(int, options.size.split("x"))
     data = random_batch(options.batch, width, height)
-    with tempfile.TemporaryDirectory() as folder:
-        lines = _lines(_Pair(options.detector, options.scale, Path(folder)), data, options)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _threads(options)
     about = (
         f"{options.detector}, scale {options.scale}, {options.batch} images of {options.size} a "
@@ -78,7 +80,15 @@ def main() -> None:
         f"{MOST_EXTRA} %. Host waits: those of the step, and those of the student alone."
     )
     name = options.name or f"step_time-{options.detector}"
-    print(report.publish(name, about, lines, options.before))
+    lines: list[Line] = []
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        pair = Pair(options.detector, options.scale, Path(folder))
+        for line in measured(pair, data, options, notes):
+            lines.append(line)
+            # Written after each method, so that an end of the time loses one method.
+            text = report.publish(name, about, lines, options.before, notes)
+    print(text if lines else "\n".join(notes))
 
 
 def random_batch(images: int, width: int, height: int) -> dict[str, Any]:
@@ -100,7 +110,7 @@ def random_batch(images: int, width: int, height: int) -> dict[str, Any]:
     return {"inputs": list(pixels), "data_samples": samples}
 
 
-class _Pair:
+class Pair:
     """A detector's student and teachers at a scale; their random weights lie in ``folder``."""
 
     def __init__(self, detector: str, scale: str, folder: Path) -> None:
@@ -157,23 +167,45 @@ def _of(scale: Scale, backbone: str) -> str:
     return scale.backbones.get(backbone, backbone)
 
 
-def _lines(pair: _Pair, data: dict[str, Any], options: argparse.Namespace) -> list[Line]:
+def measured(
+    pair: Pair, data: dict[str, Any], options: argparse.Namespace, notes: list[str]
+) -> Iterator[Line]:
+    """Yield the line of each method; add a note for a method that the GPU has no memory for."""
     student = Trainee.build(pair.alone)
     with measure.by_part(student) as charged:
         alone = _count(charged, data)
-    peak, lines = measure.peak_of(student, data), []
+    peak = measure.peak_of(student, data)
     for method in options.methods or pair.methods:
         print(method, flush=True)
-        config = pair.distilled(method)
-        distilled = Trainee.build(config)
-        replay = measure.replay_of(distilled, data)
-        rounds = SLOW_ROUNDS if "classifier" in config["model"] else options.rounds
-        times = measure.times(student, distilled, replay, data, rounds)
-        memory = Memory(measure.peak_of(distilled, data), peak, replay.read_bytes)
-        with measure.by_part(distilled) as charged:
-            waits = {"host waits": _count(charged, data), "of the student alone": alone}
-        lines.append(_line(method, times, memory, waits, options.detector))
-    return lines
+        line = None
+        with suppress(torch.OutOfMemoryError):
+            line = _measure(pair, method, student, data, options.rounds, peak, alone)
+        if line is None:
+            torch.cuda.empty_cache()
+            notes.append(f"{method}: out of GPU memory; choose a smaller --batch.")
+        else:
+            yield line
+
+
+def _measure(
+    pair: Pair,
+    method: str,
+    student: Trainee,
+    data: dict[str, Any],
+    rounds: int,
+    peak: int,
+    alone: int,
+) -> Line:
+    """Return the line of a method; ``peak`` and ``alone``: memory and waits of the student."""
+    config = pair.distilled(method)
+    distilled = Trainee.build(config)
+    replay = measure.replay_of(distilled, data)
+    rounds = min(rounds, SLOW_ROUNDS) if "classifier" in config["model"] else rounds
+    times = measure.times(student, distilled, replay, data, rounds)
+    memory = Memory(measure.peak_of(distilled, data), peak, replay.read_bytes)
+    with measure.by_part(distilled) as charged:
+        waits = {"host waits": _count(charged, data), "of the student alone": alone}
+    return _line(method, times, memory, waits, pair.detector)
 
 
 def _line(method: str, times: Times, memory: Memory, waits: dict[str, int], detector: str) -> Line:
