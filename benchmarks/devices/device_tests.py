@@ -1,6 +1,6 @@
 """Run the tests that need a GPU, and count them.
 
-python benchmarks/devices/device_tests.py        a GPU, about a minute; ``pytest -m gpu`` does the same
+python benchmarks/devices/device_tests.py        about a minute on a GPU, as `pytest -m gpu`
 
 The tests are those of TESTS. Without a GPU the same tests run on the CPU, as far as it
 can do what they check.
