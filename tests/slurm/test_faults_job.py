@@ -7,7 +7,7 @@ from tests.slurm.lab import wait_for
 from tests.slurm.projects import Plain
 
 pytestmark = pytest.mark.slurm_full
-GREEDY = {"do": "allocate", "mem_mb": 400, "allocate": 800, "enough": 1600}
+GREEDY = {"do": "allocate", "mem_mb": 500, "allocate": 1200, "enough": 2000}
 NAME = """it's a "$(touch pwned)" `touch pwned` ; touch pwned & $HOME \\ | * ? ~ #%!=:"""
 TEXT = f"{NAME}, <x> >pwned <y"
 
@@ -16,11 +16,11 @@ def assert_memory_is_doubled_until_it_suffices(case: Case) -> None:
     Plain(case.folder, greedy=GREEDY, modest={})
     flow = case.finishes()
     lines = flow.lines("out of memory")
-    assert [line.rpartition("with ")[2] for line in lines] == ["800 MB.", "1600 MB."]
+    assert [line.rpartition("with ")[2] for line in lines] == ["1000 MB.", "2000 MB."]
     assert case.sampler.submissions == [1, 3]
     case.has_nothing_to_do()
     case.report(
-        "killed with 400 and 800 MB, submitted again with twice the memory, done with 1600 MB"
+        "killed with 500 and 1000 MB, submitted again with twice the memory, done with 2000 MB"
     )
 
 
@@ -36,7 +36,7 @@ def test_memory_is_doubled_if_the_kernel_kills_the_job(case: Case) -> None:
 def test_a_job_fails_if_memory_runs_out_after_the_last_retry(case: Case) -> None:
     project = Plain(case.folder, greedy=GREEDY, modest={})
     flow = case.snakemake("--submitit-oom-retries", "1")
-    cause = case.fails(flow, "greedy", "out of memory.* 800 MB")
+    cause = case.fails(flow, "greedy", "out of memory.* 1000 MB")
     assert project.finished("modest") and not project.finished("greedy")
     case.report(f"exit 1, '{cause}'")
 
