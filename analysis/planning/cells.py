@@ -44,16 +44,17 @@ class PlannedCell:
 
     def _measured(self, runs: dict[int, Run]) -> dict[int, float | None]:
         """Return the metric in AP points of each measured seed; None if it is undefined."""
-        from kd.evaluation.metrics import Metrics
-
         paths = {
             seed: results_folder(run.directory, self.split) / "metrics.json"
             for seed, run in runs.items()
         }
+        existing = {seed: path for seed, path in paths.items() if path.exists()}
+        if not existing:
+            return {}
+        from kd.evaluation.metrics import Metrics
+
         fractions = {
-            seed: getattr(Metrics.read(path), self.metric)
-            for seed, path in paths.items()
-            if path.exists()
+            seed: getattr(Metrics.read(path), self.metric) for seed, path in existing.items()
         }
         return {
             seed: None if value is None else POINTS * value for seed, value in fractions.items()
