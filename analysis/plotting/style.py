@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 
 from analysis.plotting.alt_text import PDF_KEY, PNG_KEY
 from analysis.plotting.method_styles import COLORS, assign
-from analysis.plotting.pdf_fonts import without_layout_tables
 from kd.common.files import replacing
 from kd.common.lettering import families, legible
 
@@ -164,6 +163,6 @@ def save(
             if suffix == "pdf"
             else {"Software": None, PNG_KEY: alt_text}
         )
-        with rc_context(STYLE), without_layout_tables(), replacing(path) as temporary:
+        with rc_context(STYLE), replacing(path) as temporary:
             figure.savefig(temporary, format=suffix, dpi=dpi, metadata=metadata)
     return paths
