@@ -12,7 +12,6 @@ from benchmarks.compile import teacher
 from benchmarks.suites.parts import compiler
 from kd.common.timing import synchronize
 from kd.training.meter import Meter, UsedResources, gpus_in_use
-from tests.config.test_applicability import ON_ONE
 from tests.support import machine
 from tests.support.devices import Waits
 from tests.support.distillers import distiller_configs
@@ -20,6 +19,9 @@ from tests.support.steps import build, raw_batch, step_of
 
 TOLERANCE = 1e-2
 """Largest relative difference of a loss between two devices; kernels of a GPU round otherwise."""
+
+RANDOM = ("mgd", "mgd_inherit")
+"""Methods that draw on the device: a GPU draws other numbers than the CPU from the same seed."""
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,10 @@ def exact() -> Any:
 def test_a_step_of_each_method_has_the_losses_of_the_cpu(
     device: str, quiet_mmdet: None, model_config: Any, folder: Path, exact: None
 ) -> None:
+    """On a CPU only three: test_pretended_gpu.py computes the others there."""
     configs = distiller_configs(model_config, folder)
-    assert configs.keys() == dict(ON_ONE).keys()
+    if device == "cpu":
+        configs = {name: configs[name] for name in ("fitnets", "gid", "mgd")}
     differing = {}
     for method, config in configs.items():
         on_cpu = step_of(build(config), raw_batch((3, 2)))[1]
@@ -51,7 +55,10 @@ def test_a_step_of_each_method_has_the_losses_of_the_cpu(
         assert on_device.keys() == on_cpu.keys()
         assert {gradient.device.type for gradient in optimizer.gradients.values()} == {device}
         for name, value in on_cpu.items():
-            if not torch.isclose(on_device[name].cpu(), value, rtol=TOLERANCE, atol=1e-4):
+            assert on_device[name].isfinite(), f"{method}: {name}"
+            is_random = device == "cuda" and method in RANDOM and name in ("loss", "loss_mgd")
+            close = torch.isclose(on_device[name].cpu(), value, rtol=TOLERANCE, atol=1e-4)
+            if not close and not is_random:
                 differing[f"{method}: {name}"] = (float(on_device[name]), float(value))
     assert differing == {}
 
