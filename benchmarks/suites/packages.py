@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,14 +83,18 @@ def problems() -> tuple[list[str], list[str]]:
     lines = []
     if not PYTHON[0] <= here < PYTHON[1]:
         lines.append(f"Python {here[0]}.{here[1]}: the project needs 3.11 or 3.12")
-    absent = {}
-    for name, module in MODULES.items() | {(name, _module(name)) for name in IN_IMAGE}:
+    every = MODULES | {name: _module(name) for name in IN_IMAGE}
+    absent = {name: module for name, module in every.items() if not find_spec(module)}
+    if absent:
+        lines.append(f"not installed: {', '.join(absent)}")
+        return lines, [*_requirements(absent)]  # others may fail because they import these
+    for name, module in sorted(every.items()):
         if problem := _problem(module):
             lines.append(f"{name}: {problem}")
             absent[name] = module
     if not absent and (problem := _problem("kd.runtime")):
         lines.append(f"kd: {problem}")
-    return sorted(lines), [*_requirements(absent)]
+    return lines, [*_requirements(absent)]
 
 
 def differences() -> list[str]:
