@@ -8,8 +8,8 @@ import torch
 
 from tests.config.test_applicability import LIBRARY, ON_ONE
 from tests.support.distillers import distiller_configs
-from tests.support.pretended_gpu import DEVICE, pretended_gpu
 from tests.support.steps import build, raw_batch, step_of
+from tests.training.devices.pretended_gpu import DEVICE, pretended_gpu
 
 
 def test_a_tensor_of_the_gpu_has_values_and_refuses_one_of_the_host(
