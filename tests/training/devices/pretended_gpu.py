@@ -30,7 +30,7 @@ class _OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "_OnDevice":
-        made: Any = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        tensor: Any = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             inner.shape,
             strides=inner.stride(),
@@ -38,8 +38,8 @@ class _OnDevice(Tensor):
             dtype=inner.dtype,
             device=DEVICE,
         )
-        made.inner = inner
-        return made
+        tensor.inner = inner
+        return tensor
 
     @classmethod
     def __torch_dispatch__(
@@ -77,8 +77,8 @@ class _Calls(TorchFunctionMode):
         source = args[0] if args else kwargs.get("data")
         if isinstance(source, Tensor):
             return source.to(device or source.device, kwargs.get("dtype"))
-        made = torch.tensor(*args, **kwargs)
-        return made if device is None else made.to(device)
+        values = torch.tensor(*args, **kwargs)
+        return values if device is None else values.to(device)
 
 
 def _compute(function: Any, args: Any, kwargs: Any) -> Any:
