@@ -15,7 +15,7 @@ from tests.slurm.projects import Training
 from tests.support.tiny import kd
 
 pytestmark = pytest.mark.slurm_full
-STEPS, LONG = 360, 1200
+STEPS, LONG = 360, 2010
 MEGABYTE = 1 << 20
 
 
@@ -82,7 +82,7 @@ def test_a_training_resumes_after_its_time_limit(
     case: Case, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     training = Training(case.folder, LONG)
-    arguments = ["--set-resources", "train:runtime=1", "--submitit-signal-seconds", "20"]
+    arguments = ["--set-resources", "train:runtime=1", "--submitit-signal-seconds", "30"]
     flow = case.training(training, *arguments)
     wait_for(lambda: len(training.resumed_at) >= 3 or flow.is_over, 400, "three requeues")
     for job in case.sampler.ids:  # so that the test ends on a slow machine

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 from random import Random
 
@@ -78,12 +79,24 @@ def repeated(soak: Soak, chaos: Chaos) -> Iterator[str]:
 
 
 def was_interrupted(note: Note, chaos: Chaos) -> bool:
+    log = (chaos.case.folder / "slurm-log" / "slurmctld.log").read_text()
+    if any(abs(note.time - time) < MARGIN for time in preemptions(log, note.id)):
+        return True
     return any(
         fault.kind in ENDS_A_JOB
         and note.id in fault.jobs
         and fault.began - MARGIN < note.time < fault.ended + MARGIN_AFTER.get(fault.kind, MARGIN)
         for fault in chaos.faults
     )
+
+
+def preemptions(log: str, id: str) -> list[float]:
+    """Return the times at which Slurm's controller preempted a job.
+
+    A fault names the jobs that ran at its time; the job that it submitted may preempt a later one.
+    """
+    times = re.findall(rf"^\[(\S+)\] preempted JobId={re.escape(id)}(?:\(\d+\))? ", log, re.M)
+    return [datetime.fromisoformat(time).timestamp() for time in times]
 
 
 def not_resumed(soak: Soak) -> Iterator[str]:
