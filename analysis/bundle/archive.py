@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,12 +60,8 @@ def write_archive(path: Path, members: Iterable[Member]) -> None:
             entry.create_system, entry.external_attr = 3, REGULAR_FILE
             is_packed = member.name.endswith(PACKED)
             entry.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as target:
-                if isinstance(member.content, Path):
-                    with open(member.content, "rb") as source:
-                        shutil.copyfileobj(source, target, 1 << 20)
-                else:
-                    target.write(member.content)
+            content = member.content
+            archive.writestr(entry, content.read_bytes() if isinstance(content, Path) else content)
 
 
 def extract_archive(path: Path, folder: Path) -> list[str]:

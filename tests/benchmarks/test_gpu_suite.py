@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,17 @@ def requirements(*names: str) -> set[str]:
 
 
 def blocked(allowed: set[str]) -> set[str]:
-    """Return the modules of all installed packages except the allowed ones."""
+    """Return the modules of all installed packages except the allowed ones.
+
+    Those in setuptools' own folder of packages come with it.
+    """
+    (setuptools,) = find_spec("setuptools").submodule_search_locations
+    inside = {path.stem for path in Path(setuptools, "_vendor").glob("*")}
     return {
         module
         for module, owners in packages_distributions().items()
         if not {*map(canonicalize_name, owners)} & (allowed | {"kd-detection"})
+        and module not in inside
     }
 
 

@@ -29,15 +29,15 @@ def test_detections_are_those_of_prediction(run_of, family, student):
     init_default_scope("mmdet")
     batch = next(iter(split_batches(run.config, 0, "test")))
     network = weights.load_frozen(run.config["model"], run.directory / WEIGHTS).to("cpu")
-    expected = detections(network, batch)
+    (expected,) = detections(network, batch)
     image = load(Path(batch["data_samples"][0].img_path))
     detector = load_detector(run.directory, "cpu")
     (detected,) = detector.detect([image])
     assert detector.classes == run.composed.class_names
-    assert len(detected.scores) == len(expected) > 0
-    assert detected.scores.tolist() == [one["score"] for one in expected]
-    assert detected.labels.tolist() == [one["label"] for one in expected]
-    corners = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in expected)]
+    assert len(detected.scores) == len(expected.score) > 0
+    assert detected.scores.tolist() == expected.score.tolist()
+    assert detected.labels.tolist() == expected.label.tolist()
+    corners = np.hstack([expected.box[:, :2], expected.box[:, :2] + expected.box[:, 2:]])
     np.testing.assert_allclose(detected.boxes, corners, atol=0.01)
 
 

@@ -39,7 +39,7 @@ def test_mmdet_predicts_the_boxes_of_the_run(study, family, student):
     save_random_weights(config.student, run.directory)
     init_default_scope("mmdet")
     batch = next(iter(split_batches(run.config, 0, "test")))
-    expected = detections(
+    (expected,) = detections(
         weights.load_frozen(config.student, run.directory / WEIGHTS).to("cpu"), batch
     )
 
@@ -47,10 +47,10 @@ def test_mmdet_predicts_the_boxes_of_the_run(study, family, student):
     detector = mmdet.apis.init_detector(path, str(run.directory / WEIGHTS), device="cpu")
     image = batch["data_samples"][0].img_path
     predicted = mmdet.apis.inference_detector(detector, image).pred_instances
-    assert len(predicted) == len(expected) > 0
-    assert predicted.scores.tolist() == [one["score"] for one in expected]
-    assert predicted.labels.tolist() == [one["label"] for one in expected]
-    corners = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in expected)]
+    assert len(predicted) == len(expected.score) > 0
+    assert predicted.scores.tolist() == expected.score.tolist()
+    assert predicted.labels.tolist() == expected.label.tolist()
+    corners = np.hstack([expected.box[:, :2], expected.box[:, :2] + expected.box[:, 2:]])
     np.testing.assert_allclose(predicted.bboxes.numpy(), corners, atol=0.01)
 
 

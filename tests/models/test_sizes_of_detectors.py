@@ -172,7 +172,7 @@ def test_changes_of_settings_that_do_not_exist_are_refused(
     settings = library.detector("rtmdet", "tests").model_dump(exclude_unset=True)
     settings["backbones"] = backbones
     file = "configs/detectors/rtmdet.yaml"
-    monkeypatch.setattr(library, "_read", lambda *_: Detector.parse(settings, file))
+    monkeypatch.setattr(library, "_part", lambda *_: Detector.parse(settings, file))
     with pytest.raises(UserError, match=message):
         library.detector("rtmdet", "tests")
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import kd.runtime  # noqa: F401
+from kd.evaluation.stored import StoredDetections
 from kd.models import weights
 from kd.training.loop import ResumableEpochLoop
 from kd.training.meter import Meter, UsedResources
@@ -190,9 +191,9 @@ def test_validation_adds_no_energy_to_the_training(
 ) -> None:
     run = copy_run(whole, "validated")
 
-    def detections(self: Any, runner: Any, step: int) -> list[Any]:
+    def detections(self: Any, runner: Any, step: int) -> StoredDetections:
         on_gpu.counters["a"] += 900_000
-        return []
+        return StoredDetections.concatenate([])
 
     monkeypatch.setattr("kd.training.validation.Validation._detections", detections)
     train(run, val_interval=1)
