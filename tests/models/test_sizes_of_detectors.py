@@ -169,7 +169,7 @@ def test_changes_of_settings_that_do_not_exist_are_refused(
     monkeypatch: pytest.MonkeyPatch, backbones: dict[str, Any], message: str
 ) -> None:
     library = Library(CONFIGS)
-    settings = library.detector("rtmdet", "tests").model_dump(exclude_unset=True)
+    settings = LIBRARY.detector("rtmdet", "tests").model_dump(exclude_unset=True)
     settings["backbones"] = backbones
     file = "configs/detectors/rtmdet.yaml"
     monkeypatch.setattr(library, "_part", lambda *_: Detector.parse(settings, file))
