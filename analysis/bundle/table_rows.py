@@ -83,9 +83,3 @@ _ADAPTER = TypeAdapter(TableRows)
 def _directories(row: RowSpec) -> list[Path]:
     by_seed = (row.runs, row.baseline_runs, row.teacher_detectors)
     return [*(run for runs in by_seed for run in runs.values()), *row.teacher_runs]
-
-
-def directories(rows: TableRows) -> list[Path]:
-    """Return the directories of all runs that the rows name, each once."""
-    specs = (*rows.rows, *rows.planned)
-    return list(dict.fromkeys(run for row in specs for run in _directories(row)))

@@ -13,7 +13,7 @@ WIDTH = 88
 """Columns of the help."""
 EXIT_STATUSES = {
     0: "success",
-    1: "a failed check (`kd check`, `kd export --check`), unreadable images, or a crash",
+    1: "a failed check (`kd check`, `--check`, `--verify`), unreadable images, or a crash",
     2: "mistake in the input; the message names the remedy",
     75: "training stopped on request; the same command resumes it",
     130: "interrupted with Ctrl-C",

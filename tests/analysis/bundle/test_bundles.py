@@ -305,7 +305,7 @@ def test_absent_data_are_refused(
         bundle(tmp_path / "none.zip")
 
 
-@pytest.mark.parametrize("name", ["/tmp/evil", "../evil", "results/../../evil"])
+@pytest.mark.parametrize("name", ["/evil", "../evil", "results/../../evil"])
 def test_a_file_outside_the_bundle_is_refused(bundled: Bundled, tmp_path: Path, name: str) -> None:
     path = changed(bundled.file, tmp_path / "evil.zip", lambda files: files.update({name: b""}))
     with pytest.raises(UserError, match="is outside the bundle"):
