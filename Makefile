@@ -3,9 +3,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 RELEASE := build/release
+LOCK := $(if $(CPU),build/requirements-cpu.lock,requirements.lock)
+UV := $(shell command -v uv)
+INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python --index-strategy unsafe-best-match,$(BIN)/python -m pip install)
 PLUGIN := workflow/plugins/snakemake-executor-plugin-submitit
 
-.PHONY: help demo test test-nightly test-slurm release-check setup check
+.PHONY: help demo test test-nightly test-slurm coverage release-check setup check
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -15,6 +18,9 @@ demo: setup ## run the study of configs/default.yaml from data to report, on the
 
 test: setup check ## check and run all tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
+
+coverage: setup ## run all tests and report their line coverage, which has a floor
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full" --cov --cov-report=term:skip-covered
 
 test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/odd/test_odd_data_sets.py
@@ -43,10 +49,14 @@ check: setup ## lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-setup: $(READY) ## install the locked packages into .venv
+setup: $(READY) ## install the locked packages into .venv; with CPU=1 without CUDA
 
-$(READY): requirements.lock pyproject.toml $(PLUGIN)/pyproject.toml
+$(READY): $(LOCK) pyproject.toml $(PLUGIN)/pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --no-deps --requirement requirements.lock
-	$(BIN)/python -m pip install --no-deps --editable $(PLUGIN) --editable .
+	$(INSTALL) --no-deps --requirement $(LOCK)
+	$(INSTALL) --no-deps --editable $(PLUGIN) --editable .
 	touch $@
+
+build/requirements-cpu.lock: requirements.lock
+	mkdir -p $(@D)
+	sed -E '/^(cuda-|triton|nvidia-)/{/^nvidia-ml-py/!d}; s/^(torch|torchvision)==[0-9.]+/&+cpu/' $< > $@

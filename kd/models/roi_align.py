@@ -35,8 +35,10 @@ def spread(
         _weights(near[:, axis], length[:, axis], gradient.shape[3 - axis], shape[3 - axis], ratio)
         for axis in (0, 1)
     )
-    for image, image_gradient in enumerate(map_gradient):
-        rows = (rois[:, 0] == image).nonzero()[:, 0]
+    order = rois[:, 0].argsort(stable=True)
+    images = torch.arange(shape[0], device=rois.device)
+    counts = (rois[:, 0] == images[:, None]).sum(1).tolist()
+    for image_gradient, rows in zip(map_gradient, order.split(counts), strict=True):
         lines = gradient[rows].transpose(1, 2)  # (n, h, C, w)
         wide = lines.flatten(1, 2) @ across[rows]  # G A_x: (n, h * C, W)
         tall = wide.unflatten(1, lines.shape[1:3]).flatten(2).flatten(0, 1)  # (n * h, C * W)
@@ -55,7 +57,8 @@ def _weights(start: Tensor, length: Tensor, cells: int, side: int, ratio: int) -
     step = (length / cells)[:, None, None]
     count = torch.full_like(step, ratio) if ratio > 0 else step.ceil().clamp(min=0)
     divisor = count.clamp(min=1)
-    sample = torch.arange(int(divisor.max()) if len(divisor) else 0, device=start.device)
+    most = ratio if ratio > 0 or not len(divisor) else int(divisor.max())
+    sample = torch.arange(max(most, 0), device=start.device)
     cell = torch.arange(cells, device=start.device)[:, None]
     # Samples are evenly spaced in a cell: the n-th of them lies at (n + 1/2) / count.
     at = start[:, None, None] + step * (cell + (sample + 0.5) / divisor)

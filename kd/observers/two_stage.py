@@ -11,6 +11,8 @@ from kd.observers.dense import DenseObservation
 from kd.observers.recording import wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from torch import Tensor
 else:
@@ -87,9 +89,18 @@ class TwoStageObservation(ProposalObservation):
             sampled.append(head.bbox_sampler.sample(assigned, priors, truth))
         return self._candidates(sampled)
 
-    def roi_features(self, rois: Tensor) -> Tensor:
-        """Return the pooled neck maps (R, C, k, k) of RoIs (R, 5)."""
-        return self._pooled(rois)["bbox_feats"].float()
+    @property
+    def region_maps(self) -> tuple[Tensor, ...]:
+        """Neck maps (B, C, H, W), level by level, from which regions are pooled."""
+        levels = self.detector.roi_head.bbox_roi_extractor.num_inputs
+        # A method's read runs outside autocast, and the maps may be in half precision.
+        with self.gradients():
+            return tuple(level.float() for level in self.neck[:levels])
+
+    def pool(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Return the features (R, C, k, k) of RoIs (R, 5) in maps as large as ``region_maps``."""
+        features: Tensor = self.detector.roi_head.bbox_roi_extractor(tuple(maps), rois)
+        return features
 
     def candidate_logits(self, candidates: Candidates) -> Tensor:
         if candidates.rois is None:
@@ -143,11 +154,9 @@ class TwoStageObservation(ProposalObservation):
     def _pooled(self, rois: Tensor) -> dict[str, Tensor]:
         """Return the stored outputs of RoIs; their pooled features are always among them."""
         if id(rois) not in self._regions:
-            extractor = self.detector.roi_head.bbox_roi_extractor
-            # A method's read runs outside autocast, and the maps may be in half precision.
             with self.gradients():
-                neck = tuple(level.float() for level in self.neck[: extractor.num_inputs])
-                self._regions[id(rois)] = rois, {"bbox_feats": extractor(neck, rois)}
+                features = self.pool(self.region_maps, rois)
+            self.add_region_outputs(rois, {"bbox_feats": features})
         return self._regions[id(rois)][1]
 
     def _region_losses(self, proposals: list[Any]) -> dict[str, Any]:

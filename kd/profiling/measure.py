@@ -25,7 +25,7 @@ Parts = dict[str, float]
 
 
 def replay_of(distilled: Trainee, data: Any) -> Replay:
-    """Return the calls of the teachers in a step's forward pass, to be repeated.
+    """Return the calls of the teachers and, in terms, of the student, to be repeated.
 
     Compiled functions run uncompiled, so that their parts are recorded.
     """
@@ -40,7 +40,10 @@ class Times(NamedTuple):
     student: list[float]
     """Steps of the student alone."""
     teacher: list[float]
-    """Forward passes of the teachers, up to the deepest layer that methods read."""
+    """Teachers up to the deepest layer that methods read, with the gradients that methods need
+    through them, and what methods make the student compute in addition."""
+    forward: list[float]
+    """The same without gradients."""
     step: list[float]
 
     @property
@@ -53,6 +56,11 @@ class Times(NamedTuple):
         """Seconds of the step divided by its bound."""
         return ratio(self.step, self.bound)
 
+    @property
+    def forward_ratio(self) -> Quartiles:
+        """Seconds of the step divided by the bound without gradients through teachers."""
+        return ratio(self.step, [sum(p) for p in zip(self.student, self.forward, strict=True)])
+
 
 def times(student: Trainee, distilled: Trainee, replay: Replay, data: Any, rounds: int) -> Times:
     """Time a distilled step and the two parts of its bound in turn, on one batch."""
@@ -61,7 +69,10 @@ def times(student: Trainee, distilled: Trainee, replay: Replay, data: Any, round
         "teacher": replay,
         "step": lambda: distilled.step(data),
     }
-    return Times(**in_turn(cases, rounds))
+    if replay.gradients:
+        cases["forward"] = lambda: replay(gradients=False)
+    seconds = in_turn(cases, rounds)
+    return Times(**{"forward": seconds["teacher"], **seconds})
 
 
 class Memory(NamedTuple):
@@ -129,10 +140,9 @@ def by_part(trainee: Trainee) -> Iterator[ProfiledTrainee]:
 def replayed(replay: Replay) -> Parts:
     """Run the calls of a replay; return the seconds of its parts."""
     clock = Clock()
-    with torch.no_grad():
-        for call in replay.calls:
-            with clock.span(call.part):
-                call()
+    for call in replay.calls:
+        with clock.span(call.part):
+            call(gradients=True)
     return clock.read()
 
 

@@ -63,7 +63,9 @@ def charged(model: Any, optimizer: Any, clock: Clock) -> Iterator[None]:
         for owner, name, part, _ in teacher_calls(model):
             charge(owner, name, part, lambda open_: open_.startswith(TEACHER))
         if hasattr(model, "terms"):
-            stack.enter_context(_charged_terms(model, clock))
+            stack.enter_context(
+                wrapped_terms(model, lambda name: clock.charged(TERM + name, _never))
+            )
         charge(optimizer, "backward", BACKWARD, _never)
         for name in ("step", "zero_grad"):
             charge(optimizer, name, OPTIMIZER, _never)
@@ -83,20 +85,28 @@ class TeacherFunction(NamedTuple):
 def teacher_calls(model: Any) -> Iterator[TeacherFunction]:
     """Yield all functions of a distiller's teachers that a step may call."""
     for kind, teacher in teachers_of(model).items():
+        if kind == "classifier":
+            for name in ("logits", "stages"):
+                yield TeacherFunction(teacher, name, TEACHER + kind, False)
+            continue
         for path, module in teacher.named_modules():
             if path:
-                part = "classifier" if kind == "classifier" else _section(path)
                 head = path.rstrip(".0123456789").endswith("head")
-                yield TeacherFunction(module, "forward", TEACHER + part, head)
+                yield TeacherFunction(module, "forward", TEACHER + _section(path), head)
         if hasattr(teacher, "rpn_head"):
             yield TeacherFunction(teacher.rpn_head, "predict_by_feat", TEACHER + "proposals", False)
 
 
+def student_modules(detector: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a detector with their paths, but not its preprocessor and losses."""
+    for path, module in detector.named_modules():
+        if path and not path.startswith("data_preprocessor") and ".loss_" not in f".{path}":
+            yield path, module
+
+
 def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
     """Charge a detector; calls from a term of distillation stay in the term."""
-    for path, module in detector.named_modules():
-        if not path or path.startswith("data_preprocessor") or ".loss_" in f".{path}":
-            continue
+    for path, module in student_modules(detector):
         part = STUDENT + _section(path)
         charge(module, "forward", part, lambda open_, same=part: _in_term(open_) or open_ == same)
         for name, part in (
@@ -116,22 +126,25 @@ def _charge_student(detector: Any, charge: Callable[..., None]) -> None:
 
 
 @contextmanager
-def _charged_terms(distiller: Any, clock: Clock) -> Iterator[None]:
-    """Charge each term of distillation, by replacing the methods, which are frozen."""
+def wrapped_terms(distiller: Any, wrap: Callable[[str], Callable[[Any], Any]]) -> Iterator[None]:
+    """Wrap the ``losses`` of each term by ``wrap(name)`` in a block.
+
+    The methods are replaced, because they are frozen.
+    """
     terms = distiller.terms
-    distiller.terms = {name: _ChargedTerm(term, name, clock) for name, term in terms.items()}
+    distiller.terms = {name: _WrappedTerm(term, wrap(name)) for name, term in terms.items()}
     try:
         yield
     finally:
         distiller.terms = terms
 
 
-class _ChargedTerm:
-    """Replacement of a method that charges its losses to its term."""
+class _WrappedTerm:
+    """Replacement of a method that calls its losses through a wrapper."""
 
-    def __init__(self, term: Any, name: str, clock: Clock) -> None:
+    def __init__(self, term: Any, wrap: Callable[[Any], Any]) -> None:
         self._term = term
-        self.losses = clock.charged(TERM + name, _never)(term.losses)
+        self.losses = wrap(term.losses)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._term, name)

@@ -1,4 +1,4 @@
-"""Replay of a step's calls of its teachers, which is the teacher's share of the bound."""
+"""Replay of what a step's methods compute in the networks, which belongs to the step's bound."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from kd.observers.recording import wrapped
-from kd.profiling.parts import TeacherFunction, teacher_calls
+from kd.profiling.parts import (
+    TERM,
+    TeacherFunction,
+    student_modules,
+    student_of,
+    teacher_calls,
+    wrapped_terms,
+)
 
 
 @dataclass(frozen=True)
 class Call:
-    """Call of a part of a teacher with its arguments."""
+    """Call of a part of a teacher or, inside a term, of the student, with its arguments."""
 
     part: str
     function: Callable[..., Any]
@@ -26,45 +33,70 @@ class Call:
     kwargs: Any
     autocast: torch.dtype | None
     """Type of the mixed precision in which the call was recorded; None without."""
+    gradients: bool
+    """True if the step needs the gradient of the call, because an argument or a weight has one."""
 
-    def __call__(self) -> None:
+    def __call__(self, gradients: bool) -> None:
+        """Repeat the call; with ``gradients``, also its backward pass if the step needs it."""
         with torch.autocast(_device(), self.autocast, enabled=self.autocast is not None):
-            self.function(*self.args, **self.kwargs)
+            if gradients and self.gradients:
+                self._forward_and_backward()
+            else:
+                with torch.no_grad():
+                    self.function(*self.args, **self.kwargs)
+
+    def _forward_and_backward(self) -> None:
+        with torch.enable_grad():
+            args, kwargs = tree_map(_leaf, (self.args, self.kwargs))
+            outputs = [t for t in _tensors(self.function(*args, **kwargs)) if t.requires_grad]
+        sources = [t for t in _tensors((args, kwargs)) if t.requires_grad]
+        weights = self.function.parameters() if isinstance(self.function, nn.Module) else ()
+        sources += [weight for weight in weights if weight.requires_grad]
+        seeds = [output.new_ones(()).expand_as(output) for output in outputs]
+        torch.autograd.grad(outputs, sources, seeds, allow_unused=True)
 
 
 @dataclass
 class Replay:
-    """Recorded calls of a step's teachers; calling it repeats them without gradients.
+    """Recorded calls of a step's teachers, and of its student inside terms; calling repeats them.
 
-    Backbone and neck are recorded whole, a head layer by layer. The replay therefore has only the
-    branch of a head that a method runs, and no operators between a head's layers.
+    Backbone, neck and classifier are recorded whole, a head layer by layer. The replay therefore
+    has only the branch of a head that a method runs, and no operators between a head's layers.
     """
 
     calls: list[Call] = field(default_factory=list)
     read_bytes: int = 0
     """Bytes of the teachers' outputs that were read outside of the teachers."""
 
-    def __call__(self) -> None:
-        with torch.no_grad():
-            for call in self.calls:
-                call()
+    def __call__(self, gradients: bool = True) -> None:
+        """Repeat all calls, with the backward pass of those whose gradient the step needs."""
+        for call in self.calls:
+            call(gradients)
+
+    @property
+    def gradients(self) -> bool:
+        """True if the step needs the gradient of a call."""
+        return any(call.gradients for call in self.calls)
 
 
 @contextmanager
 def recording(model: Any) -> Iterator[Replay]:
-    """Record the calls of a distiller's teachers in a block, without a teacher cache."""
+    """Record the calls of a distiller's teachers in a block, without a teacher cache.
+
+    Calls of the student are recorded inside terms, where a method makes it compute more.
+    """
     replay, reads = Replay(), _Reads()
 
-    def recorder(teacher_function: TeacherFunction) -> Callable[[Any], Any]:
+    def recorder(called: TeacherFunction) -> Callable[[Any], Any]:
         def wrap(function: Any) -> Any:
             # The module itself is called, so that the replay of a compiled module is compiled.
-            target = teacher_function.owner if teacher_function.name == "forward" else function
+            target = called.owner if called.name == "forward" else function
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                outermost = not teacher_function.head and not reads.layers
-                with reads.teacher(layer=not teacher_function.head) as outputs:
+                outermost = not called.head and not reads.layers
+                with reads.teacher(layer=not called.head) as outputs:
                     if outermost:
-                        replay.calls.append(_call(teacher_function.part, target, args, kwargs))
+                        replay.calls.append(_call(called.part, target, args, kwargs))
                     outputs.append(function(*args, **kwargs))
                 return outputs[0]
 
@@ -74,13 +106,48 @@ def recording(model: Any) -> Iterator[Replay]:
 
     with ExitStack() as stack:
         stack.enter_context(_without_cache(model))
-        for teacher_function in teacher_calls(model):
-            stack.enter_context(
-                wrapped(teacher_function.owner, teacher_function.name, recorder(teacher_function))
-            )
+        for called in teacher_calls(model):
+            stack.enter_context(wrapped(called.owner, called.name, recorder(called)))
+        _record_student(model, replay, stack)
         stack.enter_context(reads)
         yield replay
     replay.read_bytes = sum(reads.read.values())
+
+
+def _record_student(model: Any, replay: Replay, stack: ExitStack) -> None:
+    """Record the outermost calls of the student's modules inside terms, while ``stack`` is open."""
+    inside: list[str] = []
+    """The open term, and the calls of the student that are open in it."""
+
+    def opening(name: str) -> Callable[[Any], Any]:
+        def wrap(function: Any) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                inside.append(name)
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    inside.pop()
+
+            return call
+
+        return wrap
+
+    def recorder(module: nn.Module) -> Callable[[Any], Any]:
+        def wrap(function: Any) -> Any:
+            opened = opening("call")(function)
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if len(inside) == 1:
+                    replay.calls.append(_call(TERM + inside[0], module, args, kwargs))
+                return (opened if inside else function)(*args, **kwargs)
+
+            return call
+
+        return wrap
+
+    for _, module in student_modules(student_of(model)):
+        stack.enter_context(wrapped(module, "forward", recorder(module)))
+    stack.enter_context(wrapped_terms(model, opening))
 
 
 @contextmanager
@@ -99,8 +166,18 @@ def _without_cache(model: Any) -> Iterator[None]:
 def _call(part: str, function: Callable[..., Any], args: Any, kwargs: Any) -> Call:
     kind = _device()
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    detached = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, args)
-    return Call(part, function, detached, kwargs, dtype)
+    weights = function.parameters() if isinstance(function, nn.Module) else ()
+    sources = [*_tensors((args, kwargs)), *weights]
+    gradients = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
+    args, kwargs = tree_map(_leaf, (args, kwargs))
+    return Call(part, function, args, kwargs, dtype, gradients)
+
+
+def _leaf(value: Any) -> Any:
+    """Return a tensor without its graph, with a gradient if it had one; other values as is."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().requires_grad_(value.requires_grad)
 
 
 def _device() -> str:

@@ -41,6 +41,7 @@ def summary(profile: Profile) -> list[str]:
             f"step / bound: {value['median']:.3f} ({value['low']:.3f} to {value['high']:.3f})",
             f"step: {_ms(seconds['step'])} ms; bound: {_ms(seconds['bound'])} ms = student alone "
             f"{_ms(seconds['student'])} ms + teacher as deep as read {_ms(seconds['teacher'])} ms",
+            *_without_gradients(seconds),
             f"memory at the peak of a step: {_mb(memory['step'])} MB; student alone "
             f"{_mb(memory['student'])} MB + teacher's maps that are read {_mb(memory['teacher'])} "
             f"MB; {100 * memory['extra']:+.1f} % beyond these",
@@ -55,6 +56,14 @@ def summary(profile: Profile) -> list[str]:
         f"processes, {100 * wait / (wait + step):.0f} % of the two"
     )
     return lines + [_scale(term, ratio) for term, ratio in profile.get("terms", {}).items()]
+
+
+def _without_gradients(seconds: Profile) -> list[str]:
+    """Return a line on the teacher without gradients, if the method needs any through it."""
+    if seconds["forward"] == seconds["teacher"]:
+        return []
+    forward = _ms(seconds["forward"])
+    return [f"teacher as deep as read, without the gradients that pass it: {forward} ms"]
 
 
 def _scale(term: str, ratio: float) -> str:

@@ -119,7 +119,7 @@ def test_the_second_stage_of_a_teacher_runs_once_for_a_set_of_regions(build, bat
     for candidates in (rois, rois.positive, rois[rois.instance < 0]):
         assert len(teacher.candidate_logits(candidates)) == len(candidates) > 0
     assert teacher.candidate_boxes(rois.positive).shape == (len(rois.positive), 4)
-    assert teacher.roi_features(rois.rois).shape[0] == len(rois)
+    assert teacher.pool(teacher.region_maps, rois.rois).shape[0] == len(rois)
     assert once(calls, "backbone", "neck", "second")  # the student's regions need no proposals
     other = Candidates(rois.image, rois.index, rois.instance, rois.rois.clone())
     assert torch.equal(teacher.candidate_logits(other), teacher.candidate_logits(rois))
@@ -135,7 +135,7 @@ def test_a_step_of_a_student_runs_each_part_once(detector, batch):
     image, prior = (student.assignment >= 0).nonzero(as_tuple=True)
     assert student.boxes(image, prior).shape == (len(prior), 4)
     assert student.logits.shape[:2] == student.assignment.shape
-    if not hasattr(detector, "roi_head") or hasattr(student, "roi_features"):
+    if not hasattr(detector, "roi_head") or hasattr(student, "region_maps"):
         positive = student.candidates.positive
         assert len(student.candidate_logits(student.candidates)) == len(student.candidates)
         assert student.candidate_targets(positive).shape == (len(positive), 4)
@@ -164,7 +164,7 @@ def test_only_a_students_outputs_carry_gradients(detector, batch, frozen):
 def test_only_a_students_regions_carry_gradients(build, batch, frozen):
     candidates = observed(build("faster_rcnn"), batch()).candidates
     model = observe(build("faster_rcnn", seed=1), batch(), frozen=frozen)
-    outputs = [model.candidate_logits(candidates), model.roi_features(candidates.rois)]
+    outputs = [model.candidate_logits(candidates), model.pool(model.region_maps, candidates.rois)]
     outputs += [model.candidate_codes(candidates.positive)]
     outputs += [model.candidate_boxes(candidates.positive)]
     assert {output.requires_grad for output in outputs} == {not frozen}
@@ -186,7 +186,7 @@ def test_regions_are_float32_after_autocast(build, batch):
         assert teacher.neck[0].dtype == torch.bfloat16
     rois = student.candidates
     for model in (student, teacher):
-        outputs = [model.candidate_logits(rois), model.roi_features(rois.rois)]
+        outputs = [model.candidate_logits(rois), model.pool(model.region_maps, rois.rois)]
         outputs += [model.candidate_codes(rois.positive), model.candidate_boxes(rois.positive)]
         assert {output.dtype for output in outputs} == {torch.float32}
 

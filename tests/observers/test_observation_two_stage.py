@@ -175,7 +175,7 @@ def test_without_proposals_and_objects_there_are_no_regions(build, batch):
     nothing = student.sample([torch.zeros(0, 4)] * 2)
     assert len(nothing) == 0
     assert student.candidate_logits(nothing).shape == (0, CLASSES + 1)
-    assert student.roi_features(nothing.rois).shape[0] == 0
+    assert student.pool(student.region_maps, nothing.rois).shape[0] == 0
 
 
 def test_values_of_priors_are_those_of_the_rpn(trained):

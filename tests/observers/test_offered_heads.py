@@ -90,7 +90,9 @@ def read_candidates(observation: Any) -> None:
 
 def read_rois(observation: Any) -> None:
     candidates = observation.sample(observation.proposals)
-    assert observation.roi_features(candidates.rois).shape[0] == len(candidates.rois)
+    assert observation.pool(observation.region_maps, candidates.rois).shape[0] == len(
+        candidates.rois
+    )
 
 
 def read_pyramid(observation: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from kd.config.canonical import student_alone
 from kd.config.library import Library
@@ -185,17 +187,52 @@ def test_proposals_that_a_method_reads_are_part_of_the_bound(trainee, data):
     assert parts["teacher proposals"] == 1
 
 
-def test_crops_are_replayed_through_the_classifier(study, data, tmp_path):
+@pytest.fixture
+def cropping(study: Callable[..., Any], tmp_path: Any) -> Trainee:
+    """Return a trainee of DICOD."""
     config = list(study(["rm"]).runs.values())[-1].config
     terms = resolve("dicod", {}, "retinanet", Library(), "tests")
     model = config["model"] | {"methods": terms} | classifier(terms, tmp_path)
     for key in ("teacher", "checkpoint"):
         del model[key]
-    trainee = Trainee.build({**config, "model": model})
-    replay = replay_of(trainee, data)
+    return Trainee.build({**config, "model": model})
+
+
+def test_crops_are_replayed_through_the_classifier(cropping, data):
+    replay = replay_of(cropping, data)
     assert {call.part for call in replay.calls} == {"teacher classifier"}
-    size = trainee.model._teachers["classifier"].size
-    assert replay.calls[0].args[0].shape[1:] == (3, size, size)
+    size = cropping.model._teachers["classifier"].size
+    assert all(call.args[0].shape[1:] == (3, size, size) for call in replay.calls)
+    boxes = len(torch.cat([sample.gt_instances.bboxes for sample in data["data_samples"]]))
+    # All layers and the stem on the objects, then the stem on predicted boxes, with gradients.
+    assert [call.gradients for call in replay.calls[:3]] == [False, False, True]
+    assert [len(call.args[0]) for call in replay.calls[:2]] == [boxes, boxes]
+
+
+def test_the_stem_is_part_of_the_bound_with_its_backward_pass(cropping, data):
+    classifier = cropping.model._teachers["classifier"]
+    replay = replay_of(cropping, data)
+    weight = classifier.network.conv1.weight
+    operators = []
+    for gradients in (False, True):
+        with profile(activities=[ProfilerActivity.CPU]) as run:
+            replay(gradients)
+        operators.append(Counter(event.name for event in run.events()))
+    layers = [layer for layer in classifier.network.modules() if isinstance(layer, nn.Conv2d)]
+    assert operators[0]["aten::convolution"] == len(layers) + 2  # the stem runs twice more
+    assert not operators[0]["aten::max_pool2d_with_indices_backward"]
+    assert operators[1]["aten::max_pool2d_with_indices_backward"] > 0
+    assert weight.grad is None
+
+
+def test_what_the_student_computes_in_a_term_is_part_of_the_bound(trainee, data):
+    distilled = trainee("mimic", **PROPOSED)
+    replay = replay_of(distilled, data)
+    (pooling,) = [call for call in replay.calls if call.part == "KD mimic"]
+    assert pooling.gradients
+    assert pooling.function is distilled.model.student.roi_head.bbox_roi_extractor
+    replay()
+    assert all(weight.grad is None for weight in distilled.model.student.parameters())
 
 
 def test_read_bytes_are_the_size_of_the_neck_maps_that_a_method_reads(trainee, data):
@@ -207,7 +244,9 @@ def test_read_bytes_are_the_size_of_the_neck_maps_that_a_method_reads(trainee, d
     assert replay.read_bytes == sum(level.nbytes for level in maps)
 
 
-def test_a_replay_needs_no_gradient_and_changes_no_teacher(trainee, data):
+def test_a_replay_without_gradients_through_the_teacher_needs_none_and_changes_no_teacher(
+    trainee, data
+):
     distilled = trainee("rm")
     before = {k: v.clone() for k, v in distilled.model.teacher.state_dict().items()}
     replay = replay_of(distilled, data)
@@ -234,9 +273,10 @@ def test_the_parts_of_a_replay_are_those_of_its_calls(trainee, data, ticks):
 
 
 def test_the_bound_of_a_round_is_the_sum_of_student_and_teacher():
-    times = Times(student=[1.0, 10.0], teacher=[0.5, 5.0], step=[3.0, 15.0])
+    times = Times([1.0, 10.0], teacher=[0.5, 5.0], forward=[0.25, 2.0], step=[3.0, 15.0])
     assert times.bound == [1.5, 15.0]
     assert times.ratio.median == 1.5
+    assert times.forward_ratio.median == pytest.approx((3 / 1.25 + 15 / 12) / 2)
 
 
 def test_the_bare_student_is_a_detector_without_a_teacher(trainee, data):

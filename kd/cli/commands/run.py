@@ -243,8 +243,8 @@ GROUP = Group(
             runs.profile_run,
             "measure a run's training step by part, beside its lower bound",
             "Measure the time and memory of a training step by part, and print them beside a lower "
-            "bound: the student's step without distillation, and the teacher's forward pass up to "
-            "the deepest layer that the method uses.",
+            "bound: the student's step without distillation, and the teacher up to the deepest "
+            "layer that the method uses.",
             "profile.json, .md, .pdf and .png to the folder `profile` in the run's directory, "
             "or to --to",
             (Example("profile gfl rm+pfi --steps 20", "step of the run with both methods"),),

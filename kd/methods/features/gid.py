@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
-    from torchvision import ops
 
     from kd.methods.ops.pyramid import Pyramid
     from kd.observers import Batch, Channels, DenseObservation
@@ -33,7 +32,6 @@ else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
     nn = LazyModule("torch.nn")
-    ops = LazyModule("torchvision.ops")
 
 NMS_CANDIDATES = 3000
 """Priors of an image, best first, that enter non-maximum suppression (author's code)."""
@@ -296,6 +294,8 @@ def pool(
     A region is pooled from the level that fits its size, by ``sides``: those at which the second
     level begins, the third, and so on, or None for the published ones.
     """
+    from mmcv.ops import roi_align
+
     finest_first = sorted(range(len(strides)), key=strides.__getitem__)
     if sides is None:
         sides = published_sides(len(strides), SECOND_LEVEL_STRIDES * min(strides))
@@ -305,12 +305,13 @@ def pool(
     # Sorted by level, each level is pooled once; ``original_order`` undoes the sorting.
     by_level = rank.argsort(stable=True)
     original_order = by_level.argsort()
+    cells = (POOLED_CELLS, POOLED_CELLS)
     level_rois = list(zip(finest_first, rois[by_level].split(counts), strict=True))
     return [
         torch.cat(
             [
-                ops.roi_align(
-                    maps[level], part, POOLED_CELLS, 1 / strides[level], SAMPLES_PER_CELL, True
+                roi_align(
+                    maps[level], part, cells, 1 / strides[level], SAMPLES_PER_CELL, "avg", True
                 )
                 for level, part in level_rois
             ]
@@ -360,14 +361,21 @@ def responding_priors(priors: Tensor, regions: Tensor, iou: float, best: bool = 
     if no anchor has a higher IoU with that region, ties included. A point (equal corners) responds
     if it lies inside a region.
     """
-    after, before = priors[:, None, :2] > regions[:, :2], priors[:, None, 2:] < regions[:, 2:]
-    inside = (after & before).all(2).any(1)
-    overlaps = ops.box_iou(priors, regions)
-    matched = overlaps >= iou
+    # Regions come first, so that each operator reads coordinates of priors that lie side by side.
+    x1, y1, x2, y2 = priors.T.contiguous()
+    left, top, right, bottom = regions.T[..., None]
+    width = torch.minimum(x2, right) - torch.maximum(x1, left)
+    height = torch.minimum(y2, bottom) - torch.maximum(y1, top)
+    overlap = width.clamp(min=0) * height.clamp(min=0)
+    areas = (x2 - x1) * (y2 - y1), (right - left) * (bottom - top)
+    iou_by_prior = overlap / (areas[0] + areas[1] - overlap)
+    matched = iou_by_prior >= iou
     if best and len(priors):
-        matched = matched | ((overlaps == overlaps.amax(0)) & (overlaps > 0))
-    is_point = (priors[:, :2] == priors[:, 2:]).all(1)
-    return torch.where(is_point, inside, matched.any(1))
+        matched |= (iou_by_prior == iou_by_prior.amax(1, keepdim=True)) & (iou_by_prior > 0)
+    # A point has no area. It lies inside a region whose sides it is within.
+    inside = (x1 > left) & (x1 < right) & (y1 > top) & (y1 < bottom)
+    is_point = (x1 == x2) & (y1 == y2)
+    return torch.where(is_point, inside.any(0), matched.any(0))
 
 
 def class_response(teacher: Tensor, student: Tensor, softmax: bool) -> Tensor:

@@ -8,14 +8,19 @@ from pydantic import NonNegativeFloat
 
 from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
-from kd.methods.ops.reduction import shared_count
+from kd.methods.ops.reduction import shared_count, sums_of_chunks
 
 if TYPE_CHECKING:
+    import torch.nn.functional as F
     from torch import Tensor, nn
 
     from kd.observers import Batch, Channels
 else:
+    F = LazyModule("torch.nn.functional")
     nn = LazyModule("torch.nn")
+
+REGIONS_AT_ONCE = 512
+"""Number of regions whose pooled features are in memory together."""
 
 
 class Mimic(Method):
@@ -64,15 +69,31 @@ class Mimic(Method):
         return {"regression": nn.Conv2d(student_channels, teacher_channels, 1)}
 
     def losses(self, student: Any, teacher: Any, batch: Batch, adapters: nn.ModuleDict) -> Losses:
-        """Return ``loss_mimic``, a scalar."""
+        """Return ``loss_mimic``, a scalar.
+
+        RoIAlign and regression are linear, so maps are regressed and subtracted before they are
+        pooled, which then happens once.
+        """
         from mmdet.structures.bbox import bbox2roi
 
         rois = bbox2roi(self._proposals(student, teacher))
-        student_features, teacher_features = student.roi_features(rois), teacher.roi_features(rois)
+        student_maps, biases = student.region_maps, list["Tensor"]()
         if "regression" in adapters:
-            student_features = adapters["regression"](student_features)
-        distance = region_distance(student_features, teacher_features, self.size_normalised)
-        return {"loss_mimic": self.weight * distance}
+            regression: Any = adapters["regression"]
+            student_maps = [F.conv2d(level, regression.weight) for level in student_maps]
+            # A region beyond the border is pooled with zeros, so the bias comes after the pooling.
+            biases = [regression.bias]
+        pairs = zip(teacher.region_maps, student_maps, strict=True)
+        differences = [target.detach() - level for target, level in pairs]
+
+        def squares(chunk: Tensor, *sources: Tensor) -> list[Tensor]:
+            features = student.pool(sources[: len(differences)], chunk)
+            for shift in sources[len(differences) :]:
+                features = features - shift[:, None, None]
+            return [region_squares(features, self.size_normalised)]
+
+        (total,) = sums_of_chunks(squares, rois.split(REGIONS_AT_ONCE), [*differences, *biases])
+        return {"loss_mimic": self.weight * total / (2 * shared_count(len(rois)))}
 
     def _proposals(self, student: Any, teacher: Any) -> list[Tensor]:
         """Return the boxes of each image, (n, 4), xyxy in pixels."""
@@ -84,11 +105,10 @@ class Mimic(Method):
         return Focus(boxes={"proposals": self._proposals(student, teacher)[0]})
 
 
-def region_distance(student: Tensor, teacher: Tensor, by_size: bool) -> Tensor:
-    """Return 1/(2N) sum_i ||u_i - r(v_i)||^2 / m_i of features (N, C, k, k); 0 without regions.
+def region_squares(difference: Tensor, by_size: bool) -> Tensor:
+    """Return sum_i ||d_i||^2 / m_i of differences d (N, C, k, k).
 
     m_i is C k^2, the size of a region's feature, or 1.
     """
-    size = teacher[0].numel() if by_size and len(teacher) else 1
-    squares = (student - teacher.detach()).square().sum()
-    return squares / (2 * size * shared_count(len(teacher)))
+    size = difference[0].numel() if by_size and len(difference) else 1
+    return difference.square().sum() / size

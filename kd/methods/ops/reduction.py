@@ -5,10 +5,10 @@ Gradients are averaged over processes and parts; they equal those of the joint b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd.common.modules import LazyModule
 from kd.methods.ops.parts import Parts
@@ -102,6 +102,53 @@ def mean_over(values: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return values.sum() / shared_count(values.numel())
     return (values * mask).sum() / shared_count(mask.sum())
+
+
+def sums_of_chunks(
+    function: Callable[..., list[Tensor]], chunks: Iterable[Any], sources: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return each scalar of ``function(chunk, *sources)``, summed over chunks, with its gradients.
+
+    The gradients at the sources are computed chunk by chunk, so that the graph of one chunk at a
+    time is in memory. A sum has the function's value f, and is linear in the sources s: its graph
+    is that of s . grad f.
+    """
+    graph = torch.is_grad_enabled()
+    at = [source.detach().requires_grad_(graph and source.requires_grad) for source in sources]
+    differentiated = [source for source in at if source.requires_grad]
+    totals: list[Tensor] = []
+    slopes: list[list[Tensor]] = []
+    for chunk in chunks:
+        scalars = function(chunk, *at)
+        gradients = [
+            _gradients(scalar, differentiated, scalar is not scalars[-1]) for scalar in scalars
+        ]
+        values = [scalar.detach() for scalar in scalars]
+        totals = list(map(torch.add, totals, values)) if totals else values
+        pairs = zip(slopes, gradients, strict=True)
+        slopes = [list(map(torch.add, *pair)) for pair in pairs] if slopes else gradients
+    moving = [source for source in sources if graph and source.requires_grad]
+    return [
+        total + _zero_with_slopes(moving, slope) if moving else total
+        for total, slope in zip(totals, slopes, strict=True)
+    ]
+
+
+def _gradients(scalar: Tensor, sources: list[Tensor], again: bool) -> list[Tensor]:
+    """Return the gradients of a scalar, 0 if it does not depend on the sources.
+
+    ``again``: its graph is used by another scalar, too.
+    """
+    if not sources or not scalar.requires_grad:
+        return [torch.zeros_like(source) for source in sources]
+    return list(torch.autograd.grad(scalar, sources, retain_graph=again, materialize_grads=True))
+
+
+def _zero_with_slopes(sources: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    """Return a scalar of value 0 whose gradients at the sources are the slopes."""
+    pairs = zip(sources, slopes, strict=True)
+    products = [source.flatten().dot(slope.flatten()) for source, slope in pairs]
+    return torch.stack([product - product.detach() for product in products]).sum()
 
 
 def processes() -> int:

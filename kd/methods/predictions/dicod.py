@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -11,12 +11,10 @@ from kd.common.modules import LazyModule
 from kd.methods.base import Focus, Losses, Method, Needs
 from kd.methods.ops.divergences import bernoulli_divergence, categorical_divergence
 from kd.methods.ops.full_precision import full_precision
-from kd.methods.ops.reduction import shared_count
+from kd.methods.ops.reduction import shared_count, sums_of_chunks
 from kd.methods.ops.spatial_transformer import crops, crops_by_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     import torch.nn.functional as F
     from torch import Tensor, nn
@@ -26,7 +24,7 @@ else:
     torch = LazyModule("torch")
     F = LazyModule("torch.nn.functional")
 
-CROPS_AT_ONCE = 64
+CROPS_AT_ONCE = 32
 """Number of crops that pass the classifier together; their maps fit into the processor's cache."""
 DEFAULT_CROP_SIDE = 112
 """Samples along a side of a crop if there is no classifier to set the number."""
@@ -165,29 +163,29 @@ class Dicod(Method):
         There is one scalar for pixels and one for the sum over stages; one of weight 0 is left out.
         """
         positive = student.candidates.positive
+        positive = positive[positive.image.argsort(stable=True)]
         boxes = student.candidate_boxes(positive)
         with torch.no_grad():
             chunks = [self._layers(chunk, teacher, batch) for chunk in objects.split(CROPS_AT_ONCE)]
             object_layers = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
-        def distances(rows: slice, chunk_boxes: Tensor) -> list[Tensor]:
-            predicted = crops(batch.inputs, positive.image[rows], chunk_boxes, self._side(teacher))
-            layers = self._layers(predicted, teacher, batch)
-            instance = positive.instance[rows]
+        def distances(chunk: Chunk, boxes: Tensor) -> list[Tensor]:
+            by_image = boxes[chunk.rows].split(chunk.sizes)
+            predicted = crops_by_image(batch.inputs, by_image, self._side(teacher))
+            instance = positive.instance[chunk.rows]
             sums = [
                 distance(layer, object_layer[instance]).sum()
-                for layer, object_layer in zip(layers, object_layers, strict=True)
+                for layer, object_layer in zip(
+                    self._layers(predicted, teacher, batch), object_layers, strict=True
+                )
             ]
             pixels = int(self.lambda_l > 0)
             return sums[:pixels] + ([torch.stack(sums[pixels:]).sum()] if self.lambda_kl else [])
 
-        # A sum of no boxes, so that each total is attached to the student without positives too.
-        totals = [boxes[:0].sum()] * ((self.lambda_l > 0) + (self.lambda_kl > 0))
-        for start in range(0, len(positive), CROPS_AT_ONCE):
-            rows = slice(start, start + CROPS_AT_ONCE)
-            sums = linearized(partial(distances, rows), boxes[rows])
-            totals = [total + chunk_sum for total, chunk_sum in zip(totals, sums, strict=True)]
-        return totals
+        images = torch.arange(len(batch.samples), device=boxes.device)[:, None]
+        # Read once: a chunk that counted its own boxes would make the host wait for a GPU.
+        counts = (positive.image == images).sum(1).tolist()
+        return sums_of_chunks(distances, chunks_by_image(counts, CROPS_AT_ONCE), [boxes])
 
     def _side(self, teacher: Any) -> int:
         """Return the number of samples along a side of a crop."""
@@ -229,24 +227,25 @@ class Dicod(Method):
         )
 
 
-def linearized(function: Callable[[Tensor], list[Tensor]], boxes: Tensor) -> list[Tensor]:
-    """Return a function's scalars at boxes (P, 4), with its gradients at the boxes.
+class Chunk(NamedTuple):
+    """Rows that are computed together, of boxes that are sorted by image."""
 
-    The gradients are computed at once, so that no graph of the function is stored for a backward
-    pass: f(b) is returned as f(b0) + (b - b0) . grad f(b0), with b0 the values of the boxes.
-    """
-    if not (torch.is_grad_enabled() and boxes.requires_grad):
-        return function(boxes)
-    at = boxes.detach().requires_grad_()
-    scalars = function(at)
-    last = len(scalars) - 1
-    slopes = [
-        torch.autograd.grad(scalar, at, retain_graph=index < last)[0]
-        for index, scalar in enumerate(scalars)
-    ]
-    shift = boxes - at.detach()  # 0, with a gradient
-    pairs = zip(scalars, slopes, strict=True)
-    return [scalar.detach() + (shift * slope).sum() for scalar, slope in pairs]
+    rows: slice
+    sizes: list[int]
+    """Number of the rows in each image."""
+
+
+def chunks_by_image(counts: list[int], size: int) -> list[Chunk]:
+    """Return chunks of at most ``size`` boxes, given the number in each image; at least one."""
+    ends = list(accumulate(counts))
+    chunks = []
+    for first in range(0, max(sum(counts), 1), size):
+        inside = (
+            min(end, first + size) - max(end - count, first)
+            for end, count in zip(ends, counts, strict=True)
+        )
+        chunks.append(Chunk(slice(first, first + size), [max(number, 0) for number in inside]))
+    return chunks
 
 
 def object_crops(batch: Batch, size: int) -> Tensor:

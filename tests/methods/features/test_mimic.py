@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from mmdet.structures.bbox import bbox2roi
 from torch import nn
 
-from kd.methods.features.mimic import Mimic, region_distance
+from kd.methods.features.mimic import Mimic, region_squares
 from kd.observers import Channels, TwoStageObservation
 
 torch.set_num_threads(1)
@@ -16,9 +17,9 @@ FORMS = ["paper", "united_perception"]
 
 
 @pytest.fixture
-def features():
-    """Return region features (6, 3, 2, 2) of student and teacher."""
-    return tuple(torch.randn(2, 6, 3, 2, 2, dtype=torch.float64))
+def difference():
+    """Return a difference of region features (6, 3, 2, 2)."""
+    return torch.randn(6, 3, 2, 2, dtype=torch.float64)
 
 
 @pytest.fixture
@@ -49,65 +50,69 @@ def identity(channels: int) -> nn.ModuleDict:
 
 
 def test_by_hand():
-    """Two regions of 2 x 1 x 1 elements cost (9 + 16 + 1 + 0) / (2 x 2), and half of it by size."""
-    student = torch.zeros(2, 2, 1, 1)
-    teacher = torch.tensor([[3.0, 4.0], [1.0, 0.0]])[:, :, None, None]
-    assert region_distance(student, teacher, False).item() == pytest.approx(26 / 4)
-    assert region_distance(student, teacher, True).item() == pytest.approx(26 / 8)
-
-
-def test_by_size_the_distance_is_half_the_mean_square_as_in_united_perception(features):
-    expected = nn.functional.mse_loss(*features) / 2
-    torch.testing.assert_close(region_distance(*features, True), expected)
-
-
-@pytest.mark.parametrize("by_size", [True, False])
-def test_properties(features, by_size):
-    student, teacher = features
-    assert region_distance(student, student, by_size) == 0
-    once = region_distance(student, teacher, by_size)
-    twice = region_distance(torch.cat([student] * 2), torch.cat([teacher] * 2), by_size)
-    torch.testing.assert_close(once, twice)
-    student.requires_grad_(), teacher.requires_grad_()
-    region_distance(student, teacher, by_size).backward()
-    assert student.grad.ne(0).all() and teacher.grad is None
+    """Two regions of 2 x 1 x 1 elements have the sum 9 + 16 + 1 + 0, and half of it by size."""
+    difference = torch.tensor([[3.0, 4.0], [1.0, 0.0]])[:, :, None, None]
+    assert region_squares(difference, False).item() == 26
+    assert region_squares(difference, True).item() == 13
 
 
 @pytest.mark.parametrize("by_size", [True, False])
 def test_without_regions_an_attached_zero(by_size):
-    student = torch.zeros(0, 3, 2, 2, requires_grad=True)
-    loss = region_distance(student, torch.zeros(0, 3, 2, 2), by_size)
-    loss.backward()
-    assert loss.item() == 0 and student.grad.shape == student.shape
+    difference = torch.zeros(0, 3, 2, 2, requires_grad=True)
+    total = region_squares(difference, by_size)
+    total.backward()
+    assert total.item() == 0 and difference.grad.shape == difference.shape
 
 
-def test_gradcheck(features):
-    student, teacher = features
-    student.requires_grad_()
+def test_gradcheck(difference):
+    difference.requires_grad_()
     for by_size in (True, False):
-        assert torch.autograd.gradcheck(
-            lambda s, n=by_size: region_distance(s, teacher, n), student
-        )
+        assert torch.autograd.gradcheck(lambda d, n=by_size: region_squares(d, n), difference)
 
 
 # --- On a detector ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_both_models_pool_the_proposals_of_one(models, form):
+def test_the_proposals_of_one_model_are_pooled_once(models, form):
     pooled = []
     for model in (models.student, models.teacher):
-        features = model.roi_features
-        model.roi_features = lambda rois, f=features: pooled.append(rois) or f(rois)
+        pool = model.pool
+        model.pool = lambda maps, rois, f=pool: pooled.append(rois) or f(maps, rois)
     loss_of(models, identity(16), form=form)
     proposing = models.student if form == "paper" else models.teacher
     other = models.teacher if form == "paper" else models.student
-    assert len(pooled) == 2 and pooled[0] is pooled[1]
-    assert torch.equal(pooled[0][:, 1:], torch.cat(proposing.proposals))
+    (rois,) = pooled
+    assert torch.equal(rois[:, 1:], torch.cat(proposing.proposals))
     counts = [len(boxes) for boxes in proposing.proposals]
-    assert pooled[0][:, 0].long().bincount().tolist() == counts and min(counts) > 0
-    assert not torch.equal(pooled[0][:, 1:], torch.cat(other.proposals))
-    assert not pooled[0].requires_grad
+    assert rois[:, 0].long().bincount().tolist() == counts and min(counts) > 0
+    assert not torch.equal(rois[:, 1:], torch.cat(other.proposals))
+    assert not rois.requires_grad
+
+
+BEYOND = torch.tensor([[-30.0, -30, 20, 20], [60.0, 40, 130, 90], [0.0, 0, 96, 64]])
+"""Boxes that exceed an image of 96 x 64 pixels at two corners, and the whole image."""
+
+
+@pytest.mark.parametrize("regressed", [True, False])
+def test_pooling_the_difference_of_maps_equals_the_difference_of_pooled_maps(models, regressed):
+    models.teacher.proposals = [BEYOND, BEYOND[:2]]
+    torch.manual_seed(0)
+    layers = nn.ModuleDict({"regression": nn.Conv2d(16, 16, 1)} if regressed else {})
+    weights = list(layers.parameters())
+    sources = [*models.student.neck[:4], *weights]
+    loss = loss_of(models, layers, form="united_perception")
+    gradients = torch.autograd.grad(loss, sources, allow_unused=True)
+
+    rois = bbox2roi(models.teacher.proposals)
+    student, teacher = (
+        model.pool(model.region_maps, rois) for model in (models.student, models.teacher)
+    )
+    student = layers["regression"](student) if regressed else student
+    expected = nn.functional.mse_loss(student, teacher) / 2
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, sources, allow_unused=True))
+    assert len([gradient for gradient in gradients if gradient is not None]) >= 2
 
 
 @pytest.mark.parametrize("form", FORMS)

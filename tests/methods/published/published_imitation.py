@@ -144,16 +144,16 @@ class Pooled(View):
         first, stop, _ = images.indices(count)
         rows = (rois[:, 0] >= first) & (rois[:, 0] < stop)
         self.features, self.rois, self.count = features, rois, count
-        self.pooled = features[rows]
+        self.region_maps = [features[rows]]
         boxes = rois[rows]
         self.proposals = [boxes[boxes[:, 0] == image, 1:] for image in range(first, stop)]
 
     def subset(self, images: slice) -> "Pooled":
         return Pooled(self.features, self.rois, images, self.count)
 
-    def roi_features(self, rois: Tensor) -> Tensor:
+    def pool(self, maps: list[Tensor], rois: Tensor) -> Tensor:
         torch.testing.assert_close(rois[:, 1:], torch.cat(self.proposals))
-        return self.pooled
+        return maps[0]
 
 
 def mimic_up(inputs: Inputs) -> Inputs:
