@@ -1,14 +1,16 @@
 """Time the training loader against bare decoding and resizing in as many processes, by part.
 
-python benchmarks/loader.py        8 workers, 640 x 480 to 1067 x 800; two minutes on two CPU cores
+python benchmarks/loader.py        640 x 480 to 1067 x 800; two minutes on two CPU cores
 
 Photograph-like JPEGs of COCO's size are generated. The loader is that of a composed run, for
 batches of two as on each of eight GPUs; the bare one reads and resizes the same files with cv2,
-shuffled alike, and hands nothing on. Parts are processor time of one process.
+shuffled alike, and hands nothing on. The process that takes the batches has a core of its own, and
+the workers of both share the others. Parts are processor time of one process.
 """
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,18 +49,23 @@ def main() -> None:
         folder = Path(name)
         bytes_each = photographs(folder, options.images)
         config = composed(folder, options.batch)
-        loader = Endless(Runner.build_dataloader(fast_loader(config, options.workers)))
-        bare = Bare([*folder.glob("*.jpg")], options.workers)
-        with bare:
-            ours, theirs = _rates(loader, bare, options)
-        parts = _parts(config, options.images)
+        consumer, *others = sorted(os.sched_getaffinity(0))
+        workers = options.workers or max(len(others), 1)
+        os.sched_setaffinity(0, others or [consumer])  # which processes started from here inherit
+        loader = Endless(Runner.build_dataloader(fast_loader(config, workers)))
+        next(loader.batches)  # starts the workers
+        clock = Clock([process.pid or 0 for process in multiprocessing.active_children()])
+        with Bare([*folder.glob("*.jpg")], workers) as bare:
+            os.sched_setaffinity(0, [consumer])
+            ours, theirs = _rates(loader, bare, clock, options)
+        parts = _parts(config, options.images) | clock.parts()
     per_step = 1000 * options.batch / quartiles(ours).median
     details = {
         "images/s": quartiles(ours).median,
         "bare, images/s": quartiles(theirs).median,
         f"ms for {options.batch} images": per_step,
     }
-    what = f"images/s of the loader / of bare decoding, {options.workers} workers"
+    what = f"images/s of the loader / of bare decoding, {workers} worker{'s' * (workers > 1)}"
     lines = [report.Line(what, ratio(ours, theirs), least=LEAST, details=details)]
     lines += [report.Line(f"- {part}, ms of an image", value) for part, value in parts.items()]
     about = (
@@ -76,7 +83,7 @@ def _options() -> argparse.Namespace:
     parser = report.arguments(__doc__)
     parser.set_defaults(rounds=7)
     parser.add_argument("--images", type=int, default=64, help="number of different image files")
-    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--workers", type=int, help="default: one on each core but the first")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument(
         "--seconds", type=float, default=6.0, help="duration of each case in a round"
@@ -207,20 +214,56 @@ def bare_image(path: str) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
-def _rates(loader: Endless, bare: Bare, options: argparse.Namespace) -> tuple[Any, Any]:
+def _rates(
+    loader: Endless, bare: Bare, clock: "Clock", options: argparse.Namespace
+) -> tuple[list[float], list[float]]:
     """Return images/s by round; the loader's queues have equal lengths at both ends."""
     ours, theirs = [], []
     for number in range(options.rounds + 1):
         bare_rate = bare.images(options.seconds)
         loader.images(options.seconds / 3)  # what was loaded meanwhile
-        own_rate = loader.images(options.seconds)
+        clock.start()
+        rate = loader.images(options.seconds)
         if number:
-            ours.append(own_rate)
+            clock.stop(images=rate * options.seconds)
+            ours.append(rate)
             theirs.append(bare_rate)
     return ours, theirs
 
 
 # --- Parts ---------------------------------------------------------------------------------
+
+
+class Clock:
+    """Milliseconds of processor time of an image, in the workers and in the process that takes."""
+
+    def __init__(self, workers: list[int]) -> None:
+        self.workers = workers
+        """Process ids."""
+        self.started = (0.0, 0.0)
+        self.times: dict[str, list[float]] = {}
+
+    def start(self) -> None:
+        """Begin a round."""
+        self.started = self._now()
+
+    def stop(self, images: float) -> None:
+        """End a round in which ``images`` were loaded."""
+        names = ("all of a worker", "all of the process that takes the batches")
+        for name, before, now in zip(names, self.started, self._now(), strict=True):
+            self.times.setdefault(name, []).append(1000 * (now - before) / images)
+
+    def parts(self) -> dict[str, Quartiles]:
+        """Return the quartiles over rounds."""
+        return {name: quartiles(values) for name, values in self.times.items()}
+
+    def _now(self) -> tuple[float, float]:
+        ticks = 0
+        for worker in self.workers:
+            # The name, in brackets, may have spaces; user and system time are fields 14 and 15.
+            text = Path(f"/proc/{worker}/stat").read_text(encoding="utf-8")
+            ticks += sum(map(int, text.rpartition(")")[2].split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
 
 
 def _parts(config: dict[str, Any], images: int) -> dict[str, Quartiles]:
