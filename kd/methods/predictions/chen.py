@@ -226,10 +226,11 @@ def background_cost(logits: Tensor, softmax: bool) -> Tensor:
 def hard_negatives(cost: Tensor, positive: Tensor, negative: Tensor, ratio: float) -> Tensor:
     """Return a mask (B, N): per image, the negatives of highest cost, ``ratio`` for each positive.
 
-    ``positive``, ``negative``: masks (B, N). mmdet mines SSD's negatives in the same way.
+    Of equal costs, the first prior is chosen. ``positive``, ``negative``: masks (B, N). mmdet mines
+    SSD's negatives in the same way.
     """
     counts = (ratio * positive.sum(1, keepdim=True)).long()
-    order = cost.masked_fill(~negative, -torch.inf).argsort(1, descending=True)
+    order = cost.masked_fill(~negative, -torch.inf).argsort(1, descending=True, stable=True)
     first = torch.arange(cost.shape[1], device=cost.device) < counts
     # If there are fewer negatives than ``counts``, the order continues with other priors.
     return torch.zeros_like(negative).scatter(1, order, first) & negative

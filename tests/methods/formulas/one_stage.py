@@ -216,7 +216,8 @@ def chen(step: Step, method: Any) -> dict[str, Any]:
         positive, logits = (image_assignment >= 0).nonzero().flatten(), step.student.logits[image]
         cost = F.softplus(logits).sum(1).masked_fill(image_assignment != -1, -math.inf)
         negatives = int((image_assignment == -1).sum())
-        mined = cost.topk(min(int(method.negatives * len(positive)), negatives)).indices
+        most = min(int(method.negatives * len(positive)), negatives)
+        mined = cost.argsort(descending=True, stable=True)[:most]
         compared = torch.cat([positive, mined])
         p = step.teacher.logits[image, compared].double().sigmoid()
         q = logits[compared].double().sigmoid()

@@ -24,7 +24,11 @@ def mimic(step: Step, method: Any) -> dict[str, Any]:
     """Return Mimic's L_m on the student's proposals."""
     boxes = step.student.proposals(step.samples)
     rois = torch.cat([F.pad(rows, (1, 0), value=image) for image, rows in enumerate(boxes)])
-    student, teacher = (model.features(rois) for model in (step.student, step.teacher))
+    extractor = step.student.model.roi_head.bbox_roi_extractor
+    student, teacher = (
+        extractor(model.neck[: extractor.num_inputs], rois)
+        for model in (step.student, step.teacher)
+    )
     adapted = step.adapters["mimic"]["regression"](student)
     squares = (adapted - teacher).square().flatten(1).mean(1)
     return {"loss_mimic": method.weight * squares.mean() / 2}
