@@ -230,7 +230,7 @@ def hard_negatives(cost: Tensor, positive: Tensor, negative: Tensor, ratio: floa
     SSD's negatives in the same way.
     """
     counts = (ratio * positive.sum(1, keepdim=True)).long()
-    order = cost.masked_fill(~negative, -torch.inf).argsort(1, descending=True, stable=True)
+    order = cost.masked_fill(~negative, -torch.inf).argsort(dim=1, descending=True, stable=True)
     first = torch.arange(cost.shape[1], device=cost.device) < counts
     # If there are fewer negatives than ``counts``, the order continues with other priors.
     return torch.zeros_like(negative).scatter(1, order, first) & negative
