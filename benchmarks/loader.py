@@ -4,7 +4,7 @@ python benchmarks/loader.py        640 x 480 to 1067 x 800; two minutes on two C
 
 Photograph-like JPEGs of COCO's size are generated. The loader is that of a composed run, for
 batches of two as on each of eight GPUs; the bare one reads and resizes the same files with cv2,
-shuffled alike, and hands nothing on. The process that takes the batches has a core of its own, and
+shuffled alike, and hands nothing on. The process that takes the batches has a separate core, and
 the workers of both share the others. Parts are processor time of one process.
 """
 
