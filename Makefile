@@ -17,10 +17,10 @@ demo: setup ## run the study of configs/default.yaml from data to report, on the
 	$(BIN)/snakemake
 
 test: setup check ## check and run all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slurm_full"
 
 coverage: setup ## run all tests and report their line coverage, which has a floor
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slurm_full" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slurm_full" --cov --cov-report=term:skip-covered
 
 test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/odd/test_odd_data_sets.py
