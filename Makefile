@@ -6,6 +6,7 @@ RELEASE := build/release
 LOCK := $(if $(CPU),build/requirements-cpu.lock,requirements.lock)
 UV := $(shell command -v uv)
 INSTALL := $(if $(UV),$(UV) pip install --python $(BIN)/python --index-strategy unsafe-best-match,$(BIN)/python -m pip install)
+SUITE := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slurm_full"
 PLUGIN := workflow/plugins/snakemake-executor-plugin-submitit
 
 .PHONY: help demo test test-nightly test-slurm coverage release-check setup check
@@ -17,10 +18,10 @@ demo: setup ## run the study of configs/default.yaml from data to report, on the
 	$(BIN)/snakemake
 
 test: setup check ## check and run all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slurm_full"
+	$(SUITE)
 
 coverage: setup ## run all tests and report their line coverage, which has a floor
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "not slurm_full" --cov --cov-report=term:skip-covered
+	$(SUITE) --cov --cov-report=term:skip-covered
 
 test-nightly: setup ## try 500 random odd data sets, where `make test` tries 40
 	$(BIN)/python -m pytest --hypothesis-profile nightly tests/data/odd/test_odd_data_sets.py

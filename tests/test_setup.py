@@ -18,7 +18,9 @@ def planned(tmp_path: Path, *arguments: str, programs: tuple[str, ...] = ()) -> 
         (tmp_path / program).touch(mode=0o755)
     paths = [str(tmp_path), "/usr/local/bin", "/usr/bin", "/bin"]
     command = ["make", "--dry-run", "--always-make", *arguments]
-    environment = {**os.environ, "PATH": os.pathsep.join(paths)}
+    # `make test` hands its own options and variables to every make below it.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environment = {**inherited, "PATH": os.pathsep.join(paths)}
     run = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )

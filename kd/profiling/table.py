@@ -60,10 +60,10 @@ def summary(profile: Profile) -> list[str]:
 
 def _without_gradients(seconds: Profile) -> list[str]:
     """Return a line on the teacher without gradients, if the method needs any through it."""
-    if seconds["forward"] == seconds["teacher"]:
+    forward = seconds.get("forward")  # which profiles of earlier versions lack
+    if forward in (None, seconds["teacher"]):
         return []
-    forward = _ms(seconds["forward"])
-    return [f"teacher as deep as read, without the gradients that pass it: {forward} ms"]
+    return [f"teacher as deep as read, without the gradients that pass it: {_ms(forward)} ms"]
 
 
 def _scale(term: str, ratio: float) -> str:

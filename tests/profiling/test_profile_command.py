@@ -9,6 +9,7 @@ import pytest
 
 from kd.cli.main import main
 from kd.config.run import Run
+from kd.profiling.table import describe
 from tests.support.tiny_detectors import save_random_weights
 
 QUICK = ["--steps", "2"]
@@ -53,6 +54,18 @@ def test_a_run_that_is_only_composed(written, ballast, capsys, method, detector)
     assert memory["extra"] == pytest.approx(memory["step"] / both - 1)
     composed = {"run.json", "config.json", "mmdet_config.py"}
     assert {path.name for path in run.directory.iterdir()} == {*composed, "profile"}
+
+
+def test_the_gradients_that_pass_the_teacher_have_a_line_where_a_method_needs_them(written):
+    run = written("pfi")
+    assert main(["profile", str(run.directory), *QUICK]) == 0
+    profile = profile_of(run.directory / "profile")
+    line = "without the gradients that pass it"
+    assert line not in describe(profile)
+    profile["seconds"]["forward"] = {"median": 0.25, "low": 0.25, "high": 0.25}
+    assert f"{line}: 250.0 ms" in describe(profile)
+    del profile["seconds"]["forward"]  # as in a profile of an earlier version
+    assert line not in describe(profile)
 
 
 def test_a_trained_baseline_has_parts_and_no_bound(written, capsys, tmp_path):
